@@ -1,0 +1,3 @@
+module github.com/posthaste-hq/posthaste
+
+go 1.26.8

@@ -1,0 +1,117 @@
+// Package event owns what was announced: the [Event] and its stable body, the
+// identifiers of all objects, and the rules for names of event types.
+//
+// It does no I/O and must not know endpoints, deliveries, SQL or HTTP.
+package event
+
+import (
+	"strings"
+	"time"
+)
+
+// Space is one account's test data or its live data: account number times two,
+// plus one for live. Nothing in one space is ever visible in another.
+type Space int64
+
+// SpaceOf returns the space of an account (its store number) in one mode.
+func SpaceOf(account int64, live bool) Space {
+	s := Space(account << 1)
+	if live {
+		s |= 1
+	}
+	return s
+}
+
+// Live reports whether the space holds live data.
+func (s Space) Live() bool { return s&1 == 1 }
+
+// Account returns the account's store number.
+func (s Space) Account() int64 { return int64(s >> 1) }
+
+// Event is one thing that happened, as it was accepted. It never changes.
+type Event struct {
+	Key     Key
+	ID      string // public identifier; also the webhook-id of every attempt
+	Custom  bool   // the sender chose ID; otherwise ID is FormatID(Key, Nonce)
+	Nonce   uint32 // the random part of a generated ID
+	Space   Space
+	Type    string
+	Created int64  // Unix seconds; the sender may set it, so it is not acceptance time
+	Body    []byte // the stable body: stored, signed and sent exactly so
+}
+
+// Accepted returns when the event was accepted.
+func (e *Event) Accepted() time.Time { return e.Key.Time() }
+
+// Data returns the part of Body that is the value of "data".
+// It shares memory with Body.
+func (e *Event) Data() []byte {
+	// Nothing before "data" can hold this text: id and type are plain names.
+	const mark = `,"data":`
+	i := strings.Index(string(e.Body[:min(len(e.Body), maxEnvelope)]), mark)
+	if i < 0 || len(e.Body) == 0 {
+		return nil
+	}
+	return e.Body[i+len(mark) : len(e.Body)-1]
+}
+
+// maxEnvelope bounds the bytes before the value of "data": id, type, created and
+// the punctuation around them.
+const maxEnvelope = MaxIDLength + MaxTypeLength + 64
+
+// Limits of names, in bytes.
+const (
+	MaxTypeLength = 128
+	MaxIDLength   = 128
+)
+
+// ValidType reports whether s can name an event type: identifiers of letters,
+// digits and underscores, joined by dots (Standard Webhooks, "Event types").
+func ValidType(s string) bool {
+	if s == "" || len(s) > MaxTypeLength {
+		return false
+	}
+	start := true
+	for _, c := range []byte(s) {
+		switch {
+		case c == '.':
+			if start {
+				return false
+			}
+			start = true
+		case c == '_' || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z':
+			start = false
+		default:
+			return false
+		}
+	}
+	return !start
+}
+
+// ValidPattern reports whether s can select event types: a type, "*" for all,
+// or a prefix such as "payment.*".
+func ValidPattern(s string) bool {
+	if s == "*" {
+		return true
+	}
+	if p, ok := strings.CutSuffix(s, ".*"); ok {
+		return ValidType(p)
+	}
+	return ValidType(s)
+}
+
+// ValidID reports whether a sender may use id for an event: "evt_" and 16 or
+// more letters, digits, underscores or hyphens. A dot is refused because the
+// Standard Webhooks signature joins id, timestamp and body with dots.
+func ValidID(id string) bool {
+	rest, ok := strings.CutPrefix(id, PrefixEvent)
+	if !ok || len(rest) < 16 || len(id) > MaxIDLength {
+		return false
+	}
+	for _, c := range []byte(rest) {
+		if c != '_' && c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,142 @@
+package event
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Key is the number an event is stored under: 42 bits of Unix milliseconds, 8
+// bits of node and 13 bits of counter. Keys of one node strictly increase, so
+// key order is acceptance order there, a time range is a key range, and rows are
+// always appended at the end of a table.
+type Key int64
+
+const (
+	keyCounterBits = 13
+	keyNodeBits    = 8
+	keyTimeShift   = keyCounterBits + keyNodeBits
+)
+
+// Time returns when the key was made, to the millisecond.
+func (k Key) Time() time.Time { return time.UnixMilli(int64(k) >> keyTimeShift) }
+
+// KeyAt returns the smallest key that can be made at t: the lower bound of a
+// time range.
+func KeyAt(t time.Time) Key { return Key(max(t.UnixMilli(), 0) << keyTimeShift) }
+
+// Keys makes keys. It is safe for concurrent use.
+type Keys struct {
+	now  func() time.Time
+	node int64
+
+	mu   sync.Mutex
+	last int64 // time and counter of the last key, without the node
+}
+
+// NewKeys returns a generator for one node (0 to 255). Two live generators of
+// one store must not share a node.
+func NewKeys(now func() time.Time, node uint8) *Keys {
+	return &Keys{now: now, node: int64(node) << keyCounterBits}
+}
+
+// Next returns a key greater than every key that g returned before, even when
+// the clock steps back: it then goes on counting from the last one.
+func (g *Keys) Next() Key {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.last = max(g.last+1, g.now().UnixMilli()<<keyCounterBits)
+	ms, counter := g.last>>keyCounterBits, g.last&(1<<keyCounterBits-1)
+	return Key(ms<<keyTimeShift | g.node | counter)
+}
+
+// After makes every later key greater than k. A store calls it at start with
+// its newest key, so that a clock stepped back between two runs repeats none.
+func (g *Keys) After(k Key) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ms, counter := int64(k)>>keyTimeShift, int64(k)&(1<<keyCounterBits-1)
+	g.last = max(g.last, ms<<keyCounterBits|counter)
+}
+
+// Identifier prefixes of the API's objects.
+const (
+	PrefixEvent    = "evt_"
+	PrefixDelivery = "dlv_"
+	PrefixAttempt  = "att_"
+	PrefixEndpoint = "we_"
+	PrefixAccount  = "acct_"
+	PrefixKey      = "key_"
+)
+
+// idAlphabet is in ASCII order, so that ids sort as the numbers in them do. It
+// lacks i, l, o and u, which are misread.
+const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+
+const idLength = 20 // characters for 96 bits
+
+var idValue = func() (t [256]int8) {
+	for i := range t {
+		t[i] = -1
+	}
+	for i := range len(idAlphabet) {
+		t[idAlphabet[i]] = int8(i)
+	}
+	return t
+}()
+
+// FormatID returns prefix and 20 characters that hold k and n. Ids of one prefix
+// sort by k, so by time.
+func FormatID(prefix string, k Key, n uint32) string {
+	return string(AppendID(make([]byte, 0, len(prefix)+idLength), prefix, k, n))
+}
+
+// AppendID appends what [FormatID] returns to dst.
+func AppendID(dst []byte, prefix string, k Key, n uint32) []byte {
+	dst = append(dst, prefix...)
+	// The 96 bits of k and n, split into the upper 60 and the lower 36.
+	hi, lo := uint64(k)>>4, uint64(k)&15<<32|uint64(n)
+	var out [idLength]byte
+	for i := idLength - 1; i >= 0; i-- {
+		out[i] = idAlphabet[lo&31]
+		lo = lo>>5 | hi&31<<31
+		hi >>= 5
+	}
+	return append(dst, out[:]...)
+}
+
+// ParseID returns what [FormatID] put into id, and false for any other string.
+func ParseID(prefix, id string) (k Key, n uint32, ok bool) {
+	if len(id) != len(prefix)+idLength || id[:len(prefix)] != prefix {
+		return 0, 0, false
+	}
+	var hi, lo uint64 // 128 bits, of which the id fills 100 and may use 96
+	for _, c := range []byte(id[len(prefix):]) {
+		v := idValue[c]
+		if v < 0 {
+			return 0, 0, false
+		}
+		hi = hi<<5 | lo>>59
+		lo = lo<<5 | uint64(v)
+	}
+	if hi>>32 != 0 {
+		return 0, 0, false
+	}
+	if k = Key(hi<<32 | lo>>32); k < 0 {
+		return 0, 0, false
+	}
+	return k, uint32(lo), true
+}
+
+// IDs makes identifiers: a fresh key and a random number that keeps them from
+// being guessed. It is safe for concurrent use.
+type IDs struct {
+	Keys *Keys
+	Rand func() uint32
+}
+
+// NewIDs returns identifiers from keys and the runtime's random source.
+func NewIDs(keys *Keys) *IDs { return &IDs{Keys: keys, Rand: rand.Uint32} }
+
+// New returns an identifier with the given prefix.
+func (g *IDs) New(prefix string) string { return FormatID(prefix, g.Keys.Next(), g.Rand()) }

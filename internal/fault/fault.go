@@ -1,0 +1,93 @@
+// Package fault owns the few kinds of failure that a caller or a user decides by.
+//
+// Every layer may return a [*Error]; everything else is an internal fault whose
+// text must not reach a user. The package knows no HTTP status and no SQL: the
+// API surface maps a [Code] to its wire form in one table.
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is the kind of failure, and all that code branches on.
+type Code string
+
+// The kinds. A fault without one of these is treated as [Internal].
+const (
+	Invalid             Code = "invalid"              // the request itself is wrong; Param names where
+	Unauthenticated     Code = "unauthenticated"      // no key, or an unknown or revoked one
+	Forbidden           Code = "forbidden"            // the key is good but may not do this
+	NotFound            Code = "not_found"            // no such object in this account and mode
+	IdempotencyConflict Code = "idempotency_conflict" // the first request with this key still runs
+	IdempotencyMismatch Code = "idempotency_mismatch" // the key was used with another request
+	RateLimited         Code = "rate_limited"         // over the account's limit
+	Unavailable         Code = "unavailable"          // the store cannot accept now; nothing was done
+	Internal            Code = "internal"             // our fault
+)
+
+// Error is a failure that somebody can act on.
+//
+// Message is shown to the user of the API, so it holds no internals and no
+// secret. Hint tells the operator what to run or set. Err is the cause; it is
+// logged, never shown.
+type Error struct {
+	Code       Code
+	Reason     string        // machine-readable detail, such as "parameter_unknown"
+	Param      string        // the request parameter at fault, such as "enabled_events[0]"
+	Message    string        // one or two sentences: what is wrong and how to mend it
+	Hint       string        // what the operator should do next; may be empty
+	RetryAfter time.Duration // for RateLimited and Unavailable: when to try again; 0 is unknown
+	Err        error
+}
+
+func (e *Error) Error() string {
+	s := e.Message
+	if s == "" {
+		s = string(e.Code)
+	}
+	if e.Param != "" {
+		s = e.Param + ": " + s
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// CodeOf returns the code of the first [*Error] in err's chain, [Internal] for
+// any other error, and "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return Internal
+}
+
+// Is reports whether err carries code.
+func Is(err error, code Code) bool { return CodeOf(err) == code }
+
+// Param returns an [Invalid] fault for one request parameter.
+// The reason is the machine-readable detail; the rest is a format.
+func Param(param, reason, format string, args ...any) *Error {
+	return &Error{Code: Invalid, Reason: reason, Param: param, Message: fmt.Sprintf(format, args...)}
+}
+
+// Missing returns a [NotFound] fault for an object of the given kind and id.
+func Missing(kind, id string) *Error {
+	return &Error{
+		Code: NotFound, Reason: "resource_missing", Param: "id",
+		Message: fmt.Sprintf("No such %s: '%s'.", kind, id),
+	}
+}
