@@ -1,0 +1,95 @@
+// Package account owns who may do what: accounts, API keys and the hash under
+// which a key is stored.
+//
+// It does no I/O and must not know endpoints, deliveries, SQL or HTTP.
+package account
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// Account is one customer of the operator: the owner of endpoints and events.
+type Account struct {
+	No      int64 // store number; 0 until stored
+	ID      string
+	Name    string
+	Created time.Time
+}
+
+// Role is what a key may do.
+type Role string
+
+// The roles.
+const (
+	Member   Role = "account"  // everything within one account and mode
+	Operator Role = "operator" // manages accounts and keys, and acts for any account
+)
+
+// Prefixes of API keys. The prefix tells role and mode.
+const (
+	PrefixTest  = "sk_test_"
+	PrefixLive  = "sk_live_"
+	PrefixAdmin = "sk_admin_"
+)
+
+// Hash is the SHA-256 of a key: all that is kept of it. Keys are long and
+// random, so a slow hash would add nothing.
+type Hash [sha256.Size]byte
+
+// HashKey returns the hash that a key is stored and looked up under.
+func HashKey(secret string) Hash { return sha256.Sum256([]byte(secret)) }
+
+// Key is an API key without its secret.
+type Key struct {
+	ID      string
+	Account int64 // store number; 0 for an operator key
+	Live    bool
+	Role    Role
+	Name    string
+	Hint    string // prefix and last four characters, to tell keys apart
+	Hash    Hash
+	Created time.Time
+	Revoked time.Time // zero while good
+}
+
+// Space returns the space that the key opens; meaningless for an operator key.
+func (k *Key) Space() event.Space { return event.SpaceOf(k.Account, k.Live) }
+
+// NewSecret returns a fresh key string with the given prefix: 24 random bytes.
+func NewSecret(prefix string) string {
+	var b [24]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return prefix + strings.NewReplacer("-", "a", "_", "b").Replace(base64.RawURLEncoding.EncodeToString(b[:]))
+}
+
+// NewKey returns the key for a secret string; role and mode follow its prefix.
+// It reports false when the string cannot be a key.
+func NewKey(id, secret, name string, account int64, now time.Time) (Key, bool) {
+	k := Key{ID: id, Name: name, Account: account, Role: Member, Hash: HashKey(secret), Created: now}
+	var rest string
+	switch {
+	case strings.HasPrefix(secret, PrefixTest):
+		rest = secret[len(PrefixTest):]
+		k.Hint = PrefixTest
+	case strings.HasPrefix(secret, PrefixLive):
+		rest = secret[len(PrefixLive):]
+		k.Hint, k.Live = PrefixLive, true
+	case strings.HasPrefix(secret, PrefixAdmin):
+		rest = secret[len(PrefixAdmin):]
+		k.Hint, k.Role, k.Account = PrefixAdmin, Operator, 0
+	}
+	if len(rest) < MinSecretLength || strings.ContainsFunc(rest, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return Key{}, false
+	}
+	k.Hint += "…" + rest[len(rest)-4:]
+	return k, true
+}
+
+// MinSecretLength is the least number of characters after a key's prefix.
+const MinSecretLength = 16

@@ -1,0 +1,153 @@
+// Package delivery owns the life of one event on its way to one endpoint: the
+// state machine, the retry schedule, and how the outcome of an attempt changes
+// either.
+//
+// It is pure: no I/O, no clock and no random source of its own. It must not know
+// SQL, HTTP or lanes.
+package delivery
+
+import (
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// State is where a delivery stands. Values are stored; never renumber.
+type State uint8
+
+// The states. Pending is the only one that leads to attempts; a person can bring
+// any other back to it.
+const (
+	Pending   State = 0 // waits for its next attempt
+	Succeeded State = 1 // acknowledged with a 2xx
+	Failed    State = 2 // out of attempts, or the endpoint is gone: a dead letter
+	Canceled  State = 3 // nobody waits for it: its endpoint was deleted, or a person said so
+)
+
+var stateNames = [...]string{"pending", "succeeded", "failed", "canceled"}
+
+// String returns the state's name in the API.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "unknown"
+}
+
+// ParseState returns the state with the given name.
+func ParseState(name string) (State, bool) {
+	for i, n := range stateNames {
+		if n == name {
+			return State(i), true
+		}
+	}
+	return 0, false
+}
+
+// ID identifies a delivery: there is at most one of an event to an endpoint.
+type ID struct {
+	Event    event.Key
+	Endpoint int64 // store number
+}
+
+// String returns the public identifier.
+func (id ID) String() string {
+	return event.FormatID(event.PrefixDelivery, id.Event, uint32(id.Endpoint))
+}
+
+// ParseID returns the ID that s is the public identifier of.
+func ParseID(s string) (ID, bool) {
+	k, n, ok := event.ParseID(event.PrefixDelivery, s)
+	return ID{Event: k, Endpoint: int64(n)}, ok
+}
+
+// AttemptID returns the public identifier of attempt number n of the delivery.
+func (id ID) AttemptID(n int) string {
+	return event.FormatID(event.PrefixAttempt, id.Event, uint32(id.Endpoint)) + fourDigits(n)
+}
+
+func fourDigits(n int) string {
+	n = min(n, 9999)
+	return string([]byte{'0' + byte(n/1000), '0' + byte(n/100%10), '0' + byte(n/10%10), '0' + byte(n%10)})
+}
+
+// Delivery is one event on its way to one endpoint.
+type Delivery struct {
+	ID    ID
+	Space event.Space
+	State State
+
+	// Attempts counts all attempts ever made. Budget counts those made since the
+	// delivery last became pending by a person's hand; it is what the schedule
+	// runs against.
+	Attempts int
+	Budget   int
+
+	// Due is when the next attempt may start; meaningless unless pending.
+	Due time.Time
+	// Rank orders the pending deliveries of one endpoint, lowest first: Due, or
+	// under FIFO the time of acceptance, which a retry does not change.
+	Rank time.Time
+	// Since is when the delivery last became pending: the retry window starts here.
+	Since time.Time
+
+	LastOutcome Outcome
+	LastStatus  int       // status code of the last attempt; 0 when none came
+	Settled     time.Time // when it left Pending; zero while pending
+}
+
+// New returns the pending delivery of an event that was just accepted.
+func New(id ID, space event.Space) Delivery {
+	now := id.Event.Time()
+	return Delivery{ID: id, Space: space, Due: now, Rank: now, Since: now}
+}
+
+// Requeue brings a delivery back to pending at now with a fresh retry schedule,
+// as a person asked for by "retry" or "resend".
+func (d *Delivery) Requeue(now time.Time) {
+	d.State, d.Budget, d.Settled = Pending, 0, time.Time{}
+	d.Due, d.Rank, d.Since = now, now, now
+}
+
+// Cancel settles a pending delivery that nobody waits for any more.
+func (d *Delivery) Cancel(now time.Time) {
+	d.State, d.Settled = Canceled, now
+}
+
+// Expire settles a pending delivery whose retry window ended while its endpoint
+// was not tried.
+func (d *Delivery) Expire(now time.Time) {
+	d.State, d.Settled, d.LastOutcome = Failed, now, OutcomeExpired
+}
+
+// Policy is what decides between another attempt and giving up.
+type Policy struct {
+	Schedule Schedule
+	FIFO     bool           // keep the rank on a retry
+	Random   func() float64 // in [0, 1); spreads retries
+}
+
+// Settle applies the outcome of an attempt that ended at now: the delivery has
+// succeeded, waits for its next attempt, or has failed for good.
+func (d *Delivery) Settle(a *Attempt, p Policy, now time.Time) {
+	d.Attempts++
+	d.Budget++
+	d.LastOutcome, d.LastStatus = a.Outcome, a.StatusCode
+	switch {
+	case a.Succeeded():
+		d.State, d.Settled = Succeeded, now
+		return
+	case a.Outcome == OutcomeGone:
+		d.State, d.Settled = Failed, now
+		return
+	}
+	delay, ok := p.Schedule.Delay(d.Budget, p.Random)
+	if !ok {
+		d.State, d.Settled = Failed, now
+		return
+	}
+	d.Due = now.Add(max(delay, a.RetryAfter))
+	if !p.FIFO {
+		d.Rank = d.Due
+	}
+}

@@ -1,0 +1,45 @@
+package delivery
+
+import "time"
+
+// Schedule is the delay before each retry: the first after the first attempt
+// failed. Its length is the number of retries.
+type Schedule []time.Duration
+
+// Jitter is the largest share of a delay that is added to it at random, so that
+// deliveries that failed together do not return together.
+const Jitter = 0.2
+
+// LiveSchedule is the one that the Standard Webhooks specification gives as an
+// example: ten attempts in about three days.
+func LiveSchedule() Schedule {
+	return Schedule{
+		5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
+		10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
+	}
+}
+
+// TestSchedule has four retries within a quarter of an hour: somebody is watching.
+func TestSchedule() Schedule {
+	return Schedule{5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute}
+}
+
+// Delay returns how long to wait after the given number of attempts (1 or more)
+// have failed, and false when no retry is left. random returns numbers in [0, 1).
+func (s Schedule) Delay(attempts int, random func() float64) (time.Duration, bool) {
+	if attempts < 1 || attempts > len(s) {
+		return 0, false
+	}
+	d := s[attempts-1]
+	return d + time.Duration(float64(d)*Jitter*random()), true
+}
+
+// Window is how long the retries can take at most, not counting the attempts
+// themselves and what receivers ask for by Retry-After.
+func (s Schedule) Window() time.Duration {
+	var sum time.Duration
+	for _, d := range s {
+		sum += d + time.Duration(float64(d)*Jitter)
+	}
+	return sum
+}

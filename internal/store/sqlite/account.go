@@ -1,0 +1,150 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// CreateAccount implements [store.Accounts].
+func (s *Store) CreateAccount(ctx context.Context, a *account.Account, r *store.Receipt) error {
+	return s.write(ctx, "create account", func(t *tx) (err error) {
+		a.No, err = t.insert(`INSERT INTO accounts (id, name, created) VALUES (?, ?, ?)`, a.ID, a.Name, millis(a.Created))
+		if err != nil {
+			return err
+		}
+		return t.putReceipt(r)
+	})
+}
+
+// UpdateAccount implements [store.Accounts].
+func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, r *store.Receipt) error {
+	return s.write(ctx, "update account", func(t *tx) error {
+		n, err := t.changed(`UPDATE accounts SET name = ? WHERE no = ?`, a.Name, a.No)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fault.Missing("account", a.ID)
+		}
+		return t.putReceipt(r)
+	})
+}
+
+const accountColumns = `no, id, name, created`
+
+func scanAccount(row scanner) (a account.Account, err error) {
+	var created int64
+	err = row.Scan(&a.No, &a.ID, &a.Name, &created)
+	a.Created = instant(created)
+	return a, err
+}
+
+// Account implements [store.Accounts].
+func (s *Store) Account(ctx context.Context, id string) (account.Account, error) {
+	a, err := scanAccount(s.rdb.QueryRowContext(ctx, `SELECT `+accountColumns+` FROM accounts WHERE id = ?`, id))
+	if isNone(err) {
+		return a, fault.Missing("account", id)
+	}
+	return a, unavailable("read account", err)
+}
+
+// AllAccounts implements [store.Accounts].
+func (s *Store) AllAccounts(ctx context.Context) ([]account.Account, error) {
+	return list(ctx, s, "read accounts", scanAccount, `SELECT `+accountColumns+` FROM accounts ORDER BY no`)
+}
+
+// ListAccounts implements [store.Accounts].
+func (s *Store) ListAccounts(ctx context.Context, p store.Page[int64]) ([]account.Account, bool, error) {
+	var n narrowing
+	return page(ctx, s, "list accounts", scanAccount, `SELECT `+accountColumns+` FROM accounts`, &n, "no", p)
+}
+
+// CreateKey implements [store.Accounts].
+func (s *Store) CreateKey(ctx context.Context, k *account.Key, r *store.Receipt) error {
+	return s.write(ctx, "create key", func(t *tx) error {
+		n, err := t.changed(`INSERT INTO api_keys (id, account, live, role, name, hint, hash, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (hash) DO NOTHING`, k.ID, k.Account, k.Live, string(k.Role), k.Name, k.Hint, k.Hash[:], millis(k.Created))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fault.Param("secret", "key_in_use", "This key is in use already.")
+		}
+		return t.putReceipt(r)
+	})
+}
+
+const keyColumns = `id, account, live, role, name, hint, hash, created, revoked`
+
+func scanKey(row scanner) (k account.Key, err error) {
+	var created, revoked int64
+	var hash []byte
+	err = row.Scan(&k.ID, &k.Account, &k.Live, &k.Role, &k.Name, &k.Hint, &hash, &created, &revoked)
+	copy(k.Hash[:], hash)
+	k.Created, k.Revoked = instant(created), instant(revoked)
+	return k, err
+}
+
+// AllKeys implements [store.Accounts].
+func (s *Store) AllKeys(ctx context.Context) ([]account.Key, error) {
+	return list(ctx, s, "read keys", scanKey, `SELECT `+keyColumns+` FROM api_keys ORDER BY id`)
+}
+
+// ListKeys implements [store.Accounts].
+func (s *Store) ListKeys(ctx context.Context, acct int64, p store.Page[string]) ([]account.Key, bool, error) {
+	var n narrowing
+	n.and("account = ?", acct)
+	return page(ctx, s, "list keys", scanKey, `SELECT `+keyColumns+` FROM api_keys`, &n, "id", p)
+}
+
+// RevokeKey implements [store.Accounts].
+func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time) error {
+	return s.write(ctx, "revoke key", func(t *tx) error {
+		n, err := t.changed(`UPDATE api_keys SET revoked = CASE revoked WHEN 0 THEN ? ELSE revoked END WHERE id = ?`, millis(now), id)
+		if err == nil && n == 0 {
+			err = fault.Missing("API key", id)
+		}
+		return err
+	})
+}
+
+// list reads all rows of a query.
+func list[T any](ctx context.Context, s *Store, op string, scan func(scanner) (T, error), query string, args ...any) (items []T, err error) {
+	rows, err := s.rdb.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, unavailable(op, err)
+	}
+	defer closing(rows, &err)
+	for rows.Next() {
+		item, err := scan(rows)
+		if err != nil {
+			return nil, unavailable(op, err)
+		}
+		items = append(items, item)
+	}
+	return items, unavailable(op, rows.Err())
+}
+
+// page reads one page of a query whose rows are ordered by one column.
+func page[T, C any](ctx context.Context, s *Store, op string, scan func(scanner) (T, error),
+	query string, n *narrowing, column string, p store.Page[C],
+) ([]T, bool, error) {
+	order := column + " DESC"
+	switch {
+	case p.After != nil:
+		n.and(column+" < ?", *p.After)
+	case p.Before != nil:
+		n.and(column+" > ?", *p.Before)
+		order = column
+	}
+	items, err := list(ctx, s, op, scan, query+n.String()+" ORDER BY "+order+" LIMIT ?", append(n.args, p.Limit+1)...)
+	if err != nil {
+		return nil, false, err
+	}
+	items, more := cut(items, p.Limit, p.Before != nil)
+	return items, more, nil
+}

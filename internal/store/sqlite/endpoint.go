@@ -1,0 +1,150 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// endpointJSON is the parts of an endpoint that are kept as JSON.
+type endpointJSON struct{ events, metadata, secrets, settings []byte }
+
+func marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
+	for _, part := range []struct {
+		to *[]byte
+		v  any
+	}{{&j.events, e.Events}, {&j.metadata, e.Metadata}, {&j.secrets, e.Secrets}, {&j.settings, e.Settings}} {
+		if *part.to, err = json.Marshal(part.v); err != nil {
+			return j, fmt.Errorf("encode endpoint %s: %w", e.ID, err)
+		}
+	}
+	return j, nil
+}
+
+// CreateEndpoint implements [store.Endpoints].
+func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *store.Receipt) error {
+	j, err := marshalEndpoint(e)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, "create endpoint", func(t *tx) (err error) {
+		e.No, err = t.insert(`INSERT INTO endpoints (id, space, url, events, status, description, metadata, secrets, settings,
+			created, updated, enabled_since, disabled_reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			e.ID, int64(e.Space), e.URL, string(j.events), string(e.Status), e.Description, string(j.metadata), j.secrets, string(j.settings),
+			millis(e.Created), millis(e.Updated), millis(e.EnabledSince), e.DisabledReason)
+		if err != nil {
+			return err
+		}
+		return t.putReceipt(r)
+	})
+}
+
+// UpdateEndpoint implements [store.Endpoints].
+func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *store.Receipt) error {
+	j, err := marshalEndpoint(e)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, "update endpoint", func(t *tx) error {
+		n, err := t.changed(`UPDATE endpoints SET url = ?, events = ?, status = ?, description = ?, metadata = ?, secrets = ?, settings = ?,
+			updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND deleted = 0`,
+			e.URL, string(j.events), string(e.Status), e.Description, string(j.metadata), j.secrets, string(j.settings),
+			millis(e.Updated), millis(e.EnabledSince), e.DisabledReason, e.No)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fault.Missing("webhook endpoint", e.ID)
+		}
+		return t.putReceipt(r)
+	})
+}
+
+// DeleteEndpoint implements [store.Endpoints]. The row stays, without its
+// secrets, for the deliveries that name it.
+func (s *Store) DeleteEndpoint(ctx context.Context, no int64, now time.Time) error {
+	return s.write(ctx, "delete endpoint", func(t *tx) error {
+		n, err := t.changed(`UPDATE endpoints SET deleted = ?, secrets = '[]', status = 'disabled' WHERE no = ? AND deleted = 0`, millis(now), no)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fault.Missing("webhook endpoint", fmt.Sprint(no))
+		}
+		return t.exec(`DELETE FROM endpoint_health WHERE endpoint = ?`, no)
+	})
+}
+
+const endpointColumns = `no, id, space, url, events, status, description, metadata, secrets, settings, created, updated, enabled_since, disabled_reason`
+
+func scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
+	var j endpointJSON
+	var created, updated, since int64
+	if err := row.Scan(&e.No, &e.ID, &e.Space, &e.URL, &j.events, &e.Status, &e.Description, &j.metadata, &j.secrets, &j.settings,
+		&created, &updated, &since, &e.DisabledReason); err != nil {
+		return e, err
+	}
+	e.Created, e.Updated, e.EnabledSince = instant(created), instant(updated), instant(since)
+	for _, part := range []struct {
+		from []byte
+		v    any
+	}{{j.events, &e.Events}, {j.metadata, &e.Metadata}, {j.secrets, &e.Secrets}, {j.settings, &e.Settings}} {
+		if err := json.Unmarshal(part.from, part.v); err != nil {
+			return e, fmt.Errorf("decode endpoint %s: %w", e.ID, err)
+		}
+	}
+	return e, nil
+}
+
+// Endpoint implements [store.Endpoints].
+func (s *Store) Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error) {
+	e, err := scanEndpoint(s.rdb.QueryRowContext(ctx,
+		`SELECT `+endpointColumns+` FROM endpoints WHERE id = ? AND space = ? AND deleted = 0`, id, int64(space)))
+	if isNone(err) {
+		return e, fault.Missing("webhook endpoint", id)
+	}
+	return e, unavailable("read endpoint", err)
+}
+
+// ListEndpoints implements [store.Endpoints].
+func (s *Store) ListEndpoints(ctx context.Context, space event.Space, p store.Page[int64]) ([]endpoint.Endpoint, bool, error) {
+	var n narrowing
+	n.and("space = ? AND deleted = 0", int64(space))
+	return page(ctx, s, "list endpoints", scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints`, &n, "no", p)
+}
+
+// AllEndpoints implements [store.Endpoints].
+func (s *Store) AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint) error) (err error) {
+	rows, err := s.rdb.QueryContext(ctx, `SELECT `+endpointColumns+` FROM endpoints WHERE deleted = 0 ORDER BY no`)
+	if err != nil {
+		return unavailable("read endpoints", err)
+	}
+	defer closing(rows, &err)
+	for rows.Next() {
+		e, err := scanEndpoint(rows)
+		if err != nil {
+			return unavailable("read endpoints", err)
+		}
+		if err := yield(&e); err != nil {
+			return err
+		}
+	}
+	return unavailable("read endpoints", rows.Err())
+}
+
+// AllHealth implements [store.Endpoints].
+func (s *Store) AllHealth(ctx context.Context) ([]store.Health, error) {
+	return list(ctx, s, "read endpoint health", func(row scanner) (h store.Health, err error) {
+		var breaker []byte
+		if err := row.Scan(&h.Endpoint, &breaker); err != nil {
+			return h, err
+		}
+		return h, json.Unmarshal(breaker, &h.Breaker)
+	}, `SELECT endpoint, breaker FROM endpoint_health`)
+}

@@ -1,0 +1,20 @@
+package sqlite
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// dirLock keeps a second server out of a data directory. The kernel drops it when
+// the process ends, however it ends.
+type dirLock struct{ f *os.File }
+
+func (l *dirLock) release() error { return l.f.Close() }
+
+func inUse(dir string) error {
+	return &fault.Error{Code: fault.Unavailable, Reason: "data_directory_in_use",
+		Message: fmt.Sprintf("another server is running on the data directory %s", dir),
+		Hint:    "stop it, or give this one a directory of its own with --data"}
+}

@@ -1,0 +1,105 @@
+-- +goose Up
+
+-- Times are Unix milliseconds unless a name says otherwise. A "space" is an
+-- account's number times two, plus one for live data.
+
+CREATE TABLE accounts (
+    no      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id      TEXT NOT NULL UNIQUE,
+    name    TEXT NOT NULL,
+    created INTEGER NOT NULL
+);
+
+CREATE TABLE api_keys (
+    id      TEXT PRIMARY KEY,
+    account INTEGER NOT NULL,          -- 0 for an operator key
+    live    INTEGER NOT NULL,
+    role    TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    hint    TEXT NOT NULL,
+    hash    BLOB NOT NULL UNIQUE,      -- SHA-256 of the key; the key itself is nowhere
+    created INTEGER NOT NULL,
+    revoked INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+CREATE TABLE endpoints (
+    no              INTEGER PRIMARY KEY AUTOINCREMENT,
+    id              TEXT NOT NULL UNIQUE,
+    space           INTEGER NOT NULL,
+    url             TEXT NOT NULL,
+    events          TEXT NOT NULL,     -- JSON array of patterns
+    status          TEXT NOT NULL,
+    description     TEXT NOT NULL,
+    metadata        TEXT NOT NULL,     -- JSON object
+    secrets         BLOB NOT NULL,     -- JSON array
+    settings        TEXT NOT NULL,     -- JSON object
+    created         INTEGER NOT NULL,
+    updated         INTEGER NOT NULL,
+    enabled_since   INTEGER NOT NULL,
+    disabled_reason TEXT NOT NULL,
+    deleted         INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX endpoints_by_space ON endpoints (space, no) WHERE deleted = 0;
+
+CREATE TABLE endpoint_health (
+    endpoint INTEGER PRIMARY KEY,
+    breaker  TEXT NOT NULL             -- JSON object
+);
+
+-- Bodies are appended in key order, so that they fill pages from the end.
+CREATE TABLE events (
+    key       INTEGER PRIMARY KEY,     -- time, node and counter
+    space     INTEGER NOT NULL,
+    nonce     INTEGER NOT NULL,        -- the random part of a generated id
+    custom_id TEXT,                    -- the id that the sender chose, if it did
+    type      TEXT NOT NULL,
+    created   INTEGER NOT NULL,        -- Unix seconds, as announced
+    body      BLOB NOT NULL            -- the bytes that are signed and sent
+);
+CREATE INDEX events_by_space ON events (space, key);
+CREATE UNIQUE INDEX events_by_custom_id ON events (space, custom_id) WHERE custom_id IS NOT NULL;
+
+CREATE TABLE deliveries (
+    event        INTEGER NOT NULL,
+    endpoint     INTEGER NOT NULL,
+    space        INTEGER NOT NULL,
+    state        INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL,
+    budget       INTEGER NOT NULL,     -- attempts since it last became pending by hand
+    due          INTEGER NOT NULL,
+    rank         INTEGER NOT NULL,     -- order within the endpoint's lane
+    since        INTEGER NOT NULL,
+    last_outcome INTEGER NOT NULL,
+    last_status  INTEGER NOT NULL,
+    settled      INTEGER NOT NULL,
+    PRIMARY KEY (event, endpoint)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_waiting ON deliveries (endpoint, rank, event) WHERE state = 0;
+CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint, event);
+CREATE INDEX deliveries_failed ON deliveries (space, event) WHERE state = 2;
+
+CREATE TABLE attempts (
+    event    INTEGER NOT NULL,
+    endpoint INTEGER NOT NULL,
+    number   INTEGER NOT NULL,
+    started  INTEGER NOT NULL,
+    duration INTEGER NOT NULL,         -- microseconds
+    outcome  INTEGER NOT NULL,
+    status   INTEGER NOT NULL,
+    error    TEXT NOT NULL,
+    remote   TEXT NOT NULL,
+    header   TEXT NOT NULL,
+    body     BLOB NOT NULL,
+    PRIMARY KEY (event, endpoint, number)
+) WITHOUT ROWID;
+
+CREATE TABLE receipts (
+    space       INTEGER NOT NULL,
+    key         TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    status      INTEGER NOT NULL,
+    body        BLOB NOT NULL,
+    created     INTEGER NOT NULL,
+    PRIMARY KEY (space, key)
+) WITHOUT ROWID;
+CREATE INDEX receipts_by_age ON receipts (created);

@@ -1,0 +1,59 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// scanner is a row to read from: [sql.Row] or [sql.Rows].
+type scanner interface{ Scan(dest ...any) error }
+
+// closing closes rows and keeps its error if there is no other.
+func closing(rows *sql.Rows, err *error) {
+	if cerr := rows.Close(); *err == nil && cerr != nil {
+		*err = unavailable("close rows", cerr)
+	}
+}
+
+const deliveryColumns = `d.event, d.endpoint, d.space, d.state, d.attempts, d.budget, d.due, d.rank, d.since, d.last_outcome, d.last_status, d.settled`
+
+// scanDelivery reads [deliveryColumns] and then more.
+func scanDelivery(row scanner, d *delivery.Delivery, more ...any) error {
+	var due, rank, since, settled int64
+	dest := append([]any{&d.ID.Event, &d.ID.Endpoint, &d.Space, &d.State, &d.Attempts, &d.Budget,
+		&due, &rank, &since, &d.LastOutcome, &d.LastStatus, &settled}, more...)
+	if err := row.Scan(dest...); err != nil {
+		return err
+	}
+	d.Due, d.Rank, d.Since, d.Settled = instant(due), instant(rank), instant(since), instant(settled)
+	return nil
+}
+
+// eventID is what an event's public identifier is made of.
+type eventID struct {
+	nonce  uint32
+	custom sql.NullString
+}
+
+func (id eventID) of(k event.Key) string {
+	if id.custom.Valid {
+		return id.custom.String
+	}
+	return event.FormatID(event.PrefixEvent, k, id.nonce)
+}
+
+const eventColumns = `e.key, e.space, e.nonce, e.custom_id, e.type, e.created, e.body`
+
+func scanEvent(row scanner, e *event.Event) error {
+	var id eventID
+	if err := row.Scan(&e.Key, &e.Space, &id.nonce, &id.custom, &e.Type, &e.Created, &e.Body); err != nil {
+		return err
+	}
+	e.Nonce, e.Custom, e.ID = id.nonce, id.custom.Valid, id.of(e.Key)
+	return nil
+}
+
+func isNone(err error) bool { return errors.Is(err, sql.ErrNoRows) }

@@ -1,0 +1,250 @@
+// Package sqlite keeps a store in one SQLite file: WAL, synced on every commit,
+// one connection that writes and a few that read.
+//
+// It owns SQL and the file. It must not know HTTP, lanes or who calls it.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// FileName is the database's name within a data directory.
+const FileName = "posthaste.db"
+
+const (
+	readers       = 4
+	busyTimeout   = 10_000 // ms; only backups and people with a shell ever hold the file
+	checkpointAt  = 4000   // WAL pages
+	walKeep       = 64 << 20
+	writerCacheKB = 16 << 10
+	readerCacheKB = 4 << 10
+)
+
+// Store is a [store.Store] in one SQLite file.
+type Store struct {
+	dir  string
+	lock *dirLock
+	rdb  *sql.DB
+
+	mu sync.Mutex // held by whoever writes
+	w  *writer
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the store in dir, making the directory and the file when missing
+// and bringing the schema up to date. Only one process can have a directory open;
+// the next one gets a fault.Unavailable that says so. The caller must Close it.
+func Open(ctx context.Context, dir string) (_ *Store, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	// fdatasync makes a commit just as durable and skips the journal of the file's times.
+	sqlite.Fdatasync(true)
+
+	s := &Store{dir: dir, lock: lock}
+	defer func() {
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	path := filepath.Join(dir, FileName)
+	if err := createPrivate(path); err != nil {
+		return nil, err
+	}
+	write := dsn(path, writerCacheKB, "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(OFF)",
+		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointAt), fmt.Sprintf("journal_size_limit(%d)", walKeep))
+	if err := migrate(ctx, write); err != nil {
+		return nil, fmt.Errorf("bring %s up to date: %w", path, err)
+	}
+	if s.w, err = openWriter(write); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if s.rdb, err = sql.Open("sqlite", dsn(path, readerCacheKB, "query_only(ON)")); err != nil {
+		return nil, fmt.Errorf("open %s for reading: %w", path, err)
+	}
+	s.rdb.SetMaxOpenConns(readers)
+	s.rdb.SetMaxIdleConns(readers)
+	return s, nil
+}
+
+func dsn(path string, cacheKB int, pragmas ...string) string {
+	q := url.Values{}
+	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout))
+	q.Add("_pragma", fmt.Sprintf("cache_size(-%d)", cacheKB))
+	q.Add("_pragma", "temp_store(MEMORY)")
+	for _, p := range pragmas {
+		q.Add("_pragma", p)
+	}
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+}
+
+// createPrivate makes the file readable by its owner only: it holds secrets.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("make database file: %w", err)
+	}
+	return f.Close()
+}
+
+func migrate(ctx context.Context, dsn string) (err error) {
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	db.SetMaxOpenConns(1)
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir)
+	if err != nil {
+		return err
+	}
+	current, target, err := p.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if current > target {
+		return &fault.Error{Code: fault.Unavailable, Message: fmt.Sprintf(
+			"the data was written by a newer version (schema %d, this version knows %d)", current, target),
+			Hint: "run the newer version, or restore a backup made before the upgrade"}
+	}
+	_, err = p.Up(ctx)
+	return err
+}
+
+// Close writes the log back into the file and releases the directory.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	if s.rdb != nil {
+		errs = append(errs, s.rdb.Close())
+	}
+	if s.w != nil {
+		errs = append(errs, s.w.close())
+		s.w = nil
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.release())
+		s.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Ready writes nothing but takes and gives back the write lock, so that a full
+// or read-only disk shows.
+func (s *Store) Ready(ctx context.Context) error {
+	return s.write(ctx, "check store", func(tx *tx) error {
+		return tx.exec("UPDATE accounts SET name = name WHERE no = (SELECT min(no) FROM accounts)")
+	})
+}
+
+// unavailable wraps what the database answered. Whatever it is, the user can only
+// try again.
+func unavailable(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	f := &fault.Error{Code: fault.Unavailable, Message: "the store cannot do this now", RetryAfter: time.Second,
+		Err: fmt.Errorf("%s: %w", op, err)}
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch e.Code() & 0xff {
+		case 13: // SQLITE_FULL
+			f.Hint = "free disk space; the server goes on by itself"
+		case 8, 14: // SQLITE_READONLY, SQLITE_CANTOPEN
+			f.Hint = "make the data directory writable; the server goes on by itself"
+		}
+	}
+	return f
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func instant(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// narrowing collects the conditions of a list query.
+type narrowing struct {
+	where []string
+	args  []any
+}
+
+func (n *narrowing) and(cond string, args ...any) {
+	n.where = append(n.where, cond)
+	n.args = append(n.args, args...)
+}
+
+// pattern narrows to event types that a pattern selects.
+func (n *narrowing) pattern(column, pattern string) {
+	switch prefix, isPrefix := strings.CutSuffix(pattern, "*"); {
+	case pattern == "" || pattern == "*":
+	case isPrefix:
+		n.and("substr("+column+", 1, ?) = ?", len(prefix), prefix)
+	default:
+		n.and(column+" = ?", pattern)
+	}
+}
+
+func (n *narrowing) String() string {
+	if len(n.where) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(n.where, " AND ")
+}
+
+// cut trims a result that was read with one row too many and, for a list read
+// backwards, turns it newest first.
+func cut[T any](items []T, limit int, backwards bool) ([]T, bool) {
+	more := len(items) > limit
+	if more {
+		items = items[:limit]
+	}
+	if backwards {
+		for i, j := 0, len(items)-1; i < j; i, j = i+1, j-1 {
+			items[i], items[j] = items[j], items[i]
+		}
+	}
+	return items, more
+}

@@ -1,0 +1,181 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+
+	"modernc.org/sqlite"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// writer is the one connection that writes. It speaks to the driver itself: a
+// batch runs thousands of tiny statements, and database/sql would cost as much as
+// they do. Whoever uses it holds Store.mu.
+type writer struct {
+	conn  driver.Conn
+	stmts map[string]*stmt
+	args  []driver.NamedValue
+}
+
+type stmt struct {
+	driver.Stmt
+	exec  driver.StmtExecContext
+	query driver.StmtQueryContext
+}
+
+func openWriter(dsn string) (*writer, error) {
+	conn, err := (&sqlite.Driver{}).Open(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return &writer{conn: conn, stmts: map[string]*stmt{}}, nil
+}
+
+func (w *writer) close() error {
+	errs := make([]error, 0, len(w.stmts)+1)
+	for _, s := range w.stmts {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close())...)
+}
+
+// prepare returns the statement for sql, which must be a constant: each is kept.
+func (w *writer) prepare(sql string) (*stmt, error) {
+	if s := w.stmts[sql]; s != nil {
+		return s, nil
+	}
+	st, err := w.conn.Prepare(sql)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %q: %w", sql, err)
+	}
+	s := &stmt{Stmt: st}
+	var okExec, okQuery bool
+	s.exec, okExec = st.(driver.StmtExecContext)
+	s.query, okQuery = st.(driver.StmtQueryContext)
+	if !okExec || !okQuery {
+		return nil, errors.New("the SQLite driver lacks statement contexts")
+	}
+	w.stmts[sql] = s
+	return s, nil
+}
+
+func (w *writer) bind(args []any) []driver.NamedValue {
+	w.args = w.args[:0]
+	for i, a := range args {
+		switch v := a.(type) {
+		case int:
+			a = int64(v)
+		case bool:
+			a = int64(0)
+			if v {
+				a = int64(1)
+			}
+		case string, []byte, int64, float64, nil:
+		default:
+			panic(fmt.Sprintf("sqlite: argument %d is a %T", i+1, a))
+		}
+		w.args = append(w.args, driver.NamedValue{Ordinal: i + 1, Value: a})
+	}
+	return w.args
+}
+
+// tx is a running write transaction.
+type tx struct{ w *writer }
+
+// exec runs a statement. What is written is never interrupted half-way, so it
+// takes no context.
+func (t *tx) exec(sql string, args ...any) error {
+	_, err := t.execResult(sql, args...)
+	return err
+}
+
+func (t *tx) execResult(sql string, args ...any) (driver.Result, error) {
+	s, err := t.w.prepare(sql)
+	if err != nil {
+		return nil, err
+	}
+	return s.exec.ExecContext(context.Background(), t.w.bind(args))
+}
+
+// changed runs a statement and returns how many rows it changed.
+func (t *tx) changed(sql string, args ...any) (int64, error) {
+	r, err := t.execResult(sql, args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// insert runs a statement and returns the row's number.
+func (t *tx) insert(sql string, args ...any) (int64, error) {
+	r, err := t.execResult(sql, args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.LastInsertId()
+}
+
+// row runs a query for one row of n columns; found is false when there is none.
+func (t *tx) row(n int, sql string, args ...any) (row []driver.Value, found bool, err error) {
+	s, err := t.w.prepare(sql)
+	if err != nil {
+		return nil, false, err
+	}
+	rows, err := s.query.QueryContext(context.Background(), t.w.bind(args))
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	row = make([]driver.Value, n)
+	switch err := rows.Next(row); {
+	case errors.Is(err, io.EOF):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, err
+	}
+	for i, v := range row { // blobs are only lent until Close
+		if b, ok := v.([]byte); ok {
+			row[i] = append([]byte(nil), b...)
+		}
+	}
+	return row, true, nil
+}
+
+// write runs fn in a transaction of its own. An error from fn or from the commit
+// rolls all of it back.
+func (s *Store) write(ctx context.Context, op string, fn func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.w == nil {
+		return &fault.Error{Code: fault.Unavailable, Message: "the store is closed", Err: errors.New(op)}
+	}
+	t := &tx{s.w}
+	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
+		return unavailable(op, err)
+	}
+	if err := fn(t); err != nil {
+		return unavailable(op, errors.Join(err, t.rollback()))
+	}
+	if err := t.exec("COMMIT"); err != nil {
+		return unavailable(op, errors.Join(err, t.rollback()))
+	}
+	return nil
+}
+
+// rollback ends the transaction. SQLite has ended it by itself after some
+// errors, such as a full disk; that is no error here.
+func (t *tx) rollback() error {
+	err := t.exec("ROLLBACK")
+	var e *sqlite.Error
+	if errors.As(err, &e) && e.Code() == 1 { // SQLITE_ERROR: no transaction is active
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,213 @@
+// Package store owns the contract of durable state: the [Store] interface in the
+// words of the domain, and the values that cross it.
+//
+// Implementations live below it (sqlite, postgres) and are the only places with
+// SQL. The package must not know HTTP, lanes or who calls it. Every
+// implementation passes the contract tests in storetest.
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// Store keeps everything that must outlive the process. All methods are safe for
+// concurrent use. What a method wrote is on disk when it returns nil; when it
+// returns an error, nothing of it is kept. Getters return a fault.NotFound for
+// what is not there; a store that cannot work returns fault.Unavailable.
+type Store interface {
+	Hot
+	Accounts
+	Endpoints
+	History
+	Upkeep
+}
+
+// Hot is what every event costs.
+type Hot interface {
+	// Commit writes a whole batch durably, in one transaction. A refused append
+	// (see [Append]) does not fail the batch.
+	Commit(ctx context.Context, b *Batch) error
+
+	// LoadLane returns the first pending deliveries of an endpoint in order of
+	// rank, due or not, with what is needed to send them: at most limit, and no
+	// more once their bodies exceed maxBytes (at least one is returned).
+	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]Job, error)
+
+	// Lanes returns the endpoints with a store number above after that have pending
+	// deliveries, in order of number, at most limit. Its cost does not depend on how
+	// many deliveries wait.
+	Lanes(ctx context.Context, after int64, limit int) ([]Lane, error)
+
+	// CancelPending cancels up to limit pending deliveries of an endpoint and returns
+	// how many there were.
+	CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (int, error)
+}
+
+// Batch is what one transaction writes.
+type Batch struct {
+	Appends     []*Append
+	Settlements []Settlement
+	Health      []Health
+}
+
+// Append is one accepted event with a pending delivery for each match and the
+// receipt of its request.
+//
+// Commit refuses it, and says why in one of the last two fields, when the
+// receipt's key was used before or the sender's id is taken.
+type Append struct {
+	Event      event.Event
+	Deliveries []delivery.Delivery
+	Receipt    *Receipt // nil without an idempotency key
+
+	Replay *Receipt     // set by Commit: the earlier receipt of the same key
+	Taken  *event.Event // set by Commit: the earlier event of the same id
+}
+
+// Refused reports whether Commit wrote nothing for a.
+func (a *Append) Refused() bool { return a.Replay != nil || a.Taken != nil }
+
+// Settlement is a delivery after an attempt, or after it was given up without
+// one (Attempt is nil). Its state is written only while the stored one is still
+// pending, so that it never undoes what a person decided meanwhile; the attempt is
+// always kept.
+type Settlement struct {
+	Delivery delivery.Delivery
+	Attempt  *delivery.Attempt
+}
+
+// Health is an endpoint's breaker to remember.
+type Health struct {
+	Endpoint int64
+	Breaker  delivery.Breaker
+}
+
+// Job is a pending delivery with what is needed to send it.
+type Job struct {
+	Delivery delivery.Delivery
+	EventID  string
+	Type     string
+	Body     []byte
+}
+
+// Lane is an endpoint with pending deliveries.
+type Lane struct {
+	Endpoint int64
+	Rank     time.Time // the lowest rank among them
+}
+
+// Receipt is the outcome of a request with an idempotency key. It is written in
+// the transaction of the request's own effect.
+type Receipt struct {
+	Space       event.Space
+	Key         string
+	Fingerprint [32]byte // of method, path and body
+	Status      int
+	Body        []byte // the response body
+	Created     time.Time
+}
+
+// ReceiptLife is for how long a request can be repeated under its idempotency key.
+const ReceiptLife = 24 * time.Hour
+
+// Live reports whether r still answers for its key at now.
+func (r *Receipt) Live(now time.Time) bool { return now.Sub(r.Created) < ReceiptLife }
+
+// Page says which part of a list is wanted, newest first. At most one of After
+// and Before is set.
+type Page[C any] struct {
+	Limit  int
+	After  *C // only what is older than this
+	Before *C // only what is newer than this, the nearest ones
+}
+
+// Accounts holds accounts and API keys. Creating methods take the receipt of
+// their request, which may be nil.
+type Accounts interface {
+	CreateAccount(ctx context.Context, a *account.Account, r *Receipt) error // sets a.No
+	Account(ctx context.Context, id string) (account.Account, error)
+	AllAccounts(ctx context.Context) ([]account.Account, error)
+	ListAccounts(ctx context.Context, p Page[int64]) (items []account.Account, more bool, err error)
+	UpdateAccount(ctx context.Context, a *account.Account, r *Receipt) error
+
+	CreateKey(ctx context.Context, k *account.Key, r *Receipt) error // fault.Invalid when the secret is in use
+	AllKeys(ctx context.Context) ([]account.Key, error)              // revoked ones too
+	ListKeys(ctx context.Context, account int64, p Page[string]) (items []account.Key, more bool, err error)
+	RevokeKey(ctx context.Context, id string, now time.Time) error
+}
+
+// Endpoints holds endpoints. A deleted endpoint is not found any more, but its
+// id stays known to its deliveries.
+type Endpoints interface {
+	CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *Receipt) error // sets e.No
+	UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *Receipt) error
+	DeleteEndpoint(ctx context.Context, no int64, now time.Time) error
+	Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
+	ListEndpoints(ctx context.Context, space event.Space, p Page[int64]) (items []endpoint.Endpoint, more bool, err error)
+	AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint) error) error
+	AllHealth(ctx context.Context) ([]Health, error)
+}
+
+// EventFilter narrows a list of events. Zero fields do not narrow.
+type EventFilter struct {
+	Pattern string // a type or a pattern such as "payment.*"
+	From    event.Key
+	Until   event.Key // exclusive
+}
+
+// DeliveryFilter narrows a list of deliveries. Zero fields do not narrow.
+type DeliveryFilter struct {
+	Event    event.Key
+	Endpoint int64
+	Pattern  string
+	State    *delivery.State
+	From     event.Key // events accepted from this key on
+	Until    event.Key // exclusive
+}
+
+// DeliveryView is a delivery with the names of what it joins.
+type DeliveryView struct {
+	delivery.Delivery
+	EventID    string
+	Type       string
+	EndpointID string
+}
+
+// History is what was accepted and what became of it.
+type History interface {
+	Event(ctx context.Context, space event.Space, id string) (event.Event, error)
+	ListEvents(ctx context.Context, space event.Space, f EventFilter, p Page[event.Key]) (items []event.Event, more bool, err error)
+	Delivery(ctx context.Context, space event.Space, id delivery.ID) (DeliveryView, error)
+	ListDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, p Page[delivery.ID]) (items []DeliveryView, more bool, err error)
+	ListAttempts(ctx context.Context, id delivery.ID, p Page[int]) (items []delivery.Attempt, more bool, err error)
+
+	// Requeue writes deliveries that a person brought back to pending, or that did
+	// not exist yet, whatever their stored state.
+	Requeue(ctx context.Context, ds []delivery.Delivery, r *Receipt) error
+	// CancelDelivery cancels one pending delivery; one that is not pending stays as it is.
+	CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, r *Receipt) error
+
+	// Receipt returns the receipt of a key, fault.NotFound if there is none.
+	Receipt(ctx context.Context, space event.Space, key string) (Receipt, error)
+}
+
+// Upkeep is what the operator and the calendar ask for.
+type Upkeep interface {
+	// LastKey returns the newest event key, 0 in an empty store.
+	LastKey(ctx context.Context) (event.Key, error)
+	// PurgeReceipts deletes up to limit receipts made before t and returns how many.
+	PurgeReceipts(ctx context.Context, t time.Time, limit int) (int, error)
+	// PurgeEvents deletes up to limit events below the key that no pending delivery
+	// needs, with their deliveries and attempts. It returns where to go on: the key
+	// to pass as from, or 0 when it is through.
+	PurgeEvents(ctx context.Context, from, below event.Key, limit int) (next event.Key, deleted int, err error)
+	// Ready returns nil when the store accepts writes.
+	Ready(ctx context.Context) error
+	Close() error
+}
