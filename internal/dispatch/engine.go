@@ -1,0 +1,522 @@
+// Package dispatch owns when what is sent: a lane for each endpoint that has
+// work, the workers that lanes share fairly, timers, and the circuit breaker.
+//
+// What was just committed goes straight to its lane; nothing polls. Memory is
+// bounded by lanes, not by backlog: what does not fit in a lane waits in the
+// store and is read in order when the lane has room. The package must not know
+// SQL or HTTP; it declares the few things it needs of the store and the sender.
+package dispatch
+
+import (
+	"container/heap"
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Store is what the engine reads, and the one thing it writes by itself.
+type Store interface {
+	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error)
+	Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error)
+	CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (int, error)
+	AllHealth(ctx context.Context) ([]store.Health, error)
+}
+
+// Recorder takes what became of a delivery and sees to it that it gets to disk.
+// Engine.Committed must be called when it is.
+type Recorder interface {
+	Settle(s store.Settlement, h *store.Health)
+}
+
+// Sender makes one attempt. It returns OutcomeNone when ctx ended it.
+type Sender interface {
+	Send(ctx context.Context, r *sender.Request) delivery.Attempt
+}
+
+// Watcher is told what somebody should know of. Its methods are called by
+// workers, without locks held; they may take their time, but the worker waits.
+type Watcher interface {
+	// EndpointDead asks for an endpoint to be disabled, for one of the
+	// endpoint.Disabled… reasons.
+	EndpointDead(no int64, reason string)
+	// EndpointFailing tells that an endpoint's breaker opened, once until it recovers.
+	EndpointFailing(no int64, since time.Time)
+	// DeliveryExhausted tells of a delivery that is out of attempts.
+	DeliveryExhausted(d delivery.Delivery, j *store.Job)
+	// Attempted sees every attempt.
+	Attempted(a *delivery.Attempt)
+}
+
+// Config is what an Engine is made of; all fields but those with a stated default are required.
+type Config struct {
+	Store     Store
+	Recorder  Recorder
+	Sender    Sender
+	Watcher   Watcher
+	Endpoints *endpoint.Registry
+	Now       func() time.Time
+	Random    func() float64 // in [0, 1)
+	Log       *slog.Logger
+
+	Live, Test  delivery.Schedule // default: delivery.LiveSchedule, delivery.TestSchedule
+	Concurrency int               // attempts at a time to one endpoint; default 64
+	Workers     int               // attempts at a time in all; default 4096
+	QueueBytes  int               // of fresh bodies in memory, in all; default 64 MiB
+	DeadAfter   time.Duration     // an endpoint that acknowledged nothing for so long is disabled; default 5 days
+}
+
+// Engine sends what is due to whom it is due. Use [New], then Start.
+type Engine struct {
+	Config
+	sending context.Context // ends when attempts under way must end
+	cancel  context.CancelFunc
+	kick    chan struct{} // the earliest wake-up has changed
+	workers sync.WaitGroup
+
+	mu       sync.Mutex
+	work     sync.Cond
+	lanes    map[int64]*lane
+	known    map[int64]delivery.Breaker // breakers read at start, until their lane exists
+	scanned  bool                       // all lanes that the store had at start are known
+	healthy  runQueue
+	suspects runQueue
+	turn     int // counts picks, so that suspects get their share
+	wakes    wakeHeap
+	running  int // workers that exist
+	idle     int // of which wait for work
+	onTrial  int // attempts under way to suspects
+	bytes    int // of ready bodies
+	stopping bool
+
+	stats counters
+}
+
+// counters are what [Engine.Stats] returns.
+type counters struct {
+	attempts, failures, inflight atomic.Int64
+}
+
+// Stats is the engine's load at one moment.
+type Stats struct {
+	Lanes, Ready, InFlight, Workers, Open int
+	Attempts, Failures                    int64
+}
+
+const (
+	maxIdle   = 128
+	loadBytes = 2 << 20 // of bodies in one load, past its first
+	lanePage  = 1000
+)
+
+// New returns an engine that does nothing until it is started.
+func New(c Config) *Engine {
+	setDefault(&c.Concurrency, 64)
+	setDefault(&c.Workers, 4096)
+	setDefault(&c.QueueBytes, 64<<20)
+	setDefault(&c.DeadAfter, 5*24*time.Hour)
+	if c.Live == nil {
+		c.Live = delivery.LiveSchedule()
+	}
+	if c.Test == nil {
+		c.Test = delivery.TestSchedule()
+	}
+	e := &Engine{Config: c, lanes: map[int64]*lane{}, kick: make(chan struct{}, 1)}
+	e.work.L = &e.mu
+	e.sending, e.cancel = context.WithCancel(context.Background())
+	return e
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// Start reads which endpoints have deliveries waiting and begins to send. It
+// returns as soon as the health of endpoints is known; the lanes fill while
+// others are served already.
+func (e *Engine) Start(ctx context.Context) error {
+	health, err := e.Store.AllHealth(ctx)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.known = make(map[int64]delivery.Breaker, len(health))
+	for _, h := range health {
+		e.known[h.Endpoint] = h.Breaker
+	}
+	e.mu.Unlock()
+	e.workers.Go(e.keepTime)
+	e.workers.Go(e.scan)
+	return nil
+}
+
+// scan finds the lanes that the store has work for.
+func (e *Engine) scan() {
+	after := int64(0)
+	for {
+		lanes, err := e.Store.Lanes(e.sending, after, lanePage)
+		if err != nil {
+			if e.sending.Err() != nil {
+				return
+			}
+			e.Log.Error("list lanes", "err", err)
+			if !e.pause(time.Second) {
+				return
+			}
+			continue
+		}
+		now := e.Now()
+		e.mu.Lock()
+		for _, found := range lanes {
+			l := e.lane(found.Endpoint)
+			if found.Rank.After(now) {
+				l.due(found.Rank)
+			} else {
+				l.more = true
+			}
+			e.plan(l, now)
+			after = found.Endpoint
+		}
+		done := len(lanes) < lanePage
+		e.scanned = done
+		e.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+// pause waits and reports whether the engine goes on.
+func (e *Engine) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-e.sending.Done():
+		return false
+	}
+}
+
+// Stop lets attempts under way finish until ctx ends; what is left then is cut
+// off and stays pending in the store. It returns when no worker is left.
+func (e *Engine) Stop(ctx context.Context) {
+	e.mu.Lock()
+	e.stopping = true
+	e.work.Broadcast()
+	e.mu.Unlock()
+	e.poke()
+	stop := context.AfterFunc(ctx, e.cancel)
+	defer stop()
+	e.workers.Wait()
+	e.cancel()
+}
+
+// Stats returns the engine's load.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := Stats{Lanes: len(e.lanes), Workers: e.running, InFlight: int(e.stats.inflight.Load()),
+		Attempts: e.stats.attempts.Load(), Failures: e.stats.failures.Load()}
+	for _, l := range e.lanes {
+		s.Ready += l.ready.len()
+		if l.breaker.Open() {
+			s.Open++
+		}
+	}
+	return s
+}
+
+// lane returns the lane of an endpoint, making it when needed. A lane made before
+// all of the store's are known starts by looking there, so that nothing new
+// overtakes what waited.
+func (e *Engine) lane(no int64) *lane {
+	l := e.lanes[no]
+	if l == nil {
+		l = newLane(no)
+		l.more = !e.scanned
+		if b, ok := e.known[no]; ok {
+			l.breaker = b
+			delete(e.known, no)
+		}
+		e.lanes[no] = l
+	}
+	return l
+}
+
+// Committed takes what a transaction wrote: fresh deliveries go to their lanes,
+// settled ones leave memory. Calls must come in the order of the transactions.
+func (e *Engine) Committed(b *store.Batch) {
+	now := e.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range b.Settlements {
+		id := b.Settlements[i].Delivery.ID
+		if l := e.lanes[id.Endpoint]; l != nil {
+			delete(l.held, id.Event)
+			if l.more {
+				e.plan(l, now)
+			}
+		}
+	}
+	for _, a := range b.Appends {
+		if a.Refused() {
+			continue
+		}
+		for i := range a.Deliveries {
+			l := e.lane(a.Deliveries[i].ID.Endpoint)
+			e.accept(l, &a.Event, a.Deliveries[i])
+			e.plan(l, now)
+		}
+	}
+}
+
+// accept takes a fresh delivery into its lane's memory if there is room and
+// nothing older waits in the store; else the store keeps it until its turn.
+func (e *Engine) accept(l *lane, ev *event.Event, d delivery.Delivery) {
+	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+len(ev.Body) > e.QueueBytes
+	if full || l.more || l.loading || l.breaker.Open() || !l.holdUntil.IsZero() {
+		l.more = true
+		return
+	}
+	l.ready.push(store.Job{Delivery: d, EventID: ev.ID, Type: ev.Type, Body: ev.Body})
+	l.held[d.ID.Event] = struct{}{}
+	e.bytes += len(ev.Body)
+}
+
+// Wake tells the engine that an endpoint's deliveries or settings changed: some
+// were requeued, or it was enabled, disabled, changed or deleted.
+func (e *Engine) Wake(endpoint int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.lane(endpoint)
+	l.more = true
+	l.limiter = nil
+	e.plan(l, e.Now())
+}
+
+// Forgive closes an endpoint's breaker: a person says that it works again.
+func (e *Engine) Forgive(endpoint int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.lane(endpoint)
+	l.breaker, l.limit, l.holdUntil = delivery.Breaker{}, firstLimit, time.Time{}
+	l.more = true
+	e.plan(l, e.Now())
+}
+
+// plan decides what a lane does next. It is called after every change to it, with
+// e.mu held.
+func (e *Engine) plan(l *lane, now time.Time) {
+	ep := e.Endpoints.Get(l.no)
+	switch {
+	case e.stopping:
+		return
+	case ep == nil: // deleted
+		e.dropReady(l)
+		e.wake(l, time.Time{})
+		if l.more && !l.clearing {
+			l.clearing = true
+			e.workers.Go(func() { e.clear(l) })
+		}
+		return
+	case ep.Status != endpoint.Enabled:
+		e.dropReady(l)
+		e.wake(l, time.Time{})
+		return
+	}
+
+	var wake time.Time
+	if !l.nextDue.IsZero() {
+		if l.nextDue.After(now) {
+			wake = l.nextDue
+		} else {
+			l.nextDue, l.more = time.Time{}, true
+		}
+	}
+	if !l.holdUntil.IsZero() {
+		if l.holdUntil.After(now) {
+			e.wake(l, l.holdUntil)
+			return
+		}
+		l.holdUntil, l.more = time.Time{}, true
+	}
+	if l.breaker.Open() && now.Before(l.breaker.ProbeAt) {
+		e.dropReady(l)
+		e.wake(l, l.breaker.ProbeAt)
+		return
+	}
+	if !e.hasWork(l, ep) || l.inflight >= l.concurrency(ep, e.Concurrency) {
+		e.wake(l, wake)
+		return
+	}
+	if at := e.throttled(l, ep, now); !at.IsZero() {
+		e.wake(l, at)
+		return
+	}
+	e.wake(l, wake)
+	e.enqueue(l)
+}
+
+// hasWork reports whether a worker would find something to do in the lane.
+func (e *Engine) hasWork(l *lane, ep *endpoint.Endpoint) bool {
+	if l.ready.len() > 0 {
+		return true
+	}
+	if !l.more || l.loading || len(l.held) >= maxHeld {
+		return false
+	}
+	// In a FIFO lane the store must show all settlements before it is asked what
+	// comes next.
+	return ep.Settings.Ordering != endpoint.FIFO || len(l.held) == 0
+}
+
+// throttled returns when the lane's rate limit lets the next attempt start; zero
+// is now.
+func (e *Engine) throttled(l *lane, ep *endpoint.Endpoint, now time.Time) time.Time {
+	if ep.Settings.Rate <= 0 {
+		return time.Time{}
+	}
+	if l.limiter == nil {
+		l.limiter = rate.NewLimiter(rate.Limit(ep.Settings.Rate), max(1, int(ep.Settings.Rate)))
+	}
+	if missing := 1 - l.limiter.TokensAt(now); missing > 0 {
+		return now.Add(time.Duration(missing/ep.Settings.Rate*float64(time.Second)) + time.Millisecond)
+	}
+	return time.Time{}
+}
+
+// enqueue gives the lane a place among those that wait for a worker.
+func (e *Engine) enqueue(l *lane) {
+	if l.queued {
+		return
+	}
+	l.queued, l.suspect = true, !l.proven
+	if l.suspect {
+		e.suspects.push(l)
+	} else {
+		e.healthy.push(l)
+	}
+	switch {
+	case e.idle > 0:
+		e.work.Signal()
+	case e.running < e.Workers:
+		e.running++
+		e.workers.Go(e.worker)
+	}
+}
+
+func (e *Engine) dropReady(l *lane) {
+	_, bytes := l.drop()
+	e.bytes -= bytes
+}
+
+// wake sets when the lane is planned again; zero is only when something happens.
+func (e *Engine) wake(l *lane, at time.Time) {
+	if at.Equal(l.wakeAt) {
+		return
+	}
+	l.wakeAt = at
+	switch {
+	case at.IsZero():
+		heap.Remove(&e.wakes, l.wakeIndex)
+	case l.wakeIndex >= 0:
+		heap.Fix(&e.wakes, l.wakeIndex)
+	default:
+		heap.Push(&e.wakes, l)
+	}
+	if len(e.wakes) > 0 && e.wakes[0] == l {
+		e.poke()
+	}
+}
+
+func (e *Engine) poke() {
+	select {
+	case e.kick <- struct{}{}:
+	default:
+	}
+}
+
+// keepTime wakes lanes when their time has come and forgets the idle ones. It
+// looks at the clock once a minute at least, because a clock can be stepped.
+func (e *Engine) keepTime() {
+	timer := time.NewTimer(time.Minute)
+	defer timer.Stop()
+	for {
+		e.mu.Lock()
+		if e.stopping {
+			e.mu.Unlock()
+			return
+		}
+		now := e.Now()
+		for len(e.wakes) > 0 && !e.wakes[0].wakeAt.After(now) {
+			l := e.wakes[0]
+			e.wake(l, time.Time{})
+			e.plan(l, now)
+		}
+		wait := time.Minute
+		if len(e.wakes) > 0 {
+			wait = min(wait, e.wakes[0].wakeAt.Sub(now))
+		}
+		e.forget(now)
+		e.mu.Unlock()
+		timer.Reset(wait)
+		select {
+		case <-timer.C:
+		case <-e.kick:
+		}
+	}
+}
+
+// forget drops lanes that have been idle for a while, a few at a time: the map's
+// order is random, so all get their turn.
+func (e *Engine) forget(now time.Time) {
+	seen := 0
+	for no, l := range e.lanes {
+		if seen++; seen > 256 {
+			return
+		}
+		switch {
+		case !l.idle():
+			l.idleSince = time.Time{}
+		case l.idleSince.IsZero():
+			l.idleSince = now
+		case now.Sub(l.idleSince) > lanePatient:
+			e.wake(l, time.Time{})
+			delete(e.lanes, no)
+		}
+	}
+}
+
+// clear cancels what is pending for an endpoint that is gone.
+func (e *Engine) clear(l *lane) {
+	const slice = 1000
+	for {
+		n, err := e.Store.CancelPending(e.sending, l.no, e.Now(), slice)
+		if err != nil {
+			e.Log.Error("cancel deliveries of deleted endpoint", "endpoint_no", l.no, "err", err)
+			if !e.pause(time.Second) {
+				return
+			}
+			continue
+		}
+		if n < slice {
+			break
+		}
+	}
+	e.mu.Lock()
+	l.clearing, l.more, l.nextDue = false, false, time.Time{}
+	e.mu.Unlock()
+}

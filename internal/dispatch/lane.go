@@ -1,0 +1,197 @@
+package dispatch
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// lane is what the engine knows of one endpoint that has work, or had some
+// lately. It is small, and bounded: what does not fit waits in the store. All
+// fields belong to Engine.mu.
+type lane struct {
+	no int64
+
+	// ready holds deliveries that may be sent now, in order of rank.
+	ready jobQueue
+	// held names the deliveries that are in memory: ready, under way, or settled
+	// without the settlement being on disk yet. The store still shows those as
+	// pending, so what is loaded is checked against it.
+	held map[event.Key]struct{}
+	// more says that the store may have due deliveries that are not held.
+	more bool
+	// nextDue is when the earliest delivery in the store that is not due yet will
+	// be; zero when none is known.
+	nextDue time.Time
+	// holdUntil is when the delivery at the head of a FIFO lane is due again.
+	holdUntil time.Time
+
+	inflight int
+	limit    int  // attempts at a time; grows with success, shrinks with failure
+	proven   bool // the last attempt succeeded
+	loading  bool // a worker reads from the store
+	clearing bool // its pending deliveries are being cancelled
+	queued   bool // stands in a run queue
+	suspect  bool // in which of the two, if queued
+
+	breaker delivery.Breaker
+	limiter *rate.Limiter // nil without a rate limit
+
+	wakeAt    time.Time // zero when it need not wake
+	wakeIndex int       // place in the engine's heap, -1 when in none
+	idleSince time.Time
+}
+
+const (
+	firstLimit  = 2  // attempts at a time before anything is known of the endpoint
+	maxReady    = 64 // fresh deliveries in memory
+	minLoad     = 8
+	maxHeld     = 1024 // deliveries in memory in any state
+	lanePatient = 5 * time.Minute
+)
+
+func newLane(no int64) *lane {
+	return &lane{no: no, limit: firstLimit, wakeIndex: -1, held: map[event.Key]struct{}{}}
+}
+
+// loadSize is how many deliveries to read at once: enough for the pace the lane
+// has reached, so that a lane that stands still holds next to nothing.
+func (l *lane) loadSize() int { return max(2*l.limit, minLoad) }
+
+// idle reports whether the lane can be forgotten without losing anything.
+func (l *lane) idle() bool {
+	return l.inflight == 0 && len(l.held) == 0 && !l.more && !l.loading && !l.clearing && !l.queued &&
+		l.nextDue.IsZero() && l.breaker.FailingSince.IsZero()
+}
+
+// drop gives the ready deliveries back to the store, which still has them.
+func (l *lane) drop() (jobs int, bytes int) {
+	for {
+		j, ok := l.ready.pop()
+		if !ok {
+			return jobs, bytes
+		}
+		jobs++
+		bytes += len(j.Body)
+		delete(l.held, j.Delivery.ID.Event)
+		l.more = true
+	}
+}
+
+// due notes that a delivery in the store becomes due at t.
+func (l *lane) due(t time.Time) {
+	if l.nextDue.IsZero() || t.Before(l.nextDue) {
+		l.nextDue = t
+	}
+}
+
+// succeeded and failed adapt the number of attempts at a time to what the
+// endpoint takes.
+func (l *lane) succeeded() {
+	l.proven = true
+	l.limit++
+}
+
+func (l *lane) failed(o delivery.Outcome) {
+	switch o {
+	case delivery.OutcomeRejected: // it answers, and quickly; only not with a yes
+	default:
+		l.proven = false
+		l.limit = max(l.limit/2, 1)
+	}
+}
+
+// concurrency is how many attempts the lane may have under way now.
+func (l *lane) concurrency(e *endpoint.Endpoint, standard int) int {
+	switch {
+	case e.Settings.Ordering == endpoint.FIFO, l.breaker.Open():
+		return 1
+	case e.Settings.Concurrency > 0:
+		standard = e.Settings.Concurrency
+	}
+	l.limit = min(l.limit, standard)
+	return l.limit
+}
+
+// jobQueue is a first-in, first-out queue that reuses its memory.
+type jobQueue struct {
+	jobs []store.Job
+	head int
+}
+
+func (q *jobQueue) len() int { return len(q.jobs) - q.head }
+
+func (q *jobQueue) push(j store.Job) { q.jobs = append(q.jobs, j) }
+
+func (q *jobQueue) pop() (store.Job, bool) {
+	if q.head == len(q.jobs) {
+		return store.Job{}, false
+	}
+	j := q.jobs[q.head]
+	q.jobs[q.head] = store.Job{} // let go of the body
+	q.head++
+	if q.head == len(q.jobs) {
+		q.jobs, q.head = q.jobs[:0], 0
+		if cap(q.jobs) > 4*maxReady {
+			q.jobs = nil
+		}
+	}
+	return j, true
+}
+
+// runQueue is the lanes that wait for a worker, each at most once.
+type runQueue struct {
+	lanes []*lane
+	head  int
+}
+
+func (q *runQueue) len() int { return len(q.lanes) - q.head }
+
+func (q *runQueue) push(l *lane) {
+	if q.head > 64 && q.head*2 > len(q.lanes) { // close the gap now and then
+		n := copy(q.lanes, q.lanes[q.head:])
+		clear(q.lanes[n:])
+		q.lanes, q.head = q.lanes[:n], 0
+	}
+	q.lanes = append(q.lanes, l)
+}
+
+func (q *runQueue) pop() *lane {
+	l := q.lanes[q.head]
+	q.lanes[q.head] = nil
+	q.head++
+	if q.head == len(q.lanes) {
+		q.lanes, q.head = q.lanes[:0], 0
+	}
+	return l
+}
+
+// wakeHeap orders lanes by when they wake (container/heap).
+type wakeHeap []*lane
+
+func (h wakeHeap) Len() int           { return len(h) }
+func (h wakeHeap) Less(i, j int) bool { return h[i].wakeAt.Before(h[j].wakeAt) }
+func (h wakeHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].wakeIndex, h[j].wakeIndex = i, j
+}
+
+func (h *wakeHeap) Push(x any) {
+	l := x.(*lane)
+	l.wakeIndex = len(*h)
+	*h = append(*h, l)
+}
+
+func (h *wakeHeap) Pop() any {
+	old := *h
+	l := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	l.wakeIndex = -1
+	return l
+}

@@ -1,0 +1,147 @@
+package endpoint
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Limits of what an endpoint may hold.
+const (
+	MaxURLLength      = 2048
+	MaxEvents         = 200 // patterns
+	MaxDescription    = 1000
+	MaxMetadata       = 50 // pairs
+	MaxMetadataKey    = 40
+	MaxMetadataValue  = 500
+	MinTimeout        = time.Second
+	MaxTimeout        = 60 * time.Second
+	MaxConcurrency    = 1000
+	MaxRate           = 10_000
+	MaxRetries        = 30
+	MaxRetryDelay     = 7 * 24 * time.Hour
+	maxPatternMention = 60
+)
+
+// Check returns a fault.Invalid that names the first field of e that is not
+// acceptable, nil when all are. Live endpoints may use plain http only when
+// allowPlain is set. It resolves no names: addresses are checked when dialled.
+func (e *Endpoint) Check(allowPlain bool) error {
+	if err := checkURL(e.URL, !e.Live() || allowPlain); err != nil {
+		return err
+	}
+	if err := checkEvents(e.Events); err != nil {
+		return err
+	}
+	if utf8.RuneCountInString(e.Description) > MaxDescription {
+		return fault.Param("description", "parameter_invalid", "The description is longer than %d characters.", MaxDescription)
+	}
+	if err := checkMetadata(e.Metadata); err != nil {
+		return err
+	}
+	return e.Settings.check()
+}
+
+func checkURL(raw string, plain bool) error {
+	invalid := func(format string, args ...any) error {
+		return fault.Param("url", "url_invalid", format, args...)
+	}
+	if raw == "" {
+		return fault.Param("url", "parameter_missing", "Give the URL that events are sent to, such as https://www.acme.com/webhooks/payment.")
+	}
+	if len(raw) > MaxURLLength {
+		return invalid("The URL is longer than %d characters.", MaxURLLength)
+	}
+	for _, c := range []byte(raw) {
+		if c <= ' ' || c == 0x7f {
+			return invalid("The URL holds a space or control character; percent-encode it.")
+		}
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return invalid("This is not a URL.") // the parser's text repeats the input
+	case u.Scheme != "https" && u.Scheme != "http":
+		return invalid("The URL must be absolute and start with https://.")
+	case u.Scheme == "http" && !plain:
+		return invalid("A live endpoint must use https://.")
+	case u.Hostname() == "":
+		return invalid("The URL names no host.")
+	case u.User != nil:
+		return invalid("The URL holds a user name or password; use the endpoint's authentication instead.")
+	case u.Fragment != "" || strings.Contains(raw, "#"):
+		return invalid("The URL holds a fragment (#…), which is never sent.")
+	case strings.HasSuffix(u.Host, ":"):
+		return invalid("The URL names an empty port.")
+	}
+	return nil
+}
+
+func checkEvents(patterns []string) error {
+	if len(patterns) == 0 {
+		return fault.Param("enabled_events", "parameter_missing", `Name at least one event type, or ["*"] for all.`)
+	}
+	if len(patterns) > MaxEvents {
+		return fault.Param("enabled_events", "parameter_invalid", `Name at most %d event types; "*" selects all, "payment.*" a group.`, MaxEvents)
+	}
+	for i, p := range patterns {
+		if !event.ValidPattern(p) {
+			return fault.Param(fmt.Sprintf("enabled_events[%d]", i), "event_type_invalid",
+				`%q is not an event type; use names such as "payment.succeeded", a prefix such as "payment.*", or "*".`, shorten(p))
+		}
+	}
+	return nil
+}
+
+func shorten(s string) string {
+	if len(s) > maxPatternMention {
+		return strings.ToValidUTF8(s[:maxPatternMention], "") + "…"
+	}
+	return s
+}
+
+func checkMetadata(m map[string]string) error {
+	if len(m) > MaxMetadata {
+		return fault.Param("metadata", "parameter_invalid", "Metadata can hold at most %d keys.", MaxMetadata)
+	}
+	for k, v := range m {
+		switch {
+		case k == "" || len(k) > MaxMetadataKey:
+			return fault.Param("metadata", "parameter_invalid", "Metadata keys are 1 to %d bytes long.", MaxMetadataKey)
+		case len(v) > MaxMetadataValue:
+			return fault.Param("metadata["+k+"]", "parameter_invalid", "Metadata values are at most %d bytes long.", MaxMetadataValue)
+		}
+	}
+	return nil
+}
+
+func (s *Settings) check() error {
+	switch s.Ordering {
+	case "", Unordered, FIFO:
+	default:
+		return fault.Param("ordering", "parameter_invalid", `The ordering is %q or %q.`, Unordered, FIFO)
+	}
+	if s.Timeout != 0 && (s.Timeout < MinTimeout || s.Timeout > MaxTimeout) {
+		return fault.Param("timeout", "parameter_invalid", "The timeout is %d to %d seconds.", int(MinTimeout.Seconds()), int(MaxTimeout.Seconds()))
+	}
+	if s.Concurrency < 0 || s.Concurrency > MaxConcurrency {
+		return fault.Param("max_concurrency", "parameter_invalid", "The concurrency is 1 to %d, or 0 for the default.", MaxConcurrency)
+	}
+	if s.Rate < 0 || s.Rate > MaxRate || s.Rate != s.Rate {
+		return fault.Param("rate_limit", "parameter_invalid", "The rate limit is at most %d deliveries a second, or 0 for none.", MaxRate)
+	}
+	if len(s.Schedule) > MaxRetries {
+		return fault.Param("retry_schedule", "parameter_invalid", "There can be at most %d retries.", MaxRetries)
+	}
+	for i, d := range s.Schedule {
+		if d < time.Second || d > MaxRetryDelay {
+			return fault.Param(fmt.Sprintf("retry_schedule[%d]", i), "parameter_invalid", "A delay is 1 to %d seconds.", int(MaxRetryDelay.Seconds()))
+		}
+	}
+	return nil
+}

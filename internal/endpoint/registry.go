@@ -1,0 +1,150 @@
+package endpoint
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// Registry is the endpoints of all accounts in memory, indexed by what they
+// subscribe to. It is safe for concurrent use. The endpoints and slices it
+// returns are shared: read only.
+type Registry struct {
+	mu     sync.RWMutex
+	byNo   map[int64]*Endpoint
+	spaces map[event.Space]*index
+}
+
+// index is one space's enabled endpoints by subscription. Lists are only
+// appended to in place or replaced, because readers hold on to them.
+type index struct {
+	all    []*Endpoint
+	prefix map[string][]*Endpoint // keyed with the dot: "payment."
+	exact  map[string][]*Endpoint
+}
+
+// NewRegistry returns an empty registry.
+func NewRegistry() *Registry {
+	return &Registry{byNo: map[int64]*Endpoint{}, spaces: map[event.Space]*index{}}
+}
+
+// Put adds e or replaces the endpoint of the same number. e must not be changed
+// afterwards.
+func (r *Registry) Put(e *Endpoint) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.byNo[e.No]; old != nil {
+		r.drop(old)
+	}
+	r.byNo[e.No] = e
+	if e.Status != Enabled {
+		return
+	}
+	x := r.spaces[e.Space]
+	if x == nil {
+		x = &index{prefix: map[string][]*Endpoint{}, exact: map[string][]*Endpoint{}}
+		r.spaces[e.Space] = x
+	}
+	for _, p := range e.Events {
+		x.edit(p, func(l []*Endpoint) []*Endpoint {
+			if n := len(l); n > 0 && l[n-1] == e { // the same pattern twice
+				return l
+			}
+			return append(l, e)
+		})
+	}
+}
+
+// Remove forgets the endpoint with the given number.
+func (r *Registry) Remove(no int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.byNo[no]; old != nil {
+		r.drop(old)
+		delete(r.byNo, no)
+	}
+}
+
+func (r *Registry) drop(e *Endpoint) {
+	x := r.spaces[e.Space]
+	if e.Status != Enabled || x == nil {
+		return
+	}
+	for _, p := range e.Events {
+		x.edit(p, func(l []*Endpoint) []*Endpoint {
+			i := slices.Index(l, e)
+			if i < 0 {
+				return l
+			}
+			return slices.Concat(l[:i], l[i+1:]) // a new list: readers may hold the old one
+		})
+	}
+}
+
+func (x *index) edit(pattern string, change func([]*Endpoint) []*Endpoint) {
+	if pattern == "*" {
+		x.all = change(x.all)
+		return
+	}
+	m, key := x.exact, pattern
+	if p, ok := strings.CutSuffix(pattern, "*"); ok {
+		m, key = x.prefix, p
+	}
+	if l := change(m[key]); len(l) > 0 {
+		m[key] = l
+	} else {
+		delete(m, key)
+	}
+}
+
+// Get returns the endpoint with the given number, nil if there is none.
+func (r *Registry) Get(no int64) *Endpoint {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byNo[no]
+}
+
+// Len returns how many endpoints there are.
+func (r *Registry) Len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.byNo)
+}
+
+// Match returns the enabled endpoints of a space that want events of type t,
+// each once.
+func (r *Registry) Match(space event.Space, t string) []*Endpoint {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	x := r.spaces[space]
+	if x == nil {
+		return nil
+	}
+	lists := make([][]*Endpoint, 0, 4)
+	if len(x.all) > 0 {
+		lists = append(lists, x.all)
+	}
+	if l := x.exact[t]; len(l) > 0 {
+		lists = append(lists, l)
+	}
+	if len(x.prefix) > 0 {
+		for i := range len(t) {
+			if t[i] == '.' {
+				if l := x.prefix[t[:i+1]]; len(l) > 0 {
+					lists = append(lists, l)
+				}
+			}
+		}
+	}
+	switch len(lists) {
+	case 0:
+		return nil
+	case 1:
+		return lists[0]
+	}
+	matched := slices.Concat(lists...)
+	slices.SortFunc(matched, func(a, b *Endpoint) int { return int(a.No - b.No) })
+	return slices.Compact(matched)
+}

@@ -1,0 +1,42 @@
+package event
+
+import "fmt"
+
+// Types that the server itself announces to endpoints that subscribe to them.
+const (
+	TypeEndpointFailing  = "webhook_endpoint.failing"
+	TypeEndpointDisabled = "webhook_endpoint.disabled"
+	TypeAttemptExhausted = "message.attempt.exhausted"
+	TypeEndpointTest     = "webhook_endpoint.test"
+)
+
+// Operational reports whether the server itself announces events of type t.
+func Operational(t string) bool {
+	switch t {
+	case TypeEndpointFailing, TypeEndpointDisabled, TypeAttemptExhausted, TypeEndpointTest:
+		return true
+	}
+	return false
+}
+
+// Sample returns the "data" of an example event of type t, in stable form; known
+// types get what a payment API would send. created is in Unix seconds.
+func Sample(t string, created int64) []byte {
+	payment := func(status string) []byte {
+		return fmt.Appendf(nil, `{"object":{"id":"pay_1234567890abcdef","amount":2999,"currency":"usd","status":%q,`+
+			`"customer":{"email":"customer@example.com","name":"Jane Doe"}}}`, status)
+	}
+	switch t {
+	case "payment.succeeded":
+		return payment("succeeded")
+	case "payment.failed":
+		return payment("failed")
+	case "refund.created":
+		return fmt.Appendf(nil, `{"object":{"id":"ref_1234567890abcdef","payment_id":"pay_1234567890abcdef","amount":2999,`+
+			`"currency":"usd","status":"pending","reason":"requested_by_customer","created":%d}}`, created)
+	case "subscription.created":
+		return fmt.Appendf(nil, `{"object":{"id":"sub_1234567890abcdef","shopper":{"id":"1234567890"},`+
+			`"product":{"id":"9876543210"},"status":"active","created":%d}}`, created)
+	}
+	return fmt.Appendf(nil, `{"object":{"id":"test_1234567890abcdef","object":"test","message":"This is a test event.","created":%d}}`, created)
+}

@@ -1,0 +1,311 @@
+package service
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// maxName bounds names of accounts and keys, in characters.
+const maxName = 200
+
+// keyring is all keys and accounts in memory: every request looks here.
+type keyring struct {
+	mu       sync.RWMutex
+	byHash   map[account.Hash]account.Key
+	accounts map[string]account.Account
+}
+
+func (r *keyring) set(accounts []account.Account, keys []account.Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.byHash = make(map[account.Hash]account.Key, len(keys))
+	r.accounts = make(map[string]account.Account, len(accounts))
+	for _, k := range keys {
+		r.byHash[k.Hash] = k
+	}
+	for _, a := range accounts {
+		r.accounts[a.ID] = a
+	}
+}
+
+func (r *keyring) putKey(k account.Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.byHash[k.Hash] = k
+}
+
+func (r *keyring) putAccount(a account.Account) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.accounts[a.ID] = a
+}
+
+func (r *keyring) key(h account.Hash) (account.Key, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, ok := r.byHash[h]
+	return k, ok
+}
+
+func (r *keyring) account(id string) (account.Account, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	a, ok := r.accounts[id]
+	return a, ok
+}
+
+// Authenticate returns the call that an API key opens. An operator key works in
+// no account until [Service.ActFor] names one. Errors: fault.Unauthenticated.
+func (s *Service) Authenticate(secret string) (*Call, error) {
+	// The look-up is by hash, so its timing tells nothing of the key.
+	k, ok := s.keys.key(account.HashKey(secret))
+	switch {
+	case !ok:
+		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_invalid", Message: "This API key is not known."}
+	case !k.Revoked.IsZero():
+		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_revoked", Message: "This API key was revoked."}
+	}
+	return &Call{Key: k, Space: k.Space()}, nil
+}
+
+// ActFor makes an operator's call work in one account's test or live data. For a
+// key of the account itself it changes nothing but fails for any other account.
+// Errors: fault.Forbidden, fault.NotFound.
+func (s *Service) ActFor(c *Call, accountID string, live bool) error {
+	a, ok := s.keys.account(accountID)
+	if !c.Operator() {
+		if ok && a.No == c.Key.Account {
+			return nil
+		}
+		return &fault.Error{Code: fault.Forbidden, Reason: "account_forbidden", Message: "This API key belongs to another account."}
+	}
+	if !ok {
+		return fault.Missing("account", accountID)
+	}
+	c.Space = event.SpaceOf(a.No, live)
+	return nil
+}
+
+// CreateAccount makes an account. Operators only.
+func (s *Service) CreateAccount(ctx context.Context, c *Call, name string) (account.Account, error) {
+	if err := c.mustOperator(); err != nil {
+		return account.Account{}, err
+	}
+	name, err := checkName(name)
+	if err != nil {
+		return account.Account{}, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return account.Account{}, err
+	}
+	defer end()
+	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Name: name, Created: s.Now()}
+	if err := s.Store.CreateAccount(ctx, &a, c.receipt(a, a.Created)); err != nil {
+		return account.Account{}, err
+	}
+	s.keys.putAccount(a)
+	return a, nil
+}
+
+// UpdateAccount renames an account. Operators only.
+func (s *Service) UpdateAccount(ctx context.Context, c *Call, id, name string) (account.Account, error) {
+	a, err := s.Account(ctx, c, id)
+	if err != nil {
+		return a, err
+	}
+	if a.Name, err = checkName(name); err != nil {
+		return a, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return a, err
+	}
+	defer end()
+	if err := s.Store.UpdateAccount(ctx, &a, c.receipt(a, s.Now())); err != nil {
+		return a, err
+	}
+	s.keys.putAccount(a)
+	return a, nil
+}
+
+func checkName(name string) (string, error) {
+	name = strings.TrimSpace(name)
+	if utf8.RuneCountInString(name) > maxName {
+		return "", fault.Param("name", "parameter_invalid", "The name is longer than %d characters.", maxName)
+	}
+	return name, nil
+}
+
+// Account returns an account. Operators only.
+func (s *Service) Account(ctx context.Context, c *Call, id string) (account.Account, error) {
+	if err := c.mustOperator(); err != nil {
+		return account.Account{}, err
+	}
+	return s.Store.Account(ctx, id)
+}
+
+// ListAccounts lists accounts, newest first. Operators only.
+func (s *Service) ListAccounts(ctx context.Context, c *Call, p Page) ([]account.Account, bool, error) {
+	if err := c.mustOperator(); err != nil {
+		return nil, false, err
+	}
+	page, err := resolvePage(p, func(param, id string) (int64, error) {
+		a, err := s.Store.Account(ctx, id)
+		return a.No, cursorFault(err, param, id)
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return s.Store.ListAccounts(ctx, page)
+}
+
+// CreatedKey is a new API key with its secret, which is shown this once.
+type CreatedKey struct {
+	account.Key
+	Secret string
+}
+
+// CreateKey makes an API key for the account and mode that the call works in.
+// Operators only.
+func (s *Service) CreateKey(ctx context.Context, c *Call, name string, live bool) (CreatedKey, error) {
+	if err := c.mustOperator(); err != nil {
+		return CreatedKey{}, err
+	}
+	if err := c.mustAccount(); err != nil {
+		return CreatedKey{}, err
+	}
+	name, err := checkName(name)
+	if err != nil {
+		return CreatedKey{}, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return CreatedKey{}, err
+	}
+	defer end()
+	prefix := account.PrefixTest
+	if live {
+		prefix = account.PrefixLive
+	}
+	created := CreatedKey{Secret: account.NewSecret(prefix)}
+	created.Key, _ = account.NewKey(s.IDs.New(event.PrefixKey), created.Secret, name, c.Space.Account(), s.Now())
+	return created, s.putKey(ctx, &created.Key, c.receipt(created, created.Created))
+}
+
+func (s *Service) putKey(ctx context.Context, k *account.Key, r *store.Receipt) error {
+	if err := s.Store.CreateKey(ctx, k, r); err != nil {
+		return err
+	}
+	s.keys.putKey(*k)
+	return nil
+}
+
+// ListKeys lists the API keys of the call's account, both modes, newest first,
+// without secrets.
+func (s *Service) ListKeys(ctx context.Context, c *Call, p Page) ([]account.Key, bool, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, false, err
+	}
+	page, err := resolvePage(p, func(param, id string) (string, error) {
+		if _, _, ok := event.ParseID(event.PrefixKey, id); !ok {
+			return "", cursorFault(fault.Missing("API key", id), param, id)
+		}
+		return id, nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return s.Store.ListKeys(ctx, c.Space.Account(), page)
+}
+
+// RevokeKey makes a key of the call's account useless at once. Operators only.
+func (s *Service) RevokeKey(ctx context.Context, c *Call, id string) (account.Key, error) {
+	if err := c.mustOperator(); err != nil {
+		return account.Key{}, err
+	}
+	if err := c.mustAccount(); err != nil {
+		return account.Key{}, err
+	}
+	for _, k := range s.keys.of(c.Space.Account()) {
+		if k.ID != id {
+			continue
+		}
+		now := s.Now()
+		if err := s.Store.RevokeKey(ctx, id, now); err != nil {
+			return k, err
+		}
+		if k.Revoked.IsZero() {
+			k.Revoked = now
+		}
+		s.keys.putKey(k)
+		return k, nil
+	}
+	return account.Key{}, fault.Missing("API key", id)
+}
+
+func (r *keyring) of(acct int64) (keys []account.Key) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, k := range r.byHash {
+		if k.Account == acct && k.Role == account.Member {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// EnsureKey sees to it that a key with this secret exists, for the operator or,
+// given a test or live secret, for the first account, which is made when there is
+// none. It reports whether the key is new. It is for the server's own start.
+func (s *Service) EnsureKey(ctx context.Context, secret, name string) (isNew bool, err error) {
+	if _, ok := s.keys.key(account.HashKey(secret)); ok {
+		return false, nil
+	}
+	k, ok := account.NewKey(s.IDs.New(event.PrefixKey), secret, name, 0, s.Now())
+	if !ok {
+		return false, &fault.Error{Code: fault.Invalid, Reason: "api_key_malformed",
+			Message: "an API key is sk_test_, sk_live_ or sk_admin_ and at least 16 printable characters"}
+	}
+	if k.Role == account.Member {
+		if k.Account, err = s.firstAccount(ctx, name); err != nil {
+			return false, err
+		}
+	}
+	return true, s.putKey(ctx, &k, nil)
+}
+
+func (s *Service) firstAccount(ctx context.Context, name string) (int64, error) {
+	all, err := s.Store.AllAccounts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(all) > 0 {
+		return all[0].No, nil
+	}
+	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Name: name, Created: s.Now()}
+	if err := s.Store.CreateAccount(ctx, &a, nil); err != nil {
+		return 0, err
+	}
+	s.keys.putAccount(a)
+	return a.No, nil
+}
+
+// HasOperator reports whether any operator key is good.
+func (s *Service) HasOperator() bool {
+	s.keys.mu.RLock()
+	defer s.keys.mu.RUnlock()
+	for _, k := range s.keys.byHash {
+		if k.Role == account.Operator && k.Revoked.IsZero() {
+			return true
+		}
+	}
+	return false
+}

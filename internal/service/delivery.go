@@ -1,0 +1,202 @@
+package service
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Delivery returns one delivery.
+func (s *Service) Delivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
+	if err := c.mustAccount(); err != nil {
+		return store.DeliveryView{}, err
+	}
+	did, ok := delivery.ParseID(id)
+	if !ok {
+		return store.DeliveryView{}, fault.Missing("delivery", id)
+	}
+	return s.Store.Delivery(ctx, c.Space, did)
+}
+
+// DeliveryFilter narrows a list of deliveries. Empty fields do not narrow; times
+// are those of the events' acceptance.
+type DeliveryFilter struct {
+	Event    string
+	Endpoint string
+	Type     string // a type or a pattern such as "payment.*"
+	Status   string // pending, succeeded, failed or canceled
+	From     time.Time
+	Until    time.Time // exclusive
+}
+
+// ListDeliveries lists deliveries, newest event first.
+func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter, p Page) ([]store.DeliveryView, bool, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, false, err
+	}
+	if err := checkPattern(f.Type); err != nil {
+		return nil, false, err
+	}
+	narrow := store.DeliveryFilter{Pattern: f.Type, From: keyAt(f.From), Until: keyAt(f.Until)}
+	if f.Status != "" {
+		state, ok := delivery.ParseState(f.Status)
+		if !ok {
+			return nil, false, fault.Param("status", "parameter_invalid", "The status is pending, succeeded, failed or canceled.")
+		}
+		narrow.State = &state
+	}
+	if f.Event != "" {
+		e, err := s.Store.Event(ctx, c.Space, f.Event)
+		if err != nil {
+			return nil, false, cursorFault(err, "event", f.Event)
+		}
+		narrow.Event = e.Key
+	}
+	if f.Endpoint != "" {
+		w, err := s.Store.Endpoint(ctx, c.Space, f.Endpoint)
+		if err != nil {
+			return nil, false, cursorFault(err, "endpoint", f.Endpoint)
+		}
+		narrow.Endpoint = w.No
+	}
+	page, err := resolvePage(p, func(param, id string) (delivery.ID, error) {
+		v, err := s.Delivery(ctx, c, id)
+		return v.ID, cursorFault(err, param, id)
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return s.Store.ListDeliveries(ctx, c.Space, narrow, page)
+}
+
+// ListAttempts lists the attempts of a delivery, newest first.
+func (s *Service) ListAttempts(ctx context.Context, c *Call, id string, p Page) (store.DeliveryView, []delivery.Attempt, bool, error) {
+	v, err := s.Delivery(ctx, c, id)
+	if err != nil {
+		return v, nil, false, err
+	}
+	page, err := resolvePage(p, func(param, aid string) (int, error) {
+		if n := len(aid) - attemptDigits; n > 0 {
+			if number, err := strconv.Atoi(aid[n:]); err == nil && v.ID.AttemptID(number) == aid {
+				return number, nil
+			}
+		}
+		return 0, fault.Param(param, "resource_missing", "No such attempt: '%s'.", aid)
+	})
+	if err != nil {
+		return v, nil, false, err
+	}
+	attempts, more, err := s.Store.ListAttempts(ctx, v.ID, page)
+	return v, attempts, more, err
+}
+
+const attemptDigits = 4
+
+// RetryDelivery makes a delivery due at once, whatever became of it, with a
+// fresh retry schedule.
+func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
+	v, err := s.Delivery(ctx, c, id)
+	if err != nil {
+		return v, err
+	}
+	w := s.Endpoints.Get(v.ID.Endpoint)
+	if w == nil {
+		return v, fault.Param("id", "endpoint_deleted", "The endpoint of this delivery was deleted.")
+	}
+	if err := mustBeOn(w); err != nil {
+		return v, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return v, err
+	}
+	defer end()
+	now := s.Now()
+	v.Requeue(now)
+	if err := s.Store.Requeue(ctx, []delivery.Delivery{v.Delivery}, c.receipt(v, now)); err != nil {
+		return v, err
+	}
+	s.engine.Wake(v.ID.Endpoint)
+	return v, nil
+}
+
+// CancelDelivery stops the retries of a pending delivery; one that is settled
+// stays as it is.
+func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
+	v, err := s.Delivery(ctx, c, id)
+	if err != nil {
+		return v, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return v, err
+	}
+	defer end()
+	now := s.Now()
+	if v.State == delivery.Pending {
+		v.Cancel(now)
+	}
+	return v, s.Store.CancelDelivery(ctx, v.ID, now, c.receipt(v, now))
+}
+
+// Watcher returns what the engine reports to: it disables endpoints, and tells
+// the account what it should know. observe, which may be nil, sees every attempt.
+func (s *Service) Watcher(observe func(*delivery.Attempt)) *Watcher {
+	return &Watcher{s: s, observe: observe}
+}
+
+// Watcher implements dispatch.Watcher.
+type Watcher struct {
+	s       *Service
+	observe func(*delivery.Attempt)
+}
+
+// EndpointDead disables the endpoint.
+func (w *Watcher) EndpointDead(no int64, reason string) {
+	if err := w.s.disable(context.Background(), no, reason); err != nil {
+		w.s.Log.Error("disable endpoint", "endpoint_no", no, "reason", reason, "err", err)
+	}
+}
+
+// EndpointFailing announces webhook_endpoint.failing.
+func (w *Watcher) EndpointFailing(no int64, since time.Time) {
+	e := w.s.Endpoints.Get(no)
+	if e == nil {
+		return
+	}
+	w.s.Log.Warn("endpoint is failing", "endpoint", e.ID, "since", since)
+	err := w.s.announce(context.Background(), e, event.TypeEndpointFailing, map[string]any{
+		"id": e.ID, "object": "webhook_endpoint", "url": e.URL, "status": e.Status, "failing_since": since.Unix(),
+	}, w.s.Now())
+	if err != nil {
+		w.s.Log.Error("announce failing endpoint", "endpoint", e.ID, "err", err)
+	}
+}
+
+// DeliveryExhausted announces message.attempt.exhausted, except for the server's
+// own events: those would breed.
+func (w *Watcher) DeliveryExhausted(d delivery.Delivery, j *store.Job) {
+	e := w.s.Endpoints.Get(d.ID.Endpoint)
+	if e == nil || event.Operational(j.Type) {
+		return
+	}
+	err := w.s.announce(context.Background(), e, event.TypeAttemptExhausted, map[string]any{
+		"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID,
+		"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.LastStatus,
+	}, w.s.Now())
+	if err != nil {
+		w.s.Log.Error("announce exhausted delivery", "delivery", d.ID.String(), "err", err)
+	}
+}
+
+// Attempted passes the attempt on.
+func (w *Watcher) Attempted(a *delivery.Attempt) {
+	if w.observe != nil {
+		w.observe(a)
+	}
+}

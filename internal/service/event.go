@@ -1,0 +1,261 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// SendEvent accepts an event: when it returns, the event and a delivery for each
+// endpoint that wants it are on disk. raw is the request's JSON.
+//
+// An event with an id that was accepted before with the same type and data is
+// returned again, unchanged. Errors: fault.Invalid, fault.Unavailable, and those
+// of idempotency.
+func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Event, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	in, err := event.ParseInput(raw)
+	if err != nil {
+		return nil, err
+	}
+	if event.Operational(in.Type) {
+		return nil, fault.Param("type", "event_type_reserved", "Events of type %s are announced by the server itself.", in.Type)
+	}
+	e := s.newEvent(c.Space, in)
+	if len(e.Body) > s.MaxBody {
+		return nil, fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d. Send less, or a reference.", len(e.Body), s.MaxBody)
+	}
+	end, err := s.begin(ctx, c, false)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	a := &store.Append{Event: e, Deliveries: deliveries(&e, s.Endpoints.Match(c.Space, e.Type)), Receipt: c.receipt(&e, e.Key.Time())}
+	if err := s.Events.Append(ctx, a); err != nil {
+		return nil, err
+	}
+	switch {
+	case a.Replay != nil:
+		return nil, c.replay(a.Replay)
+	case a.Taken != nil:
+		return taken(a.Taken, &e, in.HasCreated)
+	}
+	return &a.Event, nil
+}
+
+// taken decides what an event id that is in use means: the same event again, or
+// a mistake.
+func taken(first, again *event.Event, compareCreated bool) (*event.Event, error) {
+	if first.Type == again.Type && bytes.Equal(first.Data(), again.Data()) && (!compareCreated || first.Created == again.Created) {
+		return first, nil
+	}
+	return nil, fault.Param("id", "event_id_taken", "Another event with the id '%s' was sent before.", again.ID)
+}
+
+// newEvent gives an event its key and identifier and makes its body, once.
+func (s *Service) newEvent(space event.Space, in event.Input) event.Event {
+	e := event.Event{Key: s.IDs.Keys.Next(), ID: in.ID, Space: space, Type: in.Type, Created: in.Created}
+	if in.ID == "" {
+		e.Nonce = s.IDs.Rand()
+		e.ID = event.FormatID(event.PrefixEvent, e.Key, e.Nonce)
+	} else {
+		e.Custom = true
+	}
+	if !in.HasCreated {
+		e.Created = e.Key.Time().Unix()
+	}
+	e.Body = event.NewBody(e.ID, e.Type, e.Created, in.Data)
+	return e
+}
+
+func deliveries(e *event.Event, to []*endpoint.Endpoint) []delivery.Delivery {
+	if len(to) == 0 {
+		return nil
+	}
+	ds := make([]delivery.Delivery, len(to))
+	for i, w := range to {
+		ds[i] = delivery.New(delivery.ID{Event: e.Key, Endpoint: w.No}, e.Space)
+	}
+	return ds
+}
+
+// announce sends an event of the server itself to the endpoints of the same
+// account and mode that subscribe to it, except the one that it is about: that
+// one is the trouble. Nothing is stored when nobody subscribes.
+func (s *Service) announce(ctx context.Context, about *endpoint.Endpoint, typ string, object any, now time.Time) error {
+	var to []*endpoint.Endpoint
+	for _, w := range s.Endpoints.Match(about.Space, typ) {
+		if w.No != about.No {
+			to = append(to, w)
+		}
+	}
+	if len(to) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(map[string]any{"object": object}, json.Deterministic(true))
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", typ, err)
+	}
+	stable, err := event.AppendStable(nil, data, "data")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", typ, err)
+	}
+	e := s.newEvent(about.Space, event.Input{Type: typ, Created: now.Unix(), HasCreated: true, Data: stable})
+	return s.Events.Append(ctx, &store.Append{Event: e, Deliveries: deliveries(&e, to)})
+}
+
+// SendTest sends a sample event to one endpoint only, of the given type or, if
+// that is empty, of the first type that the endpoint names.
+func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string) (*event.Event, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	w, err := s.Endpoint(ctx, c, endpointID)
+	if err != nil {
+		return nil, err
+	}
+	if err := mustBeOn(w); err != nil {
+		return nil, err
+	}
+	if typ == "" {
+		typ = event.TypeEndpointTest
+		for _, p := range w.Events {
+			if !strings.HasSuffix(p, "*") {
+				typ = p
+				break
+			}
+		}
+	}
+	if !event.ValidType(typ) {
+		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded".`)
+	}
+	end, err := s.begin(ctx, c, false)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	now := s.Now().Unix()
+	e := s.newEvent(c.Space, event.Input{Type: typ, Created: now, HasCreated: true, Data: event.Sample(typ, now)})
+	a := &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: c.receipt(&e, e.Key.Time())}
+	if err := s.Events.Append(ctx, a); err != nil {
+		return nil, err
+	}
+	if a.Replay != nil {
+		return nil, c.replay(a.Replay)
+	}
+	return &a.Event, nil
+}
+
+// Event returns one event.
+func (s *Service) Event(ctx context.Context, c *Call, id string) (*event.Event, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	e, err := s.Store.Event(ctx, c.Space, id)
+	if err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// EventFilter narrows a list of events. Zero fields do not narrow; times are
+// those of acceptance.
+type EventFilter struct {
+	Type  string    // a type or a pattern such as "payment.*"
+	From  time.Time // inclusive
+	Until time.Time // exclusive
+}
+
+func keyAt(t time.Time) event.Key {
+	if t.IsZero() {
+		return 0
+	}
+	return event.KeyAt(t)
+}
+
+func checkPattern(p string) error {
+	if p != "" && !event.ValidPattern(p) {
+		return fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded", or a prefix such as "payment.*".`)
+	}
+	return nil
+}
+
+// ListEvents lists events, newest first.
+func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page) ([]event.Event, bool, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, false, err
+	}
+	if err := checkPattern(f.Type); err != nil {
+		return nil, false, err
+	}
+	page, err := resolvePage(p, func(param, id string) (event.Key, error) {
+		e, err := s.Store.Event(ctx, c.Space, id)
+		return e.Key, cursorFault(err, param, id)
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return s.Store.ListEvents(ctx, c.Space, store.EventFilter{Pattern: f.Type, From: keyAt(f.From), Until: keyAt(f.Until)}, page)
+}
+
+// Resend sends an event again to every enabled endpoint that wants it, or to the
+// one named, whether it wants it or not. It returns the deliveries, which are
+// pending again with a fresh retry schedule.
+func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID string) ([]store.DeliveryView, error) {
+	e, err := s.Event(ctx, c, eventID)
+	if err != nil {
+		return nil, err
+	}
+	var to []*endpoint.Endpoint
+	if endpointID == "" {
+		to = s.Endpoints.Match(c.Space, e.Type)
+	} else {
+		w, err := s.Endpoint(ctx, c, endpointID)
+		if err != nil {
+			return nil, cursorFault(err, "endpoint", endpointID)
+		}
+		if err := mustBeOn(w); err != nil {
+			return nil, err
+		}
+		to = []*endpoint.Endpoint{w}
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	now := s.Now()
+	ds := make([]delivery.Delivery, 0, len(to))
+	views := make([]store.DeliveryView, 0, len(to))
+	for _, w := range to {
+		id := delivery.ID{Event: e.Key, Endpoint: w.No}
+		v, err := s.Store.Delivery(ctx, c.Space, id)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			v = store.DeliveryView{Delivery: delivery.New(id, c.Space), EventID: e.ID, Type: e.Type, EndpointID: w.ID}
+		case err != nil:
+			return nil, err
+		}
+		v.Requeue(now)
+		ds, views = append(ds, v.Delivery), append(views, v)
+	}
+	if err := s.Store.Requeue(ctx, ds, c.receipt(views, now)); err != nil {
+		return nil, err
+	}
+	for _, w := range to {
+		s.engine.Wake(w.No)
+	}
+	return views, nil
+}
