@@ -1,0 +1,63 @@
+# make with no target lists what there is.
+
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# The key of the documentation's examples, so that they work as they stand.
+export POSTHASTE_TEST_KEY ?= sk_test_1234567890abcdef
+
+.PHONY: help
+help:
+	@grep -hE '^[a-z/-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+## Use
+
+.PHONY: build
+build: ## build bin/posthaste
+	$(GO) build -trimpath -o bin/posthaste ./cmd/posthaste
+
+.PHONY: run
+run: build ## start a server for trying out, with a test key, on 127.0.0.1:8080
+	./bin/posthaste serve --dev --data data
+
+## Check
+
+.PHONY: test
+test: tools ## install what the tests need, then run all of them with the race detector
+	$(GO) test -race -timeout 20m ./...
+
+.PHONY: test-fast
+test-fast: ## the tests that need no other program, without the race detector
+	$(GO) test -short $$($(GO) list ./... | grep -v /e2e)
+
+.PHONY: tools
+tools:
+	@command -v node >/dev/null || { echo "make: the tests need Node.js 20 or later (https://nodejs.org)" >&2; exit 1; }
+
+.PHONY: lint
+lint: ## vet, staticcheck and formatting
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt needed:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	GOFLAGS=-mod=mod $(GO) run $(STATICCHECK) ./...
+	$(GO) mod verify >/dev/null
+	$(GO) mod tidy -diff
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (default 10s)
+	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -ho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $$pkg/*_test.go | cut -d' ' -f2); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-10s} $$pkg || exit 1; \
+	  done; done
+
+.PHONY: ci
+ci: lint test ## what continuous integration runs
+
+## Measure
+
+.PHONY: bench
+bench: ## measure the server beside a relay that stores nothing, in one run
+	$(GO) run ./bench/compare
+
+.PHONY: crash
+crash: ## kill -9 the server under load, again and again, and reconcile
+	$(GO) test -count=1 -v -run TestCrash -timeout 20m ./e2e -crash.kills=$${KILLS:-50}

@@ -1,0 +1,155 @@
+// Package posthaste_test holds the repository to its own structure.
+package posthaste_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/posthaste-hq/posthaste"
+
+// layers lists the packages from the top down. A package may import what stands
+// below its own line, and nothing beside or above it.
+var layers = [][]string{
+	{"cmd/posthaste"},
+	{"internal/cli"},
+	{"internal/httpapi", "internal/telemetry"},
+	{"internal/service"},
+	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
+	{"internal/sender", "internal/store"},
+	{"internal/account", "internal/delivery"},
+	{"internal/endpoint"},
+	{"internal/event"},
+	{"internal/fault", "webhook", "api"},
+}
+
+type pkg struct {
+	ImportPath  string
+	Imports     []string
+	TestImports []string
+	Dir         string
+}
+
+func packages(t *testing.T, args ...string) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,TestImports,Dir"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+		var p pkg
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func TestImports_pointDown(t *testing.T) {
+	level := map[string]int{}
+	for i, l := range layers {
+		for _, p := range l {
+			level[module+"/"+p] = i
+		}
+	}
+	seen := 0
+	for _, p := range packages(t, "./...") {
+		from, listed := level[p.ImportPath]
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		if !listed {
+			if strings.HasPrefix(name, "internal/") && !strings.HasPrefix(name, "internal/store/") {
+				t.Errorf("%s has no place in the layers; give it one", name)
+			}
+			continue
+		}
+		seen++
+		for _, imp := range p.Imports {
+			if to, ours := level[imp]; ours && to <= from {
+				t.Errorf("%s imports %s, which is not below it", name, strings.TrimPrefix(imp, module+"/"))
+			}
+		}
+	}
+	if seen != len(level) {
+		t.Errorf("found %d of the %d packages in the layers", seen, len(level))
+	}
+}
+
+// What a package must not know, by what it must not import.
+func TestImports_keepOut(t *testing.T) {
+	for _, rule := range []struct {
+		imports string
+		only    []string
+	}{
+		{module + "/internal/store/sqlite", []string{"internal/cli"}},
+		{"database/sql", []string{"internal/store/sqlite"}},
+		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
+		{"net/http", []string{"internal/httpapi", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
+		{"github.com/spf13/cobra", []string{"internal/cli"}},
+	} {
+		for _, p := range packages(t, "./internal/...", "./webhook", "./cmd/...") {
+			name := strings.TrimPrefix(p.ImportPath, module+"/")
+			if slices.Contains(p.Imports, rule.imports) && !slices.Contains(rule.only, name) {
+				t.Errorf("%s imports %s; only %v may", name, rule.imports, rule.only)
+			}
+		}
+	}
+	for _, p := range packages(t, "./webhook") {
+		for _, imp := range p.Imports {
+			if strings.Contains(strings.Split(imp, "/")[0], ".") {
+				t.Errorf("the public package webhook imports %s; it keeps to the standard library", imp)
+			}
+		}
+	}
+}
+
+// Tests' tools stay out of the program.
+func TestBinary_holdsNoTestTools(t *testing.T) {
+	for _, p := range packages(t, "-deps", "./cmd/posthaste") {
+		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix"} {
+			if strings.Contains(p.ImportPath, tool) {
+				t.Errorf("the program links %s", p.ImportPath)
+			}
+		}
+		if p.ImportPath == "testing" {
+			t.Error("the program links package testing")
+		}
+	}
+}
+
+// A test that sleeps is slow on a fast machine and wrong on a slow one. Under
+// testing/synctest sleeping costs nothing and is how time passes.
+func TestTests_doNotSleep(t *testing.T) {
+	sleep := regexp.MustCompile(`\btime\.Sleep\(`)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "node_modules" || strings.HasPrefix(d.Name(), ".") && path != ".") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") || path == "architecture_test.go" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if sleep.Match(text) && !bytes.Contains(text, []byte(`"testing/synctest"`)) {
+			t.Errorf("%s sleeps; wait for a condition instead", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,81 @@
+// Package cli owns the commands: a file each, and the only place that wires the
+// other packages together and prints. A command returns an error; what it means
+// for the exit code is decided here.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Exit codes.
+const (
+	exitDone    = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// version is set when a release is built: -ldflags "-X …/internal/cli.version=1.2.3".
+var version = "0.1.0-dev"
+
+// Version returns the program's version, with the commit it was built from when
+// that is known.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return version + "+" + s.Value[:12]
+			}
+		}
+	}
+	return version
+}
+
+// Run runs the command that args name and returns the exit code: 0 done, 1
+// failure, 2 wrong usage. ctx ends when the program is asked to stop.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:           "posthaste",
+		Short:         "Deliver webhooks: accept events, keep them, hand each to every endpoint that wants it",
+		Version:       Version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.Usage{Err: err} })
+	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv))
+
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	_, _ = fmt.Fprintf(stderr, "posthaste: %s\n", message(err))
+	var usage *config.Usage
+	// cobra has no type for unknown commands and surplus arguments.
+	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") || strings.Contains(err.Error(), "arg(s)") {
+		_, _ = fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// message is what a person is told: what went wrong and what to do about it.
+func message(err error) string {
+	var f *fault.Error
+	if errors.As(err, &f) && f.Hint != "" && f.Err == nil {
+		return f.Message + "\n  " + f.Hint
+	}
+	return err.Error()
+}

@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+)
+
+func migrateCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the data directory's schema up to date and stop",
+		Long: "Bring the data directory's schema up to date and stop. The server does the same when it\n" +
+			"starts; this is for those who want to see it done before.",
+		Example: "  posthaste migrate --data /var/lib/posthaste",
+		Args:    cobra.NoArgs,
+	}
+	config.Flags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(cmd.Flags(), getenv)
+		if err != nil {
+			return err
+		}
+		st, err := sqlite.Open(cmd.Context(), c.Data)
+		if err != nil {
+			return err
+		}
+		if err := st.Close(); err != nil {
+			return fmt.Errorf("close %s: %w", c.Data, err)
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is up to date.\n", c.Data)
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/api"
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/commit"
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/dispatch"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/httpapi"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+	"github.com/posthaste-hq/posthaste/internal/telemetry"
+)
+
+func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: "Run the server on the embedded store.\n\n" +
+			"Every flag has an environment variable: --live-schedule is POSTHASTE_LIVE_SCHEDULE. Two\n" +
+			"settings have no flag, because flags show in process lists: POSTHASTE_ADMIN_KEY is the operator's\n" +
+			"API key, POSTHASTE_TEST_KEY a test key of the first account.",
+		Example: "  posthaste serve --dev\n  posthaste serve --addr 0.0.0.0:8080 --data /var/lib/posthaste",
+		Args:    cobra.NoArgs,
+	}
+	config.Flags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(cmd.Flags(), getenv)
+		if err != nil {
+			return err
+		}
+		log, err := telemetry.NewLogger(cmd.OutOrStdout(), c.LogFormat, c.LogLevel)
+		if err != nil {
+			return &config.Usage{Err: err}
+		}
+		s := &server{Config: c, log: log, out: cmd.OutOrStdout()}
+		return s.run(cmd.Context())
+	}
+	return cmd
+}
+
+// server is the running program: every part, wired.
+type server struct {
+	*config.Config
+	log *slog.Logger
+	out io.Writer
+
+	store   *sqlite.Store
+	commits *commit.Committer
+	sender  *sender.Sender
+	engine  *dispatch.Engine
+	service *service.Service
+	metrics *telemetry.Metrics
+}
+
+// run serves until ctx ends and then stops in order: no new requests, then no
+// new attempts, then the last writes.
+func (s *server) run(ctx context.Context) (err error) {
+	if s.store, err = sqlite.Open(ctx, s.Data); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.store.Close()) }()
+	if err := s.wire(ctx); err != nil {
+		return err
+	}
+	defer s.sender.Close()
+	banner, err := s.keys(ctx)
+	if err != nil {
+		return err
+	}
+
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", s.Addr, err)
+	}
+	stopDebug, err := s.debug(ctx)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer stopDebug()
+
+	s.commits.Start(s.engine.Committed)
+	if err := s.engine.Start(ctx); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	web := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener) }()
+	upkeep, stopUpkeep := context.WithCancel(ctx)
+	defer stopUpkeep()
+	go s.service.Upkeep(upkeep, s.Retention)
+
+	s.greet(banner, listener.Addr().String())
+	s.log.Info("listening", "addr", listener.Addr().String(), "version", Version(), "data", s.Data, "dev", s.Dev)
+
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		err = fmt.Errorf("serve: %w", err)
+	}
+	s.log.Info("stopping", "timeout", s.StopTimeout)
+	stopUpkeep()
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StopTimeout)
+	defer cancel()
+	if werr := web.Shutdown(deadline); werr != nil {
+		s.log.Warn("requests were cut off", "err", werr)
+		_ = web.Close()
+	}
+	s.engine.Stop(deadline)
+	flush, cancelFlush := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancelFlush()
+	if cerr := s.commits.Stop(flush); cerr != nil {
+		err = errors.Join(err, fmt.Errorf("write the last outcomes: %w", cerr))
+	}
+	s.log.Info("stopped")
+	return err
+}
+
+// wire makes the parts and joins them.
+func (s *server) wire(ctx context.Context) error {
+	keys := event.NewKeys(time.Now, 0)
+	last, err := s.store.LastKey(ctx)
+	if err != nil {
+		return err
+	}
+	keys.After(last)
+	s.sender = sender.New(sender.Config{
+		Brand: s.Brand, Version: version, Timeout: s.Timeout,
+		AllowNets: s.AllowTargets, DenyNets: s.DenyTargets, AllowLoopback: s.Dev, Now: time.Now,
+	})
+	s.commits = commit.New(s.store, s.log)
+	endpoints := endpoint.NewRegistry()
+	s.service = service.New(service.Config{
+		Store: s.store, Events: s.commits, Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
+		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, AllowPlainLive: s.AllowPlain,
+	})
+	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, endpoints.Len)
+	s.engine = dispatch.New(dispatch.Config{
+		Store: s.store, Recorder: s.commits, Sender: s.sender, Watcher: s.service.Watcher(s.metrics.Observe), Endpoints: endpoints,
+		Now: time.Now, Random: rand.Float64, Log: s.log,
+		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, DeadAfter: s.DisableAfter,
+	})
+	return s.service.Load(ctx, s.engine)
+}
+
+func (s *server) handler() http.Handler {
+	return httpapi.New(httpapi.Config{
+		Service: s.service, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
+		Ready: s.service.Ready, Metrics: s.metrics.Handler(),
+	})
+}
+
+// keys sees to the API keys that the server starts with, and returns what to show
+// of them, once.
+func (s *server) keys(ctx context.Context) ([]string, error) {
+	var shown []string
+	if s.AdminKey != "" {
+		if _, err := s.service.EnsureKey(ctx, s.AdminKey, "environment"); err != nil {
+			return nil, fmt.Errorf("operator key of the environment: %w", err)
+		}
+	} else if !s.service.HasOperator() {
+		path, err := s.newOperatorKey(ctx)
+		if err != nil {
+			return nil, err
+		}
+		shown = append(shown, "Operator key  in "+path)
+	}
+	if !s.Dev && s.TestKey == "" {
+		return shown, nil
+	}
+	key := s.TestKey
+	if key == "" {
+		key = account.NewSecret(account.PrefixTest)
+	}
+	if _, err := s.service.EnsureKey(ctx, key, "Development"); err != nil {
+		return nil, fmt.Errorf("test key: %w", err)
+	}
+	if s.Dev {
+		shown = append(shown, "Test key      "+key)
+	}
+	return shown, nil
+}
+
+const operatorKeyFile = "operator-key"
+
+// newOperatorKey writes the first operator key to a file in the data directory
+// that only its owner can read, so that it is in no log. The file comes first: a
+// key that nobody knows would be worse than a file without a key.
+func (s *server) newOperatorKey(ctx context.Context) (path string, err error) {
+	path = filepath.Join(s.Data, operatorKeyFile)
+	key := account.NewSecret(account.PrefixAdmin)
+	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("write the first operator key: %w", err)
+	}
+	if _, err := s.service.EnsureKey(ctx, key, "first"); err != nil {
+		return "", fmt.Errorf("make the first operator key: %w", err)
+	}
+	return path, nil
+}
+
+// greet prints where to go on. It is for people: the log line after it has what
+// programs need.
+func (s *server) greet(lines []string, addr string) {
+	if !s.Dev && len(lines) == 0 {
+		return
+	}
+	base := "http://" + addr
+	_, _ = fmt.Fprintf(s.out, "\nPosthaste %s\n\n  API           %s/v1\n  API reference %s/openapi.yaml\n  %s\n\n",
+		version, base, base, strings.Join(lines, "\n  "))
+}
+
+// debug serves profiles on an address of their own.
+func (s *server) debug(ctx context.Context) (stop func(), err error) {
+	if s.DebugAddr == "" {
+		return func() {}, nil
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.DebugAddr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on --debug-addr %s: %w", s.DebugAddr, err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = web.Serve(listener) }()
+	s.log.Info("profiles", "debug_addr", listener.Addr().String())
+	return func() { _ = web.Close() }, nil
+}

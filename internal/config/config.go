@@ -1,0 +1,317 @@
+// Package config owns the server's settings: one table of flags, each with an
+// environment variable and a key in an optional file, read into one validated
+// value that is passed down. There are no globals.
+//
+// It must not know what the settings are used for.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+)
+
+// EnvPrefix starts the environment variable of every flag: --live-schedule is
+// POSTHASTE_LIVE_SCHEDULE.
+const EnvPrefix = "POSTHASTE_"
+
+// Config is the settings of posthaste serve.
+type Config struct {
+	Addr      string // to listen on
+	DebugAddr string // for profiles; empty is off
+	Data      string // directory
+	Dev       bool   // for trying out: loopback and http targets, a test key
+	Brand     string // names the headers: Payment-Signature
+	LogLevel  string
+	LogFormat string
+
+	TestKey  string // API key of the first account, environment only
+	AdminKey string // operator key, environment only
+
+	AllowTargets []netip.Prefix // non-public addresses that may be sent to
+	DenyTargets  []netip.Prefix
+	AllowPlain   bool // live endpoints may use http
+
+	MaxBody      int // bytes
+	Timeout      time.Duration
+	Concurrency  int
+	Workers      int
+	LiveSchedule delivery.Schedule
+	TestSchedule delivery.Schedule
+	DisableAfter time.Duration
+	Retention    time.Duration // of events; 0 keeps them for ever
+	StopTimeout  time.Duration
+}
+
+// Usage is an error in what the user set. The command ends with exit code 2.
+type Usage struct{ Err error }
+
+func (u *Usage) Error() string { return u.Err.Error() }
+
+// Unwrap returns the cause.
+func (u *Usage) Unwrap() error { return u.Err }
+
+func usagef(format string, args ...any) error { return &Usage{fmt.Errorf(format, args...)} }
+
+// Flags adds the settings to a command's flags. [Load] reads them.
+func Flags(f *pflag.FlagSet) {
+	f.String("addr", "127.0.0.1:8080", "address to listen on")
+	f.String("debug-addr", "", "address for profiles (net/http/pprof), such as 127.0.0.1:6060; keep it private")
+	f.String("data", "data", "data directory of the embedded store")
+	f.Bool("dev", false, "for trying out: allow loopback and http targets, make an account with a test key")
+	f.String("brand", "Payment", "names the headers: <brand>-Signature, <brand>-Account")
+	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-format", "text", "text or json")
+	f.StringSlice("allow-targets", nil, "non-public address ranges that endpoints may have, such as 10.1.0.0/16")
+	f.StringSlice("deny-targets", nil, "address ranges that endpoints may not have")
+	f.Bool("allow-plain-live", false, "let live endpoints use http://")
+	f.Int("max-body", 256<<10, "largest body to deliver, in bytes")
+	f.Duration("timeout", 15*time.Second, "for one attempt")
+	f.Int("concurrency", 64, "attempts at a time to one endpoint")
+	f.Int("workers", 4096, "attempts at a time in all")
+	f.String("live-schedule", formatSchedule(delivery.LiveSchedule()), "delays before the retries of live events")
+	f.String("test-schedule", formatSchedule(delivery.TestSchedule()), "delays before the retries of test events")
+	f.Duration("disable-after", 5*24*time.Hour, "disable an endpoint that acknowledged nothing for so long")
+	f.Duration("retention", 30*24*time.Hour, "keep events that nobody waits for so long; 0 keeps them for ever")
+	f.Duration("stop-timeout", 25*time.Second, "let attempts under way finish for so long when stopping")
+	f.String("config", "", "YAML file of settings, one flag name a line (default: posthaste.yaml if there is one)")
+}
+
+func formatSchedule(s delivery.Schedule) string {
+	parts := make([]string, len(s))
+	for i, d := range s {
+		parts[i] = shortDuration(d)
+	}
+	return strings.Join(parts, ",")
+}
+
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	s = strings.TrimSuffix(s, "0s")
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	if s == "" || strings.HasSuffix(s, "m0") {
+		return d.String()
+	}
+	if last := s[len(s)-1]; last >= '0' && last <= '9' { // 10s lost its unit
+		return d.String()
+	}
+	return s
+}
+
+// Load returns the settings: a flag that was given wins over the environment,
+// that over the file, that over the default. Errors are [*Usage].
+func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error) {
+	if err := fromEnvironment(f, getenv); err != nil {
+		return nil, err
+	}
+	if err := fromFile(f); err != nil {
+		return nil, err
+	}
+	c := &Config{}
+	c.TestKey, _ = getenv(EnvPrefix + "TEST_KEY")
+	c.AdminKey, _ = getenv(EnvPrefix + "ADMIN_KEY")
+	r := reader{f: f}
+	c.Addr, c.DebugAddr, c.Data, c.Brand = r.text("addr"), r.text("debug-addr"), r.text("data"), r.text("brand")
+	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
+	c.Dev, c.AllowPlain = r.truth("dev"), r.truth("allow-plain-live")
+	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")
+	c.Timeout, c.DisableAfter = r.duration("timeout"), r.duration("disable-after")
+	c.Retention, c.StopTimeout = r.duration("retention"), r.duration("stop-timeout")
+	c.LiveSchedule, c.TestSchedule = r.schedule("live-schedule"), r.schedule("test-schedule")
+	c.AllowTargets, c.DenyTargets = r.prefixes("allow-targets"), r.prefixes("deny-targets")
+	if r.err != nil {
+		return nil, r.err
+	}
+	return c, c.check()
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Data == "":
+		return usagef("--data: name a directory")
+	case !validBrand(c.Brand):
+		return usagef("--brand %q: use letters and digits, beginning with a letter", c.Brand)
+	case c.MaxBody < 1<<10 || c.MaxBody > 64<<20:
+		return usagef("--max-body %d: use 1024 to %d bytes", c.MaxBody, 64<<20)
+	case c.Timeout < time.Second || c.Timeout > time.Minute:
+		return usagef("--timeout %s: use 1s to 1m", c.Timeout)
+	case c.Concurrency < 1 || c.Concurrency > 1000:
+		return usagef("--concurrency %d: use 1 to 1000", c.Concurrency)
+	case c.Workers < 2:
+		return usagef("--workers %d: use 2 or more", c.Workers)
+	case c.DisableAfter < time.Hour:
+		return usagef("--disable-after %s: use an hour or more", c.DisableAfter)
+	case c.Retention != 0 && c.Retention < time.Hour:
+		return usagef("--retention %s: use an hour or more, or 0 to keep everything", c.Retention)
+	case c.StopTimeout < 0 || c.StopTimeout > 28*time.Second:
+		return usagef("--stop-timeout %s: use up to 28s", c.StopTimeout)
+	case c.LogFormat != "text" && c.LogFormat != "json":
+		return usagef("--log-format %q: use text or json", c.LogFormat)
+	}
+	for name, key := range map[string]string{"TEST_KEY": c.TestKey, "ADMIN_KEY": c.AdminKey} {
+		if key == "" {
+			continue
+		}
+		k, ok := account.NewKey("", key, "", 0, time.Time{})
+		switch {
+		case !ok:
+			return usagef("%s%s: a key has a prefix (sk_test_, sk_live_, sk_admin_) and at least %d printable characters after it",
+				EnvPrefix, name, account.MinSecretLength)
+		case name == "TEST_KEY" && (k.Live || k.Role != account.Member):
+			return usagef("%s%s: a test key starts with %s", EnvPrefix, name, account.PrefixTest)
+		case name == "ADMIN_KEY" && k.Role != account.Operator:
+			return usagef("%s%s: an operator key starts with %s", EnvPrefix, name, account.PrefixAdmin)
+		}
+	}
+	return nil
+}
+
+func validBrand(s string) bool {
+	for i, c := range []byte(s) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func fromEnvironment(f *pflag.FlagSet, getenv func(string) (string, bool)) error {
+	var errs []error
+	f.VisitAll(func(flag *pflag.Flag) {
+		name := EnvName(flag.Name)
+		if v, ok := getenv(name); ok && !flag.Changed {
+			if err := f.Set(flag.Name, v); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	if len(errs) > 0 {
+		return &Usage{errors.Join(errs...)}
+	}
+	return nil
+}
+
+// EnvName returns the environment variable of a flag.
+func EnvName(flag string) string {
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+const defaultFile = "posthaste.yaml"
+
+func fromFile(f *pflag.FlagSet) error {
+	path, err := f.GetString("config")
+	if err != nil {
+		return nil // the command has no file
+	}
+	named := path != ""
+	if !named {
+		path = defaultFile
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return nil
+	}
+	if err != nil {
+		return usagef("--config: %w", err)
+	}
+	var settings map[string]any
+	if err := yaml.Unmarshal(text, &settings); err != nil {
+		return usagef("%s: %w", path, err)
+	}
+	for name, v := range settings {
+		flag := f.Lookup(name)
+		if flag == nil || name == "config" {
+			return usagef("%s: there is no setting %q", path, name)
+		}
+		if flag.Changed {
+			continue
+		}
+		if err := f.Set(name, plain(v)); err != nil {
+			return usagef("%s: %s: %w", path, name, err)
+		}
+	}
+	return nil
+}
+
+// plain writes a YAML value as a flag would be written.
+func plain(v any) string {
+	if l, ok := v.([]any); ok {
+		parts := make([]string, len(l))
+		for i, x := range l {
+			parts[i] = fmt.Sprint(x)
+		}
+		return strings.Join(parts, ",")
+	}
+	return fmt.Sprint(v)
+}
+
+// reader reads flags and keeps the first error.
+type reader struct {
+	f   *pflag.FlagSet
+	err error
+}
+
+func read[T any](r *reader, name string, get func(string) (T, error)) T {
+	v, err := get(name)
+	if err != nil && r.err == nil {
+		r.err = usagef("--%s: %w", name, err)
+	}
+	return v
+}
+
+func (r *reader) text(name string) string            { return read(r, name, r.f.GetString) }
+func (r *reader) truth(name string) bool             { return read(r, name, r.f.GetBool) }
+func (r *reader) number(name string) int             { return read(r, name, r.f.GetInt) }
+func (r *reader) duration(name string) time.Duration { return read(r, name, r.f.GetDuration) }
+
+func (r *reader) schedule(name string) delivery.Schedule {
+	return read(r, name, func(name string) (delivery.Schedule, error) {
+		text, err := r.f.GetString(name)
+		if err != nil {
+			return nil, err
+		}
+		schedule := delivery.Schedule{}
+		for _, part := range strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' }) {
+			d, err := time.ParseDuration(part)
+			if err != nil || d <= 0 {
+				return nil, fmt.Errorf("%q is not a delay such as 5s, 10m or 2h", part)
+			}
+			schedule = append(schedule, d)
+		}
+		return schedule, nil
+	})
+}
+
+func (r *reader) prefixes(name string) []netip.Prefix {
+	return read(r, name, func(name string) (out []netip.Prefix, err error) {
+		texts, err := r.f.GetStringSlice(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range texts {
+			p, err := netip.ParsePrefix(t)
+			if err != nil {
+				addr, aerr := netip.ParseAddr(t)
+				if aerr != nil {
+					return nil, fmt.Errorf("%q is not an address range such as 10.1.0.0/16", t)
+				}
+				p = netip.PrefixFrom(addr, addr.BitLen())
+			}
+			out = append(out, p.Masked())
+		}
+		return out, nil
+	})
+}

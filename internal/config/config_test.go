@@ -1,0 +1,111 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+)
+
+func load(t *testing.T, args []string, env map[string]string) (*Config, error) {
+	t.Helper()
+	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	Flags(f)
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return Load(f, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+}
+
+func TestLoad_defaults(t *testing.T) {
+	c, err := load(t, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.LiveSchedule.Window(), delivery.LiveSchedule().Window(); got != want {
+		t.Errorf("live schedule survives its own notation: window %s, want %s", got, want)
+	}
+	if got, want := len(c.TestSchedule), 4; got != want {
+		t.Errorf("test retries = %d, want %d", got, want)
+	}
+	if c.Timeout != 15*time.Second || c.DisableAfter != 5*24*time.Hour {
+		t.Errorf("timeout %s, disable after %s", c.Timeout, c.DisableAfter)
+	}
+}
+
+func TestLoad_precedence(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings.yaml")
+	if err := os.WriteFile(file, []byte("concurrency: 7\ntimeout: 3s\nworkers: 9\nallow-targets: [10.0.0.0/8, 192.168.1.1]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := load(t, []string{"--config", file, "--concurrency", "5"}, map[string]string{"POSTHASTE_TIMEOUT": "4s", "POSTHASTE_CONCURRENCY": "6"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Concurrency != 5 || c.Timeout != 4*time.Second || c.Workers != 9 {
+		t.Errorf("flag, environment, file: got %d, %s, %d, want 5, 4s, 9", c.Concurrency, c.Timeout, c.Workers)
+	}
+	if len(c.AllowTargets) != 2 || c.AllowTargets[1].String() != "192.168.1.1/32" {
+		t.Errorf("allow-targets = %v", c.AllowTargets)
+	}
+}
+
+func TestLoad_refuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings.yaml")
+	if err := os.WriteFile(file, []byte("retries: 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		args []string
+		env  map[string]string
+		says string
+	}{
+		{"unknown setting in file", []string{"--config", file}, nil, `no setting "retries"`},
+		{"missing file", []string{"--config", file + "x"}, nil, "no such file"},
+		{"environment of the wrong type", nil, map[string]string{"POSTHASTE_WORKERS": "many"}, "POSTHASTE_WORKERS"},
+		{"timeout too long", []string{"--timeout", "2m"}, nil, "--timeout"},
+		{"schedule", []string{"--live-schedule", "5s,soon"}, nil, `"soon"`},
+		{"negative delay", []string{"--live-schedule", "-5s"}, nil, "--live-schedule"},
+		{"target range", []string{"--allow-targets", "10.0.0.0/99"}, nil, "--allow-targets"},
+		{"brand", []string{"--brand", "Pay ment"}, nil, "--brand"},
+		{"log format", []string{"--log-format", "xml"}, nil, "--log-format"},
+		{"short test key", nil, map[string]string{"POSTHASTE_TEST_KEY": "sk_test_short"}, "POSTHASTE_TEST_KEY"},
+		{"live key as test key", nil, map[string]string{"POSTHASTE_TEST_KEY": "sk_live_1234567890abcdef"}, "starts with sk_test_"},
+		{"test key as operator key", nil, map[string]string{"POSTHASTE_ADMIN_KEY": "sk_test_1234567890abcdef"}, "starts with sk_admin_"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := load(t, tt.args, tt.env)
+			var usage *Usage
+			if !errors.As(err, &usage) {
+				t.Fatalf("err = %v, want a *Usage", err)
+			}
+			if !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("err = %q, want it to say %q", err, tt.says)
+			}
+			if strings.Contains(err.Error(), "1234567890abcdef") {
+				t.Errorf("err shows a key: %q", err)
+			}
+		})
+	}
+}
+
+func TestShortDuration(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		5 * time.Second: "5s", 10 * time.Second: "10s", 30 * time.Minute: "30m", 10 * time.Minute: "10m", 2 * time.Hour: "2h",
+		10 * time.Hour: "10h", 20 * time.Hour: "20h", 90 * time.Minute: "1h30m", 61 * time.Minute: "1h1m", 70 * time.Second: "1m10s",
+		1500 * time.Millisecond: "1.5s", time.Hour + 10*time.Second: "1h0m10s",
+	} {
+		if got := shortDuration(d); got != want {
+			t.Errorf("shortDuration(%v) = %q, want %q", d, got, want)
+		} else if back, err := time.ParseDuration(got); err != nil || back != d {
+			t.Errorf("%q parses to %v, %v", got, back, err)
+		}
+	}
+}

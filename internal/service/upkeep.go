@@ -1,0 +1,62 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+const (
+	upkeepEvery = time.Minute
+	purgeSlice  = 500 // rows in one transaction, so that events wait little for it
+)
+
+// Upkeep forgets what is old until ctx ends: receipts after their life, and, with
+// a retention above 0, events that nobody waits for.
+func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
+	tick := time.NewTicker(upkeepEvery)
+	defer tick.Stop()
+	for {
+		if err := s.purge(ctx, retention); err != nil && ctx.Err() == nil {
+			s.Log.Error("forget what is old", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Service) purge(ctx context.Context, retention time.Duration) error {
+	now := s.Now()
+	for {
+		n, err := s.Store.PurgeReceipts(ctx, now.Add(-store.ReceiptLife), purgeSlice)
+		if err != nil {
+			return err
+		}
+		if n < purgeSlice {
+			break
+		}
+	}
+	if retention <= 0 {
+		return nil
+	}
+	below := event.KeyAt(now.Add(-retention))
+	for from, total := event.Key(0), 0; ; {
+		next, n, err := s.Store.PurgeEvents(ctx, from, below, purgeSlice)
+		if err != nil {
+			return err
+		}
+		total += n
+		if next == 0 {
+			if total > 0 {
+				s.Log.Info("events forgotten", "events", total, "retention", retention)
+			}
+			return nil
+		}
+		from = next
+	}
+}
