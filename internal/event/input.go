@@ -1,0 +1,172 @@
+package event
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Input is what a sender says of an event.
+type Input struct {
+	Type       string
+	ID         string // empty: the server makes one
+	Created    int64  // Unix seconds, if HasCreated
+	HasCreated bool
+	Data       []byte // the value of "data", in stable form
+}
+
+// maxCreated is the end of the year 9999.
+const maxCreated = 253402300799
+
+// ParseInput reads the JSON of a request to send an event: an object of "type",
+// "data" with an "object", and optionally "id" and "created". It keeps nothing of
+// raw. Errors are fault.Invalid with the JSON path as Param.
+func ParseInput(raw []byte) (Input, error) {
+	w := getWriter(raw)
+	defer w.free()
+	var in Input
+	if w.dec.PeekKind() != '{' {
+		if _, err := w.dec.ReadValue(); err != nil {
+			return Input{}, w.syntax(err)
+		}
+		return Input{}, fault.Param("", "json_invalid", `The request body is a JSON object such as {"type":"payment.succeeded","data":{"object":{…}}}.`)
+	}
+	if err := w.open(1); err != nil {
+		return Input{}, err
+	}
+	for w.dec.PeekKind() != '}' {
+		name, err := w.dec.ReadValue()
+		if err != nil {
+			return Input{}, w.syntax(err)
+		}
+		if err := w.field(&in, string(name)); err != nil {
+			return Input{}, err
+		}
+	}
+	if _, err := w.dec.ReadToken(); err != nil {
+		return Input{}, w.syntax(err)
+	}
+	if err := w.end(); err != nil {
+		return Input{}, err
+	}
+	return in, in.check()
+}
+
+// field reads the value of one top-level field; name is quoted.
+func (w *stableWriter) field(in *Input, name string) (err error) {
+	switch name {
+	case `"type"`:
+		in.Type, err = w.text("type")
+	case `"id"`:
+		in.ID, err = w.text("id")
+		if err == nil && in.ID == "" {
+			err = fault.Param("id", "parameter_invalid", "The id is empty; leave it out to have one made.")
+		}
+	case `"created"`:
+		in.HasCreated = true
+		in.Created, err = w.seconds("created")
+	case `"data"`:
+		if w.dec.PeekKind() != '{' {
+			if _, err := w.dec.ReadValue(); err != nil {
+				return w.syntax(err)
+			}
+			return fault.Param("data", "parameter_invalid", `The data is a JSON object: {"object":{…}}.`)
+		}
+		in.Data, err = w.value(make([]byte, 0, w.in.Len()+512), 1, false)
+	default:
+		path := w.path(w.dec.StackPointer())
+		if _, err := w.dec.ReadValue(); err != nil {
+			return w.syntax(err)
+		}
+		err = fault.Param(path, "parameter_unknown", "There is no parameter '%s' here; an event has type, data, id and created.", path)
+	}
+	return err
+}
+
+func (w *stableWriter) text(param string) (string, error) {
+	if w.dec.PeekKind() != '"' {
+		if _, err := w.dec.ReadValue(); err != nil {
+			return "", w.syntax(err)
+		}
+		return "", fault.Param(param, "parameter_invalid", "The %s is a string.", param)
+	}
+	t, err := w.dec.ReadToken()
+	if err != nil {
+		return "", w.syntax(err)
+	}
+	return t.String(), nil
+}
+
+func (w *stableWriter) seconds(param string) (int64, error) {
+	raw, err := w.dec.ReadValue()
+	if err != nil {
+		return 0, w.syntax(err)
+	}
+	n, perr := strconv.ParseInt(string(raw), 10, 64)
+	if perr != nil || n <= 0 || n > maxCreated {
+		return 0, fault.Param(param, "parameter_invalid", "The time is a positive integer of Unix seconds.")
+	}
+	return n, nil
+}
+
+func (in *Input) check() error {
+	switch {
+	case in.Type == "":
+		return fault.Param("type", "parameter_missing", `Give the event's type, such as "payment.succeeded".`)
+	case !ValidType(in.Type):
+		return fault.Param("type", "event_type_invalid",
+			`An event type is names of letters, digits and underscores joined by dots, such as "payment.succeeded", of at most %d characters.`, MaxTypeLength)
+	case in.ID != "" && !ValidID(in.ID):
+		return fault.Param("id", "parameter_invalid",
+			"An event id is evt_ and 16 or more letters, digits, underscores or hyphens, of at most %d characters.", MaxIDLength)
+	case in.Data == nil:
+		return fault.Param("data", "parameter_missing", `Give the event's data: {"object":{…}}.`)
+	}
+	return checkObject(in.Data)
+}
+
+// checkObject refuses data without an "object" that is an object. data is in
+// stable form, so a member's name and value stand side by side.
+func checkObject(data []byte) error {
+	if bytes.HasPrefix(data, []byte(`{"object":{`)) { // the usual form
+		return nil
+	}
+	w := getWriter(data)
+	defer w.free()
+	if err := w.open(1); err != nil {
+		return err
+	}
+	for w.dec.PeekKind() != '}' {
+		name, err := w.dec.ReadValue()
+		if err != nil {
+			return w.syntax(err)
+		}
+		found := string(name) == `"object"`
+		if found && w.dec.PeekKind() == '{' {
+			return nil
+		}
+		if found {
+			return fault.Param("data.object", "parameter_invalid", "The data's object is a JSON object: what the event is about.")
+		}
+		if err := w.dec.SkipValue(); err != nil {
+			return w.syntax(err)
+		}
+	}
+	return fault.Param("data.object", "parameter_missing", `The data holds an object, what the event is about: {"object":{…}}.`)
+}
+
+// NewBody returns the body that is stored, signed and sent. id, typ and data must
+// be valid and data in stable form; then the whole is.
+func NewBody(id, typ string, created int64, data []byte) []byte {
+	b := make([]byte, 0, len(id)+len(typ)+len(data)+len(`{"id":"","type":"","created":,"data":}`)+20)
+	b = append(b, `{"id":"`...)
+	b = append(b, id...)
+	b = append(b, `","type":"`...)
+	b = append(b, typ...)
+	b = append(b, `","created":`...)
+	b = strconv.AppendInt(b, created, 10)
+	b = append(b, `,"data":`...)
+	b = append(b, data...)
+	return append(b, '}')
+}

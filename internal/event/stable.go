@@ -1,0 +1,423 @@
+package event
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// MaxDepth is how deeply a body may be nested. Receivers' parsers have limits too.
+const MaxDepth = 100
+
+// AppendStable appends the stable form of the JSON value src to dst: the one
+// that JSON.stringify(JSON.parse(…)) returns unchanged (ECMA-262, sections
+// JSON.parse, JSON.stringify, Number::toString and OrdinaryOwnPropertyKeys).
+//
+// What has no such form without changing its meaning is refused with a
+// fault.Invalid whose Param is the JSON path, beginning with path.
+func AppendStable(dst, src []byte, path string) ([]byte, error) {
+	w := getWriter(src)
+	defer w.free()
+	w.prefix = path
+	out, err := w.value(dst, 0, false)
+	if err == nil {
+		err = w.end()
+	}
+	if err != nil {
+		return dst, err
+	}
+	return out, nil
+}
+
+// stableWriter copies one JSON text in stable form. It owns no policy about
+// which fields a request has.
+type stableWriter struct {
+	in      bytes.Buffer
+	dec     *jsontext.Decoder
+	members []member // of the objects that are open, outermost first
+	scratch []byte
+	prefix  string
+}
+
+// member is where an object's member stands in the output.
+type member struct {
+	start, end int
+	index      int64 // the array index its name is, -1 for any other name
+}
+
+var writers = sync.Pool{New: func() any {
+	w := &stableWriter{}
+	w.dec = jsontext.NewDecoder(&w.in)
+	return w
+}}
+
+func getWriter(src []byte) *stableWriter {
+	w := writers.Get().(*stableWriter)
+	w.in = *bytes.NewBuffer(src) // the decoder reads a Buffer's bytes in place and does not change them
+	w.dec.Reset(&w.in)
+	w.prefix = ""
+	return w
+}
+
+func (w *stableWriter) free() {
+	w.in = bytes.Buffer{}
+	w.members = w.members[:0]
+	if cap(w.scratch) <= 64<<10 {
+		writers.Put(w)
+	}
+}
+
+// end refuses anything after the value.
+func (w *stableWriter) end() error {
+	if _, err := w.dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return fault.Param(w.prefix, "json_invalid", "There is text after the JSON value.")
+	}
+	return nil
+}
+
+// value copies the next value. inConstructor says that it is the value of a
+// member named "constructor".
+func (w *stableWriter) value(dst []byte, depth int, inConstructor bool) ([]byte, error) {
+	switch w.dec.PeekKind() {
+	case '{':
+		return w.object(dst, depth+1, inConstructor)
+	case '[':
+		return w.array(dst, depth+1)
+	}
+	raw, err := w.dec.ReadValue()
+	if err != nil {
+		return nil, w.syntax(err)
+	}
+	switch raw.Kind() {
+	case '"':
+		return w.str(dst, raw)
+	case '0':
+		return w.number(dst, raw)
+	}
+	return append(dst, raw...), nil // true, false, null
+}
+
+func (w *stableWriter) open(depth int) error {
+	if _, err := w.dec.ReadToken(); err != nil {
+		return w.syntax(err)
+	}
+	if depth > MaxDepth {
+		return w.refuse("json_too_deep", "The JSON is nested more than %d levels deep.", MaxDepth)
+	}
+	return nil
+}
+
+func (w *stableWriter) array(dst []byte, depth int) ([]byte, error) {
+	if err := w.open(depth); err != nil {
+		return nil, err
+	}
+	dst = append(dst, '[')
+	for first := true; w.dec.PeekKind() != ']'; first = false {
+		if !first {
+			dst = append(dst, ',')
+		}
+		var err error
+		if dst, err = w.value(dst, depth, false); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := w.dec.ReadToken(); err != nil {
+		return nil, w.syntax(err)
+	}
+	return append(dst, ']'), nil
+}
+
+func (w *stableWriter) object(dst []byte, depth int, inConstructor bool) ([]byte, error) {
+	if err := w.open(depth); err != nil {
+		return nil, err
+	}
+	dst = append(dst, '{')
+	base, ordered, last := len(w.members), true, int64(-1)
+	for w.dec.PeekKind() != '}' {
+		start := len(dst)
+		raw, err := w.dec.ReadValue()
+		if err != nil {
+			return nil, w.syntax(err)
+		}
+		nameAt := len(dst)
+		if dst, err = w.str(dst, raw); err != nil {
+			return nil, err
+		}
+		name := dst[nameAt+1 : len(dst)-1] // stable escapes; plain for the names that matter here
+		if err := w.checkName(name, inConstructor); err != nil {
+			return nil, err
+		}
+		constructor := string(name) == "constructor"
+		index := arrayIndex(name)
+		// In order are: indexes ascending, then everything else.
+		if index >= 0 && (index < last || len(w.members) > base && w.members[len(w.members)-1].index < 0) {
+			ordered = false
+		}
+		last = max(last, index)
+		dst = append(dst, ':')
+		if dst, err = w.value(dst, depth, constructor); err != nil {
+			return nil, err
+		}
+		w.members = append(w.members, member{start, len(dst), index})
+		dst = append(dst, ',')
+	}
+	if _, err := w.dec.ReadToken(); err != nil {
+		return nil, w.syntax(err)
+	}
+	members := w.members[base:]
+	if !ordered {
+		dst = w.reorder(dst, members)
+	}
+	if len(members) > 0 {
+		dst = dst[:len(dst)-1] // the last comma
+	}
+	w.members = w.members[:base]
+	return append(dst, '}'), nil
+}
+
+// reorder puts the members whose names are array indexes first, ascending.
+func (w *stableWriter) reorder(dst []byte, members []member) []byte {
+	start := members[0].start
+	w.scratch = append(w.scratch[:0], dst[start:]...)
+	slices.SortStableFunc(members, func(a, b member) int {
+		switch {
+		case a.index < 0 && b.index < 0:
+			return 0
+		case a.index < 0:
+			return 1
+		case b.index < 0:
+			return -1
+		}
+		return int(a.index - b.index)
+	})
+	dst = dst[:start]
+	for _, m := range members {
+		dst = append(dst, w.scratch[m.start-start:m.end-start]...)
+		dst = append(dst, ',')
+	}
+	return dst
+}
+
+// arrayIndex returns the ECMAScript array index that name is, -1 for any other
+// name: "0" to "4294967294" without leading zeros.
+func arrayIndex(name []byte) int64 {
+	if len(name) == 0 || len(name) > 10 || name[0] == '0' && len(name) > 1 {
+		return -1
+	}
+	n := int64(0)
+	for _, c := range name {
+		if c < '0' || c > '9' {
+			return -1
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if n >= math.MaxUint32 {
+		return -1
+	}
+	return n
+}
+
+// checkName refuses names that well-known receivers refuse: Fastify's parser
+// rejects them because they can poison prototypes.
+func (w *stableWriter) checkName(name []byte, inConstructor bool) error {
+	if string(name) == "__proto__" || inConstructor && string(name) == "prototype" {
+		return w.refuse("key_forbidden", "The key %q is refused by common JSON parsers, because it can poison prototypes.", name)
+	}
+	return nil
+}
+
+// str copies a string. One without escapes is stable already.
+func (w *stableWriter) str(dst []byte, raw jsontext.Value) ([]byte, error) {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return append(dst, raw...), nil
+	}
+	text, err := jsontext.AppendUnquote(w.scratch[:0], raw)
+	if err != nil {
+		return nil, w.syntax(err)
+	}
+	w.scratch = text
+	return appendQuoted(dst, text), nil
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendQuoted writes a string as JSON.stringify does (ECMA-262,
+// QuoteJSONString). text is valid UTF-8.
+func appendQuoted(dst, text []byte) []byte {
+	dst = append(dst, '"')
+	for _, c := range text {
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c >= ' ':
+			dst = append(dst, c)
+		default:
+			if i := strings.IndexByte("\b\t\n\f\r", c); i >= 0 {
+				dst = append(dst, '\\', "btnfr"[i])
+			} else {
+				dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+			}
+		}
+	}
+	return append(dst, '"')
+}
+
+// number copies a number in ECMAScript form.
+func (w *stableWriter) number(dst []byte, raw jsontext.Value) ([]byte, error) {
+	if plainInteger(raw) {
+		return append(dst, raw...), nil
+	}
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil { // the syntax is right, so it is the range
+		return nil, w.refuse("number_not_representable", "The number %s is too large; send it as a string.", shown(raw))
+	}
+	start := len(dst)
+	dst = appendNumber(dst, f)
+	was, is := parseDecimal(raw), parseDecimal(dst[start:])
+	switch {
+	case was.equal(is):
+		return dst, nil
+	case f == 0:
+		return nil, w.refuse("number_not_representable", "The number %s is too small to be told from zero; send it as a string.", shown(raw))
+	case was.integer():
+		return nil, w.refuse("number_not_representable",
+			"The integer %s cannot be represented exactly by receivers that read numbers as doubles; send it as a string.", shown(raw))
+	case len(was.digits) > maxDigits:
+		return nil, w.refuse("number_not_representable",
+			"The number %s has more digits than receivers that read numbers as doubles keep; send it as a string.", shown(raw))
+	}
+	return dst, nil
+}
+
+// maxDigits is how many significant digits a double can tell apart at most.
+const maxDigits = 17
+
+func shown(raw []byte) string {
+	if len(raw) > 40 {
+		return string(raw[:40]) + "…"
+	}
+	return string(raw)
+}
+
+// plainInteger reports whether raw is an integer of up to 15 digits, written
+// as ECMAScript writes it.
+func plainInteger(raw []byte) bool {
+	digits := raw
+	if digits[0] == '-' {
+		digits = digits[1:]
+	}
+	if len(digits) > 15 || digits[0] == '0' && len(raw) > 1 {
+		return false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// appendNumber writes f as ECMAScript does (ECMA-262, Number::toString).
+func appendNumber(dst []byte, f float64) []byte {
+	if f == 0 {
+		return append(dst, '0') // negative zero too
+	}
+	if abs := math.Abs(f); abs >= 1e-6 && abs < 1e21 {
+		return strconv.AppendFloat(dst, f, 'f', -1, 64)
+	}
+	dst = strconv.AppendFloat(dst, f, 'e', -1, 64)
+	if n := len(dst); dst[n-2] == '0' && (dst[n-3] == '-' || dst[n-3] == '+') { // e-07 is e-7
+		dst[n-2] = dst[n-1]
+		dst = dst[:n-1]
+	}
+	return dst
+}
+
+// decimal is a number's value as its significant digits, without zeros at
+// either end, times ten to the exponent.
+type decimal struct {
+	negative bool
+	digits   string
+	exponent int
+}
+
+func (d decimal) equal(o decimal) bool {
+	return d.digits == o.digits && (d.digits == "" || d.negative == o.negative && d.exponent == o.exponent)
+}
+
+func (d decimal) integer() bool { return d.exponent >= 0 }
+
+func parseDecimal(raw []byte) (d decimal) {
+	mantissa := string(raw)
+	if i := strings.IndexAny(mantissa, "eE"); i >= 0 {
+		// Out of int's range only together with a value that is zero or was refused.
+		d.exponent, _ = strconv.Atoi(mantissa[i+1:])
+		mantissa = mantissa[:i]
+	}
+	mantissa, d.negative = strings.CutPrefix(mantissa, "-")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	d.exponent -= len(fraction)
+	digits := strings.TrimLeft(whole+fraction, "0")
+	d.digits = strings.TrimRight(digits, "0")
+	d.exponent += len(digits) - len(d.digits)
+	return d
+}
+
+// refuse returns the fault for what was read last.
+func (w *stableWriter) refuse(reason, format string, args ...any) error {
+	return fault.Param(w.path(w.dec.StackPointer()), reason, format, args...)
+}
+
+// syntax turns the decoder's error into a fault.
+func (w *stableWriter) syntax(err error) error {
+	at := w.dec.StackPointer()
+	var syn *jsontext.SyntacticError
+	if errors.As(err, &syn) {
+		at = syn.JSONPointer
+	}
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return fault.Param(w.path(at), "duplicate_key", "This key stands twice in its object.")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fault.Param(w.path(at), "json_invalid", "The JSON ends too early.")
+	}
+	message := "This is not valid JSON in UTF-8."
+	if syn != nil {
+		message = fmt.Sprintf("This is not valid JSON in UTF-8 (at byte %d).", syn.ByteOffset)
+	}
+	return fault.Param(w.path(at), "json_invalid", "%s", message)
+}
+
+// path writes a JSON pointer as people write paths: data.object.items[3].amount.
+func (w *stableWriter) path(p jsontext.Pointer) string {
+	var b strings.Builder
+	b.WriteString(w.prefix)
+	for token := range p.Tokens() {
+		switch {
+		case arrayIndex([]byte(token)) >= 0:
+			b.WriteString("[" + token + "]")
+		case token == "" || strings.ContainsFunc(token, oddInPath):
+			b.WriteString("[" + strconv.Quote(shown([]byte(token))) + "]")
+		default:
+			if b.Len() > 0 {
+				b.WriteByte('.')
+			}
+			b.WriteString(token)
+		}
+	}
+	return b.String()
+}
+
+func oddInPath(r rune) bool {
+	return r != '_' && r != '-' && r != '$' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+}
