@@ -309,3 +309,16 @@ func (s *Service) HasOperator() bool {
 	}
 	return false
 }
+
+// AccountOf returns the account that the call works in, false for an operator's
+// call that names none.
+func (s *Service) AccountOf(c *Call) (account.Account, bool) {
+	s.keys.mu.RLock()
+	defer s.keys.mu.RUnlock()
+	for _, a := range s.keys.accounts {
+		if a.No == c.Space.Account() {
+			return a, true
+		}
+	}
+	return account.Account{}, false
+}

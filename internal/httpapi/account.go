@@ -1,0 +1,163 @@
+package httpapi
+
+import (
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+type accountView struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Name    string `json:"name"`
+	Created int64  `json:"created"`
+}
+
+func viewAccount(a *account.Account) accountView {
+	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix()}
+}
+
+func accountResult(v any) any {
+	a := v.(account.Account)
+	return viewAccount(&a)
+}
+
+type whoAmIView struct {
+	Object   string       `json:"object"`
+	Key      keyView      `json:"api_key"`
+	Account  *accountView `json:"account"`
+	Livemode bool         `json:"livemode"`
+}
+
+func whoAmI(rq *request) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	v := whoAmIView{Object: "caller", Key: viewKey(&rq.call.Key), Livemode: rq.call.Space.Live()}
+	if a, ok := rq.service().AccountOf(rq.call); ok {
+		av := viewAccount(&a)
+		v.Account = &av
+	}
+	return v, nil
+}
+
+func createAccount(rq *request) (any, error) {
+	p := rq.params()
+	name := deref(p.text("name"))
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	if err := rq.repeatable(accountResult); err != nil {
+		return nil, err
+	}
+	a, err := rq.service().CreateAccount(rq.Context(), rq.call, name)
+	if err != nil {
+		return nil, err
+	}
+	return viewAccount(&a), nil
+}
+
+func updateAccount(rq *request) (any, error) {
+	p := rq.params()
+	name := p.text("name")
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	if name == nil {
+		return nil, fault.Param("name", "parameter_missing", "Give the account's new name.")
+	}
+	if err := rq.repeatable(accountResult); err != nil {
+		return nil, err
+	}
+	a, err := rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), *name)
+	if err != nil {
+		return nil, err
+	}
+	return viewAccount(&a), nil
+}
+
+func getAccount(rq *request) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	a, err := rq.service().Account(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return viewAccount(&a), nil
+}
+
+func listAccounts(rq *request) (any, error) {
+	p := rq.query()
+	page := p.page()
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	items, more, err := rq.service().ListAccounts(rq.Context(), rq.call, page)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, more, viewAccount), nil
+}
+
+type keyView struct {
+	ID       string       `json:"id"`
+	Object   string       `json:"object"`
+	Name     string       `json:"name"`
+	Hint     string       `json:"hint"`
+	Role     account.Role `json:"role"`
+	Livemode bool         `json:"livemode"`
+	Secret   string       `json:"secret,omitzero"`
+	Created  int64        `json:"created"`
+	Revoked  *int64       `json:"revoked"`
+}
+
+func viewKey(k *account.Key) keyView {
+	return keyView{ID: k.ID, Object: "api_key", Name: k.Name, Hint: k.Hint, Role: k.Role, Livemode: k.Live,
+		Created: k.Created.Unix(), Revoked: seconds(k.Revoked)}
+}
+
+// keyResult shows a new key's secret, this once.
+func keyResult(v any) any {
+	k := v.(service.CreatedKey)
+	view := viewKey(&k.Key)
+	view.Secret = k.Secret
+	return view
+}
+
+func createKey(rq *request) (any, error) {
+	p := rq.params()
+	name, live := deref(p.text("name")), deref(p.truth("livemode"))
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	if err := rq.repeatable(keyResult); err != nil {
+		return nil, err
+	}
+	k, err := rq.service().CreateKey(rq.Context(), rq.call, name, live)
+	if err != nil {
+		return nil, err
+	}
+	return keyResult(k), nil
+}
+
+func listKeys(rq *request) (any, error) {
+	p := rq.query()
+	page := p.page()
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	items, more, err := rq.service().ListKeys(rq.Context(), rq.call, page)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, more, viewKey), nil
+}
+
+func revokeKey(rq *request) (any, error) {
+	k, err := rq.service().RevokeKey(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return viewKey(&k), nil
+}

@@ -1,0 +1,315 @@
+// Package httpapi owns the /v1 API: decode, call the service, encode. One file a
+// resource, one table of routes, one table of errors.
+//
+// It must not know SQL, lanes or how an event is delivered.
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// Config is what the API is made of.
+type Config struct {
+	Service    *service.Service
+	Brand      string // "Payment" makes the headers Payment-Account and Payment-Mode
+	Version    string
+	MaxRequest int64 // bytes of a request body; default DefaultMaxRequest
+	Log        *slog.Logger
+	OpenAPI    []byte
+	Ready      func(context.Context) error
+	Metrics    http.Handler // nil: none
+}
+
+// DefaultMaxRequest is the largest request body by default, in bytes: room for
+// the largest event and its spelling.
+const DefaultMaxRequest = 1 << 20
+
+const readyTimeout = 5 * time.Second
+
+type api struct {
+	Config
+	mux           *http.ServeMux
+	accountHeader string
+	modeHeader    string
+}
+
+// New returns the server's handler.
+func New(c Config) http.Handler {
+	if c.MaxRequest == 0 {
+		c.MaxRequest = DefaultMaxRequest
+	}
+	a := &api{Config: c, mux: http.NewServeMux(), accountHeader: c.Brand + "-Account", modeHeader: c.Brand + "-Mode"}
+	for _, r := range a.routes() {
+		a.mux.Handle(r.Method+" "+r.Path, a.endpoint(r))
+	}
+	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
+	a.mux.HandleFunc("GET /readyz", a.ready)
+	a.mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		_, _ = w.Write(c.OpenAPI)
+	})
+	if c.Metrics != nil {
+		a.mux.Handle("GET /metrics", c.Metrics)
+	}
+	a.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		plain(w, http.StatusOK, "Posthaste "+c.Version+"\nThe API is under /v1 and described at /openapi.yaml.\n")
+	})
+	a.mux.HandleFunc("/", a.unknown)
+	return a.outermost(a.mux)
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
+}
+
+func (a *api) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if err := a.Ready(ctx); err != nil {
+		a.Log.Warn("not ready", "err", err)
+		w.Header().Set("Retry-After", "1")
+		plain(w, http.StatusServiceUnavailable, "the store does not accept writes\n")
+		return
+	}
+	plain(w, http.StatusOK, "ready\n")
+}
+
+// outermost gives every response its Request-Id and turns a panic into a 500.
+func (a *api) outermost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		id := a.Service.IDs.New("req_")
+		h["Request-Id"] = []string{id}
+		h["X-Content-Type-Options"] = nosniff
+		h["Cache-Control"] = noStore
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(v)
+			default:
+				a.Log.Error("panic in handler", "request_id", id, "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+				writeError(w, &fault.Error{Code: fault.Internal})
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+var (
+	nosniff  = []string{"nosniff"}
+	noStore  = []string{"no-store"}
+	jsonType = []string{"application/json"}
+)
+
+// route is one line of the table.
+type route struct {
+	Method, Path string
+	handle       func(*request) (any, error)
+}
+
+// request is one call of a route, authenticated, with its body read.
+type request struct {
+	*http.Request
+	api  *api
+	call *service.Call
+	body []byte // lent until the handler returns
+}
+
+// rawJSON is a response that is encoded already.
+type rawJSON []byte
+
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// endpoint returns the handler of one route.
+func (a *api) endpoint(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		rq := &request{Request: r, api: a}
+		status, err := a.serve(w, rq, rt)
+		a.logRequest(w, rq, rt, status, err, time.Since(began))
+	})
+}
+
+func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, err error) {
+	if rq.call, err = a.authenticate(rq.Request); err != nil {
+		return writeError(w, err), err
+	}
+	if rq.Method == http.MethodPost || rq.Method == http.MethodPatch {
+		buf := bodies.Get().(*bytes.Buffer)
+		defer func() {
+			if buf.Cap() <= 512<<10 {
+				buf.Reset()
+				bodies.Put(buf)
+			}
+		}()
+		if err := a.readBody(w, rq.Request, buf); err != nil {
+			return writeError(w, err), err
+		}
+		rq.body = buf.Bytes()
+	}
+	result, err := rt.handle(rq)
+	if err != nil {
+		var replayed *service.Replayed
+		if errors.As(err, &replayed) {
+			w.Header().Set("Idempotent-Replayed", "true")
+			return writeJSON(w, replayed.Receipt.Status, replayed.Receipt.Body), nil
+		}
+		return writeError(w, err), err
+	}
+	body, err := encode(result)
+	if err != nil {
+		return writeError(w, err), err
+	}
+	return writeJSON(w, http.StatusOK, body), nil
+}
+
+func (a *api) readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
+	if r.ContentLength > a.MaxRequest {
+		return tooLarge(a.MaxRequest)
+	}
+	if r.ContentLength > 0 {
+		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, a.MaxRequest))
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(err, &over):
+		return tooLarge(a.MaxRequest)
+	case err != nil:
+		return &fault.Error{Code: fault.Invalid, Reason: "request_incomplete", Message: "The request body could not be read to its end.", Err: err}
+	}
+	return nil
+}
+
+func encode(v any) ([]byte, error) {
+	if raw, ok := v.(rawJSON); ok {
+		return raw, nil
+	}
+	return json.Marshal(v)
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) int {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+	return status
+}
+
+// authenticate returns the call that the request's key opens.
+func (a *api) authenticate(r *http.Request) (*service.Call, error) {
+	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		key, _, ok = r.BasicAuth() // as curl -u sk_test_…: sends it
+	}
+	if key = strings.TrimSpace(key); !ok || key == "" {
+		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_missing",
+			Message: "Send your API key as 'Authorization: Bearer sk_test_…'."}
+	}
+	call, err := a.Service.Authenticate(key)
+	if err != nil {
+		return nil, err
+	}
+	if id := r.Header.Get(a.accountHeader); id != "" {
+		live := false
+		switch mode := r.Header.Get(a.modeHeader); mode {
+		case "", "test":
+		case "live":
+			live = true
+		default:
+			return nil, fault.Param(a.modeHeader, "parameter_invalid", "The mode is test or live.")
+		}
+		if err := a.Service.ActFor(call, id, live); err != nil {
+			return nil, err
+		}
+	}
+	return call, nil
+}
+
+// repeatable makes the call repeatable when the request has an idempotency key.
+// view turns the service's result into what is answered.
+func (rq *request) repeatable(view func(result any) any) error {
+	keys := rq.Header["Idempotency-Key"]
+	if len(keys) == 0 || rq.Method != http.MethodPost {
+		return nil
+	}
+	key := keys[0]
+	if key == "" || len(key) > service.MaxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return fault.Param("Idempotency-Key", "parameter_invalid", "An idempotency key is 1 to %d printable ASCII characters.", service.MaxIdempotencyKey)
+	}
+	h := sha256.New()
+	_, _ = io.WriteString(h, rq.Method+" "+rq.URL.Path+"\n")
+	h.Write(rq.body)
+	rq.call.Idem = &service.Idempotency{Key: key, Encode: func(result any) (int, []byte) {
+		body, err := encode(view(result))
+		if err != nil {
+			panic(err) // views hold nothing that cannot be encoded
+		}
+		return http.StatusOK, body
+	}}
+	h.Sum(rq.call.Idem.Fingerprint[:0])
+	return nil
+}
+
+// unknown answers for paths and methods that are not in the table.
+func (a *api) unknown(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		probe := &http.Request{Method: m, URL: r.URL, Host: r.Host}
+		if _, pattern := a.mux.Handler(probe); pattern != "/" && pattern != "" {
+			allowed = append(allowed, m)
+		}
+	}
+	if len(allowed) > 0 {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		writeErrorStatus(w, http.StatusMethodNotAllowed, &fault.Error{Code: fault.Invalid, Reason: "method_not_allowed",
+			Message: "This path does not take " + r.Method + "; it takes " + strings.Join(allowed, ", ") + "."})
+		return
+	}
+	writeError(w, &fault.Error{Code: fault.NotFound, Reason: "unrecognized_request_url",
+		Message: "There is nothing at " + r.Method + " " + r.URL.Path + "."})
+}
+
+func (a *api) logRequest(w http.ResponseWriter, rq *request, rt route, status int, err error, took time.Duration) {
+	level := slog.LevelDebug
+	switch {
+	case status >= 500:
+		level = slog.LevelError
+	case status >= 400:
+		level = slog.LevelInfo
+	}
+	if !a.Log.Enabled(rq.Context(), level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", w.Header().Get("Request-Id")), slog.String("method", rq.Method), slog.String("route", rt.Path),
+		slog.Int("status", status), slog.Duration("duration", took),
+	}
+	if rq.call != nil {
+		attrs = append(attrs, slog.String("key", rq.call.Key.ID))
+	}
+	if err != nil {
+		attrs = append(attrs, logError(err)...)
+	}
+	a.Log.LogAttrs(rq.Context(), level, "request", attrs...)
+}

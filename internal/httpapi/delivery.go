@@ -1,0 +1,156 @@
+package httpapi
+
+import (
+	"context"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+type deliveryView struct {
+	ID             string  `json:"id"`
+	Object         string  `json:"object"`
+	Event          string  `json:"event"`
+	EventType      string  `json:"event_type"`
+	Endpoint       string  `json:"endpoint"`
+	Status         string  `json:"status"`
+	Attempts       int     `json:"attempts"`
+	NextAttemptAt  *int64  `json:"next_attempt_at"`
+	LastOutcome    *string `json:"last_outcome"`
+	LastStatusCode *int    `json:"last_status_code"`
+	Created        int64   `json:"created"`
+	SettledAt      *int64  `json:"settled_at"`
+	Livemode       bool    `json:"livemode"`
+}
+
+func viewDelivery(v *store.DeliveryView) deliveryView {
+	out := deliveryView{
+		ID: v.ID.String(), Object: "delivery", Event: v.EventID, EventType: v.Type, Endpoint: v.EndpointID, Status: v.State.String(),
+		Attempts: v.Attempts, LastStatusCode: orNull(v.LastStatus), Created: v.ID.Event.Time().Unix(), Livemode: v.Space.Live(),
+	}
+	if v.State == delivery.Pending {
+		out.NextAttemptAt = seconds(v.Due)
+	}
+	if v.LastOutcome != delivery.OutcomeNone {
+		name := v.LastOutcome.String()
+		out.LastOutcome = &name
+	}
+	out.SettledAt = seconds(v.Settled)
+	return out
+}
+
+// seconds returns Unix seconds, null for no time.
+func seconds(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	s := t.Unix()
+	return &s
+}
+
+func deliveryResult(v any) any {
+	d := v.(store.DeliveryView)
+	return viewDelivery(&d)
+}
+
+type attemptView struct {
+	ID                 string       `json:"id"`
+	Object             string       `json:"object"`
+	Delivery           string       `json:"delivery"`
+	Number             int          `json:"number"`
+	Status             string       `json:"status"`
+	Outcome            string       `json:"outcome"`
+	ResponseStatusCode *int         `json:"response_status_code"`
+	DurationMS         float64      `json:"duration_ms"`
+	Error              *string      `json:"error"`
+	RemoteAddress      *string      `json:"remote_address"`
+	ResponseHeaders    []headerView `json:"response_headers"`
+	ResponseBody       string       `json:"response_body"`
+	Created            int64        `json:"created"`
+}
+
+type headerView struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+func viewAttempt(id delivery.ID, a *delivery.Attempt) attemptView {
+	v := attemptView{
+		ID: id.AttemptID(a.Number), Object: "attempt", Delivery: id.String(), Number: a.Number, Status: "failed", Outcome: a.Outcome.String(),
+		ResponseStatusCode: orNull(a.StatusCode), DurationMS: math.Round(a.Duration.Seconds()*1e6) / 1e3,
+		Error: orNull(a.Error), RemoteAddress: orNull(a.RemoteAddr), ResponseHeaders: []headerView{},
+		ResponseBody: strings.ToValidUTF8(string(a.ResponseBody), "\ufffd"), Created: a.Started.Unix(),
+	}
+	if a.Succeeded() {
+		v.Status = "succeeded"
+	}
+	for line := range strings.Lines(strings.ToValidUTF8(a.ResponseHeader, "\ufffd")) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		v.ResponseHeaders = append(v.ResponseHeaders, headerView{name, value})
+	}
+	return v
+}
+
+func getDelivery(rq *request) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	v, err := rq.service().Delivery(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return viewDelivery(&v), nil
+}
+
+func listDeliveries(rq *request) (any, error) {
+	p := rq.query()
+	page, f := p.page(), service.DeliveryFilter{
+		Event: deref(p.text("event")), Endpoint: deref(p.text("endpoint")), Type: deref(p.text("type")), Status: deref(p.text("status")),
+	}
+	f.From, f.Until = p.created()
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	items, more, err := rq.service().ListDeliveries(rq.Context(), rq.call, f, page)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, more, viewDelivery), nil
+}
+
+func listAttempts(rq *request) (any, error) {
+	p := rq.query()
+	page := p.page()
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	v, items, more, err := rq.service().ListAttempts(rq.Context(), rq.call, rq.id(), page)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, more, func(a *delivery.Attempt) attemptView { return viewAttempt(v.ID, a) }), nil
+}
+
+func retryDelivery(rq *request) (any, error) { return actOnDelivery(rq, rq.service().RetryDelivery) }
+
+func cancelDelivery(rq *request) (any, error) {
+	return actOnDelivery(rq, rq.service().CancelDelivery)
+}
+
+func actOnDelivery(rq *request, act func(context.Context, *service.Call, string) (store.DeliveryView, error)) (any, error) {
+	if err := rq.params().done(); err != nil {
+		return nil, err
+	}
+	if err := rq.repeatable(deliveryResult); err != nil {
+		return nil, err
+	}
+	v, err := act(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return deliveryResult(v), nil
+}

@@ -1,0 +1,97 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// wire is how each kind of fault goes over the wire (contract, section 1).
+var wire = map[fault.Code]struct {
+	status int
+	typ    string
+}{
+	fault.Invalid:             {http.StatusBadRequest, "invalid_request_error"},
+	fault.Unauthenticated:     {http.StatusUnauthorized, "authentication_error"},
+	fault.Forbidden:           {http.StatusForbidden, "authorization_error"},
+	fault.NotFound:            {http.StatusNotFound, "not_found_error"},
+	fault.IdempotencyConflict: {http.StatusConflict, "idempotency_conflict"},
+	fault.IdempotencyMismatch: {http.StatusUnprocessableEntity, "idempotency_replay_mismatch"},
+	fault.RateLimited:         {http.StatusTooManyRequests, "rate_limit_error"},
+	fault.Unavailable:         {http.StatusServiceUnavailable, "api_error"},
+	fault.Internal:            {http.StatusInternalServerError, "api_error"},
+}
+
+// reasonTooLarge is the one fault whose status is not its code's.
+const reasonTooLarge = "request_too_large"
+
+func tooLarge(limit int64) error {
+	return &fault.Error{Code: fault.Invalid, Reason: reasonTooLarge, Message: fmt.Sprintf("The request body is larger than %d bytes.", limit)}
+}
+
+type errorBody struct {
+	Error errorView `json:"error"`
+}
+
+type errorView struct {
+	Type    string `json:"type"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Param   string `json:"param,omitzero"`
+}
+
+// writeError answers with an error and returns the status. What is no
+// [fault.Error] is our fault, and its text stays here.
+func writeError(w http.ResponseWriter, err error) int {
+	status := wire[fault.CodeOf(err)].status
+	var f *fault.Error
+	if errors.As(err, &f) && f.Reason == reasonTooLarge {
+		status = http.StatusRequestEntityTooLarge
+	}
+	return writeErrorStatus(w, status, err)
+}
+
+func writeErrorStatus(w http.ResponseWriter, status int, err error) int {
+	f := &fault.Error{Code: fault.Internal}
+	errors.As(err, &f)
+	view := errorView{Type: wire[f.Code].typ, Code: f.Reason, Message: f.Message, Param: f.Param}
+	switch {
+	case f.Code == fault.Internal:
+		view.Code, view.Message, view.Param = "internal_error", "Something went wrong on our side. The Request-Id helps us to find it.", ""
+	case f.Code == fault.Unavailable:
+		view.Message = "The server cannot accept this at the moment; nothing was done. Try again."
+		w.Header().Set("Retry-After", "1")
+	}
+	if view.Code == "" {
+		view.Code = string(f.Code)
+	}
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="api"`)
+	}
+	body, merr := json.Marshal(errorBody{view})
+	if merr != nil { // text that is not UTF-8: say the kind at least
+		view.Message, view.Param = "The request is not valid.", ""
+		body, _ = json.Marshal(errorBody{view})
+	}
+	return writeJSON(w, status, body)
+}
+
+// logError says of an error what a log may hold: for a user's mistake where it
+// was, for ours all of it. Messages to users can repeat what they sent.
+func logError(err error) []slog.Attr {
+	var f *fault.Error
+	if errors.As(err, &f) && f.Code != fault.Internal && f.Code != fault.Unavailable {
+		return []slog.Attr{slog.String("code", string(f.Code)), slog.String("reason", f.Reason), slog.String("param", f.Param)}
+	}
+	return []slog.Attr{slog.Any("err", err)}
+}

@@ -1,0 +1,445 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"mime"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// params is a request's parameters, from JSON, a form or the query. Getters take
+// what the handler knows; done complains of the first thing that was wrong and of
+// anything that nobody asked for.
+type params struct {
+	values map[string]any // strings and nested maps from a form; what JSON has from JSON
+	form   bool
+	err    error
+}
+
+const (
+	maxPairs = 1000
+	maxNest  = 8
+)
+
+// query reads the parameters of the URL.
+func (rq *request) query() *params { return formParams(rq.URL.RawQuery) }
+
+// params reads the parameters of the body.
+func (rq *request) params() *params {
+	if isForm, err := rq.bodyIsForm(); err != nil {
+		return &params{err: err}
+	} else if isForm {
+		return formParams(string(rq.body))
+	}
+	p := &params{values: map[string]any{}}
+	if len(bytes.TrimSpace(rq.body)) > 0 {
+		p.err = decodeJSON(rq.body, &p.values)
+	}
+	return p
+}
+
+func decodeJSON(raw []byte, to *map[string]any) error {
+	err := json.Unmarshal(raw, to)
+	if err == nil && *to == nil {
+		err = errors.New("null")
+	}
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		var syn *jsontext.SyntacticError
+		if errors.As(err, &syn) {
+			return fault.Param(strings.ReplaceAll(strings.TrimPrefix(string(syn.JSONPointer), "/"), "/", "."), "duplicate_key", "This parameter stands twice.")
+		}
+	}
+	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The request body is not a JSON object in UTF-8.", Err: err}
+}
+
+// bodyIsForm tells how the body is encoded. Without a Content-Type its first
+// character decides.
+func (rq *request) bodyIsForm() (bool, error) {
+	ct := rq.Header.Get("Content-Type")
+	if ct == "" {
+		first := bytes.TrimSpace(rq.body)
+		return len(first) > 0 && first[0] != '{', nil
+	}
+	media, _, err := mime.ParseMediaType(ct)
+	switch {
+	case err == nil && media == "application/json":
+		return false, nil
+	case err == nil && media == "application/x-www-form-urlencoded":
+		// curl -d '{…}' says form and means JSON; no form begins with a brace.
+		first := bytes.TrimSpace(rq.body)
+		return len(first) == 0 || first[0] != '{', nil
+	}
+	return false, &fault.Error{Code: fault.Invalid, Reason: "content_type_unsupported", Param: "Content-Type",
+		Message: "Send application/json or application/x-www-form-urlencoded."}
+}
+
+// formParams reads a[b]=1, a[0]=x and a[]=x as nested maps.
+func formParams(raw string) *params {
+	p := &params{values: map[string]any{}, form: true}
+	if raw == "" {
+		return p
+	}
+	pairs := strings.Split(raw, "&")
+	if len(pairs) > maxPairs {
+		p.err = &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: "The form has too many parameters."}
+		return p
+	}
+	for _, pair := range pairs {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err1 := url.QueryUnescape(name)
+		value, err2 := url.QueryUnescape(value)
+		if err1 != nil || err2 != nil || !validText(name) || !validText(value) {
+			p.err = &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: "The form is not properly percent-encoded UTF-8."}
+			return p
+		}
+		if p.err = put(p.values, name, value); p.err != nil {
+			return p
+		}
+	}
+	return p
+}
+
+func validText(s string) bool { return strings.ToValidUTF8(s, "") == s }
+
+func put(m map[string]any, name, value string) error {
+	base, rest, _ := strings.Cut(name, "[")
+	path := []string{base}
+	if rest != "" {
+		inner, ok := strings.CutSuffix(rest, "]")
+		if !ok {
+			return fault.Param(name, "form_invalid", "The brackets of this parameter do not match.")
+		}
+		path = append(path, strings.Split(inner, "][")...)
+	}
+	if base == "" || len(path) > maxNest {
+		return fault.Param(name, "form_invalid", "This parameter's name is empty or nested too deeply.")
+	}
+	for _, key := range path[:len(path)-1] {
+		key = orNext(m, key)
+		next, ok := m[key].(map[string]any)
+		if !ok {
+			if m[key] != nil {
+				return fault.Param(name, "form_invalid", "This parameter is given both as a value and as a group.")
+			}
+			next = map[string]any{}
+			m[key] = next
+		}
+		m = next
+	}
+	key := orNext(m, path[len(path)-1])
+	if _, twice := m[key]; twice {
+		return fault.Param(name, "form_invalid", "This parameter is given twice.")
+	}
+	m[key] = value
+	return nil
+}
+
+// orNext makes a[] the next index.
+func orNext(m map[string]any, key string) string {
+	if key == "" {
+		return strconv.Itoa(len(m))
+	}
+	return key
+}
+
+// listOf returns v's elements if it is a list: a JSON array, or a form's map with
+// the keys 0, 1, 2 and so on.
+func listOf(v any) ([]any, bool) {
+	switch v := v.(type) {
+	case []any:
+		return v, true
+	case map[string]any:
+		list := make([]any, len(v))
+		for i := range list {
+			item, ok := v[strconv.Itoa(i)]
+			if !ok {
+				return nil, false
+			}
+			list[i] = item
+		}
+		return list, true
+	}
+	return nil, false
+}
+
+func (p *params) fail(param, format string, args ...any) {
+	if p.err == nil {
+		p.err = fault.Param(param, "parameter_invalid", format, args...)
+	}
+}
+
+// take removes a parameter, so that done finds what is left.
+func (p *params) take(name string) (any, bool) {
+	v, ok := p.values[name]
+	delete(p.values, name)
+	return v, ok && p.err == nil
+}
+
+// done returns the first error, or one for a parameter that nobody took.
+func (p *params) done() error {
+	if p.err != nil || len(p.values) == 0 {
+		return p.err
+	}
+	name := slices.Min(slices.Collect(maps.Keys(p.values)))
+	return fault.Param(name, "parameter_unknown", "There is no parameter '%s' here.", clip(name))
+}
+
+func clip(s string) string {
+	const most = 80
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// text returns a string; JSON null counts as empty.
+func (p *params) text(name string) *string {
+	v, ok := p.take(name)
+	if !ok {
+		return nil
+	}
+	switch v := v.(type) {
+	case string:
+		return &v
+	case nil:
+		return new(string)
+	}
+	p.fail(name, "The parameter %s is a string.", name)
+	return nil
+}
+
+func (p *params) texts(name string) *[]string {
+	v, ok := p.take(name)
+	if !ok {
+		return nil
+	}
+	if v == "" && p.form { // how a form says "none"
+		return &[]string{}
+	}
+	list, ok := listOf(v)
+	if !ok {
+		p.fail(name, "The parameter %s is a list of strings.", name)
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, item := range list {
+		if out[i], ok = item.(string); !ok {
+			p.fail(fmt.Sprintf("%s[%d]", name, i), "The elements of %s are strings.", name)
+		}
+	}
+	return &out
+}
+
+func (p *params) truth(name string) *bool {
+	v, ok := p.take(name)
+	if !ok {
+		return nil
+	}
+	switch {
+	case v == true, v == "true" && p.form:
+		t := true
+		return &t
+	case v == false, v == "false" && p.form:
+		return new(bool)
+	}
+	p.fail(name, "The parameter %s is true or false.", name)
+	return nil
+}
+
+func (p *params) numberOf(param string, v any) (float64, bool) {
+	switch v := v.(type) {
+	case float64:
+		return v, true
+	case string:
+		if f, err := strconv.ParseFloat(v, 64); err == nil && p.form && !math.IsInf(f, 0) && !math.IsNaN(f) {
+			return f, true
+		}
+	case nil:
+		return 0, true
+	}
+	p.fail(param, "The parameter %s is a number.", param)
+	return 0, false
+}
+
+func (p *params) number(name string) *float64 {
+	v, ok := p.take(name)
+	if !ok {
+		return nil
+	}
+	f, ok := p.numberOf(name, v)
+	if !ok {
+		return nil
+	}
+	return &f
+}
+
+func (p *params) integer(name string) *int {
+	f := p.number(name)
+	if f == nil {
+		return nil
+	}
+	if *f != math.Trunc(*f) || math.Abs(*f) > 1<<53 {
+		p.fail(name, "The parameter %s is an integer.", name)
+		return nil
+	}
+	i := int(*f)
+	return &i
+}
+
+// seconds returns a duration that is given as an integer of seconds.
+func (p *params) seconds(name string) *time.Duration {
+	i := p.integer(name)
+	if i == nil {
+		return nil
+	}
+	d := time.Duration(min(max(*i, -maxSeconds), maxSeconds)) * time.Second
+	return &d
+}
+
+// maxSeconds fits a time.Duration; what is near it is refused by the domain.
+const maxSeconds = 1 << 31
+
+func (p *params) durations(name string) *[]time.Duration {
+	v, ok := p.take(name)
+	if !ok {
+		return nil
+	}
+	if v == nil || v == "" && p.form { // the default again
+		return new([]time.Duration)
+	}
+	list, ok := listOf(v)
+	if !ok {
+		p.fail(name, "The parameter %s is a list of seconds.", name)
+		return nil
+	}
+	out := make([]time.Duration, len(list))
+	for i, item := range list {
+		param := fmt.Sprintf("%s[%d]", name, i)
+		f, ok := p.numberOf(param, item)
+		if ok && f != math.Trunc(f) {
+			p.fail(param, "The elements of %s are integers of seconds.", name)
+		}
+		out[i] = time.Duration(min(max(f, -maxSeconds), maxSeconds)) * time.Second
+	}
+	return &out
+}
+
+// textMap returns an object of strings; null values are nil.
+func (p *params) textMap(name string) map[string]*string {
+	v, ok := p.take(name)
+	if !ok {
+		return nil
+	}
+	m, ok := v.(map[string]any)
+	if !ok && v != nil && (v != "" || !p.form) {
+		p.fail(name, "The parameter %s is an object of strings.", name)
+		return nil
+	}
+	out := make(map[string]*string, len(m))
+	for k, v := range m {
+		switch v := v.(type) {
+		case string:
+			out[k] = &v
+		case nil:
+			out[k] = nil
+		default:
+			p.fail(name+"["+k+"]", "The values of %s are strings.", name)
+		}
+	}
+	return out
+}
+
+// page reads the parameters that every list has.
+func (p *params) page() service.Page {
+	var out service.Page
+	if limit := p.integer("limit"); limit != nil {
+		if out.Limit = *limit; out.Limit == 0 {
+			out.Limit = -1 // 0 was asked for, and is refused like any other bad limit
+		}
+	}
+	if s := p.text("starting_after"); s != nil {
+		out.StartingAfter = *s
+	}
+	if s := p.text("ending_before"); s != nil {
+		out.EndingBefore = *s
+	}
+	return out
+}
+
+// created reads created=… and created[gte|gt|lte|lt]=… as a half-open range.
+func (p *params) created() (from, until time.Time) {
+	v, ok := p.take("created")
+	if !ok {
+		return from, until
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		m = map[string]any{"gte": v, "lte": v}
+	}
+	for op, v := range m {
+		param := "created"
+		if ok {
+			param += "[" + op + "]"
+		}
+		f, isNumber := p.numberOf(param, v)
+		if !isNumber || f != math.Trunc(f) || f < 0 || f > 253402300799 {
+			p.fail(param, "The time is an integer of Unix seconds.")
+			return from, until
+		}
+		t := time.Unix(int64(f), 0)
+		switch op {
+		case "gte":
+			from = later(from, t)
+		case "gt":
+			from = later(from, t.Add(time.Second))
+		case "lt":
+			until = earlier(until, t)
+		case "lte":
+			until = earlier(until, t.Add(time.Second))
+		default:
+			p.err = fault.Param(param, "parameter_unknown", "A time is narrowed by gte, gt, lte and lt.")
+			return from, until
+		}
+	}
+	return from, until
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if !a.IsZero() && a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -1,0 +1,78 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// routes is all of /v1.
+func (a *api) routes() []route {
+	var all []route
+	add := func(method, path string, handle func(*request) (any, error)) {
+		all = append(all, route{method, "/v1" + path, handle})
+	}
+	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+
+	for _, base := range []string{"/webhooks", "/webhook_endpoints"} { // the second is what Stripe's libraries ask for
+		add(post, base, createEndpoint)
+		add(get, base, listEndpoints)
+		add(get, base+"/{id}", getEndpoint)
+		add(post, base+"/{id}", updateEndpoint)
+		add(patch, base+"/{id}", updateEndpoint)
+		add(del, base+"/{id}", deleteEndpoint)
+		add(post, base+"/{id}/enable", enableEndpoint)
+		add(post, base+"/{id}/disable", disableEndpoint)
+		add(post, base+"/{id}/test", testEndpoint)
+	}
+
+	add(post, "/events", sendEvent)
+	add(get, "/events", listEvents)
+	add(get, "/events/{id}", getEvent)
+	add(get, "/events/{id}/deliveries", listEventDeliveries)
+	add(post, "/events/{id}/resend", resendEvent)
+
+	add(get, "/deliveries", listDeliveries)
+	add(get, "/deliveries/{id}", getDelivery)
+	add(get, "/deliveries/{id}/attempts", listAttempts)
+	add(post, "/deliveries/{id}/retry", retryDelivery)
+	add(post, "/deliveries/{id}/cancel", cancelDelivery)
+
+	add(get, "/account", whoAmI)
+	add(post, "/accounts", createAccount)
+	add(get, "/accounts", listAccounts)
+	add(get, "/accounts/{id}", getAccount)
+	add(post, "/accounts/{id}", updateAccount)
+	add(post, "/api_keys", createKey)
+	add(get, "/api_keys", listKeys)
+	add(del, "/api_keys/{id}", revokeKey)
+	return all
+}
+
+// listView is the envelope of every list.
+type listView[T any] struct {
+	Object  string `json:"object"`
+	URL     string `json:"url"`
+	Data    []T    `json:"data"`
+	HasMore bool   `json:"has_more"`
+}
+
+func list[T, V any](rq *request, items []T, more bool, view func(*T) V) listView[V] {
+	out := listView[V]{Object: "list", URL: rq.URL.Path, Data: make([]V, len(items)), HasMore: more}
+	for i := range items {
+		out.Data[i] = view(&items[i])
+	}
+	return out
+}
+
+// orNull makes an empty value null in JSON.
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func (rq *request) service() *service.Service { return rq.api.Service }
+func (rq *request) id() string                { return rq.PathValue("id") }

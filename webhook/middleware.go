@@ -1,0 +1,214 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Seen remembers which events were processed. Its methods are called
+// concurrently. A database table with the id as key is a good one; [Memory] serves
+// a single process.
+type Seen interface {
+	// Processed reports whether the event was processed before.
+	Processed(ctx context.Context, eventID string) (bool, error)
+	// MarkProcessed remembers that it was.
+	MarkProcessed(ctx context.Context, eventID string) error
+}
+
+// Middleware returns a handler that lets verified deliveries through to next,
+// with the raw body to read again. It answers 401 to others, logs them and counts
+// them, and answers 200 without calling next when the event was processed before.
+// An event counts as processed once next has answered 2xx.
+func (v *Verifier) Middleware(next http.Handler, options ...Option) http.Handler {
+	m := &middleware{verifier: v, next: next, maxBody: 1 << 20, log: slog.Default()}
+	for _, o := range options {
+		o(m)
+	}
+	return m
+}
+
+// Option changes what [Verifier.Middleware] returns.
+type Option func(*middleware)
+
+// WithSeen drops events that were processed before.
+func WithSeen(s Seen) Option { return func(m *middleware) { m.seen = s } }
+
+// WithMaxBody refuses bodies above n bytes with 413. The default is 1 MiB.
+func WithMaxBody(n int64) Option { return func(m *middleware) { m.maxBody = n } }
+
+// WithLogger sets where refused deliveries are logged; the default is [slog.Default].
+func WithLogger(l *slog.Logger) Option { return func(m *middleware) { m.log = l } }
+
+// WithAlert calls alert when so many deliveries in a row were refused, and at each
+// multiple of it. A verified delivery starts the count anew.
+func WithAlert(after int, alert func(refusedInARow int)) Option {
+	return func(m *middleware) { m.alertAfter, m.alert = after, alert }
+}
+
+type middleware struct {
+	verifier   *Verifier
+	next       http.Handler
+	seen       Seen
+	maxBody    int64
+	log        *slog.Logger
+	alertAfter int
+	alert      func(int)
+
+	mu      sync.Mutex
+	refused int
+}
+
+func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, m.maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		http.Error(w, "Body too large", http.StatusRequestEntityTooLarge)
+		return
+	case err != nil:
+		http.Error(w, "Body could not be read", http.StatusBadRequest)
+		return
+	}
+	err = m.verifier.Verify(r.Header, body)
+	m.count(err)
+	if err != nil {
+		m.log.WarnContext(r.Context(), "webhook refused", "reason", err.Error(), "remote", r.RemoteAddr)
+		http.Error(w, "Invalid signature", http.StatusUnauthorized)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if m.seen == nil {
+		m.next.ServeHTTP(w, r)
+		return
+	}
+	m.once(w, r, eventID(body))
+}
+
+func (m *middleware) count(err error) {
+	m.mu.Lock()
+	if err == nil {
+		m.refused = 0
+		m.mu.Unlock()
+		return
+	}
+	m.refused++
+	n := m.refused
+	m.mu.Unlock()
+	if m.alert != nil && m.alertAfter > 0 && n%m.alertAfter == 0 {
+		m.alert(n)
+	}
+}
+
+// eventID returns the id in the body. It is signed under both schemes, which the
+// header is not.
+func eventID(body []byte) string {
+	var e struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(body, &e) != nil {
+		return ""
+	}
+	return e.ID
+}
+
+func (m *middleware) once(w http.ResponseWriter, r *http.Request, id string) {
+	if id == "" {
+		m.next.ServeHTTP(w, r)
+		return
+	}
+	done, err := m.seen.Processed(r.Context(), id)
+	if err != nil { // better twice than never: the sender tries again
+		m.log.ErrorContext(r.Context(), "look up processed event", "event", id, "err", err)
+		http.Error(w, "Try again", http.StatusServiceUnavailable)
+		return
+	}
+	if done {
+		w.WriteHeader(http.StatusOK)
+		_, _ = io.WriteString(w, "Event already processed")
+		return
+	}
+	s := &statusWriter{ResponseWriter: w}
+	m.next.ServeHTTP(s, r)
+	if s.status == 0 || s.status/100 == 2 {
+		if err := m.seen.MarkProcessed(context.WithoutCancel(r.Context()), id); err != nil {
+			m.log.ErrorContext(r.Context(), "remember processed event", "event", id, "err", err)
+		}
+	}
+}
+
+// statusWriter notes the status.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets [http.ResponseController] reach the wrapped writer.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Memory is a [Seen] in memory that forgets after a while. Use [NewMemory].
+type Memory struct {
+	life time.Duration
+	now  func() time.Time
+
+	mu    sync.Mutex
+	ids   map[string]time.Time
+	order []string // oldest first
+}
+
+// NewMemory returns a memory that forgets an event after life; it should be
+// longer than the sender's retries last.
+func NewMemory(life time.Duration) *Memory {
+	return &Memory{life: life, now: time.Now, ids: map[string]time.Time{}}
+}
+
+// Processed implements [Seen].
+func (m *Memory) Processed(_ context.Context, id string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget()
+	_, ok := m.ids[id]
+	return ok, nil
+}
+
+// MarkProcessed implements [Seen].
+func (m *Memory) MarkProcessed(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget()
+	if _, ok := m.ids[id]; !ok {
+		m.ids[id] = m.now()
+		m.order = append(m.order, id)
+	}
+	return nil
+}
+
+func (m *Memory) forget() {
+	old := m.now().Add(-m.life)
+	n := 0
+	for n < len(m.order) && m.ids[m.order[n]].Before(old) {
+		delete(m.ids, m.order[n])
+		n++
+	}
+	m.order = m.order[n:]
+}
