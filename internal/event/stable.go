@@ -47,6 +47,7 @@ type stableWriter struct {
 	members []member // of the objects that are open, outermost first
 	scratch []byte
 	prefix  string
+	size    int // of the input
 }
 
 // member is where an object's member stands in the output.
@@ -65,7 +66,7 @@ func getWriter(src []byte) *stableWriter {
 	w := writers.Get().(*stableWriter)
 	w.in = *bytes.NewBuffer(src) // the decoder reads a Buffer's bytes in place and does not change them
 	w.dec.Reset(&w.in)
-	w.prefix = ""
+	w.prefix, w.size = "", len(src)
 	return w
 }
 

@@ -25,7 +25,7 @@ type endpointView struct {
 	Timeout        *int              `json:"timeout"`
 	MaxConcurrency *int              `json:"max_concurrency"`
 	RateLimit      *float64          `json:"rate_limit"`
-	RetrySchedule  []int             `json:"retry_schedule,format:emitnull"`
+	RetrySchedule  *[]int            `json:"retry_schedule"`
 	DisabledReason *string           `json:"disabled_reason"`
 	Updated        int64             `json:"updated"`
 }
@@ -40,8 +40,12 @@ func viewEndpoint(e *endpoint.Endpoint) endpointView {
 	if v.Ordering == "" {
 		v.Ordering = endpoint.Unordered
 	}
-	for _, d := range e.Settings.Schedule {
-		v.RetrySchedule = append(v.RetrySchedule, int(d/time.Second))
+	if e.Settings.Schedule != nil {
+		delays := make([]int, len(e.Settings.Schedule))
+		for i, d := range e.Settings.Schedule {
+			delays[i] = int(d / time.Second)
+		}
+		v.RetrySchedule = &delays
 	}
 	return v
 }
