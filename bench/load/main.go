@@ -1,0 +1,211 @@
+// Command load sends events and measures. It prints one JSON object.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/bench/measure"
+)
+
+// Result is what one run measured. Rates are events a second, latencies from the
+// sender's 2xx to the first arrival at the sink, in milliseconds.
+type Result struct {
+	Sent, Failed   int
+	Ingest         float64 // 2xx a second while sending
+	EndToEnd       float64 // arrivals a second from the first send to the last arrival
+	P50, P99, Max  float64
+	BeforeResponse int // arrivals that came before the sender had its 2xx; their latency counts as 0
+}
+
+type loader struct {
+	url, key, sink string
+	body           []byte
+	client         *http.Client
+}
+
+func main() {
+	var l loader
+	flag.StringVar(&l.url, "url", "", "where to send events, such as http://127.0.0.1:8080/v1/events")
+	flag.StringVar(&l.key, "key", "sk_test_bench", "API key")
+	flag.StringVar(&l.sink, "sink", "", "base URL of the sink; empty does not wait for arrivals")
+	count := flag.Int("n", 10000, "events to send as fast as they are taken")
+	conns := flag.Int("c", 64, "connections")
+	size := flag.Int("size", 1024, "bytes of a request")
+	typ := flag.String("type", "payment.succeeded", "event type")
+	rate := flag.Float64("rate", 0, "send at this rate instead, whatever the answers")
+	seconds := flag.Int("seconds", 10, "for so long, with -rate")
+	wait := flag.Duration("wait", time.Minute, "for arrivals, at most")
+	flag.Parse()
+	l.body = measure.Event(*typ, *size)
+	l.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: *conns, DisableCompression: true}, Timeout: time.Minute}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	var r Result
+	var err error
+	if *rate > 0 {
+		r, err = l.latency(ctx, *rate, *seconds, *wait)
+	} else {
+		r, err = l.throughput(ctx, *count, *conns, *wait)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// send sends one event and returns its id.
+func (l *loader) send(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url, bytes.NewReader(l.body))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Authorization", "Bearer "+l.key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := l.client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return "", err
+	case resp.StatusCode/100 != 2:
+		return "", fmt.Errorf("answer %d: %.200s", resp.StatusCode, body)
+	}
+	// Both targets begin their answer with the id.
+	_, rest, ok := bytes.Cut(body[:min(len(body), 100)], []byte(`"id":"`))
+	id, _, ok2 := bytes.Cut(rest, []byte(`"`))
+	if !ok || !ok2 {
+		return "", fmt.Errorf("answer without an id: %.100s", body)
+	}
+	return string(id), nil
+}
+
+func (l *loader) throughput(ctx context.Context, n, conns int, wait time.Duration) (Result, error) {
+	var next, failed atomic.Int64
+	var firstErr atomic.Value
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range conns {
+		wg.Go(func() {
+			for next.Add(1) <= int64(n) {
+				if _, err := l.send(ctx); err != nil {
+					failed.Add(1)
+					firstErr.CompareAndSwap(nil, err.Error())
+				}
+			}
+		})
+	}
+	wg.Wait()
+	r := Result{Sent: n, Failed: int(failed.Load()), Ingest: float64(n-int(failed.Load())) / time.Since(began).Seconds()}
+	if r.Failed > 0 {
+		log.Printf("%d of %d sends failed; the first: %v", r.Failed, n, firstErr.Load())
+	}
+	if l.sink == "" {
+		return r, nil
+	}
+	if err := l.await(ctx, n-r.Failed, wait); err != nil {
+		return r, err
+	}
+	r.EndToEnd = float64(n-r.Failed) / time.Since(began).Seconds()
+	return r, nil
+}
+
+// await polls the sink until it has n events.
+func (l *loader) await(ctx context.Context, n int, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var stats struct{ Arrived, Duplicates int }
+		if err := l.ask(ctx, "/-/stats", &stats); err != nil {
+			return err
+		}
+		if stats.Arrived >= n {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d events arrived within %s", stats.Arrived, n, wait)
+		}
+	}
+}
+
+func (l *loader) ask(ctx context.Context, path string, to any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.sink+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := l.client.Do(req)
+	if err != nil {
+		return err
+	}
+	return errors.Join(json.NewDecoder(resp.Body).Decode(to), resp.Body.Close())
+}
+
+// latency sends at a fixed rate, whatever the answers (an open loop), and compares
+// when each 2xx was there with when the event arrived.
+func (l *loader) latency(ctx context.Context, rate float64, seconds int, wait time.Duration) (Result, error) {
+	n := int(rate * float64(seconds))
+	answered := make(map[string]int64, n)
+	var mu sync.Mutex
+	var failed int
+	var wg sync.WaitGroup
+	tick := time.NewTicker(time.Duration(float64(time.Second) / rate))
+	defer tick.Stop()
+	began := time.Now()
+	for range n {
+		<-tick.C
+		wg.Go(func() {
+			id, err := l.send(ctx)
+			at := measure.Now()
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed++
+				log.Print(err)
+				return
+			}
+			answered[id] = at
+		})
+	}
+	wg.Wait()
+	r := Result{Sent: n, Failed: failed, Ingest: float64(n-failed) / time.Since(began).Seconds()}
+	if err := l.await(ctx, n-failed, wait); err != nil {
+		return r, err
+	}
+	var arrived map[string]int64
+	if err := l.ask(ctx, "/-/arrivals", &arrived); err != nil {
+		return r, err
+	}
+	took := make([]time.Duration, 0, n)
+	for id, at := range answered {
+		d := time.Duration(arrived[id] - at)
+		if d < 0 {
+			r.BeforeResponse++
+			d = 0
+		}
+		took = append(took, d)
+	}
+	ms := func(p float64) float64 { return float64(measure.Percentile(took, p).Microseconds()) / 1000 }
+	r.P50, r.P99, r.Max = ms(50), ms(99), ms(100)
+	return r, nil
+}
