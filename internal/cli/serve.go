@@ -12,6 +12,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -52,11 +53,18 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return &config.Usage{Err: err}
 		}
+		if _, set := getenv("GOGC"); !set {
+			debug.SetGCPercent(gcPercent)
+		}
 		s := &server{Config: c, log: log, out: cmd.OutOrStdout()}
 		return s.run(cmd.Context())
 	}
 	return cmd
 }
+
+// gcPercent lets the heap grow further between collections than usual: what is
+// live is small (tens of MiB), so memory is cheaper here than processor time.
+const gcPercent = 300
 
 // server is the running program: every part, wired.
 type server struct {
@@ -161,7 +169,7 @@ func (s *server) wire(ctx context.Context) error {
 		Store: s.store, Events: s.commits, Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
 		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, AllowPlainLive: s.AllowPlain,
 	})
-	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, endpoints.Len)
+	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, s.commits.Stats, endpoints.Len)
 	s.engine = dispatch.New(dispatch.Config{
 		Store: s.store, Recorder: s.commits, Sender: s.sender, Watcher: s.service.Watcher(s.metrics.Observe), Endpoints: endpoints,
 		Now: time.Now, Random: rand.Float64, Log: s.log,

@@ -1,6 +1,7 @@
 // Package commit owns the shared transactions: whatever was queued while the last
-// one ran goes into the next. There is no timer, so a lone write waits for
-// nothing, and under load one sync to disk carries hundreds.
+// one ran goes into the next. No timer delays an event, so a lone one waits for
+// nothing, and under load one sync to disk carries hundreds. Outcomes, which
+// nobody waits for, linger a few milliseconds to share a transaction with events.
 //
 // It must not know SQL, HTTP, or what becomes of the deliveries it writes.
 package commit
@@ -9,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -26,9 +28,12 @@ type Store interface {
 const (
 	maxAppends     = 512
 	maxSettlements = 2048
-	maxBytes       = 16 << 20 // of event bodies in one transaction, past its first
-	queueAppends   = 8192     // more than that are turned away
-	queueSettled   = 16384    // more than that wait
+	maxBytes       = 16 << 20             // of event bodies in one transaction, past its first
+	queueAppends   = 8192                 // more than that are turned away
+	queueSettled   = 16384                // more than that wait
+	lingerFor      = 5 * time.Millisecond // settlements alone, until something else comes
+	lingerCount    = 256                  // settlements that are worth a transaction of their own
+	maxYields      = 8
 	firstPause     = 50 * time.Millisecond
 	longestPause   = 2 * time.Second
 )
@@ -48,8 +53,20 @@ type Committer struct {
 	appends  []*pending
 	settled  []store.Settlement
 	health   map[int64]store.Health
+	ripe     bool // settlements have lingered long enough
 	stopping bool
 	broken   bool // the last transaction failed
+	stats    Stats
+}
+
+// Stats counts what was written since the start.
+type Stats struct{ Transactions, Events, Settlements int64 }
+
+// Stats returns the counts.
+func (c *Committer) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats
 }
 
 type pending struct {
@@ -123,8 +140,20 @@ func (c *Committer) Settle(s store.Settlement, h *store.Health) {
 	if h != nil {
 		c.health[h.Endpoint] = *h
 	}
-	c.work.Signal()
+	switch len(c.settled) {
+	case 1:
+		time.AfterFunc(lingerFor, c.ripen)
+	case lingerCount:
+		c.work.Signal()
+	}
 	c.mu.Unlock()
+}
+
+func (c *Committer) ripen() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ripe = true
+	c.work.Signal()
 }
 
 // Healthy reports whether the last transaction succeeded.
@@ -166,9 +195,11 @@ func (c *Committer) run() {
 func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.appends) == 0 && len(c.settled) == 0 && len(kept.Settlements) == 0 && !c.stopping {
+	for len(c.appends) == 0 && len(kept.Settlements) == 0 && !c.stopping &&
+		len(c.settled) < lingerCount && (len(c.settled) == 0 || !c.ripe) {
 		c.work.Wait()
 	}
+	c.gather()
 	n, size := 0, 0
 	for n < min(len(c.appends), maxAppends) && size <= maxBytes {
 		size += len(c.appends[n].Event.Body)
@@ -186,12 +217,32 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	s := min(len(c.settled), max(maxSettlements-len(b.Settlements), 0))
 	b.Settlements = append(b.Settlements, c.settled[:s]...)
 	c.settled = dropFirst(c.settled, s)
+	c.ripe = len(c.settled) > 0
 	for no, h := range c.health {
 		b.Health = append(b.Health, h)
 		delete(c.health, no)
 	}
 	c.room.Broadcast()
 	return waiting, b, len(b.Appends)+len(b.Settlements)+len(b.Health) > 0
+}
+
+// gather lets requests that are about to be queued catch this transaction. It
+// yields the processor as long as that brings new ones: on an idle machine it
+// returns at once, on a busy one the senders that the last transaction answered get
+// their turn first.
+func (c *Committer) gather() {
+	for range maxYields {
+		n := len(c.appends)
+		if n == 0 {
+			return
+		}
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+		if len(c.appends) == n {
+			return
+		}
+	}
 }
 
 // dropFirst removes the first n items and lets go of what they point to.
@@ -258,6 +309,11 @@ func (c *Committer) salvage(ctx context.Context, b, kept *store.Batch) error {
 
 func (c *Committer) finish(waiting []*pending, b *store.Batch, err error) {
 	if err == nil {
+		c.mu.Lock()
+		c.stats.Transactions++
+		c.stats.Events += int64(len(b.Appends))
+		c.stats.Settlements += int64(len(b.Settlements))
+		c.mu.Unlock()
 		c.committed(b)
 	}
 	for _, p := range waiting {

@@ -71,7 +71,7 @@ type Config struct {
 	Live, Test  delivery.Schedule // default: delivery.LiveSchedule, delivery.TestSchedule
 	Concurrency int               // attempts at a time to one endpoint; default 64
 	Workers     int               // attempts at a time in all; default 4096
-	QueueBytes  int               // of fresh bodies in memory, in all; default 64 MiB
+	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
 	DeadAfter   time.Duration     // an endpoint that acknowledged nothing for so long is disabled; default 5 days
 }
 
@@ -95,7 +95,7 @@ type Engine struct {
 	running  int // workers that exist
 	idle     int // of which wait for work
 	onTrial  int // attempts under way to suspects
-	bytes    int // of ready bodies
+	bytes    int // that ready deliveries take
 	stopping bool
 
 	stats counters
@@ -286,14 +286,14 @@ func (e *Engine) Committed(b *store.Batch) {
 // accept takes a fresh delivery into its lane's memory if there is room and
 // nothing older waits in the store; else the store keeps it until its turn.
 func (e *Engine) accept(l *lane, ev *event.Event, d delivery.Delivery) {
-	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+len(ev.Body) > e.QueueBytes
+	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+len(ev.Body)+jobOverhead > e.QueueBytes
 	if full || l.more || l.loading || l.breaker.Open() || !l.holdUntil.IsZero() {
 		l.more = true
 		return
 	}
 	l.ready.push(store.Job{Delivery: d, EventID: ev.ID, Type: ev.Type, Body: ev.Body})
 	l.held[d.ID.Event] = struct{}{}
-	e.bytes += len(ev.Body)
+	e.bytes += len(ev.Body) + jobOverhead
 }
 
 // Wake tells the engine that an endpoint's deliveries or settings changed: some

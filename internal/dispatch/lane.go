@@ -48,10 +48,12 @@ type lane struct {
 }
 
 const (
-	firstLimit  = 2  // attempts at a time before anything is known of the endpoint
-	maxReady    = 64 // fresh deliveries in memory
+	firstLimit  = 2    // attempts at a time before anything is known of the endpoint
+	maxReady    = 4096 // fresh deliveries in memory
 	minLoad     = 8
-	maxHeld     = 1024 // deliveries in memory in any state
+	maxHeld     = 8192 // deliveries in memory in any state
+	jobOverhead = 256  // bytes that a ready delivery takes besides its body
+	keepReady   = 256  // places of an empty queue that are kept
 	lanePatient = 5 * time.Minute
 )
 
@@ -77,7 +79,7 @@ func (l *lane) drop() (jobs int, bytes int) {
 			return jobs, bytes
 		}
 		jobs++
-		bytes += len(j.Body)
+		bytes += weight(&j)
 		delete(l.held, j.Delivery.ID.Event)
 		l.more = true
 	}
@@ -118,6 +120,9 @@ func (l *lane) concurrency(e *endpoint.Endpoint, standard int) int {
 	return l.limit
 }
 
+// weight is how many bytes a ready delivery takes in memory, about.
+func weight(j *store.Job) int { return len(j.Body) + jobOverhead }
+
 // jobQueue is a first-in, first-out queue that reuses its memory.
 type jobQueue struct {
 	jobs []store.Job
@@ -126,7 +131,21 @@ type jobQueue struct {
 
 func (q *jobQueue) len() int { return len(q.jobs) - q.head }
 
-func (q *jobQueue) push(j store.Job) { q.jobs = append(q.jobs, j) }
+func (q *jobQueue) push(j store.Job) {
+	q.jobs, q.head = closeGap(q.jobs, q.head)
+	q.jobs = append(q.jobs, j)
+}
+
+// closeGap moves what is left of a queue to its front once the gap there is the
+// larger part, so that a queue that is never empty does not grow without bound.
+func closeGap[T any](items []T, head int) ([]T, int) {
+	if head < 64 || head*2 < len(items) {
+		return items, head
+	}
+	n := copy(items, items[head:])
+	clear(items[n:])
+	return items[:n], 0
+}
 
 func (q *jobQueue) pop() (store.Job, bool) {
 	if q.head == len(q.jobs) {
@@ -137,7 +156,7 @@ func (q *jobQueue) pop() (store.Job, bool) {
 	q.head++
 	if q.head == len(q.jobs) {
 		q.jobs, q.head = q.jobs[:0], 0
-		if cap(q.jobs) > 4*maxReady {
+		if cap(q.jobs) > keepReady {
 			q.jobs = nil
 		}
 	}
@@ -153,11 +172,7 @@ type runQueue struct {
 func (q *runQueue) len() int { return len(q.lanes) - q.head }
 
 func (q *runQueue) push(l *lane) {
-	if q.head > 64 && q.head*2 > len(q.lanes) { // close the gap now and then
-		n := copy(q.lanes, q.lanes[q.head:])
-		clear(q.lanes[n:])
-		q.lanes, q.head = q.lanes[:n], 0
-	}
+	q.lanes, q.head = closeGap(q.lanes, q.head)
 	q.lanes = append(q.lanes, l)
 }
 

@@ -86,7 +86,7 @@ func (e *Engine) serve(l *lane) {
 	if !ok {
 		return
 	}
-	e.bytes -= len(job.Body)
+	e.bytes -= weight(&job)
 	if l.limiter != nil {
 		l.limiter.AllowN(now, 1)
 	}
@@ -145,7 +145,7 @@ func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
 		}
 		l.ready.push(*j)
 		l.held[j.Delivery.ID.Event] = struct{}{}
-		e.bytes += len(j.Body)
+		e.bytes += weight(j)
 	}
 	// The list ends early at the limit or at its bytes; only one that ended at
 	// something not due yet, or that was short, says that there is no more.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/posthaste-hq/posthaste/internal/commit"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 )
@@ -41,7 +42,7 @@ type Metrics struct {
 
 // NewMetrics returns metrics of a server of the given version; endpoints counts
 // the registered ones.
-func NewMetrics(version string, stats func() dispatch.Stats, endpoints func() int) *Metrics {
+func NewMetrics(version string, stats func() dispatch.Stats, commits func() commit.Stats, endpoints func() int) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "posthaste_attempts_total", Help: "Delivery attempts by outcome.",
@@ -56,6 +57,9 @@ func NewMetrics(version string, stats func() dispatch.Stats, endpoints func() in
 	gauge := func(name, help string, value func(dispatch.Stats) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(stats()) })
 	}
+	counter := func(name, help string, value func(commit.Stats) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(commits())) })
+	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "posthaste_build_info", Help: "Always 1; the label names the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
@@ -67,6 +71,9 @@ func NewMetrics(version string, stats func() dispatch.Stats, endpoints func() in
 		gauge("posthaste_deliveries_ready", "Deliveries in memory that may be sent now.", func(s dispatch.Stats) float64 { return float64(s.Ready) }),
 		gauge("posthaste_attempts_in_flight", "Attempts under way.", func(s dispatch.Stats) float64 { return float64(s.InFlight) }),
 		gauge("posthaste_workers", "Workers that exist.", func(s dispatch.Stats) float64 { return float64(s.Workers) }),
+		counter("posthaste_commits_total", "Transactions that were written.", func(s commit.Stats) int64 { return s.Transactions }),
+		counter("posthaste_events_committed_total", "Events that were written.", func(s commit.Stats) int64 { return s.Events }),
+		counter("posthaste_settlements_committed_total", "Outcomes of attempts that were written.", func(s commit.Stats) int64 { return s.Settlements }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "posthaste_endpoints", Help: "Registered endpoints."},
 			func() float64 { return float64(endpoints()) }),
 	)
