@@ -1,0 +1,359 @@
+// Package e2e tests the program as it is shipped: it builds the binary, starts it,
+// and speaks to it over the network, with unmodified receivers and clients.
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	testKey  = "sk_test_1234567890abcdef"
+	adminKey = "sk_admin_1234567890abcdef"
+	patience = 30 * time.Second
+)
+
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "posthaste-e2e-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		binary = filepath.Join(dir, "posthaste")
+		if out, err := exec.Command("go", "build", "-o", binary, "../cmd/posthaste").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// output keeps what a process prints and lets a test wait for a part of it.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	more chan struct{} // closed and replaced at each line
+}
+
+func newOutput() *output { return &output{more: make(chan struct{})} }
+
+func (o *output) follow(r io.Reader) {
+	for lines := bufio.NewReader(r); ; {
+		line, err := lines.ReadString('\n')
+		o.mu.Lock()
+		o.text.WriteString(line)
+		close(o.more)
+		o.more = make(chan struct{})
+		o.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// await returns the first match in the output, waiting for it.
+func (o *output) await(t testing.TB, pattern string) []string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	deadline := time.After(patience)
+	for {
+		o.mu.Lock()
+		m, more := re.FindStringSubmatch(o.text.String()), o.more
+		o.mu.Unlock()
+		if m != nil {
+			return m
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			t.Fatalf("no %q in the output:\n%s", pattern, o)
+		}
+	}
+}
+
+// process is a program that a test started. It is killed when the test ends.
+type process struct {
+	t    testing.TB
+	cmd  *exec.Cmd
+	out  *output
+	in   io.WriteCloser
+	done chan struct{} // closed when it has ended
+}
+
+func start(t testing.TB, env []string, name string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	r, w := io.Pipe()
+	p.cmd.Stdout, p.cmd.Stderr = w, w
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go p.out.follow(r)
+	go func() {
+		_ = p.cmd.Wait()
+		_ = w.Close()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", filepath.Base(name), p.out)
+		}
+	})
+	return p
+}
+
+// exit waits for the end of the process and returns its exit code.
+func (p *process) exit() int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.t.Fatalf("%s does not end:\n%s", p.cmd.Path, p.out)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// server is a running posthaste.
+type server struct {
+	*process
+	data string
+	base string
+}
+
+// serve starts posthaste in development mode on a data directory, a fresh one when
+// data is empty.
+func serve(t testing.TB, data string, args ...string) *server {
+	t.Helper()
+	return serveWith(t, data, append([]string{"--dev"}, args...)...)
+}
+
+func serveWith(t testing.TB, data string, args ...string) *server {
+	t.Helper()
+	if data == "" {
+		data = t.TempDir()
+	}
+	env := []string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey}
+	p := start(t, env, binary, append([]string{"serve", "--addr", "127.0.0.1:0", "--data", data}, args...)...)
+	m := p.out.await(t, `msg=listening addr=(\S+)`)
+	return &server{process: p, data: data, base: "http://" + m[1]}
+}
+
+// stop ends the server as an operator does and checks that it ends well.
+func (s *server) stop() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	if code := s.exit(); code != 0 {
+		s.t.Fatalf("exit code %d after SIGTERM:\n%s", code, s.out)
+	}
+}
+
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.done
+}
+
+// object is a decoded JSON object.
+type object map[string]any
+
+func (o object) text(name string) string { v, _ := o[name].(string); return v }
+
+func (o object) list() []object {
+	data, _ := o["data"].([]any)
+	out := make([]object, len(data))
+	for i, v := range data {
+		out[i], _ = v.(map[string]any)
+	}
+	return out
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	object object
+}
+
+// param returns the parameter that an error names.
+func (a answer) err(name string) string {
+	e, _ := a.object["error"].(map[string]any)
+	s, _ := e[name].(string)
+	return s
+}
+
+func (s *server) try(method, path string, body any, header ...string) (answer, error) {
+	var r io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		r = strings.NewReader(b)
+	default:
+		text, err := json.Marshal(b)
+		if err != nil {
+			return answer{}, err
+		}
+		r = bytes.NewReader(text)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, s.base+path, r)
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+testKey)
+	if r != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	text, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{status: resp.StatusCode, header: resp.Header, body: string(text)}
+	_ = json.Unmarshal(text, &a.object)
+	return a, nil
+}
+
+func (s *server) call(method, path string, body any, header ...string) answer {
+	s.t.Helper()
+	a, err := s.try(method, path, body, header...)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+// must calls and fails the test unless the answer is 200.
+func (s *server) must(method, path string, body any, header ...string) object {
+	s.t.Helper()
+	a := s.call(method, path, body, header...)
+	if a.status != http.StatusOK {
+		s.t.Fatalf("%s %s: %d %s", method, path, a.status, a.body)
+	}
+	return a.object
+}
+
+func (s *server) register(url string, more ...any) object {
+	s.t.Helper()
+	in := object{"url": url, "enabled_events": []string{"*"}}
+	for i := 0; i < len(more); i += 2 {
+		in[more[i].(string)] = more[i+1]
+	}
+	return s.must("POST", "/v1/webhooks", in)
+}
+
+func (s *server) send(typ string, data any) object {
+	s.t.Helper()
+	return s.must("POST", "/v1/events", object{"type": typ, "data": object{"object": data}})
+}
+
+// settled waits until the event's deliveries have left "pending" and returns them.
+func (s *server) settled(event string) []object {
+	s.t.Helper()
+	var list []object
+	s.until("deliveries of "+event+" to settle", func() bool {
+		list = s.must("GET", "/v1/events/"+event+"/deliveries?limit=100", nil).list()
+		for _, d := range list {
+			if d.text("status") == "pending" {
+				return false
+			}
+		}
+		return len(list) > 0
+	})
+	return list
+}
+
+// until waits for a condition.
+func (s *server) until(what string, ok func() bool) {
+	s.t.Helper()
+	until(s.t, what, ok)
+}
+
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+var npm sync.Once
+
+// node starts a Node.js program with the packages of e2e/node.
+func node(t testing.TB, env []string, args ...string) *process {
+	t.Helper()
+	modules, err := filepath.Abs("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	npm.Do(func() { err = install(modules) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, append(env, "NODE_PATH="+filepath.Join(modules, "node_modules"), "NO_COLOR=1"), "node", args...)
+}
+
+// install brings node_modules in line with the lock file, unless it is.
+func install(dir string) error {
+	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
+	if err != nil {
+		return err
+	}
+	want := fmt.Sprintf("%x", sha256.Sum256(lock))
+	mark := filepath.Join(dir, "node_modules", ".lock-hash")
+	if have, err := os.ReadFile(mark); err == nil && string(have) == want {
+		return nil
+	}
+	out, err := exec.Command("npm", "ci", "--prefix", dir, "--no-audit", "--no-fund").CombinedOutput()
+	if err != nil {
+		return errors.Join(fmt.Errorf("npm ci: %s", out), err)
+	}
+	return os.WriteFile(mark, []byte(want), 0o600)
+}
