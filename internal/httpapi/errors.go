@@ -86,12 +86,12 @@ func writeErrorStatus(w http.ResponseWriter, status int, err error) int {
 	return writeJSON(w, status, body)
 }
 
-// logError says of an error what a log may hold: for a user's mistake where it
-// was, for ours all of it. Messages to users can repeat what they sent.
+// logError says of an error what a log may hold: for a user's mistake its kind,
+// for ours all of it. Messages and parameters repeat what users sent.
 func logError(err error) []slog.Attr {
 	var f *fault.Error
 	if errors.As(err, &f) && f.Code != fault.Internal && f.Code != fault.Unavailable {
-		return []slog.Attr{slog.String("code", string(f.Code)), slog.String("reason", f.Reason), slog.String("param", f.Param)}
+		return []slog.Attr{slog.String("code", string(f.Code)), slog.String("reason", f.Reason)}
 	}
 	return []slog.Attr{slog.Any("err", err)}
 }
