@@ -46,6 +46,7 @@ type Committer struct {
 
 	committed func(*store.Batch)
 	done      chan struct{}
+	results   sync.Pool // of chan error, for those who wait
 
 	mu       sync.Mutex
 	work     sync.Cond // something was queued, or the end has come
@@ -78,6 +79,7 @@ type pending struct {
 func New(st Store, log *slog.Logger) *Committer {
 	c := &Committer{store: st, log: log, done: make(chan struct{}), health: map[int64]store.Health{}}
 	c.work.L, c.room.L = &c.mu, &c.mu
+	c.results.New = func() any { return make(chan error, 1) }
 	return c
 }
 
@@ -105,8 +107,6 @@ func (c *Committer) Stop(ctx context.Context) error {
 	}
 }
 
-var results = sync.Pool{New: func() any { return make(chan error, 1) }}
-
 // Append writes a and returns when it is on disk or refused (see
 // [store.Append]). It returns fault.Unavailable when the store cannot accept it;
 // nothing of it is kept then. It does not stop half-way when ctx ends.
@@ -114,7 +114,7 @@ func (c *Committer) Append(ctx context.Context, a *store.Append) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	p := &pending{Append: a, result: results.Get().(chan error)}
+	p := &pending{Append: a, result: c.results.Get().(chan error)}
 	c.mu.Lock()
 	if c.stopping || len(c.appends) >= queueAppends {
 		c.mu.Unlock()
@@ -124,7 +124,7 @@ func (c *Committer) Append(ctx context.Context, a *store.Append) error {
 	c.work.Signal()
 	c.mu.Unlock()
 	err := <-p.result
-	results.Put(p.result)
+	c.results.Put(p.result)
 	return err
 }
 

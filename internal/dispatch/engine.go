@@ -263,12 +263,17 @@ func (e *Engine) Committed(b *store.Batch) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range b.Settlements {
-		id := b.Settlements[i].Delivery.ID
-		if l := e.lanes[id.Endpoint]; l != nil {
-			delete(l.held, id.Event)
-			if l.more {
-				e.plan(l, now)
-			}
+		d := &b.Settlements[i].Delivery
+		l := e.lanes[d.ID.Endpoint]
+		if l == nil {
+			continue
+		}
+		delete(l.held, d.ID.Event)
+		if d.State == delivery.Pending { // from now on the store shows when it is due
+			l.due(d.Due)
+		}
+		if l.more || d.State == delivery.Pending {
+			e.plan(l, now)
 		}
 	}
 	for _, a := range b.Appends {

@@ -264,13 +264,9 @@ func (e *Engine) note(l *lane, d *delivery.Delivery, a *delivery.Attempt, fifo b
 		l.breaker.Warned, failing = true, true
 	}
 	dead = l.breaker.FailingFor(now) >= e.DeadAfter
-	if d.State == delivery.Pending {
-		if fifo {
-			e.dropReady(l)
-			l.holdUntil, l.more = d.Due, true
-		} else {
-			l.due(d.Due)
-		}
+	if fifo && d.State == delivery.Pending {
+		e.dropReady(l)
+		l.holdUntil, l.more = d.Due, true
 	}
 	return &store.Health{Endpoint: l.no, Breaker: l.breaker}, failing, dead
 }

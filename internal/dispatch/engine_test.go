@@ -1,0 +1,473 @@
+package dispatch_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/dispatch"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+)
+
+// days is longer than any retry schedule.
+const days = 6 * 24 * time.Hour
+
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		test(t, w)
+		w.stop(time.Minute)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.twice) > 0 {
+			t.Errorf("attempted twice at a time: %v", w.twice)
+		}
+	})
+}
+
+// settle lets everything happen that happens within d.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestEngine_happyPath(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		settle(time.Second) // the store's lanes are known
+		e := w.receiver("good", false, endpoint.Settings{}, yes)
+		began := time.Now()
+		ids := w.send(e, 500)
+		settle(time.Second)
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 500})
+		for _, id := range ids {
+			if tries := w.tries(e, id); len(tries) != 1 || tries[0].Sub(began) > 100*time.Millisecond {
+				t.Fatalf("%s was attempted at %v", id, tries)
+			}
+		}
+		if n := w.store.loads.Load(); n != 0 {
+			t.Errorf("the store was read %d times; what was just committed is in memory", n)
+		}
+	})
+}
+
+func TestEngine_liveSchedule(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		e := w.receiver("down", true, endpoint.Settings{}, no)
+		id := w.send(e, 1)[0]
+		settle(4 * 24 * time.Hour)
+		tries := w.tries(e, id)
+		schedule := delivery.LiveSchedule()
+		if len(tries) != len(schedule)+1 {
+			t.Fatalf("%d attempts, want %d", len(tries), len(schedule)+1)
+		}
+		for i, d := range schedule {
+			// The last gap can be longer by one probe interval: ten failures open the breaker.
+			if gap := tries[i+1].Sub(tries[i]); gap < d || gap > d+time.Duration(float64(d)*delivery.Jitter)+time.Second {
+				t.Errorf("retry %d came after %s, want %s and up to a fifth more", i+1, gap, d)
+			}
+		}
+		w.want(e, map[delivery.State]int{delivery.Failed: 1})
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.exhausted) != 1 {
+			t.Errorf("exhausted: %v", w.exhausted)
+		}
+		for d, n := range w.exhausted {
+			if n != 1 {
+				t.Errorf("%s reported %d times", d, n)
+			}
+		}
+	})
+}
+
+func TestEngine_testScheduleRetriesFourTimes(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		e := w.receiver("down", false, endpoint.Settings{}, no)
+		id := w.send(e, 1)[0]
+		settle(time.Hour)
+		if n := len(w.tries(e, id)); n != 5 {
+			t.Errorf("%d attempts, want 5", n)
+		}
+	})
+}
+
+func TestEngine_ownSchedule(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		e := w.receiver("down", true, endpoint.Settings{Schedule: []time.Duration{time.Second}}, no)
+		none := w.receiver("never", true, endpoint.Settings{Schedule: []time.Duration{}}, no)
+		id, other := w.send(e, 1)[0], w.send(none, 1)[0]
+		settle(time.Hour)
+		if n, m := len(w.tries(e, id)), len(w.tries(none, other)); n != 2 || m != 1 {
+			t.Errorf("%d and %d attempts, want 2 and 1", n, m)
+		}
+	})
+}
+
+func TestEngine_retryAfter(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var n atomic.Int64
+		e := w.receiver("busy", false, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			if n.Add(1) == 1 {
+				return delivery.Attempt{Outcome: delivery.OutcomeThrottled, StatusCode: 429, RetryAfter: 3 * time.Minute}
+			}
+			return yes(ctx, r)
+		})
+		id := w.send(e, 1)[0]
+		settle(10 * time.Minute)
+		tries := w.tries(e, id)
+		if len(tries) != 2 || tries[1].Sub(tries[0]) < 3*time.Minute || tries[1].Sub(tries[0]) > 3*time.Minute+time.Second {
+			t.Errorf("attempts at %v", tries)
+		}
+	})
+}
+
+func TestEngine_goneStopsAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		e := w.receiver("gone", false, endpoint.Settings{Concurrency: 1}, func(context.Context, *sender.Request) delivery.Attempt {
+			return delivery.Attempt{Outcome: delivery.OutcomeGone, StatusCode: 410}
+		})
+		w.send(e, 10)
+		settle(time.Hour)
+		if w.dead[e.No] != endpoint.DisabledGone {
+			t.Errorf("dead: %v", w.dead)
+		}
+		w.want(e, map[delivery.State]int{delivery.Failed: 1, delivery.Pending: 9})
+	})
+}
+
+func TestEngine_hangingEndpointsDelayNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.Workers = 64 // far fewer than what hangs
+		w.start()
+		good := w.receiver("good", false, endpoint.Settings{}, yes)
+		w.send(good, 1) // it has proved itself
+		settle(time.Second)
+		for i := range 100 {
+			w.send(w.receiver(fmt.Sprint("hangs", i), false, endpoint.Settings{}, hang), 20)
+		}
+		settle(100 * time.Millisecond)
+		began := time.Now()
+		ids := w.send(good, 300)
+		settle(time.Second)
+		for _, id := range ids {
+			if tries := w.tries(good, id); len(tries) != 1 || tries[0].Sub(began) > 50*time.Millisecond {
+				t.Fatalf("%s was attempted at %v, sent at %s", id, tries, began)
+			}
+		}
+		w.stop(time.Minute)
+	})
+}
+
+func TestEngine_breaker(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var up atomic.Bool
+		e := w.receiver("down", true, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			if up.Load() {
+				return yes(ctx, r)
+			}
+			return no(ctx, r)
+		})
+		ids := w.send(e, 1000)
+		settle(6 * time.Hour)
+		spent, untouched := 0, 0
+		for _, id := range ids {
+			n := len(w.tries(e, id))
+			spent += n
+			if n == 0 {
+				untouched++
+			}
+		}
+		// Ten to open it, what was under way, then a probe every five minutes at the most.
+		if spent > 150 || untouched < 800 {
+			t.Errorf("%d attempts in six hours, %d deliveries without one", spent, untouched)
+		}
+		if len(w.failing) != 1 {
+			t.Errorf("told %d times that it is failing, want once", len(w.failing))
+		}
+		if s := w.engine.Stats(); s.Open != 1 || s.Ready > 10 {
+			t.Errorf("stats %+v", s)
+		}
+		up.Store(true)
+		settle(6 * time.Minute) // the next probe finds it up
+		if got := w.states(e)[delivery.Succeeded]; got < 900 {
+			t.Errorf("%d of 1000 delivered soon after recovery", got)
+		}
+		settle(24 * time.Hour) // those that were attempted have their own next time
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 1000})
+	})
+}
+
+func TestEngine_windowEndsWhileBreakerIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.DeadAfter = 30 * 24 * time.Hour
+		w.start()
+		e := w.receiver("down", false, endpoint.Settings{}, no)
+		w.send(e, 2000)
+		settle(time.Hour) // the test schedule's window is a quarter of that
+		w.want(e, map[delivery.State]int{delivery.Failed: 2000})
+		if len(w.exhausted) != 2000 {
+			t.Errorf("%d reported, want all", len(w.exhausted))
+		}
+		w.stop(time.Minute)
+	})
+}
+
+func TestEngine_deadAfterDays(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		e := w.receiver("down", true, endpoint.Settings{}, no)
+		for range 12 { // somebody keeps sending
+			w.send(e, 20)
+			settle(12 * time.Hour)
+		}
+		if w.dead[e.No] != endpoint.DisabledFailed {
+			t.Errorf("dead: %v", w.dead)
+		}
+	})
+}
+
+func TestEngine_restart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		var up atomic.Bool
+		e := w.receiver("later", true, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			if up.Load() {
+				return yes(ctx, r)
+			}
+			return no(ctx, r)
+		})
+		w.send(e, 300)
+		settle(time.Minute)
+		w.stop(time.Minute)
+
+		w.start()
+		settle(time.Second)
+		if s := w.engine.Stats(); s.Open != 1 {
+			t.Errorf("the breaker did not survive: %+v", s)
+		}
+		up.Store(true)
+		settle(24 * time.Hour)
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 300})
+		w.stop(time.Minute)
+	})
+}
+
+func TestEngine_fifo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		var order []string
+		fails := 0
+		e := w.receiver("ordered", true, endpoint.Settings{Ordering: endpoint.FIFO}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.random.IntN(4) == 0 {
+				fails++
+				return delivery.Attempt{Outcome: delivery.OutcomeServerError, StatusCode: 500}
+			}
+			order = append(order, r.EventID)
+			return delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200}
+		})
+		var sent []string
+		for i := range 40 {
+			sent = append(sent, w.send(e, 1)...)
+			if i%3 == 0 {
+				settle(time.Duration(i) * time.Second)
+			}
+			if i == 20 { // in the middle of it all
+				w.stop(time.Minute)
+				w.start()
+			}
+		}
+		settle(days)
+		if fmt.Sprint(order) != fmt.Sprint(sent) {
+			t.Errorf("came as %v\nsent as %v", order, sent)
+		}
+		if fails == 0 {
+			t.Error("nothing failed: the test proves nothing")
+		}
+		if w.most[e.URL] != 1 {
+			t.Errorf("%d at a time", w.most[e.URL])
+		}
+		w.stop(time.Minute)
+	})
+}
+
+func TestEngine_concurrency(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		slow := after(time.Second, delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
+		e := w.receiver("narrow", false, endpoint.Settings{Concurrency: 3}, slow)
+		wide := w.receiver("wide", false, endpoint.Settings{}, slow)
+		w.send(e, 60)
+		w.send(wide, 1000)
+		settle(time.Hour)
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 60})
+		w.want(wide, map[delivery.State]int{delivery.Succeeded: 1000})
+		if n, m := w.most[e.URL], w.most[wide.URL]; n != 3 || m != 64 {
+			t.Errorf("%d and %d at a time, want 3 and 64", n, m)
+		}
+	})
+}
+
+func TestEngine_rate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		e := w.receiver("slowly", false, endpoint.Settings{Rate: 10}, yes)
+		began := time.Now()
+		ids := w.send(e, 200)
+		settle(time.Minute)
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 200})
+		perSecond := map[int64]int{}
+		var last time.Duration
+		for _, id := range ids {
+			at := w.tries(e, id)[0].Sub(began)
+			perSecond[int64(at/time.Second)]++
+			last = max(last, at)
+		}
+		for s, n := range perSecond {
+			if n > 20 { // the first second has a burst of ten besides
+				t.Errorf("second %d: %d attempts", s, n)
+			}
+		}
+		if last < 18*time.Second || last > 25*time.Second {
+			t.Errorf("200 at 10 a second took %s", last)
+		}
+	})
+}
+
+func TestEngine_memoryIsBoundedByLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.QueueBytes = 1 << 20
+		w.start()
+		e := w.receiver("down", true, endpoint.Settings{}, hang)
+		most := 0
+		for range 20 {
+			w.send(e, 1000)
+			most = max(most, w.engine.Stats().Ready)
+		}
+		if bound := (1 << 20) / 256; most > bound {
+			t.Errorf("%d ready in memory; %d fit its bytes", most, bound)
+		}
+		settle(10 * time.Minute)
+		if s := w.engine.Stats(); s.Ready > 10 {
+			t.Errorf("the breaker is open and still %d are in memory", s.Ready)
+		}
+		w.stop(time.Minute)
+	})
+}
+
+func TestEngine_disabledWaitsDeletedCancels(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		off := w.receiver("off", false, endpoint.Settings{}, yes)
+		deleted := w.receiver("deleted", false, endpoint.Settings{}, no)
+		disabled := *off
+		disabled.Status = endpoint.Disabled
+		w.endpoints.Put(&disabled)
+		w.send(off, 50)
+		w.send(deleted, 2500)
+		settle(time.Second)
+		w.want(off, map[delivery.State]int{delivery.Pending: 50})
+
+		w.endpoints.Put(off)
+		w.engine.Forgive(off.No)
+		w.endpoints.Remove(deleted.No)
+		w.engine.Wake(deleted.No)
+		settle(time.Second)
+		w.want(off, map[delivery.State]int{delivery.Succeeded: 50})
+		w.want(deleted, map[delivery.State]int{delivery.Canceled: 2500})
+	})
+}
+
+func TestEngine_requeued(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		e := w.receiver("good", false, endpoint.Settings{}, yes)
+		id := w.send(e, 1)[0]
+		settle(time.Second)
+		items, _, err := w.store.ListDeliveries(context.Background(), e.Space, storeFilter(e), storePage())
+		if err != nil || len(items) != 1 {
+			t.Fatal(items, err)
+		}
+		d := items[0].Delivery
+		d.Requeue(time.Now())
+		if err := w.store.Requeue(context.Background(), []delivery.Delivery{d}, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.engine.Wake(e.No)
+		settle(time.Second)
+		if n := len(w.tries(e, id)); n != 2 {
+			t.Errorf("%d attempts, want 2", n)
+		}
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 1})
+	})
+}
+
+func TestEngine_stop(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		patience time.Duration
+		want     map[delivery.State]int
+	}{
+		{"attempts under way finish", 10 * time.Second, map[delivery.State]int{delivery.Succeeded: 2, delivery.Pending: 3}},
+		{"or are given back", time.Second, map[delivery.State]int{delivery.Pending: 5}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.start()
+				e := w.receiver("slow", false, endpoint.Settings{}, after(5*time.Second, delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200}))
+				w.send(e, 5) // two at a time, until it has proved itself
+				settle(time.Millisecond)
+				began := time.Now()
+				w.stop(tt.patience)
+				if took := time.Since(began); took > tt.patience {
+					t.Errorf("took %s", took)
+				}
+				w.start()
+				w.endpoints.Remove(e.No) // so that looking changes nothing
+				items := w.states(e)
+				if fmt.Sprint(items) != fmt.Sprint(tt.want) {
+					t.Errorf("states %v, want %v", items, tt.want)
+				}
+				w.stop(time.Minute)
+			})
+		})
+	}
+}
+
+func TestEngine_clockSteps(t *testing.T) {
+	for _, step := range []time.Duration{-2 * time.Hour, 2 * time.Hour} {
+		t.Run(step.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				var skew atomic.Int64
+				w.config.Now = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+				w.start()
+				var up atomic.Bool
+				e := w.receiver("later", false, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+					if up.Load() {
+						return yes(ctx, r)
+					}
+					return no(ctx, r)
+				})
+				w.send(e, 5)
+				settle(time.Second)
+				skew.Store(int64(step))
+				up.Store(true)
+				settle(3 * time.Hour)
+				w.want(e, map[delivery.State]int{delivery.Succeeded: 5})
+				w.stop(time.Minute)
+			})
+		})
+	}
+}
+
+var _ dispatch.Sender = (*world)(nil)
