@@ -48,10 +48,11 @@ func (b *Breaker) Failed(started, now time.Time) {
 		return
 	}
 	// Attempts that were under way when the breaker opened fail one after the
-	// other; only what fails after the probe time was reached grows the interval.
+	// other, hanging ones long after; only a probe, which started once its time had
+	// come, grows the interval.
 	if b.Interval == 0 {
 		b.Interval = breakerFirstInterval
-	} else if !now.Before(b.ProbeAt) {
+	} else if !started.Before(b.ProbeAt) {
 		b.Interval = min(b.Interval*2, breakerMaxInterval)
 	}
 	b.ProbeAt = now.Add(b.Interval)

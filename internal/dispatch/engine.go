@@ -80,6 +80,7 @@ type Engine struct {
 	Config
 	sending context.Context // ends when attempts under way must end
 	cancel  context.CancelFunc
+	quit    chan struct{} // closed when no new attempt may start
 	kick    chan struct{} // the earliest wake-up has changed
 	workers sync.WaitGroup
 
@@ -93,9 +94,9 @@ type Engine struct {
 	turn     int // counts picks, so that suspects get their share
 	wakes    wakeHeap
 	running  int // workers that exist
-	idle     int // of which wait for work
+	idle     int // of which wait for work and were not called
 	onTrial  int // attempts under way to suspects
-	bytes    int // that ready deliveries take
+	bytes    int // that ready deliveries take, and may take that are being read
 	stopping bool
 
 	stats counters
@@ -114,8 +115,11 @@ type Stats struct {
 
 const (
 	maxIdle   = 128
-	loadBytes = 2 << 20 // of bodies in one load, past its first
+	loadBytes = 2 << 20  // of bodies in one load, past its first
+	rereads   = 16 << 20 // of bodies in one load that are held already
 	lanePage  = 1000
+	cutOff    = time.Second // for workers to end after their attempts were cut off
+	longest   = time.Minute // to wait before a clock is looked at again
 )
 
 // New returns an engine that does nothing until it is started.
@@ -130,7 +134,7 @@ func New(c Config) *Engine {
 	if c.Test == nil {
 		c.Test = delivery.TestSchedule()
 	}
-	e := &Engine{Config: c, lanes: map[int64]*lane{}, kick: make(chan struct{}, 1)}
+	e := &Engine{Config: c, lanes: map[int64]*lane{}, kick: make(chan struct{}, 1), quit: make(chan struct{})}
 	e.work.L = &e.mu
 	e.sending, e.cancel = context.WithCancel(context.Background())
 	return e
@@ -168,10 +172,9 @@ func (e *Engine) scan() {
 	for {
 		lanes, err := e.Store.Lanes(e.sending, after, lanePage)
 		if err != nil {
-			if e.sending.Err() != nil {
-				return
+			if e.sending.Err() == nil {
+				e.Log.Error("list lanes", "err", err)
 			}
-			e.Log.Error("list lanes", "err", err)
 			if !e.pause(time.Second) {
 				return
 			}
@@ -191,8 +194,9 @@ func (e *Engine) scan() {
 		}
 		done := len(lanes) < lanePage
 		e.scanned = done
+		stopping := e.stopping
 		e.mu.Unlock()
-		if done {
+		if done || stopping {
 			return
 		}
 	}
@@ -205,23 +209,43 @@ func (e *Engine) pause(d time.Duration) bool {
 	select {
 	case <-t.C:
 		return true
-	case <-e.sending.Done():
+	case <-e.quit:
 		return false
 	}
 }
 
 // Stop lets attempts under way finish until ctx ends; what is left then is cut
-// off and stays pending in the store. It returns when no worker is left.
+// off and stays pending in the store. It returns when no worker is left, or a
+// second after ctx ended: workers whose outcomes the Recorder does not take end
+// when that stops.
 func (e *Engine) Stop(ctx context.Context) {
 	e.mu.Lock()
-	e.stopping = true
+	if !e.stopping {
+		e.stopping = true
+		close(e.quit)
+	}
 	e.work.Broadcast()
 	e.mu.Unlock()
 	e.poke()
-	stop := context.AfterFunc(ctx, e.cancel)
-	defer stop()
-	e.workers.Wait()
-	e.cancel()
+	done := make(chan struct{})
+	go func() {
+		e.workers.Wait()
+		close(done)
+	}()
+	defer e.cancel()
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
+		e.cancel()
+	}
+	t := time.NewTimer(cutOff)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+		e.Log.Warn("outcomes of the last attempts cannot be recorded")
+	}
 }
 
 // Stats returns the engine's load.
@@ -248,12 +272,25 @@ func (e *Engine) lane(no int64) *lane {
 		l = newLane(no)
 		l.more = !e.scanned
 		if b, ok := e.known[no]; ok {
-			l.breaker = b
+			l.breaker = e.restored(no, b)
 			delete(e.known, no)
 		}
 		e.lanes[no] = l
 	}
 	return l
+}
+
+// restored is a breaker that the store remembers, as it counts now: not at all if
+// a person has enabled the endpoint since (see Forgive), and with a probe that a
+// clock stepped back does not put off.
+func (e *Engine) restored(no int64, b delivery.Breaker) delivery.Breaker {
+	if ep := e.Endpoints.Get(no); ep != nil && ep.EnabledSince.After(b.FailingSince) {
+		return delivery.Breaker{LastSuccess: b.LastSuccess}
+	}
+	if latest := e.Now().Add(b.Interval); b.ProbeAt.After(latest) {
+		b.ProbeAt = latest
+	}
+	return b
 }
 
 // Committed takes what a transaction wrote: fresh deliveries go to their lanes,
@@ -268,12 +305,22 @@ func (e *Engine) Committed(b *store.Batch) {
 		if l == nil {
 			continue
 		}
-		delete(l.held, d.ID.Event)
+		if l.loading {
+			l.settled = append(l.settled, d.ID.Event)
+		} else {
+			l.letGo(d.ID.Event)
+		}
 		if d.State == delivery.Pending { // from now on the store shows when it is due
 			l.due(d.Due)
 		}
 		if l.more || d.State == delivery.Pending {
 			e.plan(l, now)
+		}
+	}
+	for i := range b.Health {
+		// Outcomes of one endpoint can pass each other on their way here.
+		if l := e.lanes[b.Health[i].Endpoint]; l != nil {
+			l.unsaved = l.breaker != b.Health[i].Breaker
 		}
 	}
 	for _, a := range b.Appends {
@@ -289,16 +336,24 @@ func (e *Engine) Committed(b *store.Batch) {
 }
 
 // accept takes a fresh delivery into its lane's memory if there is room and
-// nothing older waits in the store; else the store keeps it until its turn.
+// nothing older waits in the store; else the store keeps it until its turn. It
+// may have been read from there already.
 func (e *Engine) accept(l *lane, ev *event.Event, d delivery.Delivery) {
+	if _, held := l.held[d.ID.Event]; held {
+		return
+	}
 	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+len(ev.Body)+jobOverhead > e.QueueBytes
 	if full || l.more || l.loading || l.breaker.Open() || !l.holdUntil.IsZero() {
 		l.more = true
 		return
 	}
-	l.ready.push(store.Job{Delivery: d, EventID: ev.ID, Type: ev.Type, Body: ev.Body})
-	l.held[d.ID.Event] = struct{}{}
-	e.bytes += len(ev.Body) + jobOverhead
+	e.push(l, &store.Job{Delivery: d, EventID: ev.ID, Type: ev.Type, Body: ev.Body})
+}
+
+func (e *Engine) push(l *lane, j *store.Job) {
+	l.ready.push(*j)
+	l.hold(j)
+	e.bytes += weight(j)
 }
 
 // Wake tells the engine that an endpoint's deliveries or settings changed: some
@@ -307,8 +362,7 @@ func (e *Engine) Wake(endpoint int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(endpoint)
-	l.more = true
-	l.limiter = nil
+	l.changed()
 	e.plan(l, e.Now())
 }
 
@@ -317,8 +371,8 @@ func (e *Engine) Forgive(endpoint int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(endpoint)
-	l.breaker, l.limit, l.holdUntil = delivery.Breaker{}, firstLimit, time.Time{}
-	l.more = true
+	l.breaker, l.limit, l.unsaved = delivery.Breaker{}, firstLimit, true
+	l.changed()
 	e.plan(l, e.Now())
 }
 
@@ -380,7 +434,7 @@ func (e *Engine) hasWork(l *lane, ep *endpoint.Endpoint) bool {
 	if l.ready.len() > 0 {
 		return true
 	}
-	if !l.more || l.loading || len(l.held) >= maxHeld {
+	if !l.more || l.behind || l.loading || len(l.held) >= maxHeld {
 		return false
 	}
 	// In a FIFO lane the store must show all settlements before it is asked what
@@ -391,14 +445,20 @@ func (e *Engine) hasWork(l *lane, ep *endpoint.Endpoint) bool {
 // throttled returns when the lane's rate limit lets the next attempt start; zero
 // is now.
 func (e *Engine) throttled(l *lane, ep *endpoint.Endpoint, now time.Time) time.Time {
-	if ep.Settings.Rate <= 0 {
+	limit, burst := rate.Limit(ep.Settings.Rate), max(1, int(ep.Settings.Rate))
+	switch {
+	case limit <= 0:
+		l.limiter = nil
 		return time.Time{}
-	}
-	if l.limiter == nil {
-		l.limiter = rate.NewLimiter(rate.Limit(ep.Settings.Rate), max(1, int(ep.Settings.Rate)))
+	case l.limiter == nil:
+		l.limiter = rate.NewLimiter(limit, burst)
+	case l.limiter.Limit() != limit:
+		l.limiter.SetLimitAt(now, limit)
+		l.limiter.SetBurstAt(now, burst)
 	}
 	if missing := 1 - l.limiter.TokensAt(now); missing > 0 {
-		return now.Add(time.Duration(missing/ep.Settings.Rate*float64(time.Second)) + time.Millisecond)
+		seconds := min(missing/float64(limit), longest.Seconds()) // which can be more than a Duration holds
+		return now.Add(time.Duration(seconds*float64(time.Second)) + time.Millisecond)
 	}
 	return time.Time{}
 }
@@ -416,6 +476,7 @@ func (e *Engine) enqueue(l *lane) {
 	}
 	switch {
 	case e.idle > 0:
+		e.idle-- // here, because a worker that was called once must not count for two lanes
 		e.work.Signal()
 	case e.running < e.Workers:
 		e.running++
@@ -457,7 +518,7 @@ func (e *Engine) poke() {
 // keepTime wakes lanes when their time has come and forgets the idle ones. It
 // looks at the clock once a minute at least, because a clock can be stepped.
 func (e *Engine) keepTime() {
-	timer := time.NewTimer(time.Minute)
+	timer := time.NewTimer(longest)
 	defer timer.Stop()
 	for {
 		e.mu.Lock()
@@ -471,7 +532,7 @@ func (e *Engine) keepTime() {
 			e.wake(l, time.Time{})
 			e.plan(l, now)
 		}
-		wait := time.Minute
+		wait := longest
 		if len(e.wakes) > 0 {
 			wait = min(wait, e.wakes[0].wakeAt.Sub(now))
 		}
@@ -494,7 +555,7 @@ func (e *Engine) forget(now time.Time) {
 			return
 		}
 		switch {
-		case !l.idle():
+		case !l.idle(now):
 			l.idleSince = time.Time{}
 		case l.idleSince.IsZero():
 			l.idleSince = now
@@ -508,20 +569,44 @@ func (e *Engine) forget(now time.Time) {
 // clear cancels what is pending for an endpoint that is gone.
 func (e *Engine) clear(l *lane) {
 	const slice = 1000
-	for {
-		n, err := e.Store.CancelPending(e.sending, l.no, e.Now(), slice)
-		if err != nil {
-			e.Log.Error("cancel deliveries of deleted endpoint", "endpoint_no", l.no, "err", err)
+	for e.clearOn(l) {
+		for n := slice; n == slice; {
+			var err error
+			n, err = e.Store.CancelPending(e.sending, l.no, e.Now(), slice)
+			switch {
+			case err == nil:
+				if e.halted() {
+					return
+				}
+				continue
+			case e.sending.Err() == nil:
+				e.Log.Error("cancel deliveries of deleted endpoint", "endpoint_no", l.no, "err", err)
+			}
 			if !e.pause(time.Second) {
 				return
 			}
-			continue
-		}
-		if n < slice {
-			break
+			n = slice
 		}
 	}
+}
+
+// clearOn reports whether there may be something left to cancel: events that
+// were matched before the endpoint was deleted can come while its deliveries are
+// being cancelled.
+func (e *Engine) clearOn(l *lane) bool {
 	e.mu.Lock()
-	l.clearing, l.more, l.nextDue = false, false, time.Time{}
-	e.mu.Unlock()
+	defer e.mu.Unlock()
+	l.clearing = l.more
+	l.more, l.behind, l.nextDue = false, false, time.Time{}
+	return l.clearing
+}
+
+// halted reports whether the engine stops.
+func (e *Engine) halted() bool {
+	select {
+	case <-e.quit:
+		return true
+	default:
+		return false
+	}
 }

@@ -22,13 +22,23 @@ type lane struct {
 	// held names the deliveries that are in memory: ready, under way, or settled
 	// without the settlement being on disk yet. The store still shows those as
 	// pending, so what is loaded is checked against it.
-	held map[event.Key]struct{}
+	held      map[event.Key]holding
+	heldBytes int // of their bodies
+	// settled names what was settled on disk while a worker reads from the store:
+	// what it reads may be older than that.
+	settled []event.Key
+	// edits counts how often a person changed deliveries (Engine.Wake).
+	edits uint32
 	// more says that the store may have due deliveries that are not held.
 	more bool
+	// behind says that all that the store showed last was held, and that it has
+	// more: it is not asked again before some of that is settled.
+	behind bool
 	// nextDue is when the earliest delivery in the store that is not due yet will
 	// be; zero when none is known.
 	nextDue time.Time
-	// holdUntil is when the delivery at the head of a FIFO lane is due again.
+	// holdUntil is when the delivery at the head of a FIFO lane is due again, or
+	// when a store that could not be read is asked again.
 	holdUntil time.Time
 
 	inflight int
@@ -40,6 +50,7 @@ type lane struct {
 	suspect  bool // in which of the two, if queued
 
 	breaker delivery.Breaker
+	unsaved bool          // what the store remembers is older than breaker
 	limiter *rate.Limiter // nil without a rate limit
 
 	wakeAt    time.Time // zero when it need not wake
@@ -57,8 +68,14 @@ const (
 	lanePatient = 5 * time.Minute
 )
 
+// holding is what a lane knows of a delivery that it holds.
+type holding struct {
+	bytes int    // of its body
+	edits uint32 // lane.edits when it was taken
+}
+
 func newLane(no int64) *lane {
-	return &lane{no: no, limit: firstLimit, wakeIndex: -1, held: map[event.Key]struct{}{}}
+	return &lane{no: no, limit: firstLimit, wakeIndex: -1, held: map[event.Key]holding{}}
 }
 
 // loadSize is how many deliveries to read at once: enough for the pace the lane
@@ -66,9 +83,39 @@ func newLane(no int64) *lane {
 func (l *lane) loadSize() int { return max(2*l.limit, minLoad) }
 
 // idle reports whether the lane can be forgotten without losing anything.
-func (l *lane) idle() bool {
+func (l *lane) idle(now time.Time) bool {
 	return l.inflight == 0 && len(l.held) == 0 && !l.more && !l.loading && !l.clearing && !l.queued &&
-		l.nextDue.IsZero() && l.breaker.FailingSince.IsZero()
+		l.nextDue.IsZero() && l.breaker.FailingSince.IsZero() && !l.unsaved &&
+		(l.limiter == nil || l.limiter.TokensAt(now) >= float64(l.limiter.Burst()))
+}
+
+// hold notes that a delivery is in memory.
+func (l *lane) hold(j *store.Job) {
+	l.held[j.Delivery.ID.Event] = holding{bytes: len(j.Body), edits: l.edits}
+	l.heldBytes += len(j.Body)
+}
+
+// letGo notes that a delivery is not in memory any more. If a person changed
+// deliveries while it was, the store may show it as pending again and have been
+// asked too early, so it is asked once more.
+func (l *lane) letGo(k event.Key) {
+	h, ok := l.held[k]
+	if !ok {
+		return
+	}
+	delete(l.held, k)
+	l.heldBytes -= h.bytes
+	l.behind = false
+	if h.edits != l.edits {
+		l.more = true
+	}
+}
+
+// changed notes that a person changed deliveries or settings: what is known of
+// the store may not be so any more.
+func (l *lane) changed() {
+	l.edits++
+	l.more, l.behind, l.holdUntil = true, false, time.Time{}
 }
 
 // drop gives the ready deliveries back to the store, which still has them.
@@ -80,7 +127,7 @@ func (l *lane) drop() (jobs int, bytes int) {
 		}
 		jobs++
 		bytes += weight(&j)
-		delete(l.held, j.Delivery.ID.Event)
+		l.letGo(j.Delivery.ID.Event)
 		l.more = true
 	}
 }

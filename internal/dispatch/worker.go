@@ -59,29 +59,25 @@ func (e *Engine) next() *lane {
 			return nil
 		}
 		e.idle++
-		e.work.Wait()
-		e.idle--
+		e.work.Wait() // whoever calls takes it off the idle ones
 	}
 }
 
 // serve takes the lane's next delivery and attempts it, reading from the store
 // first when memory has none. It is called and returns with e.mu held.
 func (e *Engine) serve(l *lane) {
-	ep := e.Endpoints.Get(l.no)
-	if ep == nil || ep.Status != endpoint.Enabled {
-		return
-	}
-	now := e.Now()
-	if l.inflight >= l.concurrency(ep, e.Concurrency) || !e.throttled(l, ep, now).IsZero() {
+	ep := e.admit(l)
+	if ep == nil {
 		return
 	}
 	if l.ready.len() == 0 && e.hasWork(l, ep) {
 		e.load(l, ep)
-		now = e.Now()
+		// Much can have changed meanwhile.
+		if ep = e.admit(l); ep == nil {
+			return
+		}
 	}
-	if l.breaker.Open() && now.Before(l.breaker.ProbeAt) {
-		return
-	}
+	now := e.Now()
 	job, ok := l.ready.pop()
 	if !ok {
 		return
@@ -98,6 +94,19 @@ func (e *Engine) serve(l *lane) {
 	l.inflight--
 }
 
+// admit returns the lane's endpoint if an attempt may start now, else nil.
+func (e *Engine) admit(l *lane) *endpoint.Endpoint {
+	ep, now := e.Endpoints.Get(l.no), e.Now()
+	switch {
+	case e.stopping, ep == nil, ep.Status != endpoint.Enabled,
+		l.breaker.Open() && now.Before(l.breaker.ProbeAt),
+		l.inflight >= l.concurrency(ep, e.Concurrency),
+		!e.throttled(l, ep, now).IsZero():
+		return nil
+	}
+	return ep
+}
+
 // enqueueRest lets another worker take the lane's next delivery meanwhile.
 func (e *Engine) enqueueRest(l *lane, ep *endpoint.Endpoint, now time.Time) {
 	if l.ready.len() > 0 || l.more {
@@ -109,59 +118,89 @@ func (e *Engine) enqueueRest(l *lane, ep *endpoint.Endpoint, now time.Time) {
 // with e.mu held, and lets go of it to read.
 func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
 	l.loading, l.more = true, false
-	limit := l.loadSize() + len(l.held) // those held may come again
+	limit, room := l.loadSize(), min(loadBytes, e.QueueBytes-e.bytes)
+	if room <= 0 { // one at a time, so that every lane gets on
+		limit, room = 1, 0
+	}
+	limit += len(l.held) // those may come again
+	size := room + min(l.heldBytes, rereads)
+	e.bytes += room
 	e.mu.Unlock()
-	jobs, err := e.Store.LoadLane(e.sending, l.no, limit, loadBytes)
+	jobs, err := e.Store.LoadLane(e.sending, l.no, limit, size)
 	e.mu.Lock()
+	e.bytes -= room
 	l.loading = false
+	now := e.Now()
 	if err != nil {
 		if e.sending.Err() == nil {
 			e.Log.Error("load lane", "endpoint", ep.ID, "err", err)
 		}
-		l.due(e.Now().Add(time.Second))
+		// Nothing new may pass what waits there.
+		l.holdUntil, l.more = now.Add(time.Second), true
+	}
+	early := len(jobs) >= limit || bodies(jobs) > size
+	expired := e.expired(l, ep, jobs, early, now)
+	e.take(l, jobs, early, len(expired) > 0, ep.Settings.Ordering == endpoint.FIFO, now)
+	for _, k := range l.settled {
+		l.letGo(k)
+	}
+	l.settled = l.settled[:0]
+	if len(expired) == 0 {
 		return
 	}
-	now := e.Now()
-	fifo := ep.Settings.Ordering == endpoint.FIFO
-	expired := e.expired(l, ep, jobs, now)
-	for _, j := range expired {
-		l.held[j.Delivery.ID.Event] = struct{}{}
+	e.mu.Unlock()
+	for i := range expired {
+		d := expired[i].Delivery
+		d.Expire(now)
+		e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
+		e.Watcher.DeliveryExhausted(d, &expired[i])
 	}
-	full := len(jobs) >= limit
-	later := false
+	e.mu.Lock()
+}
+
+// take puts what was read and is due into the lane's memory. The list is in order
+// of rank; early says that the store may have more than that, fresh that it
+// brought something on already.
+func (e *Engine) take(l *lane, jobs []store.Job, early, fresh, fifo bool, now time.Time) {
 	for i := range jobs {
 		j := &jobs[i]
 		if _, ok := l.held[j.Delivery.ID.Event]; ok {
 			continue
 		}
-		if j.Delivery.Due.After(now) {
-			later = true
-			if fifo {
-				l.holdUntil, l.more = j.Delivery.Due, true
-				break
+		if !due(&j.Delivery, now) {
+			if fifo { // it holds back what follows
+				if l.ready.len() == 0 {
+					l.holdUntil = j.Delivery.Due
+				}
+				l.more = true
+				return
 			}
 			l.due(j.Delivery.Due)
 			continue
 		}
-		l.ready.push(*j)
-		l.held[j.Delivery.ID.Event] = struct{}{}
-		e.bytes += weight(j)
+		e.push(l, j)
+		fresh = true
 	}
-	// The list ends early at the limit or at its bytes; only one that ended at
-	// something not due yet, or that was short, says that there is no more.
-	if !later && (full || bodies(jobs) > loadBytes) {
-		l.more = true
+	switch {
+	case !early || len(jobs) == 0:
+	case due(&jobs[len(jobs)-1].Delivery, now):
+		l.more, l.behind = true, !fresh
+	default: // nothing that follows is due before
+		l.due(later(jobs[len(jobs)-1].Delivery.Rank, now.Add(time.Second)))
 	}
-	if len(expired) > 0 {
-		e.mu.Unlock()
-		for i := range expired {
-			d := expired[i].Delivery
-			d.Expire(now)
-			e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
-			e.Watcher.DeliveryExhausted(d, &expired[i])
-		}
-		e.mu.Lock()
+}
+
+// due reports whether a delivery may be attempted. One that was not tried yet
+// always may: if its time has not come, a clock was stepped back.
+func due(d *delivery.Delivery, now time.Time) bool {
+	return d.Budget == 0 || !d.Due.After(now)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
+	return b
 }
 
 func bodies(jobs []store.Job) (n int) {
@@ -171,21 +210,30 @@ func bodies(jobs []store.Job) (n int) {
 	return n
 }
 
-// expired picks the deliveries whose retry window ended while the breaker kept
-// them waiting: they get no attempt of their own any more.
-func (e *Engine) expired(l *lane, ep *endpoint.Endpoint, jobs []store.Job, now time.Time) (out []store.Job) {
+// expired picks and holds the deliveries whose retry window ended while the
+// breaker kept them waiting: they get no attempt of their own any more. If that is
+// all there is, the newest is left to probe with; without a probe the breaker
+// would never close.
+func (e *Engine) expired(l *lane, ep *endpoint.Endpoint, jobs []store.Job, early bool, now time.Time) (out []store.Job) {
 	if !l.breaker.Open() {
 		return nil
 	}
-	window := e.schedule(ep).Window()
+	window, alive := e.schedule(ep).Window(), early
 	for _, j := range jobs {
-		start := j.Delivery.Since
-		if ep.EnabledSince.After(start) {
-			start = ep.EnabledSince
+		if _, held := l.held[j.Delivery.ID.Event]; held {
+			continue
 		}
-		if _, held := l.held[j.Delivery.ID.Event]; !held && now.Sub(start) > window {
+		if now.Sub(later(j.Delivery.Since, ep.EnabledSince)) > window {
 			out = append(out, j)
+		} else {
+			alive = true
 		}
+	}
+	if !alive && len(out) > 0 {
+		out = out[:len(out)-1]
+	}
+	for i := range out {
+		l.hold(&out[i])
 	}
 	return out
 }
@@ -239,7 +287,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 func (e *Engine) release(l *lane, k event.Key) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(l.held, k)
+	l.letGo(k)
 	l.more = true
 }
 
@@ -251,8 +299,11 @@ func (e *Engine) note(l *lane, d *delivery.Delivery, a *delivery.Attempt, fifo b
 	defer e.mu.Unlock()
 	if a.Succeeded() {
 		l.succeeded()
-		if l.breaker.Succeeded(now) {
+		if l.breaker.Open() {
 			l.limit = firstLimit
+		}
+		if l.breaker.Succeeded(now) || l.unsaved {
+			l.unsaved = false
 			h = &store.Health{Endpoint: l.no, Breaker: l.breaker}
 		}
 		return h, false, false
@@ -263,7 +314,8 @@ func (e *Engine) note(l *lane, d *delivery.Delivery, a *delivery.Attempt, fifo b
 	if l.breaker.Open() && !l.breaker.Warned {
 		l.breaker.Warned, failing = true, true
 	}
-	dead = l.breaker.FailingFor(now) >= e.DeadAfter
+	// Two failures long apart, with nothing to send between them, are no proof.
+	dead = l.breaker.Open() && l.breaker.FailingFor(now) >= e.DeadAfter
 	if fifo && d.State == delivery.Pending {
 		e.dropReady(l)
 		l.holdUntil, l.more = d.Due, true

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -142,9 +143,9 @@ func (r *Registry) Match(space event.Space, t string) []*Endpoint {
 	case 0:
 		return nil
 	case 1:
-		return lists[0]
+		return slices.Clip(lists[0]) // an append by the caller must not reach the index
 	}
 	matched := slices.Concat(lists...)
-	slices.SortFunc(matched, func(a, b *Endpoint) int { return int(a.No - b.No) })
+	slices.SortFunc(matched, func(a, b *Endpoint) int { return cmp.Compare(a.No, b.No) })
 	return slices.Compact(matched)
 }

@@ -55,8 +55,8 @@ func (g *Keys) Next() Key {
 func (g *Keys) After(k Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	ms, counter := int64(k)>>keyTimeShift, int64(k)&(1<<keyCounterBits-1)
-	g.last = max(g.last, ms<<keyCounterBits|counter)
+	ms := int64(k) >> keyTimeShift
+	g.last = max(g.last, (ms+1)<<keyCounterBits-1) // k may be of another node: begin with the next millisecond
 }
 
 // Identifier prefixes of the API's objects.

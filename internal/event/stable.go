@@ -275,7 +275,7 @@ func appendQuoted(dst, text []byte) []byte {
 
 // number copies a number in ECMAScript form.
 func (w *stableWriter) number(dst []byte, raw jsontext.Value) ([]byte, error) {
-	if plainInteger(raw) {
+	if plain(raw) {
 		return append(dst, raw...), nil
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
@@ -310,22 +310,33 @@ func shown(raw []byte) string {
 	return string(raw)
 }
 
-// plainInteger reports whether raw is an integer of up to 15 digits, written
-// as ECMAScript writes it.
-func plainInteger(raw []byte) bool {
+// plain reports whether raw is written as ECMAScript writes it for certain: an
+// integer or a decimal fraction of up to 15 digits, which is what every double
+// keeps, without an exponent, needless zeros or a value so small that it gets one.
+func plain(raw []byte) bool {
 	digits := raw
 	if digits[0] == '-' {
 		digits = digits[1:]
 	}
-	if len(digits) > 15 || digits[0] == '0' && len(raw) > 1 {
+	if len(digits) > 16 || digits[0] == '0' && len(digits) == 1 && len(raw) > 1 {
 		return false
 	}
-	for _, c := range digits {
-		if c < '0' || c > '9' {
+	point := -1
+	for i, c := range digits {
+		switch {
+		case c == '.':
+			point = i
+		case c < '0' || c > '9':
 			return false
 		}
 	}
-	return true
+	if point < 0 {
+		return len(digits) <= 15
+	}
+	if digits[len(digits)-1] == '0' {
+		return false
+	}
+	return point > 1 || digits[0] != '0' || !bytes.HasPrefix(digits, []byte("0.00000"))
 }
 
 // appendNumber writes f as ECMAScript does (ECMA-262, Number::toString).
