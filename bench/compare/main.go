@@ -91,7 +91,6 @@ type process struct {
 	cmd  *exec.Cmd
 	base string // http://127.0.0.1:port
 	data string // data directory of a server
-	log  string
 }
 
 var listening = regexp.MustCompile(`listening.*?(127\.0\.0\.1:\d+)`)
