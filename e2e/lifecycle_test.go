@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	svix "github.com/svix/svix-webhooks/go"
@@ -26,6 +28,7 @@ type receiver struct {
 	mu       sync.Mutex
 	requests []*http.Request
 	bodies   [][]byte
+	arrivals []time.Time
 }
 
 func receive(t testing.TB, answer http.HandlerFunc) *receiver {
@@ -37,7 +40,7 @@ func receive(t testing.TB, answer http.HandlerFunc) *receiver {
 			return
 		}
 		r.mu.Lock()
-		r.requests, r.bodies = append(r.requests, req), append(r.bodies, body)
+		r.requests, r.bodies, r.arrivals = append(r.requests, req), append(r.bodies, body), append(r.arrivals, time.Now())
 		r.mu.Unlock()
 		answer(w, req)
 	}))
@@ -126,6 +129,70 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// A receiver's Retry-After puts off the retry beyond the schedule, and never
+// brings it forward.
+func TestRetryAfter(t *testing.T) {
+	for _, tt := range []struct {
+		name, header string
+		code         int
+		wait         time.Duration // at least
+	}{
+		{"429", "3", 429, 3 * time.Second},
+		{"503", "3", 503, 3 * time.Second},
+		{"date", "", 429, 3 * time.Second},
+		{"sooner than the schedule", "0", 429, time.Second},
+		{"not with 500", "3", 500, time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var n atomic.Int64
+			r := receive(t, func(w http.ResponseWriter, _ *http.Request) {
+				if n.Add(1) > 1 {
+					return
+				}
+				header := tt.header
+				if header == "" { // a date has whole seconds, so one more
+					header = time.Now().Add(tt.wait + time.Second).UTC().Format(http.TimeFormat)
+				}
+				w.Header().Set("Retry-After", header)
+				w.WriteHeader(tt.code)
+			})
+			s := serve(t, "", "--test-schedule", "1s")
+			s.register(r.URL)
+			d := s.settled(s.send("payment.succeeded", object{"id": "pay_1"}).text("id"))[0]
+			if d.text("status") != "succeeded" || r.count() != 2 {
+				t.Fatalf("%d requests, delivery %v", r.count(), d)
+			}
+			// The schedule's jitter adds a fifth at most; the rest is for a busy machine.
+			if gap := r.arrivals[1].Sub(r.arrivals[0]); gap < tt.wait-50*time.Millisecond || gap > tt.wait+1800*time.Millisecond {
+				t.Errorf("retried after %s, want %s", gap, tt.wait)
+			}
+		})
+	}
+}
+
+// A redirect is a failure, and its target hears nothing of the event.
+func TestRedirect_isNotFollowed(t *testing.T) {
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			elsewhere := receive(t, answers())
+			r := receive(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", elsewhere.URL+"/stolen")
+				w.WriteHeader(code)
+			})
+			s := serve(t, "", "--test-schedule", "")
+			s.register(r.URL)
+			d := s.settled(s.send("payment.succeeded", object{"id": "pay_1"}).text("id"))[0]
+			if d.text("status") != "failed" || d.text("last_outcome") != "redirected" || d["last_status_code"] != float64(code) {
+				t.Errorf("delivery %v", d)
+			}
+			if r.count() != 1 || elsewhere.count() != 0 {
+				t.Errorf("%d requests to the endpoint, %d to where it points", r.count(), elsewhere.count())
+			}
+		})
+	}
+}
+
 func TestExhausted_thenRetried(t *testing.T) {
 	r := receive(t, answers(500, 500))
 	s := serve(t, "", "--test-schedule", "1s")
@@ -180,6 +247,10 @@ func TestTimeout(t *testing.T) {
 	if d.text("status") != "failed" || d.text("last_outcome") != "timeout" {
 		t.Errorf("delivery %v", d)
 	}
+	tried := s.must("GET", "/v1/deliveries/"+d.text("id")+"/attempts", nil).list()
+	if took, _ := tried[0]["duration_ms"].(float64); len(tried) != 1 || took < 1000 || took > 3000 {
+		t.Errorf("%d attempts, the last took %v ms, want one of 1000", len(tried), took)
+	}
 }
 
 func TestEndpoint_switchAndDelete(t *testing.T) {
@@ -221,17 +292,86 @@ func TestRestart_keepsEverything(t *testing.T) {
 	})
 	data := t.TempDir()
 	s := serve(t, data, "--test-schedule", "2s,2s,2s")
-	e := s.register(r.URL)
+	operator := []string{"Authorization", "Bearer " + adminKey}
+	me, _ := s.must("GET", "/v1/account", nil)["account"].(map[string]any)
+	made := s.must("POST", "/v1/api_keys", object{"name": "backend"}, append(operator, "Payment-Account", object(me).text("id"))...)
+	backend := []string{"Authorization", "Bearer " + made.text("secret")}
+	e := s.register(r.URL, "description", "kept", "metadata", object{"order": "6735"})
+	off := s.register("https://example.com/off")
+	s.must("POST", "/v1/webhooks/"+off.text("id")+"/disable", nil)
+	before := s.call("GET", "/v1/webhooks", nil, backend...).body
 	id := s.send("payment.succeeded", object{"id": "pay_1"}).text("id")
-	s.until("a first attempt", func() bool { return r.count() > 0 })
+	s.until("a first attempt", func() bool {
+		return s.must("GET", "/v1/events/"+id+"/deliveries", nil).list()[0]["attempts"] == 1.0
+	})
+	pending := s.call("GET", "/v1/events/"+id+"/deliveries", nil).body
 	s.stop()
-	up.Store(true)
 
-	s = serve(t, data)
+	s = serve(t, data, "--test-schedule", "2s,2s,2s")
+	if after := s.call("GET", "/v1/webhooks", nil, backend...); after.status != 200 || after.body != before {
+		t.Errorf("endpoints, asked for with a key made before the restart: %d %s, want %s", after.status, after.body, before)
+	}
+	if after := s.call("GET", "/v1/events/"+id+"/deliveries", nil).body; r.count() == 1 && after != pending {
+		t.Errorf("pending delivery: %s, want %s", after, pending)
+	}
+	up.Store(true)
 	if d := s.settled(id)[0]; d.text("status") != "succeeded" || d.text("endpoint") != e.text("id") {
 		t.Errorf("after the restart: %v", d)
 	}
+	last := r.count() - 1
+	if got, want := r.requests[last].Header.Get("Payment-Signature"), signature(e.text("secret"), string(r.bodies[last])); got != want {
+		t.Errorf("signature %s, with the secret from before the restart %s", got, want)
+	}
+	if string(r.bodies[last]) != string(r.bodies[0]) {
+		t.Errorf("body %s, before the restart %s", r.bodies[last], r.bodies[0])
+	}
 	s.stop()
+}
+
+// What is under way and ends soon is waited for, and not sent again.
+func TestStop_waitsForAnAttempt(t *testing.T) {
+	const hold = 500 * time.Millisecond // from when the server takes no more requests
+	started, closed := make(chan struct{}, 8), make(chan struct{})
+	var cut atomic.Int64
+	r := receive(t, func(_ http.ResponseWriter, req *http.Request) {
+		started <- struct{}{}
+		select {
+		case <-closed:
+		case <-req.Context().Done():
+			cut.Add(1)
+			return
+		}
+		select {
+		case <-time.After(hold):
+		case <-req.Context().Done():
+			cut.Add(1)
+		}
+	})
+	s := serve(t, "")
+	s.register(r.URL)
+	id := s.send("payment.succeeded", object{"id": "pay_1"}).text("id")
+	<-started
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the server to take no more requests", func() bool {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+	close(closed)
+	if code := s.exit(); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	if cut.Load() != 0 {
+		t.Error("the attempt was cut off")
+	}
+	again := serve(t, s.data)
+	if d := again.settled(id)[0]; d.text("status") != "succeeded" || d["attempts"] != 1.0 || r.count() != 1 {
+		t.Errorf("%d requests, delivery %v", r.count(), d)
+	}
 }
 
 func TestStop_withAnAttemptUnderWay(t *testing.T) {
@@ -292,6 +432,24 @@ func TestTargets_outsideDevelopment(t *testing.T) {
 	}
 	if n := len(s.must("GET", "/v1/webhooks", nil).list()); n != 0 {
 		t.Errorf("%d endpoints were left behind", n)
+	}
+}
+
+// What a target may be is checked again at each attempt: an endpoint from a time
+// when loopback was allowed gets nothing once it is not.
+func TestTargets_atDelivery(t *testing.T) {
+	r := receive(t, answers())
+	data := t.TempDir()
+	s := serve(t, data)
+	s.register(r.URL)
+	s.stop()
+	s = serveWith(t, data, "--test-schedule", "")
+	d := s.settled(s.send("payment.succeeded", object{"id": "pay_1"}).text("id"))[0]
+	if d.text("status") != "failed" || d.text("last_outcome") != "forbidden_target" {
+		t.Errorf("delivery %v", d)
+	}
+	if r.count() != 0 {
+		t.Errorf("%d requests arrived", r.count())
 	}
 }
 
@@ -451,7 +609,8 @@ func TestSigterm_underLoad(t *testing.T) {
 	s := serve(t, "")
 	s.register(r.URL)
 	var wg sync.WaitGroup
-	var accepted atomic.Int64
+	var accepted sync.Map // ids
+	var n atomic.Int64
 	for range 8 {
 		wg.Go(func() {
 			for i := range 1000 {
@@ -459,11 +618,12 @@ func TestSigterm_underLoad(t *testing.T) {
 				if err != nil || a.status != 200 {
 					return
 				}
-				accepted.Add(1)
+				accepted.Store(a.object.text("id"), true)
+				n.Add(1)
 			}
 		})
 	}
-	s.until("some load", func() bool { return accepted.Load() > 200 })
+	s.until("some load", func() bool { return n.Load() > 200 })
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -472,5 +632,18 @@ func TestSigterm_underLoad(t *testing.T) {
 		t.Fatalf("exit code %d", code)
 	}
 	again := serve(t, s.data)
-	again.until("every accepted event", func() bool { return r.count() >= int(accepted.Load()) })
+	again.until("every accepted event", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		arrived := map[any]bool{}
+		for _, req := range r.requests {
+			arrived[req.Header.Get("Webhook-Id")] = true
+		}
+		all := true
+		accepted.Range(func(id, _ any) bool {
+			all = arrived[id]
+			return all
+		})
+		return all
+	})
 }

@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -10,8 +13,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/posthaste-hq/posthaste/webhook"
 )
 
 // document is the API's documentation, which the product was asked for from.
@@ -43,7 +44,9 @@ func TestSeed_request(t *testing.T) {
 	if !strings.Contains(curl, host) || !strings.Contains(curl, testKey) {
 		t.Fatalf("the document's request has changed:\n%s", curl)
 	}
-	out, err := exec.Command("bash", "-c", strings.Replace(curl, host, s.base, 1)).Output()
+	cmd := exec.Command("bash", "-c", strings.Replace(curl, host, s.base, 1))
+	cmd.Env = environment()
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,34 +161,81 @@ func TestSeed_receivers(t *testing.T) {
 			app.out.await(t, "Received event: payment.succeeded")
 			app.out.await(t, "Received event: payment.failed")
 
-			if strings.HasPrefix(receiver.name, "Express") {
-				again := s.must("POST", "/v1/events/"+ids[0]+"/resend", nil).list()
-				s.settled(ids[0])
+			for _, id := range ids {
+				again := s.must("POST", "/v1/events/"+id+"/resend", nil).list()
+				d := s.settled(id)[0]
 				a := s.must("GET", "/v1/deliveries/"+again[0].text("id")+"/attempts", nil).list()
-				if len(a) != 2 || a[0].text("response_body") != "Event already processed" {
-					t.Errorf("resent: attempts %v", a)
+				if d.text("status") != "succeeded" || len(a) != 2 || a[0].text("response_body") != "Event already processed" {
+					t.Errorf("%s, resent: %v, attempts %v", id, d, a)
 				}
 			}
-			for name, tampered := range map[string][2]string{
-				"body":      {`{"id":"evt_2"}`, webhook.Sign(secret, []byte(`{"id":"evt_1"}`))},
-				"signature": {`{"id":"evt_1"}`, webhook.Sign(secret+"x", []byte(`{"id":"evt_1"}`))},
+
+			const sent = `{"id":"evt_direct","type":"payment.failed"}`
+			for _, tt := range []struct {
+				name, body, signature string
+				want                  int
+			}{
+				// Without the first, the others would prove nothing.
+				{"as signed", sent, signature(secret, sent), http.StatusOK},
+				{"tampered body", strings.Replace(sent, "failed", "passed", 1), signature(secret, sent), http.StatusUnauthorized},
+				{"tampered signature", sent, tampered(signature(secret, sent)), http.StatusUnauthorized},
+				{"other secret", sent, signature(secret+"x", sent), http.StatusUnauthorized},
 			} {
-				req, err := http.NewRequest(http.MethodPost, target, strings.NewReader(tampered[0]))
+				req, err := http.NewRequest(http.MethodPost, target, strings.NewReader(tt.body))
 				if err != nil {
 					t.Fatal(err)
 				}
 				req.Header.Set("Content-Type", "application/json")
-				req.Header.Set("Payment-Signature", tampered[1])
+				req.Header.Set("Payment-Signature", tt.signature)
 				resp, err := http.DefaultClient.Do(req)
 				if err != nil {
 					t.Fatal(err)
 				}
 				_ = resp.Body.Close()
-				if resp.StatusCode != http.StatusUnauthorized {
-					t.Errorf("tampered %s: %d, want 401", name, resp.StatusCode)
+				if resp.StatusCode != tt.want {
+					t.Errorf("%s: %d, want %d", tt.name, resp.StatusCode, tt.want)
 				}
 			}
 		})
+	}
+}
+
+// signature is what the document says it is, made without the server's own code.
+func signature(secret, body string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(body))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// tampered changes the last digit.
+func tampered(signature string) string {
+	last := "0"
+	if strings.HasSuffix(signature, last) {
+		last = "1"
+	}
+	return signature[:len(signature)-1] + last
+}
+
+// What no receiver of the documentation's kind could verify is refused, and the
+// answer names the place.
+func TestSeed_refuses(t *testing.T) {
+	s := serve(t, "")
+	for _, tt := range []struct{ name, object, param string }{
+		{"integer beyond 2^53", `{"a":[{"n":9007199254740993}]}`, "data.object.a[0].n"},
+		{"number beyond a double", `{"n":1e400}`, "data.object.n"},
+		{"duplicate key", `{"n":1,"n":2}`, "data.object.n"},
+		{"lone surrogate", `{"s":"\ud800"}`, "data.object.s"},
+		{"__proto__", `{"__proto__":{"a":1}}`, "data.object.__proto__"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := s.call("POST", "/v1/events", `{"type":"payment.failed","data":{"object":`+tt.object+`}}`)
+			if a.status != 400 || a.err("type") != "invalid_request_error" || a.err("param") != tt.param {
+				t.Errorf("%d %s, want 400 for %q", a.status, a.body, tt.param)
+			}
+		})
+	}
+	if n := len(s.must("GET", "/v1/events", nil).list()); n != 0 {
+		t.Errorf("%d refused events were stored", n)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -109,7 +110,7 @@ type process struct {
 func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Env = append(environment(), env...)
 	r, w := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = w, w
 	var err error
@@ -133,6 +134,13 @@ func start(t testing.TB, env []string, name string, args ...string) *process {
 		}
 	})
 	return p
+}
+
+// environment is that of the tests without the server's settings, so that what a
+// developer has set does not change what is tested. Nothing goes through a proxy.
+func environment() []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "POSTHASTE_") })
+	return append(env, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
 }
 
 // exit waits for the end of the process and returns its exit code.
@@ -208,7 +216,7 @@ type answer struct {
 	object object
 }
 
-// param returns the parameter that an error names.
+// err returns a member of the error: type, code, param or message.
 func (a answer) err(name string) string {
 	e, _ := a.object["error"].(map[string]any)
 	s, _ := e[name].(string)
@@ -312,6 +320,13 @@ func (s *server) until(what string, ok func() bool) {
 
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	if !holds(ok) {
+		t.Fatalf("waited in vain for %s", what)
+	}
+}
+
+// holds reports whether a condition becomes true in time.
+func holds(ok func() bool) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(patience)
@@ -319,9 +334,10 @@ func until(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
+			return false
 		}
 	}
+	return true
 }
 
 var npm sync.Once

@@ -2,7 +2,7 @@
 // memory of processed events.
 const express = require('express');
 const app = express();
-app.use(express.json({ limit: '1mb' }));
+app.use(express.json());
 const processed = new Set();
 const isEventAlreadyProcessed = (id) => processed.has(id);
 const markEventAsProcessed = (id) => processed.add(id);

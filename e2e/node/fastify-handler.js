@@ -1,5 +1,6 @@
 // The same receiver under Fastify; verifyWebhookSignature comes from the documentation.
-const fastify = require('fastify')({ bodyLimit: 1 << 20 });
+const fastify = require('fastify')();
+const processed = new Set();
 fastify.post('/webhooks/payment', async (req, reply) => {
   const payload = JSON.stringify(req.body);
   const signature = req.headers['payment-signature'];
@@ -7,6 +8,10 @@ fastify.post('/webhooks/payment', async (req, reply) => {
     return reply.code(401).send('Invalid signature');
   }
   console.log('Received event:', req.body.type);
+  if (processed.has(req.body.id)) {
+    return reply.code(200).send('Event already processed');
+  }
+  processed.add(req.body.id);
   return reply.code(200).send('Webhook received');
 });
 process.stdin.on('data', (d) => {
