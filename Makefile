@@ -25,6 +25,7 @@ run: build ## start a server for trying out, with a test key, on 127.0.0.1:8080
 .PHONY: test
 test: tools ## install what the tests need, then run all of them with the race detector
 	$(GO) test -race -timeout 20m ./...
+	$(GO) test -timeout 20m ./internal/event ./internal/dispatch # in full: the race detector's runs are cut short
 
 .PHONY: test-fast
 test-fast: ## the tests that need no other program, without the race detector
