@@ -66,7 +66,7 @@ type Settings struct {
 	Timeout     time.Duration   `json:"timeout,omitempty"`         // for one attempt
 	Concurrency int             `json:"max_concurrency,omitempty"` // attempts at a time
 	Rate        float64         `json:"rate,omitempty"`            // attempts a second
-	Schedule    []time.Duration `json:"schedule,omitempty"`        // delays before the retries
+	Schedule    []time.Duration `json:"schedule,omitzero"`         // delays before the retries
 }
 
 // Live reports whether the endpoint receives live events.

@@ -117,12 +117,11 @@ func viewKey(k *account.Key) keyView {
 		Created: k.Created.Unix(), Revoked: seconds(k.Revoked)}
 }
 
-// keyResult shows a new key's secret, this once.
-func keyResult(v any) any {
+// keptKey is what a repeated request is answered: without the secret, because what
+// is kept for repetition is on disk, and of keys there is only their hash.
+func keptKey(v any) any {
 	k := v.(service.CreatedKey)
-	view := viewKey(&k.Key)
-	view.Secret = k.Secret
-	return view
+	return viewKey(&k.Key)
 }
 
 func createKey(rq *request) (any, error) {
@@ -131,14 +130,16 @@ func createKey(rq *request) (any, error) {
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	if err := rq.repeatable(keyResult); err != nil {
+	if err := rq.repeatable(keptKey); err != nil {
 		return nil, err
 	}
 	k, err := rq.service().CreateKey(rq.Context(), rq.call, name, live)
 	if err != nil {
 		return nil, err
 	}
-	return keyResult(k), nil
+	view := viewKey(&k.Key)
+	view.Secret = k.Secret // this once
+	return view, nil
 }
 
 func listKeys(rq *request) (any, error) {

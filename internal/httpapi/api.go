@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
@@ -29,7 +31,7 @@ type Config struct {
 	Service    *service.Service
 	Brand      string // "Payment" makes the headers Payment-Account and Payment-Mode
 	Version    string
-	MaxRequest int64 // bytes of a request body; default DefaultMaxRequest
+	MaxRequest int64 // bytes of a request body; default DefaultMaxRequest, or more where larger events are allowed
 	Log        *slog.Logger
 	OpenAPI    []byte
 	Ready      func(context.Context) error
@@ -39,6 +41,9 @@ type Config struct {
 // DefaultMaxRequest is the largest request body by default, in bytes: room for
 // the largest event and its spelling.
 const DefaultMaxRequest = 1 << 20
+
+// spelling is how much longer than its stable form a request may write an event.
+const spelling = 4
 
 const readyTimeout = 5 * time.Second
 
@@ -52,24 +57,15 @@ type api struct {
 // New returns the server's handler.
 func New(c Config) http.Handler {
 	if c.MaxRequest == 0 {
-		c.MaxRequest = DefaultMaxRequest
+		c.MaxRequest = max(DefaultMaxRequest, spelling*int64(c.Service.MaxBody))
 	}
 	a := &api{Config: c, mux: http.NewServeMux(), accountHeader: c.Brand + "-Account", modeHeader: c.Brand + "-Mode"}
-	for _, r := range a.routes() {
+	for _, r := range routes() {
 		a.mux.Handle(r.Method+" "+r.Path, a.endpoint(r))
 	}
-	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
-	a.mux.HandleFunc("GET /readyz", a.ready)
-	a.mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/yaml")
-		_, _ = w.Write(c.OpenAPI)
-	})
-	if c.Metrics != nil {
-		a.mux.Handle("GET /metrics", c.Metrics)
+	for path, page := range a.pages() {
+		a.mux.HandleFunc("GET "+path, page)
 	}
-	a.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		plain(w, http.StatusOK, "Posthaste "+c.Version+"\nThe API is under /v1 and described at /openapi.yaml.\n")
-	})
 	a.mux.HandleFunc("/", a.unknown)
 	return a.outermost(a.mux)
 }
@@ -78,6 +74,17 @@ func plain(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text)
+}
+
+func (a *api) index(w http.ResponseWriter, _ *http.Request) {
+	plain(w, http.StatusOK, "Posthaste "+a.Version+"\n\nThe API is under /v1 and described at /openapi.yaml.\nHealth: /healthz and /readyz.\n")
+}
+
+func (a *api) healthy(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") }
+
+func (a *api) description(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	_, _ = w.Write(a.OpenAPI)
 }
 
 func (a *api) ready(w http.ResponseWriter, r *http.Request) {
@@ -110,6 +117,11 @@ func (a *api) outermost(next http.Handler) http.Handler {
 				writeError(w, &fault.Error{Code: fault.Internal})
 			}
 		}()
+		// The mux would redirect to the clean path, and a POST would lose its body.
+		if p := r.URL.EscapedPath(); p != "/" && p != path.Clean(p) {
+			a.unknown(w, r)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -153,6 +165,12 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 	if rq.call, err = a.authenticate(rq.Request); err != nil {
 		return writeError(w, err), err
 	}
+	if rq.Method != http.MethodGet && rq.Method != http.MethodHead && rq.URL.RawQuery != "" {
+		// Ignoring them could do more than was asked for.
+		if err := rq.query().done(); err != nil {
+			return writeError(w, err), err
+		}
+	}
 	if rq.Method == http.MethodPost || rq.Method == http.MethodPatch {
 		buf := bodies.Get().(*bytes.Buffer)
 		defer func() {
@@ -186,8 +204,8 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer
 	if r.ContentLength > a.MaxRequest {
 		return tooLarge(a.MaxRequest)
 	}
-	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	if r.ContentLength > 0 { // a promise, so that no more than usual is set aside for it
+		buf.Grow(int(min(r.ContentLength, DefaultMaxRequest)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, a.MaxRequest))
 	var over *http.MaxBytesError
@@ -204,7 +222,7 @@ func encode(v any) ([]byte, error) {
 	if raw, ok := v.(rawJSON); ok {
 		return raw, nil
 	}
-	return json.Marshal(v)
+	return json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 }
 
 func writeJSON(w http.ResponseWriter, status int, body []byte) int {
@@ -218,8 +236,12 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) int {
 
 // authenticate returns the call that the request's key opens.
 func (a *api) authenticate(r *http.Request) (*service.Call, error) {
-	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
+	const scheme = "Bearer " // in any case (RFC 9110, section 11.1)
+	key := r.Header.Get("Authorization")
+	ok := len(key) > len(scheme) && strings.EqualFold(key[:len(scheme)], scheme)
+	if ok {
+		key = key[len(scheme):]
+	} else {
 		key, _, ok = r.BasicAuth() // as curl -u sk_test_…: sends it
 	}
 	if key = strings.TrimSpace(key); !ok || key == "" {
@@ -241,6 +263,9 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 		}
 		if err := a.Service.ActFor(call, id, live); err != nil {
 			return nil, err
+		}
+		if call.Space.Live() != live && r.Header.Get(a.modeHeader) != "" {
+			return nil, &fault.Error{Code: fault.Forbidden, Reason: "mode_forbidden", Message: "This API key is for the other mode."}
 		}
 	}
 	return call, nil
@@ -273,27 +298,34 @@ func (rq *request) repeatable(view func(result any) any) error {
 
 // unknown answers for paths and methods that are not in the table.
 func (a *api) unknown(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	status, err := a.refuse(w, r)
+	a.logRequest(w, &request{Request: r, api: a}, route{}, status, err, time.Since(began))
+}
+
+func (a *api) refuse(w http.ResponseWriter, r *http.Request) (status int, err error) {
 	var allowed []string
+	clean := r.URL.EscapedPath() == path.Clean(r.URL.EscapedPath())
 	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		probe := &http.Request{Method: m, URL: r.URL, Host: r.Host}
-		if _, pattern := a.mux.Handler(probe); pattern != "/" && pattern != "" {
+		if _, pattern := a.mux.Handler(probe); clean && pattern != "/" {
 			allowed = append(allowed, m)
 		}
 	}
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		writeErrorStatus(w, http.StatusMethodNotAllowed, &fault.Error{Code: fault.Invalid, Reason: "method_not_allowed",
-			Message: "This path does not take " + r.Method + "; it takes " + strings.Join(allowed, ", ") + "."})
-		return
+		err = &fault.Error{Code: fault.Invalid, Reason: "method_not_allowed",
+			Message: "This path does not take " + r.Method + "; it takes " + strings.Join(allowed, ", ") + "."}
+		return writeErrorStatus(w, http.StatusMethodNotAllowed, err), err
 	}
-	writeError(w, &fault.Error{Code: fault.NotFound, Reason: "unrecognized_request_url",
-		Message: "There is nothing at " + r.Method + " " + r.URL.Path + "."})
+	err = &fault.Error{Code: fault.NotFound, Reason: "unrecognized_request_url", Message: "There is nothing at " + r.Method + " " + r.URL.Path + "."}
+	return writeError(w, err), err
 }
 
 func (a *api) logRequest(w http.ResponseWriter, rq *request, rt route, status int, err error, took time.Duration) {
 	level := slog.LevelDebug
 	switch {
-	case status >= 500:
+	case status >= 500 && rq.Context().Err() == nil: // else the caller is gone, and that is all
 		level = slog.LevelError
 	case status >= 400:
 		level = slog.LevelInfo
@@ -307,6 +339,9 @@ func (a *api) logRequest(w http.ResponseWriter, rq *request, rt route, status in
 	}
 	if rq.call != nil {
 		attrs = append(attrs, slog.String("key", rq.call.Key.ID))
+		if acct, ok := a.Service.AccountOf(rq.call); ok {
+			attrs = append(attrs, slog.String("account", acct.ID))
+		}
 	}
 	if err != nil {
 		attrs = append(attrs, logError(err)...)

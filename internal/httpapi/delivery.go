@@ -109,7 +109,7 @@ func getDelivery(rq *request) (any, error) {
 func listDeliveries(rq *request) (any, error) {
 	p := rq.query()
 	page, f := p.page(), service.DeliveryFilter{
-		Event: deref(p.text("event")), Endpoint: deref(p.text("endpoint")), Type: deref(p.text("type")), Status: deref(p.text("status")),
+		Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"),
 	}
 	f.From, f.Until = p.created()
 	if err := p.done(); err != nil {

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
-	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
@@ -162,17 +161,14 @@ func deleteEndpoint(rq *request) (any, error) {
 
 func testEndpoint(rq *request) (any, error) {
 	p := rq.params()
-	typ := p.text("type")
+	typ := p.given("type")
 	if err := p.done(); err != nil {
 		return nil, err
-	}
-	if typ != nil && *typ == "" {
-		return nil, fault.Param("type", "parameter_invalid", "The type is empty; leave it out to have one chosen.")
 	}
 	if err := rq.repeatable(eventResult); err != nil {
 		return nil, err
 	}
-	e, err := rq.service().SendTest(rq.Context(), rq.call, rq.id(), deref(typ))
+	e, err := rq.service().SendTest(rq.Context(), rq.call, rq.id(), typ)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
@@ -78,13 +76,20 @@ func writeErrorStatus(w http.ResponseWriter, status int, err error) int {
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="api"`)
 	}
-	body, merr := json.Marshal(errorBody{view})
-	if merr != nil { // text that is not UTF-8: say the kind at least
-		view.Message, view.Param = "The request is not valid.", ""
-		body, _ = json.Marshal(errorBody{view})
+	// Both can repeat what was sent.
+	view.Message, view.Param = clip(view.Message, maxMessage), clip(view.Param, maxParam)
+	body, err := encode(errorBody{view})
+	if err != nil {
+		panic(err) // three strings
 	}
 	return writeJSON(w, status, body)
 }
+
+// Limits of what an error repeats, in bytes.
+const (
+	maxMessage = 1000
+	maxParam   = 200
+)
 
 // logError says of an error what a log may hold: for a user's mistake its kind,
 // for ours all of it. Messages and parameters repeat what users sent.

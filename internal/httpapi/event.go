@@ -95,7 +95,7 @@ func getEvent(rq *request) (any, error) {
 
 func listEvents(rq *request) (any, error) {
 	p := rq.query()
-	page, f := p.page(), service.EventFilter{Type: deref(p.text("type"))}
+	page, f := p.page(), service.EventFilter{Type: p.given("type")}
 	f.From, f.Until = p.created()
 	if err := p.done(); err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func listEventDeliveries(rq *request) (any, error) {
 
 func resendEvent(rq *request) (any, error) {
 	p := rq.params()
-	to := deref(p.text("endpoint"))
+	to := p.given("endpoint")
 	if err := p.done(); err != nil {
 		return nil, err
 	}
@@ -138,4 +138,26 @@ func resendEvent(rq *request) (any, error) {
 		return nil, err
 	}
 	return view(views), nil
+}
+
+// retryEvent is resendEvent in Stripe's words: another parameter, and the event in
+// return.
+func retryEvent(rq *request) (any, error) {
+	p := rq.params()
+	to := p.given("webhook_endpoint")
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	e, err := rq.service().Event(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	view := func(any) any { return viewEvent(e) }
+	if err := rq.repeatable(view); err != nil {
+		return nil, err
+	}
+	if _, err := rq.service().Resend(rq.Context(), rq.call, rq.id(), to); err != nil {
+		return nil, err
+	}
+	return viewEvent(e), nil
 }

@@ -62,10 +62,23 @@ func decodeJSON(raw []byte, to *map[string]any) error {
 	if errors.Is(err, jsontext.ErrDuplicateName) {
 		var syn *jsontext.SyntacticError
 		if errors.As(err, &syn) {
-			return fault.Param(strings.ReplaceAll(strings.TrimPrefix(string(syn.JSONPointer), "/"), "/", "."), "duplicate_key", "This parameter stands twice.")
+			return fault.Param(paramAt(syn.JSONPointer), "duplicate_key", "This parameter stands twice.")
 		}
 	}
 	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The request body is not a JSON object in UTF-8.", Err: err}
+}
+
+// paramAt writes a JSON pointer as forms and our errors write parameters:
+// metadata[order].
+func paramAt(at jsontext.Pointer) string {
+	var b strings.Builder
+	for token := range at.Tokens() {
+		if b.Len() > 0 {
+			token = "[" + token + "]"
+		}
+		b.WriteString(token)
+	}
+	return b.String()
 }
 
 // bodyIsForm tells how the body is encoded. Without a Content-Type its first
@@ -200,11 +213,10 @@ func (p *params) done() error {
 		return p.err
 	}
 	name := slices.Min(slices.Collect(maps.Keys(p.values)))
-	return fault.Param(name, "parameter_unknown", "There is no parameter '%s' here.", clip(name))
+	return fault.Param(name, "parameter_unknown", "There is no parameter '%s' here.", clip(name, 80))
 }
 
-func clip(s string) string {
-	const most = 80
+func clip(s string, most int) string {
 	if len(s) > most {
 		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
@@ -225,6 +237,23 @@ func (p *params) text(name string) *string {
 	}
 	p.fail(name, "The parameter %s is a string.", name)
 	return nil
+}
+
+// given returns a string that may be left out but not be empty: an empty variable
+// in somebody's script must not mean "all of them".
+func (p *params) given(name string) string {
+	v, ok := p.take(name)
+	if !ok || v == nil {
+		return ""
+	}
+	s, ok := v.(string)
+	switch {
+	case !ok:
+		p.fail(name, "The parameter %s is a string.", name)
+	case s == "":
+		p.fail(name, "The parameter %s is empty; leave it out or give it a value.", name)
+	}
+	return s
 }
 
 func (p *params) texts(name string) *[]string {
@@ -270,8 +299,10 @@ func (p *params) numberOf(param string, v any) (float64, bool) {
 	case float64:
 		return v, true
 	case string:
-		if f, err := strconv.ParseFloat(v, 64); err == nil && p.form && !math.IsInf(f, 0) && !math.IsNaN(f) {
-			return f, true
+		if raw := jsontext.Value(v); p.form && raw.Kind() == '0' && raw.IsValid() { // the numbers of JSON, not those of Go
+			if f, err := strconv.ParseFloat(v, 64); err == nil {
+				return f, true
+			}
 		}
 	case nil:
 		return 0, true
@@ -376,12 +407,7 @@ func (p *params) page() service.Page {
 			out.Limit = -1 // 0 was asked for, and is refused like any other bad limit
 		}
 	}
-	if s := p.text("starting_after"); s != nil {
-		out.StartingAfter = *s
-	}
-	if s := p.text("ending_before"); s != nil {
-		out.EndingBefore = *s
-	}
+	out.StartingAfter, out.EndingBefore = p.given("starting_after"), p.given("ending_before")
 	return out
 }
 

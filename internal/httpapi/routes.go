@@ -6,8 +6,19 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
+// pages is what needs no API key, by path. Each answers GET.
+func (a *api) pages() map[string]http.HandlerFunc {
+	all := map[string]http.HandlerFunc{
+		"/{$}": a.index, "/healthz": a.healthy, "/readyz": a.ready, "/openapi.yaml": a.description,
+	}
+	if a.Metrics != nil {
+		all["/metrics"] = a.Metrics.ServeHTTP
+	}
+	return all
+}
+
 // routes is all of /v1.
-func (a *api) routes() []route {
+func routes() []route {
 	var all []route
 	add := func(method, path string, handle func(*request) (any, error)) {
 		all = append(all, route{method, "/v1" + path, handle})
@@ -31,6 +42,7 @@ func (a *api) routes() []route {
 	add(get, "/events/{id}", getEvent)
 	add(get, "/events/{id}/deliveries", listEventDeliveries)
 	add(post, "/events/{id}/resend", resendEvent)
+	add(post, "/events/{id}/retry", retryEvent) // what Stripe's command line asks for
 
 	add(get, "/deliveries", listDeliveries)
 	add(get, "/deliveries/{id}", getDelivery)

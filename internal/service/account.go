@@ -20,6 +20,7 @@ type keyring struct {
 	mu       sync.RWMutex
 	byHash   map[account.Hash]account.Key
 	accounts map[string]account.Account
+	ids      map[int64]string // of accounts, by store number
 }
 
 func (r *keyring) set(accounts []account.Account, keys []account.Key) {
@@ -27,11 +28,12 @@ func (r *keyring) set(accounts []account.Account, keys []account.Key) {
 	defer r.mu.Unlock()
 	r.byHash = make(map[account.Hash]account.Key, len(keys))
 	r.accounts = make(map[string]account.Account, len(accounts))
+	r.ids = make(map[int64]string, len(accounts))
 	for _, k := range keys {
 		r.byHash[k.Hash] = k
 	}
 	for _, a := range accounts {
-		r.accounts[a.ID] = a
+		r.accounts[a.ID], r.ids[a.No] = a, a.ID
 	}
 }
 
@@ -44,7 +46,7 @@ func (r *keyring) putKey(k account.Key) {
 func (r *keyring) putAccount(a account.Account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.accounts[a.ID] = a
+	r.accounts[a.ID], r.ids[a.No] = a, a.ID
 }
 
 func (r *keyring) key(h account.Hash) (account.Key, bool) {
@@ -315,10 +317,6 @@ func (s *Service) HasOperator() bool {
 func (s *Service) AccountOf(c *Call) (account.Account, bool) {
 	s.keys.mu.RLock()
 	defer s.keys.mu.RUnlock()
-	for _, a := range s.keys.accounts {
-		if a.No == c.Space.Account() {
-			return a, true
-		}
-	}
-	return account.Account{}, false
+	a, ok := s.keys.accounts[s.keys.ids[c.Space.Account()]]
+	return a, ok
 }

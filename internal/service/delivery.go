@@ -100,6 +100,14 @@ const attemptDigits = 4
 // RetryDelivery makes a delivery due at once, whatever became of it, with a
 // fresh retry schedule.
 func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
+	if err := c.mustAccount(); err != nil {
+		return store.DeliveryView{}, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return store.DeliveryView{}, err
+	}
+	defer end()
 	v, err := s.Delivery(ctx, c, id)
 	if err != nil {
 		return v, err
@@ -108,14 +116,9 @@ func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.
 	if w == nil {
 		return v, fault.Param("id", "endpoint_deleted", "The endpoint of this delivery was deleted.")
 	}
-	if err := mustBeOn(w); err != nil {
+	if err := mustBeOn(w, "id"); err != nil {
 		return v, err
 	}
-	end, err := s.begin(ctx, c, true)
-	if err != nil {
-		return v, err
-	}
-	defer end()
 	now := s.Now()
 	v.Requeue(now)
 	if err := s.Store.Requeue(ctx, []delivery.Delivery{v.Delivery}, c.receipt(v, now)); err != nil {
@@ -128,15 +131,18 @@ func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.
 // CancelDelivery stops the retries of a pending delivery; one that is settled
 // stays as it is.
 func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
+	if err := c.mustAccount(); err != nil {
+		return store.DeliveryView{}, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return store.DeliveryView{}, err
+	}
+	defer end()
 	v, err := s.Delivery(ctx, c, id)
 	if err != nil {
 		return v, err
 	}
-	end, err := s.begin(ctx, c, true)
-	if err != nil {
-		return v, err
-	}
-	defer end()
 	now := s.Now()
 	if v.State == delivery.Pending {
 		v.Cancel(now)

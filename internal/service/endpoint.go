@@ -226,10 +226,10 @@ func (s *Service) disable(ctx context.Context, no int64, reason string) error {
 	}, now)
 }
 
-// mustBeOn refuses to send to an endpoint that is off.
-func mustBeOn(e *endpoint.Endpoint) error {
+// mustBeOn refuses to send to an endpoint that is off; param is what named it.
+func mustBeOn(e *endpoint.Endpoint, param string) error {
 	if e.Status == endpoint.Enabled {
 		return nil
 	}
-	return fault.Param("id", "endpoint_disabled", "The endpoint %s is disabled; enable it first.", e.ID)
+	return fault.Param(param, "endpoint_disabled", "The endpoint %s is disabled; enable it first.", e.ID)
 }

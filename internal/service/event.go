@@ -122,11 +122,16 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	w, err := s.Endpoint(ctx, c, endpointID)
 	if err != nil {
 		return nil, err
 	}
-	if err := mustBeOn(w); err != nil {
+	if err := mustBeOn(w, "id"); err != nil {
 		return nil, err
 	}
 	if typ == "" {
@@ -141,11 +146,6 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 	if !event.ValidType(typ) {
 		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded".`)
 	}
-	end, err := s.begin(ctx, c, false)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	now := s.Now().Unix()
 	e := s.newEvent(c.Space, event.Input{Type: typ, Created: now, HasCreated: true, Data: event.Sample(typ, now)})
 	a := &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: c.receipt(&e, e.Key.Time())}
@@ -178,11 +178,16 @@ type EventFilter struct {
 	Until time.Time // exclusive
 }
 
+// lastTime is the last that keys can tell, in Unix milliseconds (see event.Key).
+const lastTime = 1<<42 - 1
+
+// keyAt returns the first key of a time, 0 for none. Times that no key can have
+// become the nearest that one can: they must not stop to narrow.
 func keyAt(t time.Time) event.Key {
 	if t.IsZero() {
 		return 0
 	}
-	return event.KeyAt(t)
+	return max(event.KeyAt(time.UnixMilli(min(t.UnixMilli(), lastTime))), 1)
 }
 
 func checkPattern(p string) error {
@@ -214,6 +219,14 @@ func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page
 // one named, whether it wants it or not. It returns the deliveries, which are
 // pending again with a fresh retry schedule.
 func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID string) ([]store.DeliveryView, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	e, err := s.Event(ctx, c, eventID)
 	if err != nil {
 		return nil, err
@@ -226,16 +239,11 @@ func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID strin
 		if err != nil {
 			return nil, cursorFault(err, "endpoint", endpointID)
 		}
-		if err := mustBeOn(w); err != nil {
+		if err := mustBeOn(w, "endpoint"); err != nil {
 			return nil, err
 		}
 		to = []*endpoint.Endpoint{w}
 	}
-	end, err := s.begin(ctx, c, true)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	now := s.Now()
 	ds := make([]delivery.Delivery, 0, len(to))
 	views := make([]store.DeliveryView, 0, len(to))

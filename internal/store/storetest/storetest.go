@@ -396,6 +396,16 @@ func testEndpoints(b *bundle) {
 	got, err := b.Endpoint(b.ctx, mine, e.ID)
 	b.ok(err)
 	b.equal("endpoint", got, *e)
+	// "Never retry" is not "as usual".
+	never := *second
+	never.Settings.Schedule = []time.Duration{}
+	b.ok(b.UpdateEndpoint(b.ctx, &never, nil))
+	got, err = b.Endpoint(b.ctx, mine, second.ID)
+	b.ok(err)
+	if got.Settings.Schedule == nil {
+		b.Error("an empty schedule became the default one")
+	}
+	b.ok(b.UpdateEndpoint(b.ctx, second, nil))
 	_, err = b.Endpoint(b.ctx, theirs, e.ID)
 	b.code(err, fault.NotFound)
 	pages(b, "endpoints", []endpoint.Endpoint{*third, *second, *e}, func(e endpoint.Endpoint) int64 { return e.No },

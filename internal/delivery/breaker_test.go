@@ -1,0 +1,94 @@
+package delivery
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+)
+
+// opened returns a breaker that ten failures opened at the given time.
+func opened(at time.Time) *Breaker {
+	b := new(Breaker)
+	for range BreakerThreshold {
+		b.Failed(at, at)
+	}
+	return b
+}
+
+func TestBreaker_opensAtTheThreshold(t *testing.T) {
+	b := new(Breaker)
+	for i := 1; i <= BreakerThreshold; i++ {
+		if b.Open() {
+			t.Fatalf("open after %d failures", i-1)
+		}
+		b.Failed(accepted.Add(time.Duration(i)*time.Second), accepted.Add(time.Duration(i+5)*time.Second))
+	}
+	if !b.Open() || b.Interval != 2*time.Second {
+		t.Errorf("after %d failures: %+v", BreakerThreshold, b)
+	}
+	if want := accepted.Add(time.Second); !b.FailingSince.Equal(want) {
+		t.Errorf("failing since %s, want the start of the first failure, %s", b.FailingSince, want)
+	}
+	if got := b.FailingFor(accepted.Add(time.Hour)); got != time.Hour-time.Second {
+		t.Errorf("failing for %s", got)
+	}
+}
+
+func TestBreaker_lateFailuresOfTheSameVolleyDoNotGrow(t *testing.T) {
+	b := opened(accepted)
+	for i := range 60 { // they hung, long past the time of the first probe
+		b.Failed(accepted, accepted.Add(15*time.Second+time.Duration(i)*100*time.Millisecond))
+	}
+	if b.Interval != 2*time.Second {
+		t.Errorf("interval %s, want 2s", b.Interval)
+	}
+}
+
+func TestBreaker_probesDoubleUpToTheCap(t *testing.T) {
+	b := opened(accepted)
+	for _, want := range []time.Duration{4, 8, 16, 32, 64, 128, 256, 300, 300} {
+		ended := b.ProbeAt.Add(15 * time.Second)
+		b.Failed(b.ProbeAt, ended)
+		if b.Interval != want*time.Second || !b.ProbeAt.Equal(ended.Add(b.Interval)) {
+			t.Fatalf("interval %s, next probe %s after the last one ended; want %s", b.Interval, b.ProbeAt.Sub(ended), want*time.Second)
+		}
+	}
+}
+
+func TestBreaker_successResets(t *testing.T) {
+	b := opened(accepted)
+	b.Warned = true
+	now := accepted.Add(time.Minute)
+	if !b.Succeeded(now) {
+		t.Error("no recovery noticed")
+	}
+	if *b != (Breaker{LastSuccess: now}) || b.Open() || b.FailingFor(now) != 0 {
+		t.Errorf("after success: %+v", b)
+	}
+	if b.Succeeded(now) {
+		t.Error("a healthy endpoint recovered")
+	}
+	b.Failed(now, now)
+	if !b.Succeeded(now) {
+		t.Error("a single failure must be taken back in the store too")
+	}
+}
+
+func TestBreaker_survivesJSON(t *testing.T) {
+	for _, b := range []*Breaker{{}, opened(accepted)} {
+		text, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Breaker
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Failures != b.Failures || !got.FailingSince.Equal(b.FailingSince) || !got.ProbeAt.Equal(b.ProbeAt) || got.Interval != b.Interval {
+			t.Errorf("got %+v, want %+v", got, b)
+		}
+	}
+	if text, _ := json.Marshal(Breaker{}); string(text) != "{}" {
+		t.Errorf("a healthy breaker is written as %s", text)
+	}
+}

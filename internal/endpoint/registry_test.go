@@ -1,0 +1,165 @@
+package endpoint
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+var space = event.SpaceOf(1, true)
+
+func on(no int64, patterns ...string) *Endpoint {
+	return &Endpoint{No: no, Space: space, Status: Enabled, Events: patterns}
+}
+
+func numbers(es []*Endpoint) []int64 {
+	out := []int64{}
+	for _, e := range es {
+		out = append(out, e.No)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestRegistry_Match(t *testing.T) {
+	r := NewRegistry()
+	r.Put(on(1, "payment.succeeded"))
+	r.Put(on(2, "payment.*"))
+	r.Put(on(3, "*"))
+	r.Put(on(4, "payment.*", "payment.succeeded", "*", "payment.*", "payment.card.*"))
+	r.Put(&Endpoint{No: 5, Space: event.SpaceOf(1, false), Status: Enabled, Events: []string{"*"}})
+	r.Put(&Endpoint{No: 6, Space: space, Status: Disabled, Events: []string{"*"}})
+	r.Put(on(7, "payment"))
+	for _, tt := range []struct {
+		typ  string
+		want []int64
+	}{
+		{"payment.succeeded", []int64{1, 2, 3, 4}},
+		{"payment.failed", []int64{2, 3, 4}},
+		{"payment.card.expired", []int64{2, 3, 4}},
+		{"payment", []int64{3, 4, 7}},
+		{"payments.failed", []int64{3, 4}},
+		{"refund.created", []int64{3, 4}},
+	} {
+		t.Run(tt.typ, func(t *testing.T) {
+			if got := numbers(r.Match(space, tt.typ)); !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+			for _, no := range tt.want {
+				if !r.Get(no).Wants(tt.typ) {
+					t.Errorf("endpoint %d does not want what it gets", no)
+				}
+			}
+		})
+	}
+	if got := r.Match(event.SpaceOf(9, true), "a"); len(got) != 0 {
+		t.Errorf("an unknown space matches %v", numbers(got))
+	}
+	if r.Len() != 7 {
+		t.Errorf("%d endpoints, want 7", r.Len())
+	}
+}
+
+func TestRegistry_changes(t *testing.T) {
+	r := NewRegistry()
+	r.Put(on(1, "a.*", "*"))
+	r.Put(on(2, "a.b"))
+	for _, step := range []struct {
+		name string
+		do   func()
+		want []int64
+	}{
+		{"both", func() {}, []int64{1, 2}},
+		{"replaced by narrower", func() { r.Put(on(1, "c")) }, []int64{2}},
+		{"replaced by wider", func() { r.Put(on(1, "a.*")) }, []int64{1, 2}},
+		{"disabled", func() { r.Put(&Endpoint{No: 2, Space: space, Status: Disabled, Events: []string{"a.b"}}) }, []int64{1}},
+		{"enabled", func() { r.Put(on(2, "a.b")) }, []int64{1, 2}},
+		{"removed", func() { r.Remove(1) }, []int64{2}},
+		{"removed again", func() { r.Remove(1); r.Remove(99) }, []int64{2}},
+		{"none left", func() { r.Remove(2) }, []int64{}},
+	} {
+		step.do()
+		if got := numbers(r.Match(space, "a.b")); !slices.Equal(got, step.want) {
+			t.Fatalf("%s: got %v, want %v", step.name, got, step.want)
+		}
+	}
+	if r.Get(1) != nil || r.Len() != 0 {
+		t.Error("a removed endpoint is still there")
+	}
+}
+
+// What Match returned stays as it was, and what a caller does to it reaches nobody.
+func TestRegistry_listsAreNotShared(t *testing.T) {
+	r := NewRegistry()
+	for no := range int64(3) {
+		r.Put(on(no+1, "*"))
+	}
+	before := r.Match(space, "a")
+	_ = append(before, on(99, "*"))
+	r.Put(on(4, "*"))
+	if got := numbers(r.Match(space, "a")); !slices.Equal(got, []int64{1, 2, 3, 4}) {
+		t.Errorf("got %v", got)
+	}
+	mine := append(r.Match(space, "a"), on(99, "*"))
+	r.Put(on(5, "*"))
+	if mine[4].No != 99 {
+		t.Error("the registry wrote into a caller's list")
+	}
+	r.Remove(1)
+	if got := numbers(before); !slices.Equal(got, []int64{1, 2, 3}) {
+		t.Errorf("a list that was handed out became %v", got)
+	}
+}
+
+func TestRegistry_readsDuringWrites(t *testing.T) {
+	r := NewRegistry()
+	r.Put(on(1, "*"))
+	var wg sync.WaitGroup
+	for n := range int64(4) {
+		wg.Go(func() {
+			for i := range int64(300) {
+				no := 2 + n*300 + i
+				r.Put(on(no, "a.*", "*", fmt.Sprint("t", i)))
+				if i%2 == 0 {
+					r.Remove(no)
+				}
+			}
+		})
+		wg.Go(func() {
+			for range 300 {
+				got := r.Match(space, "a.b")
+				seen := map[int64]bool{}
+				for _, e := range got {
+					if seen[e.No] {
+						t.Errorf("endpoint %d comes twice", e.No)
+					}
+					seen[e.No] = true
+				}
+				if !seen[1] {
+					t.Error("endpoint 1 is missing")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := len(r.Match(space, "a.b")); got != 1+4*150 {
+		t.Errorf("%d endpoints in the end", got)
+	}
+}
+
+func BenchmarkRegistry_Match(b *testing.B) {
+	r := NewRegistry()
+	for no := range int64(100_000) {
+		r.Put(on(no+1, fmt.Sprint("t", no, ".*")))
+	}
+	r.Put(on(1<<20, "*"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if len(r.Match(space, "t77.created")) != 2 {
+			b.Fatal("no match")
+		}
+	}
+}

@@ -1,0 +1,212 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+)
+
+// What became of a delivery is shown as it was recorded, hostile answers too.
+func TestAttempts(t *testing.T) {
+	w := newWorld(t)
+	e := w.register("payment.*")
+	d := w.deliveryOf(w.send("payment.succeeded").text("id"))
+	id := d.text("id")
+	w.attempted(id, delivery.Attempt{
+		Started: start, Duration: 1_234_567 * time.Nanosecond, Outcome: delivery.OutcomeServerError, StatusCode: 500, RemoteAddr: "203.0.113.7:443",
+		ResponseHeader: "Content-Type: text/html\nX-Odd: a: b\xff\n", ResponseBody: []byte("<b>\xff\"&\x00</b>"),
+	})
+	w.attempted(id, delivery.Attempt{
+		Started: start.Add(5 * time.Second), Duration: 15 * time.Second, Outcome: delivery.OutcomeTimeout, Error: "no answer\xff within 15s",
+	})
+	got := w.call("GET", "/v1/deliveries/"+id, "").body
+	want := fmt.Sprintf(`{"id":%q,"object":"delivery","event":%q,"event_type":"payment.succeeded","endpoint":%q,"status":"pending","attempts":2,`+
+		`"next_attempt_at":1699564850,"last_outcome":"timeout","last_status_code":null,"created":1699564800,"settled_at":null,"livemode":false}`,
+		id, d.text("event"), e.text("id"))
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+
+	attempts := func(query string) answer { return w.call("GET", "/v1/deliveries/"+id+"/attempts"+query, "") }
+	att := "att" + strings.TrimPrefix(id, "dlv")
+	first := fmt.Sprintf(`{"id":"%s0001","object":"attempt","delivery":%q,"number":1,"status":"failed","outcome":"server_error","response_status_code":500,`+
+		`"duration_ms":1.234,"error":null,"remote_address":"203.0.113.7:443",`+
+		`"response_headers":[{"name":"Content-Type","value":"text/html"},{"name":"X-Odd","value":"a: b�"}],"response_body":"<b>�\"&\u0000</b>","created":1699564800}`, att, id)
+	second := fmt.Sprintf(`{"id":"%s0002","object":"attempt","delivery":%q,"number":2,"status":"failed","outcome":"timeout","response_status_code":null,`+
+		`"duration_ms":15000,"error":"no answer� within 15s","remote_address":null,"response_headers":[],"response_body":"","created":1699564805}`, att, id)
+	list := func(more bool, items ...string) string {
+		return fmt.Sprintf(`{"object":"list","url":"/v1/deliveries/%s/attempts","data":[%s],"has_more":%v}`, id, strings.Join(items, ","), more)
+	}
+	for query, want := range map[string]string{
+		"":         list(false, second, first),
+		"?limit=1": list(true, second),
+		"?limit=1&starting_after=" + att + "0002": list(false, first),
+		"?ending_before=" + att + "0001":          list(false, second),
+	} {
+		if got := attempts(query).body; got != want {
+			t.Errorf("%q\ngot  %s\nwant %s", query, got, want)
+		}
+	}
+	for _, key := range []string{otherKey, liveKey} {
+		w.call("GET", "/v1/deliveries/"+id+"/attempts", "", with(key)...).check(missing("id"))
+	}
+
+	w.attempted(id, delivery.Attempt{Started: start.Add(time.Minute), Outcome: delivery.OutcomeSucceeded, StatusCode: 204})
+	if d := w.must("GET", "/v1/deliveries/"+id, ""); d.text("status") != "succeeded" || d["next_attempt_at"] != nil || d["settled_at"] != 1699564860.0 {
+		t.Errorf("after a success: %v", d)
+	}
+	if a := w.must("GET", "/v1/deliveries/"+id+"/attempts?limit=1", "").list()[0]; a.text("status") != "succeeded" || a["response_status_code"] != 204.0 {
+		t.Errorf("the success: %v", a)
+	}
+}
+
+// The engine hears of what a person decides, and of nothing else.
+func TestActions_wakeTheEngine(t *testing.T) {
+	w := newWorld(t)
+	e := w.register("payment.*")
+	d := w.deliveryOf(w.send("payment.succeeded").text("id"))
+	hook, dlv, ev := "/v1/webhooks/"+e.text("id"), "/v1/deliveries/"+d.text("id"), "/v1/events/"+d.text("event")
+	for _, c := range []struct {
+		method, path, body string
+		woken, forgiven    bool
+	}{
+		{"GET", hook, "", false, false},
+		{"POST", dlv + "/cancel", "", false, false},
+		{"POST", dlv + "/retry", "", true, false},
+		{"POST", ev + "/resend", "", true, false},
+		{"POST", ev + "/retry", `{"webhook_endpoint":"` + e.text("id") + `"}`, true, false},
+		{"PATCH", hook, `{"rate_limit":1}`, true, false},
+		{"POST", hook + "/disable", "", true, false},
+		{"POST", hook + "/enable", "", false, true},
+		{"POST", hook, `{"status":"disabled"}`, true, false},
+		{"POST", hook, `{"disabled":false}`, false, true},
+		{"DELETE", hook, "", true, false},
+	} {
+		w.engine.told()
+		w.must(c.method, c.path, c.body)
+		woken, forgiven := w.engine.told()
+		if (len(woken) == 1) != c.woken || (len(forgiven) == 1) != c.forgiven || len(woken)+len(forgiven) > 1 {
+			t.Errorf("%s %s: woken %v, forgiven %v", c.method, c.path, woken, forgiven)
+		}
+	}
+	w.call("POST", dlv+"/retry", "").check(invalid("endpoint_deleted", "id"))
+	if d := w.must("GET", dlv, ""); d.text("endpoint") != e.text("id") {
+		t.Errorf("a delivery has forgotten its deleted endpoint: %v", d)
+	}
+}
+
+// Events go to the endpoints that want them at that time, and to no other space.
+func TestEvents_matching(t *testing.T) {
+	w := newWorld(t)
+	exact, prefix, all := w.register("a.b"), w.register("a.*"), w.register("*")
+	w.register("a.c")
+	disable(w, w.register("a.b"))
+	w.register("*", with(liveKey)...)
+	w.register("*", with(otherKey)...)
+	var got []string
+	for _, d := range w.must("GET", "/v1/events/"+w.send("a.b").text("id")+"/deliveries", "").list() {
+		got = append(got, d.text("endpoint"))
+	}
+	want := []string{all.text("id"), prefix.text("id"), exact.text("id")}
+	if !slices.Equal(got, want) {
+		t.Errorf("sent to %v, want %v", got, want)
+	}
+	if list := w.must("GET", "/v1/events/"+w.send("b", with(liveKey)...).text("id")+"/deliveries", "", with(liveKey)...).list(); len(list) != 1 || list[0]["livemode"] != true {
+		t.Errorf("live: %v", list)
+	}
+}
+
+// The same event sent twice is one event.
+func TestEvents_sameAgain(t *testing.T) {
+	w := newWorld(t)
+	w.register("*")
+	const body = `{"id":"evt_1234567890abcdef","type":"a","data":{"object":{"b":1,"a":[1.0]}}}`
+	first := w.call("POST", "/v1/events", body)
+	before := w.everything()
+	w.pass(time.Hour)
+	again := w.call("POST", "/v1/events", strings.ReplaceAll(body, "1.0", "1"))
+	if first.status != http.StatusOK || again.body != first.body {
+		t.Errorf("%d %s, want %s", again.status, again.body, first.body)
+	}
+	if w.everything() != before {
+		t.Error("the event was stored twice")
+	}
+	// Elsewhere the id is free.
+	w.must("POST", "/v1/events", strings.Replace(body, `"a",`, `"b",`, 1), with(liveKey)...)
+}
+
+// Without a Content-Type the first character tells the encoding, and a form's type
+// with JSON in it is what curl -d sends.
+func TestBody_encodings(t *testing.T) {
+	w := newWorld(t)
+	const jsonBody, formBody = ` {"type":"a.b","data":{"object":{"k":"v w"}}}`, "type=a.b&data[object][k]=v+w"
+	for _, c := range []struct{ name, contentType, body string }{
+		{"JSON", "application/json", jsonBody},
+		{"JSON with a charset", "Application/JSON; charset=utf-8", jsonBody},
+		{"JSON without a type", "", jsonBody},
+		{"JSON as a form", formType, jsonBody},
+		{"form", formType, formBody},
+		{"form with a charset", formType + ";charset=UTF-8", formBody},
+		{"form without a type", "", formBody},
+		{"form, escaped brackets", formType, "type=a%2Eb&data%5Bobject%5D%5Bk%5D=v%20w"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := w.must("POST", "/v1/events", c.body, "Content-Type", c.contentType)
+			if e.text("type") != "a.b" || e.in("data").in("object").text("k") != "v w" {
+				t.Errorf("%v", e)
+			}
+		})
+	}
+}
+
+// Secrets are in the answer to creation and nowhere else.
+func TestSecrets_shownOnce(t *testing.T) {
+	w := newWorld(t)
+	e := w.register("a.b")
+	k := w.must("POST", "/v1/api_keys", `{}`, w.asOperator()...)
+	secrets := []string{e.text("secret"), k.text("secret"), testKey, adminKey}
+	hook := "/v1/webhooks/" + e.text("id")
+	for _, c := range []struct {
+		method, path, body string
+		header             []string
+	}{
+		{"GET", hook, "", nil},
+		{"GET", "/v1/webhooks", "", nil},
+		{"GET", "/v1/webhook_endpoints", "", nil},
+		{"POST", hook, `{"description":"x"}`, nil},
+		{"PATCH", hook, `{}`, nil},
+		{"POST", hook + "/disable", "", nil},
+		{"POST", hook + "/enable", "", nil},
+		{"POST", hook + "/test", "", nil},
+		{"GET", "/v1/api_keys", "", nil},
+		{"GET", "/v1/account", "", nil},
+		{"GET", "/v1/account", "", w.asOperator()},
+		{"GET", "/v1/events", "", nil},
+		{"GET", "/v1/deliveries", "", nil},
+		{"DELETE", "/v1/api_keys/" + k.text("id"), "", w.asOperator()},
+		{"DELETE", hook, "", nil},
+	} {
+		a := w.call(c.method, c.path, c.body, c.header...)
+		if a.status != http.StatusOK {
+			t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.body)
+		}
+		if strings.Contains(a.body, `"secret"`) {
+			t.Errorf("%s %s has a secret", c.method, c.path)
+		}
+		for _, s := range secrets {
+			if strings.Contains(a.body, s) {
+				t.Errorf("%s %s shows a secret", c.method, c.path)
+			}
+		}
+	}
+	for _, s := range secrets {
+		if s == "" || strings.Contains(w.log.String(), s) {
+			t.Error("the log shows a secret")
+		}
+	}
+}

@@ -1,0 +1,27 @@
+package httpapi
+
+import "net/http"
+
+// Routes is all that the server answers, as "METHOD /path".
+func Routes() []string {
+	var all []string
+	for _, r := range routes() {
+		all = append(all, r.Method+" "+r.Path)
+	}
+	a := &api{Config: Config{Metrics: noPage}}
+	for path := range a.pages() {
+		all = append(all, "GET "+path)
+	}
+	return all
+}
+
+var noPage http.HandlerFunc = http.NotFound
+
+// ErrorTypes is the types of all errors.
+func ErrorTypes() []string {
+	var all []string
+	for _, w := range wire {
+		all = append(all, w.typ)
+	}
+	return all
+}

@@ -1,0 +1,162 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+func ids(list []object) []string {
+	out := make([]string, len(list))
+	for i, o := range list {
+		out[i] = o.text("id")
+	}
+	return out
+}
+
+// Pages of every list, forwards and backwards, put together are the whole.
+func TestLists_pages(t *testing.T) {
+	w := newWorld(t)
+	var last object
+	for i := range 7 {
+		w.register(fmt.Sprintf("a%d", i))
+		last = w.send("x.y")
+		w.must("POST", "/v1/accounts", `{}`, with(adminKey)...)
+		w.must("POST", "/v1/api_keys", `{}`, w.asOperator()...)
+	}
+	for range 7 {
+		w.register("x.y")
+	}
+	w.must("POST", "/v1/events/"+last.text("id")+"/resend", "")
+	for _, c := range []struct {
+		path   string
+		header []string
+		total  int
+	}{
+		{"/v1/webhooks", nil, 14},
+		{"/v1/events", nil, 7},
+		{"/v1/events/" + last.text("id") + "/deliveries", nil, 7},
+		{"/v1/deliveries", nil, 7},
+		{"/v1/accounts", with(adminKey), 9},
+		{"/v1/api_keys", w.asOperator(), 10},
+	} {
+		t.Run(c.path, func(t *testing.T) {
+			all := w.must("GET", c.path+"?limit=100", "", c.header...)
+			want := ids(all.list())
+			if len(want) != c.total || all["has_more"] != false || all.text("url") != c.path || all.text("object") != "list" {
+				t.Fatalf("%d items, want %d: %v", len(want), c.total, all)
+			}
+			if n := len(w.must("GET", c.path, "", c.header...).list()); n != min(10, c.total) {
+				t.Errorf("%d items by default", n)
+			}
+			var forth []string
+			for query := "?limit=3"; ; {
+				page := w.must("GET", c.path+query, "", c.header...)
+				forth = append(forth, ids(page.list())...)
+				if page["has_more"] != (len(forth) < c.total) {
+					t.Errorf("has_more = %v after %d of %d", page["has_more"], len(forth), c.total)
+				}
+				if page["has_more"] != true || len(forth) > c.total {
+					break
+				}
+				query = "?limit=3&starting_after=" + forth[len(forth)-1]
+			}
+			if !slices.Equal(forth, want) {
+				t.Errorf("forwards %v\nwant %v", forth, want)
+			}
+			back := []string{want[len(want)-1]}
+			for len(back) < c.total {
+				page := ids(w.must("GET", c.path+"?limit=3&ending_before="+back[0], "", c.header...).list())
+				if len(page) == 0 {
+					break
+				}
+				back = append(page, back...)
+			}
+			if !slices.Equal(back, want) {
+				t.Errorf("backwards %v\nwant %v", back, want)
+			}
+		})
+	}
+}
+
+func TestLists_eventFilters(t *testing.T) {
+	w := newWorld(t)
+	at := start.Unix()
+	var sent []string
+	for _, typ := range []string{"payment.succeeded", "payment.failed", "refund.created"} {
+		sent = append(sent, w.send(typ).text("id"))
+		w.pass(10 * time.Second)
+	}
+	w.send("payment.succeeded", with(liveKey)...)
+	w.send("payment.succeeded", with(otherKey)...)
+	for _, c := range []struct {
+		query string
+		want  []int
+	}{
+		{"", []int{2, 1, 0}},
+		{"type=payment.failed", []int{1}},
+		{"type=payment.*", []int{1, 0}},
+		{"type=*", []int{2, 1, 0}},
+		{"type=order.placed", nil},
+		{fmt.Sprintf("created=%d", at+10), []int{1}},
+		{fmt.Sprintf("created[gte]=%d", at+10), []int{2, 1}},
+		{fmt.Sprintf("created[gt]=%d", at+10), []int{2}},
+		{fmt.Sprintf("created[lte]=%d", at+10), []int{1, 0}},
+		{fmt.Sprintf("created[lt]=%d", at+10), []int{0}},
+		{fmt.Sprintf("created%%5Bgt%%5D=%d&created%%5Blt%%5D=%d", at, at+20), []int{1}},
+		{fmt.Sprintf("created[gt]=%d&type=payment.*", at), []int{1}},
+		{"created[lt]=0", nil},
+		{"created[gte]=0", []int{2, 1, 0}},
+		{"created[gt]=9000000000", nil},
+		{"created[gte]=253402300799", nil},
+		{"created[lt]=253402300799", []int{2, 1, 0}},
+		{fmt.Sprintf("created[gt]=%d&created[lt]=%d", at+20, at), nil},
+	} {
+		t.Run(c.query, func(t *testing.T) {
+			var want []string
+			for _, i := range c.want {
+				want = append(want, sent[i])
+			}
+			if got := ids(w.must("GET", "/v1/events?"+c.query, "").list()); !slices.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+func TestLists_deliveryFilters(t *testing.T) {
+	w := newWorld(t)
+	all, refunds := w.register("*"), w.register("refund.*")
+	payment := w.send("payment.succeeded")
+	first := w.deliveryOf(payment.text("id"))
+	w.must("POST", "/v1/deliveries/"+first.text("id")+"/cancel", "")
+	w.pass(time.Minute)
+	refund := w.send("refund.created")
+	both := ids(w.must("GET", "/v1/events/"+refund.text("id")+"/deliveries", "").list())
+	w.send("refund.created", with(liveKey)...)
+	for _, c := range []struct {
+		query string
+		want  []string
+	}{
+		{"", append(slices.Clone(both), first.text("id"))},
+		{"event=" + payment.text("id"), []string{first.text("id")}},
+		{"endpoint=" + refunds.text("id"), both[:1]},
+		{"endpoint=" + all.text("id"), []string{both[1], first.text("id")}},
+		{"endpoint=" + all.text("id") + "&event=" + refund.text("id"), both[1:]},
+		{"status=canceled", []string{first.text("id")}},
+		{"status=pending", both},
+		{"status=failed", nil},
+		{"status=succeeded", nil},
+		{"type=payment.*", []string{first.text("id")}},
+		{"type=payment.*&status=pending", nil},
+		{fmt.Sprintf("created[gt]=%d", start.Unix()), both},
+		{fmt.Sprintf("created[lte]=%d", start.Unix()), []string{first.text("id")}},
+	} {
+		t.Run(c.query, func(t *testing.T) {
+			if got := ids(w.must("GET", "/v1/deliveries?"+c.query, "").list()); !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}

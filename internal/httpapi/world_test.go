@@ -1,0 +1,397 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/api"
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/commit"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/httpapi"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+)
+
+// Keys that every world has. The first is the one of the documentation.
+const (
+	testKey  = "sk_test_1234567890abcdef"
+	liveKey  = "sk_live_1234567890abcdef"
+	otherKey = "sk_test_otheraccount1234"
+	goneKey  = "sk_test_revokedkey123456"
+	adminKey = "sk_admin_1234567890abcdef"
+)
+
+// start is when every world begins: the time of the documentation's examples.
+var start = time.Unix(1699564800, 0)
+
+// world is the API over a real service and store, with a clock that only the test
+// moves and an engine that only notes what it is told.
+type world struct {
+	t       testing.TB
+	url     string
+	handler http.Handler
+	service *service.Service
+	store   *sqlite.Store
+	commits *commit.Committer
+	events  *gate
+	engine  *engine
+	log     *logBuffer
+	account account.Account // of testKey and liveKey
+
+	mu    sync.Mutex
+	clock time.Time
+	ready error
+	close func()
+}
+
+func newWorld(t testing.TB) *world {
+	return newWorldLogging(t, slog.LevelDebug)
+}
+
+func newWorldLogging(t testing.TB, level slog.Level) *world {
+	t.Helper()
+	ctx := context.Background()
+	st, err := sqlite.Open(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, store: st, engine: &engine{}, log: &logBuffer{}, clock: start}
+	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: level}))
+	w.commits = commit.New(st, log)
+	w.commits.Start(func(*store.Batch) {})
+	w.events = &gate{next: w.commits}
+	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Timeout: time.Second, Now: w.now})
+	w.service = service.New(service.Config{
+		Store: st, Events: w.events, Endpoints: endpoint.NewRegistry(), Targets: targets,
+		IDs: event.NewIDs(event.NewKeys(w.now, 0)), Now: w.now, Log: log,
+	})
+	if err := w.service.Load(ctx, w.engine); err != nil {
+		t.Fatal(err)
+	}
+	w.seed(ctx)
+	w.handler = httpapi.New(httpapi.Config{
+		Service: w.service, Brand: "Payment", Version: "1.2.3", Log: log, OpenAPI: api.OpenAPI,
+		Ready: func(ctx context.Context) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return errors.Join(w.ready, w.service.Ready(ctx))
+		},
+		Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("metrics of a secret kind") }),
+	})
+	web := httptest.NewServer(w.handler)
+	w.url = web.URL
+	w.close = sync.OnceFunc(func() {
+		stop, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		web.Close()
+		targets.Close()
+		if err := errors.Join(w.commits.Stop(stop), st.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { w.close() })
+	return w
+}
+
+// seed makes two accounts and their keys. The first account is the first key's.
+func (w *world) seed(ctx context.Context) {
+	w.t.Helper()
+	must := func(err error) {
+		w.t.Helper()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	for _, k := range []string{adminKey, testKey, liveKey} {
+		_, err := w.service.EnsureKey(ctx, k, "Acme")
+		must(err)
+	}
+	all, err := w.store.AllAccounts(ctx)
+	must(err)
+	w.account = all[0]
+	other := account.Account{ID: w.service.IDs.New(event.PrefixAccount), Name: "Other", Created: start}
+	must(w.store.CreateAccount(ctx, &other, nil))
+	for secret, no := range map[string]int64{otherKey: other.No, goneKey: w.account.No} {
+		k, ok := account.NewKey(w.service.IDs.New(event.PrefixKey), secret, "", no, start)
+		if !ok {
+			w.t.Fatal("bad key")
+		}
+		must(w.store.CreateKey(ctx, &k, nil))
+		if secret == goneKey {
+			must(w.store.RevokeKey(ctx, k.ID, start))
+		}
+	}
+	must(w.service.Load(ctx, w.engine))
+}
+
+func (w *world) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.clock
+}
+
+func (w *world) pass(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock = w.clock.Add(d)
+}
+
+// gate lets a test hold events back on their way to the disk.
+type gate struct {
+	next    *commit.Committer
+	mu      sync.Mutex
+	arrived chan struct{}
+	open    chan struct{}
+}
+
+func (g *gate) Append(ctx context.Context, a *store.Append) error {
+	g.mu.Lock()
+	arrived, open := g.arrived, g.open
+	g.mu.Unlock()
+	if open != nil {
+		arrived <- struct{}{}
+		<-open
+	}
+	return g.next.Append(ctx, a)
+}
+
+// shut makes Append wait until the returned function is called; arrived gets a
+// value for each call that waits.
+func (g *gate) shut() (arrived <-chan struct{}, open func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.arrived, g.open = make(chan struct{}), make(chan struct{})
+	return g.arrived, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		close(g.open)
+		g.open = nil
+	}
+}
+
+// engine notes what it is told.
+type engine struct {
+	mu       sync.Mutex
+	woken    []int64
+	forgiven []int64
+}
+
+func (e *engine) Wake(no int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.woken = append(e.woken, no)
+}
+
+func (e *engine) Forgive(no int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.forgiven = append(e.forgiven, no)
+}
+
+// told returns what the engine was told since the last call.
+func (e *engine) told() (woken, forgiven []int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	woken, forgiven = e.woken, e.forgiven
+	e.woken, e.forgiven = nil, nil
+	return woken, forgiven
+}
+
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// lines returns the lines that hold text.
+func (l *logBuffer) lines(text string) []string {
+	return slices.DeleteFunc(strings.Split(l.String(), "\n"), func(s string) bool { return !strings.Contains(s, text) })
+}
+
+// answer is a response.
+type answer struct {
+	t      testing.TB
+	status int
+	header http.Header
+	body   string
+}
+
+// object is a decoded JSON object.
+type object map[string]any
+
+func (o object) text(name string) string { s, _ := o[name].(string); return s }
+
+func (o object) in(name string) object { m, _ := o[name].(map[string]any); return m }
+
+func (o object) list() []object {
+	data, _ := o["data"].([]any)
+	out := make([]object, len(data))
+	for i, v := range data {
+		out[i], _ = v.(map[string]any)
+	}
+	return out
+}
+
+func (a answer) object() object {
+	a.t.Helper()
+	var o object
+	if err := json.Unmarshal([]byte(a.body), &o); err != nil {
+		a.t.Fatalf("%v in %q", err, a.body)
+	}
+	return o
+}
+
+// call makes a request with the documentation's key. header is names and values; an
+// empty value removes the header.
+func (w *world) call(method, path, body string, header ...string) answer {
+	w.t.Helper()
+	a, err := w.try(method, path, body, header...)
+	if err != nil {
+		w.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+func (w *world) try(method, path, body string, header ...string) (answer, error) {
+	var r io.Reader
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	req, err := http.NewRequest(method, w.url+path, r)
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+testKey)
+	if r != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		if header[i+1] == "" {
+			req.Header.Del(header[i])
+		} else {
+			req.Header.Set(header[i], header[i+1])
+		}
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req) // follows no redirect
+	if err != nil {
+		return answer{}, err
+	}
+	text, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	return answer{w.t, resp.StatusCode, resp.Header, string(text)}, err
+}
+
+// must calls and fails the test unless the answer is 200.
+func (w *world) must(method, path, body string, header ...string) object {
+	w.t.Helper()
+	a := w.call(method, path, body, header...)
+	if a.status != http.StatusOK {
+		w.t.Fatalf("%s %s: %d %s", method, path, a.status, a.body)
+	}
+	return a.object()
+}
+
+// with is the header of another key.
+func with(key string) []string { return []string{"Authorization", "Bearer " + key} }
+
+// asOperator is the header of the operator acting for the first account.
+func (w *world) asOperator() []string { return append(with(adminKey), "Payment-Account", w.account.ID) }
+
+func (w *world) register(events string, more ...string) object {
+	w.t.Helper()
+	return w.must("POST", "/v1/webhooks", `{"url":"https://example.com/hook","enabled_events":["`+events+`"]}`, more...)
+}
+
+func (w *world) send(typ string, more ...string) object {
+	w.t.Helper()
+	return w.must("POST", "/v1/events", `{"type":"`+typ+`","data":{"object":{"id":"pay_1"}}}`, more...)
+}
+
+// deliveryOf returns the only delivery of an event.
+func (w *world) deliveryOf(eventID string) object {
+	w.t.Helper()
+	list := w.must("GET", "/v1/events/"+eventID+"/deliveries", "").list()
+	if len(list) != 1 {
+		w.t.Fatalf("%s has %d deliveries, want 1", eventID, len(list))
+	}
+	return list[0]
+}
+
+// attempted records an attempt, as the engine does.
+func (w *world) attempted(id string, a delivery.Attempt) {
+	w.t.Helper()
+	did, ok := delivery.ParseID(id)
+	if !ok {
+		w.t.Fatalf("bad id %q", id)
+	}
+	space := event.SpaceOf(w.account.No, false)
+	v, err := w.store.Delivery(context.Background(), space, did)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	d := v.Delivery
+	a.Number = d.Attempts + 1
+	d.Settle(&a, delivery.Policy{Schedule: delivery.TestSchedule(), Random: func() float64 { return 0 }}, a.Started.Add(a.Duration))
+	if err := w.store.Commit(context.Background(), &store.Batch{Settlements: []store.Settlement{{Delivery: d, Attempt: &a}}}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// everything is all that the store holds, to tell that nothing has changed.
+func (w *world) everything() string {
+	w.t.Helper()
+	ctx := context.Background()
+	var b strings.Builder
+	note := func(v any, err error) {
+		w.t.Helper()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		_, _ = fmt.Fprintf(&b, "%+v\n", v)
+	}
+	accounts, err := w.store.AllAccounts(ctx)
+	note(accounts, err)
+	keys, err := w.store.AllKeys(ctx)
+	note(keys, err)
+	note("", w.store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
+		_, err := fmt.Fprintf(&b, "%+v\n", *e)
+		return err
+	}))
+	for _, a := range accounts {
+		for _, live := range []bool{false, true} {
+			events, _, err := w.store.ListEvents(ctx, event.SpaceOf(a.No, live), store.EventFilter{}, store.Page[event.Key]{Limit: 1000})
+			note(events, err)
+			ds, _, err := w.store.ListDeliveries(ctx, event.SpaceOf(a.No, live), store.DeliveryFilter{}, store.Page[delivery.ID]{Limit: 1000})
+			note(ds, err)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,289 @@
+// Package memstore is a store in memory for tests of what stands above one: just
+// what dispatch and commit need, with the promises of [store.Store], and an
+// adversary who may delay and refuse everything but loses nothing that was
+// acknowledged. It is linked into no program.
+package memstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Trouble is what an adversary does to one call.
+type Trouble struct {
+	Before time.Duration // until the call takes effect, or sees the data that it returns
+	Err    error         // instead of taking effect
+	After  time.Duration // until the caller hears of it
+}
+
+// Call is what an adversary sees of a call.
+type Call struct {
+	Method   string       // "Commit", "LoadLane" and so on
+	Batch    *store.Batch // of a Commit
+	Endpoint int64        // of a LoadLane or CancelPending
+}
+
+// Store is one opening of the data; see [Store.Crash]. It is safe for concurrent use.
+type Store struct {
+	data *data
+
+	mu      sync.Mutex
+	trouble func(Call) Trouble
+	crashed bool
+	calls   map[string]int
+}
+
+// data is what lies on the disk.
+type data struct {
+	mu         sync.Mutex
+	events     map[event.Key]event.Event
+	deliveries map[delivery.ID]delivery.Delivery
+	waiting    map[int64][]place // by endpoint, in order
+	health     map[int64]delivery.Breaker
+	attempts   map[delivery.ID]int
+}
+
+// place is where a pending delivery stands in its lane.
+type place struct {
+	rank int64 // Unix milliseconds
+	key  event.Key
+}
+
+func (p place) compare(q place) int {
+	switch {
+	case p.rank < q.rank || p.rank == q.rank && p.key < q.key:
+		return -1
+	case p == q:
+		return 0
+	}
+	return 1
+}
+
+// New returns an empty store without an adversary.
+func New() *Store {
+	return open(&data{events: map[event.Key]event.Event{}, deliveries: map[delivery.ID]delivery.Delivery{},
+		waiting: map[int64][]place{}, health: map[int64]delivery.Breaker{}, attempts: map[delivery.ID]int{}})
+}
+
+func open(d *data) *Store { return &Store{data: d, calls: map[string]int{}} }
+
+// Disturb lets an adversary decide what each call meets from now on; nil is none.
+func (s *Store) Disturb(trouble func(Call) Trouble) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble = trouble
+}
+
+// Crash cuts s off: none of its calls takes effect any more. It returns the data
+// opened again, without an adversary.
+func (s *Store) Crash() *Store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.crashed = true
+	return open(s.data)
+}
+
+// Calls returns how often a method was called on s.
+func (s *Store) Calls(method string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[method]
+}
+
+var errCrashed = errors.New("the store was crashed")
+
+// call runs effect with whatever trouble the adversary makes.
+func (s *Store) call(ctx context.Context, c Call, effect func(*data)) error {
+	s.mu.Lock()
+	s.calls[c.Method]++
+	var t Trouble
+	if s.trouble != nil {
+		t = s.trouble(c)
+	}
+	s.mu.Unlock()
+	if err := wait(ctx, t.Before); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.crashed {
+		t.Err = errCrashed
+	}
+	if t.Err == nil {
+		s.data.mu.Lock()
+		effect(s.data)
+		s.data.mu.Unlock()
+	}
+	s.mu.Unlock()
+	// What took effect is acknowledged, even to somebody who hurries.
+	if err := wait(context.WithoutCancel(ctx), t.After); err != nil {
+		return err
+	}
+	if t.Err != nil {
+		return fmt.Errorf("%s: %w", c.Method, t.Err)
+	}
+	return nil
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Commit implements [store.Hot]. It knows no receipts and no ids of senders.
+func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
+	return s.call(ctx, Call{Method: "Commit", Batch: b}, func(d *data) {
+		for _, a := range b.Appends {
+			d.events[a.Event.Key] = a.Event
+			for _, dl := range a.Deliveries {
+				d.put(dl)
+			}
+		}
+		for _, st := range b.Settlements {
+			id := st.Delivery.ID
+			if st.Attempt != nil {
+				d.attempts[id]++
+			}
+			if old := d.deliveries[id]; old.State == delivery.Pending {
+				next := st.Delivery
+				next.Since = old.Since
+				d.put(next)
+			}
+		}
+		for _, h := range b.Health {
+			d.health[h.Endpoint] = h.Breaker
+		}
+	})
+}
+
+// put writes a delivery and keeps the order of its lane.
+func (d *data) put(dl delivery.Delivery) {
+	if old, ok := d.deliveries[dl.ID]; ok && old.State == delivery.Pending {
+		lane := d.waiting[dl.ID.Endpoint]
+		i, found := slices.BinarySearchFunc(lane, placeOf(&old), place.compare)
+		switch {
+		case !found:
+			panic("memstore: a pending delivery stands in no lane")
+		case i == 0:
+			d.waiting[dl.ID.Endpoint] = lane[1:]
+		default:
+			d.waiting[dl.ID.Endpoint] = slices.Delete(lane, i, i+1)
+		}
+	}
+	for _, t := range []*time.Time{&dl.Due, &dl.Rank, &dl.Since, &dl.Settled} {
+		if !t.IsZero() {
+			*t = time.UnixMilli(t.UnixMilli()) // as databases keep it
+		}
+	}
+	d.deliveries[dl.ID] = dl
+	if dl.State == delivery.Pending {
+		lane := d.waiting[dl.ID.Endpoint]
+		i, _ := slices.BinarySearchFunc(lane, placeOf(&dl), place.compare)
+		d.waiting[dl.ID.Endpoint] = slices.Insert(lane, i, placeOf(&dl))
+	}
+}
+
+func placeOf(d *delivery.Delivery) place { return place{d.Rank.UnixMilli(), d.ID.Event} }
+
+// LoadLane implements [store.Hot].
+func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) (jobs []store.Job, err error) {
+	err = s.call(ctx, Call{Method: "LoadLane", Endpoint: endpoint}, func(d *data) {
+		size := 0
+		for _, p := range d.waiting[endpoint] {
+			if len(jobs) >= limit || size > maxBytes {
+				return
+			}
+			e := d.events[p.key]
+			jobs = append(jobs, store.Job{Delivery: d.deliveries[delivery.ID{Event: p.key, Endpoint: endpoint}],
+				EventID: e.ID, Type: e.Type, Body: slices.Clone(e.Body)})
+			size += len(e.Body)
+		}
+	})
+	return jobs, err
+}
+
+// Lanes implements [store.Hot].
+func (s *Store) Lanes(ctx context.Context, after int64, limit int) (lanes []store.Lane, err error) {
+	err = s.call(ctx, Call{Method: "Lanes"}, func(d *data) {
+		for _, no := range slices.Sorted(maps.Keys(d.waiting)) {
+			if l := d.waiting[no]; no > after && len(l) > 0 && len(lanes) < limit {
+				lanes = append(lanes, store.Lane{Endpoint: no, Rank: time.UnixMilli(l[0].rank)})
+			}
+		}
+	})
+	return lanes, err
+}
+
+// CancelPending implements [store.Hot].
+func (s *Store) CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (n int, err error) {
+	err = s.call(ctx, Call{Method: "CancelPending", Endpoint: endpoint}, func(d *data) {
+		for ; n < limit && len(d.waiting[endpoint]) > 0; n++ {
+			dl := d.deliveries[delivery.ID{Event: d.waiting[endpoint][0].key, Endpoint: endpoint}]
+			dl.Cancel(now)
+			d.put(dl)
+		}
+	})
+	return n, err
+}
+
+// AllHealth implements [store.Endpoints].
+func (s *Store) AllHealth(ctx context.Context) (all []store.Health, err error) {
+	err = s.call(ctx, Call{Method: "AllHealth"}, func(d *data) {
+		for no, b := range d.health {
+			all = append(all, store.Health{Endpoint: no, Breaker: b})
+		}
+	})
+	return all, err
+}
+
+// Requeue implements [store.History], without receipts.
+func (s *Store) Requeue(ctx context.Context, ds ...delivery.Delivery) error {
+	return s.call(ctx, Call{Method: "Requeue"}, func(d *data) {
+		for _, dl := range ds {
+			d.put(dl)
+		}
+	})
+}
+
+// Ready implements [store.Upkeep].
+func (s *Store) Ready(ctx context.Context) error {
+	return s.call(ctx, Call{Method: "Ready"}, func(*data) {})
+}
+
+// Delivery returns a delivery as it is on disk, and how many attempts at it are recorded.
+func (s *Store) Delivery(id delivery.ID) (d delivery.Delivery, attempts int, ok bool) {
+	s.data.mu.Lock()
+	defer s.data.mu.Unlock()
+	d, ok = s.data.deliveries[id]
+	return d, s.data.attempts[id], ok
+}
+
+// States counts the deliveries of an endpoint by state.
+func (s *Store) States(endpoint int64) map[delivery.State]int {
+	s.data.mu.Lock()
+	defer s.data.mu.Unlock()
+	states := map[delivery.State]int{}
+	for id, d := range s.data.deliveries {
+		if id.Endpoint == endpoint {
+			states[d.State]++
+		}
+	}
+	return states
+}
