@@ -46,6 +46,8 @@ type Committer struct {
 
 	committed func(*store.Batch)
 	done      chan struct{}
+	cut       chan struct{} // closed when Stop waits no longer
+	cutOnce   sync.Once
 	results   sync.Pool // of chan error, for those who wait
 
 	mu       sync.Mutex
@@ -77,7 +79,7 @@ type pending struct {
 
 // New returns a Committer that writes to st once it is started.
 func New(st Store, log *slog.Logger) *Committer {
-	c := &Committer{store: st, log: log, done: make(chan struct{}), health: map[int64]store.Health{}}
+	c := &Committer{store: st, log: log, done: make(chan struct{}), cut: make(chan struct{}), health: map[int64]store.Health{}}
 	c.work.L, c.room.L = &c.mu, &c.mu
 	c.results.New = func() any { return make(chan error, 1) }
 	return c
@@ -91,8 +93,9 @@ func (c *Committer) Start(committed func(*store.Batch)) {
 	go c.run()
 }
 
-// Stop writes what is queued and returns when that is done, or with ctx's error.
-// Nothing may be queued after it was called.
+// Stop writes what is queued and returns when that is done, or with ctx's error:
+// outcomes that are not written then are lost, so those deliveries are attempted
+// again after the next start. Nothing may be queued after it was called.
 func (c *Committer) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	c.stopping = true
@@ -103,6 +106,7 @@ func (c *Committer) Stop(ctx context.Context) error {
 	case <-c.done:
 		return nil
 	case <-ctx.Done():
+		c.cutOnce.Do(func() { close(c.cut) })
 		return ctx.Err()
 	}
 }
@@ -118,14 +122,21 @@ func (c *Committer) Append(ctx context.Context, a *store.Append) error {
 	c.mu.Lock()
 	if c.stopping || len(c.appends) >= queueAppends {
 		c.mu.Unlock()
-		return &fault.Error{Code: fault.Unavailable, Reason: "overloaded", Message: "The server cannot accept more at the moment.", RetryAfter: time.Second}
+		return overloaded()
 	}
 	c.appends = append(c.appends, p)
 	c.work.Signal()
 	c.mu.Unlock()
 	err := <-p.result
 	c.results.Put(p.result)
+	if fault.CodeOf(err) == fault.Internal { // whatever the cause, nothing was done and it can be tried again
+		err = &fault.Error{Code: fault.Unavailable, Reason: "not_stored", Message: "The server could not store the event.", RetryAfter: time.Second, Err: err}
+	}
 	return err
+}
+
+func overloaded() error {
+	return &fault.Error{Code: fault.Unavailable, Reason: "overloaded", Message: "The server cannot accept more at the moment.", RetryAfter: time.Second}
 }
 
 // Settle queues what became of a delivery, and the endpoint's health when it
@@ -165,6 +176,7 @@ func (c *Committer) Healthy() bool {
 
 func (c *Committer) run() {
 	defer close(c.done)
+	defer c.refuseQueued()
 	var kept store.Batch // settlements that the store has not taken yet
 	pause := time.Duration(0)
 	for {
@@ -175,19 +187,39 @@ func (c *Committer) run() {
 		err := c.write(waiting, batch, &kept)
 		c.mu.Lock()
 		c.broken = err != nil
-		last := c.stopping
 		c.mu.Unlock()
 		if err == nil {
 			pause = 0
 			continue
 		}
 		c.log.Error("commit failed", "err", err, "events", len(waiting), "settlements", len(kept.Settlements))
-		if last {
+		pause = min(max(pause*2, firstPause), longestPause)
+		if !c.rest(pause) {
 			return // what is kept was never acknowledged as done; it is sent again after the next start
 		}
-		pause = min(max(pause*2, firstPause), longestPause)
-		time.Sleep(pause)
 	}
+}
+
+// rest waits and reports whether to go on.
+func (c *Committer) rest(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-c.cut:
+		return false
+	}
+}
+
+// refuseQueued answers those that still wait when nothing is written any more.
+func (c *Committer) refuseQueued() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.appends {
+		p.result <- overloaded()
+	}
+	c.appends = nil
 }
 
 // take waits for work and returns the next batch, with the settlements kept from
@@ -252,71 +284,103 @@ func dropFirst[T any](s []T, n int) []T {
 	return s[:left]
 }
 
-// write commits one batch. When that fails the events are refused, and the
-// settlements, which nobody can repeat, go to kept.
+// write commits one batch. When that fails, each part of it gets its own chance:
+// events that cannot be written are refused, and settlements, which nobody can
+// repeat, go to kept. It returns an error when the store took nothing.
 func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch) error {
 	ctx := context.Background()
 	err := c.store.Commit(ctx, b)
 	if err == nil {
-		c.finish(waiting, b, nil)
+		c.finish(waiting, b)
 		return nil
 	}
-	if len(b.Appends) > 0 && len(b.Settlements)+len(b.Health) > 0 {
-		// One of the two may be fine without the other.
-		alone := &store.Batch{Appends: b.Appends}
-		appendErr := c.store.Commit(ctx, alone)
-		c.finish(waiting, alone, appendErr)
-		waiting, err = nil, errors.Join(err, appendErr)
-		b = &store.Batch{Settlements: b.Settlements, Health: b.Health}
+	outcomes := &store.Batch{Settlements: b.Settlements, Health: b.Health}
+	alone := len(outcomes.Settlements)+len(outcomes.Health) == 0
+	var refused error
+	if len(waiting) > 0 {
+		refused = c.appendApart(ctx, waiting, err, alone)
 	}
-	for _, p := range waiting {
-		p.result <- err
-	}
-	if len(b.Appends) > 0 {
-		return err
+	if alone {
+		return refused
 	}
 	if c.store.Ready(ctx) != nil { // nothing can be written; the settlements are not at fault
-		*kept = *b
+		*kept = *outcomes
 		return err
 	}
-	return c.salvage(ctx, b, kept)
+	return errors.Join(refused, c.salvage(ctx, outcomes, kept))
 }
 
-// salvage halves a batch of settlements that a working store refuses until it
-// finds the ones at fault, and gives those up: they are attempted again after the
-// next start.
+// appendApart commits events of a batch that failed with cause, in ever smaller
+// parts as long as the store works, so that one that it cannot take does not bring
+// down the others. With tried, they were all of that batch. It returns an error
+// when none could be written.
+func (c *Committer) appendApart(ctx context.Context, waiting []*pending, cause error, tried bool) error {
+	if !tried {
+		b := &store.Batch{Appends: make([]*store.Append, len(waiting))}
+		for i, p := range waiting {
+			b.Appends[i] = p.Append
+		}
+		if cause = c.store.Commit(ctx, b); cause == nil {
+			c.finish(waiting, b)
+			return nil
+		}
+	}
+	if len(waiting) == 1 || c.store.Ready(ctx) != nil {
+		for _, p := range waiting {
+			p.result <- cause
+		}
+		return cause
+	}
+	half := len(waiting) / 2
+	first := c.appendApart(ctx, waiting[:half], nil, false)
+	second := c.appendApart(ctx, waiting[half:], nil, false)
+	if first == nil || second == nil {
+		return nil
+	}
+	return first
+}
+
+// salvage halves a batch of settlements and healths that a working store refuses
+// until it finds those at fault, and gives them up: such deliveries are attempted
+// again after the next start.
 func (c *Committer) salvage(ctx context.Context, b, kept *store.Batch) error {
 	err := c.store.Commit(ctx, b)
+	s, h := len(b.Settlements), len(b.Health)
+	var one, other store.Batch
 	switch {
 	case err == nil:
-		c.finish(nil, b, nil)
+		c.finish(nil, b)
 		return nil
 	case c.store.Ready(ctx) != nil:
 		kept.Settlements = append(kept.Settlements, b.Settlements...)
 		kept.Health = append(kept.Health, b.Health...)
 		return err
-	case len(b.Settlements) <= 1:
-		for _, s := range b.Settlements {
-			c.log.Error("settlement given up", "delivery", s.Delivery.ID.String(), "err", err)
-		}
-		c.committed(&store.Batch{Settlements: b.Settlements})
+	case s > 0 && h > 0:
+		one.Settlements, other.Health = b.Settlements, b.Health
+	case s > 1:
+		one.Settlements, other.Settlements = b.Settlements[:s/2], b.Settlements[s/2:]
+	case h > 1:
+		one.Health, other.Health = b.Health[:h/2], b.Health[h/2:]
+	case h == 1:
+		c.log.Error("endpoint health given up", "endpoint_no", b.Health[0].Endpoint, "err", err)
+		return nil
+	default:
+		c.log.Error("settlement given up", "delivery", b.Settlements[0].Delivery.ID.String(), "err", err)
+		c.committed(b)
 		return nil
 	}
-	half := len(b.Settlements) / 2
-	first := c.salvage(ctx, &store.Batch{Settlements: b.Settlements[:half], Health: b.Health}, kept)
-	return errors.Join(first, c.salvage(ctx, &store.Batch{Settlements: b.Settlements[half:]}, kept))
+	return errors.Join(c.salvage(ctx, &one, kept), c.salvage(ctx, &other, kept))
 }
 
-func (c *Committer) finish(waiting []*pending, b *store.Batch, err error) {
-	if err == nil {
-		c.mu.Lock()
-		c.stats.Transactions++
-		c.stats.Events += int64(len(b.Appends))
-		c.stats.Settlements += int64(len(b.Settlements))
-		c.mu.Unlock()
-		c.committed(b)
-	}
+// finish tells of a batch that was written and answers those who wait for it.
+func (c *Committer) finish(waiting []*pending, b *store.Batch) {
+	c.mu.Lock()
+	c.stats.Transactions++
+	c.stats.Events += int64(len(b.Appends))
+	c.stats.Settlements += int64(len(b.Settlements))
+	c.mu.Unlock()
+	c.committed(b)
 	for _, p := range waiting {
-		p.result <- err
+		p.result <- nil
 	}
 }

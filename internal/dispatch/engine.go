@@ -93,10 +93,11 @@ type Engine struct {
 	suspects runQueue
 	turn     int // counts picks, so that suspects get their share
 	wakes    wakeHeap
-	running  int // workers that exist
-	idle     int // of which wait for work and were not called
-	onTrial  int // attempts under way to suspects
-	bytes    int // that ready deliveries take, and may take that are being read
+	running  int  // workers that exist
+	idle     int  // of which wait for work and were not called
+	called   bool // one of them, or a new one, is on its way
+	onTrial  int  // attempts under way to suspects
+	bytes    int  // that ready deliveries take, and may take that are being read
 	stopping bool
 
 	stats counters
@@ -474,15 +475,33 @@ func (e *Engine) enqueue(l *lane) {
 	} else {
 		e.healthy.push(l)
 	}
+	e.call()
+}
+
+// call sees to it that a worker comes for the lanes that wait. One at a time is
+// on its way; it calls the next when it leaves a lane behind, so that no lane
+// waits for an attempt to another, and few are called when attempts are short.
+func (e *Engine) call() {
 	switch {
+	case e.called || e.stopping || !e.pickable():
 	case e.idle > 0:
-		e.idle-- // here, because a worker that was called once must not count for two lanes
+		e.idle--
+		e.called = true
 		e.work.Signal()
 	case e.running < e.Workers:
 		e.running++
+		e.called = true
 		e.workers.Go(e.worker)
 	}
 }
+
+// pickable reports whether a lane waits that a worker may serve now.
+func (e *Engine) pickable() bool {
+	return e.healthy.len() > 0 || e.suspects.len() > 0 && !e.trialFull()
+}
+
+// trialFull reports whether suspects have their share of the workers: half.
+func (e *Engine) trialFull() bool { return e.onTrial >= max(e.Workers/2, 1) }
 
 func (e *Engine) dropReady(l *lane) {
 	_, bytes := l.drop()

@@ -76,13 +76,19 @@ func newWorld(t testing.TB) *world {
 	}
 }
 
-func (w *world) start() {
+// reopen opens the store alone.
+func (w *world) reopen() {
 	w.t.Helper()
 	st, err := sqlite.Open(context.Background(), w.dir)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.store = &countingStore{Store: st}
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	w.reopen()
 	log := slog.New(slog.DiscardHandler)
 	w.commits = commit.New(w.disturb(w.store), log)
 	w.restarts++

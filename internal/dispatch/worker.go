@@ -15,6 +15,7 @@ import (
 func (e *Engine) worker() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.called = false
 	for {
 		l := e.next()
 		if l == nil {
@@ -25,6 +26,7 @@ func (e *Engine) worker() {
 		if trial {
 			e.onTrial++
 		}
+		e.call()
 		e.serve(l)
 		if trial {
 			e.onTrial--
@@ -42,11 +44,10 @@ func (e *Engine) next() *lane {
 		if e.stopping {
 			return nil
 		}
-		trialFull := e.onTrial >= max(e.Workers/2, 1)
 		e.turn++
 		var l *lane
 		switch {
-		case e.suspects.len() > 0 && !trialFull && (e.healthy.len() == 0 || e.turn%4 == 0):
+		case e.suspects.len() > 0 && !e.trialFull() && (e.healthy.len() == 0 || e.turn%4 == 0):
 			l = e.suspects.pop()
 		case e.healthy.len() > 0:
 			l = e.healthy.pop()
@@ -60,6 +61,7 @@ func (e *Engine) next() *lane {
 		}
 		e.idle++
 		e.work.Wait() // whoever calls takes it off the idle ones
+		e.called = false
 	}
 }
 

@@ -147,7 +147,11 @@ func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (store
 	if v.State == delivery.Pending {
 		v.Cancel(now)
 	}
-	return v, s.Store.CancelDelivery(ctx, v.ID, now, c.receipt(v, now))
+	if err := s.Store.CancelDelivery(ctx, v.ID, now, c.receipt(v, now)); err != nil {
+		return v, err
+	}
+	s.engine.Wake(v.ID.Endpoint) // in a strict order the next one waited for it
+	return v, nil
 }
 
 // Watcher returns what the engine reports to: it disables endpoints, and tells

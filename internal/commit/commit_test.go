@@ -1,0 +1,424 @@
+package commit_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/commit"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/memstore"
+)
+
+// desk is a Committer on a store in memory, and what it told.
+type desk struct {
+	*commit.Committer
+	store *memstore.Store
+
+	mu       sync.Mutex
+	told     []event.Key // appends, in the order of the callback
+	outcomes []event.Key
+	batches  int
+}
+
+func open(t *testing.T, trouble func(memstore.Call) memstore.Trouble) *desk {
+	t.Helper()
+	d := &desk{store: memstore.New()}
+	d.store.Disturb(trouble)
+	d.Committer = commit.New(d.store, slog.New(slog.DiscardHandler))
+	d.Start(func(b *store.Batch) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.batches++
+		for _, a := range b.Appends {
+			d.told = append(d.told, a.Event.Key)
+		}
+		for _, s := range b.Settlements {
+			d.outcomes = append(d.outcomes, s.Delivery.ID.Event)
+		}
+	})
+	return d
+}
+
+// slowCommits makes every transaction take d.
+func slowCommits(d time.Duration) func(memstore.Call) memstore.Trouble {
+	return func(c memstore.Call) memstore.Trouble {
+		if c.Method == "Commit" {
+			return memstore.Trouble{Before: d}
+		}
+		return memstore.Trouble{}
+	}
+}
+
+func appendOf(k event.Key) *store.Append {
+	return &store.Append{Event: event.Event{Key: k}, Deliveries: []delivery.Delivery{delivery.New(idOf(k), 2)}}
+}
+
+func idOf(k event.Key) delivery.ID { return delivery.ID{Event: k, Endpoint: 1} }
+
+// settled is the settlement of a delivery that was appended before.
+func settled(k event.Key) store.Settlement {
+	d := delivery.New(idOf(k), 2)
+	a := delivery.Attempt{Number: 1, Outcome: delivery.OutcomeSucceeded}
+	d.Settle(&a, delivery.Policy{}, time.Now())
+	return store.Settlement{Delivery: d, Attempt: &a}
+}
+
+func (d *desk) state(k event.Key) (delivery.State, bool) {
+	dl, _, ok := d.store.Delivery(idOf(k))
+	return dl.State, ok
+}
+
+func stop(t *testing.T, d *desk) {
+	t.Helper()
+	if err := d.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCommitter_sharesTransactions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, slowCommits(time.Millisecond))
+		var wg sync.WaitGroup
+		for sender := range 64 {
+			wg.Go(func() {
+				for i := range 20 {
+					k := event.Key(1 + sender*100 + i)
+					if err := d.Append(context.Background(), appendOf(k)); err != nil {
+						t.Error(err)
+					}
+					if _, ok := d.state(k); !ok {
+						t.Errorf("event %d was acknowledged and is not on disk", k)
+					}
+					d.mu.Lock()
+					if !slices.Contains(d.told, k) {
+						t.Errorf("event %d was acknowledged before the engine was told", k)
+					}
+					d.mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		if s := d.Stats(); s.Events != 1280 || s.Transactions > 100 {
+			t.Errorf("%d events took %d transactions", s.Events, s.Transactions)
+		}
+		stop(t, d)
+	})
+}
+
+func TestCommitter_loneEventWaitsForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, nil)
+		began := time.Now()
+		if err := d.Append(context.Background(), appendOf(1)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("took %s", took)
+		}
+		stop(t, d)
+	})
+}
+
+func TestCommitter_tellsInTheOrderOfTransactions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var written []event.Key
+		d := open(t, func(c memstore.Call) memstore.Trouble {
+			mu.Lock()
+			defer mu.Unlock()
+			if c.Batch != nil {
+				for _, a := range c.Batch.Appends {
+					written = append(written, a.Event.Key)
+				}
+			}
+			return memstore.Trouble{Before: time.Millisecond}
+		})
+		var wg sync.WaitGroup
+		for k := range event.Key(200) {
+			wg.Go(func() {
+				time.Sleep(time.Duration(k%7) * time.Millisecond)
+				if err := d.Append(context.Background(), appendOf(k+1)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if !slices.Equal(d.told, written) {
+			t.Errorf("written as %v, told as %v", written, d.told)
+		}
+		stop(t, d)
+	})
+}
+
+func TestCommitter_settlementsLingerForCompany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, nil)
+		for k := range event.Key(10) {
+			d.Settle(settled(k+1), nil)
+		}
+		synctest.Wait()
+		if d.Stats().Transactions != 0 {
+			t.Error("they went alone")
+		}
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		if s := d.Stats(); s.Transactions != 1 || s.Settlements != 10 {
+			t.Errorf("after 10 ms: %+v", s)
+		}
+		d.Settle(settled(11), nil)
+		if err := d.Append(context.Background(), appendOf(12)); err != nil {
+			t.Fatal(err)
+		}
+		if s := d.Stats(); s.Transactions != 2 || s.Settlements != 11 {
+			t.Errorf("an event does not take them along: %+v", s)
+		}
+		stop(t, d)
+	})
+}
+
+func TestCommitter_refusesWhatCannotBeStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		d := open(t, func(memstore.Call) (t memstore.Trouble) {
+			if away.Load() {
+				t.Err = errors.New("away")
+			}
+			return t
+		})
+		if err := d.Append(context.Background(), appendOf(1)); err != nil {
+			t.Fatal(err)
+		}
+		away.Store(true)
+		d.Settle(settled(1), &store.Health{Endpoint: 1, Breaker: delivery.Breaker{Failures: 3}})
+		err := d.Append(context.Background(), appendOf(2))
+		if !fault.Is(err, fault.Unavailable) {
+			t.Errorf("got %v, want fault.Unavailable", err)
+		}
+		time.Sleep(10 * time.Second)
+		if _, ok := d.state(2); ok || d.Healthy() {
+			t.Error("a refused event is on disk, or the store is said to be healthy")
+		}
+		away.Store(false)
+		time.Sleep(5 * time.Second)
+		if s, _ := d.state(1); s != delivery.Succeeded || !d.Healthy() {
+			t.Errorf("the outcome was not tried again: %s", s)
+		}
+		health, err := d.store.AllHealth(context.Background())
+		if err != nil || len(health) != 1 || health[0].Breaker.Failures != 3 {
+			t.Errorf("health %+v, %v", health, err)
+		}
+		stop(t, d)
+	})
+}
+
+func TestCommitter_onePoisonedPartSparesTheRest(t *testing.T) {
+	const bad = 13
+	for _, tt := range []struct {
+		name   string
+		poison func(b *store.Batch) bool
+		lost   []event.Key // settlements
+		events int
+		health int
+	}{
+		{"settlement", func(b *store.Batch) bool {
+			return slices.ContainsFunc(b.Settlements, func(s store.Settlement) bool { return s.Delivery.ID.Event == bad })
+		}, []event.Key{bad}, 20, 2},
+		{"event", func(b *store.Batch) bool {
+			return slices.ContainsFunc(b.Appends, func(a *store.Append) bool { return a.Event.Key == 1000+bad })
+		}, nil, 19, 2},
+		{"health", func(b *store.Batch) bool {
+			return slices.ContainsFunc(b.Health, func(h store.Health) bool { return h.Endpoint == 7 })
+		}, nil, 20, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var bite atomic.Bool
+				d := open(t, func(c memstore.Call) (t memstore.Trouble) {
+					t.Before = time.Millisecond
+					if c.Batch != nil && bite.Load() && tt.poison(c.Batch) {
+						t.Err = errors.New("poisoned")
+					}
+					return t
+				})
+				for k := range event.Key(20) {
+					if err := d.Append(context.Background(), appendOf(k+1)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				bite.Store(true)
+				d.Settle(settled(1), &store.Health{Endpoint: 7})
+				d.Settle(settled(2), &store.Health{Endpoint: 8})
+				for k := event.Key(3); k <= 20; k++ {
+					d.Settle(settled(k), nil)
+				}
+				var stored atomic.Int64
+				var wg sync.WaitGroup
+				for k := event.Key(1001); k <= 1020; k++ {
+					wg.Go(func() {
+						err := d.Append(context.Background(), appendOf(k))
+						if _, ok := d.state(k); ok != (err == nil) {
+							t.Errorf("event %d: %v, on disk %t", k, err, ok)
+						}
+						if err == nil {
+							stored.Add(1)
+						} else if !fault.Is(err, fault.Unavailable) {
+							t.Errorf("event %d: %v", k, err)
+						}
+					})
+				}
+				wg.Wait()
+				time.Sleep(10 * time.Second)
+				var lost []event.Key
+				for k := event.Key(1); k <= 20; k++ {
+					if s, _ := d.state(k); s != delivery.Succeeded {
+						lost = append(lost, k)
+					}
+					if !slices.Contains(d.outcomes, k) {
+						t.Errorf("the engine holds delivery %d for ever", k)
+					}
+				}
+				health, _ := d.store.AllHealth(context.Background())
+				if !slices.Equal(lost, tt.lost) || int(stored.Load()) != tt.events || len(health) != tt.health {
+					t.Errorf("lost %v, %d events, %d healths; want %v, %d, %d", lost, stored.Load(), len(health), tt.lost, tt.events, tt.health)
+				}
+				stop(t, d)
+			})
+		})
+	}
+}
+
+func TestCommitter_backPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, slowCommits(time.Minute))
+		var overloaded, stored atomic.Int64
+		var wg sync.WaitGroup
+		for k := range event.Key(9000) {
+			wg.Go(func() {
+				switch err := d.Append(context.Background(), appendOf(k+1)); {
+				case err == nil:
+					stored.Add(1)
+				case fault.Is(err, fault.Unavailable):
+					overloaded.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		var settles atomic.Int64
+		go func() {
+			for range 20_000 {
+				d.Settle(settled(1), nil)
+				settles.Add(1)
+			}
+		}()
+		synctest.Wait()
+		if n := overloaded.Load(); n < 9000-8192-512 || n > 9000-8192 {
+			t.Errorf("%d of 9000 events were turned away", n)
+		}
+		if n := settles.Load(); n >= 20_000 {
+			t.Error("outcomes never wait")
+		}
+		wg.Wait()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if settles.Load() != 20_000 || stored.Load()+overloaded.Load() != 9000 {
+			t.Errorf("%d outcomes, %d events stored, %d turned away", settles.Load(), stored.Load(), overloaded.Load())
+		}
+		stop(t, d)
+	})
+}
+
+func TestCommitter_Stop(t *testing.T) {
+	t.Run("writes what is queued", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := open(t, slowCommits(time.Second))
+			for k := event.Key(1); k <= 3; k++ {
+				if err := d.Append(context.Background(), appendOf(k)); err != nil {
+					t.Fatal(err)
+				}
+				d.Settle(settled(k), nil)
+			}
+			stop(t, d)
+			for k := event.Key(1); k <= 3; k++ {
+				if s, _ := d.state(k); s != delivery.Succeeded {
+					t.Errorf("delivery %d is %s", k, s)
+				}
+			}
+			if err := d.Append(context.Background(), appendOf(9)); !fault.Is(err, fault.Unavailable) {
+				t.Errorf("append after Stop: %v", err)
+			}
+		})
+	})
+	t.Run("tries again while there is time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var away atomic.Bool
+			d := open(t, func(memstore.Call) (t memstore.Trouble) {
+				if away.Load() {
+					t.Err = errors.New("away")
+				}
+				return t
+			})
+			if err := d.Append(context.Background(), appendOf(1)); err != nil {
+				t.Fatal(err)
+			}
+			away.Store(true)
+			d.Settle(settled(1), nil)
+			time.AfterFunc(time.Second, func() { away.Store(false) })
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if err := d.Stop(ctx); err != nil {
+				t.Error(err)
+			}
+			if s, _ := d.state(1); s != delivery.Succeeded {
+				t.Errorf("the outcome was dropped: %s", s)
+			}
+		})
+	})
+	t.Run("leaves nobody waiting", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := open(t, func(memstore.Call) memstore.Trouble {
+				return memstore.Trouble{Before: time.Second, Err: errors.New("away")}
+			})
+			var wg sync.WaitGroup
+			for k := range event.Key(2000) { // more than one transaction takes
+				wg.Go(func() {
+					if err := d.Append(context.Background(), appendOf(k+1)); !fault.Is(err, fault.Unavailable) {
+						t.Errorf("got %v", err)
+					}
+				})
+			}
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			if err := d.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+			wg.Wait()
+		})
+	})
+}
+
+func TestCommitter_Append_endedContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := d.Append(ctx, appendOf(1)); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		stop(t, d)
+		if _, ok := d.state(1); ok {
+			t.Error("it was stored all the same")
+		}
+	})
+}

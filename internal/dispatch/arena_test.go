@@ -1,0 +1,254 @@
+package dispatch_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/commit"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/dispatch"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/memstore"
+)
+
+// arena is an engine on a store whose every call an adversary can delay or
+// refuse, with receivers that a test scripts.
+type arena struct {
+	t      testing.TB
+	config dispatch.Config // what a test changes of the defaults
+
+	store     *memstore.Store
+	commits   *commit.Committer
+	engine    *dispatch.Engine
+	endpoints *endpoint.Registry
+	keys      *event.Keys
+
+	mu        sync.Mutex
+	random    *rand.Rand
+	answers   map[int64]answer
+	tries     map[delivery.ID][]try
+	order     map[int64][]event.Key // of acknowledgement
+	underWay  map[delivery.ID]int
+	load      map[int64]int // attempts under way by endpoint
+	peak      map[int64]int
+	exhausted map[delivery.ID]int
+	dead      map[int64]string
+	failing   map[int64]int
+	faults    []string // promises that were broken
+}
+
+type answer func(context.Context, *sender.Request) delivery.Attempt
+
+type try struct{ at, ended time.Time }
+
+func newArena(t testing.TB) *arena {
+	return &arena{
+		t: t, store: memstore.New(), endpoints: endpoint.NewRegistry(), keys: event.NewKeys(time.Now, 0),
+		random: rand.New(rand.NewPCG(3, 4)), answers: map[int64]answer{}, tries: map[delivery.ID][]try{}, order: map[int64][]event.Key{},
+		underWay: map[delivery.ID]int{}, load: map[int64]int{}, peak: map[int64]int{}, exhausted: map[delivery.ID]int{},
+		dead: map[int64]string{}, failing: map[int64]int{},
+	}
+}
+
+func (w *arena) start() {
+	w.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	w.commits = commit.New(w.store, log)
+	c := w.config
+	c.Store, c.Sender, c.Watcher, c.Endpoints, c.Log = w.store, w, w, w.endpoints, log
+	if c.Recorder == nil {
+		c.Recorder = w.commits
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Random = func() float64 { w.mu.Lock(); defer w.mu.Unlock(); return w.random.Float64() }
+	w.engine = dispatch.New(c)
+	w.commits.Start(w.engine.Committed)
+	if err := w.engine.Start(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *arena) stop(patience time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	w.engine.Stop(ctx)
+	flush, cancelFlush := context.WithTimeout(context.Background(), time.Minute)
+	defer cancelFlush()
+	if err := w.commits.Stop(flush); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// crash ends engine and committer as kill -9 would: nothing that is not on disk
+// gets there any more.
+func (w *arena) crash() {
+	next := w.store.Crash()
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	w.engine.Stop(now)
+	_ = w.commits.Stop(now) // what it could not write is the point
+	w.store = next
+	w.mu.Lock()
+	clear(w.underWay)
+	w.mu.Unlock()
+}
+
+// receiver registers an endpoint with the given number.
+func (w *arena) receiver(no int64, live bool, settings endpoint.Settings, a answer) *endpoint.Endpoint {
+	now := time.Now()
+	e := &endpoint.Endpoint{No: no, ID: fmt.Sprint("we_", no), Space: event.SpaceOf(1, live), URL: fmt.Sprintf("https://r%d.example", no),
+		Events: []string{"*"}, Status: endpoint.Enabled, Settings: settings, Created: now, EnabledSince: now}
+	w.mu.Lock()
+	w.answers[no] = a
+	w.mu.Unlock()
+	w.endpoints.Put(e)
+	return e
+}
+
+// change replaces an endpoint by a changed copy.
+func (w *arena) change(no int64, change func(*endpoint.Endpoint)) {
+	e := *w.endpoints.Get(no)
+	change(&e)
+	w.endpoints.Put(&e)
+}
+
+// event returns an event with a body of the given size to the given endpoints.
+func (w *arena) event(size int, to ...int64) *store.Append {
+	key := w.keys.Next()
+	a := &store.Append{Event: event.Event{Key: key, ID: event.FormatID(event.PrefixEvent, key, 7), Type: "a.b", Body: make([]byte, size)}}
+	for _, no := range to {
+		a.Deliveries = append(a.Deliveries, delivery.New(delivery.ID{Event: key, Endpoint: no}, w.endpoints.Get(no).Space))
+	}
+	return a
+}
+
+func (w *arena) send(size int, to ...int64) delivery.ID {
+	w.t.Helper()
+	a := w.event(size, to...)
+	if err := w.commits.Append(context.Background(), a); err != nil {
+		w.t.Errorf("append: %v", err)
+	}
+	return a.Deliveries[0].ID
+}
+
+// backlog writes n events to disk behind the engine's back.
+func (w *arena) backlog(n, size int, to int64) (ids []delivery.ID) {
+	w.t.Helper()
+	b := &store.Batch{}
+	for range n {
+		a := w.event(size, to)
+		b.Appends = append(b.Appends, a)
+		ids = append(ids, a.Deliveries[0].ID)
+	}
+	if err := w.store.Commit(context.Background(), b); err != nil {
+		w.t.Fatal(err)
+	}
+	return ids
+}
+
+func (w *arena) fault(format string, args ...any) {
+	w.faults = append(w.faults, fmt.Sprintf(format, args...))
+}
+
+// Send implements dispatch.Sender.
+func (w *arena) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
+	var no int64
+	if _, err := fmt.Sscanf(r.URL, "https://r%d.example", &no); err != nil {
+		w.t.Errorf("url %q: %v", r.URL, err)
+	}
+	key, _, _ := event.ParseID(event.PrefixEvent, r.EventID)
+	id := delivery.ID{Event: key, Endpoint: no}
+	began := time.Now()
+	w.mu.Lock()
+	a := w.answers[no]
+	w.load[no]++
+	w.peak[no] = max(w.peak[no], w.load[no])
+	w.underWay[id]++
+	if w.underWay[id] > 1 {
+		w.fault("%s is attempted twice at a time", id)
+	}
+	w.mu.Unlock()
+	out := a(ctx, r)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.load[no]--
+	if w.underWay[id]--; w.underWay[id] <= 0 {
+		delete(w.underWay, id)
+	}
+	w.tries[id] = append(w.tries[id], try{began, time.Now()})
+	if out.Succeeded() {
+		w.order[no] = append(w.order[no], key)
+	}
+	out.Number, out.Started, out.Duration = r.Number, began, time.Since(began)
+	if w.config.Now != nil {
+		out.Started = w.config.Now().Add(-out.Duration)
+	}
+	return out
+}
+
+// EndpointDead and the other three implement dispatch.Watcher.
+func (w *arena) EndpointDead(no int64, reason string) {
+	w.mu.Lock()
+	w.dead[no] = reason
+	w.mu.Unlock()
+	w.change(no, func(e *endpoint.Endpoint) { e.Status, e.DisabledReason = endpoint.Disabled, reason })
+	w.engine.Wake(no)
+}
+
+func (w *arena) EndpointFailing(no int64, _ time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failing[no]++
+}
+
+func (w *arena) DeliveryExhausted(d delivery.Delivery, _ *store.Job) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.exhausted[d.ID]++
+}
+
+func (w *arena) Attempted(*delivery.Attempt) {}
+
+// attempts returns how often a delivery was attempted.
+func (w *arena) attempts(id delivery.ID) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.tries[id])
+}
+
+// want compares the stored deliveries of an endpoint by state.
+func (w *arena) want(no int64, want map[delivery.State]int) {
+	w.t.Helper()
+	if got := w.store.States(no); fmt.Sprint(got) != fmt.Sprint(want) {
+		w.t.Errorf("endpoint %d: deliveries by state %v, want %v", no, got, want)
+	}
+}
+
+// wantKept reports the promises that were broken.
+func (w *arena) wantKept() {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, f := range w.faults {
+		if i == 10 {
+			w.t.Errorf("… and %d more", len(w.faults)-i)
+			return
+		}
+		w.t.Error(f)
+	}
+}
+
+// slowly answers yes after d.
+func slowly(d time.Duration) answer {
+	return after(d, delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
+}
