@@ -410,6 +410,36 @@ func TestEngine_requeued(t *testing.T) {
 	})
 }
 
+func TestEngine_fifoHeadCancelled(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		first := true
+		e := w.receiver("ordered", true, endpoint.Settings{Ordering: endpoint.FIFO}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			if first {
+				first = false
+				return no(ctx, r)
+			}
+			return yes(ctx, r)
+		})
+		for range 3 {
+			w.send(e, 1)
+		}
+		settle(time.Second) // the head waits for its retry, the others for the head
+		items, _, err := w.store.ListDeliveries(context.Background(), e.Space, storeFilter(e), storePage())
+		if err != nil || len(items) != 3 {
+			t.Fatal(items, err)
+		}
+		if err := w.store.CancelDelivery(context.Background(), items[2].ID, time.Now(), nil); err != nil {
+			t.Fatal(err)
+		}
+		w.engine.Wake(e.No)
+		settle(time.Second)
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 2, delivery.Canceled: 1})
+		if n := len(w.attempts); n != 3 {
+			t.Errorf("%d events were attempted, want 3", n)
+		}
+	})
+}
+
 func TestEngine_stop(t *testing.T) {
 	for _, tt := range []struct {
 		name     string

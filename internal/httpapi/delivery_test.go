@@ -76,7 +76,7 @@ func TestActions_wakeTheEngine(t *testing.T) {
 		woken, forgiven    bool
 	}{
 		{"GET", hook, "", false, false},
-		{"POST", dlv + "/cancel", "", false, false},
+		{"POST", dlv + "/cancel", "", true, false},
 		{"POST", dlv + "/retry", "", true, false},
 		{"POST", ev + "/resend", "", true, false},
 		{"POST", ev + "/retry", `{"webhook_endpoint":"` + e.text("id") + `"}`, true, false},
