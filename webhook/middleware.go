@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,9 +26,12 @@ type Seen interface {
 // Middleware returns a handler that lets verified deliveries through to next,
 // with the raw body to read again. It answers 401 to others, logs them and counts
 // them, and answers 200 without calling next when the event was processed before.
-// An event counts as processed once next has answered 2xx.
+// An event counts as processed once next has answered 2xx; when next panics it
+// does not. While next works on an event, another delivery of it to this handler
+// waits for the outcome: senders try again when they get no answer in time, which
+// does not mean that nobody works on the first.
 func (v *Verifier) Middleware(next http.Handler, options ...Option) http.Handler {
-	m := &middleware{verifier: v, next: next, maxBody: 1 << 20, log: slog.Default()}
+	m := &middleware{verifier: v, next: next, maxBody: 1 << 20, log: slog.Default(), running: map[string]chan struct{}{}}
 	for _, o := range options {
 		o(m)
 	}
@@ -62,7 +66,8 @@ type middleware struct {
 	alert      func(int)
 
 	mu      sync.Mutex
-	refused int
+	refused int                      // in a row
+	running map[string]chan struct{} // by event id, while next works on it; closed when it ends
 }
 
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -76,10 +81,10 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Body could not be read", http.StatusBadRequest)
 		return
 	}
-	err = m.verifier.Verify(r.Header, body)
-	m.count(err)
+	signedID, err := m.verifier.verify(r.Header, body)
+	inARow := m.count(err)
 	if err != nil {
-		m.log.WarnContext(r.Context(), "webhook refused", "reason", err.Error(), "remote", r.RemoteAddr)
+		m.log.WarnContext(r.Context(), "webhook refused", "reason", err.Error(), "remote", r.RemoteAddr, "in_a_row", inARow)
 		http.Error(w, "Invalid signature", http.StatusUnauthorized)
 		return
 	}
@@ -88,15 +93,16 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.next.ServeHTTP(w, r)
 		return
 	}
-	m.once(w, r, eventID(body))
+	m.once(w, r, cmp.Or(eventID(body), signedID))
 }
 
-func (m *middleware) count(err error) {
+// count returns how many were refused in a row.
+func (m *middleware) count(err error) int {
 	m.mu.Lock()
 	if err == nil {
 		m.refused = 0
 		m.mu.Unlock()
-		return
+		return 0
 	}
 	m.refused++
 	n := m.refused
@@ -104,10 +110,11 @@ func (m *middleware) count(err error) {
 	if m.alert != nil && m.alertAfter > 0 && n%m.alertAfter == 0 {
 		m.alert(n)
 	}
+	return n
 }
 
-// eventID returns the id in the body. It is signed under both schemes, which the
-// header is not.
+// eventID returns the id in the body. It is signed under both schemes, which
+// webhook-id is not; that stands in for bodies without one when it was signed.
 func eventID(body []byte) string {
 	var e struct {
 		ID string `json:"id"`
@@ -123,6 +130,11 @@ func (m *middleware) once(w http.ResponseWriter, r *http.Request, id string) {
 		m.next.ServeHTTP(w, r)
 		return
 	}
+	release, ok := m.claim(r.Context(), id)
+	if !ok { // the client has gone
+		return
+	}
+	defer release() // whatever next does, panic included
 	done, err := m.seen.Processed(r.Context(), id)
 	if err != nil { // better twice than never: the sender tries again
 		m.log.ErrorContext(r.Context(), "look up processed event", "event", id, "err", err)
@@ -139,6 +151,32 @@ func (m *middleware) once(w http.ResponseWriter, r *http.Request, id string) {
 	if s.status == 0 || s.status/100 == 2 {
 		if err := m.seen.MarkProcessed(context.WithoutCancel(r.Context()), id); err != nil {
 			m.log.ErrorContext(r.Context(), "remember processed event", "event", id, "err", err)
+		}
+	}
+}
+
+// claim waits until nobody works on the event, then lets the caller. It returns
+// false when ctx ends first.
+func (m *middleware) claim(ctx context.Context, id string) (release func(), ok bool) {
+	for {
+		m.mu.Lock()
+		other, taken := m.running[id]
+		if !taken {
+			mine := make(chan struct{})
+			m.running[id] = mine
+			m.mu.Unlock()
+			return func() {
+				m.mu.Lock()
+				delete(m.running, id)
+				m.mu.Unlock()
+				close(mine)
+			}, true
+		}
+		m.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, false
 		}
 	}
 }

@@ -28,64 +28,93 @@ const SecretPrefix = "whsec_"
 // ErrBadSecret is the error for a secret that is not "whsec_" and standard base64.
 var ErrBadSecret = errors.New(`webhook: the secret is not "whsec_" followed by base64`)
 
-// Secret signs with one secret. It is safe for concurrent use.
+// Secret signs with one secret; parsing it once spares deriving its keys for each
+// delivery. It is safe for concurrent use. Printing it shows no key.
 type Secret struct {
-	plain    sync.Pool // of hash.Hash keyed with the whole string
-	standard sync.Pool // of hash.Hash keyed with the decoded part
+	plain    macs // keyed with the whole string
+	standard macs // keyed with the decoded part
 }
 
-// ParseSecret reads a secret string: "whsec_" and standard base64. It returns
-// [ErrBadSecret] for anything else; the error never holds the secret.
+// macs are HMACs of one key, kept for reuse: Reset goes back to the state after
+// the key, which saves two of the hash's blocks each time.
+type macs struct{ pool sync.Pool }
+
+type mac struct {
+	hash.Hash
+	buf [192]byte // for what goes in and the sum; as a local it would escape to the heap
+}
+
+func (m *macs) init(key []byte) {
+	m.pool.New = func() any { return &mac{Hash: hmac.New(sha256.New, key)} }
+}
+
+func (m *macs) get() *mac {
+	h := m.pool.Get().(*mac)
+	h.Reset()
+	return h
+}
+
+// ParseSecret reads a secret string: "whsec_" and standard base64, nothing before,
+// between or after. It returns [ErrBadSecret] for anything else; the error never
+// holds the secret.
 func ParseSecret(s string) (*Secret, error) {
 	encoded, ok := strings.CutPrefix(s, SecretPrefix)
-	if !ok || encoded == "" {
+	// The decoder skips line ends. A secret read from a file with its newline would
+	// pass here and then fit no plain signature, which is keyed with all of it.
+	if !ok || encoded == "" || strings.ContainsAny(encoded, "\r\n") {
 		return nil, ErrBadSecret
 	}
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
 		return nil, ErrBadSecret
 	}
-	whole := []byte(s)
-	return &Secret{
-		plain:    sync.Pool{New: func() any { return hmac.New(sha256.New, whole) }},
-		standard: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }},
-	}, nil
+	secret := new(Secret)
+	secret.plain.init([]byte(s))
+	secret.standard.init(key)
+	return secret, nil
 }
 
-// Sign returns the value of Payment-Signature for a body: 64 hex digits.
+// String implements [fmt.Stringer] without the secret.
+func (s *Secret) String() string { return SecretPrefix + "…" }
+
+// Sign returns the value of Payment-Signature for a body: 64 lower-case hex digits.
 func (s *Secret) Sign(body []byte) string {
-	h := s.plain.Get().(hash.Hash)
-	defer s.plain.Put(h)
-	h.Reset()
+	var buf [2 * sha256.Size]byte
+	return string(s.AppendSign(buf[:0], body))
+}
+
+// AppendSign appends what [Secret.Sign] returns to dst.
+func (s *Secret) AppendSign(dst, body []byte) []byte {
+	h := s.plain.get()
+	defer s.plain.pool.Put(h)
 	h.Write(body)
-	var sum [sha256.Size]byte
-	var out [2 * sha256.Size]byte
-	hex.Encode(out[:], h.Sum(sum[:0]))
-	return string(out[:])
+	return hex.AppendEncode(dst, h.Sum(h.buf[:0]))
 }
 
 // SignStandard returns one signature of webhook-signature, "v1," included, for a
 // delivery with the given webhook-id and webhook-timestamp (Unix seconds).
 func (s *Secret) SignStandard(id string, timestamp int64, body []byte) string {
-	return string(s.AppendStandard(nil, id, timestamp, body))
+	var buf [standardLen]byte
+	return string(s.AppendStandard(buf[:0], id, timestamp, body))
 }
 
-const v1 = "v1,"
+const (
+	v1          = "v1,"
+	standardLen = len(v1) + (sha256.Size+2)/3*4
+)
 
 // AppendStandard appends what [Secret.SignStandard] returns to dst.
 func (s *Secret) AppendStandard(dst []byte, id string, timestamp int64, body []byte) []byte {
-	h := s.standard.Get().(hash.Hash)
-	defer s.standard.Put(h)
-	h.Reset()
-	var buf [160]byte
-	head := append(buf[:0], id...)
+	h := s.standard.get()
+	defer s.standard.pool.Put(h)
+	head := append(h.buf[:0], id...)
 	head = append(head, '.')
 	head = strconv.AppendInt(head, timestamp, 10)
 	head = append(head, '.')
 	h.Write(head)
 	h.Write(body)
 	dst = append(dst, v1...)
-	return base64.StdEncoding.AppendEncode(dst, h.Sum(buf[:0]))
+	return base64.StdEncoding.AppendEncode(dst, h.Sum(h.buf[:0]))
 }
 
 // Sign returns the value of Payment-Signature for a body and a secret string, as

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"strconv"
@@ -11,11 +12,17 @@ import (
 
 // Why a delivery is refused.
 var (
-	ErrNoSignature  = errors.New("webhook: the request carries no signature")
-	ErrMalformed    = errors.New("webhook: a signature header is malformed")
+	// ErrNoSignature: neither scheme's header is there, or only the plain one where
+	// the standard is required.
+	ErrNoSignature = errors.New("webhook: the request carries no signature")
+	// ErrMalformed: a header is there but is not what its scheme writes.
+	ErrMalformed = errors.New("webhook: a signature header is malformed")
+	// ErrBadSignature: another secret, or the body is not the one that was sent.
 	ErrBadSignature = errors.New("webhook: no signature fits the body and the secrets")
-	ErrTooOld       = errors.New("webhook: the timestamp is too old")
-	ErrTooNew       = errors.New("webhook: the timestamp is in the future")
+	// ErrTooOld: a replay, or a clock that is wrong.
+	ErrTooOld = errors.New("webhook: the timestamp is too old")
+	// ErrTooNew: a clock that is wrong.
+	ErrTooNew = errors.New("webhook: the timestamp is in the future")
 )
 
 // DefaultTolerance is how far a timestamp may be from now, either way.
@@ -27,14 +34,16 @@ const maxSignatures = 32
 // Verifier verifies deliveries against one or more secrets. Set its fields before
 // first use; after that it is safe for concurrent use.
 type Verifier struct {
-	// Tolerance is how far webhook-timestamp may be from now, either way.
+	// Tolerance is how far webhook-timestamp may be from now, either way, in whole
+	// seconds. [NewVerifier] sets [DefaultTolerance].
 	Tolerance time.Duration
-	// SignatureHeader is the name of the plain signature's header.
+	// SignatureHeader is the name of the plain signature's header: that of a server
+	// with the brand "Acme" is "Acme-Signature". Empty is [SignatureHeader].
 	SignatureHeader string
 	// RequireStandard refuses deliveries without the Standard Webhooks headers:
 	// the plain signature alone can be replayed.
 	RequireStandard bool
-	// Now is the clock.
+	// Now is the clock; nil is [time.Now].
 	Now func() time.Time
 
 	secrets []*Secret
@@ -58,43 +67,55 @@ func NewVerifier(secrets ...string) (*Verifier, error) {
 }
 
 // Verify returns nil when a signature in header fits the raw body. The Standard
-// Webhooks headers are preferred; the plain signature counts only where those are
-// absent, so that stripping the timestamp gains nothing when RequireStandard is
-// set. Signatures are compared in constant time. Errors: the package's Err… values.
+// Webhooks headers are preferred; the plain signature counts only where
+// webhook-signature is absent and RequireStandard is not set. Signatures are
+// compared in constant time. Errors: the package's Err… values.
 func (v *Verifier) Verify(header http.Header, body []byte) error {
-	id, stamp, list := header.Get(IDHeader), header.Get(TimestampHeader), header.Get(StandardSignatureHeader)
-	if list != "" {
-		return v.verifyStandard(id, stamp, list, body)
+	_, err := v.verify(header, body)
+	return err
+}
+
+// verify returns the webhook-id as well, where a signature covers it.
+func (v *Verifier) verify(header http.Header, body []byte) (id string, err error) {
+	if list := header.Get(StandardSignatureHeader); list != "" {
+		id = header.Get(IDHeader)
+		return id, v.verifyStandard(id, header.Get(TimestampHeader), list, body)
 	}
-	plain := header.Get(v.SignatureHeader)
+	name := v.SignatureHeader
+	if name == "" {
+		name = SignatureHeader
+	}
+	plain := header.Get(name)
 	if plain == "" || v.RequireStandard {
-		return ErrNoSignature
+		return "", ErrNoSignature
 	}
-	return v.verifyPlain(plain, body)
+	return "", v.verifyPlain(plain, body)
 }
 
 func (v *Verifier) verifyStandard(id, stamp, list string, body []byte) error {
-	seconds, err := strconv.ParseInt(stamp, 10, 64)
-	if err != nil || id == "" {
+	seconds, ok := parseStamp(stamp)
+	if !ok || id == "" {
 		return ErrMalformed
 	}
-	now := v.Now()
-	switch at := time.Unix(seconds, 0); {
-	case at.Before(now.Add(-v.Tolerance)):
+	now := time.Now
+	if v.Now != nil {
+		now = v.Now
+	}
+	switch age := now().Unix() - seconds; {
+	case age > int64(v.Tolerance/time.Second):
 		return ErrTooOld
-	case at.After(now.Add(v.Tolerance)):
+	case -age > int64(v.Tolerance/time.Second):
 		return ErrTooNew
 	}
-	tried := 0
-	for given := range strings.SplitSeq(list, " ") {
-		if !strings.HasPrefix(given, v1) {
-			continue // a version that this package does not know
-		}
-		if tried++; tried > maxSignatures {
-			return ErrMalformed
-		}
-		for _, s := range v.secrets {
-			if hmac.Equal([]byte(given), []byte(s.SignStandard(id, seconds, body))) {
+	if strings.Count(list, v1) > maxSignatures {
+		return ErrMalformed
+	}
+	// Each secret signs once, however many signatures the header lists.
+	var buf [standardLen]byte
+	for _, s := range v.secrets {
+		want := s.AppendStandard(buf[:0], id, seconds, body)
+		for given := range strings.SplitSeq(list, " ") { // those of other versions fit nothing
+			if hmac.Equal([]byte(given), want) {
 				return nil
 			}
 		}
@@ -102,12 +123,24 @@ func (v *Verifier) verifyStandard(id, stamp, list string, body []byte) error {
 	return ErrBadSignature
 }
 
+// parseStamp reads Unix seconds: digits alone, as the specification has them, and
+// few enough to calculate with.
+func parseStamp(s string) (int64, bool) {
+	const most = 12 // digits; the year 33658
+	if s == "" || len(s) > most || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}
+
 func (v *Verifier) verifyPlain(given string, body []byte) error {
-	if len(given) != 64 {
+	if len(given) != 2*sha256.Size || strings.Trim(given, "0123456789abcdefABCDEF") != "" {
 		return ErrMalformed
 	}
+	var buf [2 * sha256.Size]byte
 	for _, s := range v.secrets {
-		if hmac.Equal([]byte(given), []byte(s.Sign(body))) {
+		if hmac.Equal([]byte(given), s.AppendSign(buf[:0], body)) {
 			return nil
 		}
 	}

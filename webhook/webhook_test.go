@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,21 +24,39 @@ type vector struct {
 	Timestamp                               int64
 }
 
-func vectors(t testing.TB) []vector {
+// request is a whole delivery and whether a receiver must accept it.
+type request struct {
+	Name     string
+	Accepted bool
+	Secrets  []string
+	Now      int64
+	Headers  map[string]string
+	Body     string
+}
+
+type vectorFile struct {
+	Vectors        []vector
+	Deliveries     []request
+	SecretsRefused []string `json:"secrets_refused"`
+}
+
+func readVectors(t testing.TB) vectorFile {
 	t.Helper()
 	text, err := os.ReadFile("testdata/vectors.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var file struct{ Vectors []vector }
+	var file vectorFile
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
 	}
-	if len(file.Vectors) == 0 {
-		t.Fatal("no vectors")
+	if len(file.Vectors) == 0 || len(file.Deliveries) == 0 || len(file.SecretsRefused) == 0 {
+		t.Fatal("a part of the vectors is missing")
 	}
-	return file.Vectors
+	return file
 }
+
+func vectors(t testing.TB) []vector { return readVectors(t).Vectors }
 
 func (v vector) header() http.Header {
 	return http.Header{"Payment-Signature": {v.Plain}, "Webhook-Id": {v.ID}, "Webhook-Timestamp": {strconv.FormatInt(v.Timestamp, 10)}, "Webhook-Signature": {v.Standard}}
@@ -78,6 +97,36 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+func TestVectors_deliveries(t *testing.T) {
+	accepted := 0
+	for _, d := range readVectors(t).Deliveries {
+		t.Run(d.Name, func(t *testing.T) {
+			h := http.Header{}
+			for name, value := range d.Headers {
+				h.Set(name, value)
+			}
+			err := verifier(t, d.Now, d.Secrets...).Verify(h, []byte(d.Body))
+			if (err == nil) != d.Accepted {
+				t.Errorf("got %v, want accepted: %t", err, d.Accepted)
+			}
+		})
+		if d.Accepted {
+			accepted++
+		}
+	}
+	if accepted == 0 || accepted == len(readVectors(t).Deliveries) {
+		t.Errorf("%d are to be accepted; some must be and some must not", accepted)
+	}
+}
+
+func TestVectors_secretsRefused(t *testing.T) {
+	for _, s := range readVectors(t).SecretsRefused {
+		if _, err := webhook.ParseSecret(s); !errors.Is(err, webhook.ErrBadSecret) {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
 func TestVerify_refuses(t *testing.T) {
 	v := vectors(t)[1]
 	const other = "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVyMTI="
@@ -99,6 +148,11 @@ func TestVerify_refuses(t *testing.T) {
 		{"too many signatures", func(h http.Header) { h.Set("Webhook-Signature", strings.Repeat("v1,x ", 100)) }, v.Body, 0, webhook.ErrMalformed},
 		{"none", func(h http.Header) { clear(h) }, v.Body, 0, webhook.ErrNoSignature},
 		{"plain of the wrong length", func(h http.Header) { clear(h); h.Set("Payment-Signature", "sha256="+v.Plain) }, v.Body, 0, webhook.ErrMalformed},
+		{"plain that is not hex", func(h http.Header) { clear(h); h.Set("Payment-Signature", strings.Repeat("g", 64)) }, v.Body, 0, webhook.ErrMalformed},
+		{"plain that is empty", func(h http.Header) { clear(h); h.Set("Payment-Signature", "") }, v.Body, 0, webhook.ErrNoSignature},
+		{"time with a sign", func(h http.Header) { h.Set("Webhook-Timestamp", "+"+strconv.FormatInt(v.Timestamp, 10)) }, v.Body, 0, webhook.ErrMalformed},
+		{"time beyond all clocks", func(h http.Header) { h.Set("Webhook-Timestamp", "9223372036854775807") }, v.Body, 0, webhook.ErrMalformed},
+		{"time far ahead", func(h http.Header) { h.Set("Webhook-Timestamp", "999999999999") }, v.Body, 0, webhook.ErrTooNew},
 		{"plain in upper case", func(h http.Header) { clear(h); h.Set("Payment-Signature", strings.ToUpper(v.Plain)) }, v.Body, 0, webhook.ErrBadSignature},
 		{"plain of another body", func(h http.Header) { clear(h); h.Set("Payment-Signature", v.Plain) }, "{}", 0, webhook.ErrBadSignature},
 	} {
@@ -215,6 +269,9 @@ func FuzzVerify(f *testing.F) {
 		if v.Verify(h, []byte(body)) == nil {
 			seconds, err := strconv.ParseInt(stamp, 10, 64)
 			if standard == "" {
+				if plain != webhook.Sign("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", []byte(body)) {
+					t.Errorf("accepted what was never signed: %q", plain)
+				}
 				return
 			}
 			want, serr := webhook.SignStandard("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", id, time.Unix(seconds, 0), []byte(body))
@@ -225,15 +282,53 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-func ExampleVerifier_Verify() {
-	v, err := webhook.NewVerifier("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+func FuzzParseSecret(f *testing.F) {
+	for _, v := range vectors(f) {
+		f.Add(v.Secret)
+	}
+	for _, s := range readVectors(f).SecretsRefused {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		secret, err := webhook.ParseSecret(s)
+		if err != nil {
+			return
+		}
+		// Both keys come from the string as it is: nothing was trimmed or skipped.
+		if secret.Sign(nil) != webhook.Sign(s, nil) {
+			t.Errorf("%q signs otherwise when parsed", s)
+		}
+		if fmt.Sprint(secret) != "whsec_…" || strings.Contains(fmt.Sprintf("%+v", secret), s) {
+			t.Errorf("printing shows %q", s)
+		}
+	})
+}
+
+func BenchmarkSecret(b *testing.B) {
+	s, err := webhook.ParseSecret("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
 	if err != nil {
-		panic(err)
+		b.Fatal(err)
 	}
-	body := []byte(`{"id":"evt_1"}`)
-	err = v.Verify(http.Header{"Payment-Signature": {webhook.Sign("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", body)}}, body)
-	if err == nil {
-		_, _ = os.Stdout.WriteString("genuine\n")
+	body := []byte(strings.Repeat("x", 1024))
+	buf := make([]byte, 0, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = s.AppendStandard(s.AppendSign(buf[:0], body), "evt_1234567890abcdef", 1699564800, body)
 	}
-	// Output: genuine
+}
+
+func TestSecret_doesNotAllocate(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector empties pools at random")
+	}
+	s, err := webhook.ParseSecret("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, buf := []byte(`{"id":"evt_1"}`), make([]byte, 0, 256)
+	if n := testing.AllocsPerRun(1000, func() {
+		buf = s.AppendStandard(s.AppendSign(buf[:0], body), "evt_1", 1, body)
+	}); n >= 1 {
+		t.Errorf("%.1f allocations to sign under both schemes", n)
+	}
 }

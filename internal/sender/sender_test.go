@@ -444,19 +444,3 @@ func TestGuard_rebinding(t *testing.T) {
 		t.Error("the loopback server was reached")
 	}
 }
-
-func BenchmarkSend(b *testing.B) {
-	srv := serve(b, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
-	s := newSender(b, nil)
-	r := request(srv.URL)
-	r.Body = bytes.Repeat([]byte("x"), 1024)
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if a := s.Send(context.Background(), r); !a.Succeeded() {
-				b.Errorf("attempt %+v", a)
-				return
-			}
-		}
-	})
-}
