@@ -164,10 +164,15 @@ func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
 // of rank; early says that the store may have more than that, fresh that it
 // brought something on already.
 func (e *Engine) take(l *lane, jobs []store.Job, early, fresh, fifo bool, now time.Time) {
+	pushed := false
 	for i := range jobs {
 		j := &jobs[i]
 		if _, ok := l.held[j.Delivery.ID.Event]; ok {
 			continue
+		}
+		if pushed && e.bytes+weight(j) > e.QueueBytes { // it waits where it is
+			l.more = true
+			return
 		}
 		if !due(&j.Delivery, now) {
 			if fifo { // it holds back what follows
@@ -181,7 +186,7 @@ func (e *Engine) take(l *lane, jobs []store.Job, early, fresh, fifo bool, now ti
 			continue
 		}
 		e.push(l, j)
-		fresh = true
+		fresh, pushed = true, true
 	}
 	switch {
 	case !early || len(jobs) == 0:
