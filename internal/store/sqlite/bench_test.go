@@ -90,12 +90,15 @@ func cpuTime(b *testing.B) time.Duration {
 
 const crowdLanes = 100
 
+var crowdDir string // removed in the end
+
 // crowd is a store in which as many deliveries wait as its operator would ever
 // fear, to 100 endpoints, one of a hundred failed. It is built once for all benchmarks.
 var crowd = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "posthaste-crowd-"); err != nil {
 		return "", err
 	}
+	crowdDir = dir
 	s, err := sqlite.Open(context.Background(), dir)
 	if err != nil {
 		return dir, err
@@ -149,10 +152,8 @@ func openCrowd(b *testing.B) *sqlite.Store {
 // TestMain removes what the benchmarks shared.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if made, err := filepath.Glob(filepath.Join(os.TempDir(), "posthaste-crowd-*")); err == nil {
-		for _, dir := range made {
-			_ = os.RemoveAll(dir)
-		}
+	if crowdDir != "" {
+		_ = os.RemoveAll(crowdDir)
 	}
 	os.Exit(code)
 }

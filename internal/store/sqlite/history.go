@@ -73,12 +73,23 @@ func (s *Store) Delivery(ctx context.Context, space event.Space, id delivery.ID)
 	return v, unavailable("read delivery", err)
 }
 
-// ListDeliveries implements [store.History]. The index is named, because the
-// planner has no statistics to know better by.
+// ListDeliveries implements [store.History].
 func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) ([]store.DeliveryView, bool, error) {
+	query, args := listDeliveries(space, f, p)
+	items, err := list(ctx, s, "list deliveries", scanView, query, args...)
+	if err != nil {
+		return nil, false, err
+	}
+	items, more := cut(items, p.Limit, p.Before != nil)
+	return items, more, nil
+}
+
+// listDeliveries returns the query of a page and one more row. The index is
+// named, because the planner has no statistics to know better by.
+func listDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) (query string, args []any) {
 	var n narrowing
 	n.and("d.space = ?", int64(space))
-	from := `deliveries d JOIN events e ON e.key = d.event`
+	from, key := `deliveries d JOIN events e ON e.key = d.event`, "d.event"
 	switch {
 	case f.Event != 0:
 		n.and("d.event = ?", int64(f.Event))
@@ -87,7 +98,8 @@ func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.D
 	case f.State != nil && *f.State == delivery.Failed:
 		from = `deliveries d INDEXED BY deliveries_failed JOIN events e ON e.key = d.event`
 	default:
-		from = `events e INDEXED BY events_by_space CROSS JOIN deliveries d ON d.event = e.key`
+		// The outer table's own column, or the planner sorts all that there is.
+		from, key = `events e INDEXED BY events_by_space CROSS JOIN deliveries d ON d.event = e.key`, "e.key"
 		n.and("e.space = ?", int64(space))
 	}
 	if f.Endpoint != 0 {
@@ -96,23 +108,18 @@ func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.D
 	if f.State != nil {
 		n.and(fmt.Sprintf("d.state = %d", *f.State)) // a literal, so that a partial index is eligible
 	}
-	n.keyRange("d.event", f.From, f.Until)
+	n.keyRange(key, f.From, f.Until)
 	n.pattern("e.type", f.Pattern)
-	order := "d.event DESC, d.endpoint DESC"
+	order := key + " DESC, d.endpoint DESC"
 	switch {
 	case p.After != nil:
-		n.and("d.event <= ? AND (d.event, d.endpoint) < (?, ?)", int64(p.After.Event), int64(p.After.Event), p.After.Endpoint)
+		n.and(key+" <= ? AND ("+key+", d.endpoint) < (?, ?)", int64(p.After.Event), int64(p.After.Event), p.After.Endpoint)
 	case p.Before != nil:
-		n.and("d.event >= ? AND (d.event, d.endpoint) > (?, ?)", int64(p.Before.Event), int64(p.Before.Event), p.Before.Endpoint)
-		order = "d.event, d.endpoint"
+		n.and(key+" >= ? AND ("+key+", d.endpoint) > (?, ?)", int64(p.Before.Event), int64(p.Before.Event), p.Before.Endpoint)
+		order = key + ", d.endpoint"
 	}
-	items, err := list(ctx, s, "list deliveries", scanView, `SELECT `+viewColumns+` FROM `+from+`
-		LEFT JOIN endpoints w ON w.no = d.endpoint`+n.String()+` ORDER BY `+order+` LIMIT ?`, append(n.args, p.Limit+1)...)
-	if err != nil {
-		return nil, false, err
-	}
-	items, more := cut(items, p.Limit, p.Before != nil)
-	return items, more, nil
+	return `SELECT ` + viewColumns + ` FROM ` + from + ` LEFT JOIN endpoints w ON w.no = d.endpoint` +
+		n.String() + ` ORDER BY ` + order + ` LIMIT ?`, append(n.args, p.Limit+1)
 }
 
 // ListAttempts implements [store.History].
@@ -127,14 +134,22 @@ func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, p store.Page[i
 	}, `SELECT number, started, duration, outcome, status, error, remote, header, body FROM attempts`, &n, "number", p)
 }
 
+const requeue = `INSERT INTO deliveries (` + deliveryInsertColumns + `)
+	SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM events WHERE key = ?)
+	ON CONFLICT (event, endpoint) DO UPDATE SET state = excluded.state, budget = excluded.budget, due = excluded.due,
+		rank = excluded.rank, since = excluded.since, settled = excluded.settled`
+
 // Requeue implements [store.History].
 func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, r *store.Receipt) error {
 	return s.write(ctx, "requeue deliveries", func(t *tx) error {
 		for i := range ds {
-			if err := t.exec(insertDelivery+` ON CONFLICT (event, endpoint) DO UPDATE SET
-				state = excluded.state, budget = excluded.budget, due = excluded.due, rank = excluded.rank,
-				since = excluded.since, settled = excluded.settled`, deliveryArgs(&ds[i])...); err != nil {
+			// An event that was purged meanwhile must not get deliveries: nothing could send them.
+			n, err := t.changed(requeue, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
+			if err != nil {
 				return err
+			}
+			if n == 0 {
+				return fault.Missing("delivery", ds[i].ID.String())
 			}
 		}
 		return t.putReceipt(r)

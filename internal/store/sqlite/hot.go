@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -15,15 +16,11 @@ import (
 // Commit implements [store.Hot].
 func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 	return s.write(ctx, "commit batch", func(t *tx) error {
-		for _, a := range b.Appends {
-			if err := t.append(a); err != nil {
-				return fmt.Errorf("append event %s: %w", a.Event.ID, err)
-			}
+		if err := t.append(b.Appends); err != nil {
+			return err
 		}
-		for i := range b.Settlements {
-			if err := t.settle(&b.Settlements[i]); err != nil {
-				return fmt.Errorf("settle delivery %s: %w", b.Settlements[i].Delivery.ID, err)
-			}
+		if err := t.settle(b.Settlements); err != nil {
+			return err
 		}
 		for _, h := range b.Health {
 			breaker, err := json.Marshal(h.Breaker)
@@ -39,11 +36,63 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 	})
 }
 
-func (t *tx) append(a *store.Append) error {
+// append writes those that are not refused.
+func (t *tx) append(all []*store.Append) error {
+	events, deliveries, receipts := t.bulk(bulkEvents), t.bulk(bulkDeliveries), t.bulk(bulkReceipts)
+	taken := claims{}
+	for _, a := range all {
+		if err := t.judge(a, taken); err != nil {
+			return fmt.Errorf("append event %s: %w", a.Event.ID, err)
+		}
+		if a.Refused() {
+			continue
+		}
+		e := &a.Event
+		var custom any
+		if e.Custom {
+			custom = e.ID
+		}
+		err := events.add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, e.Body)
+		for i := 0; i < len(a.Deliveries) && err == nil; i++ {
+			err = deliveries.add(deliveryArgs(&a.Deliveries[i])...)
+		}
+		if a.Receipt != nil && err == nil {
+			err = receipts.add(receiptArgs(a.Receipt)...)
+		}
+		if err != nil {
+			return fmt.Errorf("append events up to %s: %w", e.ID, err)
+		}
+	}
+	for _, b := range []*bulk{events, deliveries, receipts} {
+		if err := b.flush(); err != nil {
+			return fmt.Errorf("append events: %w", err)
+		}
+	}
+	return nil
+}
+
+// claims are the names that this batch has taken so far and no query sees yet.
+type claims map[claim]*store.Append
+
+type claim struct {
+	receipt bool // name is a receipt's key, not an event's id
+	space   event.Space
+	name    string
+}
+
+// judge decides whether a is refused, and claims its names if not.
+func (t *tx) judge(a *store.Append, taken claims) error {
 	a.Replay, a.Taken = nil, nil // a batch that failed is tried again
 	e := &a.Event
-	if a.Receipt != nil {
-		earlier, found, err := t.receipt(e.Space, a.Receipt.Key, a.Receipt.Created)
+	id, key := claim{false, e.Space, e.ID}, claim{}
+	if r := a.Receipt; r != nil {
+		key = claim{true, e.Space, r.Key}
+		if other := taken[key]; other != nil && other.Receipt.Live(r.Created) {
+			earlier := *other.Receipt
+			a.Replay = &earlier
+			return nil
+		}
+		earlier, found, err := t.receipt(e.Space, r.Key, r.Created)
 		if err != nil {
 			return err
 		}
@@ -52,61 +101,86 @@ func (t *tx) append(a *store.Append) error {
 			return nil
 		}
 	}
-	var custom any
 	if e.Custom {
-		taken, found, err := t.eventByCustomID(e.Space, e.ID)
+		if other := taken[id]; other != nil {
+			earlier := other.Event
+			a.Taken = &earlier
+			return nil
+		}
+		earlier, found, err := t.eventByID(e.Space, e.ID)
 		if err != nil {
 			return err
 		}
 		if found {
-			a.Taken = &taken
+			a.Taken = &earlier
 			return nil
 		}
-		custom = e.ID
 	}
-	if err := t.exec(`INSERT INTO events (key, space, nonce, custom_id, type, created, body) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, e.Body); err != nil {
-		return err
+	taken[id] = a
+	if a.Receipt != nil {
+		taken[key] = a
 	}
-	for i := range a.Deliveries {
-		if err := t.insertDelivery(&a.Deliveries[i]); err != nil {
-			return err
-		}
-	}
-	return t.putReceipt(a.Receipt)
+	return nil
 }
 
-const insertDelivery = `INSERT INTO deliveries
-	(event, endpoint, space, state, attempts, budget, due, rank, since, last_outcome, last_status, settled)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-
-func (t *tx) insertDelivery(d *delivery.Delivery) error {
-	return t.exec(insertDelivery, deliveryArgs(d)...)
-}
+const deliveryInsertColumns = `event, endpoint, space, state, attempts, budget, due, rank, since, last_outcome, last_status, settled`
 
 func deliveryArgs(d *delivery.Delivery) []any {
 	return []any{int64(d.ID.Event), d.ID.Endpoint, int64(d.Space), int64(d.State), d.Attempts, d.Budget,
 		millis(d.Due), millis(d.Rank), millis(d.Since), int64(d.LastOutcome), d.LastStatus, millis(d.Settled)}
 }
 
-func (t *tx) settle(s *store.Settlement) error {
-	d := &s.Delivery
-	if err := t.exec(`UPDATE deliveries
-		SET state = ?, attempts = ?, budget = ?, due = ?, rank = ?, last_outcome = ?, last_status = ?, settled = ?
-		WHERE event = ? AND endpoint = ? AND state = 0`,
-		int64(d.State), d.Attempts, d.Budget, millis(d.Due), millis(d.Rank), int64(d.LastOutcome), d.LastStatus, millis(d.Settled),
-		int64(d.ID.Event), d.ID.Endpoint); err != nil {
-		return err
+func (t *tx) settle(all []store.Settlement) error {
+	attempts := t.bulk(bulkAttempts)
+	for i := range all {
+		s := &all[i]
+		number, err := t.settleState(s)
+		if a := s.Attempt; a != nil && err == nil {
+			err = attempts.add(int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint, number, millis(a.Started), a.Duration.Microseconds(),
+				int64(a.Outcome), a.StatusCode, a.Error, a.RemoteAddr, a.ResponseHeader, nonNil(a.ResponseBody))
+		}
+		if err != nil {
+			return fmt.Errorf("settle delivery %s: %w", s.Delivery.ID, err)
+		}
 	}
-	a := s.Attempt
+	if err := attempts.flush(); err != nil {
+		return fmt.Errorf("keep attempts: %w", err)
+	}
+	return nil
+}
+
+const settle = `UPDATE deliveries
+	SET state = ?, attempts = max(attempts, ?), budget = ?, due = ?, rank = ?, last_outcome = ?, last_status = ?, settled = ?
+	WHERE event = ? AND endpoint = ? AND state = 0 AND attempts < ?`
+
+// settleState writes the delivery's new state if the stored one is still pending.
+// It returns the number to keep the attempt under: its own, unless a person meddled
+// while it ran and another attempt has taken that.
+func (t *tx) settleState(s *store.Settlement) (number int, err error) {
+	d, a := &s.Delivery, s.Attempt
+	update := func(number, unused int) (int64, error) {
+		return t.changed(settle, int64(d.State), max(d.Attempts, number), d.Budget, millis(d.Due), millis(d.Rank),
+			int64(d.LastOutcome), d.LastStatus, millis(d.Settled), int64(d.ID.Event), d.ID.Endpoint, unused)
+	}
 	if a == nil {
-		return nil
+		_, err := update(0, math.MaxInt)
+		return 0, err
 	}
-	// An attempt number comes twice only when a person meddled while it ran; the later one counts.
-	return t.exec(`INSERT INTO attempts (event, endpoint, number, started, duration, outcome, status, error, remote, header, body)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event, endpoint, number) DO NOTHING`,
-		int64(d.ID.Event), d.ID.Endpoint, a.Number, millis(a.Started), a.Duration.Microseconds(), int64(a.Outcome), a.StatusCode,
-		a.Error, a.RemoteAddr, a.ResponseHeader, nonNil(a.ResponseBody))
+	if n, err := update(a.Number, a.Number); err != nil || n > 0 {
+		return a.Number, err
+	}
+	row, found, err := t.row(2, `SELECT state, attempts FROM deliveries WHERE event = ? AND endpoint = ?`, int64(d.ID.Event), d.ID.Endpoint)
+	if err != nil || !found {
+		return a.Number, err
+	}
+	number = max(a.Number, int(row[1].(int64))+1)
+	if row[0].(int64) == int64(delivery.Pending) {
+		_, err = update(number, number)
+		return number, err
+	}
+	// What a person decided stays; that there was an attempt is a fact.
+	return number, t.exec(`UPDATE deliveries SET attempts = ?, last_outcome = ?, last_status = ? WHERE event = ? AND endpoint = ?`,
+		number, int64(d.LastOutcome), d.LastStatus, int64(d.ID.Event), d.ID.Endpoint)
 }
 
 func nonNil(b []byte) []byte {
@@ -132,17 +206,27 @@ func (t *tx) putReceipt(r *store.Receipt) error {
 	if r == nil {
 		return nil
 	}
-	return t.exec(`INSERT OR REPLACE INTO receipts (space, key, fingerprint, status, body, created) VALUES (?, ?, ?, ?, ?, ?)`,
-		int64(r.Space), r.Key, r.Fingerprint[:], r.Status, nonNil(r.Body), millis(r.Created))
+	return t.exec(bulkReceipts.one, receiptArgs(r)...)
 }
 
-func (t *tx) eventByCustomID(space event.Space, id string) (event.Event, bool, error) {
+func receiptArgs(r *store.Receipt) []any {
+	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, nonNil(r.Body), millis(r.Created)}
+}
+
+// eventByID finds an event by its public identifier, whoever made that up.
+func (t *tx) eventByID(space event.Space, id string) (event.Event, bool, error) {
 	row, found, err := t.row(4, `SELECT key, type, created, body FROM events WHERE space = ? AND custom_id = ?`, int64(space), id)
+	e := event.Event{ID: id, Custom: true, Space: space}
+	if key, nonce, ok := event.ParseID(event.PrefixEvent, id); err == nil && !found && ok {
+		row, found, err = t.row(4, `SELECT key, type, created, body FROM events
+			WHERE key = ? AND space = ? AND nonce = ? AND custom_id IS NULL`, int64(key), int64(space), int64(nonce))
+		e.Custom, e.Nonce = false, nonce
+	}
 	if err != nil || !found {
 		return event.Event{}, false, err
 	}
-	return event.Event{Key: event.Key(row[0].(int64)), ID: id, Custom: true, Space: space,
-		Type: text(row[1]), Created: row[2].(int64), Body: blob(row[3])}, true, nil
+	e.Key, e.Type, e.Created, e.Body = event.Key(row[0].(int64)), text(row[1]), row[2].(int64), blob(row[3])
+	return e, true, nil
 }
 
 func text(v driver.Value) string {

@@ -1,16 +1,20 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -55,25 +59,147 @@ func TestOpen_secondIsRefused(t *testing.T) {
 	}
 }
 
+// Everything outlives the process, whether it closed the store or not.
 func TestOpen_again(t *testing.T) {
-	dir := t.TempDir()
-	s, err := sqlite.Open(context.Background(), dir)
+	for _, tt := range []struct {
+		name string
+		end  func(t *testing.T, s *sqlite.Store, dir string) (next string)
+	}{
+		{"Closed", func(t *testing.T, s *sqlite.Store, dir string) string {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}},
+		{"Killed", func(t *testing.T, s *sqlite.Store, dir string) string {
+			next := t.TempDir() // what lies on the disk at this moment
+			for _, name := range []string{sqlite.FileName, sqlite.FileName + "-wal"} {
+				data, err := os.ReadFile(filepath.Join(dir, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(next, name), data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Cleanup(func() { _ = s.Close() })
+			return next
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, dir, at := context.Background(), t.TempDir(), time.UnixMilli(1700000000123)
+			s, err := sqlite.Open(ctx, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			acct := account.Account{ID: "acct_1", Name: "n", Created: at}
+			k, _ := account.NewKey("key_1", account.NewSecret(account.PrefixTest), "k", 1, at)
+			e := endpoint.Endpoint{ID: "we_1", Space: 2, URL: "https://example.com/", Events: []string{"*"}, Status: endpoint.Enabled,
+				Secrets: []endpoint.Secret{endpoint.NewSecret(at.UTC())}, Created: at, Updated: at, EnabledSince: at}
+			keys := event.NewKeys(time.Now, 0)
+			done, waiting := newAppend(keys, 10), newAppend(keys, 10)
+			done.Receipt = &store.Receipt{Space: 2, Key: "k", Status: 200, Body: []byte("x"), Created: at}
+			d := done.Deliveries[0]
+			attempt := delivery.Attempt{Number: 1, Started: at, Outcome: delivery.OutcomeSucceeded, StatusCode: 200, ResponseBody: []byte("ok")}
+			d.Settle(&attempt, delivery.Policy{}, at)
+			for _, err := range []error{s.CreateAccount(ctx, &acct, nil), s.CreateKey(ctx, &k, nil), s.CreateEndpoint(ctx, &e, nil),
+				s.Commit(ctx, &store.Batch{Appends: []*store.Append{done, waiting}}),
+				s.Commit(ctx, &store.Batch{Settlements: []store.Settlement{{Delivery: d, Attempt: &attempt}}, Health: []store.Health{{Endpoint: 1, Breaker: delivery.Breaker{Failures: 2}}}}),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			s = open(t, tt.end(t, s, dir))
+			same := func(what string, want any) func(got any, err error) {
+				return func(got any, err error) {
+					t.Helper()
+					if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); err != nil || g != w {
+						t.Errorf("%s: %v\n got %s\nwant %s", what, err, g, w)
+					}
+				}
+			}
+			a, err := s.Account(ctx, acct.ID)
+			same("account", acct)(a, err)
+			allKeys, err := s.AllKeys(ctx)
+			same("keys", []account.Key{k})(allKeys, err)
+			w, err := s.Endpoint(ctx, 2, e.ID)
+			same("endpoint", e)(w, err)
+			ev, err := s.Event(ctx, 2, done.Event.ID)
+			same("event", done.Event)(ev, err)
+			v, err := s.Delivery(ctx, 2, d.ID)
+			same("delivery", d)(v.Delivery, err)
+			attempts, _, err := s.ListAttempts(ctx, d.ID, store.Page[int]{Limit: 10})
+			same("attempts", []delivery.Attempt{attempt})(attempts, err)
+			r, err := s.Receipt(ctx, 2, "k")
+			same("receipt", *done.Receipt)(r, err)
+			health, err := s.AllHealth(ctx)
+			same("health", []store.Health{{Endpoint: 1, Breaker: delivery.Breaker{Failures: 2}}})(health, err)
+			jobs, err := s.LoadLane(ctx, 1, 10, 1<<20)
+			same("waiting", []store.Job{{Delivery: waiting.Deliveries[0], EventID: waiting.Event.ID, Type: "a.b", Body: waiting.Event.Body}})(jobs, err)
+			last, err := s.LastKey(ctx)
+			same("last key", waiting.Event.Key)(last, err)
+			if err := s.Commit(ctx, &store.Batch{Appends: []*store.Append{newAppend(keys, 10)}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestClosed(t *testing.T) {
+	s, err := sqlite.Open(context.Background(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := newAppend(event.NewKeys(time.Now, 0), 10)
-	if err := s.Commit(context.Background(), &store.Batch{Appends: []*store.Append{a}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Commit(context.Background(), &store.Batch{}); fault.CodeOf(err) != fault.Unavailable {
-		t.Errorf("a closed store says %v", err)
+		t.Errorf("Commit says %v", err)
 	}
-	got, err := open(t, dir).Event(context.Background(), 2, a.Event.ID)
-	if err != nil || string(got.Body) != string(a.Event.Body) {
-		t.Errorf("after opening again: %+v, %v", got, err)
+	if err := s.Ready(context.Background()); fault.CodeOf(err) != fault.Unavailable {
+		t.Errorf("Ready says %v", err)
+	}
+	if _, err := s.LastKey(context.Background()); fault.CodeOf(err) != fault.Unavailable {
+		t.Errorf("LastKey says %v", err)
+	}
+}
+
+func TestOpen_oddDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a b?c#d%20e&f=é")
+	s := open(t, dir)
+	if err := s.Commit(context.Background(), &store.Batch{Appends: []*store.Append{newAppend(event.NewKeys(time.Now, 0), 10)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, sqlite.FileName)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpen_pageSize(t *testing.T) {
+	if n := sqlite.PageSize(t, open(t, t.TempDir())); n != 8192 {
+		t.Errorf("pages of %d bytes; the driver runs pragmas in an order of its own", n)
+	}
+}
+
+// However many deliveries there are, a page of them reads along an index, in order.
+func TestListDeliveries_plan(t *testing.T) {
+	s := open(t, t.TempDir())
+	failed, pending := delivery.Failed, delivery.Pending
+	cursor := &delivery.ID{Event: 5, Endpoint: 1}
+	for _, f := range []store.DeliveryFilter{
+		{}, {Event: 5}, {Endpoint: 7}, {State: &failed}, {State: &pending}, {Pattern: "a.*"}, {From: 1, Until: 9},
+		{Endpoint: 7, State: &failed}, {Endpoint: 7, From: 1}, {State: &failed, From: 1, Pattern: "a.b"}, {Event: 5, Endpoint: 7},
+	} {
+		for _, p := range []store.Page[delivery.ID]{{Limit: 10}, {Limit: 10, After: cursor}, {Limit: 10, Before: cursor}} {
+			plan := sqlite.PlanOfListDeliveries(t, s, 2, f, p)
+			if plan == "" || strings.Contains(plan, "TEMP B-TREE") || strings.Contains(plan, "SCAN") {
+				t.Errorf("%+v, page %+v:\n%s", f, p, plan)
+			}
+		}
 	}
 }
 
@@ -96,8 +222,12 @@ func TestOpen_newerSchemaIsRefused(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sqlite.Open(context.Background(), dir); err == nil || !strings.Contains(err.Error(), "newer version") {
-		t.Errorf("got %v", err)
+	for range 2 { // the refused one holds no lock
+		_, err := sqlite.Open(context.Background(), dir)
+		var f *fault.Error
+		if !errors.As(err, &f) || f.Code != fault.Unavailable || f.Hint == "" || !strings.Contains(err.Error(), "newer version") {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 
@@ -121,34 +251,64 @@ func TestFiles_arePrivate(t *testing.T) {
 	}
 }
 
-// A full file refuses a batch whole, keeps what it had, and goes on once there is
-// room.
-func TestCommit_full(t *testing.T) {
-	s := open(t, t.TempDir())
-	keys := event.NewKeys(time.Now, 0)
-	before := newAppend(keys, 10)
-	if err := s.Commit(context.Background(), &store.Batch{Appends: []*store.Append{before}}); err != nil {
-		t.Fatal(err)
-	}
-	room := sqlite.LimitPages(t, s, 60)
-	small, large := newAppend(keys, 10), newAppend(keys, 1<<20)
-	err := s.Commit(context.Background(), &store.Batch{Appends: []*store.Append{small, large}})
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Code != fault.Unavailable || !strings.Contains(f.Hint, "disk space") {
-		t.Fatalf("got %v", err)
-	}
-	for _, a := range []*store.Append{small, large} {
-		if _, err := s.Event(context.Background(), 2, a.Event.ID); fault.CodeOf(err) != fault.NotFound {
-			t.Errorf("half-written: %v", err)
-		}
-	}
-	room()
-	if err := s.Commit(context.Background(), &store.Batch{Appends: []*store.Append{small, large}}); err != nil {
-		t.Errorf("with room again: %v", err)
-	}
-	for _, a := range []*store.Append{before, small, large} {
-		if _, err := s.Event(context.Background(), 2, a.Event.ID); err != nil {
-			t.Errorf("%v", err)
-		}
+// A file that takes no more refuses a batch whole, keeps what it had, and goes on
+// once it can.
+func TestCommit_refused(t *testing.T) {
+	for _, tt := range []struct {
+		name, hint string
+		refuse     func(*testing.T, *sqlite.Store) (lift func())
+	}{
+		{"Full", "disk space", func(t *testing.T, s *sqlite.Store) func() { return sqlite.LimitPages(t, s, 60) }},
+		{"ReadOnly", "writable", sqlite.RefuseWrites},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, s, keys := context.Background(), open(t, t.TempDir()), event.NewKeys(time.Now, 0)
+			before := newAppend(keys, 10)
+			if err := s.Commit(ctx, &store.Batch{Appends: []*store.Append{before}}); err != nil {
+				t.Fatal(err)
+			}
+			small, large := newAppend(keys, 10), newAppend(keys, 1<<20)
+			small.Receipt = &store.Receipt{Space: 2, Key: "k", Status: 200, Created: time.Now()}
+			done := before.Deliveries[0]
+			attempt := delivery.Attempt{Number: 1, Started: time.Now(), Outcome: delivery.OutcomeSucceeded}
+			done.Settle(&attempt, delivery.Policy{}, time.Now())
+			batch := &store.Batch{Appends: []*store.Append{small, large}, Settlements: []store.Settlement{{Delivery: done, Attempt: &attempt}}}
+
+			lift := tt.refuse(t, s)
+			for range 2 {
+				err := s.Commit(ctx, batch)
+				var f *fault.Error
+				if !errors.As(err, &f) || f.Code != fault.Unavailable || !strings.Contains(f.Hint, tt.hint) || f.RetryAfter == 0 {
+					t.Fatalf("got %v", err)
+				}
+			}
+			for _, a := range []*store.Append{small, large} {
+				if _, err := s.Event(ctx, 2, a.Event.ID); fault.CodeOf(err) != fault.NotFound {
+					t.Errorf("half-written: %v", err)
+				}
+			}
+			if _, err := s.Receipt(ctx, 2, "k"); fault.CodeOf(err) != fault.NotFound {
+				t.Errorf("half-written: %v", err)
+			}
+			if v, err := s.Delivery(ctx, 2, done.ID); err != nil || v.State != delivery.Pending || v.Attempts != 0 {
+				t.Errorf("half-written: %+v, %v", v, err)
+			}
+
+			lift()
+			if err := s.Ready(ctx); err != nil {
+				t.Errorf("not ready: %v", err)
+			}
+			if err := s.Commit(ctx, batch); err != nil {
+				t.Errorf("when it can again: %v", err)
+			}
+			for _, a := range []*store.Append{before, small, large} {
+				if got, err := s.Event(ctx, 2, a.Event.ID); err != nil || !bytes.Equal(got.Body, a.Event.Body) {
+					t.Errorf("%v", err)
+				}
+			}
+			if v, err := s.Delivery(ctx, 2, done.ID); err != nil || v.State != delivery.Succeeded {
+				t.Errorf("%+v, %v", v, err)
+			}
+		})
 	}
 }

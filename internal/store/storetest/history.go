@@ -1,0 +1,250 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+var historyTypes = []string{"payment.succeeded", "payment.failed", "refund.created", "payment.card.failed", "payments.x", "payment"}
+
+var historyPatterns = []string{"", "*", "payment.*", "payment.card.*", "refund.created", "payment", "nothing.*"}
+
+func selected(pattern, typ string) bool { return pattern == "" || endpoint.Selects(pattern, typ) }
+
+func testEvents(b *bundle) {
+	var all []event.Event // newest first
+	for i, typ := range append(historyTypes, historyTypes...) {
+		a := b.compose(mine, typ)
+		if i%4 == 0 {
+			a = b.composeCustom(mine, fmt.Sprintf("evt_of-the-sender-%02d", i))
+			a.Event.Type = typ
+		}
+		b.commit(a, b.compose(theirs, typ), b.compose(live, typ))
+		all = append([]event.Event{a.Event}, all...)
+	}
+	cursor := func(e event.Event) event.Key { return e.Key }
+	for _, pattern := range historyPatterns {
+		for _, times := range [][2]event.Key{{}, {all[8].Key, 0}, {0, all[2].Key}, {all[9].Key, all[1].Key}, {all[3].Key, all[3].Key + 1}, {all[0].Key + 100, 0}} {
+			f := store.EventFilter{Pattern: pattern, From: times[0], Until: times[1]}
+			var want []event.Event
+			for _, e := range all {
+				if selected(pattern, e.Type) && e.Key >= f.From && (f.Until == 0 || e.Key < f.Until) {
+					want = append(want, e)
+				}
+			}
+			pages(b, fmt.Sprintf("events of %+v", f), want, cursor,
+				func(p store.Page[event.Key]) ([]event.Event, bool, error) { return b.ListEvents(b.ctx, mine, f, p) })
+		}
+	}
+	for _, id := range []string{"evt_nothing-like-it-here", "", "evt_", event.FormatID(event.PrefixEvent, all[1].Key, all[1].Nonce+1)} {
+		_, err := b.Event(b.ctx, mine, id) // the key alone does not guess the id
+		b.code(err, fault.NotFound)
+	}
+	// Who chose an id is not found by the one that the key would have made.
+	_, err := b.Event(b.ctx, mine, event.FormatID(event.PrefixEvent, all[3].Key, all[3].Nonce))
+	b.equal("chosen", all[3].Custom, true)
+	b.code(err, fault.NotFound)
+}
+
+// history is a past of deliveries in all states to three endpoints, of which the
+// last belongs to another space, and what a list of them should show.
+type history struct {
+	endpoints []*endpoint.Endpoint
+	events    []event.Event        // oldest first
+	all       []store.DeliveryView // of mine, newest first
+}
+
+func newHistory(b *bundle) *history {
+	h := &history{endpoints: []*endpoint.Endpoint{b.endpoint(mine), b.endpoint(mine), b.endpoint(theirs)}}
+	states := []delivery.State{delivery.Pending, delivery.Succeeded, delivery.Failed, delivery.Canceled}
+	for i := range 3 * len(historyTypes) {
+		typ := historyTypes[i%len(historyTypes)]
+		a := b.compose(mine, typ, h.endpoints[0].No, h.endpoints[1].No)
+		if i%5 == 0 {
+			a.Event.ID, a.Event.Custom, a.Event.Nonce = fmt.Sprintf("evt_of-the-sender-%02d", i), true, 0
+		}
+		b.commit(a, b.compose(theirs, typ, h.endpoints[2].No))
+		h.events = append(h.events, a.Event)
+		for j, d := range a.Deliveries {
+			if d.State = states[(i+j+i/4)%4]; d.State != delivery.Pending {
+				d.Settled, d.Attempts, d.LastStatus = now(), 1, 200+i
+				b.settle(d)
+			}
+			v := store.DeliveryView{Delivery: d, EventID: a.Event.ID, Type: typ, EndpointID: h.endpoints[j].ID}
+			h.all = append([]store.DeliveryView{v}, h.all...)
+		}
+	}
+	return h
+}
+
+// where returns what f selects, newest first.
+func (h *history) where(f store.DeliveryFilter) []store.DeliveryView {
+	return slices.DeleteFunc(slices.Clone(h.all), func(v store.DeliveryView) bool {
+		return f.Event != 0 && v.ID.Event != f.Event || f.Endpoint != 0 && v.ID.Endpoint != f.Endpoint || f.State != nil && v.State != *f.State ||
+			!selected(f.Pattern, v.Type) || v.ID.Event < f.From || f.Until != 0 && v.ID.Event >= f.Until
+	})
+}
+
+func testDeliveries(b *bundle) {
+	h := newHistory(b)
+	failed, pending := delivery.Failed, delivery.Pending
+	for _, f := range []store.DeliveryFilter{
+		{}, {Event: h.events[3].Key}, {Endpoint: h.endpoints[1].No}, {State: &failed}, {State: &pending}, {Pattern: "payment.*"},
+		{From: h.events[3].Key, Until: h.events[9].Key}, {Endpoint: h.endpoints[0].No, State: &failed}, {Endpoint: h.endpoints[0].No, Pattern: "payment"},
+		{State: &failed, Pattern: "payment.*", From: h.events[1].Key}, {Event: h.events[5].Key, Endpoint: h.endpoints[0].No},
+		{Endpoint: h.endpoints[2].No},
+	} {
+		pages(b, fmt.Sprintf("deliveries of %+v", f), h.where(f), func(v store.DeliveryView) delivery.ID { return v.ID },
+			func(p store.Page[delivery.ID]) ([]store.DeliveryView, bool, error) {
+				return b.ListDeliveries(b.ctx, mine, f, p)
+			})
+	}
+	for _, want := range h.all {
+		got, err := b.Delivery(b.ctx, mine, want.ID)
+		b.ok(err)
+		b.equal("delivery", got, want)
+	}
+	_, err := b.Delivery(b.ctx, mine, delivery.ID{Event: h.all[0].ID.Event, Endpoint: 99})
+	b.code(err, fault.NotFound)
+}
+
+// Every combination of filters selects what each of them does.
+func testDeliveryFilters(b *bundle) {
+	h := newHistory(b)
+	keys := []event.Key{0, h.events[4].Key}
+	endpoints := []int64{0, h.endpoints[0].No, h.endpoints[2].No}
+	states := []*delivery.State{nil}
+	for _, s := range []delivery.State{delivery.Pending, delivery.Succeeded, delivery.Failed, delivery.Canceled} {
+		states = append(states, &s)
+	}
+	times := [][2]event.Key{{}, {h.events[2].Key, h.events[12].Key}, {h.events[4].Key, 0}, {0, h.events[4].Key}}
+	cursors := []*delivery.ID{nil, {Event: h.events[6].Key, Endpoint: h.endpoints[0].No}}
+	for _, key := range keys {
+		for _, no := range endpoints {
+			for _, state := range states {
+				for _, pattern := range historyPatterns {
+					for _, t := range times {
+						f := store.DeliveryFilter{Event: key, Endpoint: no, State: state, Pattern: pattern, From: t[0], Until: t[1]}
+						want := h.where(f)
+						for _, after := range cursors {
+							if after != nil {
+								want = slices.DeleteFunc(want, func(v store.DeliveryView) bool {
+									return v.ID.Event > after.Event || v.ID.Event == after.Event && v.ID.Endpoint >= after.Endpoint
+								})
+							}
+							got, more, err := b.ListDeliveries(b.ctx, mine, f, store.Page[delivery.ID]{Limit: 100, After: after})
+							b.ok(err)
+							if more || !slices.EqualFunc(got, want, func(x, y store.DeliveryView) bool { return x.ID == y.ID }) {
+								b.Errorf("%+v after %v: got %d deliveries, more %v, want %d", f, after, len(got), more, len(want))
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func testAttempts(b *bundle) {
+	a := b.append(mine, "a.b", 7, 8)
+	d := a.Deliveries[0]
+	var all []delivery.Attempt // newest first
+	for range 11 {
+		at := b.attempt(&d, delivery.OutcomeTimeout)
+		d.State, d.Settled = delivery.Pending, time.Time{}
+		b.ok(b.Requeue(b.ctx, []delivery.Delivery{d}, nil))
+		all = append([]delivery.Attempt{at}, all...)
+	}
+	list := func(id delivery.ID) func(store.Page[int]) ([]delivery.Attempt, bool, error) {
+		return func(p store.Page[int]) ([]delivery.Attempt, bool, error) { return b.ListAttempts(b.ctx, id, p) }
+	}
+	cursor := func(a delivery.Attempt) int { return a.Number }
+	pages(b, "attempts", all, cursor, list(d.ID))
+	pages(b, "attempts at another endpoint", nil, cursor, list(a.Deliveries[1].ID))
+}
+
+func testRequeue(b *bundle) {
+	a := b.append(mine, "a.b", 7, 8, 9)
+	failed, canceled, pending := a.Deliveries[0], a.Deliveries[1], a.Deliveries[2]
+	first := b.attempt(&failed, delivery.OutcomeGone)
+	b.equal("state", failed.State, delivery.Failed)
+	b.ok(b.CancelDelivery(b.ctx, canceled.ID, now(), nil))
+	at := now().Add(time.Hour)
+	missing := delivery.New(delivery.ID{Event: a.Event.Key, Endpoint: 10}, mine)
+	all := []delivery.Delivery{failed, canceled, pending, missing}
+	for i := range all {
+		all[i].Requeue(at)
+	}
+	r := receipt(mine, "k", at)
+	b.ok(b.Requeue(b.ctx, all, r))
+	for i, want := range all {
+		b.equal("requeued", b.delivery(want.ID), want)
+		lanes, err := b.Lanes(b.ctx, want.ID.Endpoint-1, 1)
+		b.ok(err)
+		b.equal("lane", lanes, []store.Lane{{Endpoint: int64(7 + i), Rank: at}})
+	}
+	b.equal("attempts so far", b.delivery(failed.ID).Attempts, 1)
+	b.equal("of this schedule", b.delivery(failed.ID).Budget, 0)
+	b.equal("attempts", b.attempts(failed.ID), []delivery.Attempt{first})
+	got, err := b.Receipt(b.ctx, mine, "k")
+	b.ok(err)
+	b.equal("receipt", got, *r)
+}
+
+func testCancelDelivery(b *bundle) {
+	d := b.append(mine, "a.b", 7, 8).Deliveries[0]
+	at := now()
+	r := receipt(mine, "k", at)
+	b.ok(b.CancelDelivery(b.ctx, d.ID, at, r))
+	d.Cancel(at)
+	b.equal("canceled", b.delivery(d.ID), d)
+	got, err := b.Receipt(b.ctx, mine, "k")
+	b.ok(err)
+	b.equal("receipt", got, *r)
+	b.ok(b.CancelDelivery(b.ctx, d.ID, at.Add(time.Hour), nil))
+	b.equal("canceled twice", b.delivery(d.ID), d)
+	b.equal("another endpoint's", b.delivery(delivery.ID{Event: d.ID.Event, Endpoint: 8}).State, delivery.Pending)
+	done := b.append(mine, "a.b", 7).Deliveries[0]
+	b.attempt(&done, delivery.OutcomeSucceeded)
+	b.ok(b.CancelDelivery(b.ctx, done.ID, now(), nil))
+	b.equal("canceled when done", b.delivery(done.ID), done)
+}
+
+// Nothing of one space is visible in another, not even to who knows its name.
+func testSpaces(b *bundle) {
+	e := b.endpoint(mine)
+	a, custom := b.append(mine, "a.b", e.No), b.composeCustom(mine, "evt_0123456789abcdef", e.No)
+	custom.Receipt = receipt(mine, "k", now())
+	b.commit(custom)
+	own := b.append(theirs, "a.b", b.endpoint(theirs).No)
+	pending := delivery.Pending
+	for _, space := range []event.Space{live, theirs} {
+		for _, a := range []*store.Append{a, custom} {
+			_, err := b.Event(b.ctx, space, a.Event.ID)
+			b.code(err, fault.NotFound)
+			_, err = b.Delivery(b.ctx, space, a.Deliveries[0].ID)
+			b.code(err, fault.NotFound)
+		}
+		_, err := b.Endpoint(b.ctx, space, e.ID)
+		b.code(err, fault.NotFound)
+		_, err = b.Receipt(b.ctx, space, "k")
+		b.code(err, fault.NotFound)
+		events, _, err := b.ListEvents(b.ctx, space, store.EventFilter{From: 1}, store.Page[event.Key]{Limit: 10, After: &own.Event.Key})
+		b.ok(err)
+		b.equal("events", len(events), 0)
+		for _, f := range []store.DeliveryFilter{{Event: a.Event.Key}, {Endpoint: e.No}, {Endpoint: e.No, State: &pending}, {Pattern: "a.b", Until: own.Event.Key}, {State: &pending, Until: own.Event.Key}} {
+			items, more, err := b.ListDeliveries(b.ctx, space, f, store.Page[delivery.ID]{Limit: 10})
+			b.ok(err)
+			if len(items) != 0 || more {
+				b.Errorf("space %d sees %+v with %+v", space, items, f)
+			}
+		}
+	}
+}

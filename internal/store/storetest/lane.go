@@ -1,0 +1,151 @@
+package storetest
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+func testLoadLane(b *bundle) {
+	start := now()
+	var want []store.Job // in order of rank
+	for i, minutes := range rand.Perm(20) {
+		a := b.compose(mine, "a.b", 7, 8)
+		if i%3 == 0 {
+			a = b.composeCustom(live, "evt_of-the-sender-"+string(rune('a'+i)), 7, 8)
+		}
+		d := &a.Deliveries[0]
+		d.Rank = start.Add(time.Duration(minutes/2) * time.Minute) // so two share each rank
+		d.Due = d.Rank.Add(time.Hour)                              // due or not
+		b.commit(a)
+		want = append(want, store.Job{Delivery: *d, EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body})
+	}
+	slices.SortFunc(want, func(x, y store.Job) int {
+		if c := x.Delivery.Rank.Compare(y.Delivery.Rank); c != 0 {
+			return c
+		}
+		return int(x.Delivery.ID.Event - y.Delivery.ID.Event)
+	})
+	for _, limit := range []int{1, 3, 19, 20, 100} {
+		jobs, err := b.LoadLane(b.ctx, 7, limit, 1<<20)
+		b.ok(err)
+		b.equal("jobs", jobs, want[:min(limit, 20)])
+	}
+	jobs, err := b.LoadLane(b.ctx, 9, 100, 1<<20)
+	b.ok(err)
+	b.equal("nobody's", len(jobs), 0)
+
+	// The first is put off to the end, and the second, third and fourth are settled.
+	later := want[0].Delivery
+	later.Rank = start.Add(time.Hour)
+	b.settle(later)
+	for i, state := range []delivery.State{delivery.Succeeded, delivery.Failed, delivery.Canceled} {
+		d := want[i+1].Delivery
+		d.State, d.Settled = state, now()
+		b.settle(d)
+	}
+	want[0].Delivery = later
+	jobs, err = b.LoadLane(b.ctx, 7, 100, 1<<20)
+	b.ok(err)
+	b.equal("the rest", jobs, append(slices.Clone(want[4:]), want[0]))
+	jobs, err = b.LoadLane(b.ctx, 8, 100, 1<<20)
+	b.ok(err)
+	b.equal("another lane", len(jobs), 20)
+}
+
+func testLoadLaneBytes(b *bundle) {
+	for _, size := range []int{100, 1000, 10, 5000, 1} {
+		a := b.compose(mine, "a.b", 7)
+		a.Event.Body = bytes.Repeat([]byte{'1'}, size)
+		b.commit(a)
+	}
+	for _, tt := range []struct{ limit, maxBytes, want int }{
+		{10, 0, 1}, {10, 99, 1}, {10, 100, 2}, {10, 1099, 2}, {10, 1100, 3}, {10, 1109, 3}, {10, 1110, 4}, {10, 6109, 4}, {10, 6110, 5}, {10, 1 << 30, 5}, {2, 1 << 30, 2}, {1, 0, 1},
+	} {
+		jobs, err := b.LoadLane(b.ctx, 7, tt.limit, tt.maxBytes)
+		b.ok(err)
+		if len(jobs) != tt.want {
+			b.Errorf("limit %d, %d bytes: got %d jobs, want %d", tt.limit, tt.maxBytes, len(jobs), tt.want)
+		}
+	}
+}
+
+func testLanes(b *bundle) {
+	none, err := b.Lanes(b.ctx, 0, 10)
+	b.ok(err)
+	b.equal("of an empty store", len(none), 0)
+
+	var want []store.Lane
+	for _, no := range []int64{1, 2, 5, 6, 1 << 31} {
+		var lowest time.Time
+		for i := range 5 {
+			a := b.compose(mine, "a.b", no)
+			a.Deliveries[0].Rank = now().Add(time.Duration((i+2)%5) * time.Hour) // the lowest is in the middle
+			b.commit(a)
+			if i == 3 {
+				lowest = a.Deliveries[0].Rank
+			}
+		}
+		want = append(want, store.Lane{Endpoint: no, Rank: lowest})
+	}
+	for i, state := range []delivery.State{delivery.Succeeded, delivery.Failed, delivery.Canceled} {
+		done := b.append(mine, "a.b", []int64{3, 4, 9}[i]).Deliveries[0]
+		done.State, done.Settled = state, now()
+		b.settle(done)
+	}
+	for _, tt := range []struct {
+		after    int64
+		limit    int
+		from, to int
+	}{{0, 100, 0, 5}, {0, 5, 0, 5}, {0, 3, 0, 3}, {0, 1, 0, 1}, {1, 2, 1, 3}, {2, 100, 2, 5}, {3, 100, 2, 5}, {6, 1, 4, 5}, {1 << 31, 10, 5, 5}} {
+		lanes, err := b.Lanes(b.ctx, tt.after, tt.limit)
+		b.ok(err)
+		b.equal("lanes", lanes, want[tt.from:tt.to])
+	}
+
+	// The lowest goes, and the next one is it.
+	jobs, err := b.LoadLane(b.ctx, 5, 2, 1<<20)
+	b.ok(err)
+	b.ok(b.CancelDelivery(b.ctx, jobs[0].Delivery.ID, now(), nil))
+	lanes, err := b.Lanes(b.ctx, 2, 1)
+	b.ok(err)
+	b.equal("after a cancellation", lanes, []store.Lane{{Endpoint: 5, Rank: jobs[1].Delivery.Rank}})
+}
+
+func testCancelPending(b *bundle) {
+	var all []delivery.ID
+	for range 5 {
+		all = append(all, b.append(mine, "a.b", 7, 8).Deliveries[0].ID)
+	}
+	done := b.append(mine, "a.b", 7).Deliveries[0]
+	done.State, done.Settled = delivery.Failed, now()
+	b.settle(done)
+	at := now().Add(time.Minute)
+	for _, want := range []int{3, 2, 0} {
+		n, err := b.CancelPending(b.ctx, 7, at, 3)
+		b.ok(err)
+		b.equal("canceled", n, want)
+		jobs, err := b.LoadLane(b.ctx, 7, 100, 1<<20)
+		b.ok(err)
+		canceled := 0
+		for _, id := range all {
+			if d := b.delivery(id); d.State == delivery.Canceled && d.Settled.Equal(at) {
+				canceled++
+			}
+		}
+		b.equal("canceled or waiting", canceled+len(jobs), len(all))
+	}
+	b.equal("what was settled before", b.delivery(done.ID), done)
+	lanes, err := b.Lanes(b.ctx, 0, 10)
+	b.ok(err)
+	if len(lanes) != 1 || lanes[0].Endpoint != 8 {
+		b.Errorf("lanes %+v", lanes)
+	}
+	jobs, err := b.LoadLane(b.ctx, 8, 100, 1<<20)
+	b.ok(err)
+	b.equal("another endpoint's", len(jobs), 5)
+}
