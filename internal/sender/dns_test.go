@@ -17,6 +17,16 @@ func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 // names returns a resolver that asks a DNS server of the test's own, on loopback.
 func names(t testing.TB, known map[string][]string) *net.Resolver {
 	t.Helper()
+	return namesBy(t, func(name string) ([]string, bool) {
+		addrs, ok := known[name]
+		return addrs, ok
+	})
+}
+
+// namesBy is names with answers that may change. lookup is called by one
+// goroutine at a time.
+func namesBy(t testing.TB, lookup func(name string) ([]string, bool)) *net.Resolver {
+	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +39,7 @@ func names(t testing.TB, known map[string][]string) *net.Resolver {
 			if err != nil {
 				return
 			}
-			if answer := answerDNS(buf[:n], known); answer != nil {
+			if answer := answerDNS(buf[:n], lookup); answer != nil {
 				_, _ = conn.WriteTo(answer, from)
 			}
 		}
@@ -39,7 +49,7 @@ func names(t testing.TB, known map[string][]string) *net.Resolver {
 	}}
 }
 
-func answerDNS(query []byte, known map[string][]string) []byte {
+func answerDNS(query []byte, lookup func(string) ([]string, bool)) []byte {
 	var p dnsmessage.Parser
 	header, err := p.Start(query)
 	if err != nil {
@@ -49,7 +59,7 @@ func answerDNS(query []byte, known map[string][]string) []byte {
 	if err != nil {
 		return nil
 	}
-	addrs, ok := known[strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))]
+	addrs, ok := lookup(strings.ToLower(strings.TrimSuffix(q.Name.String(), ".")))
 	header.Response, header.Authoritative = true, true
 	if !ok {
 		header.RCode = dnsmessage.RCodeNameError

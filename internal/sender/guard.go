@@ -4,14 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"code.dny.dev/ssrf"
-
-	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
 // errForbidden is the error for an address that endpoints may not have.
@@ -20,25 +15,41 @@ var errForbidden = errors.New("the address is not allowed")
 // guard decides which addresses may be dialled: public ones, what the operator
 // allows besides, never what the operator denies.
 type guard struct {
-	deny   []netip.Prefix
-	public *ssrf.Guardian
+	deny     []netip.Prefix
+	public   *ssrf.Guardian
+	internal bool // the operator allows networks that are not public, loopback apart
 }
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
 func newGuard(allow, deny []netip.Prefix, allowLoopback bool) *guard {
+	internal := len(allow) > 0
 	if allowLoopback {
 		allow = append(append([]netip.Prefix(nil), allow...), loopback...)
 	}
 	var v4, v6 []netip.Prefix
-	for _, p := range allow {
+	for _, p := range unmapped(allow) {
 		if p.Addr().Is4() {
 			v4 = append(v4, p)
 		} else {
 			v6 = append(v6, p)
 		}
 	}
-	return &guard{deny: deny, public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))}
+	return &guard{internal: internal, deny: unmapped(deny), public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))}
+}
+
+// unmapped returns the prefixes with those of IPv4-mapped addresses as IPv4 ones:
+// addresses are checked in that form.
+func unmapped(prefixes []netip.Prefix) []netip.Prefix {
+	const mapped = 96 // bits before the IPv4 address
+	out := make([]netip.Prefix, len(prefixes))
+	for i, p := range prefixes {
+		if p.Addr().Is4In6() && p.Bits() >= mapped {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped)
+		}
+		out[i] = p
+	}
+	return out
 }
 
 // control is a [net.Dialer]'s Control: it sees the address that a name resolved
@@ -61,74 +72,27 @@ func (g *guard) check(a netip.Addr) error {
 	if err := g.public.SafeAddr(a); err != nil {
 		return fmt.Errorf("%w: %s", errForbidden, a)
 	}
+	if inner, ok := embedded(a); ok {
+		return g.check(inner)
+	}
 	return nil
 }
 
-// CheckTarget refuses, at registration, a URL whose host is an address that may
-// not be dialled, however it is spelt, or a name that always means this machine.
-// Other names are not resolved: what they mean is checked at each dial. It returns
-// a fault.Invalid for "url".
-func (s *Sender) CheckTarget(rawURL string, _ bool) error {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return fault.Param("url", "url_invalid", "This is not a URL.")
-	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	addr, literal := parseHost(host)
+var (
+	nat64 = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
+	six4  = netip.MustParsePrefix("2002::/16")    // RFC 3056
+)
+
+// embedded returns the IPv4 address that a gateway would pass an IPv6 packet on
+// to. Neither range is public, but an operator behind such a gateway allows one,
+// and must not thereby allow the private addresses written in it.
+func embedded(a netip.Addr) (netip.Addr, bool) {
+	b := a.As16()
 	switch {
-	case literal && s.guard.check(addr) != nil,
-		!literal && (host == "localhost" || strings.HasSuffix(host, ".localhost")) && s.guard.check(loopback[0].Addr().Next()) != nil:
-		return fault.Param("url", "url_target_forbidden",
-			"The URL's host is not a public address. Events are sent to public addresses only, unless the operator allows more.")
-	case !literal && numeric(host):
-		return fault.Param("url", "url_invalid", "The URL's host is neither a name nor an address.")
+	case nat64.Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:16])), true
+	case six4.Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:6])), true
 	}
-	return nil
-}
-
-// numeric reports whether the last label is a number, so that the host can be no
-// name (WHATWG URL, "ends in a number").
-func numeric(host string) bool {
-	last := host[strings.LastIndexByte(host, '.')+1:]
-	if _, err := strconv.ParseUint(last, 10, 64); err == nil {
-		return true
-	}
-	return strings.HasPrefix(last, "0x") && strings.Trim(last[2:], "0123456789abcdef") == ""
-}
-
-// parseHost reads an address in any spelling that some resolver takes for one:
-// the usual ones, and those of inet_aton with fewer parts, octal or hexadecimal.
-func parseHost(host string) (netip.Addr, bool) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return a, true
-	}
-	parts := strings.Split(host, ".")
-	if len(parts) > 4 {
-		return netip.Addr{}, false
-	}
-	var v uint64
-	for i, p := range parts {
-		n, err := strconv.ParseUint(cPrefix(p), 0, 64)
-		if err != nil || p == "" || strings.ContainsAny(p, "_+-") {
-			return netip.Addr{}, false
-		}
-		bits := 8
-		if i == len(parts)-1 {
-			bits = 8 * (5 - len(parts))
-		}
-		if n >= 1<<bits {
-			return netip.Addr{}, false
-		}
-		v = v<<bits | n
-	}
-	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}), true
-}
-
-// cPrefix makes what C takes for octal so for Go, and keeps out what C does not
-// know.
-func cPrefix(p string) string {
-	if len(p) > 1 && p[0] == '0' && (p[1]|0x20 == 'b' || p[1]|0x20 == 'o') {
-		return ""
-	}
-	return p
+	return netip.Addr{}, false
 }

@@ -1,0 +1,83 @@
+package sender
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+)
+
+// classify says why there was no answer. ctx is the caller's, limited the
+// attempt's. The text goes to the endpoint's owner, who need not be the server's:
+// it names no address of the server's network, neither ours nor a name server's
+// nor what an internal name resolves to.
+func classify(ctx, limited context.Context, timeout time.Duration, err error) (delivery.Outcome, string) {
+	var (
+		dns    *net.DNSError
+		cert   *tls.CertificateVerificationError
+		rec    tls.RecordHeaderError
+		alert  tls.AlertError
+		neterr net.Error
+	)
+	switch {
+	case ctx.Err() != nil:
+		return delivery.OutcomeNone, "cancelled"
+	case errors.Is(err, errForbidden):
+		return delivery.OutcomeForbidden, "The target's address is not public, and the server's operator does not allow it."
+	case limited.Err() != nil:
+		return delivery.OutcomeTimeout, fmt.Sprintf("No complete answer within %s.", timeout)
+	case errors.As(err, &dns):
+		return delivery.OutcomeDNS, "The host name cannot be resolved: " + dnsReason(dns) + "."
+	case errors.As(err, &cert), errors.As(err, &rec), errors.As(err, &alert),
+		strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
+		return delivery.OutcomeTLS, "No trusted TLS connection: " + reason(err) + "."
+	case errors.As(err, &neterr) && neterr.Timeout():
+		return delivery.OutcomeTimeout, "The connection timed out."
+	}
+	return delivery.OutcomeConnection, "No answer: " + reason(err) + "."
+}
+
+func dnsReason(err *net.DNSError) string {
+	switch {
+	case err.IsNotFound:
+		return "no such host"
+	case err.IsTimeout:
+		return "the name servers did not answer in time"
+	}
+	return "the name servers answered with an error"
+}
+
+// reason says in plain words what went wrong on a connection.
+func reason(err error) string {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "the connection was refused"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the receiver reset the connection"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "the host cannot be reached"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the receiver closed the connection"
+	case errors.As(err, &op) && op.Err != nil:
+		return text(op.Err) // without both ends' addresses
+	}
+	return text(err)
+}
+
+// text returns an error's text, short enough to keep.
+func text(err error) string {
+	const most = 300
+	s := strings.ToValidUTF8(err.Error(), "?")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,375 @@
+package sender_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/webhook"
+)
+
+// listen calls handle for each connection, in turn numbered from 1.
+func listen(t testing.TB, handle func(n int, c *net.TCPConn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for n := 1; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				handle(n, c.(*net.TCPConn))
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// Receivers that know the old secret, the new one or both verify what is sent,
+// under both schemes and with a library that is not ours.
+func TestSend_twoLiveSecrets(t *testing.T) {
+	type received struct {
+		header http.Header
+		body   []byte
+	}
+	got := make(chan received, 1)
+	srv := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- received{r.Header, body}
+	})
+	r := request(srv.URL)
+	r.Secrets = []string{secret, newer}
+	if a := newSender(t, nil).Send(context.Background(), r); !a.Succeeded() {
+		t.Fatalf("attempt %+v", a)
+	}
+	d := <-got
+	for _, known := range [][]string{{secret}, {newer}, {newer, secret}} {
+		v, err := webhook.NewVerifier(known...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.RequireStandard = true
+		if err := v.Verify(d.header, d.body); err != nil {
+			t.Errorf("%d known secrets: %v", len(known), err)
+		}
+		plain := http.Header{"Payment-Signature": d.header["Payment-Signature"]}
+		v.RequireStandard = false
+		if err, old := v.Verify(plain, d.body), known[len(known)-1] == secret; (err == nil) != old {
+			t.Errorf("the plain signature, old secret known: %t: %v", old, err)
+		}
+		lib, err := standardwebhooks.NewWebhook(known[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lib.Verify(d.body, d.header); err != nil {
+			t.Errorf("standardwebhooks: %v", err)
+		}
+	}
+	if _, sent := d.header["Idempotency-Key"]; sent {
+		t.Error("Idempotency-Key goes over the wire")
+	}
+	if _, sent := d.header["Accept-Encoding"]; sent {
+		t.Error("compressed answers are asked for")
+	}
+}
+
+func TestSend_staticHeaders(t *testing.T) {
+	var got atomic.Pointer[http.Header]
+	srv := serve(t, func(_ http.ResponseWriter, r *http.Request) { got.Store(&r.Header) })
+	s := newSender(t, nil)
+	r := request(srv.URL)
+	r.Header = http.Header{"X-Tenant": {"a", "b"}, "authorization": {"Basic dTpw"}}
+	if a := s.Send(context.Background(), r); !a.Succeeded() {
+		t.Fatalf("attempt %+v", a)
+	}
+	if h := *got.Load(); strings.Join(h["X-Tenant"], ",") != "a,b" || h.Get("Authorization") != "Basic dTpw" || h.Get("Payment-Signature") == "" {
+		t.Errorf("header %v", h)
+	}
+	got.Store(nil)
+	for _, tt := range []struct{ name, value string }{
+		{"Payment-Signature", "x"}, {"payment-signature", "x"}, {"webhook-id", "x"}, {"Webhook-Signature", "x"}, {"Webhook-Anything", "x"},
+		{"Host", "x"}, {"content-length", "1"}, {"Transfer-Encoding", "chunked"}, {"Connection", "close"}, {"TE", "trailers"}, {"Upgrade", "h2c"},
+		{"Proxy-Authorization", "x"}, {"Expect", "100-continue"}, {"User-Agent", "x"}, {"Content-Type", "text/plain"},
+		{"X\r\nY", "x"}, {"X Y", "x"}, {"", "x"}, {"X:", "x"}, {"Ünicode", "x"}, {"X-A", "sesame\r\nX-B: c"}, {"X-A", "sesame\x00"},
+	} {
+		r.Header = http.Header{tt.name: {tt.value}}
+		if a := s.Send(context.Background(), r); a.Outcome != delivery.OutcomeMisconfigured || strings.Contains(a.Error, "sesame") {
+			t.Errorf("%q: %s %q", tt.name, a.Outcome, a.Error)
+		}
+	}
+	if got.Load() != nil {
+		t.Error("one of them was sent")
+	}
+}
+
+// A receiver closes a kept connection at the very moment it is used again: the
+// attempt goes out on another and does not fail.
+func TestSend_staleConnection(t *testing.T) {
+	var conns, requests atomic.Int64
+	addr := listen(t, func(n int, c *net.TCPConn) {
+		conns.Add(1)
+		in := bufio.NewReader(c)
+		for i := 1; ; i++ {
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			requests.Add(1)
+			if n == 1 && i == 2 {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
+	})
+	s := newSender(t, nil)
+	for i := range 3 {
+		if a := s.Send(context.Background(), request("http://"+addr)); !a.Succeeded() {
+			t.Errorf("attempt %d: %s %q", i+1, a.Outcome, a.Error)
+		}
+	}
+	if conns.Load() != 2 || requests.Load() != 4 {
+		t.Errorf("%d connections, %d requests; want 2 and 4", conns.Load(), requests.Load())
+	}
+}
+
+// The answer comes, and the connection breaks, while the body is still being sent.
+func TestSend_answeredEarly(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		reset bool
+	}{{"and closed", false}, {"and reset", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			addr := listen(t, func(_ int, c *net.TCPConn) {
+				in := bufio.NewReader(c)
+				for {
+					line, err := in.ReadString('\n')
+					if err != nil || line == "\r\n" {
+						break
+					}
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big")
+				if tt.reset { // what is unread makes the close a reset
+					_ = c.SetLinger(0)
+				}
+			})
+			s := newSender(t, nil)
+			for range 8 { // it is a race
+				r := request("http://" + addr)
+				r.Body = bytes.Repeat([]byte("x"), 16<<20)
+				a := s.Send(context.Background(), r)
+				// A reset may destroy the answer on its way, and then there is none to see.
+				if lost := tt.reset && a.Outcome == delivery.OutcomeConnection; a.Outcome != delivery.OutcomeRejected && !lost {
+					t.Fatalf("%s %d %q", a.Outcome, a.StatusCode, a.Error)
+				}
+			}
+		})
+	}
+}
+
+// A receiver that stops at any point costs no more than the timeout.
+func TestSend_hangs(t *testing.T) {
+	quit := make(chan struct{})
+	t.Cleanup(func() { close(quit) })
+	after := func(first string) string {
+		return listen(t, func(_ int, c *net.TCPConn) {
+			if strings.HasPrefix(first, "HTTP") { // an answer, which is none before the request
+				_, _ = http.ReadRequest(bufio.NewReader(c))
+			}
+			_, _ = io.WriteString(c, first)
+			<-quit
+		})
+	}
+	for _, tt := range []struct {
+		name, url string
+		body      int
+		code      int
+	}{
+		{"accepts and says nothing", "http://" + after(""), 10, 0},
+		{"accepts and never reads", "http://" + after(""), 64 << 20, 0},
+		{"in the TLS handshake", "https://" + after(""), 10, 0},
+		{"in the TLS handshake, after a byte", "https://" + after("\x16"), 10, 0},
+		{"in the status line", "http://" + after("HTTP/1."), 10, 0},
+		{"in the header", "http://" + after("HTTP/1.1 200 OK\r\nX-A:"), 10, 0},
+		{"after a 100", "http://" + after("HTTP/1.1 100 Continue\r\n\r\n"), 10, 0},
+		{"in the body", "http://" + after("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"), 10, 200},
+		{"in a chunk", "http://" + after("HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nx"), 10, 500},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := request(tt.url)
+			r.Body, r.Timeout = bytes.Repeat([]byte("x"), tt.body), 150*time.Millisecond
+			a := newSender(t, nil).Send(context.Background(), r)
+			if a.Outcome != delivery.OutcomeTimeout || a.StatusCode != tt.code || a.Error != "No complete answer within 150ms." {
+				t.Errorf("%s %d %q", a.Outcome, a.StatusCode, a.Error)
+			}
+			if a.Duration < r.Timeout || a.Duration > 20*r.Timeout {
+				t.Errorf("took %s", a.Duration)
+			}
+		})
+	}
+}
+
+func TestSend_cancelled(t *testing.T) {
+	for _, first := range []string{"", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		addr := listen(t, func(_ int, c *net.TCPConn) {
+			in := bufio.NewReader(c)
+			if _, err := http.ReadRequest(in); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, first)
+			cancel()
+			_, _ = io.Copy(io.Discard, in) // until the sender hangs up
+		})
+		if a := newSender(t, nil).Send(ctx, request("http://"+addr)); a.Outcome != delivery.OutcomeNone || a.Error != "cancelled" {
+			t.Errorf("after %q: %s %q", first, a.Outcome, a.Error)
+		}
+	}
+}
+
+func TestSend_http2(t *testing.T) {
+	var major atomic.Int64
+	var conns atomic.Int64
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		major.Store(int64(r.ProtoMajor))
+		body, _ := io.ReadAll(r.Body)
+		v, err := webhook.NewVerifier(secret)
+		if err != nil || v.Verify(r.Header, body) != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	srv.EnableHTTP2 = true
+	srv.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		if st == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	pool := x509.NewCertPool()
+	pool.AddCert(srv.Certificate())
+	s := newSender(t, func(c *sender.Config) { c.RootCAs = pool })
+	for range 5 {
+		if a := s.Send(context.Background(), request(srv.URL)); !a.Succeeded() || a.RemoteAddr != srv.Listener.Addr().String() {
+			t.Fatalf("attempt %+v", a)
+		}
+	}
+	if major.Load() != 2 || conns.Load() != 1 {
+		t.Errorf("HTTP/%d on %d connections", major.Load(), conns.Load())
+	}
+}
+
+// A compressed answer is kept as it came: expanding it could fill the memory.
+func TestSend_doesNotDecompress(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(make([]byte, 8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	srv := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		w.WriteHeader(500)
+		_, _ = w.Write(packed.Bytes())
+	})
+	a := newSender(t, nil).Send(context.Background(), request(srv.URL))
+	if a.Outcome != delivery.OutcomeServerError || !bytes.Equal(a.ResponseBody, packed.Bytes()) {
+		t.Errorf("%s, kept %d of %d bytes", a.Outcome, len(a.ResponseBody), packed.Len())
+	}
+}
+
+// A proxy of the environment would dial unguarded. The environment is read once in
+// a process, so this needs one of its own.
+func TestSend_ignoresProxyOfEnvironment(t *testing.T) {
+	const portVariable = "SENDER_TEST_PORT"
+	if port := os.Getenv(portVariable); port != "" {
+		s := newSender(t, func(c *sender.Config) { c.Resolver = names(t, map[string][]string{"receiver.example": {"127.0.0.1"}}) })
+		if a := s.Send(context.Background(), request("http://receiver.example:"+port+"/")); !a.Succeeded() {
+			t.Errorf("%s %q", a.Outcome, a.Error)
+		}
+		return
+	}
+	var proxied, reached atomic.Bool
+	proxy := serve(t, func(http.ResponseWriter, *http.Request) { proxied.Store(true) })
+	srv := serve(t, func(http.ResponseWriter, *http.Request) { reached.Store(true) })
+	_, port, err := net.SplitHostPort(srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), portVariable+"="+port, "HTTP_PROXY="+proxy.URL, "http_proxy="+proxy.URL, "NO_PROXY=", "no_proxy=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if proxied.Load() || !reached.Load() {
+		t.Errorf("proxied: %t, reached: %t", proxied.Load(), reached.Load())
+	}
+}
+
+// What the owner of an endpoint reads must not show secrets, bodies, the query of
+// the URL or addresses inside the server's network.
+func TestSend_errorsShowNothingPrivate(t *testing.T) {
+	reset := listen(t, func(_ int, c *net.TCPConn) {
+		_, _ = http.ReadRequest(bufio.NewReader(c))
+		_ = c.SetLinger(0)
+	})
+	cert := httptest.NewTLSServer(http.NotFoundHandler())
+	cert.Config.ErrorLog = quiet()
+	t.Cleanup(cert.Close)
+	s := newSender(t, func(c *sender.Config) {
+		c.Resolver = names(t, map[string][]string{"inside.example": {"10.11.12.13"}})
+		c.RootCAs = x509.NewCertPool()
+	})
+	const query = "/hook?token=sesame"
+	for _, url := range []string{"http://" + reset + query, cert.URL + query, "http://inside.example" + query, "http://nowhere.example" + query,
+		"http://a b.example" + query, "ftp://a.example" + query, "http://a.example:99999" + query} {
+		r := request(url)
+		r.Body = []byte(`{"card":"4242"}`)
+		a := s.Send(context.Background(), r)
+		if a.Error == "" || a.Succeeded() {
+			t.Errorf("%s: %s %q", url, a.Outcome, a.Error)
+		}
+		for _, private := range []string{"sesame", "whsec_", "4242", "10.11.12.13", "127.0.0.1", "hook"} {
+			if strings.Contains(a.Error, private) {
+				t.Errorf("%s: %q shows %q", url, a.Error, private)
+			}
+		}
+	}
+}
+
+// Stores and pages take text: a receiver cannot put anything else in.
+func TestSend_keepsHeaderAsText(t *testing.T) {
+	addr := listen(t, func(_ int, c *net.TCPConn) {
+		_, _ = http.ReadRequest(bufio.NewReader(c))
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-B: a\xff\xfeb\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 0\r\n\r\n")
+	})
+	a := newSender(t, nil).Send(context.Background(), request("http://"+addr))
+	if want := "Content-Length: 0\nX-A: 1\nX-A: 2\nX-B: a?b\n"; a.ResponseHeader != want {
+		t.Errorf("got %q, want %q", a.ResponseHeader, want)
+	}
+}
