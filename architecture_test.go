@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/account", "internal/delivery"},
 	{"internal/endpoint"},
 	{"internal/event"},
-	{"internal/fault", "webhook", "api"},
+	{"internal/fault", "internal/seal", "webhook", "api"},
 }
 
 type pkg struct {

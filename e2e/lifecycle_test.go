@@ -34,7 +34,7 @@ type receiver struct {
 func receive(t testing.TB, answer http.HandlerFunc) *receiver {
 	t.Helper()
 	r := &receiver{}
-	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	r.Server = newServer(t, func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
 		if err != nil {
 			return
@@ -43,12 +43,26 @@ func receive(t testing.TB, answer http.HandlerFunc) *receiver {
 		r.requests, r.bodies, r.arrivals = append(r.requests, req), append(r.bodies, body), append(r.arrivals, time.Now())
 		r.mu.Unlock()
 		answer(w, req)
-	}))
-	t.Cleanup(func() {
-		r.CloseClientConnections()
-		r.Close()
 	})
 	return r
+}
+
+func newServer(t testing.TB, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return srv
+}
+
+func decode(t testing.TB, body []byte) (o object) {
+	t.Helper()
+	if err := json.Unmarshal(body, &o); err != nil {
+		t.Error(err)
+	}
+	return o
 }
 
 func (r *receiver) count() int {
@@ -296,7 +310,7 @@ func TestRestart_keepsEverything(t *testing.T) {
 	me, _ := s.must("GET", "/v1/account", nil)["account"].(map[string]any)
 	made := s.must("POST", "/v1/api_keys", object{"name": "backend"}, append(operator, "Payment-Account", object(me).text("id"))...)
 	backend := []string{"Authorization", "Bearer " + made.text("secret")}
-	e := s.register(r.URL, "description", "kept", "metadata", object{"order": "6735"})
+	e := s.register(r.URL, "description", "kept", "metadata", object{"order": "6735"}, "enabled_events", []string{"payment.*"})
 	off := s.register("https://example.com/off")
 	s.must("POST", "/v1/webhooks/"+off.text("id")+"/disable", nil)
 	before := s.call("GET", "/v1/webhooks", nil, backend...).body
@@ -488,6 +502,9 @@ func TestOperator_makesAccounts(t *testing.T) {
 // The first operator key is in a file that only its owner can read, and nowhere else.
 func TestFirstOperatorKey(t *testing.T) {
 	data := t.TempDir()
+	if code := start(t, nil, binary, "keys", "new-master", "--out", filepath.Join(data, "master-key")).exit(); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
 	p := start(t, nil, binary, "serve", "--addr", "127.0.0.1:0", "--data", data)
 	s := &server{process: p, data: data, base: "http://" + p.out.await(t, `msg=listening addr=(\S+)`)[1]}
 	file := filepath.Join(data, "operator-key")

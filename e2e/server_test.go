@@ -104,7 +104,7 @@ type process struct {
 	cmd  *exec.Cmd
 	out  *output
 	in   io.WriteCloser
-	done chan struct{} // closed when it has ended
+	done chan struct{} // closed when it has ended and all its output is there
 }
 
 func start(t testing.TB, env []string, name string, args ...string) *process {
@@ -120,10 +120,15 @@ func start(t testing.TB, env []string, name string, args ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go p.out.follow(r)
+	read := make(chan struct{})
+	go func() {
+		p.out.follow(r)
+		close(read)
+	}()
 	go func() {
 		_ = p.cmd.Wait()
 		_ = w.Close()
+		<-read
 		close(p.done)
 	}()
 	t.Cleanup(func() {
@@ -172,6 +177,11 @@ func serveWith(t testing.TB, data string, args ...string) *server {
 	t.Helper()
 	if data == "" {
 		data = t.TempDir()
+	}
+	if _, err := os.Stat(filepath.Join(data, "master-key")); err != nil && !slices.Contains(args, "--dev") {
+		if code := start(t, nil, binary, "keys", "new-master", "--out", filepath.Join(data, "master-key")).exit(); code != 0 {
+			t.Fatalf("keys new-master: exit code %d", code)
+		}
 	}
 	env := []string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey}
 	p := start(t, env, binary, append([]string{"serve", "--addr", "127.0.0.1:0", "--data", data}, args...)...)

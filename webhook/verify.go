@@ -1,8 +1,10 @@
 package webhook
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"strconv"
@@ -47,20 +49,30 @@ type Verifier struct {
 	Now func() time.Time
 
 	secrets []*Secret
+	public  []ed25519.PublicKey
 }
 
-// NewVerifier returns a verifier for the given secret strings: while a secret
-// rotates, the new one and the old one. Errors: [ErrBadSecret].
-func NewVerifier(secrets ...string) (*Verifier, error) {
+// NewVerifier returns a verifier for the given keys: secret strings ("whsec_…"),
+// Ed25519 public keys ("whpk_…"), or both. While a secret rotates, give it the new
+// one and the old one. Errors: [ErrBadSecret], [ErrBadKey].
+func NewVerifier(keys ...string) (*Verifier, error) {
 	v := &Verifier{Tolerance: DefaultTolerance, SignatureHeader: SignatureHeader, Now: time.Now}
-	for _, s := range secrets {
-		secret, err := ParseSecret(s)
+	for _, k := range keys {
+		if strings.HasPrefix(k, PublicKeyPrefix) {
+			public, err := parsePublicKey(k)
+			if err != nil {
+				return nil, err
+			}
+			v.public = append(v.public, public)
+			continue
+		}
+		secret, err := ParseSecret(k)
 		if err != nil {
 			return nil, err
 		}
 		v.secrets = append(v.secrets, secret)
 	}
-	if len(v.secrets) == 0 {
+	if len(keys) == 0 {
 		return nil, ErrBadSecret
 	}
 	return v, nil
@@ -86,7 +98,7 @@ func (v *Verifier) verify(header http.Header, body []byte) (id string, err error
 		name = SignatureHeader
 	}
 	plain := header.Get(name)
-	if plain == "" || v.RequireStandard {
+	if plain == "" || v.RequireStandard || len(v.secrets) == 0 {
 		return "", ErrNoSignature
 	}
 	return "", v.verifyPlain(plain, body)
@@ -107,7 +119,7 @@ func (v *Verifier) verifyStandard(id, stamp, list string, body []byte) error {
 	case -age > int64(v.Tolerance/time.Second):
 		return ErrTooNew
 	}
-	if strings.Count(list, v1) > maxSignatures {
+	if strings.Count(list, ",") > maxSignatures {
 		return ErrMalformed
 	}
 	// Each secret signs once, however many signatures the header lists.
@@ -120,7 +132,30 @@ func (v *Verifier) verifyStandard(id, stamp, list string, body []byte) error {
 			}
 		}
 	}
+	if len(v.public) > 0 && v.fitsPublic(signedContent(id, seconds, body), list) {
+		return nil
+	}
 	return ErrBadSignature
+}
+
+// fitsPublic reports whether one of the v1a signatures is one of the public keys'.
+func (v *Verifier) fitsPublic(content []byte, list string) bool {
+	for given := range strings.SplitSeq(list, " ") {
+		encoded, ok := strings.CutPrefix(given, v1a)
+		if !ok {
+			continue
+		}
+		signature, err := base64.StdEncoding.Strict().DecodeString(encoded)
+		if err != nil || len(signature) != ed25519.SignatureSize {
+			continue
+		}
+		for _, key := range v.public {
+			if ed25519.Verify(key, content, signature) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // parseStamp reads Unix seconds: digits alone, as the specification has them, and

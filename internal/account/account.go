@@ -20,7 +20,13 @@ type Account struct {
 	ID      string
 	Name    string
 	Created time.Time
+	// RateLimit is how many API requests a minute the account may make: nil is the
+	// server's default, 0 is no limit.
+	RateLimit *int
 }
+
+// MaxRateLimit bounds [Account.RateLimit].
+const MaxRateLimit = 1_000_000
 
 // Role is what a key may do.
 type Role string

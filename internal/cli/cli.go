@@ -55,7 +55,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.Usage{Err: err} })
-	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv))
+	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv), keysCommand(os.LookupEnv))
 
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {

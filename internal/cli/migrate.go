@@ -24,12 +24,8 @@ func migrateCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		st, err := sqlite.Open(cmd.Context(), c.Data)
-		if err != nil {
+		if err := sqlite.Migrate(cmd.Context(), c.Data); err != nil {
 			return err
-		}
-		if err := st.Close(); err != nil {
-			return fmt.Errorf("close %s: %w", c.Data, err)
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is up to date.\n", c.Data)
 		return err

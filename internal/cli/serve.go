@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,6 +73,7 @@ type server struct {
 	log *slog.Logger
 	out io.Writer
 
+	master  *masterKeys
 	store   *sqlite.Store
 	commits *commit.Committer
 	sender  *sender.Sender
@@ -83,7 +85,10 @@ type server struct {
 // run serves until ctx ends and then stops in order: no new requests, then no
 // new attempts, then the last writes.
 func (s *server) run(ctx context.Context) (err error) {
-	if s.store, err = sqlite.Open(ctx, s.Data); err != nil {
+	if s.master, err = openMasterKeys(s.Config); err != nil {
+		return err
+	}
+	if s.store, err = sqlite.Open(ctx, s.Data, s.master.ring); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.store.Close()) }()
@@ -121,9 +126,13 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
+	var background sync.WaitGroup
 	upkeep, stopUpkeep := context.WithCancel(ctx)
+	defer background.Wait()
 	defer stopUpkeep()
-	go s.service.Upkeep(upkeep, s.Retention)
+	background.Go(func() { s.service.Upkeep(upkeep, s.Retention) })
+	background.Go(func() { s.service.RunRecoveries(upkeep) })
+	background.Go(func() { s.master.goOn(upkeep, s.store, s.log) })
 
 	s.greet(banner, listener.Addr().String())
 	s.log.Info("listening", "addr", listener.Addr().String(), "version", Version(), "data", s.Data, "dev", s.Dev)
@@ -161,27 +170,44 @@ func (s *server) wire(ctx context.Context) error {
 	keys.After(last)
 	s.sender = sender.New(sender.Config{
 		Brand: s.Brand, Version: version, Timeout: s.Timeout,
-		AllowNets: s.AllowTargets, DenyNets: s.DenyTargets, AllowLoopback: s.Dev, Now: time.Now,
+		AllowNets: s.AllowTargets, DenyNets: s.DenyTargets, AllowLoopback: s.Dev, Ports: s.ports(), Now: time.Now,
+		EgressProxy: s.EgressProxy, ProxyResolves: s.ProxyResolves,
 	})
 	s.commits = commit.New(s.store, s.log)
 	endpoints := endpoint.NewRegistry()
 	s.service = service.New(service.Config{
 		Store: s.store, Events: s.commits, Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
-		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, AllowPlainLive: s.AllowPlain,
+		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
+		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature")},
+		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	})
 	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, s.commits.Stats, endpoints.Len)
 	s.engine = dispatch.New(dispatch.Config{
 		Store: s.store, Recorder: s.commits, Sender: s.sender, Watcher: s.service.Watcher(s.metrics.Observe), Endpoints: endpoints,
 		Now: time.Now, Random: rand.Float64, Log: s.log,
-		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, DeadAfter: s.DisableAfter,
+		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, Health: s.Health,
 	})
-	return s.service.Load(ctx, s.engine)
+	if err := s.service.Load(ctx, s.engine); err != nil {
+		return err
+	}
+	return s.service.SetOperatorReceiver(ctx, s.NotifyURL, s.NotifySecret)
+}
+
+// ports returns those that endpoints may have; in development, all.
+func (s *server) ports() (out []sender.PortRange) {
+	if s.Dev {
+		return nil
+	}
+	for _, r := range s.TargetPorts {
+		out = append(out, sender.PortRange(r))
+	}
+	return out
 }
 
 func (s *server) handler() http.Handler {
 	return httpapi.New(httpapi.Config{
 		Service: s.service, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
-		Ready: s.service.Ready, Metrics: s.metrics.Handler(),
+		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(),
 	})
 }
 

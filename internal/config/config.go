@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
 // EnvPrefix starts the environment variable of every flag: --live-schedule is
@@ -35,12 +38,26 @@ type Config struct {
 	LogLevel  string
 	LogFormat string
 
-	TestKey  string // API key of the first account, environment only
-	AdminKey string // operator key, environment only
+	TestKey   string // API key of the first account, environment only
+	AdminKey  string // operator key, environment only
+	MasterKey string // keys that secrets are sealed with, environment only; empty: in MasterKeyFile
 
-	AllowTargets []netip.Prefix // non-public addresses that may be sent to
-	DenyTargets  []netip.Prefix
-	AllowPlain   bool // live endpoints may use http
+	MasterKeyFile string // empty: in the data directory
+
+	AllowTargets    []netip.Prefix // non-public addresses that may be sent to
+	DenyTargets     []netip.Prefix
+	TargetPorts     []PortRange // empty: all
+	AllowPlain      bool        // live endpoints may use http
+	EgressProxy     *url.URL    // nil: direct
+	ProxyResolves   bool
+	EgressAddresses []string // that deliveries come from, to be published
+
+	RateLimit    int           // API requests a minute and account; 0: none
+	SecretMaxAge time.Duration // 0: nobody is reminded
+
+	NotifyURL    string // the operator's receiver of announcements; empty: none
+	NotifySecret string // it is signed to with, environment only
+	Mail         Mail
 
 	MaxBody      int // bytes
 	Timeout      time.Duration
@@ -48,9 +65,22 @@ type Config struct {
 	Workers      int
 	LiveSchedule delivery.Schedule
 	TestSchedule delivery.Schedule
-	DisableAfter time.Duration
+	Health       delivery.Health
 	Retention    time.Duration // of events; 0 keeps them for ever
 	StopTimeout  time.Duration
+}
+
+// PortRange is ports, both ends included.
+type PortRange struct{ From, To uint16 }
+
+// Mail is how the operator is written to; with an empty Addr, not at all.
+type Mail struct {
+	Addr     string // host and port of the SMTP server
+	TLS      string // starttls, tls or none
+	From     string
+	To       []string
+	Username string // environment only
+	Password string // environment only
 }
 
 // Usage is an error in what the user set. The command ends with exit code 2.
@@ -74,6 +104,18 @@ func Flags(f *pflag.FlagSet) {
 	f.String("log-format", "text", "text or json")
 	f.StringSlice("allow-targets", nil, "non-public address ranges that endpoints may have, such as 10.1.0.0/16")
 	f.StringSlice("deny-targets", nil, "address ranges that endpoints may not have")
+	f.String("target-ports", "80,443,1024-65535", "ports that endpoints may have")
+	f.String("egress-proxy", "", "HTTP proxy for deliveries, such as http://user:password@proxy.internal:3128; the server checks addresses before")
+	f.Bool("egress-proxy-resolves", false, "leave names, and which addresses are allowed, to the egress proxy")
+	f.StringSlice("egress-addresses", nil, "addresses that deliveries come from, published at /v1/meta")
+	f.String("master-key-file", "", "file of the key that secrets are sealed with (default: master-key in the data directory)")
+	f.Int("rate-limit", 0, "API requests a minute of an account that has no limit of its own; 0 is none")
+	f.Duration("secret-max-age", 90*24*time.Hour, "remind accounts of signing secrets that are older; 0 is never")
+	f.String("notify-url", "", "send the operator webhooks of failing endpoints; POSTHASTE_NOTIFY_SECRET signs them")
+	f.String("smtp-addr", "", "SMTP server for mail to the operator, such as smtp.example.com:587; POSTHASTE_SMTP_USERNAME and _PASSWORD log in")
+	f.String("smtp-tls", "starttls", "starttls, tls or none")
+	f.String("smtp-from", "", "sender of mail to the operator")
+	f.StringSlice("smtp-to", nil, "recipients of mail to the operator")
 	f.Bool("allow-plain-live", false, "let live endpoints use http://")
 	f.Int("max-body", 256<<10, "largest body to deliver, in bytes")
 	f.Duration("timeout", 15*time.Second, "for one attempt")
@@ -81,7 +123,9 @@ func Flags(f *pflag.FlagSet) {
 	f.Int("workers", 4096, "attempts at a time in all")
 	f.String("live-schedule", formatSchedule(delivery.LiveSchedule()), "delays before the retries of live events")
 	f.String("test-schedule", formatSchedule(delivery.TestSchedule()), "delays before the retries of test events")
-	f.Duration("disable-after", 5*24*time.Hour, "disable an endpoint that acknowledged nothing for so long")
+	f.Duration("failing-after", 24*time.Hour, "warn of an endpoint that acknowledged nothing for so long; one that failed ten times in a row is warned of at once")
+	f.Duration("disable-after", delivery.DefaultDisableAfter, "disable an endpoint that acknowledged nothing for so long")
+	f.Int("disable-after-failures", 0, "disable an endpoint that failed so often in a row; 0 is however often")
 	f.Duration("retention", 30*24*time.Hour, "keep events that nobody waits for so long; 0 keeps them for ever")
 	f.Duration("stop-timeout", 25*time.Second, "let attempts under way finish for so long when stopping")
 	f.String("config", "", "YAML file of settings, one flag name a line (default: posthaste.yaml if there is one)")
@@ -122,12 +166,20 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c := &Config{}
 	c.TestKey, _ = getenv(EnvPrefix + "TEST_KEY")
 	c.AdminKey, _ = getenv(EnvPrefix + "ADMIN_KEY")
+	c.MasterKey, _ = getenv(EnvPrefix + "MASTER_KEY")
+	c.NotifySecret, _ = getenv(EnvPrefix + "NOTIFY_SECRET")
+	c.Mail.Username, _ = getenv(EnvPrefix + "SMTP_USERNAME")
+	c.Mail.Password, _ = getenv(EnvPrefix + "SMTP_PASSWORD")
 	r := reader{f: f}
 	c.Addr, c.DebugAddr, c.Data, c.Brand = r.text("addr"), r.text("debug-addr"), r.text("data"), r.text("brand")
 	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
 	c.Dev, c.AllowPlain = r.truth("dev"), r.truth("allow-plain-live")
 	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")
-	c.Timeout, c.DisableAfter = r.duration("timeout"), r.duration("disable-after")
+	c.Timeout, c.SecretMaxAge, c.RateLimit = r.duration("timeout"), r.duration("secret-max-age"), r.number("rate-limit")
+	c.Health = delivery.Health{FailingAfter: r.duration("failing-after"), DisableAfter: r.duration("disable-after"), DisableAfterFailures: r.number("disable-after-failures")}
+	c.TargetPorts, c.EgressProxy, c.ProxyResolves = r.ports("target-ports"), r.proxy("egress-proxy"), r.truth("egress-proxy-resolves")
+	c.EgressAddresses, c.MasterKeyFile, c.NotifyURL = r.addresses("egress-addresses"), r.text("master-key-file"), r.text("notify-url")
+	c.Mail.Addr, c.Mail.TLS, c.Mail.From, c.Mail.To = r.text("smtp-addr"), r.text("smtp-tls"), r.text("smtp-from"), r.texts("smtp-to")
 	c.Retention, c.StopTimeout = r.duration("retention"), r.duration("stop-timeout")
 	c.LiveSchedule, c.TestSchedule = r.schedule("live-schedule"), r.schedule("test-schedule")
 	c.AllowTargets, c.DenyTargets = r.prefixes("allow-targets"), r.prefixes("deny-targets")
@@ -151,8 +203,22 @@ func (c *Config) check() error {
 		return usagef("--concurrency %d: use 1 to 1000", c.Concurrency)
 	case c.Workers < 2:
 		return usagef("--workers %d: use 2 or more", c.Workers)
-	case c.DisableAfter < time.Hour:
-		return usagef("--disable-after %s: use an hour or more", c.DisableAfter)
+	case c.Health.DisableAfter < time.Hour:
+		return usagef("--disable-after %s: use an hour or more", c.Health.DisableAfter)
+	case c.Health.FailingAfter < 0:
+		return usagef("--failing-after %s: use 0 or more", c.Health.FailingAfter)
+	case c.Health.DisableAfterFailures < 0:
+		return usagef("--disable-after-failures %d: use 0 or more", c.Health.DisableAfterFailures)
+	case c.RateLimit < 0 || c.RateLimit > account.MaxRateLimit:
+		return usagef("--rate-limit %d: use 0 to %d requests a minute", c.RateLimit, account.MaxRateLimit)
+	case c.SecretMaxAge < 0:
+		return usagef("--secret-max-age %s: use 0 or more", c.SecretMaxAge)
+	case c.NotifyURL != "" && endpoint.CheckSecret(c.NotifySecret) != nil:
+		return usagef("--notify-url: set %sNOTIFY_SECRET to whsec_ and 24 to 64 bytes in base64", EnvPrefix)
+	case c.Mail.TLS != "starttls" && c.Mail.TLS != "tls" && c.Mail.TLS != "none":
+		return usagef("--smtp-tls %q: use starttls, tls or none", c.Mail.TLS)
+	case c.Mail.Addr != "" && (c.Mail.From == "" || len(c.Mail.To) == 0):
+		return usagef("--smtp-addr: set --smtp-from and --smtp-to too")
 	case c.Retention != 0 && c.Retention < time.Hour:
 		return usagef("--retention %s: use an hour or more, or 0 to keep everything", c.Retention)
 	case c.StopTimeout < 0 || c.StopTimeout > 28*time.Second:
@@ -292,6 +358,56 @@ func (r *reader) schedule(name string) delivery.Schedule {
 			schedule = append(schedule, d)
 		}
 		return schedule, nil
+	})
+}
+
+func (r *reader) texts(name string) []string { return read(r, name, r.f.GetStringSlice) }
+
+func (r *reader) addresses(name string) []string {
+	texts := r.texts(name)
+	for _, t := range texts {
+		_, aerr := netip.ParseAddr(t)
+		_, perr := netip.ParsePrefix(t)
+		if aerr != nil && perr != nil && r.err == nil {
+			r.err = usagef("--%s: %q is neither an address nor a range such as 203.0.113.0/28", name, t)
+		}
+	}
+	return texts
+}
+
+func (r *reader) ports(name string) []PortRange {
+	return read(r, name, func(name string) (out []PortRange, err error) {
+		text, err := r.f.GetString(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, part := range strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' }) {
+			low, high, isRange := strings.Cut(part, "-")
+			if !isRange {
+				high = low
+			}
+			from, err1 := strconv.ParseUint(low, 10, 16)
+			to, err2 := strconv.ParseUint(high, 10, 16)
+			if err1 != nil || err2 != nil || from == 0 || to < from {
+				return nil, fmt.Errorf("%q is neither a port nor a range such as 8000-8999", part)
+			}
+			out = append(out, PortRange{uint16(from), uint16(to)})
+		}
+		return out, nil
+	})
+}
+
+func (r *reader) proxy(name string) *url.URL {
+	return read(r, name, func(name string) (*url.URL, error) {
+		text, err := r.f.GetString(name)
+		if err != nil || text == "" {
+			return nil, err
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+			return nil, errors.New("use a URL such as http://proxy.internal:3128") // the text may hold a password
+		}
+		return u, nil
 	})
 }
 

@@ -34,8 +34,8 @@ func TestLoad_defaults(t *testing.T) {
 	if got, want := len(c.TestSchedule), 4; got != want {
 		t.Errorf("test retries = %d, want %d", got, want)
 	}
-	if c.Timeout != 15*time.Second || c.DisableAfter != 5*24*time.Hour {
-		t.Errorf("timeout %s, disable after %s", c.Timeout, c.DisableAfter)
+	if c.Timeout != 15*time.Second || c.Health.DisableAfter != 5*24*time.Hour {
+		t.Errorf("timeout %s, disable after %s", c.Timeout, c.Health.DisableAfter)
 	}
 }
 

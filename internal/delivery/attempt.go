@@ -21,6 +21,7 @@ const (
 	OutcomeForbidden     Outcome = 11 // the target's address is not allowed
 	OutcomeExpired       Outcome = 12 // never tried: the retry window ended while the breaker was open
 	OutcomeMisconfigured Outcome = 13 // the request could not be built
+	OutcomeNoToken       Outcome = 14 // the endpoint's token URL gave no access token
 )
 
 var outcomeNames = [...]string{
@@ -29,7 +30,7 @@ var outcomeNames = [...]string{
 	OutcomeThrottled: "throttled", OutcomeGone: "gone", OutcomeTimeout: "timeout",
 	OutcomeDNS: "dns_error", OutcomeTLS: "tls_error", OutcomeConnection: "connection_error",
 	OutcomeForbidden: "forbidden_target", OutcomeExpired: "expired",
-	OutcomeMisconfigured: "misconfigured",
+	OutcomeMisconfigured: "misconfigured", OutcomeNoToken: "token_error",
 }
 
 // String returns the outcome's name in the API.

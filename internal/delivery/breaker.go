@@ -66,3 +66,27 @@ func (b *Breaker) FailingFor(now time.Time) time.Duration {
 	}
 	return now.Sub(b.FailingSince)
 }
+
+// Health is when an endpoint counts as failing and when it is given up.
+type Health struct {
+	FailingAfter         time.Duration // it acknowledged nothing for so long; 0: only an open breaker tells
+	DisableAfter         time.Duration // it acknowledged nothing for so long
+	DisableAfterFailures int           // it failed so often in a row; 0: however often
+}
+
+// DefaultDisableAfter is after how long without an acknowledgement an endpoint is
+// given up by default.
+const DefaultDisableAfter = 5 * 24 * time.Hour
+
+// fewFailures is how many failures in a row prove nothing, however long apart: with
+// nothing to send between them, nobody knows.
+const fewFailures = 3
+
+// Judge says, after a failed attempt that ended at now, whether the account must
+// be warned, which it is once, and whether the endpoint is to be disabled.
+func (h *Health) Judge(b *Breaker, now time.Time) (warn, disable bool) {
+	age := b.FailingFor(now)
+	warn = !b.Warned && (b.Open() || h.FailingAfter > 0 && b.Failures >= fewFailures && age >= h.FailingAfter)
+	disable = b.Open() && age >= h.DisableAfter || h.DisableAfterFailures > 0 && b.Failures >= h.DisableAfterFailures
+	return warn, disable
+}

@@ -79,7 +79,7 @@ func (g *game) play() {
 		{Ordering: endpoint.FIFO, Schedule: []time.Duration{time.Second, time.Minute}}, {Schedule: []time.Duration{}}, {}, // 7 is deleted some time
 	}
 	g.config.Workers, g.config.QueueBytes = 24, arenaQueue
-	g.config.DeadAfter = 300 * 24 * time.Hour
+	g.config.Health.DisableAfter = 300 * 24 * time.Hour
 	for i, k := range kinds {
 		g.receiver(int64(i+1), i%2 == 0, k, g.answerOf(int64(i+1)))
 	}

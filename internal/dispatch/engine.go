@@ -49,7 +49,7 @@ type Watcher interface {
 	// EndpointDead asks for an endpoint to be disabled, for one of the
 	// endpoint.Disabled… reasons.
 	EndpointDead(no int64, reason string)
-	// EndpointFailing tells that an endpoint's breaker opened, once until it recovers.
+	// EndpointFailing tells that an endpoint fails all the time, once until it recovers.
 	EndpointFailing(no int64, since time.Time)
 	// DeliveryExhausted tells of a delivery that is out of attempts.
 	DeliveryExhausted(d delivery.Delivery, j *store.Job)
@@ -72,7 +72,7 @@ type Config struct {
 	Concurrency int               // attempts at a time to one endpoint; default 64
 	Workers     int               // attempts at a time in all; default 4096
 	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
-	DeadAfter   time.Duration     // an endpoint that acknowledged nothing for so long is disabled; default 5 days
+	Health      delivery.Health   // when an endpoint is failing, and when it is given up; default: after 5 days
 }
 
 // Engine sends what is due to whom it is due. Use [New], then Start.
@@ -128,7 +128,7 @@ func New(c Config) *Engine {
 	setDefault(&c.Concurrency, 64)
 	setDefault(&c.Workers, 4096)
 	setDefault(&c.QueueBytes, 64<<20)
-	setDefault(&c.DeadAfter, 5*24*time.Hour)
+	setDefault(&c.Health.DisableAfter, delivery.DefaultDisableAfter)
 	if c.Live == nil {
 		c.Live = delivery.LiveSchedule()
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // days is longer than any retry schedule.
@@ -208,7 +209,7 @@ func TestEngine_breaker(t *testing.T) {
 func TestEngine_windowEndsWhileBreakerIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.config.DeadAfter = 30 * 24 * time.Hour
+		w.config.Health.DisableAfter = 30 * 24 * time.Hour
 		w.start()
 		e := w.receiver("down", false, endpoint.Settings{}, no)
 		w.send(e, 2000)
@@ -398,7 +399,7 @@ func TestEngine_requeued(t *testing.T) {
 		}
 		d := items[0].Delivery
 		d.Requeue(time.Now())
-		if err := w.store.Requeue(context.Background(), []delivery.Delivery{d}, nil); err != nil {
+		if err := w.store.Requeue(context.Background(), []delivery.Delivery{d}, store.Trail{}); err != nil {
 			t.Fatal(err)
 		}
 		w.engine.Wake(e.No)
@@ -428,7 +429,7 @@ func TestEngine_fifoHeadCancelled(t *testing.T) {
 		if err != nil || len(items) != 3 {
 			t.Fatal(items, err)
 		}
-		if err := w.store.CancelDelivery(context.Background(), items[2].ID, time.Now(), nil); err != nil {
+		if err := w.store.CancelDelivery(context.Background(), items[2].ID, time.Now(), store.Trail{}); err != nil {
 			t.Fatal(err)
 		}
 		w.engine.Wake(e.No)

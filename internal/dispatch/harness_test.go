@@ -15,6 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
@@ -67,6 +68,8 @@ func (s *countingStore) LoadLane(ctx context.Context, no int64, limit, maxBytes 
 	return s.Store.LoadLane(ctx, no, limit, maxBytes)
 }
 
+var testRing = seal.NewRing(seal.NewKey())
+
 func newWorld(t testing.TB) *world {
 	return &world{
 		t: t, dir: t.TempDir(), endpoints: endpoint.NewRegistry(), keys: event.NewKeys(time.Now, 0), random: rand.New(rand.NewPCG(1, 2)),
@@ -79,7 +82,7 @@ func newWorld(t testing.TB) *world {
 // reopen opens the store alone.
 func (w *world) reopen() {
 	w.t.Helper()
-	st, err := sqlite.Open(context.Background(), w.dir)
+	st, err := sqlite.Open(context.Background(), w.dir, testRing)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -124,8 +127,8 @@ func (w *world) receiver(name string, live bool, settings endpoint.Settings, ans
 	url := "https://" + name + ".example"
 	now := time.Now()
 	e := &endpoint.Endpoint{ID: "we_" + name, Space: event.SpaceOf(1, live), URL: url, Events: []string{"to." + name}, Status: endpoint.Enabled,
-		Settings: settings, Secrets: []endpoint.Secret{endpoint.NewSecret(now)}, Created: now, Updated: now, EnabledSince: now}
-	if err := w.store.CreateEndpoint(context.Background(), e, nil); err != nil {
+		Settings: settings, Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", now)}, Created: now, Updated: now, EnabledSince: now}
+	if err := w.store.CreateEndpoint(context.Background(), e, store.Trail{}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.mu.Lock()

@@ -76,7 +76,7 @@ func simulate(t *testing.T, seed uint64) {
 		return &flaky{s, func() bool { return refusing.Load() && chance(0.5) }, refusing.Load}
 	}
 	w.config.Workers = 32
-	w.config.DeadAfter = 300 * 24 * time.Hour
+	w.config.Health.DisableAfter = 300 * 24 * time.Hour
 	w.start()
 
 	kinds := []endpoint.Settings{{}, {Ordering: endpoint.FIFO}, {Concurrency: 1}, {Rate: 5}, {Schedule: []time.Duration{time.Second, time.Minute}}}

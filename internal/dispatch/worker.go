@@ -259,10 +259,7 @@ func (e *Engine) schedule(ep *endpoint.Endpoint) delivery.Schedule {
 func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 	d := job.Delivery
 	e.stats.inflight.Add(1)
-	a := e.Sender.Send(e.sending, &sender.Request{
-		EventID: job.EventID, Body: job.Body, URL: ep.URL, Secrets: ep.LiveSecrets(e.Now()),
-		Timeout: ep.Settings.Timeout, Number: d.Attempts + 1,
-	})
+	a := e.Sender.Send(e.sending, request(ep, job, e.Now()))
 	e.stats.inflight.Add(-1)
 	if a.Outcome == delivery.OutcomeNone { // the server stops; the delivery stays pending
 		e.release(l, d.ID.Event)
@@ -289,6 +286,22 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 	case dead:
 		e.Watcher.EndpointDead(l.no, endpoint.DisabledFailed)
 	}
+}
+
+// request returns the next attempt at a delivery.
+func request(ep *endpoint.Endpoint, job *store.Job, now time.Time) *sender.Request {
+	r := &sender.Request{
+		EventID: job.EventID, Body: job.Body, URL: ep.URL, Secrets: ep.LiveSecrets(now),
+		Timeout: ep.Settings.Timeout, Number: job.Delivery.Attempts + 1, Header: ep.Headers,
+		Trusted: ep.Space.Account() == 0, // no account's: the operator's own
+	}
+	if ep.Auth.Type != endpoint.AuthNone {
+		r.Auth = &ep.Auth
+	}
+	if ep.TLS != (endpoint.TLS{}) {
+		r.TLS = &ep.TLS
+	}
+	return r
 }
 
 func (e *Engine) release(l *lane, k event.Key) {
@@ -318,11 +331,10 @@ func (e *Engine) note(l *lane, d *delivery.Delivery, a *delivery.Attempt, fifo b
 	e.stats.failures.Add(1)
 	l.failed(a.Outcome)
 	l.breaker.Failed(a.Started, now)
-	if l.breaker.Open() && !l.breaker.Warned {
-		l.breaker.Warned, failing = true, true
+	failing, dead = e.Health.Judge(&l.breaker, now)
+	if failing {
+		l.breaker.Warned = true
 	}
-	// Two failures long apart, with nothing to send between them, are no proof.
-	dead = l.breaker.Open() && l.breaker.FailingFor(now) >= e.DeadAfter
 	if fifo && d.State == delivery.Pending {
 		e.dropReady(l)
 		l.holdUntil, l.more = d.Due, true

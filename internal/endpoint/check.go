@@ -28,11 +28,18 @@ const (
 	maxPatternMention = 60
 )
 
+// Rules are what the operator decides of all endpoints.
+type Rules struct {
+	AllowPlain bool   // live ones may use plain http
+	Signature  string // the brand's signature header, canonical
+}
+
 // Check returns a fault.Invalid that names the first field of e that is not
-// acceptable, nil when all are. Live endpoints may use plain http only when
-// allowPlain is set. It resolves no names: addresses are checked when dialled.
-func (e *Endpoint) Check(allowPlain bool) error {
-	if err := checkURL(e.URL, !e.Live() || allowPlain); err != nil {
+// acceptable, nil when all are. It resolves no names: addresses are checked when
+// dialled.
+func (e *Endpoint) Check(r Rules) error {
+	plain := !e.Live() || r.AllowPlain
+	if err := checkURL("url", e.URL, plain); err != nil {
 		return err
 	}
 	if err := checkEvents(e.Events); err != nil {
@@ -44,15 +51,28 @@ func (e *Endpoint) Check(allowPlain bool) error {
 	if err := checkMetadata(e.Metadata); err != nil {
 		return err
 	}
+	if err := e.Auth.check(plain); err != nil {
+		return err
+	}
+	if err := e.checkHeaders(r.Signature); err != nil {
+		return err
+	}
+	target, err := url.Parse(e.URL)
+	if err != nil {
+		return err // checkURL parsed it
+	}
+	if err := e.TLS.check(target); err != nil {
+		return err
+	}
 	return e.Settings.check()
 }
 
-func checkURL(raw string, plain bool) error {
+func checkURL(param, raw string, plain bool) error {
 	invalid := func(format string, args ...any) error {
-		return fault.Param("url", "url_invalid", format, args...)
+		return fault.Param(param, "url_invalid", format, args...)
 	}
 	if raw == "" {
-		return fault.Param("url", "parameter_missing", "Give the URL that events are sent to, such as https://www.acme.com/webhooks/payment.")
+		return fault.Param(param, "parameter_missing", "Give the URL that events are sent to, such as https://www.acme.com/webhooks/payment.")
 	}
 	if len(raw) > MaxURLLength {
 		return invalid("The URL is longer than %d characters.", MaxURLLength)

@@ -78,7 +78,7 @@ func TestEndpoint_Check(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e := &Endpoint{Space: space, URL: "https://a.example/hooks", Events: []string{"*"}}
 			tt.change(e)
-			err := e.Check(false)
+			err := e.Check(Rules{})
 			var f *fault.Error
 			switch {
 			case tt.param == "" && err != nil:
@@ -89,14 +89,14 @@ func TestEndpoint_Check(t *testing.T) {
 		})
 	}
 	plain := &Endpoint{Space: space, URL: "http://a.example", Events: []string{"*"}}
-	if err := plain.Check(true); err != nil {
+	if err := plain.Check(Rules{AllowPlain: true}); err != nil {
 		t.Errorf("the operator allows plain http in live mode: %v", err)
 	}
 }
 
 func TestEndpoint_Check_repeatsNoLongPattern(t *testing.T) {
 	e := &Endpoint{Space: space, URL: "https://a.example", Events: []string{strings.Repeat("é ", 5000)}}
-	if err := e.Check(false); err == nil || len(err.Error()) > 400 {
+	if err := e.Check(Rules{}); err == nil || len(err.Error()) > 400 {
 		t.Errorf("got %v", err)
 	}
 }

@@ -6,8 +6,6 @@
 package endpoint
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"strings"
 	"time"
 
@@ -50,8 +48,12 @@ type Endpoint struct {
 	Status      Status
 	Description string
 	Metadata    map[string]string
-	Secrets     []Secret // oldest first
 	Settings    Settings
+
+	Secrets []Secret // oldest first; at least one
+	Auth    Authentication
+	Headers map[string]string // its own, by canonical name; values may be credentials
+	TLS     TLS
 
 	Created        time.Time
 	Updated        time.Time
@@ -67,6 +69,7 @@ type Settings struct {
 	Concurrency int             `json:"max_concurrency,omitempty"` // attempts at a time
 	Rate        float64         `json:"rate,omitempty"`            // attempts a second
 	Schedule    []time.Duration `json:"schedule,omitzero"`         // delays before the retries
+	Ed25519     bool            `json:"ed25519,omitempty"`         // sign with v1a too
 }
 
 // Live reports whether the endpoint receives live events.
@@ -89,36 +92,4 @@ func Selects(pattern, eventType string) bool {
 	}
 	p, ok := strings.CutSuffix(pattern, "*")
 	return ok && strings.HasPrefix(eventType, p)
-}
-
-// Secret is one signing secret. The string is its whole value, "whsec_" included:
-// Payment-Signature is keyed with all of it, Standard Webhooks with the bytes
-// that the part after the prefix encodes.
-type Secret struct {
-	Value   string    `json:"value"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero"` // zero: does not expire
-}
-
-// SecretPrefix starts every signing secret (Standard Webhooks, "Signature scheme").
-const SecretPrefix = "whsec_"
-
-// NewSecret returns a fresh secret: 32 random bytes in standard base64, because
-// the official libraries decode nothing else.
-func NewSecret(now time.Time) Secret {
-	var b [32]byte
-	rand.Read(b[:]) // never fails (crypto/rand)
-	return Secret{Value: SecretPrefix + base64.StdEncoding.EncodeToString(b[:]), Created: now}
-}
-
-// LiveSecrets returns the values of the secrets that have not expired at now,
-// oldest first.
-func (e *Endpoint) LiveSecrets(now time.Time) []string {
-	live := make([]string, 0, len(e.Secrets))
-	for _, s := range e.Secrets {
-		if s.Expires.IsZero() || now.Before(s.Expires) {
-			live = append(live, s.Value)
-		}
-	}
-	return live
 }

@@ -10,7 +10,7 @@ import (
 
 func TestNewSecret(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
-	s := NewSecret(now)
+	s := NewSecret("sec_1", now)
 	text, ok := strings.CutPrefix(s.Value, "whsec_")
 	if !ok {
 		t.Fatalf("no whsec_ in front: %d characters", len(s.Value))
@@ -22,9 +22,16 @@ func TestNewSecret(t *testing.T) {
 	if !s.Created.Equal(now) || !s.Expires.IsZero() {
 		t.Errorf("made %s, expires %s", s.Created, s.Expires)
 	}
-	if NewSecret(now).Value == s.Value {
+	if NewSecret("sec_1", now).Value == s.Value {
 		t.Error("two secrets are the same")
 	}
+}
+
+func values(secrets []Secret) (out []string) {
+	for _, s := range secrets {
+		out = append(out, s.Value)
+	}
+	return out
 }
 
 func TestEndpoint_LiveSecrets(t *testing.T) {
@@ -35,8 +42,11 @@ func TestEndpoint_LiveSecrets(t *testing.T) {
 		{Value: "old", Expires: now.Add(time.Nanosecond)},
 		{Value: "new"},
 	}}
-	if got := e.LiveSecrets(now); !slices.Equal(got, []string{"old", "new"}) {
+	if got := values(e.LiveSecrets(now)); !slices.Equal(got, []string{"old", "new"}) {
 		t.Errorf("got %v, want those that live, oldest first", got)
+	}
+	if got := values(e.Secrets); len(got) != 4 || got[0] != "expired" {
+		t.Errorf("the endpoint, which others read, was changed: %v", got)
 	}
 }
 

@@ -107,6 +107,16 @@ func (r *Registry) Get(no int64) *Endpoint {
 	return r.byNo[no]
 }
 
+// Each calls visit with every endpoint, in no order. visit must not call r's
+// methods.
+func (r *Registry) Each(visit func(*Endpoint)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, e := range r.byNo {
+		visit(e)
+	}
+}
+
 // Len returns how many endpoints there are.
 func (r *Registry) Len() int {
 	r.mu.RLock()

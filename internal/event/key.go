@@ -67,6 +67,9 @@ const (
 	PrefixEndpoint = "we_"
 	PrefixAccount  = "acct_"
 	PrefixKey      = "key_"
+	PrefixSecret   = "sec_"
+	PrefixAudit    = "aud_"
+	PrefixJob      = "job_"
 )
 
 // idAlphabet is in ASCII order, so that ids sort as the numbers in them do. It

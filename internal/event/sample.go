@@ -6,6 +6,9 @@ import "fmt"
 const (
 	TypeEndpointFailing  = "webhook_endpoint.failing"
 	TypeEndpointDisabled = "webhook_endpoint.disabled"
+	TypeEndpointEnabled  = "webhook_endpoint.enabled"
+	TypeSecretRotated    = "webhook_endpoint.secret_rotated"
+	TypeSecretDue        = "webhook_endpoint.secret_rotation_due"
 	TypeAttemptExhausted = "message.attempt.exhausted"
 	TypeEndpointTest     = "webhook_endpoint.test"
 )
@@ -13,7 +16,7 @@ const (
 // Operational reports whether the server itself announces events of type t.
 func Operational(t string) bool {
 	switch t {
-	case TypeEndpointFailing, TypeEndpointDisabled, TypeAttemptExhausted, TypeEndpointTest:
+	case TypeEndpointFailing, TypeEndpointDisabled, TypeEndpointEnabled, TypeSecretRotated, TypeSecretDue, TypeAttemptExhausted, TypeEndpointTest:
 		return true
 	}
 	return false

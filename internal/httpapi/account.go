@@ -11,10 +11,12 @@ type accountView struct {
 	Object  string `json:"object"`
 	Name    string `json:"name"`
 	Created int64  `json:"created"`
+	// RateLimit is in requests a minute; null is the server's default.
+	RateLimit *int `json:"rate_limit"`
 }
 
 func viewAccount(a *account.Account) accountView {
-	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix()}
+	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit}
 }
 
 func accountResult(v any) any {
@@ -41,16 +43,27 @@ func whoAmI(rq *request) (any, error) {
 	return v, nil
 }
 
+func accountParams(p *params) (service.AccountParams, error) {
+	in := service.AccountParams{Name: p.text("name")}
+	if v, given := p.values["rate_limit"]; given {
+		limit := p.integer("rate_limit")
+		if v == nil || v == "" && p.form {
+			limit = nil
+		}
+		in.RateLimit = &limit
+	}
+	return in, p.done()
+}
+
 func createAccount(rq *request) (any, error) {
-	p := rq.params()
-	name := deref(p.text("name"))
-	if err := p.done(); err != nil {
+	in, err := accountParams(rq.params())
+	if err != nil {
 		return nil, err
 	}
 	if err := rq.repeatable(accountResult); err != nil {
 		return nil, err
 	}
-	a, err := rq.service().CreateAccount(rq.Context(), rq.call, name)
+	a, err := rq.service().CreateAccount(rq.Context(), rq.call, in)
 	if err != nil {
 		return nil, err
 	}
@@ -58,18 +71,17 @@ func createAccount(rq *request) (any, error) {
 }
 
 func updateAccount(rq *request) (any, error) {
-	p := rq.params()
-	name := p.text("name")
-	if err := p.done(); err != nil {
+	in, err := accountParams(rq.params())
+	if err != nil {
 		return nil, err
 	}
-	if name == nil {
-		return nil, fault.Param("name", "parameter_missing", "Give the account's new name.")
+	if in == (service.AccountParams{}) {
+		return nil, fault.Param("name", "parameter_missing", "Give the account's new name or rate limit.")
 	}
 	if err := rq.repeatable(accountResult); err != nil {
 		return nil, err
 	}
-	a, err := rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), *name)
+	a, err := rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), in)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -34,6 +35,7 @@ type Config struct {
 	MaxRequest int64 // bytes of a request body; default DefaultMaxRequest, or more where larger events are allowed
 	Log        *slog.Logger
 	OpenAPI    []byte
+	Egress     []string // addresses that deliveries come from, as the operator states them
 	Ready      func(context.Context) error
 	Metrics    http.Handler // nil: none
 }
@@ -165,6 +167,10 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 	if rq.call, err = a.authenticate(rq.Request); err != nil {
 		return writeError(w, err), err
 	}
+	rq.call.Request, rq.call.Remote = w.Header().Get("Request-Id"), rq.RemoteAddr
+	if err := a.admit(w, rq.call); err != nil {
+		return writeError(w, err), err
+	}
 	if rq.Method != http.MethodGet && rq.Method != http.MethodHead && rq.URL.RawQuery != "" {
 		// Ignoring them could do more than was asked for.
 		if err := rq.query().done(); err != nil {
@@ -198,6 +204,18 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		return writeError(w, err), err
 	}
 	return writeJSON(w, http.StatusOK, body), nil
+}
+
+// admit counts the request against the account's limit and says where that stands.
+func (a *api) admit(w http.ResponseWriter, c *service.Call) error {
+	l, err := a.Service.Admit(c)
+	if l.Limit > 0 {
+		h := w.Header()
+		h.Set("X-RateLimit-Limit", strconv.Itoa(l.Limit))
+		h.Set("X-RateLimit-Remaining", strconv.Itoa(l.Remaining))
+		h.Set("X-RateLimit-Reset", strconv.FormatInt(int64(math.Ceil(float64(l.Reset.UnixMilli())/1000)), 10))
+	}
+	return err
 }
 
 func (a *api) readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
@@ -269,6 +287,15 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 		}
 	}
 	return call, nil
+}
+
+// repeatableInPrivate is repeatable for a response that holds a secret.
+func (rq *request) repeatableInPrivate(view func(result any) any) error {
+	err := rq.repeatable(view)
+	if rq.call.Idem != nil {
+		rq.call.Idem.Private = true
+	}
+	return err
 }
 
 // repeatable makes the call repeatable when the request has an idempotency key.

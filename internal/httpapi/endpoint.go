@@ -1,9 +1,13 @@
 package httpapi
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
@@ -27,9 +31,47 @@ type endpointView struct {
 	RetrySchedule  *[]int            `json:"retry_schedule"`
 	DisabledReason *string           `json:"disabled_reason"`
 	Updated        int64             `json:"updated"`
+
+	Secrets           []secretView        `json:"secrets"` // live ones, newest first
+	SignatureSchemes  []string            `json:"signature_schemes"`
+	PublicKey         *string             `json:"public_key"` // of the newest secret
+	Authentication    *authenticationView `json:"authentication"`
+	Headers           map[string]string   `json:"headers"` // values are masked
+	ClientCertificate *certificateView    `json:"client_certificate"`
+	CACertificates    *string             `json:"ca_certificates"`
 }
 
-func viewEndpoint(e *endpoint.Endpoint) endpointView {
+type secretView struct {
+	ID        string  `json:"id"`
+	Secret    string  `json:"secret,omitzero"` // where secrets were asked for
+	PublicKey *string `json:"public_key"`
+	Created   int64   `json:"created"`
+	ExpiresAt *int64  `json:"expires_at"`
+}
+
+// authenticationView shows what is no secret.
+type authenticationView struct {
+	Type       endpoint.AuthType   `json:"type"`
+	Username   string              `json:"username,omitzero"`
+	GrantType  endpoint.Grant      `json:"grant_type,omitzero"`
+	TokenURL   string              `json:"token_url,omitzero"`
+	ClientID   string              `json:"client_id,omitzero"`
+	Scope      string              `json:"scope,omitzero"`
+	ClientAuth endpoint.ClientAuth `json:"client_auth,omitzero"`
+}
+
+type certificateView struct {
+	Subject     string `json:"subject"`
+	NotAfter    int64  `json:"not_after"`
+	Fingerprint string `json:"fingerprint"` // SHA-256
+}
+
+// masked stands for the value of a header, which may be a credential.
+const masked = "********"
+
+// now is when a response is made: what has expired by then is not shown.
+func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
+	now := a.Service.Now()
 	v := endpointView{
 		ID: e.ID, Object: "webhook_endpoint", URL: e.URL, EnabledEvents: e.Events, Status: e.Status, Description: orNull(e.Description),
 		Created: e.Created.Unix(), Livemode: e.Live(), Metadata: e.Metadata, Ordering: e.Settings.Ordering,
@@ -46,14 +88,45 @@ func viewEndpoint(e *endpoint.Endpoint) endpointView {
 		}
 		v.RetrySchedule = &delays
 	}
+	v.SignatureSchemes = []string{"v1"}
+	if e.Settings.Ed25519 {
+		v.SignatureSchemes = append(v.SignatureSchemes, "v1a")
+	}
+	for _, s := range slices.Backward(e.LiveSecrets(now)) {
+		v.Secrets = append(v.Secrets, secretView{ID: s.ID, PublicKey: orNull(s.PublicKey()), Created: s.Created.Unix(), ExpiresAt: seconds(s.Expires)})
+	}
+	v.PublicKey = orNull(e.Newest().PublicKey())
+	if t := e.Auth.Type; t != endpoint.AuthNone {
+		v.Authentication = &authenticationView{Type: t, Username: e.Auth.Username, GrantType: e.Auth.Grant, TokenURL: e.Auth.TokenURL,
+			ClientID: e.Auth.ClientID, Scope: e.Auth.Scope, ClientAuth: e.Auth.ClientAuth}
+	}
+	v.Headers = make(map[string]string, len(e.Headers))
+	for name := range e.Headers {
+		v.Headers[name] = masked
+	}
+	if leaf := e.TLS.Leaf(); leaf != nil {
+		sum := sha256.Sum256(leaf.Raw)
+		v.ClientCertificate = &certificateView{Subject: leaf.Subject.String(), NotAfter: leaf.NotAfter.Unix(), Fingerprint: hex.EncodeToString(sum[:])}
+	}
+	v.CACertificates = orNull(e.TLS.RootCAs)
 	return v
 }
 
-// viewNewEndpoint shows the secret, this once.
-func viewNewEndpoint(e *endpoint.Endpoint) endpointView {
-	v := viewEndpoint(e)
-	v.Secret = e.Secrets[len(e.Secrets)-1].Value
-	return v
+// viewSecret is viewEndpoint with the newest secret, for those who asked for it.
+func (a *api) viewSecret(v any) any {
+	e := v.(*endpoint.Endpoint)
+	view := a.viewEndpoint(e)
+	view.Secret = e.Newest().Value
+	return view
+}
+
+// viewSecrets is viewSecret with all live secrets.
+func (a *api) viewSecrets(v any) any {
+	view := a.viewSecret(v).(endpointView)
+	for i, s := range slices.Backward(v.(*endpoint.Endpoint).LiveSecrets(a.Service.Now())) {
+		view.Secrets[len(view.Secrets)-1-i].Secret = s.Value
+	}
+	return view
 }
 
 // endpointParams reads what a request says of an endpoint.
@@ -62,7 +135,9 @@ func endpointParams(p *params) (service.EndpointParams, error) {
 		URL: p.text("url"), Events: p.texts("enabled_events"), Description: p.text("description"), Metadata: p.textMap("metadata"),
 		Disabled: p.truth("disabled"), Ordering: p.text("ordering"), Timeout: p.seconds("timeout"),
 		Concurrency: p.integer("max_concurrency"), Rate: p.number("rate_limit"), Schedule: p.durations("retry_schedule"),
+		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"),
 	}
+	out.Auth, out.Certificate, out.Ed25519 = authentication(p), clientCertificate(p), schemes(p)
 	if status := p.text("status"); status != nil {
 		off := *status == string(endpoint.Disabled)
 		if !off && *status != string(endpoint.Enabled) {
@@ -76,16 +151,114 @@ func endpointParams(p *params) (service.EndpointParams, error) {
 	return out, p.done()
 }
 
+// authentication reads an endpoint's authentication; null and type none are none.
+func authentication(p *params) *endpoint.Authentication {
+	in, given := p.group("authentication")
+	if !given {
+		return nil
+	}
+	a := &endpoint.Authentication{}
+	if in == nil {
+		return a
+	}
+	a.Type = endpoint.AuthType(deref(in.text("type")))
+	if a.Type == "none" {
+		a.Type = endpoint.AuthNone
+	}
+	a.Username, a.Password = deref(in.text("username")), deref(in.text("password"))
+	a.Grant, a.TokenURL = endpoint.Grant(deref(in.text("grant_type"))), deref(in.text("token_url"))
+	a.ClientID, a.ClientSecret = deref(in.text("client_id")), deref(in.text("client_secret"))
+	a.Scope, a.ClientAuth = deref(in.text("scope")), endpoint.ClientAuth(deref(in.text("client_auth")))
+	p.endGroup("authentication", in)
+	return a
+}
+
+func clientCertificate(p *params) *service.ClientCertificate {
+	in, given := p.group("client_certificate")
+	if !given {
+		return nil
+	}
+	c := &service.ClientCertificate{}
+	if in != nil {
+		c.Chain, c.PrivateKey = deref(in.text("certificate")), deref(in.text("private_key"))
+		p.endGroup("client_certificate", in)
+	}
+	return c
+}
+
+// schemes reads the signature schemes: v1, which cannot be left out, and v1a.
+func schemes(p *params) *bool {
+	list := p.texts("signature_schemes")
+	if list == nil {
+		return nil
+	}
+	ed25519 := slices.Contains(*list, "v1a")
+	want := 1
+	if ed25519 {
+		want = 2
+	}
+	if !slices.Contains(*list, "v1") || len(*list) != want {
+		p.fail("signature_schemes", `The schemes are ["v1"] or ["v1", "v1a"].`)
+	}
+	return &ed25519
+}
+
 func createEndpoint(rq *request) (any, error) {
 	in, err := endpointParams(rq.params())
 	if err != nil {
 		return nil, err
 	}
-	view := func(v any) any { return viewNewEndpoint(v.(*endpoint.Endpoint)) }
+	return inPrivate(rq, rq.api.viewSecret, func() (*endpoint.Endpoint, error) {
+		return rq.service().CreateEndpoint(rq.Context(), rq.call, in)
+	})
+}
+
+// inPrivate answers with an endpoint and its secrets as view shows them.
+func inPrivate(rq *request, view func(any) any, do func() (*endpoint.Endpoint, error)) (any, error) {
+	if err := rq.repeatableInPrivate(view); err != nil {
+		return nil, err
+	}
+	e, err := do()
+	if err != nil {
+		return nil, err
+	}
+	return view(e), nil
+}
+
+func rotateSecret(rq *request) (any, error) {
+	p := rq.params()
+	life, value := p.seconds("expires_in"), p.given("secret")
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	if life == nil {
+		return nil, fault.Param("expires_in", "parameter_missing", "Say for how many seconds the old secret lives on: 0, 3600, 10800, 21600, 43200 or 86400.")
+	}
+	return inPrivate(rq, rq.api.viewSecret, func() (*endpoint.Endpoint, error) {
+		return rq.service().RotateSecret(rq.Context(), rq.call, rq.id(), value, *life)
+	})
+}
+
+func revealSecret(rq *request) (any, error) {
+	if err := rq.params().done(); err != nil {
+		return nil, err
+	}
+	return inPrivate(rq, rq.api.viewSecrets, func() (*endpoint.Endpoint, error) {
+		return rq.service().RevealSecret(rq.Context(), rq.call, rq.id())
+	})
+}
+
+func revokeSecret(rq *request) (any, error) {
+	p := rq.params()
+	id := p.given("secret_id")
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	view := func(v any) any { return rq.api.viewEndpoint(v.(*endpoint.Endpoint)) }
 	if err := rq.repeatable(view); err != nil {
 		return nil, err
 	}
-	e, err := rq.service().CreateEndpoint(rq.Context(), rq.call, in)
+	e, err := rq.service().RevokeSecret(rq.Context(), rq.call, rq.id(), id)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +274,7 @@ func updateEndpoint(rq *request) (any, error) {
 }
 
 func changeEndpoint(rq *request, in service.EndpointParams) (any, error) {
-	view := func(v any) any { return viewEndpoint(v.(*endpoint.Endpoint)) }
+	view := func(v any) any { return rq.api.viewEndpoint(v.(*endpoint.Endpoint)) }
 	if err := rq.repeatable(view); err != nil {
 		return nil, err
 	}
@@ -130,7 +303,7 @@ func getEndpoint(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return viewEndpoint(e), nil
+	return rq.api.viewEndpoint(e), nil
 }
 
 func listEndpoints(rq *request) (any, error) {
@@ -143,7 +316,7 @@ func listEndpoints(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return list(rq, items, more, viewEndpoint), nil
+	return list(rq, items, more, rq.api.viewEndpoint), nil
 }
 
 type deletedView struct {

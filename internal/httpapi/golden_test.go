@@ -99,7 +99,7 @@ type names struct {
 	count  map[string]int
 }
 
-var random = regexp.MustCompile(`\b(?:(we|evt|dlv|att|acct|key|req)_[0-9a-hjkmnp-tv-z]{20,24}|(whsec)_[A-Za-z0-9+/]{43}=|(sk_test|sk_live)_[A-Za-z0-9]{32}|(sk_(?:test|live)_…)[A-Za-z0-9]{4})`)
+var random = regexp.MustCompile(`\b(?:(we|evt|dlv|att|acct|key|sec|job|aud|req)_[0-9a-hjkmnp-tv-z]{20,24}|(whsec)_[A-Za-z0-9+/]{43}=|(sk_test|sk_live)_[A-Za-z0-9]{32}|(sk_(?:test|live)_…)[A-Za-z0-9]{4})`)
 
 func (n *names) fill(text string) string {
 	for name, value := range n.values {

@@ -399,6 +399,37 @@ func (p *params) textMap(name string) map[string]*string {
 	return out
 }
 
+// group returns the parameters within an object, nil for null. given tells whether
+// it was mentioned. What was taken of it is to be reported with endGroup.
+func (p *params) group(name string) (_ *params, given bool) {
+	v, ok := p.take(name)
+	if !ok {
+		return nil, false
+	}
+	m, ok := v.(map[string]any)
+	switch {
+	case v == nil, v == "" && p.form:
+		return nil, true
+	case !ok:
+		p.fail(name, "The parameter %s is an object.", name)
+		return nil, false
+	}
+	return &params{values: m, form: p.form}, true
+}
+
+// endGroup makes the first error of a group p's.
+func (p *params) endGroup(name string, group *params) {
+	err := group.done()
+	var f *fault.Error
+	if err == nil || p.err != nil {
+		return
+	}
+	if errors.As(err, &f) && f.Param != "" {
+		f.Param = name + "[" + f.Param + "]"
+	}
+	p.err = err
+}
+
 // page reads the parameters that every list has.
 func (p *params) page() service.Page {
 	var out service.Page
@@ -427,7 +458,7 @@ func (p *params) created() (from, until time.Time) {
 			param += "[" + op + "]"
 		}
 		f, isNumber := p.numberOf(param, v)
-		if !isNumber || f != math.Trunc(f) || f < 0 || f > 253402300799 {
+		if !isNumber || f != math.Trunc(f) || f < 0 || f > maxTime {
 			p.fail(param, "The time is an integer of Unix seconds.")
 			return from, until
 		}
@@ -448,6 +479,9 @@ func (p *params) created() (from, until time.Time) {
 	}
 	return from, until
 }
+
+// maxTime is the last second of the year 9999, in Unix seconds.
+const maxTime = 253402300799
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {

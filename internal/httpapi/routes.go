@@ -9,7 +9,7 @@ import (
 // pages is what needs no API key, by path. Each answers GET.
 func (a *api) pages() map[string]http.HandlerFunc {
 	all := map[string]http.HandlerFunc{
-		"/{$}": a.index, "/healthz": a.healthy, "/readyz": a.ready, "/openapi.yaml": a.description,
+		"/{$}": a.index, "/healthz": a.healthy, "/readyz": a.ready, "/openapi.yaml": a.description, "/v1/meta": a.meta,
 	}
 	if a.Metrics != nil {
 		all["/metrics"] = a.Metrics.ServeHTTP
@@ -35,6 +35,10 @@ func routes() []route {
 		add(post, base+"/{id}/enable", enableEndpoint)
 		add(post, base+"/{id}/disable", disableEndpoint)
 		add(post, base+"/{id}/test", testEndpoint)
+		add(post, base+"/{id}/rotate_secret", rotateSecret)
+		add(post, base+"/{id}/reveal_secret", revealSecret)
+		add(post, base+"/{id}/revoke_secret", revokeSecret)
+		add(post, base+"/{id}/recover", recoverEndpoint)
 	}
 
 	add(post, "/events", sendEvent)
@@ -49,6 +53,12 @@ func routes() []route {
 	add(get, "/deliveries/{id}/attempts", listAttempts)
 	add(post, "/deliveries/{id}/retry", retryDelivery)
 	add(post, "/deliveries/{id}/cancel", cancelDelivery)
+
+	add(get, "/jobs", listJobs)
+	add(get, "/jobs/{id}", getJob)
+	add(post, "/jobs/{id}/cancel", cancelJob)
+	add(get, "/audit_log", listAudit)
+	add(post, "/master_key/rotate", rotateMasterKey)
 
 	add(get, "/account", whoAmI)
 	add(post, "/accounts", createAccount)

@@ -23,6 +23,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
+	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -61,6 +62,8 @@ type world struct {
 	close func()
 }
 
+var testRing = seal.NewRing(seal.NewKey())
+
 func newWorld(t testing.TB) *world {
 	return newWorldLogging(t, slog.LevelDebug)
 }
@@ -68,7 +71,7 @@ func newWorld(t testing.TB) *world {
 func newWorldLogging(t testing.TB, level slog.Level) *world {
 	t.Helper()
 	ctx := context.Background()
-	st, err := sqlite.Open(ctx, t.TempDir())
+	st, err := sqlite.Open(ctx, t.TempDir(), testRing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,12 +83,18 @@ func newWorldLogging(t testing.TB, level slog.Level) *world {
 	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Timeout: time.Second, Now: w.now})
 	w.service = service.New(service.Config{
 		Store: st, Events: w.events, Endpoints: endpoint.NewRegistry(), Targets: targets,
-		IDs: event.NewIDs(event.NewKeys(w.now, 0)), Now: w.now, Log: log,
+		IDs: event.NewIDs(event.NewKeys(w.now, 0)), Now: w.now, Log: log, Rules: endpoint.Rules{Signature: "Payment-Signature"},
+		RotateMaster: func(context.Context) (service.MasterRotation, error) {
+			return service.MasterRotation{From: "a", To: "b", Records: 1}, nil
+		},
 	})
 	if err := w.service.Load(ctx, w.engine); err != nil {
 		t.Fatal(err)
 	}
 	w.seed(ctx)
+	running, stopRecoveries := context.WithCancel(ctx)
+	var recovering sync.WaitGroup
+	recovering.Go(func() { w.service.RunRecoveries(running) })
 	w.handler = httpapi.New(httpapi.Config{
 		Service: w.service, Brand: "Payment", Version: "1.2.3", Log: log, OpenAPI: api.OpenAPI,
 		Ready: func(ctx context.Context) error {
@@ -101,6 +110,8 @@ func newWorldLogging(t testing.TB, level slog.Level) *world {
 		stop, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		web.Close()
+		stopRecoveries()
+		recovering.Wait()
 		targets.Close()
 		if err := errors.Join(w.commits.Stop(stop), st.Close()); err != nil {
 			t.Error(err)
@@ -127,15 +138,15 @@ func (w *world) seed(ctx context.Context) {
 	must(err)
 	w.account = all[0]
 	other := account.Account{ID: w.service.IDs.New(event.PrefixAccount), Name: "Other", Created: start}
-	must(w.store.CreateAccount(ctx, &other, nil))
+	must(w.store.CreateAccount(ctx, &other, store.Trail{}))
 	for secret, no := range map[string]int64{otherKey: other.No, goneKey: w.account.No} {
 		k, ok := account.NewKey(w.service.IDs.New(event.PrefixKey), secret, "", no, start)
 		if !ok {
 			w.t.Fatal("bad key")
 		}
-		must(w.store.CreateKey(ctx, &k, nil))
+		must(w.store.CreateKey(ctx, &k, store.Trail{}))
 		if secret == goneKey {
-			must(w.store.RevokeKey(ctx, k.ID, start))
+			must(w.store.RevokeKey(ctx, k.ID, start, store.Trail{}))
 		}
 	}
 	must(w.service.Load(ctx, w.engine))

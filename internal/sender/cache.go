@@ -2,29 +2,42 @@ package sender
 
 import "sync"
 
-// cache keeps what was parsed. When it is full it begins anew: it holds what live
-// endpoints use, so that hardly happens.
-type cache[V any] struct {
+// cache keeps what was made of a key. When it is full it begins anew: it holds
+// what live endpoints use, so that hardly happens.
+type cache[K comparable, V any] struct {
 	mu sync.RWMutex
-	m  map[string]V
+	m  map[K]V
 }
 
-func (c *cache[V]) get(key string, parse func(string) (V, error)) (V, error) {
+const cacheSize = 16384
+
+func (c *cache[K, V]) get(key K, make func(K) (V, error)) (V, error) {
 	c.mu.RLock()
 	v, ok := c.m[key]
 	c.mu.RUnlock()
 	if ok {
 		return v, nil
 	}
-	v, err := parse(key)
+	v, err := make(key)
 	if err != nil {
 		return v, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if first, ok := c.m[key]; ok { // made twice at the same time
+		return first, nil
+	}
 	if c.m == nil || len(c.m) >= cacheSize {
-		c.m = map[string]V{}
+		c.m = map[K]V{}
 	}
 	c.m[key] = v
 	return v, nil
+}
+
+func (c *cache[K, V]) each(visit func(V)) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, v := range c.m {
+		visit(v)
+	}
 }

@@ -14,6 +14,14 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
+// misconfigured is the error for a request that could not be built.
+type misconfigured struct{ error }
+
+// noToken is the error for an access token that could not be got.
+type noToken struct{ error }
+
+func (e *noToken) Unwrap() error { return e.error }
+
 // classify says why there was no answer. ctx is the caller's, limited the
 // attempt's. The text goes to the endpoint's owner, who need not be the server's:
 // it names no address of the server's network, neither ours nor a name server's
@@ -25,12 +33,25 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 		rec    tls.RecordHeaderError
 		alert  tls.AlertError
 		neterr net.Error
+		config *misconfigured
+		token  *noToken
 	)
 	switch {
+	case errors.As(err, &config):
+		return delivery.OutcomeMisconfigured, config.Error()
 	case ctx.Err() != nil:
 		return delivery.OutcomeNone, "cancelled"
+	case errors.As(err, &token):
+		said := tokenFailure(token)
+		if said == "" {
+			_, said = classify(ctx, limited, timeout, token.error)
+			said = "The token URL: " + said
+		}
+		return delivery.OutcomeNoToken, said
 	case errors.Is(err, errForbidden):
 		return delivery.OutcomeForbidden, "The target's address is not public, and the server's operator does not allow it."
+	case errors.Is(err, errProxy):
+		return delivery.OutcomeConnection, "No answer: the server's egress proxy refused the connection."
 	case limited.Err() != nil:
 		return delivery.OutcomeTimeout, fmt.Sprintf("No complete answer within %s.", timeout)
 	case errors.As(err, &dns):

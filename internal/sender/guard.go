@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"code.dny.dev/ssrf"
@@ -15,6 +16,7 @@ var errForbidden = errors.New("the address is not allowed")
 // guard decides which addresses may be dialled: public ones, what the operator
 // allows besides, never what the operator denies.
 type guard struct {
+	ports    []PortRange // empty: all
 	deny     []netip.Prefix
 	public   *ssrf.Guardian
 	internal bool // the operator allows networks that are not public, loopback apart
@@ -22,7 +24,10 @@ type guard struct {
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-func newGuard(allow, deny []netip.Prefix, allowLoopback bool) *guard {
+// PortRange is ports that endpoints may have, both ends included.
+type PortRange struct{ From, To uint16 }
+
+func newGuard(ports []PortRange, allow, deny []netip.Prefix, allowLoopback bool) *guard {
 	internal := len(allow) > 0
 	if allowLoopback {
 		allow = append(append([]netip.Prefix(nil), allow...), loopback...)
@@ -35,7 +40,7 @@ func newGuard(allow, deny []netip.Prefix, allowLoopback bool) *guard {
 			v6 = append(v6, p)
 		}
 	}
-	return &guard{internal: internal, deny: unmapped(deny), public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))}
+	return &guard{ports: ports, internal: internal, deny: unmapped(deny), public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))}
 }
 
 // unmapped returns the prefixes with those of IPv4-mapped addresses as IPv4 ones:
@@ -53,13 +58,28 @@ func unmapped(prefixes []netip.Prefix) []netip.Prefix {
 }
 
 // control is a [net.Dialer]'s Control: it sees the address that a name resolved
-// to, right before the connection is made, so no later answer of the DNS counts.
+// to, just before the connection is made, so that no later answer of the name
+// server can change it.
 func (g *guard) control(_, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("%w: %s", errForbidden, address)
+		return fmt.Errorf("%w: %w", errForbidden, err)
 	}
-	return g.check(ap.Addr())
+	return g.checkPort(ap.Addr(), ap.Port())
+}
+
+func (g *guard) checkPort(a netip.Addr, port uint16) error {
+	if err := g.checkPortNumber(port); err != nil {
+		return err
+	}
+	return g.check(a)
+}
+
+func (g *guard) checkPortNumber(port uint16) error {
+	if len(g.ports) == 0 || slices.ContainsFunc(g.ports, func(r PortRange) bool { return r.From <= port && port <= r.To }) {
+		return nil
+	}
+	return fmt.Errorf("%w: port %d", errForbidden, port)
 }
 
 func (g *guard) check(a netip.Addr) error {

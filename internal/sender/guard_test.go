@@ -44,7 +44,7 @@ func TestGuard_hostileTargets(t *testing.T) {
 	_, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
 	for _, host := range hostile {
 		for _, url := range []string{"http://" + host + "/", "http://" + host + ":" + port + "/"} {
-			if err := s.CheckTarget(url, false); fault.CodeOf(err) != fault.Invalid {
+			if err := s.CheckTarget("url", url); fault.CodeOf(err) != fault.Invalid {
 				t.Errorf("%s can be registered: %v", url, err)
 			}
 			r := request(url)
@@ -58,7 +58,7 @@ func TestGuard_hostileTargets(t *testing.T) {
 		t.Errorf("%d requests came through", n)
 	}
 	for _, good := range []string{"https://example.com/", "https://8.8.8.8/", "https://[2606:4700::1111]/", "https://localhost.example.com/"} {
-		if err := s.CheckTarget(good, true); err != nil {
+		if err := s.CheckTarget("url", good); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
@@ -73,7 +73,7 @@ func TestGuard_operatorRanges(t *testing.T) {
 	for url, ok := range map[string]bool{
 		"http://10.1.1.1/": true, "http://10.1.2.1/": false, "http://10.2.1.1/": false, "http://8.8.8.8/": false, "http://8.8.4.4/": true, "http://[fd00::1]/": true,
 	} {
-		if err := s.CheckTarget(url, false); (err == nil) != ok {
+		if err := s.CheckTarget("url", url); (err == nil) != ok {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
@@ -99,7 +99,7 @@ func TestGuard_embeddedAddresses(t *testing.T) {
 		"http://8.8.8.8/":             false,
 		"http://[::ffff:8.8.8.8]/":    false,
 	} {
-		if err := s.CheckTarget(url, true); (err == nil) != ok {
+		if err := s.CheckTarget("url", url); (err == nil) != ok {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
@@ -143,7 +143,7 @@ func TestCheckTarget(t *testing.T) {
 	} {
 		for s, want := range map[*sender.Sender]string{strict: tt.reason, inside: tt.insideReason} {
 			got := ""
-			if err := s.CheckTarget(tt.url, false); err != nil {
+			if err := s.CheckTarget("url", tt.url); err != nil {
 				var f *fault.Error
 				if !errors.As(err, &f) || f.Code != fault.Invalid || f.Param != "url" {
 					t.Errorf("%s: %v", tt.url, err)
@@ -170,7 +170,7 @@ func TestGuard_rebinding(t *testing.T) {
 	})
 	for _, host := range []string{"rebind.example", "mixed.example"} {
 		url := "http://" + host + ":" + port + "/"
-		if err := s.CheckTarget(url, false); err != nil {
+		if err := s.CheckTarget("url", url); err != nil {
 			t.Errorf("a name is not resolved at registration: %v", err)
 		}
 		if a := s.Send(context.Background(), request(url)); a.Outcome != delivery.OutcomeForbidden {

@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
@@ -36,6 +36,10 @@ type Config struct {
 	AllowNets     []netip.Prefix // non-public ranges that may be dialled
 	DenyNets      []netip.Prefix // ranges that may not, whatever else allows them
 	AllowLoopback bool           // for development
+	Ports         []PortRange    // that may be dialled; empty is all
+
+	EgressProxy   *url.URL // http or https, may hold a user and password; nil: direct
+	ProxyResolves bool     // the proxy gets names and decides alone which addresses are allowed
 
 	RootCAs  *x509.CertPool // nil: the system's
 	Resolver *net.Resolver  // nil: the default
@@ -58,18 +62,22 @@ const (
 	keepOnFailure     = 64 << 10 // bytes of the response body
 	keepOnSuccess     = 1 << 10
 	maxRetryAfter     = 24 * time.Hour
-	cacheSize         = 16384
+	sessions          = 1024 // of TLS, kept to be resumed
 )
 
 // Sender makes attempts. Use [New]; it is safe for concurrent use.
 type Sender struct {
 	Config
 	guard     *guard
-	transport *http.Transport
-	signature string // the plain signature's header, canonical
+	direct    *http.Transport // for endpoints without certificates of their own: nearly all
+	signature string          // the plain signature's header, canonical
 	agent     []string
-	secrets   cache[*webhook.Secret]
-	urls      cache[*url.URL]
+
+	transports cache[route, *http.Transport]
+	tokens     cache[account, *tokens]
+	secrets    cache[string, *webhook.Secret]
+	keys       cache[string, *webhook.SigningKey]
+	urls       cache[string, *url.URL]
 }
 
 // New returns a sender. The caller should Close it.
@@ -79,39 +87,31 @@ func New(c Config) *Sender {
 	}
 	c.MaxIdleConnsPerHost = cmp.Or(c.MaxIdleConnsPerHost, maxIdlePerHost)
 	c.MaxIdleConns = cmp.Or(c.MaxIdleConns, maxIdle)
-	s := &Sender{Config: c, guard: newGuard(c.AllowNets, c.DenyNets, c.AllowLoopback)}
+	s := &Sender{Config: c, guard: newGuard(c.Ports, c.AllowNets, c.DenyNets, c.AllowLoopback)}
 	s.signature = http.CanonicalHeaderKey(c.Brand + "-Signature")
 	s.agent = []string{c.Brand + "-Webhooks/" + c.Version}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, Resolver: c.Resolver, Control: s.guard.control}
-	s.transport = &http.Transport{
-		Proxy:                  nil, // a proxy of the environment would dial unguarded
-		DialContext:            dial(dialer),
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs, ClientSessionCache: tls.NewLRUClientSessionCache(1024)},
-		TLSHandshakeTimeout:    dialTimeout,
-		MaxIdleConns:           c.MaxIdleConns,
-		MaxIdleConnsPerHost:    c.MaxIdleConnsPerHost,
-		WriteBufferSize:        writeBuffer,
-		IdleConnTimeout:        idleFor,
-		MaxResponseHeaderBytes: maxResponseHeader,
-		DisableCompression:     true, // what is kept of an answer is small as it is; a compressed bomb stays one
-		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
-	}
+	s.direct, _ = s.transport(route{}) // fails for bad certificates only, and there are none
 	return s
 }
 
 // Close closes idle connections.
-func (s *Sender) Close() { s.transport.CloseIdleConnections() }
+func (s *Sender) Close() {
+	s.transports.each(func(t *http.Transport) { t.CloseIdleConnections() })
+}
 
 // Request is one attempt to make.
 type Request struct {
 	EventID string
 	Body    []byte
 	URL     string
-	Secrets []string      // live ones, oldest first; at least one
-	Timeout time.Duration // 0: the sender's
-	Number  int           // of the attempt, 1 is the first
-	Header  http.Header   // the endpoint's own; may be nil. Reserved ones make the attempt OutcomeMisconfigured
+	Secrets []endpoint.Secret // live ones, oldest first; at least one
+	Timeout time.Duration     // 0: the sender's
+	Number  int               // of the attempt, 1 is the first
+
+	Header  map[string]string        // the endpoint's own
+	Auth    *endpoint.Authentication // nil: none
+	TLS     *endpoint.TLS            // nil: none of its own
+	Trusted bool                     // the operator's own receiver, which may be anywhere
 }
 
 // Send makes one attempt and returns how it went; it has no other result. When
@@ -120,7 +120,10 @@ type Request struct {
 //
 // A kept connection that the receiver closes just when it is used again is no
 // fault of either; the request then goes out anew on another, within the same
-// attempt.
+// attempt. So it does, once and with a new token, when the receiver answers 401 to
+// an OAuth token. And while secrets rotate, a receiver that verifies the plain
+// signature with a single secret answers 401 or 403 from when it was given the new
+// one: it then gets the request again, signed with the next newer secret.
 func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 	began := time.Now() // with a monotonic reading, whatever clock is injected
 	timeout := r.Timeout
@@ -129,22 +132,73 @@ func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	f := &flight{Attempt: delivery.Attempt{Number: r.Number, Started: s.Now()}, payload: r.Body}
+	started := s.Now()
+	a, token, err := s.try(limited, r, started, 0, "")
+	if a.StatusCode == http.StatusUnauthorized && token != "" {
+		a, _, err = s.try(limited, r, started, 0, token)
+	}
+	for plain := 1; plain < len(r.Secrets) && err == nil && (a.StatusCode == http.StatusUnauthorized || a.StatusCode == http.StatusForbidden); plain++ {
+		a, _, err = s.try(limited, r, started, plain, "")
+	}
+	a.Duration = time.Since(began)
+	if err != nil {
+		a.Outcome, a.Error = classify(ctx, limited, timeout, err)
+	}
+	return a
+}
+
+// try sends the request once, with the plain signature of the secret of that index.
+// It returns the access token that it used, if any, which is not the stale one.
+func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain int, stale string) (_ delivery.Attempt, token string, err error) {
+	f := &flight{Attempt: delivery.Attempt{Number: r.Number, Started: started}, payload: r.Body}
 	f.trace.GotConn = f.gotConn
-	req, err := s.request(httptrace.WithClientTrace(limited, &f.trace), r, f)
-	if err != nil {
-		f.Outcome, f.Error = delivery.OutcomeMisconfigured, err.Error()
-		return f.Attempt
+	req, err := s.request(httptrace.WithClientTrace(ctx, &f.trace), r, f, plain)
+	transport := s.direct
+	if err == nil && (r.Trusted || r.TLS != nil) {
+		transport, err = s.transport(r.route())
 	}
-	resp, err := s.transport.RoundTrip(req)
+	if err != nil {
+		return f.Attempt, "", &misconfigured{err}
+	}
+	if r.Auth != nil {
+		if token, err = s.authenticate(ctx, req.Header, r, stale); err != nil {
+			return f.Attempt, token, err
+		}
+	}
+	resp, err := transport.RoundTrip(req)
 	if err == nil {
-		err = s.read(limited, &f.Attempt, resp)
+		err = s.read(ctx, &f.Attempt, resp)
 	}
-	f.Duration = time.Since(began)
-	if err != nil {
-		f.Outcome, f.Error = classify(ctx, limited, timeout, err)
+	return f.Attempt, token, err
+}
+
+func (r *Request) route() route {
+	out := route{trusted: r.Trusted}
+	if r.TLS != nil {
+		out.tls = *r.TLS
 	}
-	return f.Attempt
+	return out
+}
+
+// authenticate adds what the endpoint wants to know the server by. It returns the
+// access token, if there is one.
+func (s *Sender) authenticate(ctx context.Context, h http.Header, r *Request, stale string) (string, error) {
+	switch r.Auth.Type {
+	case endpoint.AuthBasic:
+		h["Authorization"] = []string{basic(r.Auth.Username, r.Auth.Password)}
+	case endpoint.AuthOAuth:
+		source, err := s.tokens.get(account{*r.Auth, r.Trusted}, s.newTokens)
+		if err != nil {
+			return "", &misconfigured{err}
+		}
+		token, err := source.get(ctx, stale)
+		if err != nil {
+			return "", &noToken{err}
+		}
+		h["Authorization"] = []string{token.Type() + " " + token.AccessToken}
+		return token.AccessToken, nil
+	}
+	return "", nil
 }
 
 // flight is what one attempt needs, in one allocation. It is not used again: the
@@ -176,7 +230,7 @@ var (
 
 // request builds the signed request. Values of its header share one array, and
 // constant ones are shared by all requests; the transport changes neither.
-func (s *Sender) request(ctx context.Context, r *Request, f *flight) (*http.Request, error) {
+func (s *Sender) request(ctx context.Context, r *Request, f *flight, plain int) (*http.Request, error) {
 	target, err := s.urls.get(r.URL, parseTarget)
 	if err != nil {
 		return nil, err
@@ -188,8 +242,8 @@ func (s *Sender) request(ctx context.Context, r *Request, f *flight) (*http.Requ
 	var buf [512]byte
 	text := strconv.AppendInt(buf[:0], f.Started.Unix(), 10)
 	stampEnd := len(text)
-	for i, value := range slices.Backward(r.Secrets) { // newest first
-		secret, err := s.secrets.get(value, webhook.ParseSecret)
+	for i, one := range slices.Backward(r.Secrets) { // newest first
+		secret, err := s.secrets.get(one.Value, webhook.ParseSecret)
 		if err != nil {
 			return nil, fmt.Errorf("signing secret %d of %d: %w", i+1, len(r.Secrets), err)
 		}
@@ -197,13 +251,23 @@ func (s *Sender) request(ctx context.Context, r *Request, f *flight) (*http.Requ
 			text = append(text, ' ')
 		}
 		text = secret.AppendStandard(text, r.EventID, f.Started.Unix(), r.Body)
-		if i == 0 { // a receiver that knows one secret goes on with the old one until it expires
-			standardEnd := len(text)
-			text = secret.AppendSign(text, r.Body)
-			all := string(text)
-			f.values = [4]string{all[standardEnd:], r.EventID, all[:stampEnd], all[stampEnd:standardEnd]}
+		if one.Signing != "" {
+			key, err := s.keys.get(one.Signing, webhook.ParseSigningKey)
+			if err != nil {
+				return nil, fmt.Errorf("signing key %d of %d: %w", i+1, len(r.Secrets), err)
+			}
+			text = key.AppendStandard(append(text, ' '), r.EventID, f.Started.Unix(), r.Body)
 		}
 	}
+	// A receiver that knows one secret goes on with the oldest until that expires.
+	secret, err := s.secrets.get(r.Secrets[plain].Value, webhook.ParseSecret)
+	if err != nil {
+		return nil, fmt.Errorf("signing secret %d of %d: %w", plain+1, len(r.Secrets), err)
+	}
+	standardEnd := len(text)
+	text = secret.AppendSign(text, r.Body)
+	all := string(text)
+	f.values = [4]string{all[standardEnd:], r.EventID, all[:stampEnd], all[stampEnd:standardEnd]}
 	header := make(http.Header, 8+len(r.Header))
 	header["Idempotency-Key"] = replayable
 	if err := s.addStatic(header, r.Header); err != nil {

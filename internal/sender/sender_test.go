@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/webhook"
 )
@@ -41,8 +42,15 @@ func newSender(t testing.TB, change func(*sender.Config)) *sender.Sender {
 	return s
 }
 
+func secrets(values ...string) (out []endpoint.Secret) {
+	for _, v := range values {
+		out = append(out, endpoint.Secret{Value: v})
+	}
+	return out
+}
+
 func request(url string) *sender.Request {
-	return &sender.Request{EventID: "evt_1234567890abcdef", Body: []byte(`{"id":"evt_1234567890abcdef"}`), URL: url, Secrets: []string{secret}, Number: 1}
+	return &sender.Request{EventID: "evt_1234567890abcdef", Body: []byte(`{"id":"evt_1234567890abcdef"}`), URL: url, Secrets: secrets(secret), Number: 1}
 }
 
 func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
@@ -63,7 +71,7 @@ func TestSend_signs(t *testing.T) {
 		body, _ = io.ReadAll(r.Body)
 	})
 	r := request(srv.URL + "/hook?a=b")
-	r.Secrets = []string{secret, newer}
+	r.Secrets = secrets(secret, newer)
 	a := newSender(t, nil).Send(context.Background(), r)
 	if a.Outcome != delivery.OutcomeSucceeded || a.StatusCode != 200 || a.RemoteAddr != srv.Listener.Addr().String() || a.Number != 1 || a.Duration <= 0 {
 		t.Fatalf("attempt %+v", a)
@@ -357,11 +365,48 @@ func TestSend_unreachable(t *testing.T) {
 			t.Errorf("%s: got %s %q, want %s", url, a.Outcome, a.Error, want)
 		}
 	}
-	for _, secrets := range [][]string{nil, {"not a secret"}} {
+	for _, values := range [][]string{nil, {"not a secret"}} {
 		r := request(closed)
-		r.Secrets = secrets
+		r.Secrets = secrets(values...)
 		if a := s.Send(context.Background(), r); a.Outcome != delivery.OutcomeMisconfigured || strings.Contains(a.Error, "not a secret") {
-			t.Errorf("secrets %v: %s %q", secrets, a.Outcome, a.Error)
+			t.Errorf("secrets %v: %s %q", values, a.Outcome, a.Error)
+		}
+	}
+}
+
+// While secrets rotate, receivers with a single secret verify whichever they know,
+// in one attempt; what fits none is refused once for each.
+func TestSend_singleSecretReceivers(t *testing.T) {
+	third := "whsec_dGhpcmR0aGlyZHRoaXJkdGhpcmR0aGlyZHRoaXJkMTI="
+	for _, tt := range []struct {
+		known    string
+		live     []string
+		refusal  int
+		requests int64
+		want     delivery.Outcome
+	}{
+		{secret, []string{secret, newer}, 401, 1, delivery.OutcomeSucceeded},
+		{newer, []string{secret, newer}, 401, 2, delivery.OutcomeSucceeded},
+		{newer, []string{secret, newer}, 403, 2, delivery.OutcomeSucceeded},
+		{third, []string{secret, newer, third}, 401, 3, delivery.OutcomeSucceeded},
+		{third, []string{secret, newer}, 401, 2, delivery.OutcomeRejected},
+		{newer, []string{secret}, 401, 1, delivery.OutcomeRejected},
+		{newer, []string{secret, newer}, 400, 1, delivery.OutcomeRejected},
+		{newer, []string{secret, newer}, 500, 1, delivery.OutcomeServerError},
+	} {
+		var requests atomic.Int64
+		srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			requests.Add(1)
+			body, _ := io.ReadAll(r.Body)
+			if r.Header.Get("Payment-Signature") != webhook.Sign(tt.known, body) {
+				w.WriteHeader(tt.refusal)
+			}
+		})
+		r := request(srv.URL)
+		r.Secrets = secrets(tt.live...)
+		a := newSender(t, nil).Send(context.Background(), r)
+		if a.Outcome != tt.want || requests.Load() != tt.requests || a.Number != 1 {
+			t.Errorf("a receiver that answers %d, with %d live secrets: %s after %d requests, want %s after %d", tt.refusal, len(tt.live), a.Outcome, requests.Load(), tt.want, tt.requests)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package sender
 
 import (
+	"cmp"
 	"errors"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -56,26 +58,29 @@ func among(host string, names, domains []string) bool {
 // CheckTarget refuses, at registration, a URL whose host is an address that may
 // not be dialled, however it is spelt, or a name that never means a public one.
 // Other names are not resolved: what they mean is checked at each dial. It returns
-// a fault.Invalid for "url".
-func (s *Sender) CheckTarget(rawURL string, _ bool) error {
+// a fault.Invalid for the parameter.
+func (s *Sender) CheckTarget(param, rawURL string) error {
 	u, err := parseTarget(rawURL)
 	if err != nil {
-		return fault.Param("url", "url_invalid", "The URL cannot be sent to: %s.", err)
+		return fault.Param(param, "url_invalid", "The URL cannot be sent to: %s.", err)
 	}
 	host, err := asciiHost(u)
 	if err != nil {
-		return fault.Param("url", "url_invalid", "The URL's host is not a valid name.")
+		return fault.Param(param, "url_invalid", "The URL's host is not a valid name.")
 	}
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	addr, literal := parseHost(host)
+	port, err := net.LookupPort("tcp", cmp.Or(u.Port(), u.Scheme))
 	switch {
 	case literal && s.guard.check(addr) != nil,
 		among(host, localNames, localDomains) && s.guard.check(loopback[0].Addr().Next()) != nil,
 		among(host, insideNames, insideDomains) && !s.guard.internal:
-		return fault.Param("url", "url_target_forbidden",
+		return fault.Param(param, "url_target_forbidden",
 			"The URL's host is not a public address. Events are sent to public addresses only, unless the operator allows more.")
 	case !literal && (numeric(host) || host == "" || slices.Contains(strings.Split(host, "."), "")):
-		return fault.Param("url", "url_invalid", "The URL's host is neither a name nor an address.")
+		return fault.Param(param, "url_invalid", "The URL's host is neither a name nor an address.")
+	case err != nil || s.guard.checkPortNumber(uint16(port)) != nil:
+		return fault.Param(param, "url_port_forbidden", "Events are not sent to this port.")
 	}
 	return nil
 }

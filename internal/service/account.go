@@ -49,6 +49,13 @@ func (r *keyring) putAccount(a account.Account) {
 	r.accounts[a.ID], r.ids[a.No] = a, a.ID
 }
 
+// accountID returns the identifier of an account, "" if there is none.
+func (r *keyring) accountID(no int64) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ids[no]
+}
+
 func (r *keyring) key(h account.Hash) (account.Key, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -95,13 +102,34 @@ func (s *Service) ActFor(c *Call, accountID string, live bool) error {
 	return nil
 }
 
+// AccountParams is what a request says of an account; nil is "not mentioned".
+type AccountParams struct {
+	Name      *string
+	RateLimit **int // API requests a minute; a nil inside is the server's default
+}
+
+func (p *AccountParams) apply(a *account.Account) error {
+	if p.Name != nil {
+		name, err := checkName(*p.Name)
+		if err != nil {
+			return err
+		}
+		a.Name = name
+	}
+	set(&a.RateLimit, p.RateLimit)
+	if n := a.RateLimit; n != nil && (*n < 0 || *n > account.MaxRateLimit) {
+		return fault.Param("rate_limit", "parameter_invalid", "The rate limit is 1 to %d requests a minute, 0 for none, or null for the server's default.", account.MaxRateLimit)
+	}
+	return nil
+}
+
 // CreateAccount makes an account. Operators only.
-func (s *Service) CreateAccount(ctx context.Context, c *Call, name string) (account.Account, error) {
+func (s *Service) CreateAccount(ctx context.Context, c *Call, p AccountParams) (account.Account, error) {
 	if err := c.mustOperator(); err != nil {
 		return account.Account{}, err
 	}
-	name, err := checkName(name)
-	if err != nil {
+	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Created: s.Now()}
+	if err := p.apply(&a); err != nil {
 		return account.Account{}, err
 	}
 	end, err := s.begin(ctx, c, true)
@@ -109,21 +137,20 @@ func (s *Service) CreateAccount(ctx context.Context, c *Call, name string) (acco
 		return account.Account{}, err
 	}
 	defer end()
-	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Name: name, Created: s.Now()}
-	if err := s.Store.CreateAccount(ctx, &a, c.receipt(a, a.Created)); err != nil {
+	if err := s.Store.CreateAccount(ctx, &a, s.trail(c, a, a.Created, account.AccountCreated, a.ID)); err != nil {
 		return account.Account{}, err
 	}
 	s.keys.putAccount(a)
 	return a, nil
 }
 
-// UpdateAccount renames an account. Operators only.
-func (s *Service) UpdateAccount(ctx context.Context, c *Call, id, name string) (account.Account, error) {
+// UpdateAccount changes what p mentions. Operators only.
+func (s *Service) UpdateAccount(ctx context.Context, c *Call, id string, p AccountParams) (account.Account, error) {
 	a, err := s.Account(ctx, c, id)
 	if err != nil {
 		return a, err
 	}
-	if a.Name, err = checkName(name); err != nil {
+	if err := p.apply(&a); err != nil {
 		return a, err
 	}
 	end, err := s.begin(ctx, c, true)
@@ -131,7 +158,8 @@ func (s *Service) UpdateAccount(ctx context.Context, c *Call, id, name string) (
 		return a, err
 	}
 	defer end()
-	if err := s.Store.UpdateAccount(ctx, &a, c.receipt(a, s.Now())); err != nil {
+	now := s.Now()
+	if err := s.Store.UpdateAccount(ctx, &a, s.trail(c, a, now, account.AccountUpdated, a.ID)); err != nil {
 		return a, err
 	}
 	s.keys.putAccount(a)
@@ -199,11 +227,11 @@ func (s *Service) CreateKey(ctx context.Context, c *Call, name string, live bool
 	}
 	created := CreatedKey{Secret: account.NewSecret(prefix)}
 	created.Key, _ = account.NewKey(s.IDs.New(event.PrefixKey), created.Secret, name, c.Space.Account(), s.Now())
-	return created, s.putKey(ctx, &created.Key, c.receipt(created, created.Created))
+	return created, s.putKey(ctx, &created.Key, s.trail(c, created, created.Created, account.KeyCreated, created.ID))
 }
 
-func (s *Service) putKey(ctx context.Context, k *account.Key, r *store.Receipt) error {
-	if err := s.Store.CreateKey(ctx, k, r); err != nil {
+func (s *Service) putKey(ctx context.Context, k *account.Key, t store.Trail) error {
+	if err := s.Store.CreateKey(ctx, k, t); err != nil {
 		return err
 	}
 	s.keys.putKey(*k)
@@ -241,7 +269,7 @@ func (s *Service) RevokeKey(ctx context.Context, c *Call, id string) (account.Ke
 			continue
 		}
 		now := s.Now()
-		if err := s.Store.RevokeKey(ctx, id, now); err != nil {
+		if err := s.Store.RevokeKey(ctx, id, now, s.trail(c, nil, now, account.KeyRevoked, id)); err != nil {
 			return k, err
 		}
 		if k.Revoked.IsZero() {
@@ -281,7 +309,7 @@ func (s *Service) EnsureKey(ctx context.Context, secret, name string) (isNew boo
 			return false, err
 		}
 	}
-	return true, s.putKey(ctx, &k, nil)
+	return true, s.putKey(ctx, &k, store.Trail{Audit: s.entry(byItself(k.Space()), k.Created, account.KeyCreated, k.ID)})
 }
 
 func (s *Service) firstAccount(ctx context.Context, name string) (int64, error) {
@@ -293,7 +321,7 @@ func (s *Service) firstAccount(ctx context.Context, name string) (int64, error) 
 		return all[0].No, nil
 	}
 	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Name: name, Created: s.Now()}
-	if err := s.Store.CreateAccount(ctx, &a, nil); err != nil {
+	if err := s.Store.CreateAccount(ctx, &a, store.Trail{Audit: s.entry(byItself(0), a.Created, account.AccountCreated, a.ID)}); err != nil {
 		return 0, err
 	}
 	s.keys.putAccount(a)

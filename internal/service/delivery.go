@@ -2,9 +2,11 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -121,7 +123,7 @@ func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.
 	}
 	now := s.Now()
 	v.Requeue(now)
-	if err := s.Store.Requeue(ctx, []delivery.Delivery{v.Delivery}, c.receipt(v, now)); err != nil {
+	if err := s.Store.Requeue(ctx, []delivery.Delivery{v.Delivery}, s.trail(c, v, now, account.DeliveryRetried, v.ID.String())); err != nil {
 		return v, err
 	}
 	s.engine.Wake(v.ID.Endpoint)
@@ -147,7 +149,7 @@ func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (store
 	if v.State == delivery.Pending {
 		v.Cancel(now)
 	}
-	if err := s.Store.CancelDelivery(ctx, v.ID, now, c.receipt(v, now)); err != nil {
+	if err := s.Store.CancelDelivery(ctx, v.ID, now, s.trail(c, v, now, account.DeliveryCanceled, v.ID.String())); err != nil {
 		return v, err
 	}
 	s.engine.Wake(v.ID.Endpoint) // in a strict order the next one waited for it
@@ -180,9 +182,9 @@ func (w *Watcher) EndpointFailing(no int64, since time.Time) {
 		return
 	}
 	w.s.Log.Warn("endpoint is failing", "endpoint", e.ID, "since", since)
-	err := w.s.announce(context.Background(), e, event.TypeEndpointFailing, map[string]any{
-		"id": e.ID, "object": "webhook_endpoint", "url": e.URL, "status": e.Status, "failing_since": since.Unix(),
-	}, w.s.Now())
+	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeEndpointFailing, others: true,
+		object: endpointObject(e, "failing_since", since.Unix()),
+		text:   "The endpoint has acknowledged nothing since " + since.UTC().Format(time.RFC3339) + ". Its deliveries wait while it is tried from time to time."})
 	if err != nil {
 		w.s.Log.Error("announce failing endpoint", "endpoint", e.ID, "err", err)
 	}
@@ -195,10 +197,12 @@ func (w *Watcher) DeliveryExhausted(d delivery.Delivery, j *store.Job) {
 	if e == nil || event.Operational(j.Type) {
 		return
 	}
-	err := w.s.announce(context.Background(), e, event.TypeAttemptExhausted, map[string]any{
-		"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID,
-		"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.LastStatus,
-	}, w.s.Now())
+	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeAttemptExhausted, others: true,
+		object: map[string]any{
+			"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID,
+			"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.LastStatus,
+		},
+		text: fmt.Sprintf("The delivery %s of the event %s failed for good after %d attempts: %s.", d.ID, j.EventID, d.Attempts, d.LastOutcome)})
 	if err != nil {
 		w.s.Log.Error("announce exhausted delivery", "delivery", d.ID.String(), "err", err)
 	}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // EndpointParams is what a request says of an endpoint; nil is "not mentioned".
@@ -23,9 +26,19 @@ type EndpointParams struct {
 	Concurrency *int
 	Rate        *float64
 	Schedule    *[]time.Duration
+
+	Secret      *string // on creation only
+	Ed25519     *bool
+	Auth        *endpoint.Authentication
+	Headers     map[string]*string // nil values delete headers
+	Certificate *ClientCertificate
+	RootCAs     *string
 }
 
-func (p *EndpointParams) apply(e *endpoint.Endpoint) {
+// ClientCertificate is a certificate with its key, both PEM; empty is none.
+type ClientCertificate struct{ Chain, PrivateKey string }
+
+func (s *Service) apply(p *EndpointParams, e *endpoint.Endpoint) {
 	set(&e.URL, p.URL)
 	set(&e.Description, p.Description)
 	if p.Events != nil {
@@ -51,6 +64,62 @@ func (p *EndpointParams) apply(e *endpoint.Endpoint) {
 	set(&e.Settings.Concurrency, p.Concurrency)
 	set(&e.Settings.Rate, p.Rate)
 	set(&e.Settings.Schedule, p.Schedule)
+	if p.Ed25519 != nil && *p.Ed25519 != e.Settings.Ed25519 {
+		signWith(e, *p.Ed25519)
+	}
+	if p.Auth != nil {
+		auth := *p.Auth
+		auth.InheritSecrets(&e.Auth)
+		e.Auth = auth
+	}
+	if len(p.Headers) > 0 {
+		headers := make(map[string]string, len(e.Headers)+len(p.Headers))
+		maps.Copy(headers, e.Headers)
+		for name, v := range p.Headers {
+			if canonical, ok := endpoint.HeaderName(name, s.Rules.Signature); ok {
+				name = canonical
+			}
+			if v == nil || *v == "" {
+				delete(headers, name)
+			} else {
+				headers[name] = *v
+			}
+		}
+		e.Headers = headers
+	}
+	if p.Certificate != nil {
+		e.TLS.Certificate, e.TLS.PrivateKey = p.Certificate.Chain, p.Certificate.PrivateKey
+	}
+	set(&e.TLS.RootCAs, p.RootCAs)
+}
+
+// changed names what a request mentions, for the audit log: no values.
+func (p *EndpointParams) changed() []string {
+	var names []string
+	for _, field := range []struct {
+		name  string
+		given bool
+	}{
+		{"url", p.URL != nil}, {"enabled_events", p.Events != nil}, {"description", p.Description != nil}, {"metadata", p.Metadata != nil},
+		{"status", p.Disabled != nil}, {"ordering", p.Ordering != nil}, {"timeout", p.Timeout != nil}, {"max_concurrency", p.Concurrency != nil},
+		{"rate_limit", p.Rate != nil}, {"retry_schedule", p.Schedule != nil}, {"signature_schemes", p.Ed25519 != nil}, {"authentication", p.Auth != nil},
+		{"headers", p.Headers != nil}, {"client_certificate", p.Certificate != nil}, {"ca_certificates", p.RootCAs != nil},
+	} {
+		if field.given {
+			names = append(names, field.name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return []string{"changed", strings.Join(names, ", ")}
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }
 
 func set[T any](to *T, v *T) {
@@ -71,10 +140,15 @@ func unique(patterns []string) []string {
 }
 
 func (s *Service) check(e *endpoint.Endpoint) error {
-	if err := e.Check(s.AllowPlainLive); err != nil {
+	if err := e.Check(s.Rules); err != nil {
 		return err
 	}
-	return s.Targets.CheckTarget(e.URL, e.Live())
+	if e.Auth.TokenURL != "" {
+		if err := s.Targets.CheckTarget("authentication[token_url]", e.Auth.TokenURL); err != nil {
+			return err
+		}
+	}
+	return s.Targets.CheckTarget("url", e.URL)
 }
 
 // CreateEndpoint registers an endpoint. The result holds its first secret.
@@ -89,17 +163,21 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 	}
 	defer end()
 	now := s.Now()
+	secret, err := s.newSecret(deref(p.Secret), false, now)
+	if err != nil {
+		return nil, err
+	}
 	e := &endpoint.Endpoint{
 		ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, Status: endpoint.Enabled,
-		Secrets: []endpoint.Secret{endpoint.NewSecret(now)},
+		Secrets: []endpoint.Secret{secret},
 		Created: now, Updated: now, EnabledSince: now,
 	}
-	p.apply(e)
+	s.apply(&p, e)
 	setStatus(e, p.Disabled, now)
 	if err := s.check(e); err != nil {
 		return nil, err
 	}
-	if err := s.Store.CreateEndpoint(ctx, e, c.receipt(e, now)); err != nil {
+	if err := s.Store.CreateEndpoint(ctx, e, s.trail(c, e, now, account.EndpointCreated, e.ID)); err != nil {
 		return nil, err
 	}
 	s.Endpoints.Put(e)
@@ -134,16 +212,37 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 		return nil, err
 	}
 	was, now := e.Status, s.Now()
-	p.apply(&e)
+	if p.Secret != nil {
+		return nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
+	}
+	s.apply(&p, &e)
 	setStatus(&e, p.Disabled, now)
 	e.Updated = now
 	if err := s.check(&e); err != nil {
 		return nil, err
 	}
-	if err := s.Store.UpdateEndpoint(ctx, &e, c.receipt(&e, now)); err != nil {
+	action, a := account.EndpointUpdated, (*announcement)(nil)
+	switch {
+	case was == e.Status:
+	case e.Status == endpoint.Enabled:
+		action, a = account.EndpointEnabled, &announcement{about: &e, typ: event.TypeEndpointEnabled, object: endpointObject(&e)}
+	default:
+		action, a = account.EndpointDisabled, &announcement{about: &e, typ: event.TypeEndpointDisabled, others: true,
+			object: endpointObject(&e, "disabled_reason", e.DisabledReason)}
+	}
+	trail := s.trail(c, &e, now, action, e.ID, p.changed()...)
+	if a != nil {
+		if trail.Announce, err = s.compose(a, now); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
 		return nil, err
 	}
 	s.Endpoints.Put(&e)
+	if a != nil {
+		s.announced(a, trail.Announce)
+	}
 	if was == endpoint.Disabled && e.Status == endpoint.Enabled {
 		s.engine.Forgive(e.No)
 	} else {
@@ -163,7 +262,8 @@ func (s *Service) DeleteEndpoint(ctx context.Context, c *Call, id string) error 
 	if err != nil {
 		return err
 	}
-	if err := s.Store.DeleteEndpoint(ctx, e.No, s.Now()); err != nil {
+	now := s.Now()
+	if err := s.Store.DeleteEndpoint(ctx, e.No, now, s.trail(c, nil, now, account.EndpointDeleted, e.ID)); err != nil {
 		return err
 	}
 	s.Endpoints.Remove(e.No)
@@ -204,7 +304,7 @@ func (s *Service) disable(ctx context.Context, no int64, reason string) error {
 	s.edits.Lock()
 	defer s.edits.Unlock()
 	current := s.Endpoints.Get(no)
-	if current == nil || current.Status != endpoint.Enabled {
+	if current == nil || current.Status != endpoint.Enabled || current.Space == OperatorSpace {
 		return nil
 	}
 	e, err := s.Store.Endpoint(ctx, current.Space, current.ID)
@@ -216,14 +316,25 @@ func (s *Service) disable(ctx context.Context, no int64, reason string) error {
 	}
 	now := s.Now()
 	e.Status, e.DisabledReason, e.Updated = endpoint.Disabled, reason, now
-	if err := s.Store.UpdateEndpoint(ctx, &e, nil); err != nil {
+	a := &announcement{about: &e, typ: event.TypeEndpointDisabled, others: true, object: endpointObject(&e, "disabled_reason", reason),
+		text: disabledText[reason] + " It was disabled; nothing is sent to it until somebody enables it."}
+	trail := store.Trail{Audit: s.entry(byItself(e.Space), now, account.EndpointDisabled, e.ID, "reason", reason)}
+	if trail.Announce, err = s.compose(a, now); err != nil {
+		return err
+	}
+	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
 		return err
 	}
 	s.Endpoints.Put(&e)
 	s.engine.Wake(no)
-	return s.announce(ctx, &e, event.TypeEndpointDisabled, map[string]any{
-		"id": e.ID, "object": "webhook_endpoint", "url": e.URL, "status": e.Status, "disabled_reason": reason,
-	}, now)
+	s.announced(a, trail.Announce)
+	return nil
+}
+
+// disabledText says for people why an endpoint was disabled.
+var disabledText = map[string]string{
+	endpoint.DisabledGone:   "The endpoint answered 410 Gone.",
+	endpoint.DisabledFailed: "The endpoint has acknowledged nothing for too long.",
 }
 
 // mustBeOn refuses to send to an endpoint that is off; param is what named it.

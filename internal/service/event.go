@@ -3,12 +3,11 @@ package service
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
+	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -89,31 +88,6 @@ func deliveries(e *event.Event, to []*endpoint.Endpoint) []delivery.Delivery {
 		ds[i] = delivery.New(delivery.ID{Event: e.Key, Endpoint: w.No}, e.Space)
 	}
 	return ds
-}
-
-// announce sends an event of the server itself to the endpoints of the same
-// account and mode that subscribe to it, except the one that it is about: that
-// one is the trouble. Nothing is stored when nobody subscribes.
-func (s *Service) announce(ctx context.Context, about *endpoint.Endpoint, typ string, object any, now time.Time) error {
-	var to []*endpoint.Endpoint
-	for _, w := range s.Endpoints.Match(about.Space, typ) {
-		if w.No != about.No {
-			to = append(to, w)
-		}
-	}
-	if len(to) == 0 {
-		return nil
-	}
-	data, err := json.Marshal(map[string]any{"object": object}, json.Deterministic(true))
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", typ, err)
-	}
-	stable, err := event.AppendStable(nil, data, "data")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", typ, err)
-	}
-	e := s.newEvent(about.Space, event.Input{Type: typ, Created: now.Unix(), HasCreated: true, Data: stable})
-	return s.Events.Append(ctx, &store.Append{Event: e, Deliveries: deliveries(&e, to)})
 }
 
 // SendTest sends a sample event to one endpoint only, of the given type or, if
@@ -259,7 +233,7 @@ func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID strin
 		v.Requeue(now)
 		ds, views = append(ds, v.Delivery), append(views, v)
 	}
-	if err := s.Store.Requeue(ctx, ds, c.receipt(views, now)); err != nil {
+	if err := s.Store.Requeue(ctx, ds, s.trail(c, views, now, account.EventResent, e.ID, "deliveries", strconv.Itoa(len(ds)))); err != nil {
 		return nil, err
 	}
 	for _, w := range to {

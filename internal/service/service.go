@@ -32,7 +32,18 @@ type Engine interface {
 
 // Targets says at registration whether a URL can be allowed (sender.Sender).
 type Targets interface {
-	CheckTarget(url string, live bool) error
+	// CheckTarget returns a fault.Invalid for param when url cannot be allowed.
+	CheckTarget(param, url string) error
+}
+
+// Note is something that the operator may want to hear of at once.
+type Note struct {
+	Type     string // of the event that says the same
+	Account  string // identifier
+	Live     bool
+	Endpoint string // identifier
+	URL      string // of the endpoint, without its query
+	Text     string // a sentence or two for people
 }
 
 // Config is what a Service is made of.
@@ -44,9 +55,15 @@ type Config struct {
 	IDs       *event.IDs
 	Now       func() time.Time
 	Log       *slog.Logger
+	Notify    func(Note) // must not block; nil: nobody listens
+	// RotateMaster makes a new master key and re-seals everything; nil: it cannot be
+	// done while the server runs.
+	RotateMaster func(context.Context) (MasterRotation, error)
 
-	MaxBody        int  // bytes of a delivered body; default DefaultMaxBody
-	AllowPlainLive bool // live endpoints may use http
+	Rules        endpoint.Rules
+	MaxBody      int           // bytes of a delivered body; default DefaultMaxBody
+	SecretMaxAge time.Duration // the account is reminded to rotate older secrets; 0: never
+	RateLimit    int           // API requests a minute of an account that has no limit of its own; 0: none
 }
 
 // DefaultMaxBody is the largest body that is accepted by default, in bytes.
@@ -57,10 +74,15 @@ type Service struct {
 	Config
 	engine Engine
 
-	keys keyring
-	once inflight
+	keys   keyring
+	once   inflight
+	limits limits
 
 	edits sync.Mutex // held while an endpoint is read, changed and written back
+
+	steps      sync.Mutex // held while a recovery is read, changed and written back
+	recoveries chan store.Recovery
+	stopped    chan struct{} // closed when nobody takes recoveries any more
 }
 
 // New returns a service that knows no accounts, keys or endpoints until Load.
@@ -68,7 +90,7 @@ func New(c Config) *Service {
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody
 	}
-	return &Service{Config: c}
+	return &Service{Config: c, recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
 }
 
 // Load reads accounts, keys and endpoints into memory. engine is woken from then on.
@@ -95,9 +117,11 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 // Call is one request by somebody: in whose data it works and under which
 // idempotency key.
 type Call struct {
-	Key   account.Key
-	Space event.Space
-	Idem  *Idempotency // nil without a key
+	Key     account.Key
+	Space   event.Space
+	Idem    *Idempotency // nil without a key
+	Request string       // Request-Id
+	Remote  string       // the caller's address
 }
 
 // Operator reports whether the caller may manage accounts and keys.
@@ -114,6 +138,8 @@ type Idempotency struct {
 	// Encode returns the response for a result, so that it can be kept in the
 	// transaction of the request's own effect.
 	Encode func(result any) (status int, body []byte)
+	// Private says that the response holds a secret.
+	Private bool
 }
 
 // MaxIdempotencyKey is the longest idempotency key, in bytes.
@@ -130,9 +156,32 @@ func (c *Call) receipt(result any, now time.Time) *store.Receipt {
 	if c.Idem == nil {
 		return nil
 	}
-	r := &store.Receipt{Space: c.Space, Key: c.Idem.Key, Fingerprint: c.Idem.Fingerprint, Created: now}
+	r := &store.Receipt{Space: c.Space, Key: c.Idem.Key, Fingerprint: c.Idem.Fingerprint, Private: c.Idem.Private, Created: now}
 	r.Status, r.Body = c.Idem.Encode(result)
 	return r
+}
+
+// trail returns what a call leaves that did something to an object: its receipt
+// and a line in the audit log. detail is pairs of names and values.
+func (s *Service) trail(c *Call, result any, now time.Time, action account.Action, object string, detail ...string) store.Trail {
+	return store.Trail{Receipt: c.receipt(result, now), Audit: s.entry(c, now, action, object, detail...)}
+}
+
+func (s *Service) entry(c *Call, now time.Time, action account.Action, object string, detail ...string) *account.Entry {
+	e := &account.Entry{ID: s.IDs.New(event.PrefixAudit), Space: c.Space, Time: now, Actor: c.Key.ID, Action: action,
+		Object: object, Request: c.Request, Remote: c.Remote}
+	if len(detail) > 0 {
+		e.Detail = make(map[string]string, len(detail)/2)
+		for i := 0; i < len(detail); i += 2 {
+			e.Detail[detail[i]] = detail[i+1]
+		}
+	}
+	return e
+}
+
+// byItself is the call of what the server does in a space without being asked.
+func byItself(space event.Space) *Call {
+	return &Call{Key: account.Key{ID: account.System}, Space: space}
 }
 
 // replay turns an earlier receipt of the call's key into the error to return.

@@ -13,14 +13,18 @@ const (
 	purgeSlice  = 500 // rows in one transaction, so that events wait little for it
 )
 
-// Upkeep forgets what is old until ctx ends: receipts after their life, and, with
-// a retention above 0, events that nobody waits for.
+// Upkeep forgets what is old until ctx ends: receipts after their life, secrets
+// that have expired and, with a retention above 0, events that nobody waits for. It
+// reminds accounts of secrets that should be rotated.
 func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
 	for {
 		if err := s.purge(ctx, retention); err != nil && ctx.Err() == nil {
 			s.Log.Error("forget what is old", "err", err)
+		}
+		if err := s.tendSecrets(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Error("tend secrets", "err", err)
 		}
 		select {
 		case <-tick.C:

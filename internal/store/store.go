@@ -25,6 +25,7 @@ type Store interface {
 	Accounts
 	Endpoints
 	History
+	Recoveries
 	Upkeep
 }
 
@@ -110,6 +111,7 @@ type Receipt struct {
 	Fingerprint [32]byte // of method, path and body
 	Status      int
 	Body        []byte // the response body
+	Private     bool   // Body holds a secret and is sealed at rest
 	Created     time.Time
 }
 
@@ -119,6 +121,14 @@ const ReceiptLife = 24 * time.Hour
 // Live reports whether r still answers for its key at now.
 func (r *Receipt) Live(now time.Time) bool { return now.Sub(r.Created) < ReceiptLife }
 
+// Trail is what a change leaves besides itself, in the same transaction. The zero
+// value is nothing.
+type Trail struct {
+	Receipt  *Receipt       // of the request; nil without an idempotency key
+	Audit    *account.Entry // who did it
+	Announce []*Append      // the events that tell of it. Their names must be new
+}
+
 // Page says which part of a list is wanted, newest first. At most one of After
 // and Before is set.
 type Page[C any] struct {
@@ -127,27 +137,38 @@ type Page[C any] struct {
 	Before *C // only what is newer than this, the nearest ones
 }
 
-// Accounts holds accounts and API keys. Creating methods take the receipt of
-// their request, which may be nil.
+// Accounts holds accounts, API keys and the audit log.
 type Accounts interface {
-	CreateAccount(ctx context.Context, a *account.Account, r *Receipt) error // sets a.No
+	CreateAccount(ctx context.Context, a *account.Account, t Trail) error // sets a.No
 	Account(ctx context.Context, id string) (account.Account, error)
 	AllAccounts(ctx context.Context) ([]account.Account, error)
 	ListAccounts(ctx context.Context, p Page[int64]) (items []account.Account, more bool, err error)
-	UpdateAccount(ctx context.Context, a *account.Account, r *Receipt) error
+	UpdateAccount(ctx context.Context, a *account.Account, t Trail) error
 
-	CreateKey(ctx context.Context, k *account.Key, r *Receipt) error // fault.Invalid when the secret is in use
-	AllKeys(ctx context.Context) ([]account.Key, error)              // revoked ones too
+	CreateKey(ctx context.Context, k *account.Key, t Trail) error // fault.Invalid when the secret is in use
+	AllKeys(ctx context.Context) ([]account.Key, error)           // revoked ones too
 	ListKeys(ctx context.Context, account int64, p Page[string]) (items []account.Key, more bool, err error)
-	RevokeKey(ctx context.Context, id string, now time.Time) error
+	RevokeKey(ctx context.Context, id string, now time.Time, t Trail) error
+
+	// Audit writes an entry by itself: for what changes nothing else.
+	Audit(ctx context.Context, e *account.Entry, r *Receipt) error
+	ListAudit(ctx context.Context, f AuditFilter, p Page[string]) (items []account.Entry, more bool, err error)
+}
+
+// AuditFilter narrows the audit log. Zero fields, Space apart, do not narrow.
+type AuditFilter struct {
+	Space  event.Space
+	Object string
+	Action account.Action
 }
 
 // Endpoints holds endpoints. A deleted endpoint is not found any more, but its
-// id stays known to its deliveries.
+// id stays known to its deliveries. Secrets, credentials and an endpoint's own
+// headers are sealed at rest.
 type Endpoints interface {
-	CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *Receipt) error // sets e.No
-	UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *Receipt) error
-	DeleteEndpoint(ctx context.Context, no int64, now time.Time) error
+	CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, t Trail) error // sets e.No
+	UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, t Trail) error
+	DeleteEndpoint(ctx context.Context, no int64, now time.Time, t Trail) error
 	Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
 	ListEndpoints(ctx context.Context, space event.Space, p Page[int64]) (items []endpoint.Endpoint, more bool, err error)
 	AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint) error) error
@@ -189,12 +210,30 @@ type History interface {
 
 	// Requeue writes deliveries that a person brought back to pending, or that did
 	// not exist yet, whatever their stored state.
-	Requeue(ctx context.Context, ds []delivery.Delivery, r *Receipt) error
+	Requeue(ctx context.Context, ds []delivery.Delivery, t Trail) error
 	// CancelDelivery cancels one pending delivery; one that is not pending stays as it is.
-	CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, r *Receipt) error
+	CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, t Trail) error
 
 	// Receipt returns the receipt of a key, fault.NotFound if there is none.
 	Receipt(ctx context.Context, space event.Space, key string) (Receipt, error)
+}
+
+// Recoveries holds the jobs that send again what an endpoint missed.
+type Recoveries interface {
+	CreateRecovery(ctx context.Context, r *Recovery, t Trail) error
+	// AdvanceRecovery writes a recovery's progress together with the deliveries that
+	// it requeued. It returns a fault.NotFound, and writes nothing, when the recovery
+	// is not running any more.
+	AdvanceRecovery(ctx context.Context, r *Recovery, requeued []delivery.Delivery, t Trail) error
+	Recovery(ctx context.Context, space event.Space, id string) (Recovery, error)
+	ListRecoveries(ctx context.Context, space event.Space, endpoint int64, p Page[string]) (items []Recovery, more bool, err error)
+	RunningRecoveries(ctx context.Context) ([]Recovery, error) // of all accounts
+
+	// CountEvents returns how many events of a space lie in [from, until).
+	CountEvents(ctx context.Context, space event.Space, from, until event.Key) (int, error)
+	// Occasions returns events of a space after one key and before another, oldest
+	// first, at most limit, each with what became of it at the endpoint.
+	Occasions(ctx context.Context, space event.Space, endpoint int64, after, until event.Key, limit int) ([]Occasion, error)
 }
 
 // Upkeep is what the operator and the calendar ask for.
@@ -207,6 +246,10 @@ type Upkeep interface {
 	// needs, with their deliveries and attempts. It returns where to go on: the key
 	// to pass as from, or 0 when it is through.
 	PurgeEvents(ctx context.Context, from, below event.Key, limit int) (next event.Key, deleted int, err error)
+	// Reseal brings all that is sealed under the master key that seals now, while
+	// the store is in use, and returns how many records it changed. When it returns
+	// nil, no record needs any other key.
+	Reseal(ctx context.Context) (changed int, err error)
 	// Ready returns nil when the store accepts writes.
 	Ready(ctx context.Context) error
 	Close() error

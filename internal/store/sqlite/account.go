@@ -10,35 +10,43 @@ import (
 )
 
 // CreateAccount implements [store.Accounts].
-func (s *Store) CreateAccount(ctx context.Context, a *account.Account, r *store.Receipt) error {
+func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "create account", func(t *tx) (err error) {
-		a.No, err = t.insert(`INSERT INTO accounts (id, name, created) VALUES (?, ?, ?)`, a.ID, a.Name, millis(a.Created))
+		a.No, err = t.insert(`INSERT INTO accounts (id, name, created, rate) VALUES (?, ?, ?, ?)`, a.ID, a.Name, millis(a.Created), orNull(a.RateLimit))
 		if err != nil {
 			return err
 		}
-		return t.putReceipt(r)
+		return t.leave(trail)
 	})
 }
 
 // UpdateAccount implements [store.Accounts].
-func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, r *store.Receipt) error {
+func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "update account", func(t *tx) error {
-		n, err := t.changed(`UPDATE accounts SET name = ? WHERE no = ?`, a.Name, a.No)
+		n, err := t.changed(`UPDATE accounts SET name = ?, rate = ? WHERE no = ?`, a.Name, orNull(a.RateLimit), a.No)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return fault.Missing("account", a.ID)
 		}
-		return t.putReceipt(r)
+		return t.leave(trail)
 	})
 }
 
-const accountColumns = `no, id, name, created`
+// orNull makes a nil pointer NULL.
+func orNull(n *int) any {
+	if n == nil {
+		return nil
+	}
+	return *n
+}
+
+const accountColumns = `no, id, name, created, rate`
 
 func scanAccount(row scanner) (a account.Account, err error) {
 	var created int64
-	err = row.Scan(&a.No, &a.ID, &a.Name, &created)
+	err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit)
 	a.Created = instant(created)
 	return a, err
 }
@@ -64,7 +72,7 @@ func (s *Store) ListAccounts(ctx context.Context, p store.Page[int64]) ([]accoun
 }
 
 // CreateKey implements [store.Accounts].
-func (s *Store) CreateKey(ctx context.Context, k *account.Key, r *store.Receipt) error {
+func (s *Store) CreateKey(ctx context.Context, k *account.Key, trail store.Trail) error {
 	return s.write(ctx, "create key", func(t *tx) error {
 		n, err := t.changed(`INSERT INTO api_keys (id, account, live, role, name, hint, hash, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (hash) DO NOTHING`, k.ID, k.Account, k.Live, string(k.Role), k.Name, k.Hint, k.Hash[:], millis(k.Created))
@@ -74,7 +82,7 @@ func (s *Store) CreateKey(ctx context.Context, k *account.Key, r *store.Receipt)
 		if n == 0 {
 			return fault.Param("secret", "key_in_use", "This key is in use already.")
 		}
-		return t.putReceipt(r)
+		return t.leave(trail)
 	})
 }
 
@@ -102,13 +110,16 @@ func (s *Store) ListKeys(ctx context.Context, acct int64, p store.Page[string]) 
 }
 
 // RevokeKey implements [store.Accounts].
-func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time) error {
+func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "revoke key", func(t *tx) error {
 		n, err := t.changed(`UPDATE api_keys SET revoked = CASE revoked WHEN 0 THEN ? ELSE revoked END WHERE id = ?`, millis(now), id)
-		if err == nil && n == 0 {
-			err = fault.Missing("API key", id)
+		if err != nil {
+			return err
 		}
-		return err
+		if n == 0 {
+			return fault.Missing("API key", id)
+		}
+		return t.leave(trail)
 	})
 }
 

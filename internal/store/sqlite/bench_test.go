@@ -32,7 +32,7 @@ func BenchmarkCommit(b *testing.B) {
 
 func benchmarkCommit(b *testing.B, size int) {
 	dir := b.TempDir()
-	s, err := sqlite.Open(context.Background(), dir)
+	s, err := sqlite.Open(context.Background(), dir, testRing)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -99,7 +99,7 @@ var crowd = sync.OnceValues(func() (dir string, err error) {
 		return "", err
 	}
 	crowdDir = dir
-	s, err := sqlite.Open(context.Background(), dir)
+	s, err := sqlite.Open(context.Background(), dir, testRing)
 	if err != nil {
 		return dir, err
 	}
@@ -137,7 +137,7 @@ func openCrowd(b *testing.B) *sqlite.Store {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := sqlite.Open(context.Background(), dir)
+	s, err := sqlite.Open(context.Background(), dir, testRing)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -28,7 +28,7 @@ var (
 		(event, endpoint, number, started, duration, outcome, status, error, remote, header, body) VALUES `, 11,
 		` ON CONFLICT (event, endpoint, number) DO NOTHING`)
 
-	bulkReceipts = newBulkInsert(`INSERT OR REPLACE INTO receipts (space, key, fingerprint, status, body, created) VALUES `, 6, ``)
+	bulkReceipts = newBulkInsert(`INSERT OR REPLACE INTO receipts (space, key, fingerprint, status, body, private, created) VALUES `, 7, ``)
 )
 
 // bulk gathers rows of one table within a transaction. What was added is written

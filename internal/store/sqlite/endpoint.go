@@ -12,49 +12,60 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// endpointJSON is the parts of an endpoint that are kept as JSON.
-type endpointJSON struct{ events, metadata, secrets, settings []byte }
+// endpointJSON is the parts of an endpoint that are kept as JSON; the last one is
+// sealed.
+type endpointJSON struct{ events, metadata, settings, private []byte }
 
-func marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
+// private is what of an endpoint nobody reads who only has the data.
+type private struct {
+	Secrets []endpoint.Secret       `json:"secrets"`
+	Auth    endpoint.Authentication `json:"auth,omitzero"`
+	Headers map[string]string       `json:"headers,omitempty"`
+	TLS     endpoint.TLS            `json:"tls,omitzero"`
+}
+
+func (t *tx) marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
+	p := private{e.Secrets, e.Auth, e.Headers, e.TLS}
 	for _, part := range []struct {
 		to *[]byte
 		v  any
-	}{{&j.events, e.Events}, {&j.metadata, e.Metadata}, {&j.secrets, e.Secrets}, {&j.settings, e.Settings}} {
+	}{{&j.events, e.Events}, {&j.metadata, e.Metadata}, {&j.settings, e.Settings}, {&j.private, p}} {
 		if *part.to, err = json.Marshal(part.v); err != nil {
 			return j, fmt.Errorf("encode endpoint %s: %w", e.ID, err)
 		}
 	}
+	j.private = t.ring.Seal(j.private, e.ID)
 	return j, nil
 }
 
 // CreateEndpoint implements [store.Endpoints].
-func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *store.Receipt) error {
-	j, err := marshalEndpoint(e)
-	if err != nil {
-		return err
-	}
-	return s.write(ctx, "create endpoint", func(t *tx) (err error) {
-		e.No, err = t.insert(`INSERT INTO endpoints (id, space, url, events, status, description, metadata, secrets, settings,
+func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail store.Trail) error {
+	return s.write(ctx, "create endpoint", func(t *tx) error {
+		j, err := t.marshalEndpoint(e)
+		if err != nil {
+			return err
+		}
+		e.No, err = t.insert(`INSERT INTO endpoints (id, space, url, events, status, description, metadata, sealed, settings,
 			created, updated, enabled_since, disabled_reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			e.ID, int64(e.Space), e.URL, string(j.events), string(e.Status), e.Description, string(j.metadata), j.secrets, string(j.settings),
+			e.ID, int64(e.Space), e.URL, string(j.events), string(e.Status), e.Description, string(j.metadata), j.private, string(j.settings),
 			millis(e.Created), millis(e.Updated), millis(e.EnabledSince), e.DisabledReason)
 		if err != nil {
 			return err
 		}
-		return t.putReceipt(r)
+		return t.leave(trail)
 	})
 }
 
 // UpdateEndpoint implements [store.Endpoints].
-func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *store.Receipt) error {
-	j, err := marshalEndpoint(e)
-	if err != nil {
-		return err
-	}
+func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail store.Trail) error {
 	return s.write(ctx, "update endpoint", func(t *tx) error {
-		n, err := t.changed(`UPDATE endpoints SET url = ?, events = ?, status = ?, description = ?, metadata = ?, secrets = ?, settings = ?,
+		j, err := t.marshalEndpoint(e)
+		if err != nil {
+			return err
+		}
+		n, err := t.changed(`UPDATE endpoints SET url = ?, events = ?, status = ?, description = ?, metadata = ?, sealed = ?, settings = ?,
 			updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND deleted = 0`,
-			e.URL, string(j.events), string(e.Status), e.Description, string(j.metadata), j.secrets, string(j.settings),
+			e.URL, string(j.events), string(e.Status), e.Description, string(j.metadata), j.private, string(j.settings),
 			millis(e.Updated), millis(e.EnabledSince), e.DisabledReason, e.No)
 		if err != nil {
 			return err
@@ -62,49 +73,57 @@ func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, r *sto
 		if n == 0 {
 			return fault.Missing("webhook endpoint", e.ID)
 		}
-		return t.putReceipt(r)
+		return t.leave(trail)
 	})
 }
 
 // DeleteEndpoint implements [store.Endpoints]. The row stays, without its
 // secrets, for the deliveries that name it.
-func (s *Store) DeleteEndpoint(ctx context.Context, no int64, now time.Time) error {
+func (s *Store) DeleteEndpoint(ctx context.Context, no int64, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "delete endpoint", func(t *tx) error {
-		n, err := t.changed(`UPDATE endpoints SET deleted = ?, secrets = '[]', status = 'disabled' WHERE no = ? AND deleted = 0`, millis(now), no)
+		n, err := t.changed(`UPDATE endpoints SET deleted = ?, sealed = x'', status = 'disabled' WHERE no = ? AND deleted = 0`, millis(now), no)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return fault.Missing("webhook endpoint", fmt.Sprint(no))
 		}
-		return t.exec(`DELETE FROM endpoint_health WHERE endpoint = ?`, no)
+		if err := t.exec(`DELETE FROM endpoint_health WHERE endpoint = ?`, no); err != nil {
+			return err
+		}
+		return t.leave(trail)
 	})
 }
 
-const endpointColumns = `no, id, space, url, events, status, description, metadata, secrets, settings, created, updated, enabled_since, disabled_reason`
+const endpointColumns = `no, id, space, url, events, status, description, metadata, sealed, settings, created, updated, enabled_since, disabled_reason`
 
-func scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
+func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 	var j endpointJSON
 	var created, updated, since int64
-	if err := row.Scan(&e.No, &e.ID, &e.Space, &e.URL, &j.events, &e.Status, &e.Description, &j.metadata, &j.secrets, &j.settings,
+	if err := row.Scan(&e.No, &e.ID, &e.Space, &e.URL, &j.events, &e.Status, &e.Description, &j.metadata, &j.private, &j.settings,
 		&created, &updated, &since, &e.DisabledReason); err != nil {
 		return e, err
 	}
 	e.Created, e.Updated, e.EnabledSince = instant(created), instant(updated), instant(since)
+	if j.private, err = s.ring.Open(j.private, e.ID); err != nil {
+		return e, fmt.Errorf("open the secrets of endpoint %s: %w", e.ID, err)
+	}
+	var p private
 	for _, part := range []struct {
 		from []byte
 		v    any
-	}{{j.events, &e.Events}, {j.metadata, &e.Metadata}, {j.secrets, &e.Secrets}, {j.settings, &e.Settings}} {
+	}{{j.events, &e.Events}, {j.metadata, &e.Metadata}, {j.settings, &e.Settings}, {j.private, &p}} {
 		if err := json.Unmarshal(part.from, part.v); err != nil {
 			return e, fmt.Errorf("decode endpoint %s: %w", e.ID, err)
 		}
 	}
+	e.Secrets, e.Auth, e.Headers, e.TLS = p.Secrets, p.Auth, p.Headers, p.TLS
 	return e, nil
 }
 
 // Endpoint implements [store.Endpoints].
 func (s *Store) Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error) {
-	e, err := scanEndpoint(s.rdb.QueryRowContext(ctx,
+	e, err := s.scanEndpoint(s.rdb.QueryRowContext(ctx,
 		`SELECT `+endpointColumns+` FROM endpoints WHERE id = ? AND space = ? AND deleted = 0`, id, int64(space)))
 	if isNone(err) {
 		return e, fault.Missing("webhook endpoint", id)
@@ -116,7 +135,7 @@ func (s *Store) Endpoint(ctx context.Context, space event.Space, id string) (end
 func (s *Store) ListEndpoints(ctx context.Context, space event.Space, p store.Page[int64]) ([]endpoint.Endpoint, bool, error) {
 	var n narrowing
 	n.and("space = ? AND deleted = 0", int64(space))
-	return page(ctx, s, "list endpoints", scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints`, &n, "no", p)
+	return page(ctx, s, "list endpoints", s.scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints`, &n, "no", p)
 }
 
 // AllEndpoints implements [store.Endpoints].
@@ -127,7 +146,7 @@ func (s *Store) AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint)
 	}
 	defer closing(rows, &err)
 	for rows.Next() {
-		e, err := scanEndpoint(rows)
+		e, err := s.scanEndpoint(rows)
 		if err != nil {
 			return unavailable("read endpoints", err)
 		}

@@ -17,7 +17,7 @@ func LimitPages(t *testing.T, s *Store, n int) (lift func()) {
 	limit := func(n int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if _, _, err := (&tx{s.w}).row(1, fmt.Sprintf("PRAGMA max_page_count = %d", n)); err != nil {
+		if _, _, err := (&tx{s.w, s.ring}).row(1, fmt.Sprintf("PRAGMA max_page_count = %d", n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -31,7 +31,7 @@ func RefuseWrites(t *testing.T, s *Store) (lift func()) {
 	set := func(on string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if err := (&tx{s.w}).exec("PRAGMA query_only = " + on); err != nil {
+		if err := (&tx{s.w, s.ring}).exec("PRAGMA query_only = " + on); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,4 +61,12 @@ func PageSize(t *testing.T, s *Store) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// Exec runs a statement as somebody with the file could.
+func Exec(t *testing.T, s *Store, sql string) {
+	t.Helper()
+	if err := s.write(context.Background(), "tamper", func(t *tx) error { return t.exec(sql) }); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -140,30 +140,38 @@ const requeue = `INSERT INTO deliveries (` + deliveryInsertColumns + `)
 		rank = excluded.rank, since = excluded.since, settled = excluded.settled`
 
 // Requeue implements [store.History].
-func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, r *store.Receipt) error {
+func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store.Trail) error {
 	return s.write(ctx, "requeue deliveries", func(t *tx) error {
-		for i := range ds {
-			// An event that was purged meanwhile must not get deliveries: nothing could send them.
-			n, err := t.changed(requeue, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				return fault.Missing("delivery", ds[i].ID.String())
-			}
+		if err := t.requeue(ds, true); err != nil {
+			return err
 		}
-		return t.putReceipt(r)
+		return t.leave(trail)
 	})
 }
 
+// requeue brings deliveries to pending. An event that was purged meanwhile must not
+// get deliveries, because nothing could send them: with all that is an error.
+func (t *tx) requeue(ds []delivery.Delivery, all bool) error {
+	for i := range ds {
+		n, err := t.changed(requeue, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
+		if err != nil {
+			return err
+		}
+		if n == 0 && all {
+			return fault.Missing("delivery", ds[i].ID.String())
+		}
+	}
+	return nil
+}
+
 // CancelDelivery implements [store.History].
-func (s *Store) CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, r *store.Receipt) error {
+func (s *Store) CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "cancel delivery", func(t *tx) error {
 		if err := t.exec(`UPDATE deliveries SET state = 3, settled = ? WHERE event = ? AND endpoint = ? AND state = 0`,
 			millis(now), int64(id.Event), id.Endpoint); err != nil {
 			return err
 		}
-		return t.putReceipt(r)
+		return t.leave(trail)
 	})
 }
 
@@ -172,12 +180,15 @@ func (s *Store) Receipt(ctx context.Context, space event.Space, key string) (sto
 	r := store.Receipt{Space: space, Key: key}
 	var fingerprint []byte
 	var created int64
-	err := s.rdb.QueryRowContext(ctx, `SELECT fingerprint, status, body, created FROM receipts WHERE space = ? AND key = ?`,
-		int64(space), key).Scan(&fingerprint, &r.Status, &r.Body, &created)
+	err := s.rdb.QueryRowContext(ctx, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`,
+		int64(space), key).Scan(&fingerprint, &r.Status, &r.Body, &r.Private, &created)
 	if isNone(err) {
 		return r, fault.Missing("idempotency key", key)
 	}
 	copy(r.Fingerprint[:], fingerprint)
 	r.Created = instant(created)
+	if err == nil {
+		err = unsealReceipt(s.ring, &r)
+	}
 	return r, unavailable("read receipt", err)
 }

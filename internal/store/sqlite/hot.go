@@ -10,6 +10,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -57,7 +58,7 @@ func (t *tx) append(all []*store.Append) error {
 			err = deliveries.add(deliveryArgs(&a.Deliveries[i])...)
 		}
 		if a.Receipt != nil && err == nil {
-			err = receipts.add(receiptArgs(a.Receipt)...)
+			err = receipts.add(t.receiptArgs(a.Receipt)...)
 		}
 		if err != nil {
 			return fmt.Errorf("append events up to %s: %w", e.ID, err)
@@ -192,13 +193,23 @@ func nonNil(b []byte) []byte {
 
 // receipt returns the receipt of a key unless it is older than [store.ReceiptLife] at now.
 func (t *tx) receipt(space event.Space, key string, now time.Time) (store.Receipt, bool, error) {
-	row, found, err := t.row(4, `SELECT fingerprint, status, body, created FROM receipts WHERE space = ? AND key = ?`, int64(space), key)
+	row, found, err := t.row(5, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`, int64(space), key)
 	if err != nil || !found {
 		return store.Receipt{}, false, err
 	}
-	r := store.Receipt{Space: space, Key: key, Status: int(row[1].(int64)), Body: blob(row[2]), Created: instant(row[3].(int64))}
+	r := store.Receipt{Space: space, Key: key, Status: int(row[1].(int64)), Body: blob(row[2]), Private: row[3].(int64) != 0, Created: instant(row[4].(int64))}
 	copy(r.Fingerprint[:], blob(row[0]))
-	return r, r.Live(now), nil
+	return r, r.Live(now), unsealReceipt(t.ring, &r)
+}
+
+// receiptContext is what a sealed receipt is bound to.
+func receiptContext(r *store.Receipt) string { return fmt.Sprintf("%d %s", r.Space, r.Key) }
+
+func unsealReceipt(ring *seal.Ring, r *store.Receipt) (err error) {
+	if r.Private {
+		r.Body, err = ring.Open(r.Body, receiptContext(r))
+	}
+	return err
 }
 
 // putReceipt keeps a receipt; nil is none. One that has expired is replaced.
@@ -206,11 +217,15 @@ func (t *tx) putReceipt(r *store.Receipt) error {
 	if r == nil {
 		return nil
 	}
-	return t.exec(bulkReceipts.one, receiptArgs(r)...)
+	return t.exec(bulkReceipts.one, t.receiptArgs(r)...)
 }
 
-func receiptArgs(r *store.Receipt) []any {
-	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, nonNil(r.Body), millis(r.Created)}
+func (t *tx) receiptArgs(r *store.Receipt) []any {
+	body := nonNil(r.Body)
+	if r.Private {
+		body = t.ring.Seal(body, receiptContext(r))
+	}
+	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, body, r.Private, millis(r.Created)}
 }
 
 // eventByID finds an event by its public identifier, whoever made that up.

@@ -22,6 +22,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -46,6 +47,7 @@ type Store struct {
 	dir  string
 	lock *dirLock
 	rdb  *sql.DB
+	ring *seal.Ring
 
 	mu sync.Mutex // held by whoever writes
 	w  *writer
@@ -54,34 +56,20 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open opens the store in dir, making the directory and the file when missing
-// and bringing the schema up to date. Only one process can have a directory open;
-// the next one gets a fault.Unavailable that says so. The caller must Close it.
-func Open(ctx context.Context, dir string) (_ *Store, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
-	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	// fdatasync makes a commit just as durable and skips the journal of the file's times.
-	sqlite.Fdatasync(true)
-
-	s := &Store{dir: dir, lock: lock}
+// and bringing the schema up to date. Secrets are sealed with ring's keys; a ring
+// without the one that the data was sealed under gets a fault.Unavailable that says
+// so. Only one process can have a directory open; the next one gets a
+// fault.Unavailable that says so too. The caller must Close it.
+func Open(ctx context.Context, dir string, ring *seal.Ring) (_ *Store, err error) {
+	s := &Store{dir: dir, ring: ring}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
 		}
 	}()
-	path := filepath.Join(dir, FileName)
-	if err := createPrivate(path); err != nil {
+	path, write, err := s.prepare(ctx)
+	if err != nil {
 		return nil, err
-	}
-	write := dsn(path, writerCacheKB, "synchronous(FULL)", "foreign_keys(OFF)", fmt.Sprintf("page_size(%d)", pageSize),
-		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointAt), fmt.Sprintf("journal_size_limit(%d)", walKeep))
-	write += "&_journal_mode=WAL" // not a _pragma: the driver runs those by name, and in WAL the page size is settled
-	if err := migrate(ctx, write); err != nil {
-		return nil, fmt.Errorf("bring %s up to date: %w", path, err)
 	}
 	if s.w, err = openWriter(write); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -91,7 +79,39 @@ func Open(ctx context.Context, dir string) (_ *Store, err error) {
 	}
 	s.rdb.SetMaxOpenConns(readers)
 	s.rdb.SetMaxIdleConns(readers)
-	return s, nil
+	return s, s.checkSeal(ctx)
+}
+
+// Migrate brings the schema of the store in dir up to date, making it when missing,
+// and does nothing else. Errors are those of [Open], the master key's apart.
+func Migrate(ctx context.Context, dir string) error {
+	s := &Store{dir: dir}
+	_, _, err := s.prepare(ctx)
+	return errors.Join(err, s.Close())
+}
+
+// prepare locks the directory and brings the schema up to date. It returns the
+// file's path and how to open it for writing.
+func (s *Store) prepare(ctx context.Context) (path, write string, err error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return "", "", fmt.Errorf("make data directory: %w", err)
+	}
+	if s.lock, err = lockDir(s.dir); err != nil {
+		return "", "", err
+	}
+	// fdatasync makes a commit just as durable and skips the journal of the file's times.
+	sqlite.Fdatasync(true)
+	path = filepath.Join(s.dir, FileName)
+	if err := createPrivate(path); err != nil {
+		return "", "", err
+	}
+	write = dsn(path, writerCacheKB, "synchronous(FULL)", "foreign_keys(OFF)", fmt.Sprintf("page_size(%d)", pageSize),
+		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointAt), fmt.Sprintf("journal_size_limit(%d)", walKeep))
+	write += "&_journal_mode=WAL" // not a _pragma: the driver runs those by name, and in WAL the page size is settled
+	if err := migrate(ctx, write); err != nil {
+		return "", "", fmt.Errorf("bring %s up to date: %w", path, err)
+	}
+	return path, write, nil
 }
 
 func dsn(path string, cacheKB int, pragmas ...string) string {

@@ -24,7 +24,7 @@ import (
 
 func open(t *testing.T, dir string) *sqlite.Store {
 	t.Helper()
-	s, err := sqlite.Open(context.Background(), dir)
+	s, err := sqlite.Open(context.Background(), dir, testRing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func newAppend(keys *event.Keys, size int) *store.Append {
 func TestOpen_secondIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
-	_, err := sqlite.Open(context.Background(), dir)
+	_, err := sqlite.Open(context.Background(), dir, testRing)
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Code != fault.Unavailable || f.Reason != "data_directory_in_use" || f.Hint == "" {
 		t.Errorf("got %v", err)
@@ -88,21 +88,21 @@ func TestOpen_again(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, dir, at := context.Background(), t.TempDir(), time.UnixMilli(1700000000123)
-			s, err := sqlite.Open(ctx, dir)
+			s, err := sqlite.Open(ctx, dir, testRing)
 			if err != nil {
 				t.Fatal(err)
 			}
 			acct := account.Account{ID: "acct_1", Name: "n", Created: at}
 			k, _ := account.NewKey("key_1", account.NewSecret(account.PrefixTest), "k", 1, at)
 			e := endpoint.Endpoint{ID: "we_1", Space: 2, URL: "https://example.com/", Events: []string{"*"}, Status: endpoint.Enabled,
-				Secrets: []endpoint.Secret{endpoint.NewSecret(at.UTC())}, Created: at, Updated: at, EnabledSince: at}
+				Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", at.UTC())}, Created: at, Updated: at, EnabledSince: at}
 			keys := event.NewKeys(time.Now, 0)
 			done, waiting := newAppend(keys, 10), newAppend(keys, 10)
 			done.Receipt = &store.Receipt{Space: 2, Key: "k", Status: 200, Body: []byte("x"), Created: at}
 			d := done.Deliveries[0]
 			attempt := delivery.Attempt{Number: 1, Started: at, Outcome: delivery.OutcomeSucceeded, StatusCode: 200, ResponseBody: []byte("ok")}
 			d.Settle(&attempt, delivery.Policy{}, at)
-			for _, err := range []error{s.CreateAccount(ctx, &acct, nil), s.CreateKey(ctx, &k, nil), s.CreateEndpoint(ctx, &e, nil),
+			for _, err := range []error{s.CreateAccount(ctx, &acct, store.Trail{}), s.CreateKey(ctx, &k, store.Trail{}), s.CreateEndpoint(ctx, &e, store.Trail{}),
 				s.Commit(ctx, &store.Batch{Appends: []*store.Append{done, waiting}}),
 				s.Commit(ctx, &store.Batch{Settlements: []store.Settlement{{Delivery: d, Attempt: &attempt}}, Health: []store.Health{{Endpoint: 1, Breaker: delivery.Breaker{Failures: 2}}}}),
 			} {
@@ -148,7 +148,7 @@ func TestOpen_again(t *testing.T) {
 }
 
 func TestClosed(t *testing.T) {
-	s, err := sqlite.Open(context.Background(), t.TempDir())
+	s, err := sqlite.Open(context.Background(), t.TempDir(), testRing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestListDeliveries_plan(t *testing.T) {
 
 func TestOpen_newerSchemaIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	s, err := sqlite.Open(context.Background(), dir)
+	s, err := sqlite.Open(context.Background(), dir, testRing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestOpen_newerSchemaIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the refused one holds no lock
-		_, err := sqlite.Open(context.Background(), dir)
+		_, err := sqlite.Open(context.Background(), dir, testRing)
 		var f *fault.Error
 		if !errors.As(err, &f) || f.Code != fault.Unavailable || f.Hint == "" || !strings.Contains(err.Error(), "newer version") {
 			t.Errorf("got %v", err)

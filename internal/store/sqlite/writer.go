@@ -10,6 +10,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/seal"
 )
 
 // writer is the one connection that writes. It speaks to the driver itself: a
@@ -84,7 +85,10 @@ func (w *writer) bind(args []any) []driver.NamedValue {
 }
 
 // tx is a running write transaction.
-type tx struct{ w *writer }
+type tx struct {
+	w    *writer
+	ring *seal.Ring
+}
 
 // exec runs a statement. What is written is never interrupted half-way, so it
 // takes no context.
@@ -130,19 +134,45 @@ func (t *tx) row(n int, sql string, args ...any) (row []driver.Value, found bool
 		return nil, false, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	row = make([]driver.Value, n)
+	row, err = nextRow(rows, n)
+	return row, row != nil, err
+}
+
+// rows runs a query for rows of n columns.
+func (t *tx) rows(n int, sql string, args ...any) (all [][]driver.Value, err error) {
+	s, err := t.w.prepare(sql)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.query.QueryContext(context.Background(), t.w.bind(args))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for {
+		row, err := nextRow(rows, n)
+		if row == nil || err != nil {
+			return all, err
+		}
+		all = append(all, row)
+	}
+}
+
+// nextRow returns the next row, nil after the last.
+func nextRow(rows driver.Rows, n int) ([]driver.Value, error) {
+	row := make([]driver.Value, n)
 	switch err := rows.Next(row); {
 	case errors.Is(err, io.EOF):
-		return nil, false, nil
+		return nil, nil
 	case err != nil:
-		return nil, false, err
+		return nil, err
 	}
 	for i, v := range row { // blobs are only lent until Close
 		if b, ok := v.([]byte); ok {
 			row[i] = append([]byte(nil), b...)
 		}
 	}
-	return row, true, nil
+	return row, nil
 }
 
 // write runs fn in a transaction of its own. An error from fn or from the commit
@@ -156,7 +186,7 @@ func (s *Store) write(ctx context.Context, op string, fn func(*tx) error) error 
 	if s.w == nil {
 		return &fault.Error{Code: fault.Unavailable, Message: "the store is closed", Err: errors.New(op)}
 	}
-	t := &tx{s.w}
+	t := &tx{s.w, s.ring}
 	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
 		return unavailable(op, err)
 	}

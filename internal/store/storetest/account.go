@@ -13,14 +13,14 @@ func testAccounts(b *bundle) {
 	var all []account.Account
 	for i := range 5 {
 		a := account.Account{ID: fmt.Sprint("acct_", i), Name: fmt.Sprint("Account ", i), Created: time.UnixMilli(1700000000000)}
-		b.ok(b.CreateAccount(b.ctx, &a, nil))
+		b.ok(b.CreateAccount(b.ctx, &a, store.Trail{}))
 		if a.No == 0 || i > 0 && a.No <= all[0].No {
 			b.Fatalf("account %d has number %d", i, a.No)
 		}
 		all = append([]account.Account{a}, all...) // newest first
 	}
 	all[1].Name = "Renamed"
-	b.ok(b.UpdateAccount(b.ctx, &all[1], nil))
+	b.ok(b.UpdateAccount(b.ctx, &all[1], store.Trail{}))
 	for _, want := range all {
 		got, err := b.Account(b.ctx, want.ID)
 		b.ok(err)
@@ -28,7 +28,7 @@ func testAccounts(b *bundle) {
 	}
 	_, err := b.Account(b.ctx, "acct_9")
 	b.code(err, fault.NotFound)
-	b.code(b.UpdateAccount(b.ctx, &account.Account{No: 99}, nil), fault.NotFound)
+	b.code(b.UpdateAccount(b.ctx, &account.Account{No: 99}, store.Trail{}), fault.NotFound)
 	list, err := b.AllAccounts(b.ctx)
 	b.ok(err)
 	b.equal("all", len(list), len(all))
@@ -43,7 +43,7 @@ func testKeys(b *bundle) {
 		if !ok {
 			b.Fatal("no key")
 		}
-		b.ok(b.CreateKey(b.ctx, &k, nil))
+		b.ok(b.CreateKey(b.ctx, &k, store.Trail{}))
 		return k
 	}
 	ofOne := []account.Key{newKey("key_1", account.PrefixLive, 1), newKey("key_2", account.PrefixTest, 1), newKey("key_4", account.PrefixTest, 1), newKey("key_5", account.PrefixLive, 1)}
@@ -52,18 +52,18 @@ func testKeys(b *bundle) {
 
 	same := ofTwo // another account may not have it either
 	same.ID, same.Account = "key_7", 1
-	b.code(b.CreateKey(b.ctx, &same, receipt(mine, "k", made)), fault.Invalid)
+	b.code(b.CreateKey(b.ctx, &same, store.Trail{Receipt: receipt(mine, "k", made)}), fault.Invalid)
 	_, err := b.Receipt(b.ctx, mine, "k")
 	b.code(err, fault.NotFound)
 
 	revoked := time.UnixMilli(1800000000000)
-	b.ok(b.RevokeKey(b.ctx, "key_2", revoked))
-	b.ok(b.RevokeKey(b.ctx, "key_2", revoked.Add(time.Hour))) // the first time counts
-	b.code(b.RevokeKey(b.ctx, "key_9", revoked), fault.NotFound)
+	b.ok(b.RevokeKey(b.ctx, "key_2", revoked, store.Trail{}))
+	b.ok(b.RevokeKey(b.ctx, "key_2", revoked.Add(time.Hour), store.Trail{})) // the first time counts
+	b.code(b.RevokeKey(b.ctx, "key_9", revoked, store.Trail{}), fault.NotFound)
 	ofOne[1].Revoked = revoked
 	again := ofOne[1] // a revoked secret stays in use
 	again.ID = "key_8"
-	b.code(b.CreateKey(b.ctx, &again, nil), fault.Invalid)
+	b.code(b.CreateKey(b.ctx, &again, store.Trail{}), fault.Invalid)
 
 	for _, tt := range []struct {
 		account int64

@@ -41,9 +41,9 @@ func testConcurrent(b *bundle) {
 				check(b.Commit(b.ctx, &store.Batch{Settlements: []store.Settlement{{Delivery: d, Attempt: &at}}, Health: []store.Health{{Endpoint: one.No}}}))
 				if i%2 == 0 {
 					d.Requeue(now())
-					check(b.Requeue(b.ctx, []delivery.Delivery{d}, nil))
+					check(b.Requeue(b.ctx, []delivery.Delivery{d}, store.Trail{}))
 				}
-				check(b.CancelDelivery(b.ctx, a.Deliveries[1].ID, now(), nil))
+				check(b.CancelDelivery(b.ctx, a.Deliveries[1].ID, now(), store.Trail{}))
 			}
 		})
 	}
@@ -115,9 +115,9 @@ func testCanceled(b *bundle) {
 	at := now()
 	e := b.endpoint(mine)
 	acct := account.Account{ID: "acct_1", Name: "before", Created: at}
-	b.ok(b.CreateAccount(b.ctx, &acct, nil))
+	b.ok(b.CreateAccount(b.ctx, &acct, store.Trail{}))
 	k, _ := account.NewKey("key_1", account.NewSecret(account.PrefixTest), "k", 1, at)
-	b.ok(b.CreateKey(b.ctx, &k, nil))
+	b.ok(b.CreateKey(b.ctx, &k, store.Trail{}))
 	settled := b.append(mine, "a.b", 9).Deliveries[0]
 	b.attempt(&settled, delivery.OutcomeSucceeded)
 	waiting := b.compose(mine, "a.b", 7)
@@ -141,18 +141,22 @@ func testCanceled(b *bundle) {
 		"Commit": func() error {
 			return b.Commit(ctx, &store.Batch{Appends: []*store.Append{late}, Settlements: []store.Settlement{{Delivery: lateSettlement}}, Health: []store.Health{{Endpoint: 7}}})
 		},
-		"CancelPending":  func() error { _, err := b.CancelPending(ctx, 7, at, 10); return err },
-		"CreateAccount":  func() error { return b.CreateAccount(ctx, &otherAccount, late.Receipt) },
-		"UpdateAccount":  func() error { return b.UpdateAccount(ctx, &renamed, late.Receipt) },
-		"CreateKey":      func() error { return b.CreateKey(ctx, &otherKey, late.Receipt) },
-		"RevokeKey":      func() error { return b.RevokeKey(ctx, k.ID, at) },
-		"CreateEndpoint": func() error { return b.CreateEndpoint(ctx, b.composeEndpoint(mine), late.Receipt) },
-		"UpdateEndpoint": func() error { return b.UpdateEndpoint(ctx, &changed, late.Receipt) },
-		"DeleteEndpoint": func() error { return b.DeleteEndpoint(ctx, e.No, at) },
-		"Requeue":        func() error { return b.Requeue(ctx, []delivery.Delivery{requeued}, late.Receipt) },
-		"CancelDelivery": func() error { return b.CancelDelivery(ctx, waiting.Deliveries[0].ID, at, late.Receipt) },
-		"PurgeReceipts":  func() error { _, err := b.PurgeReceipts(ctx, at, 10); return err },
-		"PurgeEvents":    func() error { _, _, err := b.PurgeEvents(ctx, 0, late.Event.Key, 10); return err },
+		"CancelPending": func() error { _, err := b.CancelPending(ctx, 7, at, 10); return err },
+		"CreateAccount": func() error { return b.CreateAccount(ctx, &otherAccount, store.Trail{Receipt: late.Receipt}) },
+		"UpdateAccount": func() error { return b.UpdateAccount(ctx, &renamed, store.Trail{Receipt: late.Receipt}) },
+		"CreateKey":     func() error { return b.CreateKey(ctx, &otherKey, store.Trail{Receipt: late.Receipt}) },
+		"RevokeKey":     func() error { return b.RevokeKey(ctx, k.ID, at, store.Trail{}) },
+		"CreateEndpoint": func() error {
+			return b.CreateEndpoint(ctx, b.composeEndpoint(mine), store.Trail{Receipt: late.Receipt})
+		},
+		"UpdateEndpoint": func() error { return b.UpdateEndpoint(ctx, &changed, store.Trail{Receipt: late.Receipt}) },
+		"DeleteEndpoint": func() error { return b.DeleteEndpoint(ctx, e.No, at, store.Trail{}) },
+		"Requeue":        func() error { return b.Requeue(ctx, []delivery.Delivery{requeued}, store.Trail{Receipt: late.Receipt}) },
+		"CancelDelivery": func() error {
+			return b.CancelDelivery(ctx, waiting.Deliveries[0].ID, at, store.Trail{Receipt: late.Receipt})
+		},
+		"PurgeReceipts": func() error { _, err := b.PurgeReceipts(ctx, at, 10); return err },
+		"PurgeEvents":   func() error { _, _, err := b.PurgeEvents(ctx, 0, late.Event.Key, 10); return err },
 	} {
 		if call() == nil {
 			b.Errorf("%s went on although its context had ended", name)

@@ -59,13 +59,13 @@ func testEndpointSettings(b *bundle) {
 	full.Metadata = map[string]string{"k": "v", "": "\x00"}
 	full.Status, full.DisabledReason = endpoint.Disabled, endpoint.DisabledGone
 	full.Settings = endpoint.Settings{Ordering: endpoint.FIFO, Timeout: 1500 * time.Millisecond, Concurrency: 3, Rate: 0.1, Schedule: []time.Duration{time.Minute, time.Nanosecond}}
-	full.Secrets = append(full.Secrets, endpoint.NewSecret(time.UnixMilli(1700000000999).UTC()))
+	full.Secrets = append(full.Secrets, endpoint.NewSecret("sec_1", time.UnixMilli(1700000000999).UTC()))
 	full.Secrets[0].Expires = time.UnixMilli(1700086400000).UTC()
 	full.Updated, full.EnabledSince = full.Updated.Add(time.Second), full.EnabledSince.Add(time.Minute)
 	never, usual := full, full
 	never.Settings.Schedule, usual.Settings.Schedule = []time.Duration{}, nil
 	for _, want := range []endpoint.Endpoint{full, never, usual, *e} {
-		b.ok(b.UpdateEndpoint(b.ctx, &want, nil))
+		b.ok(b.UpdateEndpoint(b.ctx, &want, store.Trail{}))
 		got, err := b.Endpoint(b.ctx, mine, e.ID)
 		b.ok(err)
 		b.equal("endpoint", got, want)
@@ -78,7 +78,7 @@ func testEndpointSettings(b *bundle) {
 	b.equal("another endpoint", got, bystander)
 	missing := full
 	missing.No, missing.ID = 99, "we_99"
-	b.code(b.UpdateEndpoint(b.ctx, &missing, nil), fault.NotFound)
+	b.code(b.UpdateEndpoint(b.ctx, &missing, store.Trail{}), fault.NotFound)
 }
 
 func testDeletedEndpoint(b *bundle) {
@@ -86,13 +86,13 @@ func testDeletedEndpoint(b *bundle) {
 	a := b.append(mine, "a.b", e.No, kept.No)
 	id := a.Deliveries[0].ID
 	b.ok(b.Commit(b.ctx, &store.Batch{Health: []store.Health{{Endpoint: e.No}, {Endpoint: kept.No}}}))
-	b.ok(b.DeleteEndpoint(b.ctx, e.No, now()))
+	b.ok(b.DeleteEndpoint(b.ctx, e.No, now(), store.Trail{}))
 
 	_, err := b.Endpoint(b.ctx, mine, e.ID)
 	b.code(err, fault.NotFound)
-	b.code(b.UpdateEndpoint(b.ctx, e, nil), fault.NotFound)
-	b.code(b.DeleteEndpoint(b.ctx, e.No, now()), fault.NotFound)
-	b.code(b.DeleteEndpoint(b.ctx, 99, now()), fault.NotFound)
+	b.code(b.UpdateEndpoint(b.ctx, e, store.Trail{}), fault.NotFound)
+	b.code(b.DeleteEndpoint(b.ctx, e.No, now(), store.Trail{}), fault.NotFound)
+	b.code(b.DeleteEndpoint(b.ctx, 99, now(), store.Trail{}), fault.NotFound)
 	items, more, err := b.ListEndpoints(b.ctx, mine, store.Page[int64]{Limit: 1})
 	b.ok(err)
 	if len(items) != 1 || items[0].ID != kept.ID || more {

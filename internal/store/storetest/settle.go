@@ -36,7 +36,7 @@ func testSettle(b *bundle) {
 func testSettleNotPending(b *bundle) {
 	d := b.append(mine, "a.b", 7).Deliveries[0]
 	first := b.attempt(&d, delivery.OutcomeTimeout)
-	b.ok(b.CancelDelivery(b.ctx, d.ID, now(), nil))
+	b.ok(b.CancelDelivery(b.ctx, d.ID, now(), store.Trail{}))
 	canceled := b.delivery(d.ID)
 	second := b.attempt(&d, delivery.OutcomeSucceeded)
 	b.equal("attempts", b.attempts(d.ID), []delivery.Attempt{second, first})
@@ -45,7 +45,7 @@ func testSettleNotPending(b *bundle) {
 	b.equal("delivery", got, canceled)
 
 	got.Requeue(now())
-	b.ok(b.Requeue(b.ctx, []delivery.Delivery{got}, nil))
+	b.ok(b.Requeue(b.ctx, []delivery.Delivery{got}, store.Trail{}))
 	third := b.attempt(&got, delivery.OutcomeRejected)
 	b.equal("number", third.Number, 3)
 	b.equal("attempts", b.attempts(d.ID), []delivery.Attempt{third, second, first})

@@ -56,6 +56,12 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Spaces", testSpaces},
 		{"Receipts", testReceipts},
 		{"Receipts/WithEffect", testReceiptsWithEffect},
+		{"Receipts/Private", testPrivateReceipt},
+		{"Trail", testTrail},
+		{"Audit", testAudit},
+		{"Recoveries", testRecoveries},
+		{"Recoveries/Occasions", testOccasions},
+		{"Reseal", testReseal},
 		{"Purge/Receipts", testPurgeReceipts},
 		{"Purge/Events", testPurgeEvents},
 		{"Purge/Pending", testPurgePending},
@@ -211,14 +217,14 @@ func receipt(space event.Space, key string, created time.Time) *store.Receipt {
 func (b *bundle) endpoint(space event.Space) *endpoint.Endpoint {
 	b.Helper()
 	e := b.composeEndpoint(space)
-	b.ok(b.CreateEndpoint(b.ctx, e, nil))
+	b.ok(b.CreateEndpoint(b.ctx, e, store.Trail{}))
 	return e
 }
 
 func (b *bundle) composeEndpoint(space event.Space) *endpoint.Endpoint {
 	at := time.UnixMilli(1700000000123)
 	return &endpoint.Endpoint{ID: event.FormatID(event.PrefixEndpoint, b.keys.Next(), 1), Space: space, URL: "https://example.com/", Events: []string{"*"},
-		Status: endpoint.Enabled, Secrets: []endpoint.Secret{endpoint.NewSecret(at.UTC())}, Created: at, Updated: at, EnabledSince: at}
+		Status: endpoint.Enabled, Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", at.UTC())}, Created: at, Updated: at, EnabledSince: at}
 }
 
 // pages walks a list both ways in pages of every size. want is the whole list,

@@ -101,7 +101,7 @@ func testPurgePending(b *bundle) {
 	}
 	retried := b.delivery(all[10].Deliveries[0].ID)
 	retried.Requeue(now())
-	b.ok(b.Requeue(b.ctx, []delivery.Delivery{retried}, nil))
+	b.ok(b.Requeue(b.ctx, []delivery.Delivery{retried}, store.Trail{}))
 	below := all[11].Event.Key + 1
 	b.equal("purged", b.purge(below, 2), 5)
 	for i, a := range all {
@@ -134,7 +134,7 @@ func testRequeuePurged(b *bundle) {
 	b.attempt(&d, delivery.OutcomeSucceeded)
 	b.equal("purged", b.purge(a.Event.Key+1, 10), 1)
 	d.Requeue(now())
-	if err := b.Requeue(b.ctx, []delivery.Delivery{d}, receipt(mine, "k", now())); err == nil {
+	if err := b.Requeue(b.ctx, []delivery.Delivery{d}, store.Trail{Receipt: receipt(mine, "k", now())}); err == nil {
 		b.Error("requeued a delivery of no event")
 	}
 	_, err := b.Receipt(b.ctx, mine, "k")

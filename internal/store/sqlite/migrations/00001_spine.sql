@@ -7,7 +7,8 @@ CREATE TABLE accounts (
     no      INTEGER PRIMARY KEY AUTOINCREMENT,
     id      TEXT NOT NULL UNIQUE,
     name    TEXT NOT NULL,
-    created INTEGER NOT NULL
+    created INTEGER NOT NULL,
+    rate    INTEGER                    -- API requests a minute; NULL: the server's default
 );
 
 CREATE TABLE api_keys (
@@ -31,7 +32,7 @@ CREATE TABLE endpoints (
     status          TEXT NOT NULL,
     description     TEXT NOT NULL,
     metadata        TEXT NOT NULL,     -- JSON object
-    secrets         BLOB NOT NULL,     -- JSON array
+    sealed          BLOB NOT NULL,     -- secrets, credentials, headers: see package seal
     settings        TEXT NOT NULL,     -- JSON object
     created         INTEGER NOT NULL,
     updated         INTEGER NOT NULL,
@@ -77,6 +78,7 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_waiting ON deliveries (endpoint, rank, event) WHERE state = 0;
 CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint, event);
 CREATE INDEX deliveries_failed ON deliveries (space, event) WHERE state = 2;
+CREATE INDEX deliveries_failed_by_endpoint ON deliveries (endpoint, event) WHERE state = 2;
 
 CREATE TABLE attempts (
     event    INTEGER NOT NULL,
@@ -99,7 +101,48 @@ CREATE TABLE receipts (
     fingerprint BLOB NOT NULL,
     status      INTEGER NOT NULL,
     body        BLOB NOT NULL,
+    private     INTEGER NOT NULL,      -- body is sealed
     created     INTEGER NOT NULL,
     PRIMARY KEY (space, key)
 ) WITHOUT ROWID;
 CREATE INDEX receipts_by_age ON receipts (created);
+CREATE INDEX receipts_private ON receipts (space, key) WHERE private = 1;
+
+CREATE TABLE audit (
+    id      TEXT PRIMARY KEY,
+    space   INTEGER NOT NULL,
+    time    INTEGER NOT NULL,
+    actor   TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    object  TEXT NOT NULL,
+    request TEXT NOT NULL,
+    remote  TEXT NOT NULL,
+    detail  TEXT NOT NULL              -- JSON object
+) WITHOUT ROWID;
+CREATE INDEX audit_by_space ON audit (space, id);
+CREATE INDEX audit_by_object ON audit (space, object, id);
+
+CREATE TABLE recoveries (
+    id         TEXT PRIMARY KEY,
+    space      INTEGER NOT NULL,
+    endpoint   INTEGER NOT NULL,
+    from_key   INTEGER NOT NULL,
+    until_key  INTEGER NOT NULL,
+    missed     INTEGER NOT NULL,
+    state      TEXT NOT NULL,
+    cursor     INTEGER NOT NULL,
+    total      INTEGER NOT NULL,
+    scanned    INTEGER NOT NULL,
+    requeued   INTEGER NOT NULL,
+    error      TEXT NOT NULL,
+    created    INTEGER NOT NULL,
+    finished   INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX recoveries_by_space ON recoveries (space, id);
+CREATE INDEX recoveries_running ON recoveries (id) WHERE state = 'running';
+
+-- One row, sealed: tells at once whether the master key fits the data.
+CREATE TABLE seal_check (
+    no     INTEGER PRIMARY KEY CHECK (no = 1),
+    sealed BLOB NOT NULL
+);

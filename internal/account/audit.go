@@ -1,0 +1,50 @@
+package account
+
+import (
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// Entry is one line of the audit log: who did what to which object. Entries are
+// never changed.
+type Entry struct {
+	ID      string // identifiers of one node ascend
+	Space   event.Space
+	Time    time.Time
+	Actor   string // the identifier of an API key or a user, or [System]
+	Action  Action
+	Object  string            // identifier
+	Request string            // Request-Id; empty for what the server did by itself
+	Remote  string            // the caller's address; empty likewise
+	Detail  map[string]string // what else is worth knowing; never a secret
+}
+
+// System is the actor of what the server does by itself.
+const System = "system"
+
+// Action is what was done, such as "webhook_endpoint.created".
+type Action string
+
+// The actions.
+const (
+	AccountCreated  Action = "account.created"
+	AccountUpdated  Action = "account.updated"
+	KeyCreated      Action = "api_key.created"
+	KeyRevoked      Action = "api_key.revoked"
+	EndpointCreated Action = "webhook_endpoint.created"
+	EndpointUpdated Action = "webhook_endpoint.updated"
+	EndpointEnabled Action = "webhook_endpoint.enabled"
+	// EndpointDisabled is by a person or, when the actor is [System], for its failures.
+	EndpointDisabled Action = "webhook_endpoint.disabled"
+	EndpointDeleted  Action = "webhook_endpoint.deleted"
+	SecretRotated    Action = "webhook_endpoint.secret_rotated"
+	SecretRevealed   Action = "webhook_endpoint.secret_revealed"
+	SecretRevoked    Action = "webhook_endpoint.secret_revoked"
+	RecoveryStarted  Action = "recovery.started"
+	RecoveryCanceled Action = "recovery.canceled"
+	MasterKeyRotated Action = "master_key.rotated"
+	DeliveryRetried  Action = "delivery.retried"
+	DeliveryCanceled Action = "delivery.canceled"
+	EventResent      Action = "event.resent"
+)

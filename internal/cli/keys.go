@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+)
+
+func keysCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{Use: "keys", Short: "Make and rotate the master key that secrets are sealed with"}
+	cmd.AddCommand(newMasterCommand(), rotateMasterCommand(getenv))
+	return cmd
+}
+
+func newMasterCommand() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "new-master",
+		Short: "Make a master key",
+		Long: "Make a master key and print it or, with --out, write it to a new file that only its owner can\n" +
+			"read. Whoever has the key and the data can read every secret; without the key nobody can, so\n" +
+			"keep a copy of it apart from the data's backups.",
+		Example: "  posthaste keys new-master --out /etc/posthaste/master-key",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			key := seal.NewKey()
+			if out == "" {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), key.Text())
+				return err
+			}
+			if err := newMasterKeyFile(out, key); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "Master key %s is in %s.\n", key.ID(), out)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "file to write to; it must not exist")
+	return cmd
+}
+
+func rotateMasterCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rotate-master",
+		Short: "Make a new master key and re-seal every secret with it",
+		Long: "Make a new master key, re-seal every secret with it, and forget the old key. While a server\n" +
+			"runs on the data directory, it does so itself and goes on delivering; the command asks it to with\n" +
+			"the operator key, from POSTHASTE_ADMIN_KEY or the data directory.",
+		Example: "  posthaste keys rotate-master --data /var/lib/posthaste --addr 127.0.0.1:8080",
+		Args:    cobra.NoArgs,
+	}
+	config.Flags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(cmd.Flags(), getenv)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(filepath.Join(c.Data, sqlite.FileName)); err != nil {
+			return fmt.Errorf("no data in %s: %w", c.Data, err)
+		}
+		done, err := rotateMaster(cmd.Context(), c)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "Master key %s replaced %s; %d records were re-sealed.\n", done.To, done.From, done.Records)
+		return err
+	}
+	return cmd
+}
+
+func rotateMaster(ctx context.Context, c *config.Config) (_ service.MasterRotation, err error) {
+	keys, err := openMasterKeys(c)
+	if err != nil {
+		return service.MasterRotation{}, err
+	}
+	st, err := sqlite.Open(ctx, c.Data, keys.ring)
+	var f *fault.Error
+	if errors.As(err, &f) && f.Reason == "data_directory_in_use" {
+		return askToRotate(ctx, c)
+	}
+	if err != nil {
+		return service.MasterRotation{}, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	return keys.rotate(ctx, st)
+}
+
+// rotationTimeout is for a server with very many endpoints.
+const rotationTimeout = 5 * time.Minute
+
+// askToRotate lets the running server rotate.
+func askToRotate(ctx context.Context, c *config.Config) (done service.MasterRotation, err error) {
+	admin := c.AdminKey
+	if admin == "" {
+		text, err := os.ReadFile(filepath.Join(c.Data, operatorKeyFile))
+		if err != nil {
+			return done, fmt.Errorf("a server runs on %s; to ask it, set %sADMIN_KEY to the operator key: %w", c.Data, config.EnvPrefix, err)
+		}
+		admin = strings.TrimSpace(string(text))
+	}
+	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.Addr+"/v1/master_key/rotate", http.NoBody)
+	if err != nil {
+		return done, fmt.Errorf("ask the server at %s: %w", c.Addr, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+admin)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return done, fmt.Errorf("a server runs on %s but does not answer at --addr %s: %w", c.Data, c.Addr, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return done, fmt.Errorf("ask the server at %s: %w", c.Addr, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var said struct{ Error struct{ Message string } }
+		_ = json.Unmarshal(body, &said)
+		return done, fmt.Errorf("the server at %s answered %d: %s", c.Addr, resp.StatusCode, said.Error.Message)
+	}
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&done); err != nil {
+		return done, fmt.Errorf("read the answer of the server at %s: %w", c.Addr, err)
+	}
+	return done, nil
+}

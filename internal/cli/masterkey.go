@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// masterKeyName is the file of the master key within a data directory, unless the
+// operator keeps it elsewhere.
+const masterKeyName = "master-key"
+
+// masterKeys is the master keys and where they come from.
+type masterKeys struct {
+	ring *seal.Ring
+	path string // empty: the environment
+	mu   sync.Mutex
+}
+
+// resealer is what is sealed with the master keys (store.Upkeep).
+type resealer interface {
+	Reseal(ctx context.Context) (changed int, err error)
+}
+
+// openMasterKeys reads the master keys. In development mode it makes the file when
+// it is missing.
+func openMasterKeys(c *config.Config) (*masterKeys, error) {
+	if c.MasterKey != "" {
+		ring, err := seal.ParseRing(c.MasterKey)
+		if err != nil {
+			return nil, &config.Usage{Err: fmt.Errorf("%sMASTER_KEY: %w", config.EnvPrefix, err)}
+		}
+		return &masterKeys{ring: ring}, nil
+	}
+	path := c.MasterKeyFile
+	if path == "" {
+		path = filepath.Join(c.Data, masterKeyName)
+	}
+	keys, err := readMasterKeys(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !c.Dev {
+			return nil, &fault.Error{Code: fault.Invalid, Message: "there is no master key to seal secrets with: neither " + config.EnvPrefix + "MASTER_KEY nor " + path,
+				Hint: "make one with: posthaste keys new-master --out " + path}
+		}
+		keys = []*seal.Key{seal.NewKey()}
+		err = newMasterKeyFile(path, keys[0])
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &masterKeys{ring: seal.NewRing(keys...), path: path}, nil
+}
+
+// readMasterKeys reads a file of master keys, which nobody but its owner may read.
+func readMasterKeys(path string) ([]*seal.Key, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the master key: %w", err)
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return nil, &fault.Error{Code: fault.Invalid, Message: fmt.Sprintf("others can read the master key in %s (mode %#o)", path, info.Mode().Perm()),
+			Hint: "chmod 600 " + path}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the master key: %w", err)
+	}
+	keys, err := seal.ParseKeys(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("read the master key in %s: %w", path, err)
+	}
+	return keys, nil
+}
+
+// newMasterKeyFile writes a key to a file that must not exist yet: overwriting a
+// key would make what it sealed unreadable for ever.
+func newMasterKeyFile(path string, key *seal.Key) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("write the master key: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the master key: %w", err)
+	}
+	_, err = f.WriteString(key.Text() + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write the master key: %w", errors.Join(err, os.Remove(path)))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// write replaces the file's keys, the one that seals first. At any instant the file
+// holds the keys of before or those of after.
+func (m *masterKeys) write(keys ...*seal.Key) (err error) {
+	var text strings.Builder
+	for _, k := range keys {
+		text.WriteString(k.Text() + "\n")
+	}
+	f, err := os.CreateTemp(filepath.Dir(m.path), filepath.Base(m.path)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write the master keys: %w", err)
+	}
+	_, err = f.WriteString(text.String())
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), m.path)
+	}
+	if err != nil {
+		return fmt.Errorf("write the master keys: %w", errors.Join(err, os.Remove(f.Name())))
+	}
+	return syncDir(filepath.Dir(m.path))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	defer func() { _ = d.Close() }()
+	if err := d.Sync(); err != nil && runtime.GOOS != "windows" { // which has no such thing
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return nil
+}
+
+// rotate makes a new master key and re-seals everything with it, while the store is
+// in use. The old key leaves the file when nothing needs it any more; whenever it
+// is interrupted, the file holds what opens the data.
+func (m *masterKeys) rotate(ctx context.Context, st resealer) (service.MasterRotation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.path == "" {
+		return service.MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_in_environment",
+			Message: "The master key comes from the environment. Start the server with the new key before the old one, separated by a comma: " +
+				config.EnvPrefix + "MASTER_KEY=new,old. Once it logs that everything is re-sealed, leave the old one out."}
+	}
+	old := m.ring.Keys()
+	next := seal.NewKey()
+	all := append([]*seal.Key{next}, old...)
+	if err := m.write(all...); err != nil {
+		return service.MasterRotation{}, err
+	}
+	m.ring.Replace(all...)
+	n, err := m.settle(ctx, st)
+	return service.MasterRotation{From: old[0].ID().String(), To: next.ID().String(), Records: n}, err
+}
+
+// settle re-seals what is not under the key that seals, and lets the other keys go.
+func (m *masterKeys) settle(ctx context.Context, st resealer) (int, error) {
+	n, err := st.Reseal(ctx)
+	if err != nil {
+		return n, fmt.Errorf("re-seal: %w", err)
+	}
+	if m.path != "" {
+		current := m.ring.Current()
+		if err := m.write(current); err != nil {
+			return n, err
+		}
+		m.ring.Replace(current)
+	}
+	return n, nil
+}
+
+// goOn finishes a rotation that was interrupted, or that the environment asks for
+// by naming more than one key.
+func (m *masterKeys) goOn(ctx context.Context, st resealer, log *slog.Logger) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.ring.Keys()) == 1 {
+		return
+	}
+	n, err := m.settle(ctx, st)
+	switch {
+	case err == nil:
+		log.Info("everything is sealed with the first master key; the others are not needed any more", "key", m.ring.Current().ID().String(), "records", n)
+	case ctx.Err() == nil:
+		log.Error("re-seal with the first master key", "err", err)
+	}
+}

@@ -1,0 +1,79 @@
+package endpoint
+
+import (
+	"net/textproto"
+	"strings"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Limits of an endpoint's own headers.
+const (
+	MaxHeaders     = 20
+	maxHeaderName  = 100  // bytes
+	maxHeaderValue = 4096 // bytes
+)
+
+// reserved are the headers that are the connection's, the signature's or the
+// server's own, canonical.
+var reserved = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, // hop by hop (RFC 9110, section 7.6.1)
+	"Host": true, "Content-Length": true, "Expect": true, "Content-Type": true, "Content-Encoding": true, "User-Agent": true,
+	"Accept-Encoding": true, "Idempotency-Key": true, "Http2-Settings": true, "Forwarded": true,
+}
+
+// HeaderName returns the canonical form of a header that an endpoint may have of
+// its own, false for others: those that are the connection's, the server's or a
+// signature of any scheme. signature is the brand's signature header, canonical.
+func HeaderName(name, signature string) (string, bool) {
+	if !token(name) || len(name) > maxHeaderName {
+		return "", false
+	}
+	name = textproto.CanonicalMIMEHeaderKey(name)
+	forbidden := reserved[name] || name == signature || strings.HasPrefix(name, "Webhook-") ||
+		strings.HasPrefix(name, "Svix-") || strings.HasPrefix(name, "X-Forwarded-")
+	return name, !forbidden
+}
+
+// HeaderValue reports whether a header can have this value (RFC 9110, section 5.5).
+func HeaderValue(v string) bool {
+	if len(v) > maxHeaderValue || strings.TrimSpace(v) != v {
+		return false
+	}
+	return !strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+}
+
+// token reports whether s is one (RFC 9110, section 5.6.2).
+func token(s string) bool {
+	for _, c := range []byte(s) {
+		alnum := c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
+		if !alnum && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// checkHeaders returns a fault that names the header, never its value, which may
+// be a credential.
+func (e *Endpoint) checkHeaders(signature string) error {
+	if len(e.Headers) > MaxHeaders {
+		return fault.Param("headers", "parameter_invalid", "An endpoint has at most %d headers of its own.", MaxHeaders)
+	}
+	for name, value := range e.Headers {
+		at := "headers[" + shorten(name) + "]"
+		canonical, ok := HeaderName(name, signature)
+		switch {
+		case !token(name) || len(name) > maxHeaderName:
+			return fault.Param(at, "header_invalid", "This cannot be the name of a header.")
+		case !ok:
+			return fault.Param(at, "header_reserved", "The server or the connection sets this header.")
+		case canonical == "Authorization" && e.Auth.Type != AuthNone:
+			return fault.Param(at, "header_reserved", "The endpoint's authentication sets this header.")
+		case !HeaderValue(value):
+			return fault.Param(at, "header_invalid", "The value is longer than %d bytes, or holds a control character or spaces around it.", maxHeaderValue)
+		}
+	}
+	return nil
+}

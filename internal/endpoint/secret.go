@@ -1,0 +1,151 @@
+package endpoint
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Secret is one signing secret. Value is its whole string, "whsec_" included:
+// Payment-Signature is keyed with all of it, Standard Webhooks with the bytes
+// that the part after the prefix encodes.
+type Secret struct {
+	ID       string    `json:"id"`
+	Value    string    `json:"value"`
+	Signing  string    `json:"signing,omitempty"` // Ed25519 private key, "whsk_" included; empty: no v1a signature
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires,omitzero"`  // zero: does not expire
+	Reminded time.Time `json:"reminded,omitzero"` // when the account was told that it is old
+}
+
+// What a secret consists of.
+const (
+	// SecretPrefix starts every signing secret (Standard Webhooks, "Signature scheme").
+	SecretPrefix = "whsec_"
+	// SigningKeyPrefix starts every Ed25519 private key, PublicKeyPrefix the public
+	// one (Standard Webhooks, "Signature scheme").
+	SigningKeyPrefix = "whsk_"
+	PublicKeyPrefix  = "whpk_"
+
+	newSecretBytes = 32
+	minSecretBytes = 24 // Standard Webhooks, "Signature scheme"
+	maxSecretBytes = 64
+
+	// MaxSecrets is how many secrets of an endpoint live at a time.
+	MaxSecrets = 5
+)
+
+// SecretLives are the times that the old secrets can live on after a rotation.
+var SecretLives = []time.Duration{0, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour}
+
+// NewSecret returns a fresh secret: 32 random bytes in standard base64, because
+// the official libraries decode nothing else.
+func NewSecret(id string, now time.Time) Secret {
+	var b [newSecretBytes]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return Secret{ID: id, Value: SecretPrefix + base64.StdEncoding.EncodeToString(b[:]), Created: now}
+}
+
+// CheckSecret returns a fault.Invalid for "secret" when a secret that somebody
+// brought along cannot be used. The error never holds the secret.
+func CheckSecret(value string) error {
+	encoded, ok := strings.CutPrefix(value, SecretPrefix)
+	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if !ok || err != nil || strings.ContainsAny(encoded, "\r\n") || len(key) < minSecretBytes || len(key) > maxSecretBytes {
+		return fault.Param("secret", "secret_invalid",
+			"A secret is whsec_ followed by %d to %d bytes in standard base64, with padding. Leave it out to have one made.", minSecretBytes, maxSecretBytes)
+	}
+	return nil
+}
+
+// AddSigningKey gives the secret a fresh Ed25519 key if it has none.
+func (s *Secret) AddSigningKey() {
+	if s.Signing == "" {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil { // it cannot: crypto/rand never fails
+			panic(err)
+		}
+		s.Signing = SigningKeyPrefix + base64.StdEncoding.EncodeToString(key)
+	}
+}
+
+// PublicKey returns what receivers verify v1a signatures with, "whpk_" included;
+// empty without a signing key.
+func (s *Secret) PublicKey() string {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s.Signing, SigningKeyPrefix))
+	if s.Signing == "" || err != nil || len(key) != ed25519.PrivateKeySize {
+		return ""
+	}
+	return PublicKeyPrefix + base64.StdEncoding.EncodeToString(key[ed25519.SeedSize:])
+}
+
+// Live reports whether the secret signs at now.
+func (s *Secret) Live(now time.Time) bool { return s.Expires.IsZero() || now.Before(s.Expires) }
+
+// LiveSecrets returns the secrets that have not expired at now, oldest first.
+// The result may share memory with e.
+func (e *Endpoint) LiveSecrets(now time.Time) []Secret {
+	for i := range e.Secrets {
+		if !e.Secrets[i].Live(now) { // seldom: a rotation's overlap ended and nothing was changed since
+			return slices.DeleteFunc(slices.Clone(e.Secrets), func(s Secret) bool { return !s.Live(now) })
+		}
+	}
+	return e.Secrets
+}
+
+// Newest returns the secret that a receiver should know.
+func (e *Endpoint) Newest() *Secret { return &e.Secrets[len(e.Secrets)-1] }
+
+// Rotate makes next the newest secret and lets the older ones live on for that
+// long, though never longer than they would have. It returns a fault.Invalid when
+// life is none of [SecretLives] or too many secrets would live.
+func (e *Endpoint) Rotate(next Secret, life time.Duration, now time.Time) error {
+	if !slices.Contains(SecretLives, life) {
+		return fault.Param("expires_in", "parameter_invalid", "The old secret lives on for 0, 3600, 10800, 21600, 43200 or 86400 seconds.")
+	}
+	old := slices.Clone(e.LiveSecrets(now))
+	for i := range old {
+		if old[i].Value == next.Value {
+			return fault.Param("secret", "secret_in_use", "This is a secret of the endpoint already.")
+		}
+		if end := now.Add(life); old[i].Expires.IsZero() || end.Before(old[i].Expires) {
+			old[i].Expires = end
+		}
+	}
+	if life == 0 {
+		old = nil
+	}
+	if len(old) >= MaxSecrets {
+		return fault.Param("expires_in", "secrets_limit", "Already %d secrets are live. Revoke one, or rotate with expires_in 0.", MaxSecrets)
+	}
+	e.Secrets = append(old, next)
+	return nil
+}
+
+// Revoke ends the life of the old secret with the given id at once, of all old
+// ones when id is empty. The newest stays: an endpoint cannot be without. Errors:
+// fault.Invalid for "secret_id".
+func (e *Endpoint) Revoke(id string, now time.Time) error {
+	live := e.LiveSecrets(now)
+	newest := live[len(live)-1]
+	switch {
+	case id == newest.ID:
+		return fault.Param("secret_id", "secret_newest", "The newest secret cannot be revoked. Rotate with expires_in 0: that makes a new one and ends all others.")
+	case id == "" && len(live) == 1:
+		return fault.Param("secret_id", "secret_newest", "There is no old secret to revoke. To end the present one, rotate with expires_in 0.")
+	case id == "":
+		e.Secrets = []Secret{newest}
+		return nil
+	}
+	kept := slices.DeleteFunc(slices.Clone(live), func(s Secret) bool { return s.ID == id })
+	if len(kept) == len(live) {
+		return fault.Param("secret_id", "resource_missing", "No such live secret: '%s'.", id)
+	}
+	e.Secrets = kept
+	return nil
+}

@@ -1,0 +1,98 @@
+package httpapi
+
+import (
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// jobView is the job object. The one type of job so far is the recovery.
+type jobView struct {
+	ID       string              `json:"id"`
+	Object   string              `json:"object"`
+	Type     string              `json:"type"`
+	Status   store.RecoveryState `json:"status"`
+	Endpoint string              `json:"endpoint"`
+	Since    int64               `json:"since"`
+	Until    int64               `json:"until"`
+	Missed   bool                `json:"include_missed"`
+	Total    int                 `json:"total"`    // events in the stretch of time
+	Scanned  int                 `json:"scanned"`  // of these so far
+	Requeued int                 `json:"requeued"` // deliveries that are sent again
+	Error    *string             `json:"error"`
+	Created  int64               `json:"created"`
+	Finished *int64              `json:"finished"`
+	Livemode bool                `json:"livemode"`
+}
+
+func viewJob(r *store.Recovery) jobView {
+	return jobView{ID: r.ID, Object: "job", Type: "recovery", Status: r.State, Endpoint: r.EndpointID,
+		Since: r.From.Time().Unix(), Until: r.Until.Time().Unix(), Missed: r.Missed, Total: r.Total, Scanned: r.Scanned, Requeued: r.Requeued,
+		Error: orNull(r.Error), Created: r.Created.Unix(), Finished: seconds(r.Finished), Livemode: r.Space.Live()}
+}
+
+func jobResult(v any) any {
+	r := v.(store.Recovery)
+	return viewJob(&r)
+}
+
+func recoverEndpoint(rq *request) (any, error) {
+	p := rq.params()
+	since, missed := p.integer("since"), p.truth("include_missed")
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	switch {
+	case since == nil:
+		return nil, fault.Param("since", "parameter_missing", "Say from when on, in Unix seconds.")
+	case *since < 0 || *since > maxTime:
+		return nil, fault.Param("since", "parameter_invalid", "The time is in Unix seconds.")
+	}
+	if err := rq.repeatable(jobResult); err != nil {
+		return nil, err
+	}
+	r, err := rq.service().Recover(rq.Context(), rq.call, rq.id(), time.Unix(int64(*since), 0), missed == nil || *missed)
+	if err != nil {
+		return nil, err
+	}
+	return viewJob(&r), nil
+}
+
+func listJobs(rq *request) (any, error) {
+	p := rq.query()
+	page, endpoint := p.page(), p.given("endpoint")
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	items, more, err := rq.service().ListRecoveries(rq.Context(), rq.call, endpoint, page)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, more, viewJob), nil
+}
+
+func getJob(rq *request) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	r, err := rq.service().Recovery(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return viewJob(&r), nil
+}
+
+func cancelJob(rq *request) (any, error) {
+	if err := rq.params().done(); err != nil {
+		return nil, err
+	}
+	if err := rq.repeatable(jobResult); err != nil {
+		return nil, err
+	}
+	r, err := rq.service().CancelRecovery(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return viewJob(&r), nil
+}

@@ -1,0 +1,44 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// metaView is what everybody may know who receives deliveries.
+type metaView struct {
+	Object           string   `json:"object"`
+	Version          string   `json:"version"`
+	EgressAddresses  []string `json:"egress_addresses"` // deliveries come from these; null: the operator does not say
+	SignatureHeader  string   `json:"signature_header"`
+	UserAgent        string   `json:"user_agent"`
+	SignatureSchemes []string `json:"signature_schemes"`
+}
+
+// meta needs no API key: the one who asks may be a receiver's firewall.
+func (a *api) meta(w http.ResponseWriter, _ *http.Request) {
+	body, err := encode(metaView{Object: "meta", Version: a.Version, EgressAddresses: a.Egress, SignatureHeader: a.Brand + "-Signature",
+		UserAgent: a.Brand + "-Webhooks/" + a.Version, SignatureSchemes: []string{"v1", "v1a"}})
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, body)
+}
+
+type masterView struct {
+	Object string `json:"object"`
+	service.MasterRotation
+}
+
+func rotateMasterKey(rq *request) (any, error) {
+	if err := rq.params().done(); err != nil {
+		return nil, err
+	}
+	done, err := rq.service().RotateMasterKey(rq.Context(), rq.call)
+	if err != nil {
+		return nil, err
+	}
+	return masterView{"master_key_rotation", done}, nil
+}

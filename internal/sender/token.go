@@ -1,0 +1,133 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+)
+
+// errToken is the error for an access token that could not be got.
+var errToken = errors.New("no access token")
+
+// tokenWait is for how long a failed request for a token answers for the next
+// ones: a token URL that is down is not asked by every attempt.
+const tokenWait = time.Second
+
+// account is whose tokens they are. Its comparison tells when credentials changed.
+type account struct {
+	auth    endpoint.Authentication
+	trusted bool
+}
+
+// tokens gets access tokens for one account and keeps the last one.
+type tokens struct {
+	auth  *endpoint.Authentication
+	http  *http.Client
+	now   func() time.Time
+	turn  chan struct{} // holds one element while somebody uses what follows
+	token *oauth2.Token
+	err   error
+	tried time.Time // when err came
+}
+
+func (s *Sender) newTokens(a account) (*tokens, error) {
+	transport, err := s.transport(route{trusted: a.trusted})
+	if err != nil {
+		return nil, err
+	}
+	return &tokens{auth: &a.auth, now: s.Now, turn: make(chan struct{}, 1), http: &http.Client{
+		Transport:     transport, // guarded like any: the token URL is the endpoint's owner's choice
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// get returns a token that is valid and not the stale one. One request at a time
+// goes to the token URL; whoever else needs a token waits for its result.
+func (t *tokens) get(ctx context.Context, stale string) (*oauth2.Token, error) {
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if t.valid() && t.token.AccessToken != stale {
+		return t.token, nil
+	}
+	if t.err != nil && t.now().Sub(t.tried) < tokenWait {
+		return nil, t.err
+	}
+	token, err := t.fetch(ctx)
+	if err == nil && (token.AccessToken == "" || !endpoint.HeaderValue(token.Type()+" "+token.AccessToken)) {
+		err = fmt.Errorf("%w: the token URL's answer holds none that can be sent", errToken)
+	}
+	if err != nil {
+		if ctx.Err() == nil { // else it is this attempt's time that ran out
+			t.err, t.tried = err, t.now()
+		}
+		return nil, err
+	}
+	t.token, t.err = token, nil
+	return token, nil
+}
+
+// early is how long before its end a token counts as expired: the request that
+// carries it takes its time.
+const early = 10 * time.Second
+
+func (t *tokens) valid() bool {
+	return t.token != nil && (t.token.Expiry.IsZero() || t.now().Add(early).Before(t.token.Expiry))
+}
+
+func (t *tokens) fetch(ctx context.Context) (*oauth2.Token, error) {
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, t.http)
+	style := oauth2.AuthStyleInHeader
+	if t.auth.ClientAuth == endpoint.ClientAuthBody {
+		style = oauth2.AuthStyleInParams
+	}
+	scopes := strings.Fields(t.auth.Scope)
+	if t.auth.Grant == endpoint.ClientCredentials {
+		c := clientcredentials.Config{ClientID: t.auth.ClientID, ClientSecret: t.auth.ClientSecret, TokenURL: t.auth.TokenURL, Scopes: scopes, AuthStyle: style}
+		return c.Token(ctx)
+	}
+	c := oauth2.Config{
+		ClientID: t.auth.ClientID, ClientSecret: t.auth.ClientSecret, Scopes: scopes,
+		Endpoint: oauth2.Endpoint{TokenURL: t.auth.TokenURL, AuthStyle: style},
+	}
+	if t.token != nil && t.token.RefreshToken != "" {
+		token, err := c.TokenSource(ctx, &oauth2.Token{RefreshToken: t.token.RefreshToken}).Token()
+		if err == nil || ctx.Err() != nil {
+			return token, err
+		}
+		t.token = nil // the refresh token has had its day; the password has not
+	}
+	return c.PasswordCredentialsToken(ctx, t.auth.Username, t.auth.Password)
+}
+
+// tokenFailure says why there was no token, without what the token URL's answer
+// held: it may repeat the credentials.
+func tokenFailure(err error) string {
+	var answer *oauth2.RetrieveError
+	switch {
+	case errors.As(err, &answer) && answer.Response != nil && standardError[answer.ErrorCode]:
+		return fmt.Sprintf("The token URL answered %d, %s.", answer.Response.StatusCode, answer.ErrorCode)
+	case errors.As(err, &answer) && answer.Response != nil:
+		return fmt.Sprintf("The token URL answered %d.", answer.Response.StatusCode)
+	case errors.Is(err, errToken), strings.HasPrefix(err.Error(), "oauth2: "):
+		return "The token URL's answer holds no access token that can be sent."
+	}
+	return ""
+}
+
+// standardError is the errors of a token URL (RFC 6749, section 5.2).
+var standardError = map[string]bool{
+	"invalid_request": true, "invalid_client": true, "invalid_grant": true,
+	"unauthorized_client": true, "unsupported_grant_type": true, "invalid_scope": true,
+}

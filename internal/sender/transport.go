@@ -1,0 +1,194 @@
+package sender
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+)
+
+// route is which connections an attempt may share: those to the operator's own
+// receiver are not guarded, and certificates of an endpoint's own are for it alone.
+type route struct {
+	trusted bool
+	tls     endpoint.TLS
+}
+
+// transport returns the pool of connections for an attempt.
+func (s *Sender) transport(r route) (*http.Transport, error) {
+	return s.transports.get(r, s.newTransport)
+}
+
+func (s *Sender) newTransport(r route) (*http.Transport, error) {
+	// A cache of its own: a resumed session is not verified anew, so it must not
+	// pass from one set of certificates to another.
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.RootCAs, ClientSessionCache: tls.NewLRUClientSessionCache(sessions)}
+	if r.tls != (endpoint.TLS{}) {
+		pair, err := r.tls.Pair()
+		if err != nil { // the cause may quote the key
+			return nil, errors.New("the client certificate cannot be used")
+		}
+		if pair != nil {
+			config.Certificates = []tls.Certificate{*pair}
+		}
+		roots, ok := r.tls.Roots()
+		switch {
+		case !ok:
+			return nil, errors.New("the endpoint's CA certificates cannot be used")
+		case roots != nil:
+			config.RootCAs = roots
+		}
+	}
+	return &http.Transport{
+		Proxy:                  nil, // a proxy of the environment would dial unguarded
+		DialContext:            s.dialer(r.trusted),
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    dialTimeout,
+		MaxIdleConns:           s.MaxIdleConns,
+		MaxIdleConnsPerHost:    s.MaxIdleConnsPerHost,
+		WriteBufferSize:        writeBuffer,
+		IdleConnTimeout:        idleFor,
+		MaxResponseHeaderBytes: maxResponseHeader,
+		DisableCompression:     true, // what is kept of an answer is small as it is; a compressed bomb stays one
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
+	}, nil
+}
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialer returns how a transport dials: directly, with the guard looking at each
+// address, or through the operator's proxy.
+func (s *Sender) dialer(trusted bool) dialFunc {
+	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, Resolver: s.Resolver}
+	if trusted {
+		return dial(d)
+	}
+	if s.EgressProxy == nil {
+		d.Control = s.guard.control
+		return dial(d)
+	}
+	p := &proxy{Dialer: d, url: s.EgressProxy, guard: s.guard, resolves: s.ProxyResolves, roots: s.RootCAs}
+	return p.dial
+}
+
+// proxy dials through an HTTP proxy by CONNECT (RFC 9110, section 9.3.6), for http
+// targets too. TLS to the target goes through it end to end.
+//
+// Unless the proxy resolves names, they are resolved here, the guard looks at the
+// address, and that address is what the proxy is asked for: it has no name to
+// resolve another way.
+type proxy struct {
+	*net.Dialer
+	url      *url.URL
+	guard    *guard
+	resolves bool
+	roots    *x509.CertPool
+}
+
+func (p *proxy) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	target, err := p.target(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.DialContext(ctx, network, p.address())
+	if err != nil {
+		return nil, fmt.Errorf("egress proxy: %w", err)
+	}
+	// A proxy that does not answer ends with the attempt.
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	c, err = p.connect(ctx, c, target)
+	if !stop() && err == nil {
+		err = errors.Join(context.Cause(ctx), c.Close())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("egress proxy: %w", err)
+	}
+	return &conn{Conn: c, remote: target, ended: make(chan struct{})}, nil
+}
+
+func (p *proxy) address() string {
+	port := p.url.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[p.url.Scheme]
+	}
+	return net.JoinHostPort(p.url.Hostname(), port)
+}
+
+// target returns what to ask the proxy for.
+func (p *proxy) target(ctx context.Context, address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	n, err := net.LookupPort("tcp", port)
+	if err != nil {
+		return "", err
+	}
+	if literal, err := netip.ParseAddr(host); err == nil {
+		return address, p.guard.checkPort(literal, uint16(n))
+	}
+	if p.resolves {
+		return address, p.guard.checkPortNumber(uint16(n))
+	}
+	resolver := p.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return "", err
+	}
+	for _, a := range addrs { // all of them: one that is not public makes the name suspect
+		if err := p.guard.checkPort(a, uint16(n)); err != nil {
+			return "", err
+		}
+	}
+	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(n)).String(), nil
+}
+
+// connect asks the proxy for a tunnel. On an error c is closed.
+func (p *proxy) connect(ctx context.Context, c net.Conn, target string) (_ net.Conn, err error) {
+	defer func() {
+		if err != nil {
+			_ = c.Close()
+		}
+	}()
+	if p.url.Scheme == "https" {
+		t := tls.Client(c, &tls.Config{ServerName: p.url.Hostname(), MinVersion: tls.VersionTLS12, RootCAs: p.roots})
+		if err := t.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		c = t
+	}
+	ask := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: http.Header{}}
+	if u := p.url.User; u != nil {
+		password, _ := u.Password()
+		ask.Header.Set("Proxy-Authorization", basic(u.Username(), password))
+	}
+	if err := ask.Write(c); err != nil {
+		return nil, err
+	}
+	// Targets do not speak first, so nothing of theirs gets into the buffer.
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(c, maxResponseHeader)), ask)
+	if err != nil {
+		return nil, err
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%w with %d", errProxy, resp.StatusCode)
+	}
+	return c, nil
+}
+
+var errProxy = errors.New("it refused the connection")

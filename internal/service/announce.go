@@ -1,0 +1,154 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// announcement is something that happened to an endpoint and that its account,
+// and the operator, may want to hear of.
+type announcement struct {
+	about  *endpoint.Endpoint
+	typ    string
+	object map[string]any // data.object
+	others bool           // not to the endpoint itself: it is the trouble
+	text   string         // for people; empty: nothing that the operator must be told
+}
+
+// endpointObject returns the data.object of what happened to an endpoint itself,
+// with further names and values.
+func endpointObject(e *endpoint.Endpoint, more ...any) map[string]any {
+	object := map[string]any{"id": e.ID, "object": "webhook_endpoint", "url": e.URL, "status": e.Status}
+	for i := 0; i < len(more); i += 2 {
+		object[more[i].(string)] = more[i+1]
+	}
+	return object
+}
+
+// compose returns the events that make an announcement: one for the endpoints of
+// the same account and mode that subscribe to it, one for the operator's receiver.
+// It returns none when nobody listens.
+func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, err error) {
+	add := func(space event.Space, to []*endpoint.Endpoint, object map[string]any) {
+		if len(to) == 0 || err != nil {
+			return
+		}
+		var data []byte
+		if data, err = json.Marshal(map[string]any{"object": object}, json.Deterministic(true)); err == nil {
+			data, err = event.AppendStable(nil, data, "data")
+		}
+		e := s.newEvent(space, event.Input{Type: a.typ, Created: now.Unix(), HasCreated: true, Data: data})
+		all = append(all, &store.Append{Event: e, Deliveries: deliveries(&e, to)})
+	}
+	var to []*endpoint.Endpoint
+	for _, w := range s.Endpoints.Match(a.about.Space, a.typ) {
+		if w.No != a.about.No || !a.others {
+			to = append(to, w)
+		}
+	}
+	add(a.about.Space, to, a.object)
+	if a.text != "" && a.about.Space != OperatorSpace {
+		object := map[string]any{"account": s.keys.accountID(a.about.Space.Account()), "livemode": a.about.Live(), "text": a.text}
+		for k, v := range a.object {
+			object[k] = v
+		}
+		add(OperatorSpace, s.Endpoints.Match(OperatorSpace, a.typ), object)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", a.typ, err)
+	}
+	return all, nil
+}
+
+// announce sends an announcement that goes with no change in the store.
+func (s *Service) announce(ctx context.Context, a *announcement) error {
+	all, err := s.compose(a, s.Now())
+	if err != nil {
+		return err
+	}
+	s.tell(a)
+	for _, e := range all {
+		if err := s.Events.Append(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// announced is called after events were written in the transaction of a change.
+func (s *Service) announced(a *announcement, all []*store.Append) {
+	for _, e := range all {
+		for i := range e.Deliveries {
+			s.engine.Wake(e.Deliveries[i].ID.Endpoint)
+		}
+	}
+	s.tell(a)
+}
+
+// tell passes an announcement on to people.
+func (s *Service) tell(a *announcement) {
+	if s.Notify == nil || a.text == "" {
+		return
+	}
+	s.Notify(Note{Type: a.typ, Account: s.keys.accountID(a.about.Space.Account()), Live: a.about.Live(),
+		Endpoint: a.about.ID, URL: withoutQuery(a.about.URL), Text: a.text})
+}
+
+// withoutQuery returns a URL without the part that may hold a credential.
+func withoutQuery(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	u.RawQuery, u.ForceQuery = "", false
+	return u.String()
+}
+
+// OperatorSpace holds the operator's own receiver and what is announced to it. It
+// belongs to no account, so no API key reaches it.
+const OperatorSpace = event.Space(1)
+
+// SetOperatorReceiver makes url the operator's receiver of announcements about all
+// accounts, signed with secret; an empty url makes it none. It is for the server's
+// own start: after Load, before the engine's.
+func (s *Service) SetOperatorReceiver(ctx context.Context, target, secret string) error {
+	s.edits.Lock()
+	defer s.edits.Unlock()
+	have, _, err := s.Store.ListEndpoints(ctx, OperatorSpace, store.Page[int64]{Limit: 1})
+	if err != nil || len(have) == 0 && target == "" {
+		return err
+	}
+	now := s.Now()
+	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: OperatorSpace, Events: []string{"*"}, Status: endpoint.Disabled, Created: now}
+	if len(have) > 0 {
+		e = &have[0]
+	}
+	e.URL, e.Updated = target, now
+	setStatus(e, new(bool), now) // enabled
+	e.Secrets = []endpoint.Secret{{ID: s.IDs.New(event.PrefixSecret), Value: secret, Created: now}}
+	if target == "" {
+		e.Status, e.DisabledReason = endpoint.Disabled, endpoint.DisabledByUser
+		e.Secrets = []endpoint.Secret{endpoint.NewSecret(e.Secrets[0].ID, now)}
+	} else if err := e.Check(endpoint.Rules{AllowPlain: true}); err != nil {
+		return err
+	} else if err := endpoint.CheckSecret(secret); err != nil {
+		return err
+	}
+	write := s.Store.UpdateEndpoint
+	if e.No == 0 {
+		write = s.Store.CreateEndpoint
+	}
+	if err := write(ctx, e, store.Trail{}); err != nil {
+		return err
+	}
+	s.Endpoints.Put(e)
+	return nil
+}

@@ -1,0 +1,34 @@
+package service
+
+import (
+	"context"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// MasterRotation is what a rotation of the master key did.
+type MasterRotation struct {
+	From    string `json:"from"` // identifiers of keys
+	To      string `json:"to"`
+	Records int    `json:"records"` // that were re-sealed
+}
+
+// RotateMasterKey makes a new master key and re-seals everything with it, while the
+// server goes on. Operators only.
+func (s *Service) RotateMasterKey(ctx context.Context, c *Call) (MasterRotation, error) {
+	if err := c.mustOperator(); err != nil {
+		return MasterRotation{}, err
+	}
+	if s.RotateMaster == nil {
+		return MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_fixed", Message: "This server's master key cannot be rotated while it runs."}
+	}
+	// A caller who hangs up must not leave it half done.
+	done, err := s.RotateMaster(context.WithoutCancel(ctx))
+	if err != nil {
+		return done, err
+	}
+	e := s.entry(c, s.Now(), account.MasterKeyRotated, done.To, "from", done.From)
+	e.Space = 0
+	return done, s.Store.Audit(ctx, e, nil)
+}

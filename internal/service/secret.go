@@ -1,0 +1,193 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// newSecret returns the secret that somebody brought along or, if value is empty,
+// a fresh one.
+func (s *Service) newSecret(value string, ed25519 bool, now time.Time) (endpoint.Secret, error) {
+	secret := endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)
+	if value != "" {
+		if err := endpoint.CheckSecret(value); err != nil {
+			return secret, err
+		}
+		secret.Value = value
+	}
+	if ed25519 {
+		secret.AddSigningKey()
+	}
+	return secret, nil
+}
+
+// signWith switches v1a signatures on or off. The present secret gets a key of its
+// own; older ones sign without it, as they always did.
+func signWith(e *endpoint.Endpoint, ed25519 bool) {
+	e.Settings.Ed25519 = ed25519
+	e.Secrets = slices.Clone(e.Secrets)
+	if ed25519 {
+		e.Newest().AddSigningKey()
+		return
+	}
+	for i := range e.Secrets {
+		e.Secrets[i].Signing = ""
+	}
+}
+
+// changeSecrets applies change to an endpoint's secrets and writes it with its
+// audit entry and announcement.
+func (s *Service) changeSecrets(ctx context.Context, c *Call, id string, change func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error)) (*endpoint.Endpoint, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	s.edits.Lock()
+	defer s.edits.Unlock()
+	e, err := s.Store.Endpoint(ctx, c.Space, id)
+	if err != nil {
+		return nil, err
+	}
+	now := s.Now()
+	action, detail, a, err := change(&e, now)
+	if err != nil {
+		return nil, err
+	}
+	e.Updated = now
+	trail := s.trail(c, &e, now, action, e.ID, detail...)
+	if a != nil {
+		if trail.Announce, err = s.compose(a, now); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
+		return nil, err
+	}
+	s.Endpoints.Put(&e)
+	if a != nil {
+		s.announced(a, trail.Announce)
+	}
+	return &e, nil
+}
+
+// RotateSecret makes a new secret, or takes the one given, and lets the old ones
+// live on for that long. The result holds all live secrets, the new one last.
+// Errors: fault.Invalid, and those of idempotency.
+func (s *Service) RotateSecret(ctx context.Context, c *Call, id, value string, life time.Duration) (*endpoint.Endpoint, error) {
+	return s.changeSecrets(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
+		next, err := s.newSecret(value, e.Settings.Ed25519, now)
+		if err != nil {
+			return "", nil, nil, err
+		}
+		if err := e.Rotate(next, life, now); err != nil {
+			return "", nil, nil, err
+		}
+		seconds := int(life / time.Second)
+		return account.SecretRotated, []string{"secret", next.ID, "expires_in", strconv.Itoa(seconds)},
+			&announcement{about: e, typ: event.TypeSecretRotated, object: endpointObject(e, "secret_id", next.ID, "old_secrets_expire", now.Unix()+int64(seconds))}, nil
+	})
+}
+
+// RevokeSecret ends the life of one old secret at once, of all old ones when
+// secretID is empty. Errors: fault.Invalid, and those of idempotency.
+func (s *Service) RevokeSecret(ctx context.Context, c *Call, id, secretID string) (*endpoint.Endpoint, error) {
+	return s.changeSecrets(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
+		which := secretID
+		if which == "" {
+			which = "all old ones"
+		}
+		return account.SecretRevoked, []string{"secret", which}, nil, e.Revoke(secretID, now)
+	})
+}
+
+// RevealSecret returns an endpoint for its secrets to be shown. That it was asked
+// for is on record before it returns.
+func (s *Service) RevealSecret(ctx context.Context, c *Call, id string) (*endpoint.Endpoint, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	e, err := s.Store.Endpoint(ctx, c.Space, id)
+	if err != nil {
+		return nil, err
+	}
+	now := s.Now()
+	e.Secrets = e.LiveSecrets(now)
+	t := s.trail(c, &e, now, account.SecretRevealed, e.ID, "secret", e.Newest().ID)
+	if err := s.Store.Audit(ctx, t.Audit, t.Receipt); err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// tendSecrets forgets secrets that have expired and reminds accounts of old ones.
+func (s *Service) tendSecrets(ctx context.Context) error {
+	now := s.Now()
+	var due []*endpoint.Endpoint
+	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+		if e.Space != OperatorSpace && (len(e.LiveSecrets(now)) < len(e.Secrets) || s.mustRemind(e, now)) {
+			due = append(due, e)
+		}
+	})
+	for _, e := range due {
+		if err := s.tendSecretsOf(ctx, e, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) mustRemind(e *endpoint.Endpoint, now time.Time) bool {
+	newest := e.Newest()
+	return s.SecretMaxAge > 0 && newest.Reminded.IsZero() && now.Sub(newest.Created) >= s.SecretMaxAge && e.Status == endpoint.Enabled
+}
+
+func (s *Service) tendSecretsOf(ctx context.Context, seen *endpoint.Endpoint, now time.Time) error {
+	s.edits.Lock()
+	defer s.edits.Unlock()
+	e, err := s.Store.Endpoint(ctx, seen.Space, seen.ID)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.Secrets = slices.Clone(e.LiveSecrets(now))
+	var a *announcement
+	var trail store.Trail
+	if s.mustRemind(&e, now) {
+		e.Newest().Reminded = now
+		days := int(now.Sub(e.Newest().Created).Hours() / 24)
+		a = &announcement{about: &e, typ: event.TypeSecretDue,
+			object: endpointObject(&e, "secret_id", e.Newest().ID, "secret_created", e.Newest().Created.Unix()),
+			text:   fmt.Sprintf("The signing secret of the endpoint is %d days old. Rotate it.", days)}
+		if trail.Announce, err = s.compose(a, now); err != nil {
+			return err
+		}
+	}
+	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
+		return err
+	}
+	s.Endpoints.Put(&e)
+	if a != nil {
+		s.announced(a, trail.Announce)
+	}
+	return nil
+}

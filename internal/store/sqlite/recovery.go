@@ -1,0 +1,106 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// CreateRecovery implements [store.Recoveries].
+func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail store.Trail) error {
+	return s.write(ctx, "create recovery", func(t *tx) error {
+		if err := t.exec(`INSERT INTO recoveries (id, space, endpoint, from_key, until_key, missed, state, cursor, total, scanned, requeued,
+			error, created, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			r.ID, int64(r.Space), r.Endpoint, int64(r.From), int64(r.Until), r.Missed, string(r.State), int64(r.Cursor), r.Total, r.Scanned, r.Requeued,
+			r.Error, millis(r.Created), millis(r.Finished)); err != nil {
+			return err
+		}
+		return t.leave(trail)
+	})
+}
+
+// AdvanceRecovery implements [store.Recoveries].
+func (s *Store) AdvanceRecovery(ctx context.Context, r *store.Recovery, requeued []delivery.Delivery, trail store.Trail) error {
+	return s.write(ctx, "advance recovery", func(t *tx) error {
+		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, scanned = ?, requeued = ?, error = ?, finished = ?
+			WHERE id = ? AND state = 'running'`,
+			string(r.State), int64(r.Cursor), r.Scanned, r.Requeued, r.Error, millis(r.Finished), r.ID)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fault.Missing("running recovery", r.ID)
+		}
+		if err := t.requeue(requeued, false); err != nil {
+			return err
+		}
+		return t.leave(trail)
+	})
+}
+
+const recoveryColumns = `r.id, r.space, r.endpoint, coalesce(w.id, ''), r.from_key, r.until_key, r.missed, r.state, r.cursor, r.total, r.scanned,
+	r.requeued, r.error, r.created, r.finished FROM recoveries r LEFT JOIN endpoints w ON w.no = r.endpoint`
+
+func scanRecovery(row scanner) (r store.Recovery, err error) {
+	var created, finished int64
+	err = row.Scan(&r.ID, &r.Space, &r.Endpoint, &r.EndpointID, &r.From, &r.Until, &r.Missed, &r.State, &r.Cursor, &r.Total, &r.Scanned,
+		&r.Requeued, &r.Error, &created, &finished)
+	r.Created, r.Finished = instant(created), instant(finished)
+	return r, err
+}
+
+// Recovery implements [store.Recoveries].
+func (s *Store) Recovery(ctx context.Context, space event.Space, id string) (store.Recovery, error) {
+	r, err := scanRecovery(s.rdb.QueryRowContext(ctx, `SELECT `+recoveryColumns+` WHERE r.id = ? AND r.space = ?`, id, int64(space)))
+	if isNone(err) {
+		return r, fault.Missing("job", id)
+	}
+	return r, unavailable("read recovery", err)
+}
+
+// ListRecoveries implements [store.Recoveries].
+func (s *Store) ListRecoveries(ctx context.Context, space event.Space, endpoint int64, p store.Page[string]) ([]store.Recovery, bool, error) {
+	var n narrowing
+	n.and("r.space = ?", int64(space))
+	if endpoint != 0 {
+		n.and("r.endpoint = ?", endpoint)
+	}
+	return page(ctx, s, "list recoveries", scanRecovery, `SELECT `+recoveryColumns, &n, "r.id", p)
+}
+
+// RunningRecoveries implements [store.Recoveries].
+func (s *Store) RunningRecoveries(ctx context.Context) ([]store.Recovery, error) {
+	return list(ctx, s, "read running recoveries", scanRecovery, `SELECT `+recoveryColumns+` WHERE r.state = 'running' ORDER BY r.id`)
+}
+
+// CountEvents implements [store.Recoveries].
+func (s *Store) CountEvents(ctx context.Context, space event.Space, from, until event.Key) (n int, err error) {
+	err = s.rdb.QueryRowContext(ctx, `SELECT count(*) FROM events INDEXED BY events_by_space WHERE space = ? AND key >= ? AND key < ?`,
+		int64(space), int64(from), int64(until)).Scan(&n)
+	return n, unavailable("count events", err)
+}
+
+// Occasions implements [store.Recoveries].
+func (s *Store) Occasions(ctx context.Context, space event.Space, endpoint int64, after, until event.Key, limit int) ([]store.Occasion, error) {
+	return list(ctx, s, "read occasions", func(row scanner) (o store.Occasion, err error) {
+		var state, attempts sql.NullInt64
+		var d delivery.Delivery
+		var due, rank, since, settled sql.NullInt64
+		var budget, outcome, status sql.NullInt64
+		err = row.Scan(&o.Key, &o.Type, &state, &attempts, &budget, &due, &rank, &since, &outcome, &status, &settled)
+		if err != nil || !state.Valid {
+			return o, err
+		}
+		d = delivery.Delivery{ID: delivery.ID{Event: o.Key, Endpoint: endpoint}, Space: space, State: delivery.State(state.Int64),
+			Attempts: int(attempts.Int64), Budget: int(budget.Int64), LastOutcome: delivery.Outcome(outcome.Int64), LastStatus: int(status.Int64),
+			Due: instant(due.Int64), Rank: instant(rank.Int64), Since: instant(since.Int64), Settled: instant(settled.Int64)}
+		o.Delivery = &d
+		return o, nil
+	}, `SELECT e.key, e.type, d.state, d.attempts, d.budget, d.due, d.rank, d.since, d.last_outcome, d.last_status, d.settled
+		FROM events e INDEXED BY events_by_space LEFT JOIN deliveries d ON d.event = e.key AND d.endpoint = ?
+		WHERE e.space = ? AND e.key > ? AND e.key < ? ORDER BY e.key LIMIT ?`, endpoint, int64(space), int64(after), int64(until), limit)
+}

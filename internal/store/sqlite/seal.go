@@ -1,0 +1,103 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/seal"
+)
+
+// checkContext is what the row of seal_check is bound to.
+const checkContext = "posthaste seal check"
+
+// checkSeal refuses a master key that does not fit the data, before anything else
+// finds out. In an empty store it leaves what later keys are checked by.
+func (s *Store) checkSeal(ctx context.Context) error {
+	return s.write(ctx, "check the master key", func(t *tx) error {
+		row, found, err := t.row(1, `SELECT sealed FROM seal_check WHERE no = 1`)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return t.exec(`INSERT INTO seal_check (no, sealed) VALUES (1, ?)`, s.ring.Seal([]byte(checkContext), checkContext))
+		}
+		record := blob(row[0])
+		plain, err := s.ring.Open(record, checkContext)
+		if err == nil && bytes.Equal(plain, []byte(checkContext)) {
+			return nil
+		}
+		return s.wrongKey(record, err)
+	})
+}
+
+func (s *Store) wrongKey(record []byte, err error) error {
+	given := make([]string, 0, 1)
+	for _, k := range s.ring.Keys() {
+		given = append(given, k.ID().String())
+	}
+	f := &fault.Error{Code: fault.Unavailable, Err: err, Message: "the master key does not fit the data in " + s.dir}
+	if id, serr := seal.SealedUnder(record); serr == nil && errors.Is(err, seal.ErrNoKey) {
+		f.Err = nil
+		f.Message += fmt.Sprintf(": it is sealed under key %s, and the given one is %s", id, strings.Join(given, ", "))
+		f.Hint = "start with the key that the data was written with; without it no secret can be read"
+	}
+	return f
+}
+
+// sealedTable is a table with sealed records: how to find some that are not under
+// the key of a given identifier, and how to replace one. Those that were replaced
+// are not found again.
+type sealedTable struct {
+	name    string
+	stale   string // of an identifier and a limit: two columns of key, the context, the record
+	replace string // of the new record, the key's columns and the old record
+}
+
+var sealedTables = []sealedTable{
+	{"seal_check", `SELECT no, no, '` + checkContext + `', sealed FROM seal_check WHERE substr(sealed, 2, 8) <> ? LIMIT ?`,
+		`UPDATE seal_check SET sealed = ? WHERE no = ? AND no = ? AND sealed = ?`},
+	{"endpoints", `SELECT no, no, id, sealed FROM endpoints WHERE deleted = 0 AND substr(sealed, 2, 8) <> ? LIMIT ?`,
+		`UPDATE endpoints SET sealed = ? WHERE no = ? AND no = ? AND sealed = ?`},
+	{"receipts", `SELECT space, key, space || ' ' || key, body FROM receipts INDEXED BY receipts_private WHERE private = 1 AND substr(body, 2, 8) <> ? LIMIT ?`,
+		`UPDATE receipts SET body = ? WHERE space = ? AND key = ? AND body = ?`},
+}
+
+const resealSlice = 500 // records in one transaction, so that events wait little for it
+
+// Reseal implements [store.Upkeep].
+func (s *Store) Reseal(ctx context.Context) (changed int, err error) {
+	for i := range sealedTables {
+		for n := resealSlice; n == resealSlice; changed += n {
+			if err := s.write(ctx, "re-seal "+sealedTables[i].name, func(t *tx) (err error) {
+				n, err = t.reseal(&sealedTables[i])
+				return err
+			}); err != nil {
+				return changed, err
+			}
+		}
+	}
+	return changed, nil
+}
+
+func (t *tx) reseal(table *sealedTable) (n int, err error) {
+	id := t.ring.Current().ID()
+	rows, err := t.rows(4, table.stale, id[:], resealSlice)
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range rows {
+		record := blob(row[3])
+		sealed, _, err := t.ring.Reseal(record, text(row[2]))
+		if err != nil {
+			return 0, fmt.Errorf("%s %v: %w", table.name, row[0], err)
+		}
+		if err := t.exec(table.replace, sealed, row[0], row[1], record); err != nil {
+			return 0, err
+		}
+	}
+	return len(rows), nil
+}

@@ -1,0 +1,65 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// leave writes what a change leaves besides itself.
+func (t *tx) leave(trail store.Trail) error {
+	if err := t.audit(trail.Audit); err != nil {
+		return err
+	}
+	if err := t.append(trail.Announce); err != nil {
+		return err
+	}
+	for _, a := range trail.Announce {
+		if a.Refused() {
+			return errors.New("an announced event has a name that is taken")
+		}
+	}
+	return t.putReceipt(trail.Receipt)
+}
+
+func (t *tx) audit(e *account.Entry) error {
+	if e == nil {
+		return nil
+	}
+	detail, err := json.Marshal(e.Detail)
+	if err != nil {
+		return fmt.Errorf("encode audit entry %s: %w", e.ID, err)
+	}
+	return t.exec(`INSERT INTO audit (id, space, time, actor, action, object, request, remote, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		e.ID, int64(e.Space), millis(e.Time), e.Actor, string(e.Action), e.Object, e.Request, e.Remote, string(detail))
+}
+
+// Audit implements [store.Accounts].
+func (s *Store) Audit(ctx context.Context, e *account.Entry, r *store.Receipt) error {
+	return s.write(ctx, "write audit entry", func(t *tx) error { return t.leave(store.Trail{Audit: e, Receipt: r}) })
+}
+
+// ListAudit implements [store.Accounts].
+func (s *Store) ListAudit(ctx context.Context, f store.AuditFilter, p store.Page[string]) ([]account.Entry, bool, error) {
+	var n narrowing
+	n.and("space = ?", int64(f.Space))
+	if f.Object != "" {
+		n.and("object = ?", f.Object)
+	}
+	if f.Action != "" {
+		n.and("action = ?", string(f.Action))
+	}
+	return page(ctx, s, "list audit log", func(row scanner) (e account.Entry, err error) {
+		var at int64
+		var detail []byte
+		if err := row.Scan(&e.ID, &e.Space, &at, &e.Actor, &e.Action, &e.Object, &e.Request, &e.Remote, &detail); err != nil {
+			return e, err
+		}
+		e.Time = instant(at)
+		return e, json.Unmarshal(detail, &e.Detail)
+	}, `SELECT id, space, time, actor, action, object, request, remote, detail FROM audit`, &n, "id", p)
+}

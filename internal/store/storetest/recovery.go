@@ -1,0 +1,137 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+func testRecoveries(b *bundle) {
+	w, other := b.endpoint(mine), b.endpoint(mine)
+	var all, of []store.Recovery // newest first
+	for i := range 6 {
+		r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Space: mine, Endpoint: w.No, EndpointID: w.ID, From: 3, Until: 9, Missed: i%2 == 0,
+			State: store.RecoveryRunning, Total: 7, Created: time.UnixMilli(1700000000123)}
+		if i > 3 {
+			r.Endpoint, r.EndpointID = other.No, other.ID
+		}
+		b.ok(b.CreateRecovery(b.ctx, &r, store.Trail{}))
+		all = append([]store.Recovery{r}, all...)
+		if i <= 3 {
+			of = append([]store.Recovery{r}, of...)
+		}
+	}
+	theirsToo := all[0]
+	theirsToo.ID, theirsToo.Space = event.FormatID("job_", b.keys.Next(), 1), theirs
+	b.ok(b.CreateRecovery(b.ctx, &theirsToo, store.Trail{}))
+	cursor := func(r store.Recovery) string { return r.ID }
+	list := func(endpoint int64) func(store.Page[string]) ([]store.Recovery, bool, error) {
+		return func(p store.Page[string]) ([]store.Recovery, bool, error) {
+			return b.ListRecoveries(b.ctx, mine, endpoint, p)
+		}
+	}
+	pages(b, "recoveries", all, cursor, list(0))
+	pages(b, "of one endpoint", of, cursor, list(w.No))
+	pages(b, "of none", nil, cursor, list(99))
+	_, err := b.Recovery(b.ctx, theirs, all[0].ID)
+	b.code(err, fault.NotFound)
+
+	r := all[0]
+	r.State, r.Cursor, r.Scanned, r.Requeued, r.Error, r.Finished = store.RecoveryFailed, 5, 4, 2, "é", time.UnixMilli(1700000001000)
+	b.ok(b.AdvanceRecovery(b.ctx, &r, nil, store.Trail{}))
+	got, err := b.Recovery(b.ctx, mine, r.ID)
+	b.ok(err)
+	b.equal("recovery", got, r)
+	running, err := b.RunningRecoveries(b.ctx)
+	b.ok(err)
+	b.equal("running", len(running), len(all)) // without r, with theirs
+
+	// What ended is not written any more, nor is what would be requeued with it.
+	d := b.append(mine, "a.b", w.No).Deliveries[0]
+	d.Cancel(now())
+	b.settle(d)
+	back := d
+	back.Requeue(now())
+	again := r
+	again.State, again.Requeued = store.RecoveryRunning, 99
+	b.code(b.AdvanceRecovery(b.ctx, &again, []delivery.Delivery{back}, store.Trail{}), fault.NotFound)
+	got, err = b.Recovery(b.ctx, mine, r.ID)
+	b.ok(err)
+	b.equal("an ended recovery", got, r)
+	b.equal("its delivery", b.delivery(d.ID).State, delivery.Canceled)
+
+	next := all[1]
+	next.Cursor, next.Requeued = d.ID.Event, 1
+	b.ok(b.AdvanceRecovery(b.ctx, &next, []delivery.Delivery{back}, store.Trail{}))
+	b.equal("a running one's delivery", b.delivery(d.ID), back)
+
+	// An event that was purged meanwhile is passed over.
+	lost := delivery.New(delivery.ID{Event: b.keys.Next(), Endpoint: w.No}, mine)
+	b.ok(b.AdvanceRecovery(b.ctx, &next, []delivery.Delivery{lost}, store.Trail{}))
+	_, err = b.Delivery(b.ctx, mine, lost.ID)
+	b.code(err, fault.NotFound)
+}
+
+func testOccasions(b *bundle) {
+	const mineNo, otherNo = 7, 8
+	var want []store.Occasion
+	first := b.keys.Next()
+	for i := range 5 {
+		typ := fmt.Sprint("a.b", i)
+		a := b.compose(mine, typ, otherNo)
+		o := store.Occasion{Key: a.Event.Key, Type: typ}
+		if i%2 == 0 {
+			d := delivery.New(delivery.ID{Event: a.Event.Key, Endpoint: mineNo}, mine)
+			a.Deliveries = append(a.Deliveries, d)
+			o.Delivery = &d
+		}
+		b.commit(a)
+		b.append(theirs, typ, mineNo)
+		if i == 2 {
+			b.attempt(o.Delivery, delivery.OutcomeServerError)
+			o.Delivery.Cancel(now())
+			b.settle(*o.Delivery)
+		}
+		want = append(want, o)
+	}
+	end := b.keys.Next()
+	show := func(all []store.Occasion) (s []string) {
+		for _, o := range all {
+			d := "none"
+			if o.Delivery != nil {
+				d = fmt.Sprintf("%+v", *o.Delivery)
+			}
+			s = append(s, fmt.Sprint(o.Key, o.Type, d))
+		}
+		return s
+	}
+	for _, tt := range []struct {
+		after, until event.Key
+		limit        int
+		want         []store.Occasion
+	}{
+		{first, end, 100, want},
+		{first, end, 2, want[:2]},
+		{want[1].Key, end, 100, want[2:]},
+		{first, want[3].Key, 100, want[:3]},
+		{end, end, 100, nil},
+	} {
+		got, err := b.Occasions(b.ctx, mine, mineNo, tt.after, tt.until, tt.limit)
+		b.ok(err)
+		b.equal("occasions", show(got), show(tt.want))
+	}
+	n, err := b.CountEvents(b.ctx, mine, want[1].Key, want[4].Key)
+	b.ok(err)
+	b.equal("events from the second on, before the last", n, 3)
+}
+
+func testReseal(b *bundle) {
+	b.endpoint(mine)
+	n, err := b.Reseal(b.ctx)
+	b.ok(err)
+	b.equal("records under another key than the present one", n, 0)
+}

@@ -1,0 +1,102 @@
+package webhook
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Prefixes of Ed25519 keys (Standard Webhooks, "Signature scheme").
+const (
+	SigningKeyPrefix = "whsk_" // private: the sender's
+	PublicKeyPrefix  = "whpk_" // public: what receivers verify with
+)
+
+// ErrBadKey is the error for an Ed25519 key that is not its prefix and standard
+// base64 of as many bytes as such a key has.
+var ErrBadKey = errors.New(`webhook: the key is not "whsk_" or "whpk_" followed by base64 of an Ed25519 key`)
+
+const v1a = "v1a,"
+
+// SigningKey signs with one Ed25519 private key. It is safe for concurrent use.
+// Printing it shows no key.
+type SigningKey struct{ private ed25519.PrivateKey }
+
+// GenerateSigningKey makes a key of what random gives, such as [crypto/rand.Reader].
+func GenerateSigningKey(random io.Reader) (*SigningKey, error) {
+	_, private, err := ed25519.GenerateKey(random)
+	if err != nil {
+		return nil, err
+	}
+	return &SigningKey{private}, nil
+}
+
+// ParseSigningKey reads a private key: "whsk_" and standard base64 of the 64 bytes
+// of seed and public key, or of the seed's 32 alone. It returns [ErrBadKey] for
+// anything else; the error never holds the key.
+func ParseSigningKey(s string) (*SigningKey, error) {
+	raw, err := decodeKey(s, SigningKeyPrefix)
+	switch {
+	case err != nil:
+	case len(raw) == ed25519.SeedSize:
+		return &SigningKey{ed25519.NewKeyFromSeed(raw)}, nil
+	case len(raw) == ed25519.PrivateKeySize:
+		// Signing with a public key that is another's would give the private one away.
+		key := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
+		if key.Equal(ed25519.PrivateKey(raw)) {
+			return &SigningKey{key}, nil
+		}
+	}
+	return nil, ErrBadKey
+}
+
+func decodeKey(s, prefix string) ([]byte, error) {
+	encoded, ok := strings.CutPrefix(s, prefix)
+	if !ok || strings.ContainsAny(encoded, "\r\n") {
+		return nil, ErrBadKey
+	}
+	return base64.StdEncoding.Strict().DecodeString(encoded)
+}
+
+// String implements [fmt.Stringer] without the key.
+func (k *SigningKey) String() string { return SigningKeyPrefix + "…" }
+
+// Encoded returns the private key as [ParseSigningKey] reads it.
+func (k *SigningKey) Encoded() string {
+	return SigningKeyPrefix + base64.StdEncoding.EncodeToString(k.private)
+}
+
+// Public returns the public key, which [NewVerifier] takes: "whpk_" and base64.
+func (k *SigningKey) Public() string {
+	return PublicKeyPrefix + base64.StdEncoding.EncodeToString(k.private[ed25519.SeedSize:])
+}
+
+// SignStandard returns one signature of webhook-signature, "v1a," included, for a
+// delivery with the given webhook-id and webhook-timestamp (Unix seconds).
+func (k *SigningKey) SignStandard(id string, timestamp int64, body []byte) string {
+	return string(k.AppendStandard(nil, id, timestamp, body))
+}
+
+// AppendStandard appends what [SigningKey.SignStandard] returns to dst.
+func (k *SigningKey) AppendStandard(dst []byte, id string, timestamp int64, body []byte) []byte {
+	dst = append(dst, v1a...)
+	return base64.StdEncoding.AppendEncode(dst, ed25519.Sign(k.private, signedContent(id, timestamp, body)))
+}
+
+func signedContent(id string, timestamp int64, body []byte) []byte {
+	b := make([]byte, 0, len(id)+len(body)+24)
+	b = append(append(b, id...), '.')
+	b = append(strconv.AppendInt(b, timestamp, 10), '.')
+	return append(b, body...)
+}
+
+func parsePublicKey(s string) (ed25519.PublicKey, error) {
+	raw, err := decodeKey(s, PublicKeyPrefix)
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return nil, ErrBadKey
+	}
+	return raw, nil
+}
