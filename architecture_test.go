@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/account", "internal/delivery"},
 	{"internal/endpoint"},
 	{"internal/event"},
-	{"internal/fault", "internal/seal", "webhook", "api"},
+	{"internal/fault", "internal/seal", "internal/mail", "webhook", "api"},
 }
 
 type pkg struct {
@@ -115,7 +115,7 @@ func TestImports_keepOut(t *testing.T) {
 // Tests' tools stay out of the program.
 func TestBinary_holdsNoTestTools(t *testing.T) {
 	for _, p := range packages(t, "-deps", "./cmd/posthaste") {
-		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix"} {
+		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "emersion/go-smtp"} {
 			if strings.Contains(p.ImportPath, tool) {
 				t.Errorf("the program links %s", p.ImportPath)
 			}

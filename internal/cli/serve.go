@@ -27,6 +27,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
+	"github.com/posthaste-hq/posthaste/internal/mail"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
@@ -80,6 +81,7 @@ type server struct {
 	engine  *dispatch.Engine
 	service *service.Service
 	metrics *telemetry.Metrics
+	mailer  *mail.Mailer // nil: nobody is written to
 }
 
 // run serves until ctx ends and then stops in order: no new requests, then no
@@ -132,6 +134,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	defer stopUpkeep()
 	background.Go(func() { s.service.Upkeep(upkeep, s.Retention) })
 	background.Go(func() { s.service.RunRecoveries(upkeep) })
+	if s.mailer != nil {
+		background.Go(func() { s.mailer.Run(upkeep) })
+	}
 	background.Go(func() { s.master.goOn(upkeep, s.store, s.log) })
 
 	s.greet(banner, listener.Addr().String())
@@ -173,12 +178,19 @@ func (s *server) wire(ctx context.Context) error {
 		AllowNets: s.AllowTargets, DenyNets: s.DenyTargets, AllowLoopback: s.Dev, Ports: s.ports(), Now: time.Now,
 		EgressProxy: s.EgressProxy, ProxyResolves: s.ProxyResolves,
 	})
+	if s.Mail.Addr != "" {
+		if s.mailer, err = mail.New(mail.Config{Addr: s.Mail.Addr, TLS: s.Mail.TLS, From: s.Mail.From, To: s.Mail.To,
+			Username: s.Mail.Username, Password: s.Mail.Password, Brand: s.Brand, Log: s.log}); err != nil {
+			return &config.Usage{Err: err}
+		}
+	}
 	s.commits = commit.New(s.store, s.log)
 	endpoints := endpoint.NewRegistry()
 	s.service = service.New(service.Config{
 		Store: s.store, Events: s.commits, Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
 		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
 		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature")},
+		Notify:       s.notify,
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	})
 	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, s.commits.Stats, endpoints.Len)
@@ -191,6 +203,18 @@ func (s *server) wire(ctx context.Context) error {
 		return err
 	}
 	return s.service.SetOperatorReceiver(ctx, s.NotifyURL, s.NotifySecret)
+}
+
+// notify writes to the operator what the operator may want to know.
+func (s *server) notify(n service.Note) {
+	if s.mailer == nil {
+		return
+	}
+	mode := "test"
+	if n.Live {
+		mode = "live"
+	}
+	s.mailer.Tell(n.Type+" "+n.Endpoint, fmt.Sprintf("%s\nEndpoint %s (%s), account %s, %s mode.", n.Text, n.Endpoint, n.URL, n.Account, mode))
 }
 
 // ports returns those that endpoints may have; in development, all.

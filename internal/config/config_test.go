@@ -78,6 +78,16 @@ func TestLoad_refuses(t *testing.T) {
 		{"log format", []string{"--log-format", "xml"}, nil, "--log-format"},
 		{"short test key", nil, map[string]string{"POSTHASTE_TEST_KEY": "sk_test_short"}, "POSTHASTE_TEST_KEY"},
 		{"live key as test key", nil, map[string]string{"POSTHASTE_TEST_KEY": "sk_live_1234567890abcdef"}, "starts with sk_test_"},
+		{"ports", []string{"--target-ports", "80,99999"}, nil, `"99999"`},
+		{"backward port range", []string{"--target-ports", "90-80"}, nil, `"90-80"`},
+		{"egress proxy with a password", []string{"--egress-proxy", "socks://u:1234567890abcdef@proxy:1"}, nil, "--egress-proxy"},
+		{"egress address", []string{"--egress-addresses", "here"}, nil, `"here"`},
+		{"rate limit", []string{"--rate-limit", "-1"}, nil, "--rate-limit"},
+		{"notify without a secret", []string{"--notify-url", "https://ops.example"}, nil, "POSTHASTE_NOTIFY_SECRET"},
+		{"notify with a bad secret", []string{"--notify-url", "https://ops.example"}, map[string]string{"POSTHASTE_NOTIFY_SECRET": "1234567890abcdef"}, "POSTHASTE_NOTIFY_SECRET"},
+		{"mail to nobody", []string{"--smtp-addr", "smtp.example:25"}, nil, "--smtp-to"},
+		{"mail over what", []string{"--smtp-tls", "ssl3"}, nil, "--smtp-tls"},
+		{"health", []string{"--disable-after-failures", "-1"}, nil, "--disable-after-failures"},
 		{"test key as operator key", nil, map[string]string{"POSTHASTE_ADMIN_KEY": "sk_test_1234567890abcdef"}, "starts with sk_admin_"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -93,6 +103,16 @@ func TestLoad_refuses(t *testing.T) {
 				t.Errorf("err shows a key: %q", err)
 			}
 		})
+	}
+}
+
+func TestLoad_network(t *testing.T) {
+	c, err := load(t, []string{"--target-ports", "443, 8000-8999", "--egress-proxy", "http://u:p@proxy.internal:3128", "--egress-addresses", "203.0.113.7,2001:db8::/32"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.TargetPorts) != 2 || c.TargetPorts[1] != (PortRange{8000, 8999}) || c.EgressProxy.Hostname() != "proxy.internal" || len(c.EgressAddresses) != 2 {
+		t.Errorf("got %v, %v, %v", c.TargetPorts, c.EgressProxy, c.EgressAddresses)
 	}
 }
 

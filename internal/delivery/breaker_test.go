@@ -92,3 +92,45 @@ func TestBreaker_survivesJSON(t *testing.T) {
 		t.Errorf("a healthy breaker is written as %s", text)
 	}
 }
+
+func TestHealth_Judge(t *testing.T) {
+	const day = 24 * time.Hour
+	standard := Health{FailingAfter: day, DisableAfter: 5 * day}
+	strict := Health{DisableAfter: 5 * day, DisableAfterFailures: 20}
+	for _, tt := range []struct {
+		name          string
+		health        Health
+		failures      int
+		every         time.Duration
+		warn, disable bool
+	}{
+		{"one failure", standard, 1, 0, false, false},
+		{"nine in a row", standard, 9, time.Second, false, false},
+		{"ten in a row", standard, 10, time.Second, true, false},
+		{"few within a day", standard, 3, 11 * time.Hour, false, false},
+		{"few over a day", standard, 3, 12 * time.Hour, true, false},
+		{"two long apart prove nothing", standard, 2, 10 * day, false, false},
+		{"few over many days do not disable", standard, 4, 2 * day, true, false},
+		{"many over five days", standard, 11, 12 * time.Hour, true, true},
+		{"many in an hour", standard, 600, 6 * time.Second, true, false},
+		{"as many as the operator allows", strict, 19, time.Second, true, false},
+		{"more than that", strict, 20, time.Second, true, true},
+		{"few over a day, not asked for", strict, 3, day, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, at := new(Breaker), accepted
+			for range tt.failures {
+				b.Failed(at, at)
+				at = at.Add(tt.every)
+			}
+			warn, disable := tt.health.Judge(b, at.Add(-tt.every))
+			if warn != tt.warn || disable != tt.disable {
+				t.Errorf("warn %t, disable %t; want %t, %t", warn, disable, tt.warn, tt.disable)
+			}
+			b.Warned = true
+			if again, _ := tt.health.Judge(b, at); again {
+				t.Error("warned twice")
+			}
+		})
+	}
+}

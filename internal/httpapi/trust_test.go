@@ -1,0 +1,351 @@
+package httpapi_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+func secretsOf(o object) (ids []string) {
+	list, _ := o["secrets"].([]any)
+	for _, s := range list {
+		ids = append(ids, object(s.(map[string]any)).text("id"))
+	}
+	return ids
+}
+
+// actions returns the audit log's actions on an object, oldest first.
+func (w *world) actions(target string, header ...string) (all []string) {
+	w.t.Helper()
+	for _, e := range w.must("GET", "/v1/audit_log?limit=100&target="+target, "", header...).list() {
+		all = append([]string{e.text("action")}, all...)
+		if e.text("actor") == "" || e.text("request") == "" && e.text("actor") != "system" {
+			w.t.Errorf("nobody did %v", e)
+		}
+	}
+	return all
+}
+
+func TestSecrets(t *testing.T) {
+	w := newWorld(t)
+	e := w.register("*")
+	path := "/v1/webhooks/" + e.text("id")
+	first := e.text("secret")
+	if plain := w.call("GET", path, ""); strings.Contains(plain.body, "whsec_") {
+		t.Errorf("a plain GET shows a secret: %s", plain.body)
+	}
+	rotated := w.must("POST", path+"/rotate_secret", `{"expires_in":3600}`)
+	second := rotated.text("secret")
+	if second == first || !strings.HasPrefix(second, "whsec_") || len(secretsOf(rotated)) != 2 {
+		t.Errorf("rotated: %v", rotated)
+	}
+	list, _ := rotated["secrets"].([]any)
+	if newest, oldest := object(list[0].(map[string]any)), object(list[1].(map[string]any)); newest["expires_at"] != nil ||
+		oldest["expires_at"] != float64(start.Add(time.Hour).Unix()) || newest["secret"] != nil {
+		t.Errorf("newest %v, oldest %v", newest, oldest)
+	}
+	revealed := w.must("POST", path+"/reveal_secret", "")
+	list, _ = revealed["secrets"].([]any)
+	if revealed.text("secret") != second || object(list[0].(map[string]any)).text("secret") != second || object(list[1].(map[string]any)).text("secret") != first {
+		t.Errorf("revealed: %v", revealed)
+	}
+	old := secretsOf(rotated)[1]
+	w.call("POST", path+"/revoke_secret", `{"secret_id":"`+secretsOf(rotated)[0]+`"}`).check(refusal{http.StatusBadRequest, "invalid_request_error", "secret_newest", "secret_id"})
+	w.call("POST", path+"/revoke_secret", `{"secret_id":"sec_x"}`).check(refusal{http.StatusBadRequest, "invalid_request_error", "resource_missing", "secret_id"})
+	if left := w.must("POST", path+"/revoke_secret", `{"secret_id":"`+old+`"}`); len(secretsOf(left)) != 1 || left["secret"] != nil {
+		t.Errorf("after revoking: %v", left)
+	}
+	// Expired ones are not shown any more.
+	w.must("POST", path+"/rotate_secret", `{"expires_in":3600}`)
+	w.pass(time.Hour)
+	if left := w.must("GET", path, ""); len(secretsOf(left)) != 1 {
+		t.Errorf("after they expired: %v", left["secrets"])
+	}
+	for _, tt := range []struct {
+		body string
+		want refusal
+	}{
+		{`{}`, refusal{http.StatusBadRequest, "invalid_request_error", "parameter_missing", "expires_in"}},
+		{`{"expires_in":60}`, refusal{http.StatusBadRequest, "invalid_request_error", "parameter_invalid", "expires_in"}},
+		{`{"expires_in":0,"secret":"whsec_short"}`, refusal{http.StatusBadRequest, "invalid_request_error", "secret_invalid", "secret"}},
+		{`{"expires_in":0,"x":1}`, refusal{http.StatusBadRequest, "invalid_request_error", "parameter_unknown", "x"}},
+	} {
+		w.call("POST", path+"/rotate_secret", tt.body).check(tt.want)
+	}
+	for range 4 {
+		w.must("POST", path+"/rotate_secret", `{"expires_in":86400}`)
+	}
+	w.call("POST", path+"/rotate_secret", `{"expires_in":86400}`).check(refusal{http.StatusBadRequest, "invalid_request_error", "secrets_limit", "expires_in"})
+	if now := w.must("POST", path+"/rotate_secret", `{"expires_in":0}`); len(secretsOf(now)) != 1 {
+		t.Errorf("rotated at once: %v", now["secrets"])
+	}
+	want := []string{"webhook_endpoint.created", "webhook_endpoint.secret_rotated", "webhook_endpoint.secret_revealed", "webhook_endpoint.secret_revoked", "webhook_endpoint.secret_rotated",
+		"webhook_endpoint.secret_rotated", "webhook_endpoint.secret_rotated", "webhook_endpoint.secret_rotated", "webhook_endpoint.secret_rotated", "webhook_endpoint.secret_rotated"}
+	if got := w.actions(e.text("id")); !slices.Equal(got, want) {
+		t.Errorf("audit log: %v", got)
+	}
+	if log := w.call("GET", "/v1/audit_log?limit=100", ""); strings.Contains(log.body, "whsec_") {
+		t.Error("the audit log holds a secret")
+	}
+	if text := w.log.String(); strings.Contains(text, first) || strings.Contains(text, second) {
+		t.Error("the log holds a secret")
+	}
+}
+
+func TestSecrets_ownAndEd25519(t *testing.T) {
+	w := newWorld(t)
+	own := "whsec_" + strings.Repeat("b3du", 8)
+	e := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/","enabled_events":["a"],"secret":"`+own+`","signature_schemes":["v1","v1a"]}`)
+	if e.text("secret") != own || !strings.HasPrefix(e.text("public_key"), "whpk_") {
+		t.Errorf("got %v", e)
+	}
+	path := "/v1/webhooks/" + e.text("id")
+	w.call("POST", path, `{"secret":"`+own+`"}`).check(refusal{http.StatusBadRequest, "invalid_request_error", "parameter_unknown", "secret"})
+	if got := w.must("GET", path, ""); got.text("public_key") != e.text("public_key") {
+		t.Error("the public key changed by itself")
+	}
+	next := w.must("POST", path+"/rotate_secret", `{"expires_in":3600}`)
+	if next.text("public_key") == e.text("public_key") || !strings.HasPrefix(next.text("public_key"), "whpk_") {
+		t.Errorf("a rotation leaves the public key %s", next.text("public_key"))
+	}
+	off := w.must("POST", path, `{"signature_schemes":["v1"]}`)
+	if off["public_key"] != nil {
+		t.Errorf("switched off: %v", off["public_key"])
+	}
+	for _, bad := range []string{`["v1a"]`, `[]`, `["v1","v2"]`, `["v1","v1"]`, `"v1"`, `["v1","v1a","v1a"]`} {
+		w.call("POST", path, `{"signature_schemes":`+bad+`}`).check(refusal{http.StatusBadRequest, "invalid_request_error", "parameter_invalid", "signature_schemes"})
+	}
+	for _, o := range []object{e, next, off} {
+		if strings.Contains(fmt.Sprint(o), "whsk_") {
+			t.Error("a private key is shown")
+		}
+	}
+}
+
+func TestAuthentication_isNeverShown(t *testing.T) {
+	w := newWorld(t)
+	body := `{"url":"https://example.com/","enabled_events":["a"],"headers":{"x-api-key":"sesame-1"},
+		"authentication":{"type":"oauth2","grant_type":"client_credentials","token_url":"https://id.example.com/token","client_id":"shop","client_secret":"sesame-2","scope":"a b"}}`
+	created := w.call("POST", "/v1/webhooks", body, key("k")...)
+	path := "/v1/webhooks/" + created.object().text("id")
+	for _, a := range []answer{created, w.call("POST", "/v1/webhooks", body, key("k")...), w.call("GET", path, ""), w.call("GET", "/v1/webhooks", ""),
+		w.call("POST", path, `{"description":"x"}`), w.call("POST", path+"/reveal_secret", ""), w.call("GET", "/v1/audit_log", "")} {
+		if a.status != http.StatusOK || strings.Contains(a.body, "sesame") {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if strings.Contains(w.log.String(), "sesame") {
+		t.Error("the log holds a credential")
+	}
+	o := w.must("GET", path, "")
+	if auth := o.in("authentication"); auth.text("client_id") != "shop" || auth.text("scope") != "a b" || auth.text("type") != "oauth2" {
+		t.Errorf("authentication: %v", auth)
+	}
+	if h := o.in("headers"); len(h) != 1 || h["X-Api-Key"] != "********" {
+		t.Errorf("headers: %v", h)
+	}
+	stored := func() (secret, header string) {
+		e, err := w.store.Endpoint(context.Background(), event.SpaceOf(w.account.No, false), o.text("id"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Auth.ClientSecret, e.Headers["X-Api-Key"]
+	}
+	// What an edit does not mention stays, as long as it goes to the same place.
+	w.must("POST", path, `{"authentication":{"type":"oauth2","grant_type":"client_credentials","token_url":"https://id.example.com/token","client_id":"shop","scope":"c"},"headers":{"X-Other":"y"}}`)
+	if secret, header := stored(); secret != "sesame-2" || header != "sesame-1" {
+		t.Errorf("after an edit: %q, %q", secret, header)
+	}
+	w.call("POST", path, `{"authentication":{"type":"oauth2","grant_type":"client_credentials","token_url":"https://evil.example.com/","client_id":"shop"}}`).
+		check(refusal{http.StatusBadRequest, "invalid_request_error", "parameter_missing", "authentication[client_secret]"})
+	w.must("POST", path, `{"headers":{"x-api-key":""},"authentication":null}`)
+	if o := w.must("GET", path, ""); len(o.in("headers")) != 1 || o["authentication"] != nil {
+		t.Errorf("after removal: %v", o)
+	}
+	for body, want := range map[string]refusal{
+		`{"authentication":"basic"}`:                                   {400, "invalid_request_error", "parameter_invalid", "authentication"},
+		`{"authentication":{"type":"basic","user":"u"}}`:               {400, "invalid_request_error", "parameter_unknown", "authentication[user]"},
+		`{"authentication":{"type":"basic","username":1}}`:             {400, "invalid_request_error", "parameter_invalid", "authentication[username]"},
+		`{"authentication":{"type":"basic","username":"u"}}`:           {400, "invalid_request_error", "parameter_missing", "authentication[password]"},
+		`{"headers":{"Host":"x"}}`:                                     {400, "invalid_request_error", "header_reserved", "headers[Host]"},
+		`{"client_certificate":{"certificate":"x","private_key":"y"}}`: {400, "invalid_request_error", "certificate_invalid", "client_certificate"},
+		`{"ca_certificates":"x"}`:                                      {400, "invalid_request_error", "certificate_invalid", "ca_certificates"},
+		`{"authentication":{"type":"oauth2","grant_type":"client_credentials","token_url":"https://127.0.0.1/","client_id":"a","client_secret":"b"}}`: {400, "invalid_request_error", "url_target_forbidden", "authentication[token_url]"},
+	} {
+		w.call("POST", path, body).check(want)
+	}
+	// Forms can say the same.
+	w.must("POST", path, "authentication[type]=basic&authentication[username]=u&authentication[password]=p&headers[X-Form]=1", "Content-Type", "application/x-www-form-urlencoded")
+	if o := w.must("GET", path, ""); o.in("authentication").text("username") != "u" || o.in("headers")["X-Form"] == nil {
+		t.Errorf("by form: %v", o)
+	}
+}
+
+// What happens to an endpoint is announced to whoever subscribes, in the
+// transaction of the change.
+func TestAnnouncements(t *testing.T) {
+	w := newWorld(t)
+	listener := w.register("webhook_endpoint.*")
+	other := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/hook","enabled_events":["payment.*"]}`)
+	path := "/v1/webhooks/" + other.text("id")
+	w.must("POST", path+"/disable", "")
+	w.must("POST", path+"/enable", "")
+	w.must("POST", path+"/rotate_secret", `{"expires_in":0}`)
+	w.must("POST", "/v1/webhooks/"+listener.text("id")+"/rotate_secret", `{"expires_in":0}`)
+	w.must("POST", path, `{"description":"nothing that is announced"}`)
+	var got []string
+	for _, e := range w.must("GET", "/v1/events", "").list() {
+		o := e.in("data").in("object")
+		got = append([]string{e.text("type") + " " + o.text("id")}, got...)
+		if len(w.must("GET", "/v1/events/"+e.text("id")+"/deliveries", "").list()) != 1 {
+			t.Errorf("%s has no delivery", e.text("type"))
+		}
+	}
+	want := []string{"webhook_endpoint.disabled " + other.text("id"), "webhook_endpoint.enabled " + other.text("id"),
+		"webhook_endpoint.secret_rotated " + other.text("id"), "webhook_endpoint.secret_rotated " + listener.text("id")}
+	if !slices.Equal(got, want) {
+		t.Errorf("announced %v\nwant %v", got, want)
+	}
+	if woken, _ := w.engine.told(); len(woken) < len(want) {
+		t.Errorf("the engine was woken for %v", woken)
+	}
+	// Accounts' own events cannot pretend to be these.
+	w.call("POST", "/v1/events", `{"type":"webhook_endpoint.secret_rotated","data":{"object":{}}}`).
+		check(refusal{http.StatusBadRequest, "invalid_request_error", "event_type_reserved", "type"})
+}
+
+func TestRecover_job(t *testing.T) {
+	w := newWorld(t)
+	e := w.register("payment.*")
+	path := "/v1/webhooks/" + e.text("id")
+	fail := func(id string) {
+		for range 5 {
+			w.attempted(id, delivery.Attempt{Started: w.now(), Outcome: delivery.OutcomeServerError, StatusCode: 500})
+		}
+	}
+	var failed []string
+	for range 3 {
+		id := w.deliveryOf(w.send("payment.failed").text("id")).text("id")
+		fail(id)
+		failed = append(failed, id)
+	}
+	succeeded := w.deliveryOf(w.send("payment.failed").text("id")).text("id")
+	w.attempted(succeeded, delivery.Attempt{Started: w.now(), Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
+	pending := w.deliveryOf(w.send("payment.failed").text("id")).text("id")
+	w.must("POST", path+"/disable", "")
+	missed := w.send("payment.succeeded").text("id")
+	unwanted := w.send("refund.created").text("id")
+	w.must("POST", path+"/enable", "")
+	since := w.now().Unix()
+	w.pass(time.Minute)
+	late := w.deliveryOf(w.send("payment.failed").text("id")).text("id")
+
+	for body, want := range map[string]refusal{
+		`{}`:                   {400, "invalid_request_error", "parameter_missing", "since"},
+		`{"since":-1}`:         {400, "invalid_request_error", "parameter_invalid", "since"},
+		`{"since":"x"}`:        {400, "invalid_request_error", "parameter_invalid", "since"},
+		`{"since":1899564800}`: {400, "invalid_request_error", "parameter_invalid", "since"},
+	} {
+		w.call("POST", path+"/recover", body).check(want)
+	}
+	job := w.must("POST", path+"/recover", fmt.Sprintf(`{"since":%d}`, since))
+	if job.text("status") != "running" || job["total"] != 8.0 {
+		t.Errorf("started: %v", job)
+	}
+	w.call("POST", path+"/recover", fmt.Sprintf(`{"since":%d}`, since)).check(refusal{400, "invalid_request_error", "recovery_running", "id"})
+	w.call("GET", "/v1/jobs/"+job.text("id"), "", with(otherKey)...).check(refusal{404, "not_found_error", "resource_missing", "id"})
+	w.pass(time.Minute) // what was being accepted has been
+	deadline := time.Now().Add(30 * time.Second)
+	for job.text("status") == "running" && time.Now().Before(deadline) {
+		job = w.must("GET", "/v1/jobs/"+job.text("id"), "")
+	}
+	if job.text("status") != "succeeded" || job["scanned"] != 8.0 || job["requeued"] != 4.0 || job["finished"] == nil {
+		t.Errorf("ended: %v", job)
+	}
+	for _, id := range failed {
+		if d := w.must("GET", "/v1/deliveries/"+id, ""); d.text("status") != "pending" || d["attempts"] != 5.0 {
+			t.Errorf("failed delivery: %v", d)
+		}
+	}
+	if d := w.deliveryOf(missed); d.text("status") != "pending" || d["attempts"] != 0.0 {
+		t.Errorf("missed event: %v", d)
+	}
+	if list := w.must("GET", "/v1/events/"+unwanted+"/deliveries", "").list(); len(list) != 0 {
+		t.Errorf("an event that it does not want: %v", list)
+	}
+	for id, want := range map[string]string{succeeded: "succeeded", pending: "pending", late: "pending"} {
+		if d := w.must("GET", "/v1/deliveries/"+id, ""); d.text("status") != want {
+			t.Errorf("%s delivery became %v", want, d)
+		}
+	}
+	if again := w.must("POST", "/v1/jobs/"+job.text("id")+"/cancel", ""); again.text("status") != "succeeded" {
+		t.Errorf("an ended job was cancelled: %v", again)
+	}
+	if got := w.actions(e.text("id")); !slices.Contains(got, "recovery.started") {
+		t.Errorf("audit log: %v", got)
+	}
+	// Without what was missed, and cancelled.
+	next := w.must("POST", path+"/recover", `{"since":0,"include_missed":false}`)
+	if c := w.must("POST", "/v1/jobs/"+next.text("id")+"/cancel", ""); c.text("status") != "canceled" || c["finished"] == nil {
+		t.Errorf("cancelled: %v", c)
+	}
+	if list := w.must("GET", "/v1/jobs?endpoint="+e.text("id"), "").list(); len(list) != 2 || list[0].text("id") != next.text("id") {
+		t.Errorf("jobs: %v", list)
+	}
+}
+
+func TestRateLimit(t *testing.T) {
+	w := newWorld(t)
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"rate_limit":60}`, with(adminKey)...)
+	var a answer
+	for i := range 60 {
+		if a = w.call("GET", "/v1/events", ""); a.status != http.StatusOK {
+			t.Fatalf("request %d: %d", i, a.status)
+		}
+		if got, want := a.header.Get("X-RateLimit-Remaining"), fmt.Sprint(59-i); got != want {
+			t.Fatalf("request %d: %s remaining, want %s", i, got, want)
+		}
+	}
+	if got, want := a.header.Get("X-RateLimit-Reset"), fmt.Sprint(start.Add(time.Minute).Unix()); got != want || a.header.Get("X-RateLimit-Limit") != "60" {
+		t.Errorf("reset at %s, want %s; limit %s", got, want, a.header.Get("X-RateLimit-Limit"))
+	}
+	a = w.call("GET", "/v1/events", "")
+	a.check(refusal{http.StatusTooManyRequests, "rate_limit_error", "rate_limit_exceeded", ""})
+	if a.header.Get("Retry-After") != "1" || a.header.Get("X-RateLimit-Remaining") != "0" {
+		t.Errorf("header %v", a.header)
+	}
+	w.call("GET", "/v1/events", "", with(liveKey)...).check(refusal{http.StatusTooManyRequests, "rate_limit_error", "rate_limit_exceeded", ""}) // both modes together
+	if other := w.call("GET", "/v1/events", "", with(otherKey)...); other.status != http.StatusOK || other.header.Get("X-RateLimit-Limit") != "" {
+		t.Errorf("another account: %d, %v", other.status, other.header)
+	}
+	w.must("GET", "/v1/events", "", w.asOperator()...)
+	w.pass(2 * time.Second)
+	w.must("GET", "/v1/events", "")
+	w.must("GET", "/v1/events", "")
+	if a := w.call("GET", "/v1/events", ""); a.status != http.StatusTooManyRequests {
+		t.Errorf("two seconds bring two requests, not three: %d", a.status)
+	}
+	for _, bad := range []string{"-1", "1000001", "1.5", `"x"`} {
+		w.call("POST", "/v1/accounts/"+w.account.ID, `{"rate_limit":`+bad+`}`, with(adminKey)...).check(refusal{400, "invalid_request_error", "parameter_invalid", "rate_limit"})
+	}
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"rate_limit":null}`, with(adminKey)...)
+	if a := w.call("GET", "/v1/events", ""); a.status != http.StatusOK || a.header.Get("X-RateLimit-Limit") != "" {
+		t.Errorf("with the server's default: %d, %v", a.status, a.header)
+	}
+}
+
+func TestMasterKey_operatorsOnly(t *testing.T) {
+	w := newWorld(t)
+	w.call("POST", "/v1/master_key/rotate", "").check(refusal{http.StatusForbidden, "authorization_error", "operator_key_required", ""})
+	w.must("POST", "/v1/master_key/rotate", "", with(adminKey)...)
+	if log := w.must("GET", "/v1/audit_log?action=master_key.rotated", "", with(adminKey)...).list(); len(log) != 1 {
+		t.Errorf("audit log: %v", log)
+	}
+}
