@@ -91,7 +91,7 @@ func TestImports_keepOut(t *testing.T) {
 		only    []string
 	}{
 		{module + "/internal/store/sqlite", []string{"internal/cli"}},
-		{"database/sql", []string{"internal/store/sqlite"}},
+		{"database/sql", []string{"internal/store/sqlite", "webhook"}},
 		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
 		{"net/http", []string{"internal/httpapi", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
 		{"github.com/spf13/cobra", []string{"internal/cli"}},

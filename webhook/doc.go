@@ -35,9 +35,10 @@
 //
 //   - Answer 2xx only once the event is safe, and soon: the sender waits 15 seconds
 //     by default, then tries again. Put slow work in a queue of your own.
-//   - Expect an event more than once. [WithSeen] drops those that were processed;
-//     an implementation of [Seen] over the database that the handler writes to can
-//     be exact across processes, which [Memory] cannot.
+//   - Expect an event more than once. [WithSeen] drops those that were processed:
+//     [Memory] within a process, [NewSQL] and [NewExpiring] across processes. An
+//     implementation of [Seen] in the transaction that the handler writes in is
+//     exact, which none of these can be.
 //   - Expect events in any order, unless the endpoint asked for a strict one.
 //   - Set [Verifier.RequireStandard] when every sender sets the webhook-… headers,
 //     as Posthaste does. It shuts out replays of what a plain signature covers.
@@ -47,6 +48,13 @@
 // Give [NewVerifier] the new secret and the old one, rotate, and drop the old one
 // when it has expired. While both live, webhook-signature holds a signature of
 // each and Payment-Signature is made with the older.
+//
+// # Ed25519
+//
+// An endpoint can have deliveries signed with an Ed25519 key too: webhook-signature
+// then holds "v1a," and a signature of the same content. Receivers verify it with
+// the public key ("whpk_…"), which [NewVerifier] takes like a secret and which lets
+// nobody sign. [SigningKey] is the sender's side.
 //
 // # Sending
 //

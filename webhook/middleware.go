@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
-	"time"
 )
 
 // Seen remembers which events were processed. Its methods are called
@@ -203,50 +202,3 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 
 // Unwrap lets [http.ResponseController] reach the wrapped writer.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// Memory is a [Seen] in memory that forgets after a while. Use [NewMemory].
-type Memory struct {
-	life time.Duration
-	now  func() time.Time
-
-	mu    sync.Mutex
-	ids   map[string]time.Time
-	order []string // oldest first
-}
-
-// NewMemory returns a memory that forgets an event after life; it should be
-// longer than the sender's retries last.
-func NewMemory(life time.Duration) *Memory {
-	return &Memory{life: life, now: time.Now, ids: map[string]time.Time{}}
-}
-
-// Processed implements [Seen].
-func (m *Memory) Processed(_ context.Context, id string) (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.forget()
-	_, ok := m.ids[id]
-	return ok, nil
-}
-
-// MarkProcessed implements [Seen].
-func (m *Memory) MarkProcessed(_ context.Context, id string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.forget()
-	if _, ok := m.ids[id]; !ok {
-		m.ids[id] = m.now()
-		m.order = append(m.order, id)
-	}
-	return nil
-}
-
-func (m *Memory) forget() {
-	old := m.now().Add(-m.life)
-	n := 0
-	for n < len(m.order) && m.ids[m.order[n]].Before(old) {
-		delete(m.ids, m.order[n])
-		n++
-	}
-	m.order = m.order[n:]
-}
