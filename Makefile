@@ -26,6 +26,12 @@ run: build ## start a server for trying out, with a test key, on 127.0.0.1:8080
 test: tools ## install what the tests need, then run all of them with the race detector
 	$(GO) test -race -timeout 20m ./...
 	$(GO) test -timeout 20m ./internal/event ./internal/dispatch # in full: the race detector's runs are cut short
+	$(MAKE) test-clients
+
+.PHONY: test-clients
+test-clients: tools ## the receivers' libraries in other languages
+	cd clients/node && npm ci --no-audit --no-fund --loglevel=error && npm test --silent
+	cd clients/python && python3 -m unittest discover -q
 
 .PHONY: test-fast
 test-fast: ## the tests that need no other program, without the race detector
@@ -34,6 +40,7 @@ test-fast: ## the tests that need no other program, without the race detector
 .PHONY: tools
 tools:
 	@command -v node >/dev/null || { echo "make: the tests need Node.js 20 or later (https://nodejs.org)" >&2; exit 1; }
+	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get install -y -q python3 >/dev/null; }
 
 .PHONY: lint
 lint: ## vet, staticcheck and formatting

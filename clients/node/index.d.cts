@@ -1,0 +1,119 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+
+/** The raw body: bytes as they came, or the same as a string. Never a parsed object. */
+export type RawBody = Uint8Array | string;
+
+/** The value of Payment-Signature: 64 lower-case hex digits. */
+export function sign(secret: string, body: RawBody): string;
+/** One signature of webhook-signature, "v1," included. timestamp is in Unix seconds. */
+export function signStandard(secret: string, id: string, timestamp: number, body: RawBody): string;
+/** One signature of webhook-signature with an Ed25519 private key ("whsk_…"), "v1a," included. */
+export function signEd25519(privateKey: string, id: string, timestamp: number, body: RawBody): string;
+
+export type WebhookErrorCode = 'no_signature' | 'malformed' | 'bad_signature' | 'too_old' | 'too_new' | 'bad_secret' | 'bad_key';
+
+/** Why a delivery or a key is refused. */
+export class WebhookError extends Error {
+  readonly code: WebhookErrorCode;
+}
+
+export interface VerifierOptions {
+  /** Seconds that webhook-timestamp may be from now, either way. Default 300. */
+  tolerance?: number;
+  /** Name of the plain signature's header. Default "Payment-Signature". */
+  signatureHeader?: string;
+  /** Refuse deliveries without the Standard Webhooks headers, which can be replayed. Default false. */
+  requireStandard?: boolean;
+  /** The clock, in Unix seconds. */
+  now?: () => number;
+}
+
+export type HeaderSource = Headers | { readonly [name: string]: string | readonly string[] | undefined };
+
+/** Verifies deliveries against secrets ("whsec_…") and Ed25519 public keys ("whpk_…"), one or several. */
+export class Verifier {
+  constructor(keys: string | readonly string[], options?: VerifierOptions);
+  tolerance: number;
+  signatureHeader: string;
+  requireStandard: boolean;
+  now: () => number;
+  /** Returns the webhook-id where a signature covers it, else ''. Throws a WebhookError when none fits. */
+  verify(headers: HeaderSource, rawBody: RawBody): { id: string };
+}
+
+/** Remembers which events were processed. */
+export interface SeenStore {
+  processed(id: string): Promise<boolean>;
+  markProcessed(id: string): Promise<void>;
+}
+
+export class MemoryStore implements SeenStore {
+  /** Default: seven days and 1,000,000 ids. */
+  constructor(options?: { ttlSeconds?: number; maxIds?: number; now?: () => number });
+  readonly size: number;
+  processed(id: string): Promise<boolean>;
+  markProcessed(id: string): Promise<void>;
+}
+
+/** What SqlStore needs of a database client; a pg Pool fits as it is. */
+export interface SqlClient {
+  query(sql: string, params: unknown[]): Promise<unknown[] | { rows: unknown[] }> | unknown[] | { rows: unknown[] };
+}
+
+export class SqlStore implements SeenStore {
+  constructor(db: SqlClient, options?: { dialect?: 'sqlite' | 'postgres' | 'mysql'; table?: string; now?: () => number });
+  createTable(): Promise<void>;
+  processed(id: string): Promise<boolean>;
+  markProcessed(id: string): Promise<void>;
+  /** Removes events that were processed before a time in Unix seconds. */
+  forget(before: number): Promise<void>;
+}
+
+/** What RedisStore needs of a client; node-redis fits as it is. */
+export interface RedisClient {
+  exists(key: string): Promise<number | boolean>;
+  set(key: string, value: string, options: { EX: number }): Promise<unknown>;
+}
+
+export class RedisStore implements SeenStore {
+  constructor(client: RedisClient, options?: { prefix?: string; ttlSeconds?: number });
+  processed(id: string): Promise<boolean>;
+  markProcessed(id: string): Promise<void>;
+}
+
+export interface ReceiverOptions {
+  /** Drops events that were processed before. */
+  seen?: SeenStore;
+  /** Bytes. Default 1 MiB. */
+  maxBody?: number;
+  logger?: { warn(message: string, detail?: object): void; error(message: string, detail?: object): void };
+  /** Calls alert when so many deliveries in a row were refused, and at each multiple of it. */
+  alertAfter?: number;
+  alert?: (refusedInARow: number) => void;
+}
+
+/** A request behind the middleware. */
+export interface WebhookRequest extends IncomingMessage {
+  body: any;
+  rawBody: Buffer;
+  webhook: { id: string };
+}
+
+/** Express and Connect middleware. */
+export function expressMiddleware(
+  verifier: Verifier,
+  options?: ReceiverOptions,
+): (req: any, res: any, next: (err?: unknown) => void) => void;
+
+/** A listener for node:http that calls handler for genuine deliveries only. */
+export function httpHandler(
+  verifier: Verifier,
+  handler: (req: WebhookRequest, res: ServerResponse) => void | Promise<void>,
+  options?: ReceiverOptions,
+): (req: IncomingMessage, res: ServerResponse) => void;
+
+/** A Fastify plugin for all routes of the scope that registers it. */
+export function fastifyPlugin(fastify: any, options: ReceiverOptions & { verifier: Verifier }, done: (err?: Error) => void): void;
+
+/** For express.json({ verify: keepRawBody }), where the body is parsed before the middleware. */
+export function keepRawBody(req: any, res: any, buffer: Buffer): void;

@@ -1,0 +1,16 @@
+'use strict';
+
+/**
+ * Why a delivery or a key is refused. `code` is one of:
+ * no_signature, malformed, bad_signature, too_old, too_new, bad_secret, bad_key.
+ * No message holds a key, a signature or a body.
+ */
+class WebhookError extends Error {
+  constructor(code, message) {
+    super(message);
+    this.name = 'WebhookError';
+    this.code = code;
+  }
+}
+
+module.exports = { WebhookError };

@@ -1,0 +1,115 @@
+'use strict';
+
+const DEFAULT_MAX_BODY = 1 << 20;
+
+/**
+ * Receiver is what the middlewares share: it verifies, counts what it refuses, and sees to it that an event is
+ * worked on once at a time and not again after it was processed.
+ */
+class Receiver {
+  #running = new Map(); // by event id: a promise that ends when the work does
+  #refusedInARow = 0;
+
+  constructor(verifier, options = {}) {
+    this.verifier = verifier;
+    this.seen = options.seen;
+    this.maxBody = options.maxBody ?? DEFAULT_MAX_BODY;
+    this.logger = options.logger ?? console;
+    this.alertAfter = options.alertAfter ?? 0;
+    this.alert = options.alert;
+  }
+
+  /** Returns { id, event }: the event's id, '' if unknown, and the parsed body, undefined if it is not JSON. Throws when it is refused. */
+  verify(headers, rawBody, remote) {
+    let signed;
+    try {
+      signed = this.verifier.verify(headers, rawBody);
+    } catch (err) {
+      this.#refused(err, remote);
+      throw err;
+    }
+    this.#refusedInARow = 0;
+    let event;
+    try {
+      event = JSON.parse(Buffer.from(rawBody).toString('utf8'));
+    } catch {
+      event = undefined;
+    }
+    // The body's id is signed under both schemes, which webhook-id is not.
+    const id = event !== null && typeof event === 'object' && typeof event.id === 'string' && event.id !== '' ? event.id : signed.id;
+    return { id, event };
+  }
+
+  #refused(err, remote) {
+    const n = ++this.#refusedInARow;
+    this.logger.warn(`webhook refused: ${err.message}`, { code: err.code, remote, inARow: n });
+    if (this.alert && this.alertAfter > 0 && n % this.alertAfter === 0) this.alert(n);
+  }
+
+  /**
+   * Waits until nobody works on the event, then returns 'new' and holds it until release is called, or returns
+   * 'done' when it was processed before. Returns 'gone' when gone() becomes true meanwhile. Throws when the store fails.
+   */
+  async claim(id, gone) {
+    if (!this.seen || id === '') return { state: 'new', release: async () => {} };
+    while (this.#running.has(id)) {
+      await this.#running.get(id);
+      if (gone()) return { state: 'gone', release: async () => {} };
+    }
+    let end;
+    this.#running.set(id, new Promise((resolve) => (end = resolve)));
+    const free = () => {
+      this.#running.delete(id);
+      end();
+    };
+    let done;
+    try {
+      done = await this.seen.processed(id);
+    } catch (err) {
+      free();
+      this.logger.error('look up processed event', { event: id, err: err.message });
+      throw err;
+    }
+    if (done) {
+      free();
+      return { state: 'done', release: async () => {} };
+    }
+    let released = false;
+    const release = async (processed) => {
+      if (released) return;
+      released = true;
+      try {
+        if (processed) await this.seen.markProcessed(id);
+      } catch (err) {
+        this.logger.error('remember processed event', { event: id, err: err.message });
+      } finally {
+        free();
+      }
+    };
+    return { state: 'new', release };
+  }
+}
+
+class TooLarge extends Error {}
+
+/** Reads a request to its end. */
+function readBody(req, maxBody) {
+  return new Promise((resolve, reject) => {
+    const chunks = [];
+    let size = 0;
+    req.on('data', (chunk) => {
+      size += chunk.length;
+      if (size > maxBody) {
+        req.pause();
+        reject(new TooLarge());
+        return;
+      }
+      chunks.push(chunk);
+    });
+    req.on('end', () => resolve(Buffer.concat(chunks)));
+    req.on('error', reject);
+    req.on('close', () => reject(new Error('the request was cut off')));
+  });
+}
+
+module.exports = { Receiver, readBody, TooLarge };
