@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import logging
+import queue
 import socketserver
 import threading
 import unittest
@@ -227,26 +228,19 @@ class ASGI(Cases, unittest.TestCase):
             await send({"type": "http.response.body", "body": b"" if status == 204 else b"handled"})
 
         wrapped = ASGIMiddleware(app, Verifier(SECRET, now=lambda: NOW), **options)
-        loop, started = asyncio.new_event_loop(), threading.Event()
-        port, servers = 0, []
+        started: "queue.Queue[Tuple[int, Callable[[], None]]]" = queue.Queue()
 
         async def main() -> None:
-            nonlocal port
+            stop, loop = asyncio.Event(), asyncio.get_running_loop()
             server = await asyncio.start_server(lambda r, w: _serve_http(wrapped, r, w), "127.0.0.1", 0)
-            port = server.sockets[0].getsockname()[1]
-            servers.append(server)
-            started.set()
+            started.put((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(stop.set)))
+            await stop.wait()
+            server.close()
 
-        def run() -> None:
-            loop.run_until_complete(main())
-            loop.run_forever()
-            servers[0].close()
-            loop.run_until_complete(servers[0].wait_closed())
-
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=lambda: asyncio.run(main()))
         thread.start()
-        self.assertTrue(started.wait(30))
-        self.addCleanup(lambda: (loop.call_soon_threadsafe(loop.stop), thread.join(), loop.close()))
+        port, stop = started.get(timeout=30)
+        self.addCleanup(lambda: (stop(), thread.join()))
         return port
 
     def test_what_is_not_http_passes(self) -> None:
