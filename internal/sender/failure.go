@@ -54,6 +54,10 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 		return delivery.OutcomeConnection, "No answer: the server's egress proxy refused the connection."
 	case limited.Err() != nil:
 		return delivery.OutcomeTimeout, fmt.Sprintf("No complete answer within %s.", timeout)
+	// What HTTP/2 makes of an alert that comes as the first answer: under TLS 1.3 a
+	// server looks at the client's certificate after the handshake has ended for us.
+	case strings.Contains(err.Error(), "http2: client conn could not be established"):
+		return delivery.OutcomeTLS, "The receiver ended the TLS connection after the handshake; it may want a client certificate, or another one."
 	case errors.As(err, &dns):
 		return delivery.OutcomeDNS, "The host name cannot be resolved: " + dnsReason(dns) + "."
 	case errors.As(err, &cert), errors.As(err, &rec), errors.As(err, &alert),

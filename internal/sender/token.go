@@ -74,6 +74,9 @@ func (t *tokens) get(ctx context.Context, stale string) (*oauth2.Token, error) {
 		}
 		return nil, err
 	}
+	if !token.Expiry.IsZero() { // the library counts by the machine's clock, not by ours
+		token.Expiry = t.now().Add(time.Until(token.Expiry))
+	}
 	t.token, t.err = token, nil
 	return token, nil
 }
