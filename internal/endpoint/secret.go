@@ -3,6 +3,7 @@ package endpoint
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/base64"
 	"slices"
 	"strings"
@@ -110,7 +111,7 @@ func (e *Endpoint) Rotate(next Secret, life time.Duration, now time.Time) error 
 	}
 	old := slices.Clone(e.LiveSecrets(now))
 	for i := range old {
-		if old[i].Value == next.Value {
+		if subtle.ConstantTimeCompare([]byte(old[i].Value), []byte(next.Value)) == 1 {
 			return fault.Param("secret", "secret_in_use", "This is a secret of the endpoint already.")
 		}
 		if end := now.Add(life); old[i].Expires.IsZero() || end.Before(old[i].Expires) {
