@@ -22,6 +22,7 @@ var layers = [][]string{
 	{"cmd/posthaste"},
 	{"internal/cli"},
 	{"internal/httpapi", "internal/telemetry"},
+	{"internal/sandbox"},
 	{"internal/service"},
 	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
 	{"internal/sender", "internal/store"},

@@ -28,6 +28,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
 	"github.com/posthaste-hq/posthaste/internal/mail"
+	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
@@ -82,6 +83,8 @@ type server struct {
 	service *service.Service
 	metrics *telemetry.Metrics
 	mailer  *mail.Mailer // nil: nobody is written to
+
+	listening string // address
 }
 
 // run serves until ctx ends and then stops in order: no new requests, then no
@@ -107,6 +110,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", s.Addr, err)
 	}
+	s.listening = listener.Addr().String()
 	stopDebug, err := s.debug(ctx)
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -228,9 +232,19 @@ func (s *server) ports() (out []sender.PortRange) {
 	return out
 }
 
+// sandbox returns the Payment sandbox. Its receipts are where the server is reached.
+func (s *server) sandbox() *sandbox.Sandbox {
+	return sandbox.New(sandbox.Config{Store: s.store, Events: s.service, BaseURL: func() string {
+		if s.PublicURL != "" {
+			return s.PublicURL
+		}
+		return "http://" + s.listening
+	}})
+}
+
 func (s *server) handler() http.Handler {
 	return httpapi.New(httpapi.Config{
-		Service: s.service, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
+		Service: s.service, Sandbox: s.sandbox(), RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
 		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(),
 	})
 }

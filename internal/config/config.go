@@ -52,6 +52,9 @@ type Config struct {
 	ProxyResolves   bool
 	EgressAddresses []string // that deliveries come from, to be published
 
+	PublicURL             string // where the server is reached, without a slash at its end; empty: at Addr
+	RequireIdempotencyKey bool   // with payments and refunds of the sandbox
+
 	RateLimit    int           // API requests a minute and account; 0: none
 	SecretMaxAge time.Duration // 0: nobody is reminded
 
@@ -109,6 +112,8 @@ func Flags(f *pflag.FlagSet) {
 	f.Bool("egress-proxy-resolves", false, "leave names, and which addresses are allowed, to the egress proxy")
 	f.StringSlice("egress-addresses", nil, "addresses that deliveries come from, published at /v1/meta")
 	f.String("master-key-file", "", "file of the key that secrets are sealed with (default: master-key in the data directory)")
+	f.String("public-url", "", "where the server is reached, such as https://webhooks.example.com, for links in its answers")
+	f.Bool("require-idempotency-key", false, "refuse sandbox payments and refunds without an Idempotency-Key")
 	f.Int("rate-limit", 0, "API requests a minute of an account that has no limit of its own; 0 is none")
 	f.Duration("secret-max-age", 90*24*time.Hour, "remind accounts of signing secrets that are older; 0 is never")
 	f.String("notify-url", "", "send the operator webhooks of failing endpoints; POSTHASTE_NOTIFY_SECRET signs them")
@@ -178,6 +183,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.Timeout, c.SecretMaxAge, c.RateLimit = r.duration("timeout"), r.duration("secret-max-age"), r.number("rate-limit")
 	c.Health = delivery.Health{FailingAfter: r.duration("failing-after"), DisableAfter: r.duration("disable-after"), DisableAfterFailures: r.number("disable-after-failures")}
 	c.TargetPorts, c.EgressProxy, c.ProxyResolves = r.ports("target-ports"), r.proxy("egress-proxy"), r.truth("egress-proxy-resolves")
+	c.PublicURL, c.RequireIdempotencyKey = strings.TrimSuffix(r.text("public-url"), "/"), r.truth("require-idempotency-key")
 	c.EgressAddresses, c.MasterKeyFile, c.NotifyURL = r.addresses("egress-addresses"), r.text("master-key-file"), r.text("notify-url")
 	c.Mail.Addr, c.Mail.TLS, c.Mail.From, c.Mail.To = r.text("smtp-addr"), r.text("smtp-tls"), r.text("smtp-from"), r.texts("smtp-to")
 	c.Retention, c.StopTimeout = r.duration("retention"), r.duration("stop-timeout")
@@ -213,6 +219,8 @@ func (c *Config) check() error {
 		return usagef("--rate-limit %d: use 0 to %d requests a minute", c.RateLimit, account.MaxRateLimit)
 	case c.SecretMaxAge < 0:
 		return usagef("--secret-max-age %s: use 0 or more", c.SecretMaxAge)
+	case c.PublicURL != "" && !strings.HasPrefix(c.PublicURL, "https://") && !strings.HasPrefix(c.PublicURL, "http://"):
+		return usagef("--public-url %q: use a URL such as https://webhooks.example.com", c.PublicURL)
 	case c.NotifyURL != "" && endpoint.CheckSecret(c.NotifySecret) != nil:
 		return usagef("--notify-url: set %sNOTIFY_SECRET to whsec_ and 24 to 64 bytes in base64", EnvPrefix)
 	case c.Mail.TLS != "starttls" && c.Mail.TLS != "tls" && c.Mail.TLS != "none":

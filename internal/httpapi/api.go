@@ -24,20 +24,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 // Config is what the API is made of.
 type Config struct {
-	Service    *service.Service
-	Brand      string // "Payment" makes the headers Payment-Account and Payment-Mode
-	Version    string
-	MaxRequest int64 // bytes of a request body; default DefaultMaxRequest, or more where larger events are allowed
-	Log        *slog.Logger
-	OpenAPI    []byte
-	Egress     []string // addresses that deliveries come from, as the operator states them
-	Ready      func(context.Context) error
-	Metrics    http.Handler // nil: none
+	Service *service.Service
+	Sandbox *sandbox.Sandbox
+	// RequireIdempotencyKey wants one with every payment and refund of the sandbox.
+	RequireIdempotencyKey bool
+	Brand                 string // "Payment" makes the headers Payment-Account and Payment-Mode
+	Version               string
+	MaxRequest            int64 // bytes of a request body; default DefaultMaxRequest, or more where larger events are allowed
+	Log                   *slog.Logger
+	OpenAPI               []byte
+	Egress                []string // addresses that deliveries come from, as the operator states them
+	Ready                 func(context.Context) error
+	Metrics               http.Handler // nil: none
 }
 
 // DefaultMaxRequest is the largest request body by default, in bytes: room for
@@ -138,14 +142,24 @@ var (
 type route struct {
 	Method, Path string
 	handle       func(*request) (any, error)
+	query        bool // it reads the query although it is no GET
+	visitor      bool // it is for an anonymous shopper's token, not for API keys
 }
 
 // request is one call of a route, authenticated, with its body read.
 type request struct {
 	*http.Request
-	api  *api
-	call *service.Call
-	body []byte // lent until the handler returns
+	api     *api
+	call    *service.Call
+	visitor *sandbox.Visitor // instead of call
+	body    []byte           // lent until the handler returns
+	header  http.Header      // of the response
+}
+
+// answered is a response with a status of its own; a nil body is none.
+type answered struct {
+	status int
+	body   any
 }
 
 // rawJSON is a response that is encoded already.
@@ -157,13 +171,16 @@ var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 func (a *api) endpoint(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		rq := &request{Request: r, api: a}
+		rq := &request{Request: r, api: a, header: w.Header()}
 		status, err := a.serve(w, rq, rt)
 		a.logRequest(w, rq, rt, status, err, time.Since(began))
 	})
 }
 
 func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, err error) {
+	if rt.visitor {
+		return a.serveVisitor(w, rq, rt)
+	}
 	if rq.call, err = a.authenticate(rq.Request); err != nil {
 		return writeError(w, err), err
 	}
@@ -171,7 +188,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 	if err := a.admit(w, rq.call); err != nil {
 		return writeError(w, err), err
 	}
-	if rq.Method != http.MethodGet && rq.Method != http.MethodHead && rq.URL.RawQuery != "" {
+	if rq.Method != http.MethodGet && rq.Method != http.MethodHead && rq.URL.RawQuery != "" && !rt.query {
 		// Ignoring them could do more than was asked for.
 		if err := rq.query().done(); err != nil {
 			return writeError(w, err), err
@@ -199,11 +216,47 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		}
 		return writeError(w, err), err
 	}
-	body, err := encode(result)
+	return respond(w, result)
+}
+
+// serveVisitor serves a request with an anonymous shopper's token.
+func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status int, err error) {
+	token, err := bearer(rq.Request)
+	if err == nil {
+		rq.visitor, err = a.Sandbox.Admit(rq.Context(), token)
+	}
 	if err != nil {
 		return writeError(w, err), err
 	}
-	return writeJSON(w, http.StatusOK, body), nil
+	result, err := rt.handle(rq)
+	if err != nil {
+		return writeError(w, err), err
+	}
+	return respond(w, result)
+}
+
+func respond(w http.ResponseWriter, result any) (int, error) {
+	status, body, err := encodeAnswer(result)
+	if err != nil {
+		return writeError(w, err), err
+	}
+	if status == http.StatusNotModified {
+		w.WriteHeader(status)
+		return status, nil
+	}
+	return writeJSON(w, status, body), nil
+}
+
+func encodeAnswer(result any) (status int, body []byte, err error) {
+	status = http.StatusOK
+	if a, ok := result.(*answered); ok {
+		if a.body == nil {
+			return a.status, nil, nil
+		}
+		status, result = a.status, a.body
+	}
+	body, err = encode(result)
+	return status, body, err
 }
 
 // admit counts the request against the account's limit and says where that stands.
@@ -252,8 +305,8 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) int {
 	return status
 }
 
-// authenticate returns the call that the request's key opens.
-func (a *api) authenticate(r *http.Request) (*service.Call, error) {
+// bearer returns the credential that a request carries.
+func bearer(r *http.Request) (string, error) {
 	const scheme = "Bearer " // in any case (RFC 9110, section 11.1)
 	key := r.Header.Get("Authorization")
 	ok := len(key) > len(scheme) && strings.EqualFold(key[:len(scheme)], scheme)
@@ -263,8 +316,17 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 		key, _, ok = r.BasicAuth() // as curl -u sk_test_…: sends it
 	}
 	if key = strings.TrimSpace(key); !ok || key == "" {
-		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_missing",
+		return "", &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_missing",
 			Message: "Send your API key as 'Authorization: Bearer sk_test_…'."}
+	}
+	return key, nil
+}
+
+// authenticate returns the call that the request's key opens.
+func (a *api) authenticate(r *http.Request) (*service.Call, error) {
+	key, err := bearer(r)
+	if err != nil {
+		return nil, err
 	}
 	call, err := a.Service.Authenticate(key)
 	if err != nil {
@@ -313,11 +375,11 @@ func (rq *request) repeatable(view func(result any) any) error {
 	_, _ = io.WriteString(h, rq.Method+" "+rq.URL.Path+"\n")
 	h.Write(rq.body)
 	rq.call.Idem = &service.Idempotency{Key: key, Encode: func(result any) (int, []byte) {
-		body, err := encode(view(result))
+		status, body, err := encodeAnswer(view(result))
 		if err != nil {
 			panic(err) // views hold nothing that cannot be encoded
 		}
-		return http.StatusOK, body
+		return status, body
 	}}
 	h.Sum(rq.call.Idem.Fingerprint[:0])
 	return nil

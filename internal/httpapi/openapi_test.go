@@ -172,6 +172,11 @@ func TestOpenAPI_responses(t *testing.T) {
 	old := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/","enabled_events":["a.b"]}`)
 	rotated := w.must("POST", "/v1/webhooks/"+old.text("id")+"/rotate_secret", `{"expires_in":3600}`)
 	d.match(t, at(d, "paths", "/v1/webhooks/{id}/rotate_secret", "post", "responses", "200", "content", "application/json", "schema"), map[string]any(rotated), "")
+	payment := w.pay("4242424242424242").object()
+	refund := w.must("POST", "/v1/refunds", `{"payment_id":"`+payment.text("id")+`","amount":1}`)
+	subscription := w.must("POST", "/v1/subscriptions", `{"shopper":{"email":"a@example.com"}}`)
+	shopper := w.must("POST", "/oauth20/token?grant_type=client_credentials&dr_userid="+subscription.in("shopper").text("id"), "").text("access_token")
+	d.match(t, at(d, "paths", "/v1/payments", "post", "responses", "402", "content", "application/json", "schema"), map[string]any(w.pay("4000000000000002").object()), "")
 	job := w.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", `{"since":0}`)
 	d.match(t, at(d, "paths", "/v1/webhooks/{id}/recover", "post", "responses", "200", "content", "application/json", "schema"), map[string]any(job), "")
 	ev := w.send("payment.succeeded")
@@ -197,6 +202,17 @@ func TestOpenAPI_responses(t *testing.T) {
 		{"GET", "/v1/audit_log", "/v1/audit_log", nil},
 		{"GET", "/v1/audit_log", "/v1/audit_log", with(adminKey)},
 		{"GET", "/v1/meta", "/v1/meta", nil},
+		{"GET", "/v1/payments/" + payment.text("id"), "/v1/payments/{id}", nil},
+		{"GET", "/v1/payments", "/v1/payments", nil},
+		{"GET", "/v1/refunds/" + refund.text("id"), "/v1/refunds/{id}", nil},
+		{"GET", "/v1/refunds", "/v1/refunds", nil},
+		{"GET", "/v1/subscriptions/" + subscription.text("id"), "/v1/subscriptions/{id}", nil},
+		{"GET", "/v1/subscriptions", "/v1/subscriptions", nil},
+		{"GET", "/v1/products", "/v1/products", nil},
+		{"GET", "/v1/products/" + subscription.in("product").text("id"), "/v1/products/{id}", nil},
+		{"POST", "/oauth20/token?grant_type=client_credentials&dr_userid=" + subscription.in("shopper").text("id"), "/oauth20/token", nil},
+		{"GET", "/v1/shoppers/me/orders", "/v1/shoppers/me/orders", with(shopper)},
+		{"GET", "/v1/shoppers/me/products/" + subscription.in("product").text("id"), "/v1/shoppers/me/products/{id}", with(shopper)},
 		{"POST", "/v1/master_key/rotate", "/v1/master_key/rotate", with(adminKey)},
 		{"GET", "/v1/events/" + ev.text("id"), "/v1/events/{id}", nil},
 		{"GET", "/v1/events", "/v1/events", nil},
@@ -327,11 +343,16 @@ func TestOpenAPI_requests(t *testing.T) {
 	id := strings.NewReplacer("/v1/webhooks/{id}", "/v1/webhooks/"+e.text("id"), "/v1/webhook_endpoints/{id}", "/v1/webhook_endpoints/"+e.text("id"),
 		"/v1/events/{id}", "/v1/events/"+ev.text("id"), "/v1/deliveries/{id}", "/v1/deliveries/"+w.deliveryOf(ev.text("id")).text("id"),
 		"/v1/accounts/{id}", "/v1/accounts/"+w.account.ID)
+	sub := w.must("POST", "/v1/subscriptions", `{}`)
+	shopper := w.must("POST", "/oauth20/token?grant_type=client_credentials&dr_userid="+sub.in("shopper").text("id"), "").text("access_token")
 	examples := 0
 	for path, item := range mapAt(d, "paths") {
 		header := []string(nil)
 		if strings.HasPrefix(path, "/v1/accounts") || strings.HasPrefix(path, "/v1/api_keys") {
 			header = w.asOperator()
+		}
+		if strings.HasPrefix(path, "/v1/shoppers/") {
+			header = with(shopper)
 		}
 		for method, operation := range item.(map[string]any) {
 			content := at(operation, "requestBody", "content", "application/json")

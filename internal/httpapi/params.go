@@ -425,7 +425,11 @@ func (p *params) endGroup(name string, group *params) {
 		return
 	}
 	if errors.As(err, &f) && f.Param != "" {
-		f.Param = name + "[" + f.Param + "]"
+		first, rest := f.Param, ""
+		if i := strings.IndexByte(first, '['); i > 0 {
+			first, rest = first[:i], first[i:]
+		}
+		f.Param = name + "[" + first + "]" + rest
 	}
 	p.err = err
 }

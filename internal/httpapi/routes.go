@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/posthaste-hq/posthaste/internal/service"
@@ -9,7 +10,7 @@ import (
 // pages is what needs no API key, by path. Each answers GET.
 func (a *api) pages() map[string]http.HandlerFunc {
 	all := map[string]http.HandlerFunc{
-		"/{$}": a.index, "/healthz": a.healthy, "/readyz": a.ready, "/openapi.yaml": a.description, "/v1/meta": a.meta,
+		"/{$}": a.index, "/healthz": a.healthy, "/readyz": a.ready, "/openapi.yaml": a.description, "/v1/meta": a.meta, "/receipts/{id}": a.receipt,
 	}
 	if a.Metrics != nil {
 		all["/metrics"] = a.Metrics.ServeHTTP
@@ -21,7 +22,7 @@ func (a *api) pages() map[string]http.HandlerFunc {
 func routes() []route {
 	var all []route
 	add := func(method, path string, handle func(*request) (any, error)) {
-		all = append(all, route{method, "/v1" + path, handle})
+		all = append(all, route{Method: method, Path: "/v1" + path, handle: handle})
 	}
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 
@@ -68,7 +69,12 @@ func routes() []route {
 	add(post, "/api_keys", createKey)
 	add(get, "/api_keys", listKeys)
 	add(del, "/api_keys/{id}", revokeKey)
-	return all
+
+	sandboxRoutes(add)
+	return append(all,
+		route{Method: post, Path: "/oauth20/token", handle: shopperToken, query: true},
+		route{Method: get, Path: "/v1/shoppers/me/orders", handle: shopperOrders, visitor: true},
+		route{Method: get, Path: "/v1/shoppers/me/products/{id}", handle: shopperProduct, visitor: true})
 }
 
 // listView is the envelope of every list.
@@ -85,6 +91,41 @@ func list[T, V any](rq *request, items []T, more bool, view func(*T) V) listView
 		out.Data[i] = view(&items[i])
 	}
 	return out
+}
+
+func itself[T any](v *T) *T { return v }
+
+// asItIs answers with the service's result.
+func asItIs(v any) any { return v }
+
+// orError answers with a result unless there is an error.
+func orError[T any](v T, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// one answers with the object that the path names.
+func one[T any](rq *request, get func(context.Context, *service.Call, string) (T, error)) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	return orError(get(rq.Context(), rq.call, rq.id()))
+}
+
+// pageOf answers with a page of objects.
+func pageOf[T any](rq *request, get func(context.Context, *service.Call, service.Page) ([]T, bool, error)) (any, error) {
+	p := rq.query()
+	page := p.page()
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	items, more, err := get(rq.Context(), rq.call, page)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, more, itself[T]), nil
 }
 
 // orNull makes an empty value null in JSON.

@@ -23,6 +23,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
+	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
@@ -47,6 +48,7 @@ var start = time.Unix(1699564800, 0)
 type world struct {
 	t       testing.TB
 	url     string
+	dir     string // of the data
 	handler http.Handler
 	service *service.Service
 	store   *sqlite.Store
@@ -71,11 +73,12 @@ func newWorld(t testing.TB) *world {
 func newWorldLogging(t testing.TB, level slog.Level) *world {
 	t.Helper()
 	ctx := context.Background()
-	st, err := sqlite.Open(ctx, t.TempDir(), testRing)
+	dir := t.TempDir()
+	st, err := sqlite.Open(ctx, dir, testRing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: st, engine: &engine{}, log: &logBuffer{}, clock: start}
+	w := &world{t: t, dir: dir, store: st, engine: &engine{}, log: &logBuffer{}, clock: start}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: level}))
 	w.commits = commit.New(st, log)
 	w.commits.Start(func(*store.Batch) {})
@@ -96,7 +99,7 @@ func newWorldLogging(t testing.TB, level slog.Level) *world {
 	var recovering sync.WaitGroup
 	recovering.Go(func() { w.service.RunRecoveries(running) })
 	w.handler = httpapi.New(httpapi.Config{
-		Service: w.service, Brand: "Payment", Version: "1.2.3", Log: log, OpenAPI: api.OpenAPI,
+		Service: w.service, Sandbox: sandbox.New(sandbox.Config{Store: st, Events: w.service, BaseURL: func() string { return "https://pay.example" }}), Brand: "Payment", Version: "1.2.3", Log: log, OpenAPI: api.OpenAPI,
 		Ready: func(ctx context.Context) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -187,9 +187,9 @@ func (s *Service) ListAccounts(ctx context.Context, c *Call, p Page) ([]account.
 	if err := c.mustOperator(); err != nil {
 		return nil, false, err
 	}
-	page, err := resolvePage(p, func(param, id string) (int64, error) {
+	page, err := ResolvePage(p, func(param, id string) (int64, error) {
 		a, err := s.Store.Account(ctx, id)
-		return a.No, cursorFault(err, param, id)
+		return a.No, CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err
@@ -244,9 +244,9 @@ func (s *Service) ListKeys(ctx context.Context, c *Call, p Page) ([]account.Key,
 	if err := c.mustAccount(); err != nil {
 		return nil, false, err
 	}
-	page, err := resolvePage(p, func(param, id string) (string, error) {
+	page, err := ResolvePage(p, func(param, id string) (string, error) {
 		if _, _, ok := event.ParseID(event.PrefixKey, id); !ok {
-			return "", cursorFault(fault.Missing("API key", id), param, id)
+			return "", CursorFault(fault.Missing("API key", id), param, id)
 		}
 		return id, nil
 	})

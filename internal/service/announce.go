@@ -85,11 +85,7 @@ func (s *Service) announce(ctx context.Context, a *announcement) error {
 
 // announced is called after events were written in the transaction of a change.
 func (s *Service) announced(a *announcement, all []*store.Append) {
-	for _, e := range all {
-		for i := range e.Deliveries {
-			s.engine.Wake(e.Deliveries[i].ID.Endpoint)
-		}
-	}
+	s.wake(all)
 	s.tell(a)
 }
 

@@ -19,9 +19,9 @@ func (s *Service) ListAudit(ctx context.Context, c *Call, f store.AuditFilter, p
 		}
 	}
 	f.Space = c.Space
-	page, err := resolvePage(p, func(param, id string) (string, error) {
+	page, err := ResolvePage(p, func(param, id string) (string, error) {
 		if _, _, ok := event.ParseID(event.PrefixAudit, id); !ok {
-			return "", cursorFault(fault.Missing("audit entry", id), param, id)
+			return "", CursorFault(fault.Missing("audit entry", id), param, id)
 		}
 		return id, nil
 	})

@@ -55,20 +55,20 @@ func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter,
 	if f.Event != "" {
 		e, err := s.Store.Event(ctx, c.Space, f.Event)
 		if err != nil {
-			return nil, false, cursorFault(err, "event", f.Event)
+			return nil, false, CursorFault(err, "event", f.Event)
 		}
 		narrow.Event = e.Key
 	}
 	if f.Endpoint != "" {
 		w, err := s.Store.Endpoint(ctx, c.Space, f.Endpoint)
 		if err != nil {
-			return nil, false, cursorFault(err, "endpoint", f.Endpoint)
+			return nil, false, CursorFault(err, "endpoint", f.Endpoint)
 		}
 		narrow.Endpoint = w.No
 	}
-	page, err := resolvePage(p, func(param, id string) (delivery.ID, error) {
+	page, err := ResolvePage(p, func(param, id string) (delivery.ID, error) {
 		v, err := s.Delivery(ctx, c, id)
-		return v.ID, cursorFault(err, param, id)
+		return v.ID, CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err
@@ -82,7 +82,7 @@ func (s *Service) ListAttempts(ctx context.Context, c *Call, id string, p Page) 
 	if err != nil {
 		return v, nil, false, err
 	}
-	page, err := resolvePage(p, func(param, aid string) (int, error) {
+	page, err := ResolvePage(p, func(param, aid string) (int, error) {
 		if n := len(aid) - attemptDigits; n > 0 {
 			if number, err := strconv.Atoi(aid[n:]); err == nil && v.ID.AttemptID(number) == aid {
 				return number, nil

@@ -288,9 +288,9 @@ func (s *Service) ListEndpoints(ctx context.Context, c *Call, p Page) ([]endpoin
 	if err := c.mustAccount(); err != nil {
 		return nil, false, err
 	}
-	page, err := resolvePage(p, func(param, id string) (int64, error) {
+	page, err := ResolvePage(p, func(param, id string) (int64, error) {
 		e, err := s.Store.Endpoint(ctx, c.Space, id)
-		return e.No, cursorFault(err, param, id)
+		return e.No, CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err

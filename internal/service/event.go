@@ -179,9 +179,9 @@ func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page
 	if err := checkPattern(f.Type); err != nil {
 		return nil, false, err
 	}
-	page, err := resolvePage(p, func(param, id string) (event.Key, error) {
+	page, err := ResolvePage(p, func(param, id string) (event.Key, error) {
 		e, err := s.Store.Event(ctx, c.Space, id)
-		return e.Key, cursorFault(err, param, id)
+		return e.Key, CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err
@@ -211,7 +211,7 @@ func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID strin
 	} else {
 		w, err := s.Endpoint(ctx, c, endpointID)
 		if err != nil {
-			return nil, cursorFault(err, "endpoint", endpointID)
+			return nil, CursorFault(err, "endpoint", endpointID)
 		}
 		if err := mustBeOn(w, "endpoint"); err != nil {
 			return nil, err

@@ -18,9 +18,9 @@ const (
 	MaxPage     = 100
 )
 
-// resolvePage checks p and turns its identifiers into what the store orders by.
+// ResolvePage checks p and turns its identifiers into what the store orders by.
 // resolve gets the parameter's name and the identifier.
-func resolvePage[C any](p Page, resolve func(param, id string) (C, error)) (store.Page[C], error) {
+func ResolvePage[C any](p Page, resolve func(param, id string) (C, error)) (store.Page[C], error) {
 	out := store.Page[C]{Limit: p.Limit}
 	switch {
 	case p.Limit == 0:
@@ -47,8 +47,8 @@ func resolvePage[C any](p Page, resolve func(param, id string) (C, error)) (stor
 	return out, nil
 }
 
-// cursorFault makes "no such object" a fault of the parameter that named it.
-func cursorFault(err error, param, id string) error {
+// CursorFault makes "no such object" a fault of the parameter that named it.
+func CursorFault(err error, param, id string) error {
 	if fault.Is(err, fault.NotFound) {
 		return fault.Param(param, "resource_missing", "No such object: '%s'.", id)
 	}

@@ -217,13 +217,13 @@ func (s *Service) ListRecoveries(ctx context.Context, c *Call, endpointID string
 	if endpointID != "" {
 		w, err := s.Store.Endpoint(ctx, c.Space, endpointID)
 		if err != nil {
-			return nil, false, cursorFault(err, "endpoint", endpointID)
+			return nil, false, CursorFault(err, "endpoint", endpointID)
 		}
 		no = w.No
 	}
-	page, err := resolvePage(p, func(param, id string) (string, error) {
+	page, err := ResolvePage(p, func(param, id string) (string, error) {
 		r, err := s.Store.Recovery(ctx, c.Space, id)
-		return r.ID, cursorFault(err, param, id)
+		return r.ID, CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err

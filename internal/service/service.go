@@ -208,15 +208,11 @@ func (s *Service) begin(ctx context.Context, c *Call, look bool) (end func(), er
 	if !look {
 		return end, nil
 	}
-	earlier, err := s.Store.Receipt(ctx, c.Space, c.Idem.Key)
-	switch {
-	case fault.Is(err, fault.NotFound), err == nil && !earlier.Live(s.Now()):
-		return end, nil
-	case err == nil:
-		err = c.replay(&earlier)
+	if err := s.Answered(ctx, c); err != nil {
+		end()
+		return nil, err
 	}
-	end()
-	return nil, err
+	return end, nil
 }
 
 type keyInUse struct {

@@ -26,6 +26,7 @@ type Store interface {
 	Endpoints
 	History
 	Recoveries
+	Sandbox
 	Upkeep
 }
 
@@ -235,6 +236,29 @@ type Recoveries interface {
 	// first, at most limit, each with what became of it at the endpoint.
 	Occasions(ctx context.Context, space event.Space, endpoint int64, after, until event.Key, limit int) ([]Occasion, error)
 }
+
+// Sandbox holds the objects of the Payment sandbox, which it alone understands.
+type Sandbox interface {
+	// PutSandbox adds objects or replaces those of the same space, kind and id.
+	PutSandbox(ctx context.Context, objects []SandboxObject, t Trail) error
+	// SandboxObject returns one object; in [AnySpace], of whatever space.
+	SandboxObject(ctx context.Context, space event.Space, kind, id string) (SandboxObject, error)
+	// ListSandbox lists objects of a kind and, unless parent is empty, of one parent,
+	// newest first. Identifiers of a kind ascend.
+	ListSandbox(ctx context.Context, space event.Space, kind, parent string, p Page[string]) (items []SandboxObject, more bool, err error)
+}
+
+// SandboxObject is one object of the sandbox.
+type SandboxObject struct {
+	Space  event.Space
+	Kind   string
+	ID     string
+	Parent string // what it belongs to, if anything
+	Body   []byte // JSON
+}
+
+// AnySpace stands for no space in particular. No account's space is it.
+const AnySpace = event.Space(0)
 
 // Upkeep is what the operator and the calendar ask for.
 type Upkeep interface {

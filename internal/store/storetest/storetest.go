@@ -62,6 +62,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Recoveries", testRecoveries},
 		{"Recoveries/Occasions", testOccasions},
 		{"Reseal", testReseal},
+		{"Sandbox", testSandbox},
 		{"Purge/Receipts", testPurgeReceipts},
 		{"Purge/Events", testPurgeEvents},
 		{"Purge/Pending", testPurgePending},

@@ -146,3 +146,14 @@ CREATE TABLE seal_check (
     no     INTEGER PRIMARY KEY CHECK (no = 1),
     sealed BLOB NOT NULL
 );
+
+CREATE TABLE sandbox_objects (
+    space  INTEGER NOT NULL,
+    kind   TEXT NOT NULL,
+    id     TEXT NOT NULL,
+    parent TEXT NOT NULL,
+    body   BLOB NOT NULL,              -- JSON
+    PRIMARY KEY (space, kind, id)
+) WITHOUT ROWID;
+CREATE INDEX sandbox_by_parent ON sandbox_objects (space, kind, parent, id);
+CREATE INDEX sandbox_by_id ON sandbox_objects (kind, id);

@@ -1,0 +1,110 @@
+package sandbox
+
+import (
+	"context"
+	"slices"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Refund is the refund object.
+type Refund struct {
+	ID        string            `json:"id"`
+	Object    string            `json:"object"`
+	PaymentID string            `json:"payment_id"`
+	Amount    int64             `json:"amount"`
+	Currency  string            `json:"currency"`
+	Status    string            `json:"status"`
+	Reason    *string           `json:"reason"`
+	Metadata  map[string]string `json:"metadata"`
+	Created   int64             `json:"created"`
+	Livemode  bool              `json:"livemode"`
+}
+
+// RefundParams is what a request says of a refund.
+type RefundParams struct {
+	PaymentID string
+	Amount    *int64 // nil: all that is left
+	Reason    string
+	Metadata  map[string]string
+}
+
+var reasons = []string{"duplicate", "fraudulent", "requested_by_customer"}
+
+// CreateRefund gives back what is asked for, or all that is left of a payment, and
+// announces refund.created. Errors: fault.Invalid, fault.NotFound, and those of
+// idempotency.
+func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundParams) (*Refund, error) {
+	if err := testMode(c); err != nil {
+		return nil, err
+	}
+	switch {
+	case in.PaymentID == "":
+		return nil, fault.Param("payment_id", "parameter_missing", "Give the payment to refund.")
+	case in.Reason != "" && !slices.Contains(reasons, in.Reason):
+		return nil, fault.Param("reason", "parameter_invalid", "The reason is duplicate, fraudulent or requested_by_customer.")
+	case in.Amount != nil && *in.Amount < 1:
+		return nil, fault.Param("amount", "parameter_invalid", "The amount is 1 or more, in the currency's smallest unit.")
+	}
+	s.edits.Lock() // two refunds must not both find the same money left
+	defer s.edits.Unlock()
+	// The answer to a repeated request must not depend on what is left now.
+	if err := s.Events.Answered(ctx, c); err != nil {
+		return nil, err
+	}
+	p, err := load[Payment](ctx, s, c.Space, kindPayment, in.PaymentID)
+	if err != nil {
+		return nil, service.CursorFault(err, "payment_id", in.PaymentID)
+	}
+	left := p.Amount - p.AmountRefunded
+	amount := left
+	if in.Amount != nil {
+		amount = *in.Amount
+	}
+	switch {
+	case p.Status != "succeeded":
+		return nil, fault.Param("payment_id", "payment_not_refundable", "The payment failed; there is nothing to refund.")
+	case left == 0:
+		return nil, fault.Param("payment_id", "payment_already_refunded", "All of the payment was refunded already.")
+	case amount > left:
+		return nil, fault.Param("amount", "refund_too_large", "Only %d %s of the payment are left to refund.", left, p.Currency)
+	}
+	r := &Refund{ID: s.id("ref_"), Object: "refund", PaymentID: p.ID, Amount: amount, Currency: p.Currency, Status: "pending", Metadata: in.Metadata, Created: s.now().Unix()}
+	if in.Reason != "" {
+		r.Reason = &in.Reason
+	}
+	if r.Metadata == nil {
+		r.Metadata = map[string]string{}
+	}
+	p.AmountRefunded += amount
+	refund, err := object(c.Space, kindRefund, r.ID, p.ID, r)
+	if err != nil {
+		return nil, err
+	}
+	payment, err := object(c.Space, kindPayment, p.ID, "", &p)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.write(ctx, c, r, []store.SandboxObject{payment, refund}, emission{"refund.created", r}); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Refund returns one refund.
+func (s *Sandbox) Refund(ctx context.Context, c *service.Call, id string) (Refund, error) {
+	if err := testMode(c); err != nil {
+		return Refund{}, err
+	}
+	return load[Refund](ctx, s, c.Space, kindRefund, id)
+}
+
+// ListRefunds lists refunds, of one payment if it is named, newest first.
+func (s *Sandbox) ListRefunds(ctx context.Context, c *service.Call, paymentID string, p service.Page) ([]Refund, bool, error) {
+	if err := testMode(c); err != nil {
+		return nil, false, err
+	}
+	return list[Refund](ctx, s, c.Space, kindRefund, paymentID, p)
+}

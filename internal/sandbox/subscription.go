@@ -1,0 +1,272 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Product is something that is sold.
+type Product struct {
+	ID       string `json:"id"`
+	Object   string `json:"object"`
+	Name     string `json:"name"`
+	Price    int64  `json:"price"`
+	Currency string `json:"currency"`
+	Created  int64  `json:"created"`
+	Livemode bool   `json:"livemode"`
+}
+
+// ProductParams is what a request says of a product.
+type ProductParams struct {
+	Name     string
+	Price    *int64
+	Currency string
+}
+
+// CreateProduct adds a product to the catalogue.
+func (s *Sandbox) CreateProduct(ctx context.Context, c *service.Call, in ProductParams) (*Product, error) {
+	if err := testMode(c); err != nil {
+		return nil, err
+	}
+	switch {
+	case strings.TrimSpace(in.Name) == "" || utf8.RuneCountInString(in.Name) > maxText:
+		return nil, fault.Param("name", "parameter_invalid", "Give the product's name, of at most %d characters.", maxText)
+	case in.Price == nil || *in.Price < 1 || *in.Price > maxAmount:
+		return nil, fault.Param("price", "parameter_invalid", "The price is 1 to %d, in the currency's smallest unit.", int64(maxAmount))
+	case !currencies[strings.ToLower(in.Currency)]:
+		return nil, fault.Param("currency", "parameter_invalid", "The currency is a three-letter code such as usd (ISO 4217).")
+	}
+	p := s.newProduct(in.Name, *in.Price, strings.ToLower(in.Currency))
+	o, err := object(c.Space, kindProduct, p.ID, "", p)
+	if err != nil {
+		return nil, err
+	}
+	return p, s.write(ctx, c, p, []store.SandboxObject{o})
+}
+
+func (s *Sandbox) newProduct(name string, price int64, currency string) *Product {
+	return &Product{ID: s.number(), Object: "product", Name: name, Price: price, Currency: currency, Created: s.now().Unix()}
+}
+
+// number returns an identifier of digits, as shoppers, products and orders have.
+func (s *Sandbox) number() string {
+	return strconv.FormatUint(uint64(s.Events.IDs.Keys.Next()), 10)
+}
+
+// Product returns one product.
+func (s *Sandbox) Product(ctx context.Context, c *service.Call, id string) (Product, error) {
+	if err := testMode(c); err != nil {
+		return Product{}, err
+	}
+	return load[Product](ctx, s, c.Space, kindProduct, id)
+}
+
+// ListProducts lists products, newest first.
+func (s *Sandbox) ListProducts(ctx context.Context, c *service.Call, p service.Page) ([]Product, bool, error) {
+	if err := testMode(c); err != nil {
+		return nil, false, err
+	}
+	return list[Product](ctx, s, c.Space, kindProduct, "", p)
+}
+
+// Subscription is the subscription object.
+type Subscription struct {
+	ID       string     `json:"id"`
+	Object   string     `json:"object"`
+	Shopper  Shopper    `json:"shopper"`
+	Product  ProductRef `json:"product"`
+	Status   string     `json:"status"`
+	Created  int64      `json:"created"`
+	Livemode bool       `json:"livemode"`
+}
+
+// Shopper is who subscribed, without an account of their own.
+type Shopper struct {
+	ID    string `json:"id"`
+	Email string `json:"email,omitzero"`
+}
+
+// ProductRef names a product.
+type ProductRef struct {
+	ID string `json:"id"`
+}
+
+// Order is what a shopper bought.
+type Order struct {
+	ID           string     `json:"id"`
+	Object       string     `json:"object"`
+	Shopper      Shopper    `json:"shopper"`
+	Product      ProductRef `json:"product"`
+	Subscription string     `json:"subscription"`
+	Amount       int64      `json:"amount"`
+	Currency     string     `json:"currency"`
+	Status       string     `json:"status"`
+	Created      int64      `json:"created"`
+	Livemode     bool       `json:"livemode"`
+}
+
+// SubscriptionParams is what a request says of a subscription.
+type SubscriptionParams struct {
+	ProductID string // empty: a product is made
+	Email     string
+}
+
+// CreateSubscription subscribes an anonymous shopper to a product, makes an order of
+// it, and announces subscription.created.
+func (s *Sandbox) CreateSubscription(ctx context.Context, c *service.Call, in SubscriptionParams) (*Subscription, error) {
+	if err := testMode(c); err != nil {
+		return nil, err
+	}
+	shopper := Customer{Email: in.Email}
+	if err := shopper.check(); err != nil {
+		return nil, fault.Param("shopper[email]", "parameter_invalid", "This is not an e-mail address.")
+	}
+	var product *Product
+	var objects []store.SandboxObject
+	keep := func(kind, id, parent string, v any) error {
+		o, err := object(c.Space, kind, id, parent, v)
+		objects = append(objects, o)
+		return err
+	}
+	if in.ProductID != "" {
+		p, err := load[Product](ctx, s, c.Space, kindProduct, in.ProductID)
+		if err != nil {
+			return nil, service.CursorFault(err, "product_id", in.ProductID)
+		}
+		product = &p
+	} else {
+		product = s.newProduct("Sample subscription", 999, "usd")
+		if err := keep(kindProduct, product.ID, "", product); err != nil {
+			return nil, err
+		}
+	}
+	now := s.now().Unix()
+	sub := &Subscription{ID: s.id("sub_"), Object: "subscription", Shopper: Shopper{ID: s.number(), Email: in.Email}, Product: ProductRef{product.ID}, Status: "active", Created: now}
+	order := &Order{ID: s.number(), Object: "order", Shopper: sub.Shopper, Product: sub.Product, Subscription: sub.ID,
+		Amount: product.Price, Currency: product.Currency, Status: "complete", Created: now}
+	if err := keep(kindSubscription, sub.ID, sub.Shopper.ID, sub); err != nil {
+		return nil, err
+	}
+	if err := keep(kindOrder, order.ID, sub.Shopper.ID, order); err != nil {
+		return nil, err
+	}
+	return sub, s.write(ctx, c, sub, objects, emission{"subscription.created", sub})
+}
+
+// Subscription returns one subscription.
+func (s *Sandbox) Subscription(ctx context.Context, c *service.Call, id string) (Subscription, error) {
+	if err := testMode(c); err != nil {
+		return Subscription{}, err
+	}
+	return load[Subscription](ctx, s, c.Space, kindSubscription, id)
+}
+
+// ListSubscriptions lists subscriptions, newest first.
+func (s *Sandbox) ListSubscriptions(ctx context.Context, c *service.Call, p service.Page) ([]Subscription, bool, error) {
+	if err := testMode(c); err != nil {
+		return nil, false, err
+	}
+	return list[Subscription](ctx, s, c.Space, kindSubscription, "", p)
+}
+
+// TokenLife is for how long a shopper's token is good.
+const TokenLife = 15 * time.Minute
+
+// shopperToken is what is kept of a token; its identifier is the token's hash.
+type shopperToken struct {
+	Shopper string      `json:"shopper"`
+	Space   event.Space `json:"space"`
+	Expires int64       `json:"expires"` // Unix seconds
+}
+
+// ShopperToken makes a token with which an anonymous shopper, by the identifier of
+// an event, sees their own orders. Errors: fault.Invalid for "dr_userid".
+func (s *Sandbox) ShopperToken(ctx context.Context, c *service.Call, shopper string) (token string, err error) {
+	if err := testMode(c); err != nil {
+		return "", err
+	}
+	if shopper == "" {
+		return "", fault.Param("dr_userid", "parameter_missing", "Give the shopper's identifier, shopper.id of an event.")
+	}
+	orders, _, err := s.Store.ListSandbox(ctx, c.Space, kindOrder, shopper, store.Page[string]{Limit: 1})
+	if err != nil {
+		return "", err
+	}
+	if len(orders) == 0 {
+		return "", fault.Param("dr_userid", "resource_missing", "No such shopper: '%s'.", shopper)
+	}
+	var b [24]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	token = "shpt_" + base64.RawURLEncoding.EncodeToString(b[:])
+	o, err := object(store.AnySpace, kindToken, tokenID(token), shopper, shopperToken{shopper, c.Space, s.now().Add(TokenLife).Unix()})
+	if err != nil {
+		return "", err
+	}
+	if err := s.Store.PutSandbox(ctx, []store.SandboxObject{o}, store.Trail{}); err != nil {
+		return "", err
+	}
+	return token, nil
+}
+
+func tokenID(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+// Visitor is an anonymous shopper that a token let in.
+type Visitor struct {
+	space   event.Space
+	shopper string
+}
+
+// Admit returns whose token it is. Errors: fault.Unauthenticated.
+func (s *Sandbox) Admit(ctx context.Context, token string) (*Visitor, error) {
+	t, err := load[shopperToken](ctx, s, store.AnySpace, kindToken, tokenID(token))
+	if fault.Is(err, fault.NotFound) || err == nil && s.now().Unix() >= t.Expires {
+		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "token_invalid", Message: "This shopper's token is not known or has expired."}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Visitor{t.Space, t.Shopper}, nil
+}
+
+// Orders lists the visitor's orders, newest first.
+func (s *Sandbox) Orders(ctx context.Context, v *Visitor, p service.Page) ([]Order, bool, error) {
+	return list[Order](ctx, s, v.space, kindOrder, v.shopper, p)
+}
+
+// VisitedProduct returns a product that the visitor bought; others are not found.
+func (s *Sandbox) VisitedProduct(ctx context.Context, v *Visitor, id string) (Product, error) {
+	for page := (store.Page[string]{Limit: service.MaxPage}); ; {
+		objects, more, err := s.Store.ListSandbox(ctx, v.space, kindOrder, v.shopper, page)
+		if err != nil {
+			return Product{}, err
+		}
+		for i := range objects {
+			o, err := decode[Order](&objects[i])
+			if err != nil {
+				return Product{}, err
+			}
+			if o.Product.ID == id {
+				return load[Product](ctx, s, v.space, kindProduct, id)
+			}
+		}
+		if !more {
+			return Product{}, fault.Missing("product", id)
+		}
+		page.After = &objects[len(objects)-1].ID
+	}
+}

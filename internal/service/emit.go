@@ -1,0 +1,73 @@
+package service
+
+import (
+	"context"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Emission is an event to be made.
+type Emission struct {
+	Type string
+	Data []byte // the value of "data", JSON
+}
+
+// Emit accepts events in the transaction of a change that the caller makes: write
+// gets what goes with it, and the receipt of result. Nothing is written when it
+// returns an error. Errors: fault.Invalid, those of idempotency, and write's.
+func (s *Service) Emit(ctx context.Context, c *Call, result any, emit []Emission, write func(store.Trail) error) error {
+	if err := c.mustAccount(); err != nil {
+		return err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return err
+	}
+	defer end()
+	now := s.Now()
+	trail := store.Trail{Receipt: c.receipt(result, now)}
+	for _, m := range emit {
+		data, err := event.AppendStable(nil, m.Data, "data")
+		if err != nil {
+			return err
+		}
+		e := s.newEvent(c.Space, event.Input{Type: m.Type, Created: now.Unix(), HasCreated: true, Data: data})
+		if len(e.Body) > s.MaxBody {
+			return fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d.", len(e.Body), s.MaxBody)
+		}
+		trail.Announce = append(trail.Announce, &store.Append{Event: e, Deliveries: deliveries(&e, s.Endpoints.Match(c.Space, e.Type))})
+	}
+	if err := write(trail); err != nil {
+		return err
+	}
+	s.wake(trail.Announce)
+	return nil
+}
+
+// wake starts what was written in the transaction of a change.
+func (s *Service) wake(all []*store.Append) {
+	for _, a := range all {
+		for i := range a.Deliveries {
+			s.engine.Wake(a.Deliveries[i].ID.Endpoint)
+		}
+	}
+}
+
+// Answered returns [Replayed] when the call was answered before, and
+// fault.IdempotencyMismatch when another was under its key. It is for checks that
+// must not be made again.
+func (s *Service) Answered(ctx context.Context, c *Call) error {
+	if c.Idem == nil {
+		return nil
+	}
+	earlier, err := s.Store.Receipt(ctx, c.Space, c.Idem.Key)
+	switch {
+	case fault.Is(err, fault.NotFound), err == nil && !earlier.Live(s.Now()):
+		return nil
+	case err == nil:
+		return c.replay(&earlier)
+	}
+	return err
+}

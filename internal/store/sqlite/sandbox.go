@@ -1,0 +1,55 @@
+package sqlite
+
+import (
+	"context"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// PutSandbox implements [store.Sandbox].
+func (s *Store) PutSandbox(ctx context.Context, objects []store.SandboxObject, trail store.Trail) error {
+	return s.write(ctx, "put sandbox objects", func(t *tx) error {
+		for i := range objects {
+			o := &objects[i]
+			if err := t.exec(`INSERT INTO sandbox_objects (space, kind, id, parent, body) VALUES (?, ?, ?, ?, ?)
+				ON CONFLICT (space, kind, id) DO UPDATE SET parent = excluded.parent, body = excluded.body`,
+				int64(o.Space), o.Kind, o.ID, o.Parent, nonNil(o.Body)); err != nil {
+				return err
+			}
+		}
+		return t.leave(trail)
+	})
+}
+
+const sandboxColumns = `space, kind, id, parent, body`
+
+func scanSandbox(row scanner) (o store.SandboxObject, err error) {
+	err = row.Scan(&o.Space, &o.Kind, &o.ID, &o.Parent, &o.Body)
+	return o, err
+}
+
+// SandboxObject implements [store.Sandbox].
+func (s *Store) SandboxObject(ctx context.Context, space event.Space, kind, id string) (store.SandboxObject, error) {
+	var n narrowing
+	n.and("kind = ? AND id = ?", kind, id)
+	if space != store.AnySpace {
+		n.and("space = ?", int64(space))
+	}
+	o, err := scanSandbox(s.rdb.QueryRowContext(ctx, `SELECT `+sandboxColumns+` FROM sandbox_objects`+n.String(), n.args...))
+	if isNone(err) {
+		return o, fault.Missing(kind, id)
+	}
+	return o, unavailable("read sandbox object", err)
+}
+
+// ListSandbox implements [store.Sandbox].
+func (s *Store) ListSandbox(ctx context.Context, space event.Space, kind, parent string, p store.Page[string]) ([]store.SandboxObject, bool, error) {
+	var n narrowing
+	n.and("space = ? AND kind = ?", int64(space), kind)
+	if parent != "" {
+		n.and("parent = ?", parent)
+	}
+	return page(ctx, s, "list sandbox objects", scanSandbox, `SELECT `+sandboxColumns+` FROM sandbox_objects`, &n, "id", p)
+}
