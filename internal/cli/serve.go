@@ -28,6 +28,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
 	"github.com/posthaste-hq/posthaste/internal/mail"
+	"github.com/posthaste-hq/posthaste/internal/relay"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
@@ -82,6 +83,7 @@ type server struct {
 	engine  *dispatch.Engine
 	service *service.Service
 	metrics *telemetry.Metrics
+	relay   *relay.Hub
 	mailer  *mail.Mailer // nil: nobody is written to
 
 	listening string // address
@@ -152,6 +154,7 @@ func (s *server) run(ctx context.Context) (err error) {
 		err = fmt.Errorf("serve: %w", err)
 	}
 	s.log.Info("stopping", "timeout", s.StopTimeout)
+	s.relay.Close()
 	stopUpkeep()
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StopTimeout)
 	defer cancel()
@@ -197,9 +200,10 @@ func (s *server) wire(ctx context.Context) error {
 		Notify:       s.notify,
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	})
+	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: time.Now, Log: s.log})
 	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, s.commits.Stats, endpoints.Len)
 	s.engine = dispatch.New(dispatch.Config{
-		Store: s.store, Recorder: s.commits, Sender: s.sender, Watcher: s.service.Watcher(s.metrics.Observe), Endpoints: endpoints,
+		Store: s.store, Recorder: s.commits, Sender: s.relay, Watcher: s.service.Watcher(s.metrics.Observe), Endpoints: endpoints,
 		Now: time.Now, Random: rand.Float64, Log: s.log,
 		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, Health: s.Health,
 	})
@@ -243,10 +247,13 @@ func (s *server) sandbox() *sandbox.Sandbox {
 }
 
 func (s *server) handler() http.Handler {
-	return httpapi.New(httpapi.Config{
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/listen", s.relay)
+	mux.Handle("/", httpapi.New(httpapi.Config{
 		Service: s.service, Sandbox: s.sandbox(), RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
 		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(),
-	})
+	}))
+	return mux
 }
 
 // keys sees to the API keys that the server starts with, and returns what to show

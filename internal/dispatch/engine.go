@@ -392,7 +392,7 @@ func (e *Engine) plan(l *lane, now time.Time) {
 			e.workers.Go(func() { e.clear(l) })
 		}
 		return
-	case ep.Status != endpoint.Enabled:
+	case !ep.Sends():
 		e.dropReady(l)
 		e.wake(l, time.Time{})
 		return

@@ -100,7 +100,7 @@ func (e *Engine) serve(l *lane) {
 func (e *Engine) admit(l *lane) *endpoint.Endpoint {
 	ep, now := e.Endpoints.Get(l.no), e.Now()
 	switch {
-	case e.stopping, ep == nil, ep.Status != endpoint.Enabled,
+	case e.stopping, ep == nil, !ep.Sends(),
 		l.breaker.Open() && now.Before(l.breaker.ProbeAt),
 		l.inflight >= l.concurrency(ep, e.Concurrency),
 		!e.throttled(l, ep, now).IsZero():
@@ -271,7 +271,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 	fifo := ep.Settings.Ordering == endpoint.FIFO
 	d.Settle(&a, delivery.Policy{Schedule: e.schedule(ep), FIFO: fifo, Random: e.Random}, now)
 
-	health, failing, dead := e.note(l, &d, &a, fifo, now)
+	health, failing, dead := e.note(l, ep, &d, &a, now)
 	e.Recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, health)
 
 	if failing {
@@ -293,7 +293,8 @@ func request(ep *endpoint.Endpoint, job *store.Job, now time.Time) *sender.Reque
 	r := &sender.Request{
 		EventID: job.EventID, Body: job.Body, URL: ep.URL, Secrets: ep.LiveSecrets(now),
 		Timeout: ep.Settings.Timeout, Number: job.Delivery.Attempts + 1, Header: ep.Headers,
-		Trusted: ep.Space.Account() == 0, // no account's: the operator's own
+		EndpointID: ep.ID,
+		Trusted:    ep.Space.Account() == 0, // no account's: the operator's own
 	}
 	if ep.Auth.Type != endpoint.AuthNone {
 		r.Auth = &ep.Auth
@@ -314,7 +315,7 @@ func (e *Engine) release(l *lane, k event.Key) {
 // note updates the lane by what an attempt showed. It returns the health to
 // store, nil when it is unchanged, whether the endpoint just began to fail for
 // good, and whether it has for too long.
-func (e *Engine) note(l *lane, d *delivery.Delivery, a *delivery.Attempt, fifo bool, now time.Time) (h *store.Health, failing, dead bool) {
+func (e *Engine) note(l *lane, ep *endpoint.Endpoint, d *delivery.Delivery, a *delivery.Attempt, now time.Time) (h *store.Health, failing, dead bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a.Succeeded() {
@@ -330,12 +331,13 @@ func (e *Engine) note(l *lane, d *delivery.Delivery, a *delivery.Attempt, fifo b
 	}
 	e.stats.failures.Add(1)
 	l.failed(a.Outcome)
-	l.breaker.Failed(a.Started, now)
-	failing, dead = e.Health.Judge(&l.breaker, now)
-	if failing {
-		l.breaker.Warned = true
+	if !ep.Listener() { // whoever listens tries things out, and sees each result
+		l.breaker.Failed(a.Started, now)
+		if failing, dead = e.Health.Judge(&l.breaker, now); failing {
+			l.breaker.Warned = true
+		}
 	}
-	if fifo && d.State == delivery.Pending {
+	if ep.Settings.Ordering == endpoint.FIFO && d.State == delivery.Pending {
 		e.dropReady(l)
 		l.holdUntil, l.more = d.Due, true
 	}

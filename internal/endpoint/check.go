@@ -39,8 +39,10 @@ type Rules struct {
 // dialled.
 func (e *Endpoint) Check(r Rules) error {
 	plain := !e.Live() || r.AllowPlain
-	if err := checkURL("url", e.URL, plain); err != nil {
-		return err
+	if !e.Listener() {
+		if err := checkURL("url", e.URL, plain); err != nil {
+			return err
+		}
 	}
 	if err := checkEvents(e.Events); err != nil {
 		return err

@@ -59,7 +59,21 @@ type Endpoint struct {
 	Updated        time.Time
 	EnabledSince   time.Time // when it last became enabled
 	DisabledReason string    // empty while enabled
+
+	// Paused holds deliveries back without spending attempts: nobody is connected
+	// to a listener. It is not stored.
+	Paused bool
 }
+
+// ListenerScheme starts the URL of a listener: an endpoint that somebody connects
+// to the server from, instead of being called.
+const ListenerScheme = "listen:"
+
+// Sends reports whether deliveries may be attempted now.
+func (e *Endpoint) Sends() bool { return e.Status == Enabled && !e.Paused }
+
+// Listener reports whether the endpoint is a listener.
+func (e *Endpoint) Listener() bool { return strings.HasPrefix(e.URL, ListenerScheme) }
 
 // Settings are the per-endpoint departures from the server's defaults; a zero
 // field means the default.

@@ -53,6 +53,21 @@ func (s *Sender) read(ctx context.Context, a *delivery.Attempt, resp *http.Respo
 	return nil
 }
 
+// Judge notes an answer that came by other means than a connection of ours.
+func (s *Sender) Judge(a *delivery.Attempt, status int, header http.Header, body []byte) {
+	resp := &http.Response{StatusCode: status, Header: header}
+	a.StatusCode, a.Outcome = status, outcome(resp)
+	if a.Outcome == delivery.OutcomeThrottled {
+		a.RetryAfter = retryAfter(header.Get("Retry-After"), s.Now())
+	}
+	a.ResponseHeader = headerText(nil, header)
+	keep := keepOnFailure
+	if a.Outcome == delivery.OutcomeSucceeded {
+		keep = keepOnSuccess
+	}
+	a.ResponseBody = body[:min(len(body), keep)]
+}
+
 func outcome(resp *http.Response) delivery.Outcome {
 	switch code := resp.StatusCode; {
 	case code/100 == 2:

@@ -112,6 +112,17 @@ type Request struct {
 	Auth    *endpoint.Authentication // nil: none
 	TLS     *endpoint.TLS            // nil: none of its own
 	Trusted bool                     // the operator's own receiver, which may be anywhere
+
+	EndpointID string // for those who do not call the endpoint but know it
+}
+
+// SignedHeader returns the header of an attempt at a time, for whoever carries it
+// by other means.
+func (s *Sender) SignedHeader(r *Request, at time.Time) (http.Header, error) {
+	f := &flight{Attempt: delivery.Attempt{Started: at}, payload: r.Body}
+	h, err := s.header(r, f, 0)
+	delete(h, "Idempotency-Key") // which means something to the transport only
+	return h, err
 }
 
 // Send makes one attempt and returns how it went; it has no other result. When
@@ -228,13 +239,30 @@ var (
 	replayable = []string{}
 )
 
-// request builds the signed request. Values of its header share one array, and
-// constant ones are shared by all requests; the transport changes neither.
+// request builds the signed request.
 func (s *Sender) request(ctx context.Context, r *Request, f *flight, plain int) (*http.Request, error) {
 	target, err := s.urls.get(r.URL, parseTarget)
 	if err != nil {
 		return nil, err
 	}
+	header, err := s.header(r, f, plain)
+	if err != nil {
+		return nil, err
+	}
+	// The transport sends header and body in one write for the readers that it knows
+	// to be in memory; for any other type it sends the header by itself.
+	f.body.Reset(r.Body)
+	req := &http.Request{
+		Method: http.MethodPost, URL: target, Host: target.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: io.NopCloser(&f.body), ContentLength: int64(len(r.Body)), GetBody: f.rewound,
+	}
+	return req.WithContext(ctx), nil
+}
+
+// header builds the header of a request. Its values share one array, and constant
+// ones are shared by all requests.
+func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	if len(r.Secrets) == 0 {
 		return nil, errors.New("the endpoint has no live signing secret")
 	}
@@ -279,13 +307,5 @@ func (s *Sender) request(ctx context.Context, r *Request, f *flight, plain int) 
 	header[webhook.IDHeader] = f.values[1:2:2]
 	header[webhook.TimestampHeader] = f.values[2:3:3]
 	header[webhook.StandardSignatureHeader] = f.values[3:4:4]
-	// The transport sends header and body in one write for the readers that it knows
-	// to be in memory; for any other type it sends the header by itself.
-	f.body.Reset(r.Body)
-	req := &http.Request{
-		Method: http.MethodPost, URL: target, Host: target.Host, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(&f.body), ContentLength: int64(len(r.Body)), GetBody: f.rewound,
-	}
-	return req.WithContext(ctx), nil
+	return header, nil
 }

@@ -143,6 +143,9 @@ func (s *Service) check(e *endpoint.Endpoint) error {
 	if err := e.Check(s.Rules); err != nil {
 		return err
 	}
+	if e.Listener() {
+		return nil // nobody is called
+	}
 	if e.Auth.TokenURL != "" {
 		if err := s.Targets.CheckTarget("authentication[token_url]", e.Auth.TokenURL); err != nil {
 			return err
@@ -173,6 +176,9 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 		Created: now, Updated: now, EnabledSince: now,
 	}
 	s.apply(&p, e)
+	if e.Listener() {
+		return nil, fault.Param("url", "url_invalid", "The URL must be absolute and start with https://.")
+	}
 	setStatus(e, p.Disabled, now)
 	if err := s.check(e); err != nil {
 		return nil, err
@@ -180,7 +186,7 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 	if err := s.Store.CreateEndpoint(ctx, e, s.trail(c, e, now, account.EndpointCreated, e.ID)); err != nil {
 		return nil, err
 	}
-	s.Endpoints.Put(e)
+	s.publish(e)
 	return e, nil
 }
 
@@ -215,7 +221,11 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 	if p.Secret != nil {
 		return nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
 	}
+	listener := e.Listener()
 	s.apply(&p, &e)
+	if listener != e.Listener() {
+		return nil, fault.Param("url", "parameter_invalid", "The URL of a listener stays, and that of another endpoint cannot become one's.")
+	}
 	setStatus(&e, p.Disabled, now)
 	e.Updated = now
 	if err := s.check(&e); err != nil {
@@ -239,7 +249,7 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
 		return nil, err
 	}
-	s.Endpoints.Put(&e)
+	s.publish(&e)
 	if a != nil {
 		s.announced(a, trail.Announce)
 	}
@@ -325,7 +335,7 @@ func (s *Service) disable(ctx context.Context, no int64, reason string) error {
 	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
 		return err
 	}
-	s.Endpoints.Put(&e)
+	s.publish(&e)
 	s.engine.Wake(no)
 	s.announced(a, trail.Announce)
 	return nil

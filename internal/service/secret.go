@@ -76,7 +76,7 @@ func (s *Service) changeSecrets(ctx context.Context, c *Call, id string, change 
 	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
 		return nil, err
 	}
-	s.Endpoints.Put(&e)
+	s.publish(&e)
 	if a != nil {
 		s.announced(a, trail.Announce)
 	}
@@ -142,7 +142,7 @@ func (s *Service) tendSecrets(ctx context.Context) error {
 	now := s.Now()
 	var due []*endpoint.Endpoint
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if e.Space != OperatorSpace && (len(e.LiveSecrets(now)) < len(e.Secrets) || s.mustRemind(e, now)) {
+		if e.Space != OperatorSpace && !e.Listener() && (len(e.LiveSecrets(now)) < len(e.Secrets) || s.mustRemind(e, now)) {
 			due = append(due, e)
 		}
 	})
@@ -185,7 +185,7 @@ func (s *Service) tendSecretsOf(ctx context.Context, seen *endpoint.Endpoint, no
 	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
 		return err
 	}
-	s.Endpoints.Put(&e)
+	s.publish(&e)
 	if a != nil {
 		s.announced(a, trail.Announce)
 	}

@@ -78,6 +78,8 @@ type Service struct {
 	once   inflight
 	limits limits
 
+	listening listening
+
 	edits sync.Mutex // held while an endpoint is read, changed and written back
 
 	steps      sync.Mutex // held while a recovery is read, changed and written back
@@ -106,7 +108,7 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 	}
 	s.keys.set(accounts, keys)
 	if err := s.Store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
-		s.Endpoints.Put(e)
+		s.publish(e)
 		return nil
 	}); err != nil {
 		return fmt.Errorf("load endpoints: %w", err)

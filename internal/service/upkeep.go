@@ -23,6 +23,9 @@ func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
 		if err := s.purge(ctx, retention); err != nil && ctx.Err() == nil {
 			s.Log.Error("forget what is old", "err", err)
 		}
+		if err := s.dropListeners(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Error("drop listeners that are gone", "err", err)
+		}
 		if err := s.tendSecrets(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("tend secrets", "err", err)
 		}

@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+)
+
+// profile is which server to talk to, and as whom.
+type profile struct {
+	Server string `yaml:"server"`
+	APIKey string `yaml:"api_key"`
+}
+
+// profiles is the configuration file of the commands that talk to a server.
+type profiles struct {
+	Profiles map[string]profile `yaml:"profiles"`
+}
+
+const (
+	defaultServer  = "http://127.0.0.1:8080"
+	defaultProfile = "default"
+)
+
+func profilesPath(getenv func(string) (string, bool)) (string, error) {
+	if dir, ok := getenv("XDG_CONFIG_HOME"); ok && dir != "" {
+		return filepath.Join(dir, "posthaste", "config.yaml"), nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("find the configuration directory: %w", err)
+	}
+	return filepath.Join(dir, "posthaste", "config.yaml"), nil
+}
+
+func readProfiles(path string) (p profiles, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return profiles{Profiles: map[string]profile{}}, nil
+	}
+	if err != nil {
+		return p, fmt.Errorf("read profiles: %w", err)
+	}
+	if err := yaml.Unmarshal(text, &p); err != nil {
+		return p, fmt.Errorf("read profiles in %s: %w", path, err)
+	}
+	if p.Profiles == nil {
+		p.Profiles = map[string]profile{}
+	}
+	return p, nil
+}
+
+// client talks to a server's API.
+type client struct {
+	base string
+	key  string
+	json bool // print answers as they come
+	out  io.Writer
+	errs io.Writer
+}
+
+// talk adds the flags that choose a server to a command, and returns how to get the
+// client from them: a flag wins over the environment, that over the profile.
+func talk(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*client, error) {
+	f := cmd.PersistentFlags()
+	server := f.String("server", "", "the server, such as http://127.0.0.1:8080 (or POSTHASTE_SERVER)")
+	key := f.String("api-key", "", "an API key; flags show in process lists, so rather set POSTHASTE_API_KEY or log in")
+	name := f.String("profile", "", "profile of posthaste login (or POSTHASTE_PROFILE)")
+	asJSON := f.Bool("json", false, "print answers as JSON")
+	return func() (*client, error) {
+		first := func(values ...string) string {
+			for _, v := range values {
+				if v != "" {
+					return v
+				}
+			}
+			return ""
+		}
+		env := func(name string) string { v, _ := getenv(config.EnvPrefix + name); return v }
+		path, err := profilesPath(getenv)
+		if err != nil {
+			return nil, err
+		}
+		all, err := readProfiles(path)
+		if err != nil {
+			return nil, err
+		}
+		wanted := first(*name, env("PROFILE"), defaultProfile)
+		p, known := all.Profiles[wanted]
+		if !known && wanted != defaultProfile {
+			return nil, &config.Usage{Err: fmt.Errorf("there is no profile %q in %s; make it with: posthaste login --profile %s", wanted, path, wanted)}
+		}
+		c := &client{base: strings.TrimSuffix(first(*server, env("SERVER"), p.Server, defaultServer), "/"), key: first(*key, env("API_KEY"), p.APIKey, env("TEST_KEY")),
+			json: *asJSON, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
+		if c.key == "" {
+			return nil, &config.Usage{Err: errors.New("no API key: set POSTHASTE_API_KEY, or log in with: posthaste login")}
+		}
+		return c, nil
+	}
+}
+
+// apiError is an error that the server answered with.
+type apiError struct {
+	status  int
+	code    string
+	message string
+	param   string
+	body    []byte
+}
+
+func (e *apiError) Error() string {
+	s := fmt.Sprintf("the server answered %d", e.status)
+	if e.message != "" {
+		s += ": " + e.message
+	}
+	if e.param != "" {
+		s += " (" + e.param + ")"
+	}
+	return s
+}
+
+const callTimeout = time.Minute
+
+// call makes a request. body is encoded as JSON unless it is nil or bytes already.
+func (c *client) call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+	var r io.Reader = http.NoBody
+	switch b := body.(type) {
+	case nil:
+	case []byte:
+		r = bytes.NewReader(b)
+	default:
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(raw)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no answer from %s: %w", c.base, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the answer of %s: %w", c.base, err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return text, nil
+	}
+	var said struct {
+		Error struct{ Code, Message, Param string }
+	}
+	_ = json.Unmarshal(text, &said)
+	return nil, &apiError{resp.StatusCode, said.Error.Code, said.Error.Message, said.Error.Param, text}
+}
+
+// show prints an object, indented.
+func (c *client) show(raw json.RawMessage) error {
+	var b bytes.Buffer
+	if err := json.Indent(&b, raw, "", "  "); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(c.out, b.String())
+	return err
+}
+
+func loginCommand(getenv func(string) (string, bool)) *cobra.Command {
+	var server, key, name string
+	cmd := &cobra.Command{
+		Use:   "login",
+		Short: "Remember a server and an API key",
+		Long:  "Remember a server and an API key for the other commands, after trying them. The key is asked for on\nstandard input unless --api-key or POSTHASTE_API_KEY gives it.",
+		Example: "  echo $KEY | posthaste login --server https://webhooks.example.com\n" +
+			"  posthaste login --profile staging --server https://staging.example.com",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if key == "" {
+				key, _ = getenv(config.EnvPrefix + "API_KEY")
+			}
+			if key == "" {
+				_, _ = fmt.Fprint(cmd.ErrOrStderr(), "API key: ")
+				if _, err := fmt.Fscanln(cmd.InOrStdin(), &key); err != nil {
+					return &config.Usage{Err: fmt.Errorf("read the API key: %w", err)}
+				}
+			}
+			if _, err := url.Parse(server); err != nil {
+				return &config.Usage{Err: fmt.Errorf("--server: %w", err)}
+			}
+			c := &client{base: strings.TrimSuffix(server, "/"), key: strings.TrimSpace(key)}
+			raw, err := c.call(cmd.Context(), http.MethodGet, "/v1/account", nil)
+			if err != nil {
+				return err
+			}
+			path, err := profilesPath(getenv)
+			if err != nil {
+				return err
+			}
+			all, err := readProfiles(path)
+			if err != nil {
+				return err
+			}
+			all.Profiles[name] = profile{c.base, c.key}
+			text, err := yaml.Marshal(all)
+			if err != nil {
+				return err
+			}
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				return fmt.Errorf("write profiles: %w", err)
+			}
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				return fmt.Errorf("write profiles: %w", err)
+			}
+			var who struct {
+				Account  *struct{ ID, Name string }
+				Livemode bool
+			}
+			if err := json.Unmarshal(raw, &who); err != nil {
+				return err
+			}
+			account := "as the operator"
+			if who.Account != nil {
+				account = "to " + who.Account.ID + " " + who.Account.Name
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Logged in %s. Profile %q is in %s.\n", account, name, path)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&server, "server", defaultServer, "the server")
+	cmd.Flags().StringVar(&key, "api-key", "", "the API key")
+	cmd.Flags().StringVar(&name, "profile", defaultProfile, "name to remember them under")
+	return cmd
+}

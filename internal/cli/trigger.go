@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
+	var data string
+	var overrides []string
+	var count int
+	var perSecond float64
+	cmd := &cobra.Command{
+		Use:   "trigger TYPE",
+		Short: "Send an event",
+		Long: "Send an event of a type, with sample data or your own. --data is a file, or - for standard input: the whole\n" +
+			"\"data\", or the object in it. --override sets single values; those that are JSON are taken as JSON.",
+		Example: "  posthaste trigger payment.succeeded\n" +
+			"  posthaste trigger payment.succeeded --override data.object.amount=500\n" +
+			"  posthaste trigger invoice.paid --data invoice.json --count 100 --rate 20",
+		Args: cobra.ExactArgs(1),
+	}
+	get := talk(cmd, getenv)
+	cmd.Flags().StringVar(&data, "data", "", "file with the event's data; - is standard input")
+	cmd.Flags().StringArrayVar(&overrides, "override", nil, "data.object.name=value; may be repeated")
+	cmd.Flags().IntVar(&count, "count", 1, "how many to send")
+	cmd.Flags().Float64Var(&perSecond, "rate", 0, "how many a second; 0 is as fast as possible")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := get()
+		if err != nil {
+			return err
+		}
+		if count < 1 || perSecond < 0 {
+			return &config.Usage{Err: errors.New("--count is 1 or more, --rate 0 or more")}
+		}
+		body, err := eventData(cmd.InOrStdin(), args[0], data)
+		if err != nil {
+			return err
+		}
+		for _, o := range overrides {
+			if err := override(body, o); err != nil {
+				return &config.Usage{Err: fmt.Errorf("--override %s: %w", o, err)}
+			}
+		}
+		raw, err := json.Marshal(map[string]any{"type": args[0], "data": body})
+		if err != nil {
+			return err
+		}
+		return c.sendMany(cmd, raw, count, perSecond)
+	}
+	return cmd
+}
+
+// eventData returns the value of "data".
+func eventData(stdin io.Reader, typ, file string) (map[string]any, error) {
+	raw := event.Sample(typ, time.Now().Unix())
+	var err error
+	switch file {
+	case "":
+	case "-":
+		raw, err = io.ReadAll(stdin)
+	default:
+		raw, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the event's data: %w", err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
+	dec.UseNumber() // numbers go as they were written
+	var v map[string]any
+	if err := dec.Decode(&v); err != nil {
+		return nil, fmt.Errorf("the event's data is not a JSON object: %w", err)
+	}
+	if _, whole := v["object"].(map[string]any); !whole {
+		v = map[string]any{"object": v}
+	}
+	return v, nil
+}
+
+// override sets one value of the event: data.object.a.b=value.
+func override(data map[string]any, text string) error {
+	path, value, ok := strings.Cut(text, "=")
+	names := strings.Split(path, ".")
+	if !ok || names[0] != "data" || len(names) < 2 {
+		return errors.New("write data.object.name=value")
+	}
+	var v any = value
+	dec := json.NewDecoder(strings.NewReader(value))
+	dec.UseNumber()
+	var parsed any
+	if dec.Decode(&parsed) == nil && !dec.More() {
+		v = parsed
+	}
+	m := data
+	for _, name := range names[1 : len(names)-1] {
+		next, ok := m[name].(map[string]any)
+		if !ok {
+			if m[name] != nil {
+				return fmt.Errorf("%s is not an object", name)
+			}
+			next = map[string]any{}
+			m[name] = next
+		}
+		m = next
+	}
+	m[names[len(names)-1]] = v
+	return nil
+}
+
+func (c *client) sendMany(cmd *cobra.Command, raw []byte, count int, perSecond float64) error {
+	started := time.Now()
+	for i := range count {
+		if perSecond > 0 {
+			select {
+			case <-time.After(time.Until(started.Add(time.Duration(float64(i) / perSecond * float64(time.Second))))):
+			case <-cmd.Context().Done():
+				return cmd.Context().Err()
+			}
+		}
+		answer, err := c.call(cmd.Context(), http.MethodPost, "/v1/events", raw)
+		if err != nil {
+			return fmt.Errorf("after %d of %d events: %w", i, count, err)
+		}
+		var e struct{ ID, Type string }
+		if err := json.Unmarshal(answer, &e); err != nil {
+			return err
+		}
+		switch {
+		case c.json:
+			_, err = fmt.Fprintln(c.out, string(answer))
+		default:
+			_, err = fmt.Fprintln(c.out, e.ID, e.Type)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,368 @@
+// Package relay owns live connections to listeners: people who run "posthaste
+// listen" and get deliveries over a websocket instead of being called.
+//
+// To the engine a listener is an endpoint like any other: deliveries to it are
+// stored, attempted, retried, and held back while nobody is connected. The package
+// must not know lanes or SQL.
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// Kinds of messages.
+const (
+	Ready    = "ready"    // to the listener, first
+	Delivery = "delivery" // to the listener
+	Result   = "result"   // from the listener, one for each delivery
+)
+
+// Message is what goes over the websocket, as JSON. Which fields are there depends
+// on its type.
+type Message struct {
+	Type string `json:"type"`
+
+	Endpoint string   `json:"endpoint,omitempty"` // ready
+	Secret   string   `json:"secret,omitempty"`
+	Account  string   `json:"account,omitempty"`
+	Events   []string `json:"events,omitempty"`
+	Replayed int      `json:"replayed,omitempty"`
+
+	ID        int64             `json:"id,omitempty"` // delivery and result: what belongs together
+	Event     string            `json:"event,omitempty"`
+	EventType string            `json:"event_type,omitempty"`
+	Attempt   int               `json:"attempt,omitempty"`
+	Header    map[string]string `json:"header,omitempty"`
+	Body      string            `json:"body,omitempty"` // of the delivery, or the first bytes of the answer
+
+	Status   int    `json:"status,omitempty"` // result: 0 when there was no answer
+	Error    string `json:"error,omitempty"`
+	Duration int64  `json:"duration_ms,omitempty"`
+}
+
+// Limits and times of a connection.
+const (
+	MaxAnswer = 64 << 10 // bytes of an answer's body that a listener sends
+	maxResult = 1 << 20
+	pingEvery = 15 * time.Second
+	pingWait  = 10 * time.Second
+)
+
+// Sender makes the attempts that are not to listeners, and signs those that are.
+type Sender interface {
+	Send(ctx context.Context, r *sender.Request) delivery.Attempt
+	SignedHeader(r *sender.Request, at time.Time) (http.Header, error)
+	Judge(a *delivery.Attempt, status int, header http.Header, body []byte)
+}
+
+// Config is what a Hub is made of.
+type Config struct {
+	Service *service.Service
+	Sender  Sender
+	Brand   string
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Hub is a dispatch.Sender that knows who listens. Use [New]; it is safe for
+// concurrent use.
+type Hub struct {
+	Config
+	mu    sync.Mutex
+	conns map[string]*conn // by the endpoint's identifier
+}
+
+// New returns a hub without connections.
+func New(c Config) *Hub { return &Hub{Config: c, conns: map[string]*conn{}} }
+
+// conn is one listener's connection.
+type conn struct {
+	ws     *websocket.Conn
+	closed context.Context // ends with the connection
+	mu     sync.Mutex
+	last   int64
+	wait   map[int64]chan Message
+}
+
+// Send implements dispatch.Sender. Without a connection, and when it ends before the
+// result came, the attempt does not count.
+func (h *Hub) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
+	if !strings.HasPrefix(r.URL, endpoint.ListenerScheme) {
+		return h.Sender.Send(ctx, r)
+	}
+	started := h.Now()
+	a := delivery.Attempt{Number: r.Number, Started: started}
+	h.mu.Lock()
+	c := h.conns[r.EndpointID]
+	h.mu.Unlock()
+	if c == nil {
+		return a
+	}
+	header, err := h.Sender.SignedHeader(r, started)
+	if err != nil {
+		a.Outcome, a.Error = delivery.OutcomeMisconfigured, err.Error()
+		return a
+	}
+	began := time.Now()
+	timeout := r.Timeout
+	if timeout == 0 {
+		timeout = sender.DefaultTimeout
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	result, err := c.ask(limited, r, header)
+	a.Duration, a.RemoteAddr = time.Since(began), r.URL
+	switch {
+	case err == nil && result.Status > 0:
+		h.Sender.Judge(&a, result.Status, headerOf(result.Header), []byte(result.Body))
+	case err == nil:
+		a.Outcome, a.Error = delivery.OutcomeConnection, "The listener could not reach its target: "+clip(result.Error)
+	case ctx.Err() != nil, c.closed.Err() != nil: // OutcomeNone: it stays pending
+	default:
+		a.Outcome, a.Error = delivery.OutcomeTimeout, fmt.Sprintf("No result from the listener within %s.", timeout)
+	}
+	return a
+}
+
+func clip(s string) string {
+	const most = 300
+	if len(s) > most {
+		s = s[:most]
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+func headerOf(m map[string]string) http.Header {
+	h := make(http.Header, len(m))
+	for name, v := range m {
+		h.Set(name, v)
+	}
+	return h
+}
+
+// ask sends a delivery and waits for its result.
+func (c *conn) ask(ctx context.Context, r *sender.Request, header http.Header) (Message, error) {
+	answer := make(chan Message, 1)
+	c.mu.Lock()
+	c.last++
+	id := c.last
+	c.wait[id] = answer
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.wait, id)
+	}()
+	m := Message{Type: Delivery, ID: id, Event: r.EventID, EventType: eventType(r.Body), Attempt: r.Number, Header: map[string]string{}, Body: string(r.Body)}
+	for name, values := range header {
+		if len(values) > 0 {
+			m.Header[name] = values[0]
+		}
+	}
+	if err := wsjson.Write(ctx, c.ws, m); err != nil {
+		return Message{}, err
+	}
+	select {
+	case result := <-answer:
+		return result, nil
+	case <-c.closed.Done():
+		return Message{}, c.closed.Err()
+	case <-ctx.Done():
+		return Message{}, ctx.Err()
+	}
+}
+
+func eventType(body []byte) string {
+	var e struct {
+		Type string `json:"type"`
+	}
+	_ = json.Unmarshal(body, &e) // bodies are ours
+	return e.Type
+}
+
+// ServeHTTP connects a listener: GET with an API key and, in the query, device,
+// events (separated by commas), latest and since (Unix seconds).
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call, err := h.authenticate(r)
+	if err != nil {
+		refuse(w, http.StatusUnauthorized, err)
+		return
+	}
+	q := r.URL.Query()
+	latest, lerr := number(q.Get("latest"))
+	since, serr := number(q.Get("since"))
+	if lerr != nil || serr != nil {
+		refuse(w, http.StatusBadRequest, errors.New("latest and since are numbers"))
+		return
+	}
+	events := strings.FieldsFunc(q.Get("events"), func(c rune) bool { return c == ',' })
+	if len(events) == 0 {
+		events = []string{"*"}
+	}
+	e, err := h.Service.Listen(r.Context(), call, q.Get("device"), events)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	ws, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return // it has answered
+	}
+	defer func() { _ = ws.CloseNow() }()
+	ws.SetReadLimit(maxResult)
+	h.serve(r.Context(), call, ws, e, int(latest), since)
+}
+
+func number(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err == nil && n < 0 {
+		err = strconv.ErrRange
+	}
+	return n, err
+}
+
+func refuse(w http.ResponseWriter, status int, err error) {
+	message := "The server cannot do this now."
+	var f *fault.Error
+	if errors.As(err, &f) && f.Code != fault.Internal && f.Code != fault.Unavailable {
+		message = f.Message
+	} else if f == nil {
+		message = err.Error()
+	}
+	body, _ := json.Marshal(map[string]any{"error": map[string]string{"type": "invalid_request_error", "message": message}})
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
+	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return nil, errors.New("send an API key as 'Authorization: Bearer sk_test_…'")
+	}
+	call, err := h.Service.Authenticate(strings.TrimSpace(key))
+	if err != nil {
+		return nil, err
+	}
+	call.Remote = r.RemoteAddr
+	return call, nil
+}
+
+// serve relays deliveries until the connection ends.
+func (h *Hub) serve(ctx context.Context, call *service.Call, ws *websocket.Conn, e *endpoint.Endpoint, latest int, since int64) {
+	closed, end := context.WithCancel(ctx)
+	defer end()
+	c := &conn{ws: ws, closed: closed, wait: map[int64]chan Message{}}
+	ready := Message{Type: Ready, Endpoint: e.ID, Secret: e.Newest().Value, Events: e.Events}
+	if acct, ok := h.Service.AccountOf(call); ok {
+		ready.Account = acct.ID
+	}
+	h.join(e, c)
+	defer h.leave(e, c)
+	var from time.Time
+	if since > 0 {
+		from = time.Unix(since, 0)
+	}
+	if latest > 0 || since > 0 {
+		n, err := h.Service.Replay(ctx, e, latest, from)
+		if err != nil {
+			h.Log.Error("replay to listener", "endpoint", e.ID, "err", err)
+		}
+		ready.Replayed = n
+	}
+	if err := wsjson.Write(ctx, ws, ready); err != nil {
+		return
+	}
+	h.Service.Connect(e, true)
+	go heartbeat(closed, end, ws)
+	for {
+		var m Message
+		if err := wsjson.Read(closed, ws, &m); err != nil {
+			return
+		}
+		if m.Type != Result {
+			continue
+		}
+		c.mu.Lock()
+		answer := c.wait[m.ID]
+		c.mu.Unlock()
+		if answer != nil {
+			select {
+			case answer <- m:
+			default: // a second result of the same delivery
+			}
+		}
+	}
+}
+
+// heartbeat ends the connection when the other side is silent.
+func heartbeat(ctx context.Context, end func(), ws *websocket.Conn) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		wait, cancel := context.WithTimeout(ctx, pingWait)
+		err := ws.Ping(wait)
+		cancel()
+		if err != nil {
+			end()
+			return
+		}
+	}
+}
+
+// join makes c the endpoint's connection; one that it had ends.
+func (h *Hub) join(e *endpoint.Endpoint, c *conn) {
+	h.mu.Lock()
+	old := h.conns[e.ID]
+	h.conns[e.ID] = c
+	h.mu.Unlock()
+	if old != nil {
+		_ = old.ws.Close(websocket.StatusPolicyViolation, "another listener of the same name connected")
+	}
+}
+
+// leave holds deliveries back before those under way are given up, so that none of
+// them is tried again at once.
+func (h *Hub) leave(e *endpoint.Endpoint, c *conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.conns[e.ID] == c {
+		delete(h.conns, e.ID)
+		h.Service.Connect(e, false)
+	}
+}
+
+// Close ends all connections, so that the server can stop.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		go func() { _ = c.ws.Close(websocket.StatusGoingAway, "the server stops") }()
+	}
+}

@@ -1,0 +1,169 @@
+package service
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+const (
+	maxDevice   = 100            // bytes of a listener's name
+	listenerTTL = 24 * time.Hour // after which a listener that is gone is deleted
+	maxReplay   = 10_000         // events that a listener can ask for again
+)
+
+// listening is the listeners that are connected, by store number.
+type listening struct {
+	mu sync.Mutex
+	on map[int64]bool
+}
+
+func (l *listening) is(no int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.on[no]
+}
+
+func (l *listening) set(no int64, on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.on == nil {
+		l.on = map[int64]bool{}
+	}
+	if on {
+		l.on[no] = true
+	} else {
+		delete(l.on, no)
+	}
+}
+
+// publish makes an endpoint, as it was written, known to matching and the engine.
+func (s *Service) publish(e *endpoint.Endpoint) {
+	e.Paused = e.Listener() && !s.listening.is(e.No)
+	s.Endpoints.Put(e)
+}
+
+// Listen returns the listener of a device, made when it is new: an endpoint that
+// keeps its secret and, while the device is away for less than a day, its
+// deliveries. Connect must follow. Errors: fault.Invalid.
+func (s *Service) Listen(ctx context.Context, c *Call, device string, events []string) (*endpoint.Endpoint, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	if device == "" || len(device) > maxDevice || strings.ContainsFunc(device, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, fault.Param("device", "parameter_invalid", "A listener's name is 1 to %d printable ASCII characters without spaces.", maxDevice)
+	}
+	s.edits.Lock()
+	defer s.edits.Unlock()
+	now := s.Now()
+	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, URL: endpoint.ListenerScheme + device, Created: now,
+		Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)}, Description: "Listener " + device}
+	s.Endpoints.Each(func(have *endpoint.Endpoint) {
+		if have.Space == c.Space && have.URL == e.URL {
+			known := *have
+			e = &known
+		}
+	})
+	e.Events, e.Updated, e.EnabledSince = unique(events), now, now
+	e.Status, e.DisabledReason = endpoint.Enabled, ""
+	if err := e.Check(s.Rules); err != nil {
+		return nil, err
+	}
+	write := s.Store.UpdateEndpoint
+	if e.No == 0 {
+		write = s.Store.CreateEndpoint
+	}
+	if err := write(ctx, e, s.trail(c, nil, now, account.ListenerConnected, e.ID, "device", device)); err != nil {
+		return nil, err
+	}
+	s.publish(e)
+	return e, nil
+}
+
+// Connect lets deliveries flow to a listener, or holds them back.
+func (s *Service) Connect(e *endpoint.Endpoint, connected bool) {
+	s.listening.set(e.No, connected)
+	current := s.Endpoints.Get(e.No)
+	if current == nil {
+		return
+	}
+	next := *current
+	s.publish(&next)
+	if connected {
+		s.engine.Forgive(e.No)
+	} else {
+		s.engine.Wake(e.No)
+	}
+}
+
+// Replay sends a listener again the latest events that it wants, and all since a
+// time that it wants, whatever became of them before. It returns how many.
+func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, since time.Time) (int, error) {
+	keys := map[event.Key]bool{}
+	var ds []delivery.Delivery
+	now := s.Now()
+	add := func(k event.Key, typ string) {
+		if e.Wants(typ) && !keys[k] {
+			keys[k] = true
+			d := delivery.New(delivery.ID{Event: k, Endpoint: e.No}, e.Space)
+			d.Requeue(now)
+			ds = append(ds, d)
+		}
+	}
+	if latest > 0 {
+		events, _, err := s.Store.ListEvents(ctx, e.Space, store.EventFilter{}, store.Page[event.Key]{Limit: min(latest, maxReplay)})
+		if err != nil {
+			return 0, err
+		}
+		for i := range events {
+			add(events[i].Key, events[i].Type)
+		}
+	}
+	for after, until := max(keyAt(since), 1)-1, s.IDs.Keys.Next(); !since.IsZero() && len(ds) < maxReplay; {
+		occasions, err := s.Store.Occasions(ctx, e.Space, e.No, after, until, recoverySlice)
+		if err != nil {
+			return 0, err
+		}
+		for _, o := range occasions {
+			add(o.Key, o.Type)
+			after = o.Key
+		}
+		if len(occasions) < recoverySlice {
+			break
+		}
+	}
+	for len(ds) > 0 {
+		slice := ds[:min(len(ds), recoverySlice)]
+		if err := s.Store.Requeue(ctx, slice, store.Trail{}); err != nil {
+			return 0, err
+		}
+		ds = ds[len(slice):]
+	}
+	s.engine.Wake(e.No)
+	return len(keys), nil
+}
+
+// dropListeners deletes listeners that nobody connected from for a day.
+func (s *Service) dropListeners(ctx context.Context) error {
+	var gone []*endpoint.Endpoint
+	now := s.Now()
+	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+		if e.Paused && now.Sub(e.Updated) >= listenerTTL {
+			gone = append(gone, e)
+		}
+	})
+	for _, e := range gone {
+		if err := s.DeleteEndpoint(ctx, byItself(e.Space), e.ID); err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+	}
+	return nil
+}
