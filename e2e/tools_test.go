@@ -1,0 +1,160 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/webhook"
+)
+
+func TestVerify(t *testing.T) {
+	secret := "whsec_" + strings.Repeat("b3du", 8)
+	body := `{"id":"evt_1","type":"a.b","created":1,"data":{"object":{"n":1}}}`
+	sent := time.Unix(1699564800, 0)
+	standard, err := webhook.SignStandard(secret, "evt_1", sent, []byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := []string{"webhook-id: evt_1", "webhook-timestamp: 1699564800", "webhook-signature: " + standard, "Payment-Signature: " + webhook.Sign(secret, []byte(body))}
+	for _, tt := range []struct {
+		name, body, secret, at string
+		headers                []string
+		code                   int
+		says                   string
+	}{
+		{"genuine", body, secret, "2023-11-09T21:20:00Z", good, 0, "Payment-Signature: good"},
+		{"too old", body, secret, "2023-11-09T22:20:00Z", good, 1, "Apart from that it is genuine"},
+		{"a line end too many", body + "\n", secret, "2023-11-09T21:20:00Z", good, 1, "ends with white space"},
+		{"written again", `{ "type": "a.b", "id": "evt_1", "created": 1, "data": {"object": {"n": 1}} }`, secret, "2023-11-09T21:20:00Z", good, 1, "Another secret"},
+		{"with other white space", `{"id": "evt_1", "type": "a.b", "created": 1.0, "data": {"object": {"n": 1}}}`, secret, "2023-11-09T21:20:00Z", good, 1, "decoded and written again"},
+		{"cut off", body[:20], secret, "2023-11-09T21:20:00Z", good, 1, "no complete JSON"},
+		{"another secret", body, "whsec_" + strings.Repeat("b3dv", 8), "2023-11-09T21:20:00Z", good, 1, "Another secret signed it"},
+		{"both secrets", body, "whsec_" + strings.Repeat("b3dv", 8) + "," + secret, "2023-11-09T21:20:00Z", good, 0, "good"},
+		{"no signature", body, secret, "", []string{"webhook-id: evt_1"}, 1, "carries no signature"},
+		{"no secret", body, "", "", good, 2, "WEBHOOK_SECRET"},
+		{"bad secret", body, "sesame", "", good, 2, "WEBHOOK_SECRET"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "body")
+			if err := os.WriteFile(file, []byte(tt.body), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"verify", "--body", file}
+			if tt.at != "" {
+				args = append(args, "--at", tt.at)
+			}
+			for _, h := range tt.headers {
+				args = append(args, "--header", h)
+			}
+			p := start(t, []string{"WEBHOOK_SECRET=" + tt.secret}, binary, args...)
+			if code := p.exit(); code != tt.code || !strings.Contains(p.out.String(), tt.says) || tt.secret != "" && strings.Contains(p.out.String(), tt.secret) {
+				t.Errorf("exit code %d: %s", code, p.out)
+			}
+		})
+	}
+	// A whole request in one file.
+	file := filepath.Join(t.TempDir(), "request")
+	if err := os.WriteFile(file, []byte("POST /hooks HTTP/1.1\r\n"+strings.Join(good, "\r\n")+"\r\n\r\n"+body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, []string{"WEBHOOK_SECRET=" + secret}, binary, "verify", "--body", file, "--at", "2023-11-09T21:20:00Z")
+	if code := p.exit(); code != 0 || strings.Count(p.out.String(), "good") != 2 {
+		t.Errorf("exit code %d: %s", code, p.out)
+	}
+}
+
+func TestSink(t *testing.T) {
+	s := serve(t, "", "--test-schedule", "1s,1s,1s")
+	p := start(t, nil, binary, "sink", "--addr", "127.0.0.1:0", "--fail-first", "1", "--show-body")
+	url := p.out.await(t, `http://\S+`)[0]
+	e := s.register(url)
+	id := s.send("a.b", object{"n": 1}).text("id")
+	p.out.await(t, regexp.QuoteMeta(id)+` a\.b \d+ bytes, not verified, answered 500`)
+	p.out.await(t, regexp.QuoteMeta(id)+` a\.b \d+ bytes, not verified, answered 200`)
+	if d := s.settled(id)[0]; d["attempts"] != 2.0 {
+		t.Errorf("got %v", d)
+	}
+	p = start(t, []string{"WEBHOOK_SECRET=" + e.text("secret")}, binary, "sink", "--addr", "127.0.0.1:0", "--status", "202")
+	s.must("POST", "/v1/webhooks/"+e.text("id"), object{"url": p.out.await(t, `http://\S+`)[0]})
+	p.out.await(t, "Listening")
+	s.send("a.b", object{"n": 2})
+	p.out.await(t, "genuine, answered 202")
+	if p := start(t, nil, binary, "sink", "--status", "99"); p.exit() != 2 {
+		t.Errorf("status 99: %s", p.out)
+	}
+}
+
+// A backup made under load holds everything that was accepted before, and restores.
+func TestBackup(t *testing.T) {
+	s := serve(t, "")
+	var before []string
+	for i := range 50 {
+		before = append(before, s.send("a.b", object{"n": i}).text("id"))
+	}
+	e := s.register("https://example.com/hook")
+	_, stop := s.traffic("a.b")
+	file := filepath.Join(t.TempDir(), "backup.db")
+	p := start(t, nil, binary, "backup", "--data", s.data, file)
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, p.out)
+	}
+	stop()
+	if p := start(t, nil, binary, "backup", "--data", s.data, file); p.exit() != 1 {
+		t.Errorf("over an existing file: %s", p.out)
+	}
+	if p := start(t, nil, binary, "backup", "--data", t.TempDir(), file+"2"); p.exit() != 1 {
+		t.Errorf("of nothing: %s", p.out)
+	}
+	restored := t.TempDir()
+	for from, to := range map[string]string{file: "posthaste.db", filepath.Join(s.data, "master-key"): "master-key"} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(restored, to), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := serve(t, restored)
+	for _, id := range before {
+		r.must("GET", "/v1/events/"+id, nil)
+	}
+	if got := r.must("POST", "/v1/webhooks/"+e.text("id")+"/reveal_secret", nil); got.text("secret") != e.text("secret") {
+		t.Error("the secret did not survive")
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	s := serve(t, "")
+	addr := strings.TrimPrefix(s.base, "http://")
+	if err := os.Chmod(s.data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	quiet := []string{"--egress-proxy", s.base, "--egress-proxy-resolves"} // so that no name is looked up
+	p := start(t, nil, binary, append([]string{"doctor", "--data", s.data, "--addr", addr}, quiet...)...)
+	out := func() string { p.exit(); return p.out.String() }()
+	for _, want := range []string{"can be written", "in " + filepath.Join(s.data, "master-key"), "one runs at " + addr + " and is ready"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+	p = start(t, nil, binary, append([]string{"doctor", "--data", filepath.Join(s.data, "none"), "--addr", addr, "--smtp-addr", "127.0.0.1:1", "--smtp-from", "a@example.com", "--smtp-to", "b@example.com"}, quiet...)...)
+	if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "posthaste keys new-master") || !strings.Contains(p.out.String(), "WRONG  mail") {
+		t.Errorf("exit code %d: %s", code, p.out)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	p := start(t, nil, binary, "completion", "bash")
+	if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), "posthaste") {
+		t.Errorf("exit code %d: %.200s", code, fmt.Sprint(p.out))
+	}
+}

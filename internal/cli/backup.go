@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+)
+
+func backupCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Copy the data to a file, consistent, while the server runs",
+		Long: "Copy the data to a new file, as it was at one moment, while the server runs or not. Secrets in it stay sealed: keep a\n" +
+			"copy of the master key apart from it. To restore, put the file into an empty data directory as " + sqlite.FileName + ".",
+		Example: "  posthaste backup --data /var/lib/posthaste /backups/posthaste-$(date +%F).db",
+		Args:    cobra.ExactArgs(1),
+	}
+	config.Flags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := config.Load(cmd.Flags(), getenv)
+		if err != nil {
+			return err
+		}
+		size, err := sqlite.Backup(cmd.Context(), c.Data, args[0])
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s holds the data of %s, %d bytes.\n", args[0], c.Data, size)
+		return err
+	}
+	return cmd
+}

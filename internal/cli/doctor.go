@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+)
+
+func doctorCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "doctor",
+		Short:   "Check the configuration, the data directory and the network of a server",
+		Long:    "Check what a server with these settings would meet, without changing anything. Exit code 1 when something is wrong.",
+		Example: "  posthaste doctor --data /var/lib/posthaste --master-key-file /etc/posthaste/master-key",
+		Args:    cobra.NoArgs,
+	}
+	config.Flags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(cmd.Flags(), getenv)
+		if err != nil {
+			return err
+		}
+		wrong := 0
+		for _, check := range []struct {
+			name string
+			do   func(context.Context, *config.Config) (string, error)
+		}{
+			{"data directory", checkData}, {"master key", checkMasterKey}, {"server", checkServer}, {"names", checkNames}, {"egress proxy", checkProxy}, {"mail", checkMail}, {"clock", checkClock},
+		} {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			said, err := check.do(ctx, c)
+			cancel()
+			mark := "ok   "
+			if err != nil {
+				wrong++
+				mark, said = "WRONG", message(err)
+			}
+			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s  %-15s %s\n", mark, check.name, said)
+		}
+		if wrong > 0 {
+			return fmt.Errorf("%d checks failed", wrong)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func checkData(_ context.Context, c *config.Config) (string, error) {
+	info, err := os.Stat(c.Data)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return c.Data + " will be made", nil
+	case err != nil:
+		return "", err
+	case !info.IsDir():
+		return "", fmt.Errorf("%s is not a directory", c.Data)
+	case info.Mode().Perm()&0o077 != 0:
+		return "", fmt.Errorf("others can read %s (mode %#o): chmod 700 %s", c.Data, info.Mode().Perm(), c.Data)
+	}
+	probe, err := os.CreateTemp(c.Data, ".doctor-*")
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(probe.Sync(), probe.Close(), os.Remove(probe.Name())); err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(filepath.Join(c.Data, sqlite.FileName)); err == nil {
+		return fmt.Sprintf("%s holds %d bytes and can be written", c.Data, info.Size()), nil
+	}
+	return c.Data + " is empty and can be written", nil
+}
+
+func checkMasterKey(_ context.Context, c *config.Config) (string, error) {
+	if c.MasterKey != "" {
+		ring, err := seal.ParseRing(c.MasterKey)
+		if err != nil {
+			return "", err
+		}
+		return "from the environment, " + ring.Current().ID().String(), nil
+	}
+	path := c.MasterKeyFile
+	if path == "" {
+		path = filepath.Join(c.Data, masterKeyName)
+	}
+	keys, err := readMasterKeys(path)
+	if errors.Is(err, fs.ErrNotExist) && c.Dev {
+		return path + " will be made", nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is none; make one with: posthaste keys new-master --out %s", path)
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s in %s", keys[0].ID(), path), nil
+}
+
+func checkServer(ctx context.Context, c *config.Config) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Addr+"/readyz", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		l, lerr := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Addr)
+		if lerr != nil {
+			return "", fmt.Errorf("nothing answers at %s, and it cannot be listened on: %w", c.Addr, lerr)
+		}
+		return "none runs at " + c.Addr + ", which is free", l.Close()
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("the server at %s is not ready: %d", c.Addr, resp.StatusCode)
+	}
+	return "one runs at " + c.Addr + " and is ready", nil
+}
+
+func checkNames(ctx context.Context, c *config.Config) (string, error) {
+	if c.EgressProxy != nil && c.ProxyResolves {
+		return "are the egress proxy's to resolve", nil
+	}
+	if _, err := net.DefaultResolver.LookupHost(ctx, "localhost"); err != nil {
+		return "", fmt.Errorf("cannot resolve even localhost: %w", err)
+	}
+	var missing *net.DNSError
+	_, err := net.DefaultResolver.LookupHost(ctx, "example.com")
+	if errors.As(err, &missing) {
+		return "", fmt.Errorf("public names cannot be resolved: %s. Endpoints could not be reached; where only a proxy resolves, set --egress-proxy-resolves", missing.Err)
+	}
+	return "public names can be resolved", err
+}
+
+func checkProxy(ctx context.Context, c *config.Config) (string, error) {
+	if c.EgressProxy == nil {
+		return "none is set", nil
+	}
+	return reach(ctx, c.EgressProxy.Host)
+}
+
+func checkMail(ctx context.Context, c *config.Config) (string, error) {
+	if c.Mail.Addr == "" {
+		return "is not set up", nil
+	}
+	return reach(ctx, c.Mail.Addr)
+}
+
+func reach(ctx context.Context, addr string) (string, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	return addr + " can be reached", conn.Close()
+}
+
+// checkClock finds clocks that are wrong by years: signatures carry the time.
+func checkClock(context.Context, *config.Config) (string, error) {
+	now := time.Now()
+	if now.Year() < 2026 {
+		return "", fmt.Errorf("it is set to %s; receivers refuse signatures with a wrong time", now.Format(time.RFC3339))
+	}
+	return now.UTC().Format(time.RFC3339), nil
+}
