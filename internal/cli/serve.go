@@ -249,6 +249,8 @@ func (s *server) sandbox() *sandbox.Sandbox {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/listen", s.relay)
+	mux.HandleFunc("POST /v1/stripecli/sessions", s.relay.StripeSession)
+	mux.HandleFunc("GET /v1/stripecli/connect", s.relay.StripeConnect)
 	mux.Handle("/", httpapi.New(httpapi.Config{
 		Service: s.service, Sandbox: s.sandbox(), RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
 		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(),

@@ -144,7 +144,7 @@ func resendEvent(rq *request) (any, error) {
 // return.
 func retryEvent(rq *request) (any, error) {
 	p := rq.params()
-	to := p.given("webhook_endpoint")
+	to, listeners := p.given("webhook_endpoint"), deref(p.truth("for_stripecli"))
 	if err := p.done(); err != nil {
 		return nil, err
 	}
@@ -156,7 +156,11 @@ func retryEvent(rq *request) (any, error) {
 	if err := rq.repeatable(view); err != nil {
 		return nil, err
 	}
-	if _, err := rq.service().Resend(rq.Context(), rq.call, rq.id(), to); err != nil {
+	resend := rq.service().Resend
+	if listeners && to == "" {
+		resend = rq.service().ResendToListeners
+	}
+	if _, err := resend(rq.Context(), rq.call, rq.id(), to); err != nil {
 		return nil, err
 	}
 	return viewEvent(e), nil

@@ -88,6 +88,8 @@ type Hub struct {
 	Config
 	mu    sync.Mutex
 	conns map[string]*conn // by the endpoint's identifier
+
+	sessions sessions
 }
 
 // New returns a hub without connections.
@@ -96,10 +98,43 @@ func New(c Config) *Hub { return &Hub{Config: c, conns: map[string]*conn{}} }
 // conn is one listener's connection.
 type conn struct {
 	ws     *websocket.Conn
+	codec  codec
 	closed context.Context // ends with the connection
 	mu     sync.Mutex
 	last   int64
 	wait   map[int64]chan Message
+}
+
+// codec is how a listener wants its messages.
+type codec interface {
+	encode(m Message) any // nil: it wants none of these
+	decode(raw json.RawMessage) (Message, error)
+}
+
+// ourCodec is that of posthaste listen.
+type ourCodec struct{}
+
+func (ourCodec) encode(m Message) any { return m }
+
+func (ourCodec) decode(raw json.RawMessage) (m Message, err error) {
+	err = json.Unmarshal(raw, &m)
+	return m, err
+}
+
+func (c *conn) write(ctx context.Context, m Message) error {
+	v := c.codec.encode(m)
+	if v == nil {
+		return nil
+	}
+	return wsjson.Write(ctx, c.ws, v)
+}
+
+func (c *conn) read(ctx context.Context) (Message, error) {
+	var raw json.RawMessage
+	if err := wsjson.Read(ctx, c.ws, &raw); err != nil {
+		return Message{}, err
+	}
+	return c.codec.decode(raw)
 }
 
 // Send implements dispatch.Sender. Without a connection, and when it ends before the
@@ -177,7 +212,7 @@ func (c *conn) ask(ctx context.Context, r *sender.Request, header http.Header) (
 			m.Header[name] = values[0]
 		}
 	}
-	if err := wsjson.Write(ctx, c.ws, m); err != nil {
+	if err := c.write(ctx, m); err != nil {
 		return Message{}, err
 	}
 	select {
@@ -228,7 +263,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() { _ = ws.CloseNow() }()
 	ws.SetReadLimit(maxResult)
-	h.serve(r.Context(), call, ws, e, int(latest), since)
+	h.serve(r.Context(), call, &conn{ws: ws, codec: ourCodec{}}, e, int(latest), since)
 }
 
 func number(s string) (int64, error) {
@@ -270,10 +305,10 @@ func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
 }
 
 // serve relays deliveries until the connection ends.
-func (h *Hub) serve(ctx context.Context, call *service.Call, ws *websocket.Conn, e *endpoint.Endpoint, latest int, since int64) {
+func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoint.Endpoint, latest int, since int64) {
 	closed, end := context.WithCancel(ctx)
 	defer end()
-	c := &conn{ws: ws, closed: closed, wait: map[int64]chan Message{}}
+	c.closed, c.wait = closed, map[int64]chan Message{}
 	ready := Message{Type: Ready, Endpoint: e.ID, Secret: e.Newest().Value, Events: e.Events}
 	if acct, ok := h.Service.AccountOf(call); ok {
 		ready.Account = acct.ID
@@ -291,14 +326,14 @@ func (h *Hub) serve(ctx context.Context, call *service.Call, ws *websocket.Conn,
 		}
 		ready.Replayed = n
 	}
-	if err := wsjson.Write(ctx, ws, ready); err != nil {
+	if err := c.write(ctx, ready); err != nil {
 		return
 	}
 	h.Service.Connect(e, true)
-	go heartbeat(closed, end, ws)
+	go heartbeat(closed, end, c.ws)
 	for {
-		var m Message
-		if err := wsjson.Read(closed, ws, &m); err != nil {
+		m, err := c.read(closed)
+		if err != nil {
 			return
 		}
 		if m.Type != Result {

@@ -193,6 +193,31 @@ func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page
 // one named, whether it wants it or not. It returns the deliveries, which are
 // pending again with a fresh retry schedule.
 func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID string) ([]store.DeliveryView, error) {
+	return s.resend(ctx, c, eventID, func(e *event.Event) ([]*endpoint.Endpoint, error) {
+		if endpointID == "" {
+			return s.Endpoints.Match(c.Space, e.Type), nil
+		}
+		w, err := s.Endpoint(ctx, c, endpointID)
+		if err != nil {
+			return nil, CursorFault(err, "endpoint", endpointID)
+		}
+		return []*endpoint.Endpoint{w}, mustBeOn(w, "endpoint")
+	})
+}
+
+// ResendToListeners sends an event again to whoever listens, wanted or not.
+func (s *Service) ResendToListeners(ctx context.Context, c *Call, eventID, _ string) ([]store.DeliveryView, error) {
+	return s.resend(ctx, c, eventID, func(*event.Event) (to []*endpoint.Endpoint, err error) {
+		s.Endpoints.Each(func(w *endpoint.Endpoint) {
+			if w.Space == c.Space && w.Listener() && w.Sends() {
+				to = append(to, w)
+			}
+		})
+		return to, nil
+	})
+}
+
+func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose func(*event.Event) ([]*endpoint.Endpoint, error)) ([]store.DeliveryView, error) {
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
@@ -205,18 +230,9 @@ func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID strin
 	if err != nil {
 		return nil, err
 	}
-	var to []*endpoint.Endpoint
-	if endpointID == "" {
-		to = s.Endpoints.Match(c.Space, e.Type)
-	} else {
-		w, err := s.Endpoint(ctx, c, endpointID)
-		if err != nil {
-			return nil, CursorFault(err, "endpoint", endpointID)
-		}
-		if err := mustBeOn(w, "endpoint"); err != nil {
-			return nil, err
-		}
-		to = []*endpoint.Endpoint{w}
+	to, err := choose(e)
+	if err != nil {
+		return nil, err
 	}
 	now := s.Now()
 	ds := make([]delivery.Delivery, 0, len(to))

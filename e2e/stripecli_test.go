@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+
+	"github.com/posthaste-hq/posthaste/webhook"
+)
+
+// What the Stripe CLI says over the wire when it listens, said by the test.
+func TestStripeCLI_protocol(t *testing.T) {
+	ctx := context.Background()
+	s := serve(t, "")
+	form := url.Values{"device_name": {"jane's laptop"}, "websocket_features[]": {"webhooks"}, "forward_to_url": {"http://localhost:3000"}}
+	a, err := s.try("POST", "/v1/stripecli/sessions", form.Encode(), "Content-Type", "application/x-www-form-urlencoded")
+	if err != nil || a.status != http.StatusOK {
+		t.Fatal(err, a.body)
+	}
+	session := a.object
+	secret := session.text("secret")
+	if !strings.HasPrefix(secret, "whsec_") || !strings.HasPrefix(session.text("websocket_url"), "wss://127.0.0.1:") || session.text("websocket_authorized_feature") != "webhooks" {
+		t.Fatalf("session: %v", session)
+	}
+	if again, err := s.try("POST", "/v1/stripecli/sessions", form.Encode(), "Content-Type", "application/x-www-form-urlencoded"); err != nil || again.object.text("secret") != secret {
+		t.Errorf("the secret is another after a restart: %v %s", err, again.body)
+	}
+	if a, err := s.try("POST", "/v1/stripecli/sessions", "", "Authorization", "Bearer sk_test_wrongwrongwrong12"); err != nil || a.status != http.StatusUnauthorized {
+		t.Errorf("with a wrong key: %v %d", err, a.status)
+	}
+	address := "ws" + strings.TrimPrefix(session.text("websocket_url"), "wss") + "?websocket_feature=webhooks"
+	connect := func(id string) (*websocket.Conn, *http.Response, error) {
+		return websocket.Dial(ctx, address, &websocket.DialOptions{HTTPHeader: http.Header{"Websocket-Id": {id}}, Subprotocols: []string{"stripecli-devproxy-v1"}})
+	}
+	if _, resp, err := connect("unknown"); err == nil || resp == nil || resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("an unknown session: %v", err)
+	}
+	ws, _, err := connect(session.text("websocket_id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ws.CloseNow() }()
+	if ws.Subprotocol() != "stripecli-devproxy-v1" {
+		t.Errorf("subprotocol %q", ws.Subprotocol())
+	}
+	verifier, err := webhook.NewVerifier(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	take := func(wantEvent string, status int) {
+		t.Helper()
+		var m struct {
+			Type, EventPayload, ConversationID, WebhookID string
+			Headers                                       map[string]string
+		}
+		var raw map[string]json.RawMessage
+		if err := wsjson.Read(ctx, ws, &raw); err != nil {
+			t.Fatal(err)
+		}
+		for name, to := range map[string]any{"type": &m.Type, "event_payload": &m.EventPayload, "webhook_conversation_id": &m.ConversationID, "webhook_id": &m.WebhookID, "http_headers": &m.Headers} {
+			if err := json.Unmarshal(raw[name], to); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		h := http.Header{}
+		for name, v := range m.Headers {
+			h.Set(name, v)
+		}
+		if err := verifier.Verify(h, []byte(m.EventPayload)); err != nil || m.Type != "webhook_event" || !strings.Contains(m.EventPayload, wantEvent) {
+			t.Errorf("%v: %v", err, m)
+		}
+		for _, answer := range []any{
+			object{"type": "event_ack", "event_id": wantEvent, "webhook_conversation_id": m.ConversationID},
+			object{"type": "webhook_response", "webhook_id": m.WebhookID, "webhook_conversation_id": m.ConversationID, "forward_url": "http://localhost:3000", "status": status,
+				"http_headers": object{"X-App": "1"}, "body": "from the app", "request_headers": object{}, "request_body": ""},
+		} {
+			if err := wsjson.Write(ctx, ws, answer); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	id := s.send("payment.succeeded", object{"n": 1}).text("id")
+	take(id, 200)
+	d := s.settled(id)[0]
+	if d.text("status") != "succeeded" || d["last_status_code"] != 200.0 {
+		t.Errorf("got %v", d)
+	}
+	attempts := s.call("GET", "/v1/deliveries/"+d.text("id")+"/attempts", nil)
+	if !strings.Contains(attempts.body, "from the app") || !strings.Contains(attempts.body, "X-App") {
+		t.Errorf("the app's answer is not kept: %s", attempts.body)
+	}
+	// "stripe events resend" comes here.
+	if a, err := s.try("POST", "/v1/events/"+id+"/retry", "for_stripecli=true", "Content-Type", "application/x-www-form-urlencoded"); err != nil || a.status != http.StatusOK {
+		t.Errorf("resend: %v %d %s", err, a.status, a.body)
+	}
+	take(id, 204)
+}
+
+// The unmodified Stripe CLI, where STRIPE_CLI names its binary.
+func TestStripeCLI(t *testing.T) {
+	binary := os.Getenv("STRIPE_CLI")
+	if _, err := exec.LookPath(binary); err != nil {
+		t.Skip("set STRIPE_CLI to the Stripe CLI's binary; TestStripeCLI_protocol speaks for it meanwhile")
+	}
+	s := serve(t, "")
+	r := receive(t, answers())
+	env := []string{"STRIPE_API_KEY=" + testKey, "STRIPE_CLI_TELEMETRY_OPTOUT=1", "XDG_CONFIG_HOME=" + t.TempDir(), "HOME=" + t.TempDir()}
+	l := start(t, env, binary, "listen", "--api-base", s.base, "--no-wss", "--skip-update", "--forward-to", r.URL)
+	secret := l.out.await(t, `(whsec_[A-Za-z0-9+/=]+)`)[1]
+	id := s.send("payment.succeeded", object{"n": 1}).text("id")
+	l.out.await(t, `\[200\] POST .*`)
+	if d := s.settled(id)[0]; d.text("status") != "succeeded" {
+		t.Errorf("got %v", d)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	verifier, err := webhook.NewVerifier(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := verifier.Verify(r.requests[0].Header, r.bodies[0]); err != nil {
+		t.Errorf("what the app got does not verify: %v", err)
+	}
+}

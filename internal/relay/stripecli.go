@@ -1,0 +1,168 @@
+package relay
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// The Stripe CLI's "listen" asks for a session over HTTP and then connects to a
+// websocket by the session's identifier. Its messages differ from ours, the rest
+// is the same.
+const (
+	stripeProtocol  = "stripecli-devproxy-v1"
+	stripeFeature   = "webhooks"
+	stripeSessions  = 24 * time.Hour
+	stripeReconnect = 5 // seconds
+	maxStripeForm   = 64 << 10
+)
+
+// sessions is the Stripe CLI's sessions, by identifier.
+type sessions struct {
+	mu  sync.Mutex
+	all map[string]session
+}
+
+type session struct {
+	call *service.Call
+	e    *endpoint.Endpoint
+	made time.Time
+}
+
+// stripeSession is what the CLI is answered.
+type stripeSession struct {
+	ReconnectDelay             int    `json:"reconnect_delay"`
+	Secret                     string `json:"secret"`
+	WebSocketAuthorizedFeature string `json:"websocket_authorized_feature"`
+	WebSocketID                string `json:"websocket_id"`
+	WebSocketURL               string `json:"websocket_url"`
+	DefaultVersion             string `json:"default_version"`
+	LatestVersion              string `json:"latest_version"`
+	DisplayConnectWarning      bool   `json:"display_connect_filter_warning"`
+}
+
+// StripeSession answers POST /v1/stripecli/sessions.
+func (h *Hub) StripeSession(w http.ResponseWriter, r *http.Request) {
+	call, err := h.authenticate(r)
+	if err != nil {
+		refuse(w, http.StatusUnauthorized, err)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxStripeForm)
+	if err := r.ParseForm(); err != nil {
+		refuse(w, http.StatusBadRequest, &fault.Error{Code: fault.Invalid, Message: "The form cannot be read."})
+		return
+	}
+	e, err := h.Service.Listen(r.Context(), call, stripeDevice(r.PostForm.Get("device_name")), []string{"*"})
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	var b [24]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	id := "cliws_" + base64.RawURLEncoding.EncodeToString(b[:])
+	h.sessions.put(id, session{call, e, h.Now()}, h.Now())
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(stripeSession{
+		ReconnectDelay: stripeReconnect, Secret: e.Newest().Value, WebSocketAuthorizedFeature: stripeFeature, WebSocketID: id,
+		WebSocketURL: "wss://" + r.Host + "/v1/stripecli/connect", // with --no-wss the CLI makes it ws
+	})
+}
+
+// stripeDevice makes a device's name, which may hold anything, one of a listener.
+func stripeDevice(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '-'
+		}
+		return r
+	}, name)
+	return "stripe-cli-" + name[:min(len(name), maxStripeDevice)]
+}
+
+const maxStripeDevice = 80
+
+func (s *sessions) put(id string, one session, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[string]session{}
+	}
+	for old, have := range s.all {
+		if now.Sub(have.made) > stripeSessions {
+			delete(s.all, old)
+		}
+	}
+	s.all[id] = one
+}
+
+func (s *sessions) get(id string, now time.Time) (session, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok := s.all[id]
+	return one, ok && now.Sub(one.made) <= stripeSessions
+}
+
+// StripeConnect answers GET /v1/stripecli/connect.
+func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
+	one, ok := h.sessions.get(r.Header.Get("Websocket-Id"), h.Now())
+	if !ok { // in these words, which make the CLI ask for a new session
+		refuse(w, http.StatusBadRequest, &fault.Error{Code: fault.Invalid, Message: "Unknown WebSocket ID."})
+		return
+	}
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{stripeProtocol}})
+	if err != nil {
+		return // it has answered
+	}
+	defer func() { _ = ws.CloseNow() }()
+	ws.SetReadLimit(maxResult)
+	h.serve(r.Context(), one.call, &conn{ws: ws, codec: stripeCodec{}}, one.e, 0, 0)
+}
+
+// stripeCodec speaks the Stripe CLI's messages.
+type stripeCodec struct{}
+
+type stripeEvent struct {
+	Type           string            `json:"type"`
+	Endpoint       map[string]any    `json:"endpoint"`
+	EventPayload   string            `json:"event_payload"`
+	HTTPHeaders    map[string]string `json:"http_headers"`
+	WebhookID      string            `json:"webhook_id"`
+	ConversationID string            `json:"webhook_conversation_id"`
+}
+
+type stripeResponse struct {
+	Type           string            `json:"type"`
+	ConversationID string            `json:"webhook_conversation_id"`
+	Status         int               `json:"status"`
+	HTTPHeaders    map[string]string `json:"http_headers"`
+	Body           string            `json:"body"`
+}
+
+func (stripeCodec) encode(m Message) any {
+	if m.Type != Delivery {
+		return nil
+	}
+	return stripeEvent{Type: "webhook_event", Endpoint: map[string]any{"api_version": nil}, EventPayload: m.Body, HTTPHeaders: m.Header,
+		WebhookID: m.Event, ConversationID: strconv.FormatInt(m.ID, 10)}
+}
+
+func (stripeCodec) decode(raw json.RawMessage) (Message, error) {
+	var r stripeResponse
+	if err := json.Unmarshal(raw, &r); err != nil || r.Type != "webhook_response" {
+		return Message{}, err
+	}
+	id, err := strconv.ParseInt(r.ConversationID, 10, 64)
+	return Message{Type: Result, ID: id, Status: r.Status, Header: r.HTTPHeaders, Body: r.Body}, err
+}
