@@ -158,3 +158,39 @@ func TestCompletion(t *testing.T) {
 		t.Errorf("exit code %d: %.200s", code, fmt.Sprint(p.out))
 	}
 }
+
+func TestLogsTail(t *testing.T) {
+	s := serve(t, "")
+	p, failed := s.command("logs", "tail"), s.command("logs", "tail", "--failed", "--json")
+	for _, one := range []*process{p, failed} {
+		one.out.await(t, "Following")
+	}
+	s.must("GET", "/v1/events?limit=3", nil)
+	if _, err := s.try("GET", "/v1/events/evt_x", nil); err != nil {
+		t.Fatal(err)
+	}
+	p.out.await(t, `\[200\] GET /v1/events \[req_\w+\] [\d.]+ ms\n`)
+	p.out.await(t, `\[404\] GET /v1/events/evt_x \[req_\w+\] [\d.]+ ms resource_missing`)
+	failed.out.await(t, `"path":"/v1/events/evt_x","status":404`)
+	if strings.Contains(failed.out.String(), `"status":200`) {
+		t.Errorf("shows what did not fail: %s", failed.out)
+	}
+	s.stop() // is not kept from it by those who follow
+	if code := p.exit(); code != 1 {
+		t.Errorf("exit code %d: %s", code, p.out)
+	}
+}
+
+func TestMan(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "man")
+	p := start(t, nil, binary, "man", dir)
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, p.out)
+	}
+	for _, page := range []string{"posthaste.1", "posthaste-listen.1", "posthaste-keys-rotate-master.1", "posthaste-endpoints-recover.1"} {
+		text, err := os.ReadFile(filepath.Join(dir, page))
+		if err != nil || !strings.Contains(string(text), ".SH") {
+			t.Errorf("%s: %v", page, err)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
@@ -177,6 +178,17 @@ func (c *client) call(ctx context.Context, method, path string, body any) (json.
 	}
 	_ = json.Unmarshal(text, &said)
 	return nil, &apiError{resp.StatusCode, said.Error.Code, said.Error.Message, said.Error.Param, text}
+}
+
+// progress shows how far bulk work is, to people: on a terminal, when there is
+// enough of it.
+func (c *client) progress(total int, what string) *progressbar.ProgressBar {
+	out := c.errs
+	if total < 10 || !isTerminal(c.errs) {
+		out = io.Discard
+	}
+	return progressbar.NewOptions(total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(),
+		progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 }
 
 // show prints an object, indented.

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
@@ -213,13 +214,17 @@ func (c *client) recover(cmd *cobra.Command, id string, since time.Time) error {
 		ID, Status               string
 		Total, Scanned, Requeued int
 	}
+	var bar *progressbar.ProgressBar
 	for {
 		if err := json.Unmarshal(raw, &job); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(c.errs, "\r%d of %d events, %d sent again", job.Scanned, job.Total, job.Requeued)
+		if bar == nil {
+			bar = c.progress(max(job.Total, 1), "events looked at")
+		}
+		_ = bar.Set(min(job.Scanned, job.Total))
 		if job.Status != "running" {
-			_, _ = fmt.Fprintln(c.errs)
+			_ = bar.Exit()
 			if job.Status != "succeeded" {
 				return fmt.Errorf("the job %s ended: %s", job.ID, job.Status)
 			}

@@ -60,7 +60,7 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if _, set := getenv("GOGC"); !set {
 			debug.SetGCPercent(gcPercent)
 		}
-		s := &server{Config: c, log: log, out: cmd.OutOrStdout()}
+		s := &server{Config: c, log: log, out: cmd.OutOrStdout(), closing: make(chan struct{})}
 		return s.run(cmd.Context())
 	}
 	return cmd
@@ -86,7 +86,8 @@ type server struct {
 	relay   *relay.Hub
 	mailer  *mail.Mailer // nil: nobody is written to
 
-	listening string // address
+	listening string        // address
+	closing   chan struct{} // closed when the server stops
 }
 
 // run serves until ctx ends and then stops in order: no new requests, then no
@@ -154,6 +155,7 @@ func (s *server) run(ctx context.Context) (err error) {
 		err = fmt.Errorf("serve: %w", err)
 	}
 	s.log.Info("stopping", "timeout", s.StopTimeout)
+	close(s.closing)
 	s.relay.Close()
 	stopUpkeep()
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StopTimeout)
@@ -253,7 +255,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/stripecli/connect", s.relay.StripeConnect)
 	mux.Handle("/", httpapi.New(httpapi.Config{
 		Service: s.service, Sandbox: s.sandbox(), RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
-		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(),
+		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(), Closing: s.closing,
 	}))
 	return mux
 }

@@ -120,6 +120,8 @@ func override(data map[string]any, text string) error {
 
 func (c *client) sendMany(cmd *cobra.Command, raw []byte, count int, perSecond float64) error {
 	started := time.Now()
+	bar := c.progress(count, "events")
+	defer func() { _ = bar.Exit() }()
 	for i := range count {
 		if perSecond > 0 {
 			select {
@@ -142,7 +144,7 @@ func (c *client) sendMany(cmd *cobra.Command, raw []byte, count int, perSecond f
 		default:
 			_, err = fmt.Fprintln(c.out, e.ID, e.Type)
 		}
-		if err != nil {
+		if err = errors.Join(err, bar.Add(1)); err != nil {
 			return err
 		}
 	}

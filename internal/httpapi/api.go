@@ -41,7 +41,8 @@ type Config struct {
 	OpenAPI               []byte
 	Egress                []string // addresses that deliveries come from, as the operator states them
 	Ready                 func(context.Context) error
-	Metrics               http.Handler // nil: none
+	Metrics               http.Handler    // nil: none
+	Closing               <-chan struct{} // closed when answers that go on must end; nil: never
 }
 
 // DefaultMaxRequest is the largest request body by default, in bytes: room for
@@ -58,6 +59,7 @@ type api struct {
 	mux           *http.ServeMux
 	accountHeader string
 	modeHeader    string
+	tails         tails
 }
 
 // New returns the server's handler.
@@ -144,6 +146,8 @@ type route struct {
 	handle       func(*request) (any, error)
 	query        bool // it reads the query although it is no GET
 	visitor      bool // it is for an anonymous shopper's token, not for API keys
+	// stream answers by itself, unless it returns an error, instead of handle.
+	stream func(http.ResponseWriter, *request) error
 }
 
 // request is one call of a route, authenticated, with its body read.
@@ -173,6 +177,7 @@ func (a *api) endpoint(rt route) http.Handler {
 		began := time.Now()
 		rq := &request{Request: r, api: a, header: w.Header()}
 		status, err := a.serve(w, rq, rt)
+		a.tails.note(rq, w.Header().Get("Request-Id"), status, err, time.Since(began))
 		a.logRequest(w, rq, rt, status, err, time.Since(began))
 	})
 }
@@ -187,6 +192,12 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 	rq.call.Request, rq.call.Remote = w.Header().Get("Request-Id"), rq.RemoteAddr
 	if err := a.admit(w, rq.call); err != nil {
 		return writeError(w, err), err
+	}
+	if rt.stream != nil {
+		if err := rt.stream(w, rq); err != nil {
+			return writeError(w, err), err
+		}
+		return http.StatusOK, nil
 	}
 	if rq.Method != http.MethodGet && rq.Method != http.MethodHead && rq.URL.RawQuery != "" && !rt.query {
 		// Ignoring them could do more than was asked for.

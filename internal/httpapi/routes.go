@@ -73,6 +73,7 @@ func routes() []route {
 	sandboxRoutes(add)
 	return append(all,
 		route{Method: post, Path: "/oauth20/token", handle: shopperToken, query: true},
+		route{Method: get, Path: "/v1/logs/tail", stream: tailLogs},
 		route{Method: get, Path: "/v1/shoppers/me/orders", handle: shopperOrders, visitor: true},
 		route{Method: get, Path: "/v1/shoppers/me/products/{id}", handle: shopperProduct, visitor: true})
 }
