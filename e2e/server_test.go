@@ -41,7 +41,11 @@ func TestMain(m *testing.M) {
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
 		binary = filepath.Join(dir, "posthaste")
-		if out, err := exec.Command("go", "build", "-o", binary, "../cmd/posthaste").CombinedOutput(); err != nil {
+		build := []string{"build", "-o", binary, "../cmd/posthaste"}
+		if underRace { // then the program is watched too, not only the tests
+			build = append([]string{"build", "-race"}, build[1:]...)
+		}
+		if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 			return 1
 		}
@@ -145,7 +149,7 @@ func start(t testing.TB, env []string, name string, args ...string) *process {
 // developer has set does not change what is tested. Nothing goes through a proxy.
 func environment() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "POSTHASTE_") })
-	return append(env, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+	return append(env, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1", "GORACE=halt_on_error=1")
 }
 
 // exit waits for the end of the process and returns its exit code.

@@ -100,6 +100,7 @@ type conn struct {
 	ws     *websocket.Conn
 	codec  codec
 	closed context.Context // ends with the connection
+	end    func()          // ends it
 	mu     sync.Mutex
 	last   int64
 	wait   map[int64]chan Message
@@ -166,13 +167,14 @@ func (h *Hub) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 	result, err := c.ask(limited, r, header)
 	a.Duration, a.RemoteAddr = time.Since(began), r.URL
 	switch {
-	case err == nil && result.Status > 0:
+	case err == nil && result.Status >= 100 && result.Status <= 599:
 		h.Sender.Judge(&a, result.Status, headerOf(result.Header), []byte(result.Body))
 	case err == nil:
 		a.Outcome, a.Error = delivery.OutcomeConnection, "The listener could not reach its target: "+clip(result.Error)
-	case ctx.Err() != nil, c.closed.Err() != nil: // OutcomeNone: it stays pending
-	default:
+	case ctx.Err() == nil && c.closed.Err() == nil && limited.Err() != nil:
 		a.Outcome, a.Error = delivery.OutcomeTimeout, fmt.Sprintf("No result from the listener within %s.", timeout)
+	default: // OutcomeNone: the connection ends, or the server stops, and it stays pending
+		c.end()
 	}
 	return a
 }
@@ -308,13 +310,13 @@ func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
 func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoint.Endpoint, latest int, since int64) {
 	closed, end := context.WithCancel(ctx)
 	defer end()
-	c.closed, c.wait = closed, map[int64]chan Message{}
+	c.closed, c.end, c.wait = closed, end, map[int64]chan Message{}
 	ready := Message{Type: Ready, Endpoint: e.ID, Secret: e.Newest().Value, Events: e.Events}
 	if acct, ok := h.Service.AccountOf(call); ok {
 		ready.Account = acct.ID
 	}
 	h.join(e, c)
-	defer h.leave(e, c)
+	defer h.leave(ctx, e, c)
 	var from time.Time
 	if since > 0 {
 		from = time.Unix(since, 0)
@@ -329,7 +331,7 @@ func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoin
 	if err := c.write(ctx, ready); err != nil {
 		return
 	}
-	h.Service.Connect(e, true)
+	h.Service.Connect(ctx, e, true)
 	go heartbeat(closed, end, c.ws)
 	for {
 		m, err := c.read(closed)
@@ -384,12 +386,12 @@ func (h *Hub) join(e *endpoint.Endpoint, c *conn) {
 
 // leave holds deliveries back before those under way are given up, so that none of
 // them is tried again at once.
-func (h *Hub) leave(e *endpoint.Endpoint, c *conn) {
+func (h *Hub) leave(ctx context.Context, e *endpoint.Endpoint, c *conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conns[e.ID] == c {
 		delete(h.conns, e.ID)
-		h.Service.Connect(e, false)
+		h.Service.Connect(context.WithoutCancel(ctx), e, false)
 	}
 }
 

@@ -89,18 +89,24 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 }
 
 // Connect lets deliveries flow to a listener, or holds them back.
-func (s *Service) Connect(e *endpoint.Endpoint, connected bool) {
+func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected bool) {
+	s.edits.Lock()
+	defer s.edits.Unlock()
 	s.listening.set(e.No, connected)
 	current := s.Endpoints.Get(e.No)
-	if current == nil {
+	if current == nil { // it was deleted
 		return
 	}
 	next := *current
+	next.Updated = s.Now() // a day without a connection begins
 	s.publish(&next)
 	if connected {
 		s.engine.Forgive(e.No)
-	} else {
-		s.engine.Wake(e.No)
+		return
+	}
+	s.engine.Wake(e.No)
+	if err := s.Store.UpdateEndpoint(ctx, &next, store.Trail{}); err != nil {
+		s.Log.Error("note that a listener is gone", "endpoint", e.ID, "err", err)
 	}
 }
 

@@ -108,6 +108,9 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 	}
 	s.keys.set(accounts, keys)
 	if err := s.Store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
+		if e.Listener() {
+			e.Updated = s.Now() // whoever was connected may come back
+		}
 		s.publish(e)
 		return nil
 	}); err != nil {
