@@ -40,7 +40,7 @@ test-fast: ## the tests that need no other program, without the race detector
 .PHONY: tools
 tools:
 	@command -v node >/dev/null || { echo "make: the tests need Node.js 20 or later (https://nodejs.org)" >&2; exit 1; }
-	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get install -y -q python3 >/dev/null; }
+	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get update -q >/dev/null && apt-get install -y -q python3 >/dev/null; }
 
 .PHONY: lint
 lint: ## vet, staticcheck and formatting

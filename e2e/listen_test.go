@@ -77,6 +77,11 @@ func TestListen_seed(t *testing.T) {
 			t.Errorf("%s: %v", typ, d)
 		}
 	}
+	s.stop()
+	if strings.Contains(s.out.String(), "level=ERROR") {
+		t.Errorf("stopping with a listener connected:\n%s", s.out)
+	}
+	l.out.await(t, "The connection ended")
 }
 
 // listen is killed and started again during a burst: it misses none.

@@ -156,10 +156,10 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	s.log.Info("stopping", "timeout", s.StopTimeout)
 	close(s.closing)
-	s.relay.Close()
 	stopUpkeep()
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StopTimeout)
 	defer cancel()
+	s.relay.Close(deadline)
 	if werr := web.Shutdown(deadline); werr != nil {
 		s.log.Warn("requests were cut off", "err", werr)
 		_ = web.Close()

@@ -89,6 +89,9 @@ type Hub struct {
 	mu    sync.Mutex
 	conns map[string]*conn // by the endpoint's identifier
 
+	closing bool
+	serving sync.WaitGroup // connections
+
 	sessions sessions
 }
 
@@ -315,7 +318,10 @@ func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoin
 	if acct, ok := h.Service.AccountOf(call); ok {
 		ready.Account = acct.ID
 	}
-	h.join(e, c)
+	if !h.join(e, c) {
+		_ = c.ws.Close(websocket.StatusGoingAway, "the server stops")
+		return
+	}
 	defer h.leave(ctx, e, c)
 	var from time.Time
 	if since > 0 {
@@ -373,20 +379,28 @@ func heartbeat(ctx context.Context, end func(), ws *websocket.Conn) {
 	}
 }
 
-// join makes c the endpoint's connection; one that it had ends.
-func (h *Hub) join(e *endpoint.Endpoint, c *conn) {
+// join makes c the endpoint's connection; one that it had ends. It returns false
+// when the hub takes no more.
+func (h *Hub) join(e *endpoint.Endpoint, c *conn) bool {
 	h.mu.Lock()
+	if h.closing {
+		h.mu.Unlock()
+		return false
+	}
+	h.serving.Add(1)
 	old := h.conns[e.ID]
 	h.conns[e.ID] = c
 	h.mu.Unlock()
 	if old != nil {
 		_ = old.ws.Close(websocket.StatusPolicyViolation, "another listener of the same name connected")
 	}
+	return true
 }
 
 // leave holds deliveries back before those under way are given up, so that none of
 // them is tried again at once.
 func (h *Hub) leave(ctx context.Context, e *endpoint.Endpoint, c *conn) {
+	defer h.serving.Done()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conns[e.ID] == c {
@@ -395,11 +409,22 @@ func (h *Hub) leave(ctx context.Context, e *endpoint.Endpoint, c *conn) {
 	}
 }
 
-// Close ends all connections, so that the server can stop.
-func (h *Hub) Close() {
+// Close ends all connections and takes no more. It returns when their listeners are
+// held back, or ctx ends.
+func (h *Hub) Close(ctx context.Context) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.closing = true
 	for _, c := range h.conns {
 		go func() { _ = c.ws.Close(websocket.StatusGoingAway, "the server stops") }()
+	}
+	h.mu.Unlock()
+	gone := make(chan struct{})
+	go func() {
+		h.serving.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-ctx.Done():
 	}
 }
