@@ -242,11 +242,6 @@ func (l *listener) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(l.errs, format+"\n", args...)
 }
 
-const (
-	listenPing = 15 * time.Second
-	pingWait   = 10 * time.Second
-)
-
 // serve hands on what comes until the connection ends.
 func (l *listener) serve(ctx context.Context, ws *websocket.Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -256,24 +251,7 @@ func (l *listener) serve(ctx context.Context, ws *websocket.Conn) error {
 		_ = ws.Close(websocket.StatusNormalClosure, "")
 		cancel()
 	}()
-	go func() {
-		tick := time.NewTicker(listenPing)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			wait, done := context.WithTimeout(ctx, pingWait)
-			err := ws.Ping(wait)
-			done()
-			if err != nil {
-				cancel()
-				return
-			}
-		}
-	}()
+	go relay.Heartbeat(ctx, cancel, ws)
 	for {
 		var m relay.Message
 		if err := wsjson.Read(ctx, ws, &m); err != nil {

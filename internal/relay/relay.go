@@ -338,7 +338,7 @@ func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoin
 		return
 	}
 	h.Service.Connect(ctx, e, true)
-	go heartbeat(closed, end, c.ws)
+	go Heartbeat(closed, end, c.ws)
 	for {
 		m, err := c.read(closed)
 		if err != nil {
@@ -359,8 +359,8 @@ func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoin
 	}
 }
 
-// heartbeat ends the connection when the other side is silent.
-func heartbeat(ctx context.Context, end func(), ws *websocket.Conn) {
+// Heartbeat calls end when the other side of a connection is silent, until ctx ends.
+func Heartbeat(ctx context.Context, end func(), ws *websocket.Conn) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {

@@ -203,6 +203,46 @@ func setStatus(e *endpoint.Endpoint, disabled *bool, now time.Time) {
 
 // UpdateEndpoint changes what p mentions. Enabling an endpoint closes its breaker.
 func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p EndpointParams) (*endpoint.Endpoint, error) {
+	var was endpoint.Status
+	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
+		if p.Secret != nil {
+			return "", nil, nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
+		}
+		was = e.Status
+		listener := e.Listener()
+		s.apply(&p, e)
+		if listener != e.Listener() {
+			return "", nil, nil, fault.Param("url", "parameter_invalid", "The URL of a listener stays, and that of another endpoint cannot become one's.")
+		}
+		setStatus(e, p.Disabled, now)
+		action, a := account.EndpointUpdated, (*announcement)(nil)
+		switch {
+		case was == e.Status:
+		case e.Status == endpoint.Enabled:
+			action, a = account.EndpointEnabled, &announcement{about: e, typ: event.TypeEndpointEnabled, object: endpointObject(e)}
+		default:
+			action, a = account.EndpointDisabled, &announcement{about: e, typ: event.TypeEndpointDisabled, others: true,
+				object: endpointObject(e, "disabled_reason", e.DisabledReason)}
+		}
+		return action, p.changed(), a, s.check(e)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if was == endpoint.Disabled && e.Status == endpoint.Enabled {
+		s.engine.Forgive(e.No)
+	} else {
+		s.engine.Wake(e.No)
+	}
+	return e, nil
+}
+
+// change reads an endpoint, lets edit change it, and writes it with the audit entry
+// and the announcement that edit returns. The announcement may be nil. Endpoints are
+// changed one after the other.
+func (s *Service) change(ctx context.Context, c *Call, id string,
+	edit func(e *endpoint.Endpoint, now time.Time) (action account.Action, detail []string, a *announcement, err error),
+) (*endpoint.Endpoint, error) {
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
@@ -217,30 +257,13 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 	if err != nil {
 		return nil, err
 	}
-	was, now := e.Status, s.Now()
-	if p.Secret != nil {
-		return nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
-	}
-	listener := e.Listener()
-	s.apply(&p, &e)
-	if listener != e.Listener() {
-		return nil, fault.Param("url", "parameter_invalid", "The URL of a listener stays, and that of another endpoint cannot become one's.")
-	}
-	setStatus(&e, p.Disabled, now)
-	e.Updated = now
-	if err := s.check(&e); err != nil {
+	now := s.Now()
+	action, detail, a, err := edit(&e, now)
+	if err != nil {
 		return nil, err
 	}
-	action, a := account.EndpointUpdated, (*announcement)(nil)
-	switch {
-	case was == e.Status:
-	case e.Status == endpoint.Enabled:
-		action, a = account.EndpointEnabled, &announcement{about: &e, typ: event.TypeEndpointEnabled, object: endpointObject(&e)}
-	default:
-		action, a = account.EndpointDisabled, &announcement{about: &e, typ: event.TypeEndpointDisabled, others: true,
-			object: endpointObject(&e, "disabled_reason", e.DisabledReason)}
-	}
-	trail := s.trail(c, &e, now, action, e.ID, p.changed()...)
+	e.Updated = now
+	trail := s.trail(c, &e, now, action, e.ID, detail...)
 	if a != nil {
 		if trail.Announce, err = s.compose(a, now); err != nil {
 			return nil, err
@@ -252,11 +275,6 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 	s.publish(&e)
 	if a != nil {
 		s.announced(a, trail.Announce)
-	}
-	if was == endpoint.Disabled && e.Status == endpoint.Enabled {
-		s.engine.Forgive(e.No)
-	} else {
-		s.engine.Wake(e.No)
 	}
 	return &e, nil
 }

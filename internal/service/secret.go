@@ -44,50 +44,11 @@ func signWith(e *endpoint.Endpoint, ed25519 bool) {
 	}
 }
 
-// changeSecrets applies change to an endpoint's secrets and writes it with its
-// audit entry and announcement.
-func (s *Service) changeSecrets(ctx context.Context, c *Call, id string, change func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error)) (*endpoint.Endpoint, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, err
-	}
-	end, err := s.begin(ctx, c, true)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
-	s.edits.Lock()
-	defer s.edits.Unlock()
-	e, err := s.Store.Endpoint(ctx, c.Space, id)
-	if err != nil {
-		return nil, err
-	}
-	now := s.Now()
-	action, detail, a, err := change(&e, now)
-	if err != nil {
-		return nil, err
-	}
-	e.Updated = now
-	trail := s.trail(c, &e, now, action, e.ID, detail...)
-	if a != nil {
-		if trail.Announce, err = s.compose(a, now); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
-		return nil, err
-	}
-	s.publish(&e)
-	if a != nil {
-		s.announced(a, trail.Announce)
-	}
-	return &e, nil
-}
-
 // RotateSecret makes a new secret, or takes the one given, and lets the old ones
 // live on for that long. The result holds all live secrets, the new one last.
 // Errors: fault.Invalid, and those of idempotency.
 func (s *Service) RotateSecret(ctx context.Context, c *Call, id, value string, life time.Duration) (*endpoint.Endpoint, error) {
-	return s.changeSecrets(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
+	return s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		next, err := s.newSecret(value, e.Settings.Ed25519, now)
 		if err != nil {
 			return "", nil, nil, err
@@ -104,7 +65,7 @@ func (s *Service) RotateSecret(ctx context.Context, c *Call, id, value string, l
 // RevokeSecret ends the life of one old secret at once, of all old ones when
 // secretID is empty. Errors: fault.Invalid, and those of idempotency.
 func (s *Service) RevokeSecret(ctx context.Context, c *Call, id, secretID string) (*endpoint.Endpoint, error) {
-	return s.changeSecrets(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
+	return s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		which := secretID
 		if which == "" {
 			which = "all old ones"
