@@ -303,6 +303,25 @@ func TestMasterKey(t *testing.T) {
 	p = start(t, []string{"POSTHASTE_MASTER_KEY=" + strings.TrimSpace(string(first))}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", s.data)
 	p.out.await(t, "msg=listening")
 
+	// A rotation that was cut off left both keys in the file: the next start goes on.
+	_ = p.cmd.Process.Kill()
+	<-p.done
+	if code := start(t, nil, binary, "keys", "new-master", "--out", file+".next").exit(); code != 0 {
+		t.Fatal("no key")
+	}
+	next, err := os.ReadFile(file + ".next")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(bytes.Clone(next), first...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, nil, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", s.data)
+	p.out.await(t, "the others are not needed any more")
+	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, next) {
+		t.Errorf("after the rotation went on, the file holds %d keys, %v", bytes.Count(now, []byte("\n")), err)
+	}
+
 	// A key that others can read is refused.
 	data := t.TempDir()
 	if err := os.WriteFile(filepath.Join(data, "master-key"), first, 0o644); err != nil {

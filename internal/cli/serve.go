@@ -189,7 +189,7 @@ func (s *server) wire(ctx context.Context) error {
 	})
 	if s.Mail.Addr != "" {
 		if s.mailer, err = mail.New(mail.Config{Addr: s.Mail.Addr, TLS: s.Mail.TLS, From: s.Mail.From, To: s.Mail.To,
-			Username: s.Mail.Username, Password: s.Mail.Password, Brand: s.Brand, Log: s.log}); err != nil {
+			Username: s.Mail.Username, Password: s.Mail.Password, Brand: s.Brand, Log: s.log, Gather: s.Mail.Every}); err != nil {
 			return &config.Usage{Err: err}
 		}
 	}

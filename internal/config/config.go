@@ -82,8 +82,9 @@ type Mail struct {
 	TLS      string // starttls, tls or none
 	From     string
 	To       []string
-	Username string // environment only
-	Password string // environment only
+	Every    time.Duration // at most one message in so long
+	Username string        // environment only
+	Password string        // environment only
 }
 
 // Usage is an error in what the user set. The command ends with exit code 2.
@@ -121,6 +122,7 @@ func Flags(f *pflag.FlagSet) {
 	f.String("smtp-tls", "starttls", "starttls, tls or none")
 	f.String("smtp-from", "", "sender of mail to the operator")
 	f.StringSlice("smtp-to", nil, "recipients of mail to the operator")
+	f.Duration("smtp-every", time.Minute, "gather what there is to write for so long")
 	f.Bool("allow-plain-live", false, "let live endpoints use http://")
 	f.Int("max-body", 256<<10, "largest body to deliver, in bytes")
 	f.Duration("timeout", 15*time.Second, "for one attempt")
@@ -186,6 +188,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.PublicURL, c.RequireIdempotencyKey = strings.TrimSuffix(r.text("public-url"), "/"), r.truth("require-idempotency-key")
 	c.EgressAddresses, c.MasterKeyFile, c.NotifyURL = r.addresses("egress-addresses"), r.text("master-key-file"), r.text("notify-url")
 	c.Mail.Addr, c.Mail.TLS, c.Mail.From, c.Mail.To = r.text("smtp-addr"), r.text("smtp-tls"), r.text("smtp-from"), r.texts("smtp-to")
+	c.Mail.Every = r.duration("smtp-every")
 	c.Retention, c.StopTimeout = r.duration("retention"), r.duration("stop-timeout")
 	c.LiveSchedule, c.TestSchedule = r.schedule("live-schedule"), r.schedule("test-schedule")
 	c.AllowTargets, c.DenyTargets = r.prefixes("allow-targets"), r.prefixes("deny-targets")
@@ -225,6 +228,8 @@ func (c *Config) check() error {
 		return usagef("--notify-url: set %sNOTIFY_SECRET to whsec_ and 24 to 64 bytes in base64", EnvPrefix)
 	case c.Mail.TLS != "starttls" && c.Mail.TLS != "tls" && c.Mail.TLS != "none":
 		return usagef("--smtp-tls %q: use starttls, tls or none", c.Mail.TLS)
+	case c.Mail.Every < time.Second:
+		return usagef("--smtp-every %s: use a second or more", c.Mail.Every)
 	case c.Mail.Addr != "" && (c.Mail.From == "" || len(c.Mail.To) == 0):
 		return usagef("--smtp-addr: set --smtp-from and --smtp-to too")
 	case c.Retention != 0 && c.Retention < time.Hour:
