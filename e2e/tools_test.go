@@ -89,6 +89,42 @@ func TestSink(t *testing.T) {
 	}
 }
 
+// Every command that prints a result prints it as JSON too.
+func TestJSON(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, dir)
+	addr := strings.TrimPrefix(s.base, "http://")
+	secret := "whsec_" + strings.Repeat("b3du", 8)
+	body := filepath.Join(dir, "body.json")
+	if err := os.WriteFile(body, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ args, says string }{
+		{"keys new-master", `"key":"phmk_`},
+		{"keys new-master --out " + filepath.Join(dir, "another-key"), `"file":`},
+		{"keys rotate-master --data " + dir + " --addr " + addr, `"records":`},
+		{"backup --data " + dir + " " + filepath.Join(dir, "copy.db"), `"bytes":`},
+		{"doctor --data " + dir + " --addr " + addr + " --egress-proxy " + s.base + " --egress-proxy-resolves", `"check":"master key"`},
+		{"verify --body " + body + " --header Payment-Signature:" + webhook.Sign(secret, []byte("{}")), `"verdict":"good"`},
+	} {
+		p := start(t, []string{"POSTHASTE_ADMIN_KEY=" + adminKey, "WEBHOOK_SECRET=" + secret}, binary, append(strings.Fields(tt.args), "--json")...)
+		if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), tt.says) {
+			t.Errorf("%s: exit code %d: %s", tt.args, code, p.out)
+			continue
+		}
+		for line := range strings.Lines(p.out.String()) {
+			decode(t, []byte(line))
+		}
+	}
+	p := start(t, nil, binary, "sink", "--addr", "127.0.0.1:0", "--json")
+	s.register(p.out.await(t, `http://\S+`)[0])
+	s.send("a.b", object{})
+	p.out.await(t, `"status":200,"type":"a.b"`)
+}
+
 // A backup made under load holds everything that was accepted before, and restores.
 func TestBackup(t *testing.T) {
 	s := serve(t, "")

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
@@ -19,6 +17,7 @@ func backupCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 	}
 	config.Flags(cmd.Flags())
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := config.Load(cmd.Flags(), getenv)
 		if err != nil {
@@ -28,8 +27,7 @@ func backupCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s holds the data of %s, %d bytes.\n", args[0], c.Data, size)
-		return err
+		return result(cmd, *asJSON, map[string]any{"file": args[0], "data": c.Data, "bytes": size}, "%s holds the data of %s, %d bytes.", args[0], c.Data, size)
 	}
 	return cmd
 }

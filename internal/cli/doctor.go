@@ -27,6 +27,7 @@ func doctorCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	config.Flags(cmd.Flags())
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := config.Load(cmd.Flags(), getenv)
 		if err != nil {
@@ -47,7 +48,9 @@ func doctorCommand(getenv func(string) (string, bool)) *cobra.Command {
 				wrong++
 				mark, said = "WRONG", message(err)
 			}
-			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s  %-15s %s\n", mark, check.name, said)
+			if err := result(cmd, *asJSON, map[string]any{"check": check.name, "ok": err == nil, "detail": said}, "%s  %-15s %s", mark, check.name, said); err != nil {
+				return err
+			}
 		}
 		if wrong > 0 {
 			return fmt.Errorf("%d checks failed", wrong)

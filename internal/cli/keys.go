@@ -30,6 +30,7 @@ func keysCommand(getenv func(string) (string, bool)) *cobra.Command {
 
 func newMasterCommand() *cobra.Command {
 	var out string
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "new-master",
 		Short: "Make a master key",
@@ -41,17 +42,16 @@ func newMasterCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			key := seal.NewKey()
 			if out == "" {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), key.Text())
-				return err
+				return result(cmd, *asJSON, map[string]string{"id": key.ID().String(), "key": key.Text()}, "%s", key.Text())
 			}
 			if err := newMasterKeyFile(out, key); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "Master key %s is in %s.\n", key.ID(), out)
-			return err
+			return result(cmd, *asJSON, map[string]string{"id": key.ID().String(), "file": out}, "Master key %s is in %s.", key.ID(), out)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file to write to; it must not exist")
+	asJSON = jsonFlag(cmd)
 	return cmd
 }
 
@@ -66,6 +66,7 @@ func rotateMasterCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	config.Flags(cmd.Flags())
+	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := config.Load(cmd.Flags(), getenv)
 		if err != nil {
@@ -78,8 +79,7 @@ func rotateMasterCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "Master key %s replaced %s; %d records were re-sealed.\n", done.To, done.From, done.Records)
-		return err
+		return result(cmd, *asJSON, done, "Master key %s replaced %s; %d records were re-sealed.", done.To, done.From, done.Records)
 	}
 	return cmd
 }

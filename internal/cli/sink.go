@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ func sinkCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var status, failFirst int
 	var delay time.Duration
 	var hang, showBody bool
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "sink",
 		Short: "Run a receiver that prints deliveries, verifies them, and fails as told",
@@ -42,6 +44,7 @@ func sinkCommand(getenv func(string) (string, bool)) *cobra.Command {
 				}
 			}
 			var count atomic.Int64
+			var mu sync.Mutex // one line after the other
 			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<20))
 				if err != nil {
@@ -67,8 +70,15 @@ func sinkCommand(getenv func(string) (string, bool)) *cobra.Command {
 					return
 				}
 				w.WriteHeader(code)
-				_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s %d bytes, %s, answered %d\n", time.Now().Format(clockFormat), r.Header.Get(webhook.IDHeader), eventTypeOf(body), len(body), genuine, code)
+				id, typ := r.Header.Get(webhook.IDHeader), eventTypeOf(body)
+				line := map[string]any{"event": id, "type": typ, "bytes": len(body), "verified": genuine, "status": code}
 				if showBody {
+					line["body"] = string(body)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				_ = result(cmd, *asJSON, line, "%s %s %s %d bytes, %s, answered %d", time.Now().Format(clockFormat), id, typ, len(body), genuine, code)
+				if showBody && !*asJSON {
 					_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", body)
 				}
 			})
@@ -86,6 +96,7 @@ func sinkCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return nil
 		},
 	}
+	asJSON = jsonFlag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&addr, "addr", "127.0.0.1:3000", "address to listen on")
 	f.IntVar(&status, "status", http.StatusOK, "answer this")

@@ -24,6 +24,7 @@ import (
 func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var headers []string
 	var body, at, brand string
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check a captured delivery against a secret, and say what is wrong with it",
@@ -61,9 +62,10 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 					return &config.Usage{Err: fmt.Errorf("--at: %w", err)}
 				}
 			}
-			return verify(cmd.OutOrStdout(), strings.Split(secret, ","), brand+"-Signature", h, raw, now)
+			return verify(cmd, *asJSON, strings.Split(secret, ","), brand+"-Signature", h, raw, now)
 		},
 	}
+	asJSON = jsonFlag(cmd)
 	f := cmd.Flags()
 	f.StringArrayVar(&headers, "header", nil, "a header, 'name: value'; may be repeated")
 	f.StringVar(&body, "body", "-", "file with the body, or with the whole request; - is standard input")
@@ -100,13 +102,15 @@ func splitRequest(raw []byte) (http.Header, []byte, error) {
 }
 
 // verify says whether each scheme's signature fits, and if not, why.
-func verify(out io.Writer, keys []string, plainHeader string, h http.Header, body []byte, now time.Time) error {
+func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, h http.Header, body []byte, now time.Time) error {
 	v, err := webhook.NewVerifier(keys...)
 	if err != nil {
 		return &config.Usage{Err: fmt.Errorf("WEBHOOK_SECRET: %w", err)}
 	}
 	v.SignatureHeader, v.Now = plainHeader, func() time.Time { return now }
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
+	say := func(scheme, verdict string, why ...string) {
+		_ = result(cmd, asJSON, map[string]any{"scheme": scheme, "verdict": verdict, "why": why}, "%s: %s", scheme, strings.Join(append([]string{verdict}, why...), "\n  "))
+	}
 	bad := 0
 	for _, scheme := range []struct {
 		name    string
@@ -117,7 +121,7 @@ func verify(out io.Writer, keys []string, plainHeader string, h http.Header, bod
 		{plainHeader, []string{plainHeader}, h.Get(plainHeader) != ""},
 	} {
 		if !scheme.present {
-			say("%s: not there", scheme.name)
+			say(scheme.name, "not there")
 			continue
 		}
 		only := http.Header{}
@@ -126,14 +130,11 @@ func verify(out io.Writer, keys []string, plainHeader string, h http.Header, bod
 		}
 		err := v.Verify(only, body)
 		if err == nil {
-			say("%s: good", scheme.name)
+			say(scheme.name, "good")
 			continue
 		}
 		bad++
-		say("%s: BAD: %s", scheme.name, strings.TrimPrefix(err.Error(), "webhook: "))
-		for _, line := range diagnose(v, only, body, err, now) {
-			say("  %s", line)
-		}
+		say(scheme.name, "BAD: "+strings.TrimPrefix(err.Error(), "webhook: "), diagnose(v, only, body, err, now)...)
 	}
 	switch {
 	case h.Get(webhook.StandardSignatureHeader) == "" && h.Get(plainHeader) == "":
