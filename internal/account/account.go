@@ -1,5 +1,5 @@
-// Package account owns who may do what: accounts, API keys and the hash under
-// which a key is stored.
+// Package account owns who may do what: accounts, API keys, users, their sessions
+// and the audit log.
 //
 // It does no I/O and must not know endpoints, deliveries, SQL or HTTP.
 package account
@@ -35,6 +35,7 @@ type Role string
 const (
 	Member   Role = "account"  // everything within one account and mode
 	Operator Role = "operator" // manages accounts and keys, and acts for any account
+	Viewer   Role = "viewer"   // reads within one account and mode; users only
 )
 
 // Prefixes of API keys. The prefix tells role and mode.

@@ -48,4 +48,11 @@ const (
 	DeliveryRetried   Action = "delivery.retried"
 	DeliveryCanceled  Action = "delivery.canceled"
 	EventResent       Action = "event.resent"
+	BulkRetryStarted  Action = "bulk_retry.started"
+	UserCreated       Action = "user.created"
+	UserUpdated       Action = "user.updated"
+	UserSignedIn      Action = "user.signed_in"
+	UserSignedOut     Action = "user.signed_out"
+	UserLockedOut     Action = "user.locked_out"
+	PortalOpened      Action = "portal_session.created"
 )

@@ -51,8 +51,19 @@ type Attempt struct {
 	RetryAfter     time.Duration // what a 429 or 503 asked for; 0 is none
 	Error          string        // why, in plain words, when no answer came
 	RemoteAddr     string        // the address that was dialled
-	ResponseHeader string        // "Name: value" lines, capped
-	ResponseBody   []byte        // the first bytes, capped
+	Timing         Timing
+	RequestHeader  string // "Name: value" lines as sent, credentials left out
+	ResponseHeader string // "Name: value" lines, capped
+	ResponseBody   []byte // the first bytes, capped
+}
+
+// Timing is where an attempt's time went. A step that did not happen, such as a
+// look-up for a connection that was open already, is 0.
+type Timing struct {
+	DNS     time.Duration // to look up the name
+	Connect time.Duration // to open the connection
+	TLS     time.Duration // to agree on keys
+	Answer  time.Duration // from the request being sent to the first byte of the answer
 }
 
 // Succeeded reports whether the receiver acknowledged the event.

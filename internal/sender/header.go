@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
@@ -25,6 +26,48 @@ func (s *Sender) addStatic(h http.Header, static map[string]string) error {
 		h[canonical] = []string{value}
 	}
 	return nil
+}
+
+// hidden stands for a value that may be a credential.
+const hidden = "(hidden)"
+
+// showHeader writes a request's header for people, as lines in order of name:
+// without the values of the endpoint's own headers and of Authorization.
+func showHeader(h http.Header, own map[string]string) string {
+	var names [16]string
+	sorted, size := names[:0], 0
+	for name, values := range h {
+		if len(values) > 0 { // else the transport does not send it
+			sorted = append(sorted, name)
+			size += len(name) + len(values[0]) + len(": \n")
+		}
+	}
+	slices.Sort(sorted)
+	var b strings.Builder
+	b.Grow(size)
+	for i, name := range sorted {
+		value := h[name][0]
+		if name == "Authorization" || len(own) > 0 && static(own, name) {
+			value = hidden
+		}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(name)
+		b.WriteString(": ")
+		b.WriteString(value)
+	}
+	return b.String()
+}
+
+// static reports whether a header is one of the endpoint's own.
+func static(own map[string]string, canonical string) bool {
+	for name := range own {
+		if http.CanonicalHeaderKey(name) == canonical {
+			return true
+		}
+	}
+	return false
 }
 
 // basic returns the value of Authorization for HTTP Basic (RFC 7617).

@@ -163,6 +163,7 @@ func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain int, stale string) (_ delivery.Attempt, token string, err error) {
 	f := &flight{Attempt: delivery.Attempt{Number: r.Number, Started: started}, payload: r.Body}
 	f.trace.GotConn = f.gotConn
+	f.watch.follow(&f.trace)
 	req, err := s.request(httptrace.WithClientTrace(ctx, &f.trace), r, f, plain)
 	transport := s.direct
 	if err == nil && (r.Trusted || r.TLS != nil) {
@@ -176,10 +177,12 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 			return f.Attempt, token, err
 		}
 	}
+	f.RequestHeader = showHeader(req.Header, r.Header)
 	resp, err := transport.RoundTrip(req)
 	if err == nil {
 		err = s.read(ctx, &f.Attempt, resp)
 	}
+	f.Timing = f.watch.timing()
 	return f.Attempt, token, err
 }
 
@@ -217,6 +220,7 @@ func (s *Sender) authenticate(ctx context.Context, h http.Header, r *Request, st
 type flight struct {
 	delivery.Attempt
 	trace   httptrace.ClientTrace
+	watch   stopwatch
 	payload []byte
 	body    bytes.Reader
 	values  [4]string // of headers

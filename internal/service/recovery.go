@@ -54,9 +54,9 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 			return store.Recovery{}, fault.Param("id", "recovery_running", "The job %s is recovering this endpoint. Wait for it, or cancel it.", r.ID)
 		}
 	}
-	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
+	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Kind: store.RecoverEndpoint, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
 		From: max(keyAt(since), 1), Until: s.IDs.Keys.Next(), Missed: missed, State: store.RecoveryRunning, Created: now}
-	r.Cursor = r.From - 1
+	r.Cursor.Event = r.From - 1
 	if r.Total, err = s.Store.CountEvents(ctx, r.Space, r.From, r.Until); err != nil {
 		return store.Recovery{}, err
 	}
@@ -144,7 +144,7 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery) (wait tim
 	now, next := s.Now(), *r
 	// Events that are being accepted just now may get a lower key than others that
 	// are there already; they must not be passed over.
-	until := min(r.Until, max(keyAt(now.Add(-recoveryGrace)), r.Cursor+1))
+	until := min(r.Until, max(keyAt(now.Add(-recoveryGrace)), r.Cursor.Event+1))
 	w := s.Endpoints.Get(r.Endpoint)
 	var again []delivery.Delivery
 	switch {
@@ -153,7 +153,7 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery) (wait tim
 	case w.Status != endpoint.Enabled:
 		next.State, next.Error = store.RecoveryFailed, "The endpoint was disabled."
 	default:
-		occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor, until, recoverySlice)
+		occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, recoverySlice)
 		if err != nil {
 			return 0, err
 		}
@@ -162,11 +162,11 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery) (wait tim
 		next.Requeued += len(again)
 		switch {
 		case len(occasions) == recoverySlice:
-			next.Cursor = occasions[len(occasions)-1].Key
+			next.Cursor.Event = occasions[len(occasions)-1].Key
 		case until < r.Until:
-			next.Cursor, wait = until-1, recoveryGrace
+			next.Cursor.Event, wait = until-1, recoveryGrace
 		default:
-			next.Cursor, next.State = r.Until, store.RecoverySucceeded
+			next.Cursor.Event, next.State = r.Until, store.RecoverySucceeded
 		}
 	}
 	if next.State != store.RecoveryRunning {

@@ -7,27 +7,40 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// Recovery is a job that sends an endpoint again what it missed in a stretch of
-// time: what failed and, if asked for, what it subscribes to and never had. It
-// goes on where it stood after a restart.
+// Recovery is a job that sends again what was missed in a stretch of time. It goes
+// on where it stood after a restart.
 type Recovery struct {
 	ID         string
+	Kind       RecoveryKind
 	Space      event.Space
-	Endpoint   int64  // store number
+	Endpoint   int64  // store number; 0: all, with [RetryFailed] only
 	EndpointID string // public identifier
+	Pattern    string // of event types; empty: all. With [RetryFailed] only
 	From       event.Key
 	Until      event.Key // exclusive
-	Missed     bool      // events without a delivery too
+	Missed     bool      // events without a delivery too, with [RecoverEndpoint] only
 
 	State    RecoveryState
-	Cursor   event.Key // events up to this one are done
-	Total    int       // events in the stretch
-	Scanned  int       // of these
-	Requeued int       // deliveries that are pending because of it
-	Error    string    // why it failed, for the user
+	Cursor   delivery.ID // what is up to this one is done; of [RecoverEndpoint], the event alone counts
+	Total    int         // events in the stretch or, with [RetryFailed], failed deliveries
+	Scanned  int         // of these
+	Requeued int         // deliveries that are pending because of it
+	Error    string      // why it failed, for the user
 	Created  time.Time
 	Finished time.Time // zero while running
 }
+
+// RecoveryKind is what a recovery sends again.
+type RecoveryKind string
+
+// The kinds.
+const (
+	// RecoverEndpoint is what failed for one endpoint and, if asked for, what it
+	// subscribes to and never had.
+	RecoverEndpoint RecoveryKind = "recovery"
+	// RetryFailed is what failed, of one endpoint or all, by type.
+	RetryFailed RecoveryKind = "bulk_retry"
+)
 
 // RecoveryState is where a recovery stands.
 type RecoveryState string

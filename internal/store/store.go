@@ -27,6 +27,8 @@ type Store interface {
 	History
 	Recoveries
 	Sandbox
+	Users
+	Statistics
 	Upkeep
 }
 
@@ -205,8 +207,16 @@ type DeliveryView struct {
 type History interface {
 	Event(ctx context.Context, space event.Space, id string) (event.Event, error)
 	ListEvents(ctx context.Context, space event.Space, f EventFilter, p Page[event.Key]) (items []event.Event, more bool, err error)
+	// SearchEvents returns the newest events before a key (0: the newest of all) that
+	// f asks for, newest first, at most limit. It looks at no more than scan events and
+	// returns the key to go on before, 0 when it has looked at all.
+	SearchEvents(ctx context.Context, space event.Space, f EventSearch, before event.Key, limit, scan int) (items []event.Event, next event.Key, err error)
 	Delivery(ctx context.Context, space event.Space, id delivery.ID) (DeliveryView, error)
 	ListDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, p Page[delivery.ID]) (items []DeliveryView, more bool, err error)
+	// CountDeliveries counts deliveries, up to most.
+	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, most int) (int, error)
+	// OldestPending returns the event of the oldest pending delivery, 0 if none is.
+	OldestPending(ctx context.Context, space event.Space) (event.Key, error)
 	ListAttempts(ctx context.Context, id delivery.ID, p Page[int]) (items []delivery.Attempt, more bool, err error)
 
 	// Requeue writes deliveries that a person brought back to pending, or that did
@@ -217,6 +227,36 @@ type History interface {
 
 	// Receipt returns the receipt of a key, fault.NotFound if there is none.
 	Receipt(ctx context.Context, space event.Space, key string) (Receipt, error)
+}
+
+// EventSearch narrows a search for events. Zero fields do not narrow.
+type EventSearch struct {
+	EventFilter
+	State *delivery.State // with a delivery in this state
+	Text  string          // with these bytes in the body
+}
+
+// Users holds the people who use the Admin UI, and all sessions.
+type Users interface {
+	CreateUser(ctx context.Context, u *account.User, t Trail) error // fault.Invalid when the name is in use, in whatever case
+	// UpdateUser writes a user and ends the user's sessions but the one of keep, if any.
+	UpdateUser(ctx context.Context, u *account.User, keep account.Hash, t Trail) error
+	User(ctx context.Context, id string) (account.User, error)
+	UserNamed(ctx context.Context, name string) (account.User, error)
+	AllUsers(ctx context.Context) ([]account.User, error) // oldest first
+
+	CreateSession(ctx context.Context, s *account.Session, t Trail) error
+	Session(ctx context.Context, h account.Hash) (account.Session, error) // expired ones too
+	EndSession(ctx context.Context, h account.Hash, t Trail) error
+}
+
+// Statistics holds how often what happened.
+type Statistics interface {
+	// AddStatistics adds counts to what is there for the same space, endpoint, grain
+	// and start.
+	AddStatistics(ctx context.Context, all []Statistic) error
+	// Statistics returns those asked for that are there, by endpoint and start.
+	Statistics(ctx context.Context, f StatisticFilter) ([]Statistic, error)
 }
 
 // Recoveries holds the jobs that send again what an endpoint missed.
@@ -266,6 +306,11 @@ type Upkeep interface {
 	LastKey(ctx context.Context) (event.Key, error)
 	// PurgeReceipts deletes up to limit receipts made before t and returns how many.
 	PurgeReceipts(ctx context.Context, t time.Time, limit int) (int, error)
+	// PurgeSessions deletes up to limit sessions that expired before t and returns how many.
+	PurgeSessions(ctx context.Context, t time.Time, limit int) (int, error)
+	// PurgeStatistics deletes up to limit statistics of a grain that started before t
+	// and returns how many.
+	PurgeStatistics(ctx context.Context, g Grain, t time.Time, limit int) (int, error)
 	// PurgeEvents deletes up to limit events below the key that no pending delivery
 	// needs, with their deliveries and attempts. It returns where to go on: the key
 	// to pass as from, or 0 when it is through.

@@ -25,7 +25,7 @@ var (
 	bulkDeliveries = newBulkInsert(`INSERT INTO deliveries (`+deliveryInsertColumns+`) VALUES `, 12, ``)
 
 	bulkAttempts = newBulkInsert(`INSERT INTO attempts
-		(event, endpoint, number, started, duration, outcome, status, error, remote, header, body) VALUES `, 11,
+		(event, endpoint, number, started, duration, outcome, status, error, remote, header, body, request, t_dns, t_connect, t_tls, t_answer) VALUES `, 16,
 		` ON CONFLICT (event, endpoint, number) DO NOTHING`)
 
 	bulkReceipts = newBulkInsert(`INSERT OR REPLACE INTO receipts (space, key, fingerprint, status, body, private, created) VALUES `, 7, ``)

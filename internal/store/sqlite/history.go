@@ -87,9 +87,82 @@ func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.D
 // listDeliveries returns the query of a page and one more row. The index is
 // named, because the planner has no statistics to know better by.
 func listDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) (query string, args []any) {
+	from, key, n := narrowDeliveries(space, f)
+	order := key + " DESC, d.endpoint DESC"
+	switch {
+	case p.After != nil:
+		n.and(key+" <= ? AND ("+key+", d.endpoint) < (?, ?)", int64(p.After.Event), int64(p.After.Event), p.After.Endpoint)
+	case p.Before != nil:
+		n.and(key+" >= ? AND ("+key+", d.endpoint) > (?, ?)", int64(p.Before.Event), int64(p.Before.Event), p.Before.Endpoint)
+		order = key + ", d.endpoint"
+	}
+	return `SELECT ` + viewColumns + ` FROM ` + from + ` LEFT JOIN endpoints w ON w.no = d.endpoint` +
+		n.String() + ` ORDER BY ` + order + ` LIMIT ?`, append(n.args, p.Limit+1)
+}
+
+// CountDeliveries implements [store.History].
+func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, most int) (count int, err error) {
+	from, _, n := narrowDeliveries(space, f)
+	err = s.rdb.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM `+from+n.String()+` LIMIT ?)`, append(n.args, most)...).Scan(&count)
+	return count, unavailable("count deliveries", err)
+}
+
+// OldestPending implements [store.History].
+func (s *Store) OldestPending(ctx context.Context, space event.Space) (k event.Key, err error) {
+	err = s.rdb.QueryRowContext(ctx, `SELECT coalesce(min(event), 0) FROM deliveries INDEXED BY deliveries_pending
+		WHERE state = 0 AND space = ?`, int64(space)).Scan(&k)
+	return k, unavailable("find the oldest pending delivery", err)
+}
+
+// SearchEvents implements [store.History].
+func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.EventSearch, before event.Key, limit, scan int) (_ []event.Event, next event.Key, err error) {
+	if before == 0 || f.Until != 0 && f.Until < before {
+		before = f.Until
+	}
+	// What is looked at: the newest events or, where an index has them, the newest
+	// events with a delivery in that state.
 	var n narrowing
+	n.and("space = ?", int64(space))
+	candidates, key := `SELECT key FROM events INDEXED BY events_by_space`, "key"
+	if f.State != nil && (*f.State == delivery.Failed || *f.State == delivery.Pending) {
+		candidates, key = `SELECT DISTINCT event AS key FROM deliveries INDEXED BY deliveries_`+f.State.String(), "event"
+		n.and(fmt.Sprintf("state = %d", *f.State)) // a literal, so that the partial index is eligible
+	}
+	n.keyRange(key, f.From, before)
+	candidates += n.String() + ` ORDER BY ` + key + ` DESC LIMIT ?`
+	args := append(n.args, scan)
+
+	wanted := narrowing{args: args}
+	wanted.pattern("e.type", f.Pattern)
+	if f.Text != "" {
+		wanted.and("instr(e.body, ?) > 0", []byte(f.Text))
+	}
+	if f.State != nil && key == "key" {
+		wanted.and("EXISTS (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state = ?)", int64(*f.State))
+	}
+	items, err := list(ctx, s, "search events", func(row scanner) (e event.Event, err error) {
+		err = scanEvent(row, &e)
+		return e, err
+	}, `SELECT `+eventColumns+` FROM (`+candidates+`) c CROSS JOIN events e ON e.key = c.key`+wanted.String()+` ORDER BY c.key DESC LIMIT ?`,
+		append(wanted.args, limit+1)...)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(items) > limit {
+		return items[:limit], items[limit-1].Key, nil
+	}
+	err = s.rdb.QueryRowContext(ctx, `SELECT key FROM (`+candidates+`) LIMIT 1 OFFSET ?`, append(args, scan-1)...).Scan(&next)
+	if isNone(err) {
+		return items, 0, nil
+	}
+	return items, next, unavailable("search events", err)
+}
+
+// narrowDeliveries returns what to select from and its conditions, and the column
+// that is the event's key.
+func narrowDeliveries(space event.Space, f store.DeliveryFilter) (from, key string, n narrowing) {
 	n.and("d.space = ?", int64(space))
-	from, key := `deliveries d JOIN events e ON e.key = d.event`, "d.event"
+	from, key = `deliveries d JOIN events e ON e.key = d.event`, "d.event"
 	switch {
 	case f.Event != 0:
 		n.and("d.event = ?", int64(f.Event))
@@ -97,6 +170,8 @@ func listDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[deli
 		from = `deliveries d INDEXED BY deliveries_by_endpoint JOIN events e ON e.key = d.event`
 	case f.State != nil && *f.State == delivery.Failed:
 		from = `deliveries d INDEXED BY deliveries_failed JOIN events e ON e.key = d.event`
+	case f.State != nil && *f.State == delivery.Pending:
+		from = `deliveries d INDEXED BY deliveries_pending JOIN events e ON e.key = d.event`
 	default:
 		// The outer table's own column, or the planner sorts all that there is.
 		from, key = `events e INDEXED BY events_by_space CROSS JOIN deliveries d ON d.event = e.key`, "e.key"
@@ -110,16 +185,7 @@ func listDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[deli
 	}
 	n.keyRange(key, f.From, f.Until)
 	n.pattern("e.type", f.Pattern)
-	order := key + " DESC, d.endpoint DESC"
-	switch {
-	case p.After != nil:
-		n.and(key+" <= ? AND ("+key+", d.endpoint) < (?, ?)", int64(p.After.Event), int64(p.After.Event), p.After.Endpoint)
-	case p.Before != nil:
-		n.and(key+" >= ? AND ("+key+", d.endpoint) > (?, ?)", int64(p.Before.Event), int64(p.Before.Event), p.Before.Endpoint)
-		order = key + ", d.endpoint"
-	}
-	return `SELECT ` + viewColumns + ` FROM ` + from + ` LEFT JOIN endpoints w ON w.no = d.endpoint` +
-		n.String() + ` ORDER BY ` + order + ` LIMIT ?`, append(n.args, p.Limit+1)
+	return from, key, n
 }
 
 // ListAttempts implements [store.History].
@@ -127,12 +193,16 @@ func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, p store.Page[i
 	var n narrowing
 	n.and("event = ? AND endpoint = ?", int64(id.Event), id.Endpoint)
 	return page(ctx, s, "list attempts", func(row scanner) (a delivery.Attempt, err error) {
-		var started, duration int64
-		err = row.Scan(&a.Number, &started, &duration, &a.Outcome, &a.StatusCode, &a.Error, &a.RemoteAddr, &a.ResponseHeader, &a.ResponseBody)
-		a.Started, a.Duration = instant(started), time.Duration(duration)*time.Microsecond
+		var started, duration, dns, connect, tls, answer int64
+		err = row.Scan(&a.Number, &started, &duration, &a.Outcome, &a.StatusCode, &a.Error, &a.RemoteAddr, &a.ResponseHeader, &a.ResponseBody,
+			&a.RequestHeader, &dns, &connect, &tls, &answer)
+		a.Started, a.Duration = instant(started), micros(duration)
+		a.Timing = delivery.Timing{DNS: micros(dns), Connect: micros(connect), TLS: micros(tls), Answer: micros(answer)}
 		return a, err
-	}, `SELECT number, started, duration, outcome, status, error, remote, header, body FROM attempts`, &n, "number", p)
+	}, `SELECT number, started, duration, outcome, status, error, remote, header, body, request, t_dns, t_connect, t_tls, t_answer FROM attempts`, &n, "number", p)
 }
+
+func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
 const requeue = `INSERT INTO deliveries (` + deliveryInsertColumns + `)
 	SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM events WHERE key = ?)

@@ -138,7 +138,8 @@ func (t *tx) settle(all []store.Settlement) error {
 		number, err := t.settleState(s)
 		if a := s.Attempt; a != nil && err == nil {
 			err = attempts.add(int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint, number, millis(a.Started), a.Duration.Microseconds(),
-				int64(a.Outcome), a.StatusCode, a.Error, a.RemoteAddr, a.ResponseHeader, nonNil(a.ResponseBody))
+				int64(a.Outcome), a.StatusCode, a.Error, a.RemoteAddr, a.ResponseHeader, nonNil(a.ResponseBody), a.RequestHeader,
+				a.Timing.DNS.Microseconds(), a.Timing.Connect.Microseconds(), a.Timing.TLS.Microseconds(), a.Timing.Answer.Microseconds())
 		}
 		if err != nil {
 			return fmt.Errorf("settle delivery %s: %w", s.Delivery.ID, err)

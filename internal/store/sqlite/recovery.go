@@ -13,10 +13,10 @@ import (
 // CreateRecovery implements [store.Recoveries].
 func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail store.Trail) error {
 	return s.write(ctx, "create recovery", func(t *tx) error {
-		if err := t.exec(`INSERT INTO recoveries (id, space, endpoint, from_key, until_key, missed, state, cursor, total, scanned, requeued,
-			error, created, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			r.ID, int64(r.Space), r.Endpoint, int64(r.From), int64(r.Until), r.Missed, string(r.State), int64(r.Cursor), r.Total, r.Scanned, r.Requeued,
-			r.Error, millis(r.Created), millis(r.Finished)); err != nil {
+		if err := t.exec(`INSERT INTO recoveries (id, kind, space, endpoint, pattern, from_key, until_key, missed, state, cursor, cursor_endpoint,
+			total, scanned, requeued, error, created, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			r.ID, string(r.Kind), int64(r.Space), r.Endpoint, r.Pattern, int64(r.From), int64(r.Until), r.Missed, string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint,
+			r.Total, r.Scanned, r.Requeued, r.Error, millis(r.Created), millis(r.Finished)); err != nil {
 			return err
 		}
 		return t.leave(trail)
@@ -26,9 +26,9 @@ func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail sto
 // AdvanceRecovery implements [store.Recoveries].
 func (s *Store) AdvanceRecovery(ctx context.Context, r *store.Recovery, requeued []delivery.Delivery, trail store.Trail) error {
 	return s.write(ctx, "advance recovery", func(t *tx) error {
-		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, scanned = ?, requeued = ?, error = ?, finished = ?
+		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, cursor_endpoint = ?, scanned = ?, requeued = ?, error = ?, finished = ?
 			WHERE id = ? AND state = 'running'`,
-			string(r.State), int64(r.Cursor), r.Scanned, r.Requeued, r.Error, millis(r.Finished), r.ID)
+			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, millis(r.Finished), r.ID)
 		if err != nil {
 			return err
 		}
@@ -42,12 +42,12 @@ func (s *Store) AdvanceRecovery(ctx context.Context, r *store.Recovery, requeued
 	})
 }
 
-const recoveryColumns = `r.id, r.space, r.endpoint, coalesce(w.id, ''), r.from_key, r.until_key, r.missed, r.state, r.cursor, r.total, r.scanned,
+const recoveryColumns = `r.id, r.kind, r.space, r.endpoint, coalesce(w.id, ''), r.pattern, r.from_key, r.until_key, r.missed, r.state, r.cursor, r.cursor_endpoint, r.total, r.scanned,
 	r.requeued, r.error, r.created, r.finished FROM recoveries r LEFT JOIN endpoints w ON w.no = r.endpoint`
 
 func scanRecovery(row scanner) (r store.Recovery, err error) {
 	var created, finished int64
-	err = row.Scan(&r.ID, &r.Space, &r.Endpoint, &r.EndpointID, &r.From, &r.Until, &r.Missed, &r.State, &r.Cursor, &r.Total, &r.Scanned,
+	err = row.Scan(&r.ID, &r.Kind, &r.Space, &r.Endpoint, &r.EndpointID, &r.Pattern, &r.From, &r.Until, &r.Missed, &r.State, &r.Cursor.Event, &r.Cursor.Endpoint, &r.Total, &r.Scanned,
 		&r.Requeued, &r.Error, &created, &finished)
 	r.Created, r.Finished = instant(created), instant(finished)
 	return r, err

@@ -14,10 +14,15 @@ func (s *Store) LastKey(ctx context.Context) (k event.Key, err error) {
 }
 
 // PurgeReceipts implements [store.Upkeep].
-func (s *Store) PurgeReceipts(ctx context.Context, before time.Time, limit int) (n int, err error) {
-	err = s.write(ctx, "purge receipts", func(t *tx) error {
-		changed, err := t.changed(`DELETE FROM receipts WHERE (space, key) IN (
-			SELECT space, key FROM receipts WHERE created < ? ORDER BY created LIMIT ?)`, millis(before), limit)
+func (s *Store) PurgeReceipts(ctx context.Context, before time.Time, limit int) (int, error) {
+	return s.purge(ctx, "purge receipts", `DELETE FROM receipts WHERE (space, key) IN (
+		SELECT space, key FROM receipts WHERE created < ? ORDER BY created LIMIT ?)`, millis(before), limit)
+}
+
+// purge runs a statement that deletes, and returns how many rows.
+func (s *Store) purge(ctx context.Context, op, query string, args ...any) (n int, err error) {
+	err = s.write(ctx, op, func(t *tx) error {
+		changed, err := t.changed(query, args...)
 		n = int(changed)
 		return err
 	})

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -245,6 +246,67 @@ func testSpaces(b *bundle) {
 			if len(items) != 0 || more {
 				b.Errorf("space %d sees %+v with %+v", space, items, f)
 			}
+		}
+	}
+}
+
+func testCountDeliveries(b *bundle) {
+	h := newHistory(b)
+	failed, pending := delivery.Failed, delivery.Pending
+	for _, f := range []store.DeliveryFilter{
+		{}, {State: &failed}, {State: &pending}, {State: &failed, Endpoint: h.endpoints[0].No, Pattern: "payment.*"}, {State: &failed, From: h.events[3].Key, Until: h.events[9].Key},
+	} {
+		want := len(h.where(f))
+		got, err := b.CountDeliveries(b.ctx, mine, f, 1000)
+		b.ok(err)
+		b.equal(fmt.Sprintf("count of %+v", f), got, want)
+		got, err = b.CountDeliveries(b.ctx, mine, f, 1)
+		b.ok(err)
+		b.equal("at most", got, min(want, 1))
+	}
+	waiting := h.where(store.DeliveryFilter{State: &pending})
+	oldest, err := b.OldestPending(b.ctx, mine)
+	b.ok(err)
+	b.equal("oldest pending", oldest, waiting[len(waiting)-1].ID.Event)
+	oldest, err = b.OldestPending(b.ctx, live)
+	b.ok(err)
+	b.equal("oldest of none", oldest, event.Key(0))
+}
+
+// However few events a search looks at, going on where it stopped finds what a look
+// at all of them does.
+func testSearchEvents(b *bundle) {
+	h := newHistory(b)
+	failed, pending, succeeded := delivery.Failed, delivery.Pending, delivery.Succeeded
+	needle := h.events[7].ID
+	for _, f := range []store.EventSearch{
+		{}, {EventFilter: store.EventFilter{Pattern: "payment.*"}}, {State: &failed}, {State: &pending}, {State: &succeeded}, {Text: needle},
+		{Text: "nowhere%_\x00"}, {Text: `"type":"payment`, State: &failed}, {EventFilter: store.EventFilter{From: h.events[2].Key, Until: h.events[9].Key}},
+		{EventFilter: store.EventFilter{Pattern: "payment.*", From: h.events[2].Key}, State: &failed},
+	} {
+		var want []string
+		for _, e := range slices.Backward(h.events) {
+			with := f.State == nil || slices.ContainsFunc(h.all, func(v store.DeliveryView) bool { return v.ID.Event == e.Key && v.State == *f.State })
+			if with && selected(f.Pattern, e.Type) && e.Key >= f.From && (f.Until == 0 || e.Key < f.Until) && bytes.Contains(e.Body, []byte(f.Text)) {
+				want = append(want, e.ID)
+			}
+		}
+		for _, size := range [][2]int{{100, 1000}, {2, 1000}, {100, 3}, {1, 1}} {
+			var got []string
+			for before, rounds := event.Key(0), 0; ; rounds++ {
+				items, next, err := b.SearchEvents(b.ctx, mine, f, before, size[0], size[1])
+				b.ok(err)
+				for _, e := range items {
+					got = append(got, e.ID)
+				}
+				if next == 0 {
+					break
+				}
+				if before = next; rounds > 100 {
+					b.Fatalf("search %+v by %v does not end", f, size)
+				}
+			}
+			b.equal(fmt.Sprintf("search %+v by %v", f, size), got, want)
 		}
 	}
 }

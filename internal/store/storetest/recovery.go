@@ -14,10 +14,10 @@ func testRecoveries(b *bundle) {
 	w, other := b.endpoint(mine), b.endpoint(mine)
 	var all, of []store.Recovery // newest first
 	for i := range 6 {
-		r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Space: mine, Endpoint: w.No, EndpointID: w.ID, From: 3, Until: 9, Missed: i%2 == 0,
+		r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: store.RecoverEndpoint, Space: mine, Endpoint: w.No, EndpointID: w.ID, From: 3, Until: 9, Missed: i%2 == 0,
 			State: store.RecoveryRunning, Total: 7, Created: time.UnixMilli(1700000000123)}
 		if i > 3 {
-			r.Endpoint, r.EndpointID = other.No, other.ID
+			r.Endpoint, r.EndpointID, r.Kind, r.Pattern = other.No, other.ID, store.RetryFailed, "a.*"
 		}
 		b.ok(b.CreateRecovery(b.ctx, &r, store.Trail{}))
 		all = append([]store.Recovery{r}, all...)
@@ -41,7 +41,7 @@ func testRecoveries(b *bundle) {
 	b.code(err, fault.NotFound)
 
 	r := all[0]
-	r.State, r.Cursor, r.Scanned, r.Requeued, r.Error, r.Finished = store.RecoveryFailed, 5, 4, 2, "é", time.UnixMilli(1700000001000)
+	r.State, r.Cursor, r.Scanned, r.Requeued, r.Error, r.Finished = store.RecoveryFailed, delivery.ID{Event: 5, Endpoint: 6}, 4, 2, "é", time.UnixMilli(1700000001000)
 	b.ok(b.AdvanceRecovery(b.ctx, &r, nil, store.Trail{}))
 	got, err := b.Recovery(b.ctx, mine, r.ID)
 	b.ok(err)
@@ -65,7 +65,7 @@ func testRecoveries(b *bundle) {
 	b.equal("its delivery", b.delivery(d.ID).State, delivery.Canceled)
 
 	next := all[1]
-	next.Cursor, next.Requeued = d.ID.Event, 1
+	next.Cursor, next.Requeued = d.ID, 1
 	b.ok(b.AdvanceRecovery(b.ctx, &next, []delivery.Delivery{back}, store.Trail{}))
 	b.equal("a running one's delivery", b.delivery(d.ID), back)
 

@@ -50,6 +50,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Events", testEvents},
 		{"Deliveries", testDeliveries},
 		{"Deliveries/Filters", testDeliveryFilters},
+		{"Deliveries/Count", testCountDeliveries},
+		{"SearchEvents", testSearchEvents},
 		{"Attempts", testAttempts},
 		{"Requeue", testRequeue},
 		{"CancelDelivery", testCancelDelivery},
@@ -57,6 +59,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Receipts", testReceipts},
 		{"Receipts/WithEffect", testReceiptsWithEffect},
 		{"Receipts/Private", testPrivateReceipt},
+		{"Users", testUsers},
+		{"Sessions", testSessions},
+		{"Statistics", testStatistics},
 		{"Trail", testTrail},
 		{"Audit", testAudit},
 		{"Recoveries", testRecoveries},
@@ -169,7 +174,8 @@ func (b *bundle) settle(all ...delivery.Delivery) {
 // attempt commits one attempt at d with its outcome, which changes d as it says.
 func (b *bundle) attempt(d *delivery.Delivery, o delivery.Outcome) delivery.Attempt {
 	b.Helper()
-	at := delivery.Attempt{Number: d.Attempts + 1, Started: now(), Duration: 1234 * time.Microsecond, Outcome: o, StatusCode: 200 + int(o), ResponseBody: []byte{}}
+	at := delivery.Attempt{Number: d.Attempts + 1, Started: now(), Duration: 1234 * time.Microsecond, Outcome: o, StatusCode: 200 + int(o), ResponseBody: []byte{},
+		RequestHeader: "A: é\nB: c", Timing: delivery.Timing{DNS: 1 * time.Microsecond, Connect: 2 * time.Microsecond, TLS: 3 * time.Millisecond, Answer: time.Minute}}
 	d.Settle(&at, delivery.Policy{Schedule: delivery.Schedule{time.Minute, time.Minute, time.Minute}, Random: func() float64 { return 0 }}, now())
 	b.ok(b.Commit(b.ctx, &store.Batch{Settlements: []store.Settlement{{Delivery: *d, Attempt: &at}}}))
 	return at

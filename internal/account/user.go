@@ -1,0 +1,191 @@
+package account
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// User is a person who works with the Admin UI. Users are the operator's own
+// people: they see every account.
+type User struct {
+	ID       string
+	Name     string // what is typed to sign in and to confirm; never changes
+	Role     UserRole
+	Password string // bcrypt hash
+	Disabled bool
+	Created  time.Time
+}
+
+// UserRole is what a user may do.
+type UserRole string
+
+// The roles; each may do what the one before may.
+const (
+	UserViewer UserRole = "viewer" // looks at everything but secrets
+	UserMember UserRole = "member" // changes endpoints, sends again, reveals secrets
+	UserAdmin  UserRole = "admin"  // manages API keys, accounts and users
+)
+
+// KeyRole returns the role that the user's calls have.
+func (r UserRole) KeyRole() Role {
+	switch r {
+	case UserAdmin:
+		return Operator
+	case UserMember:
+		return Member
+	}
+	return Viewer
+}
+
+// ParseUserRole returns the role with the given name. Errors: fault.Invalid.
+func ParseUserRole(name string) (UserRole, error) {
+	switch r := UserRole(name); r {
+	case UserViewer, UserMember, UserAdmin:
+		return r, nil
+	}
+	return "", fault.Param("role", "parameter_invalid", "The role is viewer, member or admin.")
+}
+
+var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
+
+// CheckUserName returns a fault.Invalid for what cannot be a user's name.
+func CheckUserName(name string) error {
+	if userName.MatchString(name) {
+		return nil
+	}
+	return fault.Param("name", "parameter_invalid", "A user name is 1 to 64 letters, digits and . _ @ + -, and starts with a letter or digit.")
+}
+
+// Lengths of a password, in bytes; bcrypt takes no more.
+const (
+	MinPassword = 12
+	MaxPassword = 72
+)
+
+// HashPassword returns the hash to keep of a password. It takes about 0.2 s of
+// processor time, on purpose. Errors: fault.Invalid.
+func HashPassword(password string) (string, error) {
+	if len(password) < MinPassword || len(password) > MaxPassword {
+		return "", fault.Param("password", "parameter_invalid", "A password has %d to %d bytes.", MinPassword, MaxPassword)
+	}
+	h, err := bcrypt.GenerateFromPassword([]byte(password), passwordCost)
+	if err != nil {
+		return "", fmt.Errorf("hash password: %w", err)
+	}
+	return string(h), nil
+}
+
+const passwordCost = 12
+
+// nobodysPassword is compared with when there is no such user, so that the time
+// it takes does not tell.
+const nobodysPassword = "$2a$12$hQsTYTYGFze9FZ34FAUQRuQM1ZVVyV.9zscW4HGIz0WxirHyMzhO2"
+
+// PasswordIs reports whether password is the user's. A nil user takes as long as
+// any other.
+func (u *User) PasswordIs(password string) bool {
+	hash := nobodysPassword
+	if u != nil {
+		hash = u.Password
+	}
+	if len(password) > MaxPassword {
+		password = password[:MaxPassword] // costs the same, and matches none: hashes are of shorter ones
+		hash = nobodysPassword
+	}
+	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil && u != nil
+}
+
+// NewPassword returns a random password: 18 characters, 108 bits.
+func NewPassword() string { return token("")[:18] }
+
+// Session is somebody's stay in the Admin UI or in a customer's portal.
+type Session struct {
+	Hash    Hash    // of the token, which is nowhere kept
+	User    string  // identifier; empty for a portal
+	Portal  *Portal // nil for a user
+	Created time.Time
+	Expires time.Time
+}
+
+// How long sessions last.
+const (
+	SessionLife       = 12 * time.Hour
+	DefaultPortalLife = time.Hour
+	MaxPortalLife     = 24 * time.Hour
+)
+
+// Portal is what a customer sees of the server: one account's test or live data.
+type Portal struct {
+	ID       string      `json:"id"`
+	Space    event.Space `json:"space"`
+	ReadOnly bool        `json:"read_only,omitempty"`
+	// Origins may show the portal in an iframe, such as "https://app.example.com".
+	Origins []string `json:"origins,omitempty"`
+	Name    string   `json:"name,omitempty"`   // instead of the server's
+	Colour  string   `json:"colour,omitempty"` // "#rrggbb"
+	Logo    string   `json:"logo,omitempty"`   // URL of an image
+}
+
+const (
+	maxOrigins    = 10
+	maxPortalName = 60
+	maxLogo       = 1024
+)
+
+var colour = regexp.MustCompile(`^#[0-9a-fA-F]{6}$`)
+
+// Check returns a fault.Invalid that names what is wrong with p.
+func (p *Portal) Check() error {
+	if len(p.Origins) > maxOrigins {
+		return fault.Param("allowed_origins", "parameter_invalid", "Give at most %d origins.", maxOrigins)
+	}
+	for i, o := range p.Origins {
+		u, err := url.Parse(o)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || o != u.Scheme+"://"+u.Host || strings.ContainsAny(u.Host, "*,; '\"") {
+			return fault.Param(fmt.Sprintf("allowed_origins[%d]", i), "parameter_invalid", "An origin is a scheme and a host such as https://app.example.com.")
+		}
+	}
+	switch {
+	case len([]rune(p.Name)) > maxPortalName:
+		return fault.Param("brand[name]", "parameter_invalid", "The name has at most %d characters.", maxPortalName)
+	case p.Colour != "" && !colour.MatchString(p.Colour):
+		return fault.Param("brand[color]", "parameter_invalid", "The colour is written as #1a73e8.")
+	}
+	if p.Logo == "" {
+		return nil
+	}
+	u, err := url.Parse(p.Logo)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || len(p.Logo) > maxLogo || strings.ContainsAny(u.Host, "*,; '\"") {
+		return fault.Param("brand[logo]", "parameter_invalid", "The logo is the https:// URL of an image, at most %d bytes.", maxLogo)
+	}
+	return nil
+}
+
+// NewToken returns the secret of a session: 24 random bytes after the prefix.
+func NewToken(prefix string) string { return token(prefix) }
+
+func token(prefix string) string {
+	var b [24]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// FormToken returns what the forms of a session carry, so that no other site can
+// post them. It follows from the session's token and does not give it away.
+func FormToken(sessionToken string) string {
+	m := hmac.New(sha256.New, []byte(sessionToken))
+	m.Write([]byte("form"))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
