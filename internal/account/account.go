@@ -63,6 +63,7 @@ type Key struct {
 	Hash    Hash
 	Created time.Time
 	Revoked time.Time // zero while good
+	Used    time.Time // when it was last used, give or take seconds; zero: never
 }
 
 // Space returns the space that the key opens; meaningless for an operator key.

@@ -90,8 +90,7 @@ func rotateMaster(ctx context.Context, c *config.Config) (_ service.MasterRotati
 		return service.MasterRotation{}, err
 	}
 	st, err := sqlite.Open(ctx, c.Data, keys.ring)
-	var f *fault.Error
-	if errors.As(err, &f) && f.Reason == "data_directory_in_use" {
+	if inUse(err) {
 		return askToRotate(ctx, c)
 	}
 	if err != nil {
@@ -101,42 +100,62 @@ func rotateMaster(ctx context.Context, c *config.Config) (_ service.MasterRotati
 	return keys.rotate(ctx, st)
 }
 
+// inUse reports whether a store cannot be opened because a server runs on it.
+func inUse(err error) bool {
+	var f *fault.Error
+	return errors.As(err, &f) && f.Reason == "data_directory_in_use"
+}
+
 // rotationTimeout is for a server with very many endpoints.
 const rotationTimeout = 5 * time.Minute
 
 // askToRotate lets the running server rotate.
 func askToRotate(ctx context.Context, c *config.Config) (done service.MasterRotation, err error) {
+	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
+	defer cancel()
+	return done, askServer(ctx, c, http.MethodPost, "/v1/master_key/rotate", nil, &done)
+}
+
+// askServer makes a request of the operator to the server that runs on the data
+// directory, and decodes the answer.
+func askServer(ctx context.Context, c *config.Config, method, path string, body, answer any) error {
 	admin := c.AdminKey
 	if admin == "" {
 		text, err := os.ReadFile(filepath.Join(c.Data, operatorKeyFile))
 		if err != nil {
-			return done, fmt.Errorf("a server runs on %s; to ask it, set %sADMIN_KEY to the operator key: %w", c.Data, config.EnvPrefix, err)
+			return fmt.Errorf("a server runs on %s; to ask it, set %sADMIN_KEY to the operator key: %w", c.Data, config.EnvPrefix, err)
 		}
 		admin = strings.TrimSpace(string(text))
 	}
-	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.Addr+"/v1/master_key/rotate", http.NoBody)
+	in := []byte("{}")
+	if body != nil {
+		var err error
+		if in, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.Addr+path, bytes.NewReader(in))
 	if err != nil {
-		return done, fmt.Errorf("ask the server at %s: %w", c.Addr, err)
+		return fmt.Errorf("ask the server at %s: %w", c.Addr, err)
 	}
 	req.Header.Set("Authorization", "Bearer "+admin)
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return done, fmt.Errorf("a server runs on %s but does not answer at --addr %s: %w", c.Data, c.Addr, err)
+		return fmt.Errorf("a server runs on %s but does not answer at --addr %s: %w", c.Data, c.Addr, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	out, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return done, fmt.Errorf("ask the server at %s: %w", c.Addr, err)
+		return fmt.Errorf("ask the server at %s: %w", c.Addr, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		var said struct{ Error struct{ Message string } }
-		_ = json.Unmarshal(body, &said)
-		return done, fmt.Errorf("the server at %s answered %d: %s", c.Addr, resp.StatusCode, said.Error.Message)
+		_ = json.Unmarshal(out, &said)
+		return fmt.Errorf("the server at %s answered %d: %s", c.Addr, resp.StatusCode, said.Error.Message)
 	}
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&done); err != nil {
-		return done, fmt.Errorf("read the answer of the server at %s: %w", c.Addr, err)
+	if err := json.Unmarshal(out, answer); err != nil {
+		return fmt.Errorf("read the answer of the server at %s: %w", c.Addr, err)
 	}
-	return done, nil
+	return nil
 }

@@ -217,7 +217,7 @@ func (w *arena) DeliveryExhausted(d delivery.Delivery, _ *store.Job) {
 	w.exhausted[d.ID]++
 }
 
-func (w *arena) Attempted(*delivery.Attempt) {}
+func (w *arena) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}
 
 // attempts returns how often a delivery was attempted.
 func (w *arena) attempts(id delivery.ID) int {

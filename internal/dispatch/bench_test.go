@@ -36,7 +36,7 @@ func (i *instant) Settle(s store.Settlement, _ *store.Health) {
 func (*instant) EndpointDead(int64, string)                      {}
 func (*instant) EndpointFailing(int64, time.Time)                {}
 func (*instant) DeliveryExhausted(delivery.Delivery, *store.Job) {}
-func (*instant) Attempted(*delivery.Attempt)                     {}
+func (*instant) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}
 
 // BenchmarkEngine is one delivery from its commit to its outcome, over a hundred
 // lanes, in batches as the committer makes them.

@@ -54,7 +54,7 @@ type Watcher interface {
 	// DeliveryExhausted tells of a delivery that is out of attempts.
 	DeliveryExhausted(d delivery.Delivery, j *store.Job)
 	// Attempted sees every attempt.
-	Attempted(a *delivery.Attempt)
+	Attempted(e *endpoint.Endpoint, a *delivery.Attempt)
 }
 
 // Config is what an Engine is made of; all fields but those with a stated default are required.
@@ -262,6 +262,16 @@ func (e *Engine) Stats() Stats {
 		}
 	}
 	return s
+}
+
+// Breaker returns the circuit breaker of an endpoint.
+func (e *Engine) Breaker(endpoint int64) delivery.Breaker {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l := e.lanes[endpoint]; l != nil {
+		return l.breaker
+	}
+	return e.known[endpoint]
 }
 
 // lane returns the lane of an endpoint, making it when needed. A lane made before

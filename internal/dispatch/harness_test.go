@@ -224,7 +224,7 @@ func (w *world) DeliveryExhausted(d delivery.Delivery, _ *store.Job) {
 	w.exhausted[d.ID]++
 }
 
-func (w *world) Attempted(*delivery.Attempt) {}
+func (w *world) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}
 
 // tries returns when an event was attempted at an endpoint.
 func (w *world) tries(e *endpoint.Endpoint, id string) []time.Time {

@@ -266,7 +266,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 		return
 	}
 	e.stats.attempts.Add(1)
-	e.Watcher.Attempted(&a)
+	e.Watcher.Attempted(ep, &a)
 	now := e.Now()
 	fifo := ep.Settings.Ordering == endpoint.FIFO
 	d.Settle(&a, delivery.Policy{Schedule: e.schedule(ep), FIFO: fifo, Random: e.Random}, now)

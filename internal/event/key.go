@@ -70,6 +70,8 @@ const (
 	PrefixSecret   = "sec_"
 	PrefixAudit    = "aud_"
 	PrefixJob      = "job_"
+	PrefixUser     = "usr_"
+	PrefixPortal   = "prt_"
 )
 
 // idAlphabet is in ASCII order, so that ids sort as the numbers in them do. It

@@ -39,7 +39,8 @@ type Config struct {
 	MaxRequest            int64 // bytes of a request body; default DefaultMaxRequest, or more where larger events are allowed
 	Log                   *slog.Logger
 	OpenAPI               []byte
-	Egress                []string // addresses that deliveries come from, as the operator states them
+	PublicURL             func() string // where the server is reached, without a slash at its end
+	Egress                []string      // addresses that deliveries come from, as the operator states them
 	Ready                 func(context.Context) error
 	Metrics               http.Handler    // nil: none
 	Closing               <-chan struct{} // closed when answers that go on must end; nil: never

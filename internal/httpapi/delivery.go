@@ -66,11 +66,21 @@ type attemptView struct {
 	Outcome            string       `json:"outcome"`
 	ResponseStatusCode *int         `json:"response_status_code"`
 	DurationMS         float64      `json:"duration_ms"`
+	Timing             timingView   `json:"timing_ms"`
 	Error              *string      `json:"error"`
 	RemoteAddress      *string      `json:"remote_address"`
+	RequestHeaders     []headerView `json:"request_headers"`
 	ResponseHeaders    []headerView `json:"response_headers"`
 	ResponseBody       string       `json:"response_body"`
 	Created            int64        `json:"created"`
+}
+
+// timingView is in milliseconds; what did not happen is 0.
+type timingView struct {
+	DNS     float64 `json:"dns"`
+	Connect float64 `json:"connect"`
+	TLS     float64 `json:"tls"`
+	Answer  float64 `json:"first_byte"`
 }
 
 type headerView struct {
@@ -81,18 +91,27 @@ type headerView struct {
 func viewAttempt(id delivery.ID, a *delivery.Attempt) attemptView {
 	v := attemptView{
 		ID: id.AttemptID(a.Number), Object: "attempt", Delivery: id.String(), Number: a.Number, Status: "failed", Outcome: a.Outcome.String(),
-		ResponseStatusCode: orNull(a.StatusCode), DurationMS: math.Round(a.Duration.Seconds()*1e6) / 1e3,
-		Error: orNull(a.Error), RemoteAddress: orNull(a.RemoteAddr), ResponseHeaders: []headerView{},
+		ResponseStatusCode: orNull(a.StatusCode), DurationMS: inMillis(a.Duration),
+		Timing: timingView{DNS: inMillis(a.Timing.DNS), Connect: inMillis(a.Timing.Connect), TLS: inMillis(a.Timing.TLS), Answer: inMillis(a.Timing.Answer)},
+		Error:  orNull(a.Error), RemoteAddress: orNull(a.RemoteAddr), RequestHeaders: headers(a.RequestHeader), ResponseHeaders: headers(a.ResponseHeader),
 		ResponseBody: strings.ToValidUTF8(string(a.ResponseBody), "\ufffd"), Created: a.Started.Unix(),
 	}
 	if a.Succeeded() {
 		v.Status = "succeeded"
 	}
-	for line := range strings.Lines(strings.ToValidUTF8(a.ResponseHeader, "\ufffd")) {
-		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-		v.ResponseHeaders = append(v.ResponseHeaders, headerView{name, value})
-	}
 	return v
+}
+
+func inMillis(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
+
+// headers takes a header's lines apart.
+func headers(lines string) []headerView {
+	out := []headerView{}
+	for line := range strings.Lines(strings.ToValidUTF8(lines, "\ufffd")) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		out = append(out, headerView{name, value})
+	}
+	return out
 }
 
 func getDelivery(rq *request) (any, error) {

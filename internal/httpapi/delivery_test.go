@@ -19,6 +19,8 @@ func TestAttempts(t *testing.T) {
 	id := d.text("id")
 	w.attempted(id, delivery.Attempt{
 		Started: start, Duration: 1_234_567 * time.Nanosecond, Outcome: delivery.OutcomeServerError, StatusCode: 500, RemoteAddr: "203.0.113.7:443",
+		Timing:         delivery.Timing{DNS: time.Millisecond, Connect: 2 * time.Millisecond, TLS: 3 * time.Millisecond, Answer: 500 * time.Microsecond},
+		RequestHeader:  "Authorization: (hidden)\nWebhook-Id: evt_1",
 		ResponseHeader: "Content-Type: text/html\nX-Odd: a: b\xff\n", ResponseBody: []byte("<b>\xff\"&\x00</b>"),
 	})
 	w.attempted(id, delivery.Attempt{
@@ -35,10 +37,11 @@ func TestAttempts(t *testing.T) {
 	attempts := func(query string) answer { return w.call("GET", "/v1/deliveries/"+id+"/attempts"+query, "") }
 	att := "att" + strings.TrimPrefix(id, "dlv")
 	first := fmt.Sprintf(`{"id":"%s0001","object":"attempt","delivery":%q,"number":1,"status":"failed","outcome":"server_error","response_status_code":500,`+
-		`"duration_ms":1.234,"error":null,"remote_address":"203.0.113.7:443",`+
+		`"duration_ms":1.234,"timing_ms":{"dns":1,"connect":2,"tls":3,"first_byte":0.5},"error":null,"remote_address":"203.0.113.7:443",`+
+		`"request_headers":[{"name":"Authorization","value":"(hidden)"},{"name":"Webhook-Id","value":"evt_1"}],`+
 		`"response_headers":[{"name":"Content-Type","value":"text/html"},{"name":"X-Odd","value":"a: b�"}],"response_body":"<b>�\"&\u0000</b>","created":1699564800}`, att, id)
 	second := fmt.Sprintf(`{"id":"%s0002","object":"attempt","delivery":%q,"number":2,"status":"failed","outcome":"timeout","response_status_code":null,`+
-		`"duration_ms":15000,"error":"no answer� within 15s","remote_address":null,"response_headers":[],"response_body":"","created":1699564805}`, att, id)
+		`"duration_ms":15000,"timing_ms":{"dns":0,"connect":0,"tls":0,"first_byte":0},"error":"no answer� within 15s","remote_address":null,"request_headers":[],"response_headers":[],"response_body":"","created":1699564805}`, att, id)
 	list := func(more bool, items ...string) string {
 		return fmt.Sprintf(`{"object":"list","url":"/v1/deliveries/%s/attempts","data":[%s],"has_more":%v}`, id, strings.Join(items, ","), more)
 	}

@@ -4,20 +4,22 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// jobView is the job object. The one type of job so far is the recovery.
+// jobView is the job object.
 type jobView struct {
 	ID       string              `json:"id"`
 	Object   string              `json:"object"`
 	Type     string              `json:"type"`
 	Status   store.RecoveryState `json:"status"`
-	Endpoint string              `json:"endpoint"`
+	Endpoint *string             `json:"endpoint"`
+	Pattern  *string             `json:"event_type"`
 	Since    int64               `json:"since"`
 	Until    int64               `json:"until"`
 	Missed   bool                `json:"include_missed"`
-	Total    int                 `json:"total"`    // events in the stretch of time
+	Total    int                 `json:"total"`    // events in the stretch of time, or failed deliveries
 	Scanned  int                 `json:"scanned"`  // of these so far
 	Requeued int                 `json:"requeued"` // deliveries that are sent again
 	Error    *string             `json:"error"`
@@ -27,7 +29,7 @@ type jobView struct {
 }
 
 func viewJob(r *store.Recovery) jobView {
-	return jobView{ID: r.ID, Object: "job", Type: "recovery", Status: r.State, Endpoint: r.EndpointID,
+	return jobView{ID: r.ID, Object: "job", Type: string(r.Kind), Status: r.State, Endpoint: orNull(r.EndpointID), Pattern: orNull(r.Pattern),
 		Since: r.From.Time().Unix(), Until: r.Until.Time().Unix(), Missed: r.Missed, Total: r.Total, Scanned: r.Scanned, Requeued: r.Requeued,
 		Error: orNull(r.Error), Created: r.Created.Unix(), Finished: seconds(r.Finished), Livemode: r.Space.Live()}
 }
@@ -53,6 +55,36 @@ func recoverEndpoint(rq *request) (any, error) {
 		return nil, err
 	}
 	r, err := rq.service().Recover(rq.Context(), rq.call, rq.id(), time.Unix(int64(*since), 0), missed == nil || *missed)
+	if err != nil {
+		return nil, err
+	}
+	return viewJob(&r), nil
+}
+
+func retryDeliveries(rq *request) (any, error) {
+	p := rq.params()
+	f := service.DeliveryFilter{Endpoint: p.given("endpoint"), Type: p.given("type")}
+	since, until := p.integer("since"), p.integer("until")
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	for _, t := range []struct {
+		name  string
+		given *int
+		to    *time.Time
+	}{{"since", since, &f.From}, {"until", until, &f.Until}} {
+		switch {
+		case t.given == nil:
+		case *t.given < 0 || *t.given > maxTime:
+			return nil, fault.Param(t.name, "parameter_invalid", "The time is in Unix seconds.")
+		default:
+			*t.to = time.Unix(int64(*t.given), 0)
+		}
+	}
+	if err := rq.repeatable(jobResult); err != nil {
+		return nil, err
+	}
+	r, err := rq.service().RetryFailed(rq.Context(), rq.call, f)
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,8 @@ func routes() []route {
 	add(post, "/deliveries/{id}/retry", retryDelivery)
 	add(post, "/deliveries/{id}/cancel", cancelDelivery)
 
+	add(post, "/deliveries/retry", retryDeliveries)
+
 	add(get, "/jobs", listJobs)
 	add(get, "/jobs/{id}", getJob)
 	add(post, "/jobs/{id}/cancel", cancelJob)
@@ -69,6 +71,11 @@ func routes() []route {
 	add(post, "/api_keys", createKey)
 	add(get, "/api_keys", listKeys)
 	add(del, "/api_keys/{id}", revokeKey)
+
+	add(post, "/users", createUser)
+	add(get, "/users", listUsers)
+	add(post, "/users/{id}", updateUser)
+	add(post, "/portal_sessions", createPortal)
 
 	sandboxRoutes(add)
 	return append(all,

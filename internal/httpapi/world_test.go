@@ -99,7 +99,7 @@ func newWorldLogging(t testing.TB, level slog.Level) *world {
 	var recovering sync.WaitGroup
 	recovering.Go(func() { w.service.RunRecoveries(running) })
 	w.handler = httpapi.New(httpapi.Config{
-		Service: w.service, Sandbox: sandbox.New(sandbox.Config{Store: st, Events: w.service, BaseURL: func() string { return "https://pay.example" }}), Brand: "Payment", Version: "1.2.3", Log: log, OpenAPI: api.OpenAPI,
+		Service: w.service, Sandbox: sandbox.New(sandbox.Config{Store: st, Events: w.service, BaseURL: func() string { return "https://pay.example" }}), Brand: "Payment", Version: "1.2.3", Log: log, OpenAPI: api.OpenAPI, PublicURL: func() string { return "https://pay.example" },
 		Ready: func(ctx context.Context) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -212,6 +212,8 @@ func (e *engine) Wake(no int64) {
 	defer e.mu.Unlock()
 	e.woken = append(e.woken, no)
 }
+
+func (e *engine) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 
 func (e *engine) Forgive(no int64) {
 	e.mu.Lock()

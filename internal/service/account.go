@@ -1,9 +1,13 @@
 package service
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -21,6 +25,9 @@ type keyring struct {
 	byHash   map[account.Hash]account.Key
 	accounts map[string]account.Account
 	ids      map[int64]string // of accounts, by store number
+
+	uses sync.Mutex
+	used map[string]time.Time // by key's identifier, since it was last written
 }
 
 func (r *keyring) set(accounts []account.Account, keys []account.Key) {
@@ -63,11 +70,37 @@ func (r *keyring) key(h account.Hash) (account.Key, bool) {
 	return k, ok
 }
 
+// all returns all accounts, oldest first.
+func (r *keyring) all() []account.Account {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(r.accounts), func(a, b account.Account) int { return cmp.Compare(a.No, b.No) })
+}
+
 func (r *keyring) account(id string) (account.Account, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	a, ok := r.accounts[id]
 	return a, ok
+}
+
+// use notes that a key was used.
+func (r *keyring) use(id string, now time.Time) {
+	r.uses.Lock()
+	defer r.uses.Unlock()
+	if r.used == nil {
+		r.used = map[string]time.Time{}
+	}
+	r.used[id] = now
+}
+
+// takeUsed returns what was used since it was last called.
+func (r *keyring) takeUsed() map[string]time.Time {
+	r.uses.Lock()
+	defer r.uses.Unlock()
+	used := r.used
+	r.used = nil
+	return used
 }
 
 // Authenticate returns the call that an API key opens. An operator key works in
@@ -81,6 +114,7 @@ func (s *Service) Authenticate(secret string) (*Call, error) {
 	case !k.Revoked.IsZero():
 		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_revoked", Message: "This API key was revoked."}
 	}
+	s.keys.use(k.ID, s.Now())
 	return &Call{Key: k, Space: k.Space()}, nil
 }
 

@@ -79,6 +79,7 @@ func (s *Service) announce(ctx context.Context, a *announcement) error {
 		if err := s.Events.Append(ctx, e); err != nil {
 			return err
 		}
+		s.countEvent(e)
 	}
 	return nil
 }

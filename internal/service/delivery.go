@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -41,30 +42,9 @@ func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter,
 	if err := c.mustAccount(); err != nil {
 		return nil, false, err
 	}
-	if err := checkPattern(f.Type); err != nil {
+	narrow, err := s.narrow(ctx, c, f)
+	if err != nil {
 		return nil, false, err
-	}
-	narrow := store.DeliveryFilter{Pattern: f.Type, From: keyAt(f.From), Until: keyAt(f.Until)}
-	if f.Status != "" {
-		state, ok := delivery.ParseState(f.Status)
-		if !ok {
-			return nil, false, fault.Param("status", "parameter_invalid", "The status is pending, succeeded, failed or canceled.")
-		}
-		narrow.State = &state
-	}
-	if f.Event != "" {
-		e, err := s.Store.Event(ctx, c.Space, f.Event)
-		if err != nil {
-			return nil, false, CursorFault(err, "event", f.Event)
-		}
-		narrow.Event = e.Key
-	}
-	if f.Endpoint != "" {
-		w, err := s.Store.Endpoint(ctx, c.Space, f.Endpoint)
-		if err != nil {
-			return nil, false, CursorFault(err, "endpoint", f.Endpoint)
-		}
-		narrow.Endpoint = w.No
 	}
 	page, err := ResolvePage(p, func(param, id string) (delivery.ID, error) {
 		v, err := s.Delivery(ctx, c, id)
@@ -74,6 +54,44 @@ func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter,
 		return nil, false, err
 	}
 	return s.Store.ListDeliveries(ctx, c.Space, narrow, page)
+}
+
+// narrow checks f and resolves its identifiers.
+func (s *Service) narrow(ctx context.Context, c *Call, f DeliveryFilter) (out store.DeliveryFilter, err error) {
+	if err := checkPattern(f.Type); err != nil {
+		return out, err
+	}
+	out = store.DeliveryFilter{Pattern: f.Type, From: keyAt(f.From), Until: keyAt(f.Until)}
+	if out.State, err = state(f.Status); err != nil {
+		return out, err
+	}
+	if f.Event != "" {
+		e, err := s.Store.Event(ctx, c.Space, f.Event)
+		if err != nil {
+			return out, CursorFault(err, "event", f.Event)
+		}
+		out.Event = e.Key
+	}
+	if f.Endpoint != "" {
+		w, err := s.Store.Endpoint(ctx, c.Space, f.Endpoint)
+		if err != nil {
+			return out, CursorFault(err, "endpoint", f.Endpoint)
+		}
+		out.Endpoint = w.No
+	}
+	return out, nil
+}
+
+// state returns the state of that name, nil for an empty one.
+func state(name string) (*delivery.State, error) {
+	if name == "" {
+		return nil, nil
+	}
+	state, ok := delivery.ParseState(name)
+	if !ok {
+		return nil, fault.Param("status", "parameter_invalid", "The status is pending, succeeded, failed or canceled.")
+	}
+	return &state, nil
 }
 
 // ListAttempts lists the attempts of a delivery, newest first.
@@ -194,7 +212,11 @@ func (w *Watcher) EndpointFailing(no int64, since time.Time) {
 // own events: those would breed.
 func (w *Watcher) DeliveryExhausted(d delivery.Delivery, j *store.Job) {
 	e := w.s.Endpoints.Get(d.ID.Endpoint)
-	if e == nil || event.Operational(j.Type) {
+	if e == nil {
+		return
+	}
+	w.s.tally.at(e.Space, e.No, w.s.Now(), func(c *store.Counts) { c.Exhausted++ })
+	if event.Operational(j.Type) {
 		return
 	}
 	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeAttemptExhausted, others: true,
@@ -208,8 +230,9 @@ func (w *Watcher) DeliveryExhausted(d delivery.Delivery, j *store.Job) {
 	}
 }
 
-// Attempted passes the attempt on.
-func (w *Watcher) Attempted(a *delivery.Attempt) {
+// Attempted counts the attempt and passes it on.
+func (w *Watcher) Attempted(e *endpoint.Endpoint, a *delivery.Attempt) {
+	w.s.countAttempt(e, a)
 	if w.observe != nil {
 		w.observe(a)
 	}

@@ -49,6 +49,7 @@ func (s *Service) Emit(ctx context.Context, c *Call, result any, emit []Emission
 // wake starts what was written in the transaction of a change.
 func (s *Service) wake(all []*store.Append) {
 	for _, a := range all {
+		s.countEvent(a)
 		for i := range a.Deliveries {
 			s.engine.Wake(a.Deliveries[i].ID.Endpoint)
 		}

@@ -284,6 +284,11 @@ func (s *Service) DeleteEndpoint(ctx context.Context, c *Call, id string) error 
 	if err := c.mustAccount(); err != nil {
 		return err
 	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return err
+	}
+	defer end()
 	s.edits.Lock()
 	defer s.edits.Unlock()
 	e, err := s.Store.Endpoint(ctx, c.Space, id)

@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 	case a.Taken != nil:
 		return taken(a.Taken, &e, in.HasCreated)
 	}
+	s.countEvent(a)
 	return &a.Event, nil
 }
 
@@ -129,6 +131,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 	if a.Replay != nil {
 		return nil, c.replay(a.Replay)
 	}
+	s.countEvent(a)
 	return &a.Event, nil
 }
 
@@ -187,6 +190,69 @@ func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page
 		return nil, false, err
 	}
 	return s.Store.ListEvents(ctx, c.Space, store.EventFilter{Pattern: f.Type, From: keyAt(f.From), Until: keyAt(f.Until)}, page)
+}
+
+// EventSearch narrows a search. Zero fields do not narrow.
+type EventSearch struct {
+	EventFilter
+	Status string // with a delivery that is pending, succeeded, failed or canceled
+	Text   string // anywhere in the body, to the letter
+	Before string // events older than this one
+}
+
+// How much a search returns and looks at, at a time.
+const (
+	searchPage = 50
+	searchScan = 10_000
+)
+
+// SearchEvents returns events, newest first, a page at a time. It looks at so many
+// events at most, however few it finds; next is what to search before to go on, empty
+// when there is nothing left.
+func (s *Service) SearchEvents(ctx context.Context, c *Call, f EventSearch) (items []event.Event, next string, err error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, "", err
+	}
+	if err := checkPattern(f.Type); err != nil {
+		return nil, "", err
+	}
+	narrow := store.EventSearch{EventFilter: store.EventFilter{Pattern: f.Type, From: keyAt(f.From), Until: keyAt(f.Until)}, Text: f.Text}
+	if narrow.State, err = state(f.Status); err != nil {
+		return nil, "", err
+	}
+	var before event.Key
+	if f.Before != "" {
+		n, _, ok := event.ParseID(cursorPrefix, f.Before)
+		if !ok {
+			return nil, "", fault.Param("before", "resource_missing", "There is nothing to go on with before '%s'.", f.Before)
+		}
+		before = n
+	}
+	items, key, err := s.Store.SearchEvents(ctx, c.Space, narrow, before, searchPage, searchScan)
+	if err != nil || key == 0 {
+		return items, "", err
+	}
+	return items, event.FormatID(cursorPrefix, key, 0), nil
+}
+
+// cursorPrefix starts the place where a search goes on; it need not be an event.
+const cursorPrefix = "cur_"
+
+// EventsAfter returns the events after a key, oldest first, at most limit: those
+// that came in since. A key of 0 stands for now.
+func (s *Service) EventsAfter(ctx context.Context, c *Call, after event.Key, limit int) (items []event.Event, last event.Key, err error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, after, err
+	}
+	if after == 0 {
+		return nil, max(keyAt(s.Now()), 1), nil
+	}
+	items, _, err = s.Store.ListEvents(ctx, c.Space, store.EventFilter{}, store.Page[event.Key]{Limit: limit, Before: &after})
+	slices.Reverse(items)
+	if len(items) > 0 {
+		after = items[len(items)-1].Key
+	}
+	return items, after, err
 }
 
 // Resend sends an event again to every enabled endpoint that wants it, or to the

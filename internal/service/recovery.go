@@ -1,7 +1,9 @@
 package service
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -45,14 +47,8 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 	}
 	s.steps.Lock() // two requests must not both find that nothing runs
 	defer s.steps.Unlock()
-	running, err := s.Store.RunningRecoveries(ctx)
-	if err != nil {
+	if err := s.mustBeOnly(ctx, c.Space, w.No); err != nil {
 		return store.Recovery{}, err
-	}
-	for _, r := range running {
-		if r.Endpoint == w.No {
-			return store.Recovery{}, fault.Param("id", "recovery_running", "The job %s is recovering this endpoint. Wait for it, or cancel it.", r.ID)
-		}
 	}
 	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Kind: store.RecoverEndpoint, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
 		From: max(keyAt(since), 1), Until: s.IDs.Keys.Next(), Missed: missed, State: store.RecoveryRunning, Created: now}
@@ -61,14 +57,95 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 		return store.Recovery{}, err
 	}
 	trail := s.trail(c, r, now, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
-	if err := s.Store.CreateRecovery(ctx, &r, trail); err != nil {
-		return store.Recovery{}, err
+	return r, s.startRecovery(ctx, &r, trail)
+}
+
+func (s *Service) startRecovery(ctx context.Context, r *store.Recovery, trail store.Trail) error {
+	if err := s.Store.CreateRecovery(ctx, r, trail); err != nil {
+		return err
 	}
 	select { // when nobody takes it, the server stops, and it goes on after the next start
-	case s.recoveries <- r:
+	case s.recoveries <- *r:
 	case <-s.stopped:
 	}
-	return r, nil
+	return nil
+}
+
+// mustBeOnly refuses to start a second recovery of the same endpoint, or of all
+// (endpoint 0) beside any other of the space.
+func (s *Service) mustBeOnly(ctx context.Context, space event.Space, endpoint int64) error {
+	running, err := s.Store.RunningRecoveries(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range running {
+		if r.Space == space && (r.Endpoint == endpoint || r.Endpoint == 0 || endpoint == 0) {
+			return fault.Param("id", "recovery_running", "The job %s is sending to the same endpoint. Wait for it, or cancel it.", r.ID)
+		}
+	}
+	return nil
+}
+
+// MostCounted is where [Service.CountFailed] stops counting.
+const MostCounted = 100_000
+
+// CountFailed returns how many failed deliveries a filter selects, at most
+// MostCounted. The filter's Event and Status are not looked at.
+func (s *Service) CountFailed(ctx context.Context, c *Call, f DeliveryFilter) (int, error) {
+	if err := c.mustAccount(); err != nil {
+		return 0, err
+	}
+	f.Event, f.Status = "", delivery.Failed.String()
+	narrow, err := s.narrow(ctx, c, f)
+	if err != nil {
+		return 0, err
+	}
+	return s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
+}
+
+// RetryFailed starts a job that sends failed deliveries again. The filter's Event
+// and Status are not looked at. Deliveries to endpoints that are disabled or deleted
+// stay as they are. Errors: fault.Invalid, and those of idempotency.
+func (s *Service) RetryFailed(ctx context.Context, c *Call, f DeliveryFilter) (store.Recovery, error) {
+	if err := c.mustAccount(); err != nil {
+		return store.Recovery{}, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return store.Recovery{}, err
+	}
+	defer end()
+	f.Event, f.Status = "", delivery.Failed.String()
+	narrow, err := s.narrow(ctx, c, f)
+	if err != nil {
+		return store.Recovery{}, err
+	}
+	if f.Endpoint != "" {
+		w, err := s.Endpoint(ctx, c, f.Endpoint)
+		if err != nil {
+			return store.Recovery{}, err
+		}
+		if err := mustBeOn(w, "endpoint"); err != nil {
+			return store.Recovery{}, err
+		}
+	}
+	s.steps.Lock()
+	defer s.steps.Unlock()
+	if err := s.mustBeOnly(ctx, c.Space, narrow.Endpoint); err != nil {
+		return store.Recovery{}, err
+	}
+	now := s.Now()
+	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Kind: store.RetryFailed, Space: c.Space, Endpoint: narrow.Endpoint, EndpointID: f.Endpoint, Pattern: f.Type,
+		From: max(narrow.From, 1), Until: s.IDs.Keys.Next(), State: store.RecoveryRunning, Created: now}
+	if narrow.Until != 0 {
+		r.Until = min(r.Until, narrow.Until)
+	}
+	r.Cursor.Event = r.From - 1
+	if r.Total, err = s.Store.CountDeliveries(ctx, c.Space, narrow, math.MaxInt32); err != nil {
+		return store.Recovery{}, err
+	}
+	trail := s.trail(c, r, now, account.BulkRetryStarted, r.ID, "endpoint", f.Endpoint, "type", f.Type, "deliveries", strconv.Itoa(r.Total))
+	return r, s.startRecovery(ctx, &r, trail)
 }
 
 // RunRecoveries works off the recoveries until ctx ends; first of all those that a
@@ -127,7 +204,7 @@ func (s *Service) recover(ctx context.Context, r store.Recovery) {
 			s.Log.Error("recover endpoint", "endpoint", r.EndpointID, "job", r.ID, "err", err)
 			wait = recoveryAgain
 		case r.State != store.RecoveryRunning:
-			s.Log.Info("endpoint recovered", "endpoint", r.EndpointID, "job", r.ID, "state", r.State, "requeued", r.Requeued)
+			s.Log.Info("job done", "endpoint", r.EndpointID, "job", r.ID, "state", r.State, "requeued", r.Requeued)
 			return
 		}
 		if wait > 0 && !pause(ctx, wait) || ctx.Err() != nil {
@@ -142,32 +219,14 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery) (wait tim
 	s.steps.Lock()
 	defer s.steps.Unlock()
 	now, next := s.Now(), *r
-	// Events that are being accepted just now may get a lower key than others that
-	// are there already; they must not be passed over.
-	until := min(r.Until, max(keyAt(now.Add(-recoveryGrace)), r.Cursor.Event+1))
-	w := s.Endpoints.Get(r.Endpoint)
 	var again []delivery.Delivery
-	switch {
-	case w == nil:
-		next.State, next.Error = store.RecoveryFailed, "The endpoint was deleted."
-	case w.Status != endpoint.Enabled:
-		next.State, next.Error = store.RecoveryFailed, "The endpoint was disabled."
-	default:
-		occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, recoverySlice)
-		if err != nil {
-			return 0, err
-		}
-		again = missedBy(w, occasions, r, now)
-		next.Scanned += len(occasions)
-		next.Requeued += len(again)
-		switch {
-		case len(occasions) == recoverySlice:
-			next.Cursor.Event = occasions[len(occasions)-1].Key
-		case until < r.Until:
-			next.Cursor.Event, wait = until-1, recoveryGrace
-		default:
-			next.Cursor.Event, next.State = r.Until, store.RecoverySucceeded
-		}
+	if r.Kind == store.RetryFailed {
+		again, err = s.retrySlice(ctx, &next, now)
+	} else {
+		again, wait, err = s.missedSlice(ctx, &next, now)
+	}
+	if err != nil {
+		return 0, err
 	}
 	if next.State != store.RecoveryRunning {
 		next.Finished = now
@@ -176,10 +235,73 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery) (wait tim
 		return 0, err
 	}
 	*r = next
-	if len(again) > 0 {
-		s.engine.Wake(r.Endpoint)
+	woken := map[int64]bool{}
+	for i := range again {
+		if no := again[i].ID.Endpoint; !woken[no] {
+			woken[no] = true
+			s.engine.Wake(no)
+		}
 	}
 	return wait, nil
+}
+
+// missedSlice returns what to send again of the next events, and takes r past them.
+func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, now time.Time) (again []delivery.Delivery, wait time.Duration, err error) {
+	// Events that are being accepted just now may get a lower key than others that
+	// are there already; they must not be passed over.
+	until := min(r.Until, max(keyAt(now.Add(-recoveryGrace)), r.Cursor.Event+1))
+	w := s.Endpoints.Get(r.Endpoint)
+	switch {
+	case w == nil:
+		r.State, r.Error = store.RecoveryFailed, "The endpoint was deleted."
+		return nil, 0, nil
+	case w.Status != endpoint.Enabled:
+		r.State, r.Error = store.RecoveryFailed, "The endpoint was disabled."
+		return nil, 0, nil
+	}
+	occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, recoverySlice)
+	if err != nil {
+		return nil, 0, err
+	}
+	again = missedBy(w, occasions, r, now)
+	r.Scanned += len(occasions)
+	r.Requeued += len(again)
+	switch {
+	case len(occasions) == recoverySlice:
+		r.Cursor.Event = occasions[len(occasions)-1].Key
+	case until < r.Until:
+		r.Cursor.Event, wait = until-1, recoveryGrace
+	default:
+		r.Cursor.Event, r.State = r.Until, store.RecoverySucceeded
+	}
+	return again, wait, nil
+}
+
+// retrySlice returns the next failed deliveries to send again, and takes r past them.
+func (s *Service) retrySlice(ctx context.Context, r *store.Recovery, now time.Time) (again []delivery.Delivery, err error) {
+	failed := delivery.Failed
+	items, more, err := s.Store.ListDeliveries(ctx, r.Space,
+		store.DeliveryFilter{Endpoint: r.Endpoint, Pattern: r.Pattern, State: &failed, From: r.From, Until: r.Until},
+		store.Page[delivery.ID]{Limit: recoverySlice, Before: &r.Cursor})
+	if err != nil {
+		return nil, err
+	}
+	for i := range items {
+		d := items[i].Delivery
+		if w := s.Endpoints.Get(d.ID.Endpoint); w != nil && w.Status == endpoint.Enabled {
+			d.Requeue(now)
+			again = append(again, d)
+		}
+	}
+	r.Scanned += len(items)
+	r.Requeued += len(again)
+	if len(items) > 0 {
+		r.Cursor = items[0].ID // newest first
+	}
+	if !more {
+		r.State = store.RecoverySucceeded
+	}
+	return again, nil
 }
 
 // missedBy picks what to send again of what happened.
@@ -250,5 +372,5 @@ func (s *Service) CancelRecovery(ctx context.Context, c *Call, id string) (store
 	}
 	now := s.Now()
 	r.State, r.Finished = store.RecoveryCanceled, now
-	return r, s.Store.AdvanceRecovery(ctx, &r, nil, s.trail(c, r, now, account.RecoveryCanceled, r.EndpointID, "job", r.ID))
+	return r, s.Store.AdvanceRecovery(ctx, &r, nil, s.trail(c, r, now, account.RecoveryCanceled, cmp.Or(r.EndpointID, r.ID), "job", r.ID))
 }

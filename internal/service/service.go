@@ -9,10 +9,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -28,6 +30,7 @@ type Appender interface {
 type Engine interface {
 	Wake(endpoint int64)
 	Forgive(endpoint int64)
+	Breaker(endpoint int64) delivery.Breaker
 }
 
 // Targets says at registration whether a URL can be allowed (sender.Sender).
@@ -77,6 +80,10 @@ type Service struct {
 	keys   keyring
 	once   inflight
 	limits limits
+	tally  tally
+
+	guesses guesses
+	signIns chan struct{} // holds one for each password that is being compared
 
 	listening listening
 
@@ -92,7 +99,7 @@ func New(c Config) *Service {
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody
 	}
-	return &Service{Config: c, recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
+	return &Service{Config: c, signIns: make(chan struct{}, signInsAtATime), recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
 }
 
 // Load reads accounts, keys and endpoints into memory. engine is woken from then on.
@@ -198,9 +205,13 @@ func (c *Call) replay(earlier *store.Receipt) error {
 	return &Replayed{Receipt: *earlier}
 }
 
-// begin reserves the call's idempotency key until end is called. With look it
-// also returns [Replayed] when the call was answered before.
+// begin is how every call starts that changes something or gets a secret: it
+// refuses callers who only read, and reserves the call's idempotency key until end is
+// called. With look it also returns [Replayed] when the call was answered before.
 func (s *Service) begin(ctx context.Context, c *Call, look bool) (end func(), err error) {
+	if c.Key.Role == account.Viewer {
+		return nil, &fault.Error{Code: fault.Forbidden, Reason: "read_only", Message: "You may look at this but not change it."}
+	}
 	if c.Idem == nil {
 		return func() {}, nil
 	}
@@ -252,6 +263,15 @@ func (f *inflight) release(k keyInUse) {
 
 // Ready returns nil when events can be accepted.
 func (s *Service) Ready(ctx context.Context) error { return s.Store.Ready(ctx) }
+
+// host returns the address of a remote without its port, which changes all the time.
+func host(remote string) string {
+	h, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return h
+}
 
 // mustAccount refuses calls that work in no account's data.
 func (c *Call) mustAccount() error {

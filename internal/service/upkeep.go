@@ -13,8 +13,8 @@ const (
 	purgeSlice  = 500 // rows in one transaction, so that events wait little for it
 )
 
-// Upkeep forgets what is old until ctx ends: receipts after their life, secrets
-// that have expired and, with a retention above 0, events that nobody waits for. It
+// Upkeep forgets what is old until ctx ends: receipts after their life, sessions,
+// statistics, secrets that have expired and, with a retention above 0, events that nobody waits for. It
 // reminds accounts of secrets that should be rotated.
 func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
 	tick := time.NewTicker(upkeepEvery)
@@ -39,14 +39,14 @@ func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
 
 func (s *Service) purge(ctx context.Context, retention time.Duration) error {
 	now := s.Now()
-	for {
-		n, err := s.Store.PurgeReceipts(ctx, now.Add(-store.ReceiptLife), purgeSlice)
-		if err != nil {
-			return err
-		}
-		if n < purgeSlice {
-			break
-		}
+	if err := inSlices(func() (int, error) { return s.Store.PurgeReceipts(ctx, now.Add(-store.ReceiptLife), purgeSlice) }); err != nil {
+		return err
+	}
+	if err := inSlices(func() (int, error) { return s.Store.PurgeSessions(ctx, now, purgeSlice) }); err != nil {
+		return err
+	}
+	if err := s.purgeStatistics(ctx, now); err != nil {
+		return err
 	}
 	if retention <= 0 {
 		return nil

@@ -153,6 +153,9 @@ type Accounts interface {
 	ListKeys(ctx context.Context, account int64, p Page[string]) (items []account.Key, more bool, err error)
 	RevokeKey(ctx context.Context, id string, now time.Time, t Trail) error
 
+	// UseKeys remembers when keys were last used, by id. Unknown ones are passed over.
+	UseKeys(ctx context.Context, used map[string]time.Time) error
+
 	// Audit writes an entry by itself: for what changes nothing else.
 	Audit(ctx context.Context, e *account.Entry, r *Receipt) error
 	ListAudit(ctx context.Context, f AuditFilter, p Page[string]) (items []account.Entry, more bool, err error)

@@ -86,14 +86,14 @@ func (s *Store) CreateKey(ctx context.Context, k *account.Key, trail store.Trail
 	})
 }
 
-const keyColumns = `id, account, live, role, name, hint, hash, created, revoked`
+const keyColumns = `id, account, live, role, name, hint, hash, created, revoked, used`
 
 func scanKey(row scanner) (k account.Key, err error) {
-	var created, revoked int64
+	var created, revoked, used int64
 	var hash []byte
-	err = row.Scan(&k.ID, &k.Account, &k.Live, &k.Role, &k.Name, &k.Hint, &hash, &created, &revoked)
+	err = row.Scan(&k.ID, &k.Account, &k.Live, &k.Role, &k.Name, &k.Hint, &hash, &created, &revoked, &used)
 	copy(k.Hash[:], hash)
-	k.Created, k.Revoked = instant(created), instant(revoked)
+	k.Created, k.Revoked, k.Used = instant(created), instant(revoked), instant(used)
 	return k, err
 }
 
@@ -120,6 +120,18 @@ func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail s
 			return fault.Missing("API key", id)
 		}
 		return t.leave(trail)
+	})
+}
+
+// UseKeys implements [store.Accounts].
+func (s *Store) UseKeys(ctx context.Context, used map[string]time.Time) error {
+	return s.write(ctx, "remember the use of keys", func(t *tx) error {
+		for id, at := range used {
+			if err := t.exec(`UPDATE api_keys SET used = max(used, ?) WHERE id = ?`, millis(at), id); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -65,6 +65,11 @@ func testKeys(b *bundle) {
 	again.ID = "key_8"
 	b.code(b.CreateKey(b.ctx, &again, store.Trail{}), fault.Invalid)
 
+	used := time.UnixMilli(1900000000000)
+	b.ok(b.UseKeys(b.ctx, map[string]time.Time{"key_1": used, "key_99": used}))
+	b.ok(b.UseKeys(b.ctx, map[string]time.Time{"key_1": used.Add(-time.Hour)})) // the latest counts
+	ofOne[0].Used = used
+
 	for _, tt := range []struct {
 		account int64
 		want    []account.Key

@@ -55,3 +55,5 @@ CREATE INDEX deliveries_pending ON deliveries (space, event) WHERE state = 0;
 ALTER TABLE recoveries ADD COLUMN kind TEXT NOT NULL DEFAULT 'recovery';
 ALTER TABLE recoveries ADD COLUMN pattern TEXT NOT NULL DEFAULT '';
 ALTER TABLE recoveries ADD COLUMN cursor_endpoint INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE api_keys ADD COLUMN used INTEGER NOT NULL DEFAULT 0;

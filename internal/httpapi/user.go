@@ -1,0 +1,132 @@
+package httpapi
+
+import (
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+type userView struct {
+	ID       string           `json:"id"`
+	Object   string           `json:"object"`
+	Name     string           `json:"name"`
+	Role     account.UserRole `json:"role"`
+	Disabled bool             `json:"disabled"`
+	Created  int64            `json:"created"`
+}
+
+func viewUser(u *account.User) userView {
+	return userView{ID: u.ID, Object: "user", Name: u.Name, Role: u.Role, Disabled: u.Disabled, Created: u.Created.Unix()}
+}
+
+func userResult(v any) any {
+	u := v.(account.User)
+	return viewUser(&u)
+}
+
+func createUser(rq *request) (any, error) {
+	p := rq.params()
+	in := service.UserParams{Name: p.text("name"), Role: p.text("role"), Password: p.text("password")}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	return changeUser(rq, func() (account.User, error) { return rq.service().CreateUser(rq.Context(), rq.call, in) })
+}
+
+func updateUser(rq *request) (any, error) {
+	p := rq.params()
+	in := service.UserParams{Role: p.text("role"), Password: p.text("password"), Disabled: p.truth("disabled")}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	if in == (service.UserParams{}) {
+		return nil, fault.Param("role", "parameter_missing", "Give a new role, a new password, or whether the user is disabled.")
+	}
+	return changeUser(rq, func() (account.User, error) { return rq.service().UpdateUser(rq.Context(), rq.call, rq.id(), in) })
+}
+
+func changeUser(rq *request, change func() (account.User, error)) (any, error) {
+	if err := rq.repeatable(userResult); err != nil {
+		return nil, err
+	}
+	u, err := change()
+	if err != nil {
+		return nil, err
+	}
+	return viewUser(&u), nil
+}
+
+func listUsers(rq *request) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	all, err := rq.service().ListUsers(rq.Context(), rq.call)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, all, false, viewUser), nil
+}
+
+type brandView struct {
+	Name  *string `json:"name"`
+	Color *string `json:"color"`
+	Logo  *string `json:"logo"`
+}
+
+type portalView struct {
+	ID             string    `json:"id"`
+	Object         string    `json:"object"`
+	URL            string    `json:"url"`
+	ReadOnly       bool      `json:"read_only"`
+	AllowedOrigins []string  `json:"allowed_origins"`
+	Brand          brandView `json:"brand"`
+	Created        int64     `json:"created"`
+	ExpiresAt      int64     `json:"expires_at"`
+	Livemode       bool      `json:"livemode"`
+}
+
+func createPortal(rq *request) (any, error) {
+	p := rq.params()
+	in := service.PortalParams{}
+	life := p.seconds("expires_in")
+	readOnly, origins := p.truth("read_only"), p.texts("allowed_origins")
+	if brand, given := p.group("brand"); given {
+		in.Name, in.Colour, in.Logo = brand.given("name"), brand.given("color"), brand.given("logo")
+		p.endGroup("brand", brand)
+	}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	if life != nil {
+		if in.Life = *life; in.Life == 0 {
+			in.Life = time.Nanosecond // asked for, and refused
+		}
+	}
+	if readOnly != nil {
+		in.ReadOnly = *readOnly
+	}
+	if origins != nil {
+		in.Origins = *origins
+	}
+	view := func(v any) any { return rq.viewPortal(v.(service.CreatedPortal)) }
+	if err := rq.repeatableInPrivate(view); err != nil {
+		return nil, err
+	}
+	created, err := rq.service().CreatePortal(rq.Context(), rq.call, in)
+	if err != nil {
+		return nil, err
+	}
+	return view(created), nil
+}
+
+func (rq *request) viewPortal(p service.CreatedPortal) portalView {
+	v := portalView{ID: p.ID, Object: "portal_session", URL: rq.api.PublicURL() + "/portal/" + p.Token + "/webhooks", ReadOnly: p.ReadOnly,
+		AllowedOrigins: p.Origins, Brand: brandView{orNull(p.Name), orNull(p.Colour), orNull(p.Logo)},
+		Created: p.Created.Unix(), ExpiresAt: p.Expires.Unix(), Livemode: p.Space.Live()}
+	if v.AllowedOrigins == nil {
+		v.AllowedOrigins = []string{}
+	}
+	return v
+}
