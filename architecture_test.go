@@ -21,7 +21,7 @@ const module = "github.com/posthaste-hq/posthaste"
 var layers = [][]string{
 	{"cmd/posthaste"},
 	{"internal/cli"},
-	{"internal/httpapi", "internal/relay", "internal/telemetry"},
+	{"internal/httpapi", "internal/adminui", "internal/relay", "internal/telemetry"},
 	{"internal/sandbox"},
 	{"internal/service"},
 	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
@@ -94,7 +94,7 @@ func TestImports_keepOut(t *testing.T) {
 		{module + "/internal/store/sqlite", []string{"internal/cli"}},
 		{"database/sql", []string{"internal/store/sqlite", "webhook"}},
 		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
-		{"net/http", []string{"internal/httpapi", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
+		{"net/http", []string{"internal/httpapi", "internal/adminui", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
 		{"github.com/spf13/cobra", []string{"internal/cli"}},
 	} {
 		for _, p := range packages(t, "./internal/...", "./webhook", "./cmd/...") {

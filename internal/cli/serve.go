@@ -21,6 +21,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/api"
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/adminui"
 	"github.com/posthaste-hq/posthaste/internal/commit"
 	"github.com/posthaste-hq/posthaste/internal/config"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
@@ -141,6 +142,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	defer stopUpkeep()
 	background.Go(func() { s.service.Upkeep(upkeep, s.Retention) })
 	background.Go(func() { s.service.RunRecoveries(upkeep) })
+	background.Go(func() { s.service.RunStatistics(upkeep) })
 	if s.mailer != nil {
 		background.Go(func() { s.mailer.Run(upkeep) })
 	}
@@ -240,12 +242,15 @@ func (s *server) ports() (out []sender.PortRange) {
 
 // sandbox returns the Payment sandbox. Its receipts are where the server is reached.
 func (s *server) sandbox() *sandbox.Sandbox {
-	return sandbox.New(sandbox.Config{Store: s.store, Events: s.service, BaseURL: func() string {
-		if s.PublicURL != "" {
-			return s.PublicURL
-		}
-		return "http://" + s.listening
-	}})
+	return sandbox.New(sandbox.Config{Store: s.store, Events: s.service, BaseURL: s.reachedAt})
+}
+
+// reachedAt returns where the server is reached, without a slash at its end.
+func (s *server) reachedAt() string {
+	if s.PublicURL != "" {
+		return s.PublicURL
+	}
+	return "http://" + s.listening
 }
 
 func (s *server) handler() http.Handler {
@@ -253,8 +258,14 @@ func (s *server) handler() http.Handler {
 	mux.Handle("GET /v1/listen", s.relay)
 	mux.HandleFunc("POST /v1/stripecli/sessions", s.relay.StripeSession)
 	mux.HandleFunc("GET /v1/stripecli/connect", s.relay.StripeConnect)
+	payments := s.sandbox()
+	ui := adminui.New(adminui.Config{Service: s.service, Sandbox: payments, Brand: s.Brand, Version: Version(), Log: s.log,
+		Settings: s.shown(), HTTPS: strings.HasPrefix(s.PublicURL, "https://"), Closing: s.closing})
+	for _, path := range []string{"/admin", "/admin/", "/portal/"} {
+		mux.Handle(path, ui)
+	}
 	mux.Handle("/", httpapi.New(httpapi.Config{
-		Service: s.service, Sandbox: s.sandbox(), RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
+		Service: s.service, Sandbox: payments, PublicURL: s.reachedAt, RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
 		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(), Closing: s.closing,
 	}))
 	return mux
@@ -287,9 +298,19 @@ func (s *server) keys(ctx context.Context) ([]string, error) {
 	}
 	if s.Dev {
 		shown = append(shown, "Test key      "+key)
+		password, err := s.service.EnsureAdmin(ctx, firstAdmin)
+		if err != nil {
+			return nil, fmt.Errorf("make the first user: %w", err)
+		}
+		if password != "" {
+			shown = append(shown, "Sign in as    "+firstAdmin, "Password      "+password+"  (shown this once)")
+		}
 	}
 	return shown, nil
 }
+
+// firstAdmin is the user that a server for development starts with.
+const firstAdmin = "admin"
 
 const operatorKeyFile = "operator-key"
 
@@ -315,8 +336,8 @@ func (s *server) greet(lines []string, addr string) {
 		return
 	}
 	base := "http://" + addr
-	_, _ = fmt.Fprintf(s.out, "\nPosthaste %s\n\n  API           %s/v1\n  API reference %s/openapi.yaml\n  %s\n\n",
-		version, base, base, strings.Join(lines, "\n  "))
+	_, _ = fmt.Fprintf(s.out, "\nPosthaste %s\n\n  API           %s/v1\n  API reference %s/openapi.yaml\n  Admin UI      %s/admin\n  %s\n\n",
+		version, base, base, base, strings.Join(lines, "\n  "))
 }
 
 // debug serves profiles on an address of their own.

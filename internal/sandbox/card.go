@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +44,20 @@ var testCards = map[string]testCard{
 	"5555555555554444": {brand: "mastercard"},
 	"4000000000000002": {"visa", "generic_decline", "The card was declined."},
 	"4000000000009995": {"visa", "insufficient_funds", "The card has insufficient funds."},
+}
+
+// TestCard is one of the documented cards, to choose from.
+type TestCard struct{ Number, Brand, DeclineCode string }
+
+// TestCards returns the documented cards, those that succeed first.
+func TestCards() (all []TestCard) {
+	for number, c := range testCards {
+		all = append(all, TestCard{number, c.brand, c.declineCode})
+	}
+	slices.SortFunc(all, func(a, b TestCard) int {
+		return cmp.Or(cmp.Compare(len(a.DeclineCode), len(b.DeclineCode)), cmp.Compare(a.Number, b.Number))
+	})
+	return all
 }
 
 const cardParam = "payment_method[card]"

@@ -94,6 +94,13 @@ func (r *keyring) use(id string, now time.Time) {
 	r.used[id] = now
 }
 
+// lastUse returns when a key was used since that was last written.
+func (r *keyring) lastUse(id string) time.Time {
+	r.uses.Lock()
+	defer r.uses.Unlock()
+	return r.used[id]
+}
+
 // takeUsed returns what was used since it was last called.
 func (r *keyring) takeUsed() map[string]time.Time {
 	r.uses.Lock()
@@ -287,7 +294,13 @@ func (s *Service) ListKeys(ctx context.Context, c *Call, p Page) ([]account.Key,
 	if err != nil {
 		return nil, false, err
 	}
-	return s.Store.ListKeys(ctx, c.Space.Account(), page)
+	keys, more, err := s.Store.ListKeys(ctx, c.Space.Account(), page)
+	for i := range keys {
+		if at := s.keys.lastUse(keys[i].ID); at.After(keys[i].Used) {
+			keys[i].Used = at
+		}
+	}
+	return keys, more, err
 }
 
 // RevokeKey makes a key of the call's account useless at once. Operators only.

@@ -377,3 +377,14 @@ func mustBeOn(e *endpoint.Endpoint, param string) error {
 	}
 	return fault.Param(param, "endpoint_disabled", "The endpoint %s is disabled; enable it first.", e.ID)
 }
+
+// WhoseEndpoint returns the account and mode that an endpoint belongs to, for users,
+// who see them all.
+func (s *Service) WhoseEndpoint(id string) (accountID string, live, ok bool) {
+	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+		if e.ID == id && e.Space != OperatorSpace {
+			accountID, live, ok = s.keys.accountID(e.Space.Account()), e.Live(), true
+		}
+	})
+	return accountID, live, ok
+}

@@ -362,3 +362,16 @@ func (g *guesses) right(a guess) {
 	defer g.mu.Unlock()
 	delete(g.rows, a)
 }
+
+// UserNames returns the names of all users by identifier, to be shown instead.
+func (s *Service) UserNames(ctx context.Context) (map[string]string, error) {
+	all, err := s.Store.AllUsers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]string, len(all))
+	for _, u := range all {
+		names[u.ID] = u.Name
+	}
+	return names, nil
+}

@@ -62,7 +62,7 @@ func (c *Counts) Took(d time.Duration) {
 // Quantile returns the latency that the share q (0 to 1) of the attempts did not
 // pass, interpolated within its bounds. It is 0 when there were none, and at most
 // the last bound.
-func (c *Counts) Quantile(q float64) time.Duration {
+func (c Counts) Quantile(q float64) time.Duration {
 	var total int64
 	for _, n := range c.Latency {
 		total += n

@@ -1,0 +1,447 @@
+package adminui
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+type endpointRow struct {
+	*endpoint.Endpoint
+	Counts  *service.EndpointCounts
+	Failing bool
+}
+
+type endpointsView struct {
+	Rows   []endpointRow
+	Search string
+	Found  bool // what was searched for
+	More   string
+}
+
+// listEndpoints lists webhooks or, asked for an exact identifier, goes to that one.
+func listEndpoints(rq *request) error {
+	v := endpointsView{Search: strings.TrimSpace(rq.URL.Query().Get("q")), Found: true}
+	if v.Search != "" {
+		if to, ok := rq.find(v.Search); ok {
+			return rq.redirect(to)
+		}
+		v.Found = false
+		return rq.render("endpoints", v)
+	}
+	all, more, err := rq.ui.Service.ListEndpoints(rq.Context(), rq.call, rq.page())
+	if err != nil {
+		return err
+	}
+	numbers := make([]int64, len(all))
+	for i := range all {
+		numbers[i] = all[i].No
+	}
+	counts, err := rq.ui.Service.EndpointCounts(rq.Context(), rq.call, numbers)
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		breaker := rq.ui.Service.Breaker(&all[i])
+		v.Rows = append(v.Rows, endpointRow{&all[i], counts[all[i].No], all[i].Status == endpoint.Enabled && breaker.Open()})
+	}
+	if more {
+		v.More = withQuery(rq.URL.Query(), "after", all[len(all)-1].ID)
+	}
+	return rq.render("endpoints", v)
+}
+
+// find returns the page of the webhook with that identifier: for users, in whatever
+// account and mode it is.
+func (rq *request) find(id string) (to string, ok bool) {
+	if e, err := rq.ui.Service.Endpoint(rq.Context(), rq.call, id); err == nil {
+		return rq.to("webhooks", e.ID), true
+	}
+	if rq.user == nil {
+		return "", false
+	}
+	account, live, ok := rq.ui.Service.WhoseEndpoint(id)
+	if !ok {
+		return "", false
+	}
+	return "/admin/" + account + "/" + mode(live) + "/webhooks/" + id, true
+}
+
+func mode(live bool) string {
+	if live {
+		return "live"
+	}
+	return "test"
+}
+
+// endpointForm is the form of a webhook, as it was typed.
+type endpointForm struct {
+	URL, Description string
+	Enabled          bool
+	Events           []string // chosen
+	Others           string   // typed: more types and patterns
+
+	Transport                     string // http, basic or oauth2
+	Username, Password            string
+	Grant, TokenURL               string
+	ClientID, ClientSecret, Scope string
+	ClientAuth                    string
+	Ordering, Timeout             string
+	Concurrency, Rate             string
+	HasPassword, HasClientSecret  bool // there is one already; it is not shown
+}
+
+// Chosen reports whether a type is ticked.
+func (f *endpointForm) Chosen(t string) bool { return slices.Contains(f.Events, t) }
+
+type endpointFormView struct {
+	ID      string // empty: a new one
+	Form    endpointForm
+	Groups  []typeGroup
+	Problem *problem
+}
+
+// At returns the message for a field, if that is what is wrong.
+func (v *endpointFormView) At(field string) string {
+	if v.Problem != nil && (v.Problem.Param == field || strings.HasPrefix(v.Problem.Param, field+"[")) {
+		return v.Problem.Message
+	}
+	return ""
+}
+
+// typeGroup is event types that begin alike.
+type typeGroup struct {
+	Name  string
+	Types []event.TypeInfo
+}
+
+// groups returns the known types by what they begin with.
+func groups() (out []typeGroup) {
+	for _, t := range event.Catalogue() {
+		name, _, _ := strings.Cut(t.Name, ".")
+		if len(out) == 0 || out[len(out)-1].Name != name {
+			out = append(out, typeGroup{Name: name})
+		}
+		g := &out[len(out)-1]
+		g.Types = append(g.Types, t)
+	}
+	return out
+}
+
+func newEndpoint(rq *request) error {
+	return rq.render("endpoint-form", &endpointFormView{Form: endpointForm{Enabled: true, Transport: "http"}, Groups: groups()})
+}
+
+func editEndpoint(rq *request) error {
+	e, err := rq.ui.Service.Endpoint(rq.Context(), rq.call, rq.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: string(e.Auth.Type),
+		Username: e.Auth.Username, Grant: string(e.Auth.Grant), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
+		ClientAuth: string(e.Auth.ClientAuth), HasPassword: e.Auth.Password != "", HasClientSecret: e.Auth.ClientSecret != "",
+		Ordering: string(e.Settings.Ordering)}
+	if f.Transport == "" {
+		f.Transport = "http"
+	}
+	if t := e.Settings.Timeout; t > 0 {
+		f.Timeout = strconv.Itoa(int(t / time.Second))
+	}
+	if n := e.Settings.Concurrency; n > 0 {
+		f.Concurrency = strconv.Itoa(n)
+	}
+	if r := e.Settings.Rate; r > 0 {
+		f.Rate = strconv.FormatFloat(r, 'g', -1, 64)
+	}
+	var others []string
+	for _, p := range e.Events {
+		if slices.ContainsFunc(event.Catalogue(), func(t event.TypeInfo) bool { return t.Name == p }) || p == "*" {
+			f.Events = append(f.Events, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	f.Others = strings.Join(others, ", ")
+	return rq.render("endpoint-form", &endpointFormView{ID: e.ID, Form: f, Groups: groups()})
+}
+
+func (rq *request) endpointForm() endpointForm {
+	v := rq.PostFormValue
+	return endpointForm{URL: strings.TrimSpace(v("url")), Description: v("description"), Enabled: v("enabled") != "", Events: rq.PostForm["event"], Others: v("others"),
+		Transport: v("transport"), Username: v("username"), Password: v("password"), Grant: v("grant"), TokenURL: strings.TrimSpace(v("token_url")),
+		ClientID: v("client_id"), ClientSecret: v("client_secret"), Scope: v("scope"), ClientAuth: v("client_auth"),
+		Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
+}
+
+// params turns what was typed into what the service takes.
+func (f *endpointForm) params() (service.EndpointParams, error) {
+	types := slices.Clone(f.Events)
+	types = append(types, strings.FieldsFunc(f.Others, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' })...)
+	if slices.Contains(types, "*") {
+		types = []string{"*"}
+	}
+	off := !f.Enabled
+	auth := endpoint.Authentication{}
+	switch f.Transport {
+	case "http", "":
+	case "basic":
+		auth = endpoint.Authentication{Type: endpoint.AuthBasic, Username: f.Username, Password: f.Password}
+	case "oauth2":
+		auth = endpoint.Authentication{Type: endpoint.AuthOAuth, Grant: endpoint.Grant(f.Grant), TokenURL: f.TokenURL, ClientID: f.ClientID,
+			ClientSecret: f.ClientSecret, Scope: f.Scope, ClientAuth: endpoint.ClientAuth(f.ClientAuth)}
+		if auth.Grant == endpoint.Password {
+			auth.Username, auth.Password = f.Username, f.Password
+		}
+	default:
+		return service.EndpointParams{}, fault.Param("transport", "parameter_invalid", "The transport is HTTP, HTTP Basic or OAuth 2.0.")
+	}
+	p := service.EndpointParams{URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering}
+	var seconds, concurrency int
+	var rate float64
+	var err error
+	if f.Timeout != "" {
+		if seconds, err = strconv.Atoi(strings.TrimSpace(f.Timeout)); err != nil {
+			return p, fault.Param("timeout", "parameter_invalid", "Give the timeout in whole seconds.")
+		}
+	}
+	if f.Concurrency != "" {
+		if concurrency, err = strconv.Atoi(strings.TrimSpace(f.Concurrency)); err != nil {
+			return p, fault.Param("max_concurrency", "parameter_invalid", "Give a whole number.")
+		}
+	}
+	if f.Rate != "" {
+		if rate, err = strconv.ParseFloat(strings.TrimSpace(f.Rate), 64); err != nil {
+			return p, fault.Param("rate_limit", "parameter_invalid", "Give a number, such as 10 or 0.5.")
+		}
+	}
+	timeout := time.Duration(seconds) * time.Second
+	p.Timeout, p.Concurrency, p.Rate = &timeout, &concurrency, &rate
+	return p, nil
+}
+
+func createEndpoint(rq *request) error {
+	f := rq.endpointForm()
+	p, err := f.params()
+	var e *endpoint.Endpoint
+	if err == nil {
+		e, err = rq.ui.Service.CreateEndpoint(rq.Context(), rq.call, p)
+	}
+	if err != nil {
+		return rq.again("", f, err)
+	}
+	return rq.done("created", "webhooks", e.ID)
+}
+
+func updateEndpoint(rq *request) error {
+	id := rq.PathValue("id")
+	f := rq.endpointForm()
+	p, err := f.params()
+	if err == nil {
+		_, err = rq.ui.Service.UpdateEndpoint(rq.Context(), rq.call, id, p)
+	}
+	if err != nil {
+		return rq.again(id, f, err)
+	}
+	return rq.done("saved", "webhooks", id)
+}
+
+// again shows the form once more with what was typed, passwords apart, and what is
+// wrong with it.
+func (rq *request) again(id string, f endpointForm, err error) error {
+	if !mistake(err) {
+		return err
+	}
+	f.Password, f.ClientSecret = "", ""
+	return rq.renderStatus(statusOf(err), "endpoint-form", &endpointFormView{ID: id, Form: f, Groups: groups(), Problem: errorView(err)})
+}
+
+type endpointView struct {
+	*endpoint.Endpoint
+	Counts  *service.EndpointCounts
+	Breaker *delivery.Breaker
+	Live    []endpoint.Secret // secrets, for their ages only
+	Secrets []endpoint.Secret // revealed; nil unless asked for
+	Headers []string          // names of its own headers
+	Recent  []store.DeliveryView
+	Types   []event.TypeInfo
+}
+
+func showEndpoint(rq *request) error {
+	e, err := rq.ui.Service.Endpoint(rq.Context(), rq.call, rq.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return rq.endpointPage(e, nil)
+}
+
+func (rq *request) endpointPage(e *endpoint.Endpoint, revealed []endpoint.Secret) error {
+	counts, err := rq.ui.Service.EndpointCounts(rq.Context(), rq.call, []int64{e.No})
+	if err != nil {
+		return err
+	}
+	recent, _, err := rq.ui.Service.ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Endpoint: e.ID}, service.Page{Limit: 10})
+	if err != nil {
+		return err
+	}
+	live := slices.Clone(e.LiveSecrets(rq.ui.Service.Now()))
+	slices.Reverse(live) // newest first
+	breaker := rq.ui.Service.Breaker(e)
+	return rq.render("endpoint", endpointView{Endpoint: e, Counts: counts[e.No], Breaker: &breaker, Live: live, Secrets: revealed,
+		Headers: slices.Sorted(maps.Keys(e.Headers)), Recent: recent, Types: event.Catalogue()})
+}
+
+func testEndpoint(rq *request) error {
+	e, err := rq.ui.Service.SendTest(rq.Context(), rq.call, rq.PathValue("id"), rq.PostFormValue("type"))
+	if err != nil {
+		return err
+	}
+	return rq.done("tested", "events", e.ID)
+}
+
+// confirmation is something that has to be confirmed.
+type confirmation struct {
+	Title, Text, Button string
+	Danger              bool
+	Typed               bool // the name has to be typed
+	do                  func(rq *request, id string) error
+}
+
+// confirmations is all of them, by the last part of their address.
+var confirmations = map[string]confirmation{
+	"enable": {Title: "Enable this webhook", Text: "Events are sent to it from now on. What it missed meanwhile is not; recover it afterwards if it should be.",
+		Button: "Enable", Typed: true, do: func(rq *request, id string) error { return rq.setStatus(id, false, "enabled") }},
+	"disable": {Title: "Disable this webhook", Text: "Nothing is sent to it until somebody enables it again. New events are not kept for it.",
+		Button: "Disable", Typed: true, Danger: true, do: func(rq *request, id string) error { return rq.setStatus(id, true, "disabled") }},
+	"delete": {Title: "Delete this webhook", Text: "This cannot be undone. What waits to be sent to it is cancelled, and its secrets are gone.",
+		Button: "Delete", Danger: true, do: func(rq *request, id string) error {
+			if err := rq.ui.Service.DeleteEndpoint(rq.Context(), rq.call, id); err != nil {
+				return err
+			}
+			return rq.done("deleted", "webhooks")
+		}},
+	"reveal": {Title: "Reveal the signing secret", Text: "The secret is shown once on the next page. That you asked for it goes into the audit log.",
+		Button: "Reveal secret", Typed: true, do: func(rq *request, id string) error {
+			e, err := rq.ui.Service.RevealSecret(rq.Context(), rq.call, id)
+			if err != nil {
+				return err
+			}
+			revealed := slices.Clone(e.Secrets)
+			slices.Reverse(revealed)
+			return rq.endpointPage(e, revealed)
+		}},
+	"rotate": {Title: "Rotate the signing secret", Text: "A new secret is made. The old ones go on working for as long as you choose, so that the receiver can change over without a gap.",
+		Button: "Rotate secret", Typed: true, do: func(rq *request, id string) error {
+			hours, err := strconv.Atoi(rq.PostFormValue("expires_in"))
+			if err != nil {
+				return fault.Param("expires_in", "parameter_invalid", "Choose when the old secrets expire.")
+			}
+			if _, err := rq.ui.Service.RotateSecret(rq.Context(), rq.call, id, "", time.Duration(hours)*time.Hour); err != nil {
+				return err
+			}
+			return rq.done("rotated", "webhooks", id)
+		}},
+	"revoke": {Title: "Revoke the old secrets", Text: "All secrets but the newest are of no use from now on. Receivers that still verify with an old one will refuse what is sent.",
+		Button: "Revoke old secrets", Typed: true, Danger: true, do: func(rq *request, id string) error {
+			if _, err := rq.ui.Service.RevokeSecret(rq.Context(), rq.call, id, ""); err != nil {
+				return err
+			}
+			return rq.done("revoked", "webhooks", id)
+		}},
+	"recover": {Title: "Send again what it missed", Text: "Sends again what failed for this webhook since the time you choose and, if you want, what it never got because it was disabled.",
+		Button: "Send again", do: func(rq *request, id string) error {
+			since, err := formTime("since", rq.PostFormValue("since"))
+			if err != nil {
+				return err
+			}
+			if since.IsZero() {
+				return fault.Param("since", "parameter_missing", "Say from when on.")
+			}
+			job, err := rq.ui.Service.Recover(rq.Context(), rq.call, id, since, rq.PostFormValue("missed") != "")
+			if err != nil {
+				return err
+			}
+			if rq.portal != nil {
+				return rq.done("resent", "webhooks", id)
+			}
+			return rq.done("", "jobs", job.ID)
+		}},
+}
+
+func (rq *request) setStatus(id string, disabled bool, what string) error {
+	if _, err := rq.ui.Service.UpdateEndpoint(rq.Context(), rq.call, id, service.EndpointParams{Disabled: &disabled}); err != nil {
+		return err
+	}
+	return rq.done(what, "webhooks", id)
+}
+
+type confirmView struct {
+	confirmation
+	Name     string // of the confirmation
+	Endpoint *endpoint.Endpoint
+	Type     string // what has to be typed
+	Since    string
+	Problem  *problem
+}
+
+func confirmForm(name string) func(*request) error {
+	return func(rq *request) error { return rq.confirmPage(name, nil) }
+}
+
+func (rq *request) confirmPage(name string, problem error) error {
+	e, err := rq.ui.Service.Endpoint(rq.Context(), rq.call, rq.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	since := rq.PostFormValue("since")
+	if since == "" {
+		since = rq.ui.Service.Now().UTC().Add(-24 * time.Hour).Format(timeInput)
+	}
+	status := 200
+	if problem != nil {
+		status = statusOf(problem)
+	}
+	return rq.renderStatus(status, "confirm", confirmView{confirmations[name], name, e, rq.view("", nil).ConfirmWith(e.ID), since, errorView(problem)})
+}
+
+// confirm does what was confirmed.
+func confirm(name string) func(*request) error {
+	c := confirmations[name]
+	return func(rq *request) error {
+		id := rq.PathValue("id")
+		var err error
+		if want := rq.view("", nil).ConfirmWith(id); c.Typed && rq.PostFormValue("confirm") != want {
+			err = fault.Param("confirm", "not_confirmed", "Type %s to confirm; capital letters count.", want)
+		} else {
+			err = c.do(rq, id)
+		}
+		if mistake(err) {
+			return rq.confirmPage(name, err)
+		}
+		return err
+	}
+}
+
+// timeInput is how browsers write the time of an input of type datetime-local.
+const timeInput = "2006-01-02T15:04"
+
+// formTime reads a time in UTC, with or without seconds; empty is none.
+func formTime(param, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{timeInput, timeInput + ":05", time.RFC3339, "2006-01-02"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fault.Param(param, "parameter_invalid", "Write the time in UTC as 2026-01-31T14:30.")
+}

@@ -1,0 +1,237 @@
+package adminui
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// filterForm is a filter, as it was typed.
+type filterForm struct {
+	Type, ID, Status, Text, Endpoint, From, Until string
+}
+
+// Any reports whether anything is filtered.
+func (f filterForm) Any() bool { return f != filterForm{} }
+
+func (rq *request) filter() (f filterForm, from, until time.Time, err error) {
+	q := rq.Form
+	if q == nil {
+		q = rq.URL.Query()
+	}
+	v := func(name string) string { return strings.TrimSpace(q.Get(name)) }
+	f = filterForm{Type: v("type"), ID: v("id"), Status: v("status"), Text: q.Get("text"), Endpoint: v("endpoint"), From: v("from"), Until: v("until")}
+	if from, err = formTime("from", f.From); err != nil {
+		return f, from, until, err
+	}
+	until, err = formTime("until", f.Until)
+	return f, from, until, err
+}
+
+type eventsView struct {
+	Filter  filterForm
+	Events  []event.Event
+	More    string // query that goes on
+	Found   bool   // what was looked for by identifier
+	Problem *problem
+	Tail    string // query of the live tail
+	First   bool   // page: new events belong at its top
+}
+
+func listEvents(rq *request) error {
+	f, from, until, err := rq.filter()
+	v := eventsView{Filter: f, Found: true, First: rq.URL.Query().Get("before") == ""}
+	switch {
+	case err != nil:
+	case f.ID != "":
+		_, err := rq.ui.Service.Event(rq.Context(), rq.call, f.ID)
+		if err == nil {
+			return rq.redirect(rq.to("events", f.ID))
+		}
+		if !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		v.Found = false
+		return rq.render("events", v)
+	default:
+		var next string
+		v.Events, next, err = rq.ui.Service.SearchEvents(rq.Context(), rq.call, service.EventSearch{
+			EventFilter: service.EventFilter{Type: f.Type, From: from, Until: until}, Status: f.Status, Text: f.Text, Before: rq.URL.Query().Get("before")})
+		if next != "" {
+			v.More = withQuery(rq.URL.Query(), "before", next)
+		}
+		v.Tail = "?" + url.Values{"type": {f.Type}}.Encode()
+	}
+	if err != nil && !mistake(err) {
+		return err
+	}
+	v.Problem = errorView(err)
+	status := http.StatusOK
+	if err != nil {
+		status = statusOf(err)
+	}
+	return rq.renderStatus(status, "events", v)
+}
+
+const (
+	tailEvery = 500 * time.Millisecond
+	tailBeat  = 15 * time.Second
+	tailBatch = 100 // events at a time; a reader sees the newest of a flood
+)
+
+// tailedEvent is one event of the live tail.
+type tailedEvent struct {
+	ID   string `json:"id"`
+	Type string `json:"type"`
+	Time string `json:"time"`
+	URL  string `json:"url"`
+	Size int    `json:"size"`
+}
+
+// tailEvents sends events as they come (Server-Sent Events), whichever node took
+// them: it asks the store.
+func tailEvents(rq *request) error {
+	pattern := rq.URL.Query().Get("type")
+	control := http.NewResponseController(rq.w)
+	if err := control.SetWriteDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("tail events: %w", err)
+	}
+	_, last, err := rq.ui.Service.EventsAfter(rq.Context(), rq.call, 0, 1)
+	if err != nil {
+		return err
+	}
+	rq.w.Header().Set("Content-Type", "text/event-stream")
+	rq.w.WriteHeader(http.StatusOK)
+	tick := time.NewTicker(tailEvery)
+	defer tick.Stop()
+	wrote := time.Now()
+	line := []byte(": connected\n\n")
+	for {
+		if len(line) > 0 {
+			if _, err := rq.w.Write(line); err != nil {
+				return nil // the reader is gone
+			}
+			if err := control.Flush(); err != nil {
+				return nil
+			}
+			wrote = time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-rq.Context().Done():
+			return nil
+		case <-rq.ui.Closing:
+			return nil
+		}
+		// A session that has ended in between sees no more.
+		if _, _, err := rq.ui.Service.Session(rq.Context(), rq.token); err != nil {
+			return nil
+		}
+		var items []event.Event
+		if items, last, err = rq.ui.Service.EventsAfter(rq.Context(), rq.call, last, tailBatch); err != nil {
+			return nil // the browser comes back
+		}
+		line = line[:0]
+		for i := range items {
+			if !typeMatches(pattern, items[i].Type) {
+				continue
+			}
+			text, err := json.Marshal(tailedEvent{items[i].ID, items[i].Type, items[i].Key.Time().UTC().Format("2006-01-02 15:04:05"), rq.to("events", items[i].ID), len(items[i].Body)})
+			if err != nil {
+				return nil
+			}
+			line = fmt.Appendf(line, "data: %s\n\n", text)
+		}
+		if len(line) == 0 && time.Since(wrote) > tailBeat {
+			line = []byte(": still here\n\n")
+		}
+	}
+}
+
+type eventView struct {
+	*event.Event
+	Pretty     string
+	Deliveries []deliveryRow
+	More       bool
+	Enabled    []endpointChoice // to send it to
+}
+
+type endpointChoice struct{ ID, URL string }
+
+func showEvent(rq *request) error {
+	e, err := rq.ui.Service.Event(rq.Context(), rq.call, rq.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	all, more, err := rq.ui.Service.ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Event: e.ID}, service.Page{Limit: service.MaxPage})
+	if err != nil {
+		return err
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, e.Body, "", "  "); err != nil {
+		return fmt.Errorf("indent event %s: %w", e.ID, err)
+	}
+	choices, err := rq.choices()
+	if err != nil {
+		return err
+	}
+	return rq.render("event", eventView{e, pretty.String(), rq.rows(all), more, choices})
+}
+
+// choices returns enabled webhooks to choose from, the newest.
+func (rq *request) choices() (out []endpointChoice, err error) {
+	all, _, err := rq.ui.Service.ListEndpoints(rq.Context(), rq.call, service.Page{Limit: service.MaxPage})
+	for i := range all {
+		if all[i].Sends() {
+			out = append(out, endpointChoice{all[i].ID, all[i].URL})
+		}
+	}
+	return out, err
+}
+
+// downloadEvent sends the exact bytes, in a way that no browser shows as a page.
+func downloadEvent(rq *request) error {
+	e, err := rq.ui.Service.Event(rq.Context(), rq.call, rq.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	h := rq.w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", `attachment; filename="event.json"`)
+	_, _ = rq.w.Write(e.Body)
+	return nil
+}
+
+func resendEvent(rq *request) error {
+	id := rq.PathValue("id")
+	if _, err := rq.ui.Service.Resend(rq.Context(), rq.call, id, rq.PostFormValue("endpoint")); err != nil {
+		return err
+	}
+	return rq.done("resent", "events", id)
+}
+
+// deliveryRow is a delivery with the address that it goes to.
+type deliveryRow struct {
+	*store.DeliveryView
+	URL string // empty: the webhook was deleted
+}
+
+func (rq *request) rows(all []store.DeliveryView) []deliveryRow {
+	out := make([]deliveryRow, len(all))
+	for i := range all {
+		out[i].DeliveryView = &all[i]
+		if e := rq.ui.Service.Endpoints.Get(all[i].ID.Endpoint); e != nil {
+			out[i].URL = e.URL
+		}
+	}
+	return out
+}

@@ -1,0 +1,102 @@
+package adminui
+
+import (
+	"net/http"
+
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+type deadLettersView struct {
+	Filter    filterForm
+	Rows      []deliveryRow
+	More      string
+	Estimated bool
+	Count     int
+	Over      bool // there are more than were counted
+	Problem   *problem
+}
+
+// deadLetters shows what failed for good; asked to, it counts what a filter
+// selects, so that sending it again can be confirmed.
+func deadLetters(rq *request) error { return showDeadLetters(rq, nil) }
+
+func showDeadLetters(rq *request, problem error) error {
+	f, from, until, err := rq.filter()
+	v := deadLettersView{Filter: f}
+	if err == nil {
+		narrow := service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, From: from, Until: until, Status: "failed"}
+		var all []store.DeliveryView
+		var more bool
+		all, more, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call, narrow, rq.page())
+		v.Rows = rq.rows(all)
+		if more {
+			v.More = withQuery(rq.URL.Query(), "after", all[len(all)-1].ID.String())
+		}
+		if err == nil && rq.FormValue("estimate") != "" {
+			v.Estimated = true
+			v.Count, err = rq.ui.Service.CountFailed(rq.Context(), rq.call, narrow)
+			v.Over = v.Count >= service.MostCounted
+		}
+	}
+	if problem == nil {
+		problem = err
+	}
+	if problem != nil && !mistake(problem) {
+		return problem
+	}
+	v.Problem = errorView(problem)
+	status := http.StatusOK
+	if problem != nil {
+		status = statusOf(problem)
+	}
+	return rq.renderStatus(status, "dead-letters", v)
+}
+
+func retryDeadLetters(rq *request) error {
+	f, from, until, err := rq.filter()
+	if err != nil {
+		return showDeadLetters(rq, err)
+	}
+	job, err := rq.ui.Service.RetryFailed(rq.Context(), rq.call, service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, From: from, Until: until})
+	if mistake(err) {
+		return showDeadLetters(rq, err)
+	}
+	if err != nil {
+		return err
+	}
+	return rq.redirect(rq.to("jobs", job.ID))
+}
+
+type jobsView struct {
+	Jobs []store.Recovery
+	More string
+}
+
+func listJobs(rq *request) error {
+	jobs, more, err := rq.ui.Service.ListRecoveries(rq.Context(), rq.call, "", rq.page())
+	if err != nil {
+		return err
+	}
+	v := jobsView{Jobs: jobs}
+	if more {
+		v.More = withQuery(rq.URL.Query(), "after", jobs[len(jobs)-1].ID)
+	}
+	return rq.render("jobs", v)
+}
+
+func showJob(rq *request) error {
+	job, err := rq.ui.Service.Recovery(rq.Context(), rq.call, rq.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return rq.render("job", job)
+}
+
+func cancelJob(rq *request) error {
+	job, err := rq.ui.Service.CancelRecovery(rq.Context(), rq.call, rq.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return rq.done("job_canceled", "jobs", job.ID)
+}

@@ -1,0 +1,57 @@
+package adminui
+
+import (
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+type keysView struct {
+	Keys    []account.Key
+	More    string // query of the next page
+	Secret  string // of the key that was just made, shown this once
+	Name    string
+	Problem *problem
+}
+
+func listKeys(rq *request) error { return showKeys(rq, keysView{}, nil) }
+
+func showKeys(rq *request, v keysView, problem error) error {
+	if problem != nil && !mistake(problem) {
+		return problem
+	}
+	keys, more, err := rq.ui.Service.ListKeys(rq.Context(), rq.call, rq.page())
+	if err != nil {
+		return err
+	}
+	v.Keys, v.Problem = keys, errorView(problem)
+	if more {
+		v.More = withQuery(rq.URL.Query(), "after", keys[len(keys)-1].ID)
+	}
+	status := 200
+	if problem != nil {
+		status = statusOf(problem)
+	}
+	return rq.renderStatus(status, "keys", v)
+}
+
+func createKey(rq *request) error {
+	name := rq.PostFormValue("name")
+	created, err := rq.ui.Service.CreateKey(rq.Context(), rq.call, name, rq.live())
+	return showKeys(rq, keysView{Secret: created.Secret, Name: name}, err)
+}
+
+func revokeKey(rq *request) error {
+	if _, err := rq.ui.Service.RevokeKey(rq.Context(), rq.call, rq.PathValue("id")); err != nil {
+		return err
+	}
+	return rq.done("key_revoked", "keys")
+}
+
+// pageSize is how many rows a list shows.
+const pageSize = 25
+
+// page is the part of a list that the address asks for.
+func (rq *request) page() service.Page {
+	q := rq.URL.Query()
+	return service.Page{Limit: pageSize, StartingAfter: q.Get("after")}
+}

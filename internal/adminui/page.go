@@ -1,0 +1,243 @@
+package adminui
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+//go:embed templates/*.html
+var templates embed.FS
+
+// page is one template with the layout around it.
+type page = template.Template
+
+// parsePages reads all templates at start: one that is broken or missing stops the
+// server there rather than a person later.
+func parsePages() map[string]*page {
+	layout := template.Must(template.New("layout.html").Funcs(funcs).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
+	names, err := fs.Glob(templates, "templates/*.html")
+	if err != nil {
+		panic(err)
+	}
+	pages := map[string]*page{}
+	for _, name := range names {
+		base := strings.TrimSuffix(path.Base(name), ".html")
+		if base == "layout" || base == "parts" {
+			continue
+		}
+		pages[base] = template.Must(template.Must(layout.Clone()).ParseFS(templates, name))
+	}
+	return pages
+}
+
+// view is what every template is given.
+type view struct {
+	Page    string // name of the template
+	Base    string // path of the account and mode
+	Assets  string // what the paths of static files begin with
+	Version string
+	Brand   string // what the pages call themselves
+	Request string // Request-Id
+	Now     time.Time
+	Done    string // what was just done
+	Query   url.Values
+
+	User     *account.User
+	Portal   *account.Portal
+	Account  account.Account
+	Accounts []account.Account
+	Live     bool
+	Admin    bool
+	Write    bool   // may change things
+	Form     string // token of forms
+
+	Data any
+}
+
+// Mode is the name of the mode in addresses.
+func (v *view) Mode() string {
+	if v.Live {
+		return "live"
+	}
+	return "test"
+}
+
+// ConfirmWith is what has to be typed to confirm: the user's name or, in a portal,
+// where nobody has one, the webhook's identifier.
+func (v *view) ConfirmWith(id string) string {
+	if v.User != nil {
+		return v.User.Name
+	}
+	return id
+}
+
+func (rq *request) view(name string, data any) *view {
+	v := &view{Page: name, Base: rq.base, Assets: "/admin/static/" + rq.ui.assets, Version: rq.ui.Version, Brand: "Posthaste", Request: rq.id,
+		Now: rq.ui.Service.Now(), Done: said[rq.URL.Query().Get("done")], Query: rq.URL.Query(),
+		User: rq.user, Portal: rq.portal, Account: rq.account, Live: rq.live(), Data: data}
+	if rq.token != "" {
+		v.Form = account.FormToken(rq.token)
+	}
+	if rq.call != nil {
+		v.Admin, v.Write = rq.call.Operator(), rq.call.Key.Role != account.Viewer
+	}
+	if rq.user != nil {
+		v.Accounts = rq.ui.Service.Accounts()
+	}
+	if rq.portal != nil {
+		if v.Brand = rq.portal.Name; v.Brand == "" {
+			v.Brand = "Webhooks"
+		}
+	}
+	return v
+}
+
+func (rq *request) render(name string, data any) error {
+	return rq.renderStatus(http.StatusOK, name, data)
+}
+
+// renderStatus writes a page whole or not at all.
+func (rq *request) renderStatus(status int, name string, data any) error {
+	p := rq.ui.pages[name]
+	if p == nil {
+		return fmt.Errorf("there is no template %s", name)
+	}
+	var out bytes.Buffer
+	if err := p.Execute(&out, rq.view(name, data)); err != nil {
+		return fmt.Errorf("render %s: %w", name, err)
+	}
+	rq.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	rq.w.WriteHeader(status)
+	_, _ = rq.w.Write(out.Bytes())
+	return nil
+}
+
+// funcs is what templates can call.
+var funcs = template.FuncMap{
+	"when":      func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+	"iso":       func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"ago":       ago,
+	"dur":       shortDuration,
+	"num":       groupDigits,
+	"pct":       percent,
+	"rate":      func(c store.Counts) string { return successRate(&c) },
+	"spark":     sparkline,
+	"bars":      func(o service.Overview) template.HTML { return attemptBars(&o) },
+	"lines":     func(o service.Overview) template.HTML { return latencyLines(&o) },
+	"dict":      dict,
+	"add":       func(a, b int) int { return a + b },
+	"query":     withQuery,
+	"hasPrefix": strings.HasPrefix,
+	"join":      strings.Join,
+	"text":      func(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") },
+	"pathsafe":  url.PathEscape,
+	"add64":     func(a, b int64) int64 { return a + b },
+	"current":   func(pages, page string) bool { return slices.Contains(strings.Fields(pages), page) },
+	"statuses":  func() []string { return []string{"pending", "succeeded", "failed", "canceled"} },
+	"roles":     func() []string { return []string{"viewer", "member", "admin"} },
+	"rowsOf":    rowsOf,
+}
+
+// rowsOf is deliveries that all go to one address.
+func rowsOf(all []store.DeliveryView, to string) []deliveryRow {
+	out := make([]deliveryRow, len(all))
+	for i := range all {
+		out[i] = deliveryRow{&all[i], to}
+	}
+	return out
+}
+
+// dict makes a map of names and values, for templates that take several.
+func dict(pairs ...any) (map[string]any, error) {
+	if len(pairs)%2 != 0 {
+		return nil, fmt.Errorf("dict: %d arguments", len(pairs))
+	}
+	m := map[string]any{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[fmt.Sprint(pairs[i])] = pairs[i+1]
+	}
+	return m, nil
+}
+
+// withQuery returns the query string of q with one parameter replaced.
+func withQuery(q url.Values, name, value string) string {
+	out := url.Values{}
+	for k, v := range q {
+		if k != "done" {
+			out[k] = v
+		}
+	}
+	out.Set(name, value)
+	return "?" + out.Encode()
+}
+
+func ago(now, t time.Time) string {
+	switch d := now.Sub(t); {
+	case t.IsZero():
+		return "never"
+	case d < -time.Second:
+		return "in " + shortDuration(-d)
+	case d < 2*time.Second:
+		return "just now"
+	default:
+		return shortDuration(d) + " ago"
+	}
+}
+
+// shortDuration writes a duration as people say it, with one or two units.
+func shortDuration(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "0"
+	case d < time.Millisecond:
+		return fmt.Sprintf("%.2g ms", float64(d)/float64(time.Millisecond))
+	case d < time.Second:
+		return fmt.Sprintf("%.3g ms", float64(d)/float64(time.Millisecond))
+	case d < time.Minute:
+		return fmt.Sprintf("%.3g s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		if m := int(d.Minutes()) % 60; m != 0 && d < 10*time.Hour {
+			return fmt.Sprintf("%d h %d min", int(d.Hours()), m)
+		}
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+func groupDigits(n any) string {
+	text := fmt.Sprint(n)
+	if len(text) <= 4 {
+		return text
+	}
+	var b strings.Builder
+	for i, c := range text {
+		if i > 0 && (len(text)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+func percent(part, whole int) string {
+	if whole <= 0 {
+		return "0"
+	}
+	return strconv.Itoa(min(100, part*100/whole))
+}

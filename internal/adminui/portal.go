@@ -1,0 +1,58 @@
+package adminui
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+type portalView struct {
+	Minutes, Origins, Name, Colour, Logo string
+	ReadOnly                             bool
+	URL                                  string // of the portal that was just opened, shown this once
+	Expires                              time.Time
+	Problem                              *problem
+}
+
+func portalForm(rq *request) error { return rq.render("portal", portalView{Minutes: "60"}) }
+
+// createPortal opens a customer's portal, as POST /v1/portal_sessions does.
+func createPortal(rq *request) error {
+	f := rq.PostFormValue
+	v := portalView{Minutes: f("minutes"), Origins: f("origins"), Name: f("name"), Colour: f("colour"), Logo: f("logo"), ReadOnly: f("read_only") != ""}
+	minutes, err := strconv.Atoi(v.Minutes)
+	if err != nil {
+		err = fault.Param("expires_in", "parameter_invalid", "Give the time in whole minutes.")
+	}
+	var created service.CreatedPortal
+	if err == nil {
+		created, err = rq.ui.Service.CreatePortal(rq.Context(), rq.call, service.PortalParams{Life: time.Duration(minutes) * time.Minute,
+			Portal: account.Portal{ReadOnly: v.ReadOnly, Origins: strings.Fields(v.Origins), Name: v.Name, Colour: v.Colour, Logo: v.Logo}})
+	}
+	if mistake(err) {
+		v.Problem = errorView(err)
+		return rq.renderStatus(statusOf(err), "portal", v)
+	}
+	if err != nil {
+		return err
+	}
+	v.URL, v.Expires = "/portal/"+created.Token+"/webhooks", created.Expires
+	return rq.render("portal", v)
+}
+
+// brandSheet is the part of the style that a portal's brand sets; the page's policy
+// allows no style within it.
+func brandSheet(rq *request) error {
+	rq.w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	rq.w.WriteHeader(http.StatusOK)
+	if rq.portal != nil && rq.portal.Colour != "" { // which was checked to be six digits
+		_, _ = fmt.Fprintf(rq.w, ":root{--accent:%s}\n", rq.portal.Colour)
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package adminui
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// home goes to the first account's overview.
+func home(rq *request) error {
+	all := rq.ui.Service.Accounts()
+	if len(all) == 0 {
+		if rq.call.Operator() {
+			return rq.redirect("/admin/accounts")
+		}
+		return &fault.Error{Code: fault.NotFound, Message: "There is no account yet. An admin can make one."}
+	}
+	return rq.redirect("/admin/" + all[0].ID + "/test/overview")
+}
+
+type signInView struct {
+	Name, Next string
+	Problem    *problem
+}
+
+func signInForm(rq *request) error {
+	if rq.user != nil {
+		return rq.redirect("/admin")
+	}
+	return rq.render("sign-in", signInView{Next: localPath(rq.URL.Query().Get("next"))})
+}
+
+func signIn(rq *request) error {
+	v := signInView{Name: rq.PostFormValue("name"), Next: localPath(rq.PostFormValue("next"))}
+	token, err := rq.ui.Service.SignIn(rq.Context(), v.Name, rq.PostFormValue("password"), rq.id, rq.RemoteAddr)
+	switch {
+	case fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.RateLimited):
+		v.Problem = errorView(err)
+		return rq.renderStatus(statusOf(err), "sign-in", v)
+	case err != nil:
+		return err
+	}
+	rq.setCookie(token, rq.ui.Service.Now().Add(account.SessionLife))
+	if v.Next == "" {
+		v.Next = "/admin"
+	}
+	return rq.redirect(v.Next)
+}
+
+// localPath returns a page of ours to go on to, and nothing else.
+func localPath(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/admin/") || strings.Contains(u.Path, "//") || strings.ContainsAny(next, "\\\r\n") {
+		return ""
+	}
+	return u.RequestURI()
+}
+
+func signOut(rq *request) error {
+	if err := rq.ui.Service.SignOut(rq.Context(), rq.token, rq.id, rq.RemoteAddr); err != nil {
+		return err
+	}
+	rq.setCookie("", rq.ui.Service.Now())
+	return rq.redirect("/admin/sign-in")
+}
+
+type profileView struct{ Problem *problem }
+
+func profile(rq *request) error { return rq.render("profile", profileView{}) }
+
+func changePassword(rq *request) error {
+	if rq.PostFormValue("password") != rq.PostFormValue("again") {
+		return rq.renderStatus(http.StatusBadRequest, "profile", profileView{errorView(fault.Param("again", "password_differs", "The two new passwords differ."))})
+	}
+	err := rq.ui.Service.ChangePassword(rq.Context(), rq.call, rq.user, rq.session.Hash, rq.PostFormValue("old_password"), rq.PostFormValue("password"))
+	if mistake(err) || fault.Is(err, fault.RateLimited) {
+		return rq.renderStatus(statusOf(err), "profile", profileView{errorView(err)})
+	}
+	if err != nil {
+		return err
+	}
+	return rq.redirect("/admin/profile?done=password")
+}

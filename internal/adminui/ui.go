@@ -1,0 +1,476 @@
+// Package adminui owns the pages under /admin for the operator's people, and those
+// under /portal for a customer: decode a form, call the service, render a template.
+// One file a screen, one table of routes.
+//
+// Every page works without JavaScript; static/app.js and htmx only make some of
+// them nicer. The package must not know SQL, lanes or the API of /v1, and it holds
+// no rule of its own: who may do what is the service's to say.
+package adminui
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/sandbox"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// Config is what the pages are made of.
+type Config struct {
+	Service  *service.Service
+	Sandbox  *sandbox.Sandbox
+	Brand    string // names the headers of deliveries
+	Version  string
+	Log      *slog.Logger
+	Settings []SettingGroup  // of the server, to be shown
+	HTTPS    bool            // people come by https, so cookies go over nothing else
+	Closing  <-chan struct{} // closed when answers that go on must end; nil: never
+}
+
+// SettingGroup is settings that belong together.
+type SettingGroup struct {
+	Name     string
+	Settings []Setting
+}
+
+// Setting is one setting of the server as it is in force.
+type Setting struct{ Name, Value, Flag string }
+
+//go:embed static
+var static embed.FS
+
+type ui struct {
+	Config
+	pages  map[string]*page
+	assets string // version of what is in static
+	origin *http.CrossOriginProtection
+}
+
+// New returns the handler of /admin and /portal.
+func New(c Config) http.Handler {
+	u := &ui{Config: c, pages: parsePages(), origin: http.NewCrossOriginProtection(), assets: hashOfStatic()}
+	mux := http.NewServeMux()
+	for _, r := range routes() {
+		for _, base := range r.bases() {
+			mux.Handle(r.method+" "+base+r.path, u.handler(r, base))
+		}
+	}
+	mux.Handle("GET /admin/static/{file}", u.static())
+	for _, base := range []string{"/admin", "/portal"} {
+		mux.Handle(base+"/", u.handler(route{method: "GET", access: public, handle: unknownPage}, base))
+	}
+	return u.outermost(mux)
+}
+
+// access is who may open a page.
+type access int
+
+const (
+	public   access = iota // anybody
+	signedIn               // any user; works in no account
+	inside                 // any user, in one account and mode
+	admins                 // admins, in one account and mode
+	top                    // admins, in no account
+)
+
+// route is one line of the table.
+type route struct {
+	method, path string
+	access       access
+	portal       bool // customers see it too
+	handle       func(*request) error
+}
+
+func (r *route) bases() []string {
+	switch {
+	case r.access == inside || r.access == admins:
+		if r.portal {
+			return []string{"/admin/{account}/{mode}", "/portal/{token}"}
+		}
+		return []string{"/admin/{account}/{mode}"}
+	}
+	return []string{"/admin"}
+}
+
+// request is one page being asked for.
+type request struct {
+	*http.Request
+	ui *ui
+	w  http.ResponseWriter
+	id string // Request-Id
+
+	token   string // of the session
+	session account.Session
+	user    *account.User   // nil in a portal
+	portal  *account.Portal // nil for users
+	call    *service.Call
+	account account.Account
+	base    string // path that the pages of this account and mode start with
+}
+
+// live reports whether the page shows live data.
+func (rq *request) live() bool { return rq.call != nil && rq.call.Space.Live() }
+
+const (
+	maxForm  = 1 << 20 // bytes
+	slowPage = time.Minute
+)
+
+// outermost gives every answer its Request-Id and headers, and turns a panic into a
+// page.
+func (u *ui) outermost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		id := u.Service.IDs.New("req_")
+		h.Set("Request-Id", id)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Referrer-Policy", "same-origin") // a portal's address is a secret
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+		u.protect(h, nil)
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(v)
+			default:
+				u.Log.Error("panic in page", "request_id", id, "panic", v, "stack", string(debug.Stack()))
+				http.Error(w, "Something went wrong on our side. Request-Id: "+id, http.StatusInternalServerError)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// protect says what a page may load and who may frame it.
+func (u *ui) protect(h http.Header, p *account.Portal) {
+	images, frames := "'self'", "'none'"
+	if p != nil {
+		if logo, err := url.Parse(p.Logo); err == nil && p.Logo != "" {
+			images += " " + logo.Scheme + "://" + logo.Host
+		}
+		if len(p.Origins) > 0 {
+			frames = strings.Join(p.Origins, " ")
+		}
+	}
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src "+images+
+		"; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors "+frames)
+	if frames == "'none'" {
+		h.Set("X-Frame-Options", "DENY")
+	} else {
+		h.Del("X-Frame-Options")
+	}
+}
+
+// handler returns the handler of one route.
+func (u *ui) handler(rt route, base string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		rq := &request{Request: r, ui: u, w: w, id: w.Header().Get("Request-Id")}
+		err := rq.admit(rt, base)
+		if err == nil {
+			err = rt.handle(rq)
+		}
+		if err != nil {
+			err = rq.fail(err)
+		}
+		u.log(rq, rt, err, time.Since(began))
+	})
+}
+
+// log says of a page what a log may hold: no address, which may hold a portal's
+// token, and no form.
+func (u *ui) log(rq *request, rt route, err error, took time.Duration) {
+	level := slog.LevelDebug
+	if code := fault.CodeOf(err); err != nil && (code == fault.Internal || code == fault.Unavailable) && rq.Context().Err() == nil {
+		level = slog.LevelError
+	}
+	if !u.Log.Enabled(rq.Context(), level) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("request_id", rq.id), slog.String("method", rq.Method), slog.String("page", rt.path), slog.Duration("duration", took)}
+	if rq.user != nil {
+		attrs = append(attrs, slog.String("user", rq.user.ID))
+	}
+	if rq.portal != nil {
+		attrs = append(attrs, slog.String("portal", rq.portal.ID))
+	}
+	if level == slog.LevelError {
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	u.Log.LogAttrs(rq.Context(), level, "page", attrs...)
+}
+
+// errSignIn sends people to the sign-in page.
+var errSignIn = errors.New("not signed in")
+
+// admit finds out who asks and whether they may.
+func (rq *request) admit(rt route, base string) error {
+	rq.Body = http.MaxBytesReader(rq.w, rq.Body, maxForm)
+	if rq.Method == http.MethodPost {
+		if err := rq.ui.origin.Check(rq.Request); err != nil {
+			return forged()
+		}
+		if err := rq.ParseForm(); err != nil {
+			return fault.Param("form", "form_invalid", "The form could not be read.")
+		}
+	}
+	if strings.HasPrefix(base, "/portal/") {
+		if err := rq.enterPortal(); err != nil {
+			return err
+		}
+	} else if err := rq.enter(rt); err != nil {
+		return err
+	}
+	if rq.call != nil {
+		rq.call.Request, rq.call.Remote = rq.id, rq.RemoteAddr
+	}
+	if rq.Method == http.MethodPost && rq.token != "" &&
+		!hmac.Equal([]byte(rq.PostFormValue("form_token")), []byte(account.FormToken(rq.token))) {
+		return forged()
+	}
+	if (rt.access == admins || rt.access == top) && !rq.call.Operator() {
+		return &fault.Error{Code: fault.Forbidden, Reason: "admins_only", Message: "Only admins may open this page."}
+	}
+	return nil
+}
+
+func forged() error {
+	return &fault.Error{Code: fault.Forbidden, Reason: "form_expired", Message: "This form does not belong to your session. Open the page again and repeat."}
+}
+
+// enter finds the user's session and, for the pages of an account, the account.
+func (rq *request) enter(rt route) error {
+	if c, err := rq.Cookie(rq.ui.cookieName()); err == nil {
+		session, user, err := rq.ui.Service.Session(rq.Context(), c.Value)
+		switch {
+		case err == nil && session.User != "":
+			rq.token, rq.session, rq.user = c.Value, session, &user
+		case err != nil && !fault.Is(err, fault.Unauthenticated):
+			return err
+		}
+	}
+	switch {
+	case rt.access == public:
+		return nil
+	case rq.user == nil:
+		return errSignIn
+	}
+	var id string
+	live := false
+	if rt.access == inside || rt.access == admins {
+		id = rq.PathValue("account")
+		switch rq.PathValue("mode") {
+		case "test":
+		case "live":
+			live = true
+		default:
+			return fault.Missing("page", rq.PathValue("mode"))
+		}
+	}
+	var err error
+	if rq.call, err = rq.ui.Service.UserCall(rq.user, id, live); err != nil {
+		return err
+	}
+	if id != "" {
+		rq.account, _ = rq.ui.Service.AccountOf(rq.call)
+		rq.base = "/admin/" + id + "/" + rq.PathValue("mode")
+	}
+	return nil
+}
+
+// enterPortal finds the portal's session, whose token is in the address: cookies
+// do not reach an iframe.
+func (rq *request) enterPortal() error {
+	token := rq.PathValue("token")
+	session, _, err := rq.ui.Service.Session(rq.Context(), token)
+	if err == nil && session.Portal == nil {
+		err = &fault.Error{Code: fault.Unauthenticated}
+	}
+	if fault.Is(err, fault.Unauthenticated) {
+		return &fault.Error{Code: fault.NotFound, Reason: "portal_ended", Message: "This link has expired. Ask for a new one."}
+	}
+	if err != nil {
+		return err
+	}
+	rq.token, rq.session, rq.portal = token, session, session.Portal
+	rq.call = rq.ui.Service.PortalCall(session.Portal)
+	rq.account, _ = rq.ui.Service.AccountOf(rq.call)
+	rq.base = "/portal/" + token
+	rq.ui.protect(rq.w.Header(), rq.portal)
+	return nil
+}
+
+// statuses is how each kind of fault is answered.
+var statuses = map[fault.Code]int{
+	fault.Invalid: http.StatusBadRequest, fault.Unauthenticated: http.StatusUnauthorized, fault.Forbidden: http.StatusForbidden,
+	fault.NotFound: http.StatusNotFound, fault.RateLimited: http.StatusTooManyRequests, fault.Unavailable: http.StatusServiceUnavailable,
+	fault.IdempotencyConflict: http.StatusConflict, fault.IdempotencyMismatch: http.StatusConflict,
+}
+
+func statusOf(err error) int {
+	if s, ok := statuses[fault.CodeOf(err)]; ok {
+		return s
+	}
+	return http.StatusInternalServerError
+}
+
+// fail answers with a page that says what is wrong. It returns the error to log.
+func (rq *request) fail(err error) error {
+	if errors.Is(err, errSignIn) {
+		to := "/admin/sign-in"
+		if rq.Method == http.MethodGet && rq.URL.Path != "/admin" {
+			to += "?next=" + url.QueryEscape(rq.URL.RequestURI())
+		}
+		return rq.redirect(to)
+	}
+	if rerr := rq.renderStatus(statusOf(err), "error", errorView(err)); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	return err
+}
+
+// problem is an error as people read it.
+type problem struct{ Title, Message, Param string }
+
+func errorView(err error) *problem {
+	if err == nil {
+		return nil
+	}
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		f = &fault.Error{Code: fault.Internal}
+	}
+	p := &problem{Title: http.StatusText(statusOf(err)), Message: f.Message, Param: f.Param}
+	switch f.Code {
+	case fault.Invalid:
+		p.Title = "That did not work"
+	case fault.NotFound:
+		p.Title = "Not found"
+	case fault.Forbidden:
+		p.Title = "You may not do this"
+	case fault.RateLimited:
+		p.Title = "Not so fast"
+	case fault.Unavailable:
+		p.Title, p.Message = "Not at the moment", "The server cannot do this at the moment; nothing was done. Try again."
+	case fault.Internal, "":
+		p.Title, p.Message = "Something went wrong on our side", "The Request-Id below helps to find out what."
+	}
+	return p
+}
+
+// mistake reports whether an error is the user's, to be shown beside the form.
+func mistake(err error) bool { return fault.Is(err, fault.Invalid) }
+
+func (rq *request) redirect(to string) error {
+	http.Redirect(rq.w, rq.Request, to, http.StatusSeeOther)
+	return nil
+}
+
+// to returns the address of a page of the same account and mode.
+func (rq *request) to(parts ...string) string {
+	return rq.base + "/" + path.Join(escapeAll(parts)...)
+}
+
+func escapeAll(parts []string) []string {
+	out := make([]string, len(parts))
+	for i, p := range parts {
+		out[i] = url.PathEscape(p)
+	}
+	return out
+}
+
+// done goes to a page of the same account and mode and says there what was done.
+func (rq *request) done(said string, parts ...string) error {
+	return rq.redirect(rq.to(parts...) + "?done=" + url.QueryEscape(said))
+}
+
+// said is the sentences that a page can begin with, by name: none comes from the address.
+var said = map[string]string{
+	"created": "The webhook was created.", "saved": "Your changes were saved.", "enabled": "The webhook is enabled.",
+	"disabled": "The webhook is disabled; nothing is sent to it.", "deleted": "The webhook was deleted.",
+	"rotated": "The webhook has a new secret. Reveal it to hand it over.", "revoked": "The old secrets are of no use any more.",
+	"tested": "A test event is on its way.", "resent": "The event is sent again.", "retried": "The delivery is tried again now.",
+	"canceled": "The delivery was cancelled.", "job_canceled": "The job was cancelled; what it has sent stays sent.",
+	"key_revoked": "The key is of no use any more.", "user_saved": "The user was changed, and is signed out everywhere.",
+	"account_created": "The account was created.", "password": "Your password was changed.", "sent": "The event was accepted.",
+	"refunded": "The refund was made.",
+}
+
+func unknownPage(rq *request) error {
+	return &fault.Error{Code: fault.NotFound, Message: "There is nothing at this address."}
+}
+
+// cookieName is that of the session's cookie. With the prefix, browsers take it
+// over https only, from this very host.
+func (u *ui) cookieName() string {
+	if u.HTTPS {
+		return "__Host-posthaste"
+	}
+	return "posthaste_session"
+}
+
+func (rq *request) setCookie(token string, expires time.Time) {
+	c := &http.Cookie{Name: rq.ui.cookieName(), Value: token, Path: "/", Expires: expires, HttpOnly: true, Secure: rq.ui.HTTPS, SameSite: http.SameSiteLaxMode}
+	if token == "" {
+		c.MaxAge = -1
+	}
+	http.SetCookie(rq.w, c)
+}
+
+// static serves what does not change while its name does not: the names begin with a
+// hash of all of them.
+func (u *ui) static() http.Handler {
+	files, err := fs.Sub(static, "static")
+	if err != nil {
+		panic(err) // the directory is embedded
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		_, name, _ := strings.Cut(r.PathValue("file"), "-")
+		http.ServeFileFS(w, r, files, path.Base(name))
+	})
+}
+
+func hashOfStatic() string {
+	h := sha256.New()
+	err := fs.WalkDir(static, "static", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := static.ReadFile(p)
+		h.Write(text)
+		return err
+	})
+	if err != nil {
+		panic(err) // the files are embedded
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12]
+}
+
+// stopped ends when the page's reader or the server does.
+func (rq *request) stopped(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	case <-rq.ui.Closing:
+		return true
+	default:
+		return false
+	}
+}

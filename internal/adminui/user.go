@@ -1,0 +1,88 @@
+package adminui
+
+import (
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+type usersView struct {
+	Users    []account.User
+	New      userForm
+	Password string // of the user that was just made or changed, shown this once
+	For      string
+	Problem  *problem
+}
+
+type userForm struct{ Name, Role string }
+
+func listUsers(rq *request) error { return showUsers(rq, usersView{}, nil) }
+
+// showUsers shows the list and, beside it, what became of a form.
+func showUsers(rq *request, v usersView, problem error) (err error) {
+	if problem != nil && !mistake(problem) {
+		return problem
+	}
+	v.Problem = errorView(problem)
+	if v.Users, err = rq.ui.Service.ListUsers(rq.Context(), rq.call); err != nil {
+		return err
+	}
+	status := 200
+	if problem != nil {
+		status = statusOf(problem)
+	}
+	return rq.renderStatus(status, "users", v)
+}
+
+func createUser(rq *request) error {
+	f := userForm{rq.PostFormValue("name"), rq.PostFormValue("role")}
+	password := account.NewPassword()
+	if _, err := rq.ui.Service.CreateUser(rq.Context(), rq.call, service.UserParams{Name: &f.Name, Role: &f.Role, Password: &password}); err != nil {
+		return showUsers(rq, usersView{New: f}, err)
+	}
+	return showUsers(rq, usersView{Password: password, For: f.Name}, nil)
+}
+
+func updateUser(rq *request) error {
+	p := service.UserParams{}
+	var password string
+	switch rq.PostFormValue("do") {
+	case "role":
+		role := rq.PostFormValue("role")
+		p.Role = &role
+	case "password":
+		password = account.NewPassword()
+		p.Password = &password
+	case "disable", "enable":
+		disabled := rq.PostFormValue("do") == "disable"
+		p.Disabled = &disabled
+	}
+	u, err := rq.ui.Service.UpdateUser(rq.Context(), rq.call, rq.PathValue("id"), p)
+	if err != nil || password != "" {
+		return showUsers(rq, usersView{Password: password, For: u.Name}, err)
+	}
+	return rq.redirect("/admin/users?done=user_saved")
+}
+
+type accountsView struct {
+	Accounts []account.Account
+	Name     string
+	Problem  *problem
+}
+
+func listAccounts(rq *request) error {
+	return rq.render("accounts", accountsView{Accounts: rq.ui.Service.Accounts()})
+}
+
+func createAccount(rq *request) error {
+	name := rq.PostFormValue("name")
+	a, err := rq.ui.Service.CreateAccount(rq.Context(), rq.call, service.AccountParams{Name: &name})
+	if mistake(err) {
+		return rq.renderStatus(statusOf(err), "accounts", accountsView{rq.ui.Service.Accounts(), name, errorView(err)})
+	}
+	if err != nil {
+		return err
+	}
+	return rq.redirect("/admin/" + a.ID + "/test/overview?done=account_created")
+}
+
+func settings(rq *request) error { return rq.render("settings", rq.ui.Settings) }

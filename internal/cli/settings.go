@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/adminui"
+	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+)
+
+// shown is the settings that the Admin UI shows: no key, no password, and of URLs
+// no user.
+func (s *server) shown() []adminui.SettingGroup {
+	one := func(name, flag string, value any) adminui.Setting {
+		text := fmt.Sprint(value)
+		switch v := value.(type) {
+		case time.Duration:
+			if text = v.String(); v == 0 {
+				text = "off"
+			}
+		case bool:
+			text = map[bool]string{true: "yes", false: "no"}[v]
+		case []string:
+			text = strings.Join(v, ", ")
+		case delivery.Schedule:
+			delays := make([]string, len(v))
+			for i, d := range v {
+				delays[i] = d.String()
+			}
+			text = fmt.Sprintf("%d attempts: at once, then after %s", len(v)+1, strings.Join(delays, ", "))
+		}
+		return adminui.Setting{Name: name, Value: text, Flag: "--" + flag}
+	}
+	none := func(n int) any {
+		if n == 0 {
+			return "none"
+		}
+		return n
+	}
+	retention := "for ever"
+	if s.Retention > 0 {
+		retention = s.Retention.String()
+	}
+	proxy := ""
+	if s.EgressProxy != nil {
+		proxy = s.EgressProxy.Scheme + "://" + s.EgressProxy.Host
+	}
+	return []adminui.SettingGroup{
+		{Name: "Server", Settings: []adminui.Setting{one("Listens on", "addr", s.Addr), one("Reached at", "public-url", s.PublicURL), one("Data directory", "data", s.Data), one("Brand of the headers", "brand", s.Brand), one("Development mode", "dev", s.Dev)}},
+		{Name: "Retention", Settings: []adminui.Setting{one("Events are kept", "retention", retention)}},
+		{Name: "Retry schedule", Settings: []adminui.Setting{
+			one("Live events", "live-schedule", s.LiveSchedule), one("Test events", "test-schedule", s.TestSchedule), one("One attempt may take", "timeout", s.Timeout),
+			one("Warn of an endpoint that fails for", "failing-after", s.Health.FailingAfter), one("Disable it after", "disable-after", s.Health.DisableAfter), one("Disable it after failures in a row", "disable-after-failures", none(s.Health.DisableAfterFailures))}},
+		{Name: "Egress", Settings: []adminui.Setting{
+			one("Deliveries come from", "egress-addresses", s.EgressAddresses), one("Proxy", "egress-proxy", proxy), one("Ports", "target-ports", portText(s.TargetPorts)),
+			one("Private ranges allowed", "allow-targets", prefixes(s.AllowTargets)), one("Ranges denied", "deny-targets", prefixes(s.DenyTargets)), one("Live endpoints may use http", "allow-plain-live", s.AllowPlain)}},
+		{Name: "Limits", Settings: []adminui.Setting{
+			one("API requests a minute and account", "rate-limit", none(s.RateLimit)), one("Largest body, bytes", "max-body", s.MaxBody), one("Attempts at a time to one endpoint", "concurrency", s.Concurrency),
+			one("Attempts at a time in all", "workers", s.Workers), one("Remind of secrets older than", "secret-max-age", s.SecretMaxAge)}},
+	}
+}
+
+func prefixes[T fmt.Stringer](all []T) []string {
+	out := make([]string, len(all))
+	for i, p := range all {
+		out[i] = p.String()
+	}
+	return out
+}
+
+func portText(all []config.PortRange) string {
+	if len(all) == 0 {
+		return "all"
+	}
+	out := make([]string, len(all))
+	for i, r := range all {
+		if out[i] = fmt.Sprint(r.From); r.To != r.From {
+			out[i] += fmt.Sprint("-", r.To)
+		}
+	}
+	return strings.Join(out, ", ")
+}
