@@ -40,6 +40,7 @@ test-fast: ## the tests that need no other program, without the race detector
 .PHONY: tools
 tools:
 	@command -v node >/dev/null || { echo "make: the tests need Node.js 20 or later (https://nodejs.org)" >&2; exit 1; }
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "make: the tests of the Admin UI need Chromium; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; }
 	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get update -q >/dev/null && apt-get install -y -q python3 >/dev/null; }
 
 .PHONY: lint
@@ -69,3 +70,12 @@ bench: ## measure the server beside a relay that stores nothing, in one run
 .PHONY: crash
 crash: ## kill -9 the server under load, again and again, and reconcile
 	$(GO) test -count=1 -v -run TestCrash -timeout 20m ./e2e -crash.kills=$${KILLS:-50}
+
+.PHONY: bench/pages
+bench/pages: ## time the pages of the Admin UI with 1,000,000 events in the store
+	$(GO) run ./bench/pages
+
+.PHONY: screenshots
+screenshots: tools ## take docs/images: every screen of the Admin UI, light and dark
+	rm -rf docs/images
+	$(GO) test -count=1 -run TestAdminUI_everyScreen ./e2e -screenshots ../docs/images

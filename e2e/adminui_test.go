@@ -31,22 +31,25 @@ type office struct {
 
 const markup = `<script>document.title="owned"</script><img src=x onerror='document.title="owned"'>`
 
-func newOffice(t testing.TB) *office {
+func newOffice(t testing.TB) *office { return newOfficeWith(t, "") }
+
+// newOfficeWith puts a note into whatever the pages show of others.
+func newOfficeWith(t testing.TB, note string) *office {
 	t.Helper()
 	s := serve(t, "", "--test-schedule", "50ms,50ms")
 	o := &office{server: s, password: s.out.await(t, `Password +(\S+)`)[1]}
 	good := newServer(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Answer", markup)
-		_, _ = io.WriteString(w, markup)
+		w.Header().Set("X-Answer", "thank you "+note)
+		_, _ = io.WriteString(w, "received "+note)
 	})
 	bad := newServer(t, func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "the database is on fire "+markup, http.StatusInternalServerError)
+		http.Error(w, "the database is on fire "+note, http.StatusInternalServerError)
 	})
 	o.account = s.must("GET", "/v1/account", nil)["account"].(map[string]any)["id"].(string)
 	o.pages = "/admin/" + o.account + "/test"
-	o.good = s.register(good.URL+"/hooks", "description", "Orders "+markup, "headers", object{"X-Api-Key": "key-nobody-may-see"})
+	o.good = s.register(good.URL+"/hooks", "description", "Orders "+note, "headers", object{"X-Api-Key": "key-nobody-may-see"})
 	o.event = s.send("payment.succeeded", object{"id": "pay_1234567890", "amount": 2999, "currency": "usd"})
-	o.hostile = s.send("payment.failed", object{"id": "pay_hostile", "note": markup})
+	o.hostile = s.send("payment.failed", object{"id": "pay_hostile", "note": "a note " + note})
 	o.bad = s.register(bad.URL+"/down", "enabled_events", []string{"refund.created"})
 	failed := s.send("refund.created", object{"id": "ref_1"})
 	for _, e := range []object{o.event, o.hostile, failed} {
@@ -364,7 +367,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 
 // What is stored runs nowhere: bodies, answers, headers and names with markup.
 func TestAdminUI_runsNothingStored(t *testing.T) {
-	o := newOffice(t)
+	o := newOfficeWith(t, markup)
 	b := o.open(t)
 	for _, path := range []string{
 		"/events", "/events/" + o.hostile.text("id"), "/deliveries", "/deliveries/" + o.deliveryOf(o.hostile), "/webhooks", "/webhooks/" + o.good.text("id"),
@@ -708,7 +711,7 @@ func (b *tab) both(name string) {
 		b.scheme(scheme)
 		b.accessible(name + ", " + scheme)
 		if *screenshots != "" {
-			b.shoot(filepath.Join(*screenshots, name+"-"+scheme+".png"))
+			b.shoot(filepath.Join(*screenshots, name+"-"+scheme+".webp"))
 		}
 	}
 }

@@ -262,12 +262,15 @@ func (b *tab) scheme(name string) {
 // shoot writes a screenshot of the whole page.
 func (b *tab) shoot(file string) {
 	b.t.Helper()
-	var png []byte
-	b.do("take a screenshot", chromedp.FullScreenshot(&png, 100))
+	var image []byte
+	b.do("take a screenshot", chromedp.ActionFunc(func(ctx context.Context) (err error) {
+		image, err = page.CaptureScreenshot().WithFormat(page.CaptureScreenshotFormatWebp).WithQuality(85).WithCaptureBeyondViewport(true).Do(ctx)
+		return err
+	}))
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		b.t.Fatal(err)
 	}
-	if err := os.WriteFile(file, png, 0o644); err != nil {
+	if err := os.WriteFile(file, image, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
 }

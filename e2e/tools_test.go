@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -228,5 +230,74 @@ func TestMan(t *testing.T) {
 		if err != nil || !strings.Contains(string(text), ".SH") {
 			t.Errorf("%s: %v", page, err)
 		}
+	}
+}
+
+// Users are made, changed and listed with and without a server that runs.
+func TestUsers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	users := func(addr string, args ...string) *process {
+		t.Helper()
+		return start(t, []string{"POSTHASTE_ADMIN_KEY=" + adminKey}, binary, append(append([]string{"users"}, args...), "--dev", "--data", dir, "--addr", addr)...)
+	}
+	const nowhere = "127.0.0.1:1"
+	made := users(nowhere, "create", "alice", "--role", "admin")
+	if made.exit() != 0 {
+		t.Fatal(made.out)
+	}
+	first := made.out.await(t, `The admin alice was made\. Password: (\S+)`)[1]
+	for args, says := range map[string]string{
+		"create alice --role viewer": "There is a user of this name already", "create ALICE --role viewer": "There is a user of this name already",
+		"create bob --role owner": "The role is viewer, member or admin", "update carol --disable": "No such user", "update alice --role viewer": "This is the last admin",
+	} {
+		if p := users(nowhere, strings.Fields(args)...); p.exit() != 1 || !strings.Contains(p.out.String(), says) {
+			t.Errorf("%s: %s", args, p.out)
+		}
+	}
+	if p := users(nowhere, "update", "alice"); p.exit() != 2 {
+		t.Errorf("update without a change: %s", p.out)
+	}
+
+	s := serve(t, dir)
+	addr := strings.TrimPrefix(s.base, "http://")
+	signIn := func(name, password string) int {
+		t.Helper()
+		resp, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).
+			PostForm(s.base+"/admin/sign-in", url.Values{"name": {name}, "password": {password}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	if code := signIn("alice", first); code != http.StatusSeeOther {
+		t.Errorf("alice signs in: %d", code)
+	}
+	p := users(addr, "create", "bob", "--password-stdin", "--json")
+	if _, err := p.in.Write([]byte("bob's very own password\n")); err != nil {
+		t.Fatal(err)
+	}
+	if p.exit() != 0 || !strings.Contains(p.out.String(), `"role":"member"`) || strings.Contains(p.out.String(), "own password") {
+		t.Errorf("create bob: %s", p.out)
+	}
+	if code := signIn("bob", "bob's very own password"); code != http.StatusSeeOther {
+		t.Errorf("bob signs in: %d", code)
+	}
+	if p := users(addr, "update", "bob", "--disable"); p.exit() != 0 {
+		t.Errorf("disable bob: %s", p.out)
+	}
+	if code := signIn("bob", "bob's very own password"); code != http.StatusUnauthorized {
+		t.Errorf("bob, disabled, signs in: %d", code)
+	}
+	p = users(addr, "update", "alice", "--new-password")
+	p.exit()
+	if code := signIn("alice", p.out.await(t, `Password: (\S+)`)[1]); code != http.StatusSeeOther {
+		t.Errorf("alice with the new password: %d", code)
+	}
+	if p := users(addr, "list"); p.exit() != 0 || !strings.Contains(p.out.String(), "alice") || !strings.Contains(p.out.String(), "disabled") {
+		t.Errorf("list: %s", p.out)
 	}
 }

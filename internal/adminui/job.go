@@ -35,8 +35,9 @@ func showDeadLetters(rq *request, problem error) error {
 		}
 		if err == nil && rq.FormValue("estimate") != "" {
 			v.Estimated = true
-			v.Count, err = rq.ui.Service.CountFailed(rq.Context(), rq.call, narrow)
-			v.Over = v.Count >= service.MostCounted
+			var all bool
+			v.Count, all, err = rq.ui.Service.CountFailed(rq.Context(), rq.call, narrow)
+			v.Over = !all
 		}
 	}
 	if problem == nil {

@@ -108,11 +108,16 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 	f.BoolVar(&fromInput, "password-stdin", false, "read the new password, a line, from standard input")
 	f.BoolVar(&disable, "disable", false, "do not let the user sign in")
 	f.BoolVar(&enable, "enable", false, "let the user sign in again")
-	cmd.MarkFlagsMutuallyExclusive("disable", "enable")
-	cmd.MarkFlagsMutuallyExclusive("new-password", "password-stdin")
-	cmd.MarkFlagsOneRequired("role", "new-password", "password-stdin", "disable", "enable")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case role == "" && !newPassword && !fromInput && !disable && !enable:
+			return &config.Usage{Err: errors.New("say what to change: --role, --new-password, --password-stdin, --disable or --enable")}
+		case disable && enable:
+			return &config.Usage{Err: errors.New("use --disable or --enable, not both")}
+		case newPassword && fromInput:
+			return &config.Usage{Err: errors.New("use --new-password or --password-stdin, not both")}
+		}
 		in, body := service.UserParams{}, map[string]any{}
 		var password string
 		var made bool

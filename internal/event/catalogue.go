@@ -23,8 +23,8 @@ func Catalogue() []TypeInfo {
 		{TypeEndpointEnabled, "An endpoint was enabled."},
 		{TypeSecretRotated, "An endpoint has a new signing secret."},
 		{TypeSecretDue, "An endpoint's signing secret is old and should be rotated."},
-		{TypeAttemptExhausted, "A delivery failed for good: it is out of attempts."},
 		{TypeEndpointTest, "A test event for an endpoint."},
+		{TypeAttemptExhausted, "A delivery failed for good: it is out of attempts."},
 	}
 }
 

@@ -203,7 +203,7 @@ type EventSearch struct {
 // How much a search returns and looks at, at a time.
 const (
 	searchPage = 50
-	searchScan = 10_000
+	searchScan = 5_000
 )
 
 // SearchEvents returns events, newest first, a page at a time. It looks at so many

@@ -86,21 +86,23 @@ func (s *Service) mustBeOnly(ctx context.Context, space event.Space, endpoint in
 	return nil
 }
 
-// MostCounted is where [Service.CountFailed] stops counting.
-const MostCounted = 100_000
+// mostCounted is how many failed deliveries are looked at before people are told
+// "more than".
+const mostCounted = 10_000
 
-// CountFailed returns how many failed deliveries a filter selects, at most
-// MostCounted. The filter's Event and Status are not looked at.
-func (s *Service) CountFailed(ctx context.Context, c *Call, f DeliveryFilter) (int, error) {
+// CountFailed returns how many failed deliveries a filter selects. It looks at some
+// thousands only and reports whether these were all. The filter's Event and Status
+// are not looked at.
+func (s *Service) CountFailed(ctx context.Context, c *Call, f DeliveryFilter) (n int, all bool, err error) {
 	if err := c.mustAccount(); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	f.Event, f.Status = "", delivery.Failed.String()
 	narrow, err := s.narrow(ctx, c, f)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
+	return s.Store.CountDeliveries(ctx, c.Space, narrow, mostCounted)
 }
 
 // RetryFailed starts a job that sends failed deliveries again. The filter's Event
@@ -141,7 +143,7 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, f DeliveryFilter) (s
 		r.Until = min(r.Until, narrow.Until)
 	}
 	r.Cursor.Event = r.From - 1
-	if r.Total, err = s.Store.CountDeliveries(ctx, c.Space, narrow, math.MaxInt32); err != nil {
+	if r.Total, _, err = s.Store.CountDeliveries(ctx, c.Space, narrow, math.MaxInt32); err != nil {
 		return store.Recovery{}, err
 	}
 	trail := s.trail(c, r, now, account.BulkRetryStarted, r.ID, "endpoint", f.Endpoint, "type", f.Type, "deliveries", strconv.Itoa(r.Total))

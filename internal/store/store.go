@@ -216,8 +216,9 @@ type History interface {
 	SearchEvents(ctx context.Context, space event.Space, f EventSearch, before event.Key, limit, scan int) (items []event.Event, next event.Key, err error)
 	Delivery(ctx context.Context, space event.Space, id delivery.ID) (DeliveryView, error)
 	ListDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, p Page[delivery.ID]) (items []DeliveryView, more bool, err error)
-	// CountDeliveries counts deliveries, up to most.
-	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, most int) (int, error)
+	// CountDeliveries counts deliveries. It looks at no more than scan of those that
+	// match but for the pattern, and reports whether these were all.
+	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, scan int) (n int, all bool, err error)
 	// OldestPending returns the event of the oldest pending delivery, 0 if none is.
 	OldestPending(ctx context.Context, space event.Space) (event.Key, error)
 	ListAttempts(ctx context.Context, id delivery.ID, p Page[int]) (items []delivery.Attempt, more bool, err error)

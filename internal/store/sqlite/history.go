@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -101,10 +102,28 @@ func listDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[deli
 }
 
 // CountDeliveries implements [store.History].
-func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, most int) (count int, err error) {
+func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, scan int) (count int, all bool, err error) {
+	pattern := f.Pattern
+	f.Pattern = ""
 	from, _, n := narrowDeliveries(space, f)
-	err = s.rdb.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM `+from+n.String()+` LIMIT ?)`, append(n.args, most)...).Scan(&count)
-	return count, unavailable("count deliveries", err)
+	if from, _, found := strings.Cut(from, " JOIN events"); found && pattern == "" { // the index alone tells
+		return s.count(ctx, `SELECT 1 FROM `+from+n.String()+` LIMIT ?`, append(n.args, scan), "count(*)", scan)
+	}
+	var selects narrowing
+	selects.pattern("type", pattern)
+	what, args := "count(*)", append(n.args, scan)
+	if len(selects.where) > 0 {
+		what, args = "coalesce(sum("+selects.where[0]+"), 0)", append(selects.args, args...)
+	}
+	return s.count(ctx, `SELECT e.type AS type FROM `+from+n.String()+` LIMIT ?`, args, what, scan)
+}
+
+// count evaluates what over at most scan rows of a query and reports whether these
+// were all.
+func (s *Store) count(ctx context.Context, query string, args []any, what string, scan int) (count int, all bool, err error) {
+	var seen int
+	err = s.rdb.QueryRowContext(ctx, `SELECT `+what+`, count(*) FROM (`+query+`)`, args...).Scan(&count, &seen)
+	return count, seen < scan, unavailable("count deliveries", err)
 }
 
 // OldestPending implements [store.History].
