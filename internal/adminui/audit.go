@@ -7,7 +7,7 @@ import (
 
 type auditView struct {
 	Entries []account.Entry
-	Actors  map[string]string // names of users, by identifier
+	Actors  map[string]string // names, by identifier
 	Target  string
 	Action  string
 	More    string
@@ -30,7 +30,7 @@ func showAudit(rq *request, server bool) error {
 	if more {
 		v.More = withQuery(q, "after", entries[len(entries)-1].ID)
 	}
-	if v.Actors, err = rq.ui.Service.UserNames(rq.Context()); err != nil {
+	if v.Actors, err = rq.ui.Service.ActorNames(rq.Context(), rq.call); err != nil {
 		return err
 	}
 	return rq.render("audit", v)

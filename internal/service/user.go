@@ -363,8 +363,9 @@ func (g *guesses) right(a guess) {
 	delete(g.rows, a)
 }
 
-// UserNames returns the names of all users by identifier, to be shown instead.
-func (s *Service) UserNames(ctx context.Context) (map[string]string, error) {
+// ActorNames returns the names of those who may be in the audit log that the call
+// sees, by identifier: users, and API keys of the account.
+func (s *Service) ActorNames(ctx context.Context, c *Call) (map[string]string, error) {
 	all, err := s.Store.AllUsers(ctx)
 	if err != nil {
 		return nil, err
@@ -372,6 +373,12 @@ func (s *Service) UserNames(ctx context.Context) (map[string]string, error) {
 	names := make(map[string]string, len(all))
 	for _, u := range all {
 		names[u.ID] = u.Name
+	}
+	for _, k := range s.keys.of(c.Space.Account()) {
+		names[k.ID] = k.Hint
+		if k.Name != "" {
+			names[k.ID] += " (" + k.Name + ")"
+		}
 	}
 	return names, nil
 }
