@@ -242,15 +242,7 @@ func (b *tab) accessible(name string) {
 
 func axeFile(t testing.TB) string {
 	t.Helper()
-	modules, err := filepath.Abs("node")
-	if err != nil {
-		t.Fatal(err)
-	}
-	npm.Do(func() { err = install(modules) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(modules, "node_modules", "axe-core", "axe.min.js")
+	return filepath.Join(nodeModules(t), "axe-core", "axe.min.js")
 }
 
 // scheme makes the page light or dark, as the system's setting would.

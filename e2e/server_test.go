@@ -359,15 +359,21 @@ var npm sync.Once
 // node starts a Node.js program with the packages of e2e/node.
 func node(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
-	modules, err := filepath.Abs("node")
+	return start(t, append(env, "NODE_PATH="+nodeModules(t), "NO_COLOR=1"), "node", args...)
+}
+
+// nodeModules returns where the packages of e2e/node are, installed.
+func nodeModules(t testing.TB) string {
+	t.Helper()
+	dir, err := filepath.Abs("node")
 	if err != nil {
 		t.Fatal(err)
 	}
-	npm.Do(func() { err = install(modules) })
+	npm.Do(func() { err = install(dir) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, append(env, "NODE_PATH="+filepath.Join(modules, "node_modules"), "NO_COLOR=1"), "node", args...)
+	return filepath.Join(dir, "node_modules")
 }
 
 // install brings node_modules in line with the lock file, unless it is.

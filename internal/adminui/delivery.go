@@ -34,15 +34,8 @@ func listDeliveries(rq *request) error {
 			v.More = withQuery(rq.URL.Query(), "after", all[len(all)-1].ID.String())
 		}
 	}
-	if err != nil && !mistake(err) {
-		return err
-	}
 	v.Problem = errorView(err)
-	status := http.StatusOK
-	if err != nil {
-		status = statusOf(err)
-	}
-	return rq.renderStatus(status, "deliveries", v)
+	return rq.renderForm("deliveries", v, err)
 }
 
 // attemptView is an attempt as people read it.

@@ -257,11 +257,8 @@ func updateEndpoint(rq *request) error {
 // again shows the form once more with what was typed, passwords apart, and what is
 // wrong with it.
 func (rq *request) again(id string, f endpointForm, err error) error {
-	if !mistake(err) {
-		return err
-	}
 	f.Password, f.ClientSecret = "", ""
-	return rq.renderStatus(statusOf(err), "endpoint-form", &endpointFormView{ID: id, Form: f, Groups: groups(), Problem: errorView(err)})
+	return rq.renderForm("endpoint-form", &endpointFormView{ID: id, Form: f, Groups: groups(), Problem: errorView(err)}, err)
 }
 
 type endpointView struct {
@@ -405,11 +402,7 @@ func (rq *request) confirmPage(name string, problem error) error {
 	if since == "" {
 		since = rq.ui.Service.Now().UTC().Add(-24 * time.Hour).Format(timeInput)
 	}
-	status := 200
-	if problem != nil {
-		status = statusOf(problem)
-	}
-	return rq.renderStatus(status, "confirm", confirmView{confirmations[name], name, e, rq.view("", nil).ConfirmWith(e.ID), since, errorView(problem)})
+	return rq.renderForm("confirm", confirmView{confirmations[name], name, e, rq.view("", nil).ConfirmWith(e.ID), since, errorView(problem)}, problem)
 }
 
 // confirm does what was confirmed.

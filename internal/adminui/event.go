@@ -71,15 +71,8 @@ func listEvents(rq *request) error {
 		}
 		v.Tail = "?" + url.Values{"type": {f.Type}}.Encode()
 	}
-	if err != nil && !mistake(err) {
-		return err
-	}
 	v.Problem = errorView(err)
-	status := http.StatusOK
-	if err != nil {
-		status = statusOf(err)
-	}
-	return rq.renderStatus(status, "events", v)
+	return rq.renderForm("events", v, err)
 }
 
 const (

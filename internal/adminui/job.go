@@ -1,8 +1,6 @@
 package adminui
 
 import (
-	"net/http"
-
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -43,15 +41,8 @@ func showDeadLetters(rq *request, problem error) error {
 	if problem == nil {
 		problem = err
 	}
-	if problem != nil && !mistake(problem) {
-		return problem
-	}
 	v.Problem = errorView(problem)
-	status := http.StatusOK
-	if problem != nil {
-		status = statusOf(problem)
-	}
-	return rq.renderStatus(status, "dead-letters", v)
+	return rq.renderForm("dead-letters", v, problem)
 }
 
 func retryDeadLetters(rq *request) error {

@@ -16,9 +16,6 @@ type keysView struct {
 func listKeys(rq *request) error { return showKeys(rq, keysView{}, nil) }
 
 func showKeys(rq *request, v keysView, problem error) error {
-	if problem != nil && !mistake(problem) {
-		return problem
-	}
 	keys, more, err := rq.ui.Service.ListKeys(rq.Context(), rq.call, rq.page())
 	if err != nil {
 		return err
@@ -27,11 +24,7 @@ func showKeys(rq *request, v keysView, problem error) error {
 	if more {
 		v.More = withQuery(rq.URL.Query(), "after", keys[len(keys)-1].ID)
 	}
-	status := 200
-	if problem != nil {
-		status = statusOf(problem)
-	}
-	return rq.renderStatus(status, "keys", v)
+	return rq.renderForm("keys", v, problem)
 }
 
 func createKey(rq *request) error {

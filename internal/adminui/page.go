@@ -110,6 +110,15 @@ func (rq *request) render(name string, data any) error {
 	return rq.renderStatus(http.StatusOK, name, data)
 }
 
+// renderForm writes a page with a form that may have a mistake in it, which the page's
+// data says; any other error is for a page of its own.
+func (rq *request) renderForm(name string, data any, mistaken error) error {
+	if mistaken != nil && !mistake(mistaken) {
+		return mistaken
+	}
+	return rq.renderStatus(statusOf(mistaken), name, data)
+}
+
 // renderStatus writes a page whole or not at all.
 func (rq *request) renderStatus(status int, name string, data any) error {
 	p := rq.ui.pages[name]

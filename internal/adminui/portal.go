@@ -35,12 +35,8 @@ func createPortal(rq *request) error {
 		created, err = rq.ui.Service.CreatePortal(rq.Context(), rq.call, service.PortalParams{Life: time.Duration(minutes) * time.Minute,
 			Portal: account.Portal{ReadOnly: v.ReadOnly, Origins: strings.Fields(v.Origins), Name: v.Name, Colour: v.Colour, Logo: v.Logo}})
 	}
-	if mistake(err) {
-		v.Problem = errorView(err)
-		return rq.renderStatus(statusOf(err), "portal", v)
-	}
-	if err != nil {
-		return err
+	if v.Problem = errorView(err); err != nil {
+		return rq.renderForm("portal", v, err)
 	}
 	v.URL, v.Expires = "/portal/"+created.Token+"/webhooks", created.Expires
 	return rq.render("portal", v)

@@ -2,7 +2,6 @@ package adminui
 
 import (
 	"errors"
-	"net/http"
 	"strconv"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -23,20 +22,13 @@ func sandboxPage(rq *request) error {
 }
 
 func showSandbox(rq *request, v sandboxView, problem error) (err error) {
-	if problem != nil && !mistake(problem) {
-		return problem
-	}
 	v.Problem, v.Cards = errorView(problem), sandbox.TestCards()
 	if !rq.live() {
 		if v.Payments, _, err = rq.ui.Sandbox.ListPayments(rq.Context(), rq.call, service.Page{Limit: pageSize}); err != nil {
 			return err
 		}
 	}
-	status := http.StatusOK
-	if problem != nil {
-		status = statusOf(problem)
-	}
-	return rq.renderStatus(status, "sandbox", v)
+	return rq.renderForm("sandbox", v, problem)
 }
 
 // makePayment makes a payment with one of the test cards. The year is any to come.

@@ -33,22 +33,15 @@ func typePage(rq *request, data string, problem error) error {
 	if data == "" {
 		v.Sample = string(event.Sample(v.Name, rq.ui.Service.Now().Unix()))
 	}
-	status := 200
-	if problem != nil {
-		status = statusOf(problem)
-	}
-	return rq.renderStatus(status, "type", v)
+	return rq.renderForm("type", v, problem)
 }
 
 // sendSample sends an event of the type to everybody who wants it, like any sender.
 func sendSample(rq *request) error {
 	name, data := rq.PathValue("type"), rq.PostFormValue("data")
 	e, err := rq.ui.Service.SendEvent(rq.Context(), rq.call, fmt.Appendf(nil, `{"type":%q,"data":%s}`, name, data))
-	if mistake(err) {
-		return typePage(rq, data, err)
-	}
 	if err != nil {
-		return err
+		return typePage(rq, data, err)
 	}
 	return rq.done("sent", "events", e.ID)
 }

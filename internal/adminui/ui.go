@@ -8,7 +8,6 @@
 package adminui
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"embed"
@@ -324,6 +323,9 @@ var statuses = map[fault.Code]int{
 }
 
 func statusOf(err error) int {
+	if err == nil {
+		return http.StatusOK
+	}
 	if s, ok := statuses[fault.CodeOf(err)]; ok {
 		return s
 	}
@@ -461,16 +463,4 @@ func hashOfStatic() string {
 		panic(err) // the files are embedded
 	}
 	return hex.EncodeToString(h.Sum(nil))[:12]
-}
-
-// stopped ends when the page's reader or the server does.
-func (rq *request) stopped(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return true
-	case <-rq.ui.Closing:
-		return true
-	default:
-		return false
-	}
 }

@@ -19,18 +19,11 @@ func listUsers(rq *request) error { return showUsers(rq, usersView{}, nil) }
 
 // showUsers shows the list and, beside it, what became of a form.
 func showUsers(rq *request, v usersView, problem error) (err error) {
-	if problem != nil && !mistake(problem) {
-		return problem
-	}
 	v.Problem = errorView(problem)
 	if v.Users, err = rq.ui.Service.ListUsers(rq.Context(), rq.call); err != nil {
 		return err
 	}
-	status := 200
-	if problem != nil {
-		status = statusOf(problem)
-	}
-	return rq.renderStatus(status, "users", v)
+	return rq.renderForm("users", v, problem)
 }
 
 func createUser(rq *request) error {
