@@ -92,7 +92,10 @@ func TestImports_keepOut(t *testing.T) {
 		only    []string
 	}{
 		{module + "/internal/store/sqlite", []string{"internal/cli"}},
-		{"database/sql", []string{"internal/store/sqlite", "webhook"}},
+		{module + "/internal/store/postgres", []string{"internal/cli"}},
+		{module + "/internal/store/relational", []string{"internal/store/sqlite", "internal/store/postgres"}},
+		{"database/sql", []string{"internal/store/relational", "internal/store/sqlite", "internal/store/postgres", "webhook"}},
+		{"github.com/jackc/pgx/v5", []string{"internal/store/postgres"}},
 		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
 		{"net/http", []string{"internal/httpapi", "internal/adminui", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
 		{"github.com/spf13/cobra", []string{"internal/cli"}},

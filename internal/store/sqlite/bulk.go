@@ -1,6 +1,10 @@
 package sqlite
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/posthaste-hq/posthaste/internal/store/relational"
+)
 
 // bulkRows is how many rows one statement inserts. A statement costs about as
 // much as the row it inserts; beyond this many there is little left to save.
@@ -19,30 +23,36 @@ func newBulkInsert(head string, width int, tail string) *bulkInsert {
 	return &bulkInsert{one: head + row + tail, many: head + row + strings.Repeat(", "+row, bulkRows-1) + tail, width: width}
 }
 
-var (
-	bulkEvents = newBulkInsert(`INSERT INTO events (key, space, nonce, custom_id, type, created, body) VALUES `, 7, ``)
+// bulkInserts has the statements of each table, by name.
+var bulkInserts = func() map[string]*bulkInsert {
+	all := map[string]*bulkInsert{}
+	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts} {
+		verb, tail := "INSERT INTO ", ""
+		switch t.Conflict {
+		case relational.ReplaceOld:
+			verb = "INSERT OR REPLACE INTO "
+		case relational.KeepOld:
+			tail = " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO NOTHING"
+		}
+		all[t.Name] = newBulkInsert(verb+t.Name+" ("+strings.Join(t.Columns, ", ")+") VALUES ", len(t.Columns), tail)
+	}
+	return all
+}()
 
-	bulkDeliveries = newBulkInsert(`INSERT INTO deliveries (`+deliveryInsertColumns+`) VALUES `, 12, ``)
-
-	bulkAttempts = newBulkInsert(`INSERT INTO attempts
-		(event, endpoint, number, started, duration, outcome, status, error, remote, header, body, request, t_dns, t_connect, t_tls, t_answer) VALUES `, 16,
-		` ON CONFLICT (event, endpoint, number) DO NOTHING`)
-
-	bulkReceipts = newBulkInsert(`INSERT OR REPLACE INTO receipts (space, key, fingerprint, status, body, private, created) VALUES `, 7, ``)
-)
-
-// bulk gathers rows of one table within a transaction. What was added is written
-// by the time flush returns, in the order of adding, and seen by no query before.
+// bulk implements [relational.Bulk] within a transaction.
 type bulk struct {
 	*bulkInsert
 	t    *tx
 	args []any
 }
 
-func (t *tx) bulk(i *bulkInsert) *bulk { return &bulk{bulkInsert: i, t: t} }
+// Bulk implements [relational.Conn].
+func (t *tx) Bulk(table relational.Table) relational.Bulk {
+	return &bulk{bulkInsert: bulkInserts[table.Name], t: t}
+}
 
-// add takes a row. It keeps what the row points to until that is written.
-func (b *bulk) add(row ...any) error {
+// Add implements [relational.Bulk].
+func (b *bulk) Add(row ...any) error {
 	b.args = append(b.args, row...)
 	if len(b.args) < b.width*bulkRows {
 		return nil
@@ -52,7 +62,8 @@ func (b *bulk) add(row ...any) error {
 	return err
 }
 
-func (b *bulk) flush() error {
+// Flush implements [relational.Bulk].
+func (b *bulk) Flush() error {
 	for done := 0; done < len(b.args); done += b.width {
 		if err := b.t.exec(b.one, b.args[done:done+b.width]...); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
 // LimitPages makes the file full at n pages until the function it returns is called.
@@ -17,7 +18,7 @@ func LimitPages(t *testing.T, s *Store, n int) (lift func()) {
 	limit := func(n int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if _, _, err := (&tx{s.w, s.ring}).row(1, fmt.Sprintf("PRAGMA max_page_count = %d", n)); err != nil {
+		if _, err := (&tx{s.w}).Rows(1, fmt.Sprintf("PRAGMA max_page_count = %d", n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -31,7 +32,7 @@ func RefuseWrites(t *testing.T, s *Store) (lift func()) {
 	set := func(on string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if err := (&tx{s.w, s.ring}).exec("PRAGMA query_only = " + on); err != nil {
+		if err := (&tx{s.w}).exec("PRAGMA query_only = " + on); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -42,13 +43,22 @@ func RefuseWrites(t *testing.T, s *Store) (lift func()) {
 // PlanOfListDeliveries returns how the database goes about a page of deliveries.
 func PlanOfListDeliveries(t *testing.T, s *Store, space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) string {
 	t.Helper()
-	query, args := listDeliveries(space, f, p)
-	steps, err := list(context.Background(), s, "explain", func(row scanner) (step string, err error) {
-		var id, parent, unused int
-		err = row.Scan(&id, &parent, &unused, &step)
-		return step, err
-	}, "EXPLAIN QUERY PLAN "+query, args...)
+	query, args := relational.QueryOfListDeliveries(space, f, p)
+	rows, err := s.DB.Query("EXPLAIN QUERY PLAN "+query, args...)
 	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	var steps []string
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, step)
+	}
+	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
 	return strings.Join(steps, "\n")
@@ -57,7 +67,7 @@ func PlanOfListDeliveries(t *testing.T, s *Store, space event.Space, f store.Del
 // PageSize returns the file's page size in bytes.
 func PageSize(t *testing.T, s *Store) (n int) {
 	t.Helper()
-	if err := s.rdb.QueryRow("PRAGMA page_size").Scan(&n); err != nil {
+	if err := s.DB.QueryRow("PRAGMA page_size").Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -66,7 +76,10 @@ func PageSize(t *testing.T, s *Store) (n int) {
 // Exec runs a statement as somebody with the file could.
 func Exec(t *testing.T, s *Store, sql string) {
 	t.Helper()
-	if err := s.write(context.Background(), "tamper", func(t *tx) error { return t.exec(sql) }); err != nil {
+	if err := s.transact(context.Background(), "tamper", func(c relational.Conn) error {
+		_, err := c.Exec(sql)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

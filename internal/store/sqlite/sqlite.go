@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
 //go:embed migrations/*.sql
@@ -44,10 +44,9 @@ const (
 
 // Store is a [store.Store] in one SQLite file.
 type Store struct {
+	relational.Store
 	dir  string
 	lock *dirLock
-	rdb  *sql.DB
-	ring *seal.Ring
 
 	mu sync.Mutex // held by whoever writes
 	w  *writer
@@ -61,7 +60,7 @@ var _ store.Store = (*Store)(nil)
 // so. Only one process can have a directory open; the next one gets a
 // fault.Unavailable that says so too. The caller must Close it.
 func Open(ctx context.Context, dir string, ring *seal.Ring) (_ *Store, err error) {
-	s := &Store{dir: dir, ring: ring}
+	s := newStore(dir, ring)
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -74,18 +73,30 @@ func Open(ctx context.Context, dir string, ring *seal.Ring) (_ *Store, err error
 	if s.w, err = openWriter(write); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if s.rdb, err = sql.Open("sqlite", dsn(path, readerCacheKB, "query_only(ON)")); err != nil {
+	if s.DB, err = sql.Open("sqlite", dsn(path, readerCacheKB, "query_only(ON)")); err != nil {
 		return nil, fmt.Errorf("open %s for reading: %w", path, err)
 	}
-	s.rdb.SetMaxOpenConns(readers)
-	s.rdb.SetMaxIdleConns(readers)
-	return s, s.checkSeal(ctx)
+	s.DB.SetMaxOpenConns(readers)
+	s.DB.SetMaxIdleConns(readers)
+	return s, s.CheckSeal(ctx)
 }
+
+func newStore(dir string, ring *seal.Ring) *Store {
+	s := &Store{dir: dir}
+	s.Store = relational.Store{Ring: ring, Dialect: dialect{}, Name: dir, Transact: s.transact, Fault: unavailable}
+	return s
+}
+
+// dialect implements [relational.Dialect]: queries are written for SQLite.
+type dialect struct{}
+
+func (dialect) Spell(query string) string     { return query }
+func (dialect) Contains(column string) string { return "instr(" + column + ", ?) > 0" }
 
 // Migrate brings the schema of the store in dir up to date, making it when missing,
 // and does nothing else. Errors are those of [Open], the master key's apart.
 func Migrate(ctx context.Context, dir string) error {
-	s := &Store{dir: dir}
+	s := newStore(dir, nil)
 	_, _, err := s.prepare(ctx)
 	return errors.Join(err, s.Close())
 }
@@ -167,8 +178,8 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
-	if s.rdb != nil {
-		errs = append(errs, s.rdb.Close())
+	if s.DB != nil {
+		errs = append(errs, s.DB.Close())
 	}
 	if s.w != nil {
 		errs = append(errs, s.w.close())
@@ -184,8 +195,9 @@ func (s *Store) Close() error {
 // Ready writes nothing but takes and gives back the write lock, so that a full
 // or read-only disk shows.
 func (s *Store) Ready(ctx context.Context) error {
-	return s.write(ctx, "check store", func(tx *tx) error {
-		return tx.exec("UPDATE accounts SET name = name WHERE no = (SELECT min(no) FROM accounts)")
+	return s.transact(ctx, "check store", func(c relational.Conn) error {
+		_, err := c.Exec("UPDATE accounts SET name = name WHERE no = (SELECT min(no) FROM accounts)")
+		return err
 	})
 }
 
@@ -211,62 +223,4 @@ func unavailable(op string, err error) error {
 		}
 	}
 	return f
-}
-
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func instant(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
-}
-
-// narrowing collects the conditions of a list query.
-type narrowing struct {
-	where []string
-	args  []any
-}
-
-func (n *narrowing) and(cond string, args ...any) {
-	n.where = append(n.where, cond)
-	n.args = append(n.args, args...)
-}
-
-// pattern narrows to event types that a pattern selects.
-func (n *narrowing) pattern(column, pattern string) {
-	switch prefix, isPrefix := strings.CutSuffix(pattern, "*"); {
-	case pattern == "" || pattern == "*":
-	case isPrefix:
-		n.and("substr("+column+", 1, ?) = ?", len(prefix), prefix)
-	default:
-		n.and(column+" = ?", pattern)
-	}
-}
-
-func (n *narrowing) String() string {
-	if len(n.where) == 0 {
-		return ""
-	}
-	return " WHERE " + strings.Join(n.where, " AND ")
-}
-
-// cut trims a result that was read with one row too many and, for a list read
-// backwards, turns it newest first.
-func cut[T any](items []T, limit int, backwards bool) ([]T, bool) {
-	more := len(items) > limit
-	if more {
-		items = items[:limit]
-	}
-	if backwards {
-		for i, j := 0, len(items)-1; i < j; i, j = i+1, j-1 {
-			items[i], items[j] = items[j], items[i]
-		}
-	}
-	return items, more
 }

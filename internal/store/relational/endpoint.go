@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -24,7 +24,7 @@ type private struct {
 	TLS     endpoint.TLS            `json:"tls,omitzero"`
 }
 
-func (t *tx) marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
+func (t *Tx) marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
 	p := private{e.Secrets, e.Auth, e.Headers, e.TLS}
 	for _, part := range []struct {
 		to *[]byte
@@ -34,13 +34,13 @@ func (t *tx) marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
 			return j, fmt.Errorf("encode endpoint %s: %w", e.ID, err)
 		}
 	}
-	j.private = t.ring.Seal(j.private, e.ID)
+	j.private = t.Ring.Seal(j.private, e.ID)
 	return j, nil
 }
 
 // CreateEndpoint implements [store.Endpoints].
 func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail store.Trail) error {
-	return s.write(ctx, "create endpoint", func(t *tx) error {
+	return s.write(ctx, "create endpoint", func(t *Tx) error {
 		j, err := t.marshalEndpoint(e)
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 
 // UpdateEndpoint implements [store.Endpoints].
 func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail store.Trail) error {
-	return s.write(ctx, "update endpoint", func(t *tx) error {
+	return s.write(ctx, "update endpoint", func(t *Tx) error {
 		j, err := t.marshalEndpoint(e)
 		if err != nil {
 			return err
@@ -80,8 +80,8 @@ func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 // DeleteEndpoint implements [store.Endpoints]. The row stays, without its
 // secrets, for the deliveries that name it.
 func (s *Store) DeleteEndpoint(ctx context.Context, no int64, now time.Time, trail store.Trail) error {
-	return s.write(ctx, "delete endpoint", func(t *tx) error {
-		n, err := t.changed(`UPDATE endpoints SET deleted = ?, sealed = x'', status = 'disabled' WHERE no = ? AND deleted = 0`, millis(now), no)
+	return s.write(ctx, "delete endpoint", func(t *Tx) error {
+		n, err := t.changed(`UPDATE endpoints SET deleted = ?, sealed = ?, status = 'disabled' WHERE no = ? AND deleted = 0`, millis(now), []byte{}, no)
 		if err != nil {
 			return err
 		}
@@ -105,7 +105,7 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 		return e, err
 	}
 	e.Created, e.Updated, e.EnabledSince = instant(created), instant(updated), instant(since)
-	if j.private, err = s.ring.Open(j.private, e.ID); err != nil {
+	if j.private, err = s.Ring.Open(j.private, e.ID); err != nil {
 		return e, fmt.Errorf("open the secrets of endpoint %s: %w", e.ID, err)
 	}
 	var p private
@@ -123,12 +123,12 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 
 // Endpoint implements [store.Endpoints].
 func (s *Store) Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error) {
-	e, err := s.scanEndpoint(s.rdb.QueryRowContext(ctx,
+	e, err := s.scanEndpoint(s.queryRow(ctx,
 		`SELECT `+endpointColumns+` FROM endpoints WHERE id = ? AND space = ? AND deleted = 0`, id, int64(space)))
 	if isNone(err) {
 		return e, fault.Missing("webhook endpoint", id)
 	}
-	return e, unavailable("read endpoint", err)
+	return e, s.Fault("read endpoint", err)
 }
 
 // ListEndpoints implements [store.Endpoints].
@@ -140,21 +140,21 @@ func (s *Store) ListEndpoints(ctx context.Context, space event.Space, p store.Pa
 
 // AllEndpoints implements [store.Endpoints].
 func (s *Store) AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint) error) (err error) {
-	rows, err := s.rdb.QueryContext(ctx, `SELECT `+endpointColumns+` FROM endpoints WHERE deleted = 0 ORDER BY no`)
+	rows, err := s.query(ctx, `SELECT `+endpointColumns+` FROM endpoints WHERE deleted = 0 ORDER BY no`)
 	if err != nil {
-		return unavailable("read endpoints", err)
+		return s.Fault("read endpoints", err)
 	}
-	defer closing(rows, &err)
+	defer s.closing(rows, &err)
 	for rows.Next() {
 		e, err := s.scanEndpoint(rows)
 		if err != nil {
-			return unavailable("read endpoints", err)
+			return s.Fault("read endpoints", err)
 		}
 		if err := yield(&e); err != nil {
 			return err
 		}
 	}
-	return unavailable("read endpoints", rows.Err())
+	return s.Fault("read endpoints", rows.Err())
 }
 
 // AllHealth implements [store.Endpoints].

@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 // CreateAccount implements [store.Accounts].
 func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
-	return s.write(ctx, "create account", func(t *tx) (err error) {
+	return s.write(ctx, "create account", func(t *Tx) (err error) {
 		a.No, err = t.insert(`INSERT INTO accounts (id, name, created, rate) VALUES (?, ?, ?, ?)`, a.ID, a.Name, millis(a.Created), orNull(a.RateLimit))
 		if err != nil {
 			return err
@@ -22,7 +22,7 @@ func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail sto
 
 // UpdateAccount implements [store.Accounts].
 func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
-	return s.write(ctx, "update account", func(t *tx) error {
+	return s.write(ctx, "update account", func(t *Tx) error {
 		n, err := t.changed(`UPDATE accounts SET name = ?, rate = ? WHERE no = ?`, a.Name, orNull(a.RateLimit), a.No)
 		if err != nil {
 			return err
@@ -53,11 +53,11 @@ func scanAccount(row scanner) (a account.Account, err error) {
 
 // Account implements [store.Accounts].
 func (s *Store) Account(ctx context.Context, id string) (account.Account, error) {
-	a, err := scanAccount(s.rdb.QueryRowContext(ctx, `SELECT `+accountColumns+` FROM accounts WHERE id = ?`, id))
+	a, err := scanAccount(s.queryRow(ctx, `SELECT `+accountColumns+` FROM accounts WHERE id = ?`, id))
 	if isNone(err) {
 		return a, fault.Missing("account", id)
 	}
-	return a, unavailable("read account", err)
+	return a, s.Fault("read account", err)
 }
 
 // AllAccounts implements [store.Accounts].
@@ -73,7 +73,7 @@ func (s *Store) ListAccounts(ctx context.Context, p store.Page[int64]) ([]accoun
 
 // CreateKey implements [store.Accounts].
 func (s *Store) CreateKey(ctx context.Context, k *account.Key, trail store.Trail) error {
-	return s.write(ctx, "create key", func(t *tx) error {
+	return s.write(ctx, "create key", func(t *Tx) error {
 		n, err := t.changed(`INSERT INTO api_keys (id, account, live, role, name, hint, hash, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (hash) DO NOTHING`, k.ID, k.Account, k.Live, string(k.Role), k.Name, k.Hint, k.Hash[:], millis(k.Created))
 		if err != nil {
@@ -111,7 +111,7 @@ func (s *Store) ListKeys(ctx context.Context, acct int64, p store.Page[string]) 
 
 // RevokeKey implements [store.Accounts].
 func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail store.Trail) error {
-	return s.write(ctx, "revoke key", func(t *tx) error {
+	return s.write(ctx, "revoke key", func(t *Tx) error {
 		n, err := t.changed(`UPDATE api_keys SET revoked = CASE revoked WHEN 0 THEN ? ELSE revoked END WHERE id = ?`, millis(now), id)
 		if err != nil {
 			return err
@@ -125,9 +125,9 @@ func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail s
 
 // UseKeys implements [store.Accounts].
 func (s *Store) UseKeys(ctx context.Context, used map[string]time.Time) error {
-	return s.write(ctx, "remember the use of keys", func(t *tx) error {
+	return s.write(ctx, "remember the use of keys", func(t *Tx) error {
 		for id, at := range used {
-			if err := t.exec(`UPDATE api_keys SET used = max(used, ?) WHERE id = ?`, millis(at), id); err != nil {
+			if err := t.exec(`UPDATE api_keys SET used = ? WHERE id = ? AND used < ?`, millis(at), id, millis(at)); err != nil {
 				return err
 			}
 		}
@@ -137,19 +137,19 @@ func (s *Store) UseKeys(ctx context.Context, used map[string]time.Time) error {
 
 // list reads all rows of a query.
 func list[T any](ctx context.Context, s *Store, op string, scan func(scanner) (T, error), query string, args ...any) (items []T, err error) {
-	rows, err := s.rdb.QueryContext(ctx, query, args...)
+	rows, err := s.query(ctx, query, args...)
 	if err != nil {
-		return nil, unavailable(op, err)
+		return nil, s.Fault(op, err)
 	}
-	defer closing(rows, &err)
+	defer s.closing(rows, &err)
 	for rows.Next() {
 		item, err := scan(rows)
 		if err != nil {
-			return nil, unavailable(op, err)
+			return nil, s.Fault(op, err)
 		}
 		items = append(items, item)
 	}
-	return items, unavailable(op, rows.Err())
+	return items, s.Fault(op, rows.Err())
 }
 
 // page reads one page of a query whose rows are ordered by one column.

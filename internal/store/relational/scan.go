@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"database/sql"
@@ -12,9 +12,9 @@ import (
 type scanner interface{ Scan(dest ...any) error }
 
 // closing closes rows and keeps its error if there is no other.
-func closing(rows *sql.Rows, err *error) {
+func (s *Store) closing(rows *sql.Rows, err *error) {
 	if cerr := rows.Close(); *err == nil && cerr != nil {
-		*err = unavailable("close rows", cerr)
+		*err = s.Fault("close rows", cerr)
 	}
 }
 

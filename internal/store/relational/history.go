@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -15,17 +15,17 @@ import (
 // Event implements [store.History].
 func (s *Store) Event(ctx context.Context, space event.Space, id string) (e event.Event, err error) {
 	if key, nonce, ok := event.ParseID(event.PrefixEvent, id); ok {
-		err = scanEvent(s.rdb.QueryRowContext(ctx, `SELECT `+eventColumns+` FROM events e
+		err = scanEvent(s.queryRow(ctx, `SELECT `+eventColumns+` FROM events e
 			WHERE e.key = ? AND e.space = ? AND e.nonce = ? AND e.custom_id IS NULL`, int64(key), int64(space), int64(nonce)), &e)
 		if !isNone(err) {
-			return e, unavailable("read event", err)
+			return e, s.Fault("read event", err)
 		}
 	}
-	err = scanEvent(s.rdb.QueryRowContext(ctx, `SELECT `+eventColumns+` FROM events e WHERE e.space = ? AND e.custom_id = ?`, int64(space), id), &e)
+	err = scanEvent(s.queryRow(ctx, `SELECT `+eventColumns+` FROM events e WHERE e.space = ? AND e.custom_id = ?`, int64(space), id), &e)
 	if isNone(err) {
 		return e, fault.Missing("event", id)
 	}
-	return e, unavailable("read event", err)
+	return e, s.Fault("read event", err)
 }
 
 // ListEvents implements [store.History].
@@ -65,18 +65,18 @@ func scanView(row scanner) (v store.DeliveryView, err error) {
 
 // Delivery implements [store.History].
 func (s *Store) Delivery(ctx context.Context, space event.Space, id delivery.ID) (store.DeliveryView, error) {
-	v, err := scanView(s.rdb.QueryRowContext(ctx, `SELECT `+viewColumns+`
+	v, err := scanView(s.queryRow(ctx, `SELECT `+viewColumns+`
 		FROM deliveries d JOIN events e ON e.key = d.event LEFT JOIN endpoints w ON w.no = d.endpoint
 		WHERE d.event = ? AND d.endpoint = ? AND d.space = ?`, int64(id.Event), id.Endpoint, int64(space)))
 	if isNone(err) {
 		return v, fault.Missing("delivery", id.String())
 	}
-	return v, unavailable("read delivery", err)
+	return v, s.Fault("read delivery", err)
 }
 
 // ListDeliveries implements [store.History].
 func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) ([]store.DeliveryView, bool, error) {
-	query, args := listDeliveries(space, f, p)
+	query, args := QueryOfListDeliveries(space, f, p)
 	items, err := list(ctx, s, "list deliveries", scanView, query, args...)
 	if err != nil {
 		return nil, false, err
@@ -85,9 +85,9 @@ func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.D
 	return items, more, nil
 }
 
-// listDeliveries returns the query of a page and one more row. The index is
+// QueryOfListDeliveries returns the query of a page and one more row. The index is
 // named, because the planner has no statistics to know better by.
-func listDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) (query string, args []any) {
+func QueryOfListDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) (query string, args []any) {
 	from, key, n := narrowDeliveries(space, f)
 	order := key + " DESC, d.endpoint DESC"
 	switch {
@@ -113,7 +113,7 @@ func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.
 	selects.pattern("type", pattern)
 	what, args := "count(*)", append(n.args, scan)
 	if len(selects.where) > 0 {
-		what, args = "coalesce(sum("+selects.where[0]+"), 0)", append(selects.args, args...)
+		what, args = "count(CASE WHEN "+selects.where[0]+" THEN 1 END)", append(selects.args, args...)
 	}
 	return s.count(ctx, `SELECT e.type AS type FROM `+from+n.String()+` LIMIT ?`, args, what, scan)
 }
@@ -122,15 +122,15 @@ func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.
 // were all.
 func (s *Store) count(ctx context.Context, query string, args []any, what string, scan int) (count int, all bool, err error) {
 	var seen int
-	err = s.rdb.QueryRowContext(ctx, `SELECT `+what+`, count(*) FROM (`+query+`)`, args...).Scan(&count, &seen)
-	return count, seen < scan, unavailable("count deliveries", err)
+	err = s.queryRow(ctx, `SELECT `+what+`, count(*) FROM (`+query+`)`, args...).Scan(&count, &seen)
+	return count, seen < scan, s.Fault("count deliveries", err)
 }
 
 // OldestPending implements [store.History].
 func (s *Store) OldestPending(ctx context.Context, space event.Space) (k event.Key, err error) {
-	err = s.rdb.QueryRowContext(ctx, `SELECT coalesce(min(event), 0) FROM deliveries INDEXED BY deliveries_pending
+	err = s.queryRow(ctx, `SELECT coalesce(min(event), 0) FROM deliveries INDEXED BY deliveries_pending
 		WHERE state = 0 AND space = ?`, int64(space)).Scan(&k)
-	return k, unavailable("find the oldest pending delivery", err)
+	return k, s.Fault("find the oldest pending delivery", err)
 }
 
 // SearchEvents implements [store.History].
@@ -154,7 +154,7 @@ func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.Eve
 	wanted := narrowing{args: args}
 	wanted.pattern("e.type", f.Pattern)
 	if f.Text != "" {
-		wanted.and("instr(e.body, ?) > 0", []byte(f.Text))
+		wanted.and(s.Dialect.Contains("e.body"), []byte(f.Text))
 	}
 	if f.State != nil && key == "key" {
 		wanted.and("EXISTS (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state = ?)", int64(*f.State))
@@ -170,11 +170,11 @@ func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.Eve
 	if len(items) > limit {
 		return items[:limit], items[limit-1].Key, nil
 	}
-	err = s.rdb.QueryRowContext(ctx, `SELECT key FROM (`+candidates+`) LIMIT 1 OFFSET ?`, append(args, scan-1)...).Scan(&next)
+	err = s.queryRow(ctx, `SELECT key FROM (`+candidates+`) LIMIT 1 OFFSET ?`, append(args, scan-1)...).Scan(&next)
 	if isNone(err) {
 		return items, 0, nil
 	}
-	return items, next, unavailable("search events", err)
+	return items, next, s.Fault("search events", err)
 }
 
 // narrowDeliveries returns what to select from and its conditions, and the column
@@ -223,14 +223,14 @@ func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, p store.Page[i
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
-const requeue = `INSERT INTO deliveries (` + deliveryInsertColumns + `)
-	SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM events WHERE key = ?)
+var requeue = `INSERT INTO deliveries (` + strings.Join(Deliveries.Columns, ", ") + `)
+	SELECT ` + strings.Repeat("CAST(? AS BIGINT), ", 11) + `CAST(? AS BIGINT) WHERE EXISTS (SELECT 1 FROM events WHERE key = ?)
 	ON CONFLICT (event, endpoint) DO UPDATE SET state = excluded.state, budget = excluded.budget, due = excluded.due,
 		rank = excluded.rank, since = excluded.since, settled = excluded.settled`
 
 // Requeue implements [store.History].
 func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store.Trail) error {
-	return s.write(ctx, "requeue deliveries", func(t *tx) error {
+	return s.write(ctx, "requeue deliveries", func(t *Tx) error {
 		if err := t.requeue(ds, true); err != nil {
 			return err
 		}
@@ -240,7 +240,7 @@ func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store
 
 // requeue brings deliveries to pending. An event that was purged meanwhile must not
 // get deliveries, because nothing could send them: with all that is an error.
-func (t *tx) requeue(ds []delivery.Delivery, all bool) error {
+func (t *Tx) requeue(ds []delivery.Delivery, all bool) error {
 	for i := range ds {
 		n, err := t.changed(requeue, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
 		if err != nil {
@@ -255,7 +255,7 @@ func (t *tx) requeue(ds []delivery.Delivery, all bool) error {
 
 // CancelDelivery implements [store.History].
 func (s *Store) CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, trail store.Trail) error {
-	return s.write(ctx, "cancel delivery", func(t *tx) error {
+	return s.write(ctx, "cancel delivery", func(t *Tx) error {
 		if err := t.exec(`UPDATE deliveries SET state = 3, settled = ? WHERE event = ? AND endpoint = ? AND state = 0`,
 			millis(now), int64(id.Event), id.Endpoint); err != nil {
 			return err
@@ -269,7 +269,7 @@ func (s *Store) Receipt(ctx context.Context, space event.Space, key string) (sto
 	r := store.Receipt{Space: space, Key: key}
 	var fingerprint []byte
 	var created int64
-	err := s.rdb.QueryRowContext(ctx, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`,
+	err := s.queryRow(ctx, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`,
 		int64(space), key).Scan(&fingerprint, &r.Status, &r.Body, &r.Private, &created)
 	if isNone(err) {
 		return r, fault.Missing("idempotency key", key)
@@ -277,7 +277,7 @@ func (s *Store) Receipt(ctx context.Context, space event.Space, key string) (sto
 	copy(r.Fingerprint[:], fingerprint)
 	r.Created = instant(created)
 	if err == nil {
-		err = unsealReceipt(s.ring, &r)
+		err = unsealReceipt(s.Ring, &r)
 	}
-	return r, unavailable("read receipt", err)
+	return r, s.Fault("read receipt", err)
 }

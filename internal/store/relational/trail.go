@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 )
 
 // leave writes what a change leaves besides itself.
-func (t *tx) leave(trail store.Trail) error {
+func (t *Tx) leave(trail store.Trail) error {
 	if err := t.audit(trail.Audit); err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (t *tx) leave(trail store.Trail) error {
 	return t.putReceipt(trail.Receipt)
 }
 
-func (t *tx) audit(e *account.Entry) error {
+func (t *Tx) audit(e *account.Entry) error {
 	if e == nil {
 		return nil
 	}
@@ -40,7 +40,7 @@ func (t *tx) audit(e *account.Entry) error {
 
 // Audit implements [store.Accounts].
 func (s *Store) Audit(ctx context.Context, e *account.Entry, r *store.Receipt) error {
-	return s.write(ctx, "write audit entry", func(t *tx) error { return t.leave(store.Trail{Audit: e, Receipt: r}) })
+	return s.write(ctx, "write audit entry", func(t *Tx) error { return t.leave(store.Trail{Audit: e, Receipt: r}) })
 }
 
 // ListAudit implements [store.Accounts].

@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 // CreateUser implements [store.Users].
 func (s *Store) CreateUser(ctx context.Context, u *account.User, trail store.Trail) error {
-	return s.write(ctx, "create user", func(t *tx) error {
+	return s.write(ctx, "create user", func(t *Tx) error {
 		n, err := t.changed(`INSERT INTO users (id, name, role, password, disabled, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			u.ID, u.Name, string(u.Role), u.Password, u.Disabled, millis(u.Created))
 		if err != nil {
@@ -27,7 +27,7 @@ func (s *Store) CreateUser(ctx context.Context, u *account.User, trail store.Tra
 
 // UpdateUser implements [store.Users].
 func (s *Store) UpdateUser(ctx context.Context, u *account.User, keep account.Hash, trail store.Trail) error {
-	return s.write(ctx, "update user", func(t *tx) error {
+	return s.write(ctx, "update user", func(t *Tx) error {
 		n, err := t.changed(`UPDATE users SET role = ?, password = ?, disabled = ? WHERE id = ?`, string(u.Role), u.Password, u.Disabled, u.ID)
 		if err != nil {
 			return err
@@ -62,11 +62,11 @@ func (s *Store) UserNamed(ctx context.Context, name string) (account.User, error
 }
 
 func (s *Store) user(ctx context.Context, query, key string) (account.User, error) {
-	u, err := scanUser(s.rdb.QueryRowContext(ctx, query, key))
+	u, err := scanUser(s.queryRow(ctx, query, key))
 	if isNone(err) {
 		return u, fault.Missing("user", key)
 	}
-	return u, unavailable("read user", err)
+	return u, s.Fault("read user", err)
 }
 
 // AllUsers implements [store.Users].
@@ -83,7 +83,7 @@ func (s *Store) CreateSession(ctx context.Context, n *account.Session, trail sto
 			return err
 		}
 	}
-	return s.write(ctx, "create session", func(t *tx) error {
+	return s.write(ctx, "create session", func(t *Tx) error {
 		if err := t.exec(`INSERT INTO sessions (hash, user_id, portal, created, expires) VALUES (?, ?, ?, ?, ?)`,
 			n.Hash[:], n.User, string(portal), millis(n.Created), millis(n.Expires)); err != nil {
 			return err
@@ -97,7 +97,7 @@ func (s *Store) Session(ctx context.Context, h account.Hash) (account.Session, e
 	n := account.Session{Hash: h}
 	var portal []byte
 	var created, expires int64
-	err := s.rdb.QueryRowContext(ctx, `SELECT user_id, portal, created, expires FROM sessions WHERE hash = ?`, h[:]).Scan(&n.User, &portal, &created, &expires)
+	err := s.queryRow(ctx, `SELECT user_id, portal, created, expires FROM sessions WHERE hash = ?`, h[:]).Scan(&n.User, &portal, &created, &expires)
 	if isNone(err) {
 		return n, fault.Missing("session", "…")
 	}
@@ -106,12 +106,12 @@ func (s *Store) Session(ctx context.Context, h account.Hash) (account.Session, e
 		n.Portal = new(account.Portal)
 		err = json.Unmarshal(portal, n.Portal)
 	}
-	return n, unavailable("read session", err)
+	return n, s.Fault("read session", err)
 }
 
 // EndSession implements [store.Users].
 func (s *Store) EndSession(ctx context.Context, h account.Hash, trail store.Trail) error {
-	return s.write(ctx, "end session", func(t *tx) error {
+	return s.write(ctx, "end session", func(t *Tx) error {
 		if err := t.exec(`DELETE FROM sessions WHERE hash = ?`, h[:]); err != nil {
 			return err
 		}

@@ -1,8 +1,7 @@
-package sqlite
+package relational
 
 import (
 	"context"
-	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -16,7 +15,7 @@ import (
 
 // Commit implements [store.Hot].
 func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
-	return s.write(ctx, "commit batch", func(t *tx) error {
+	return s.write(ctx, "commit batch", func(t *Tx) error {
 		if err := t.append(b.Appends); err != nil {
 			return err
 		}
@@ -38,8 +37,8 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 }
 
 // append writes those that are not refused.
-func (t *tx) append(all []*store.Append) error {
-	events, deliveries, receipts := t.bulk(bulkEvents), t.bulk(bulkDeliveries), t.bulk(bulkReceipts)
+func (t *Tx) append(all []*store.Append) error {
+	events, deliveries, receipts := t.Bulk(Events), t.Bulk(Deliveries), t.Bulk(Receipts)
 	taken := claims{}
 	for _, a := range all {
 		if err := t.judge(a, taken); err != nil {
@@ -53,19 +52,19 @@ func (t *tx) append(all []*store.Append) error {
 		if e.Custom {
 			custom = e.ID
 		}
-		err := events.add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, e.Body)
+		err := events.Add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, e.Body)
 		for i := 0; i < len(a.Deliveries) && err == nil; i++ {
-			err = deliveries.add(deliveryArgs(&a.Deliveries[i])...)
+			err = deliveries.Add(deliveryArgs(&a.Deliveries[i])...)
 		}
 		if a.Receipt != nil && err == nil {
-			err = receipts.add(t.receiptArgs(a.Receipt)...)
+			err = receipts.Add(t.receiptArgs(a.Receipt)...)
 		}
 		if err != nil {
 			return fmt.Errorf("append events up to %s: %w", e.ID, err)
 		}
 	}
-	for _, b := range []*bulk{events, deliveries, receipts} {
-		if err := b.flush(); err != nil {
+	for _, b := range []Bulk{events, deliveries, receipts} {
+		if err := b.Flush(); err != nil {
 			return fmt.Errorf("append events: %w", err)
 		}
 	}
@@ -82,7 +81,7 @@ type claim struct {
 }
 
 // judge decides whether a is refused, and claims its names if not.
-func (t *tx) judge(a *store.Append, taken claims) error {
+func (t *Tx) judge(a *store.Append, taken claims) error {
 	a.Replay, a.Taken = nil, nil // a batch that failed is tried again
 	e := &a.Event
 	id, key := claim{false, e.Space, e.ID}, claim{}
@@ -124,20 +123,25 @@ func (t *tx) judge(a *store.Append, taken claims) error {
 	return nil
 }
 
-const deliveryInsertColumns = `event, endpoint, space, state, attempts, budget, due, rank, since, last_outcome, last_status, settled`
-
 func deliveryArgs(d *delivery.Delivery) []any {
 	return []any{int64(d.ID.Event), d.ID.Endpoint, int64(d.Space), int64(d.State), d.Attempts, d.Budget,
 		millis(d.Due), millis(d.Rank), millis(d.Since), int64(d.LastOutcome), d.LastStatus, millis(d.Settled)}
 }
 
-func (t *tx) settle(all []store.Settlement) error {
-	attempts := t.bulk(bulkAttempts)
+func (t *Tx) settle(all []store.Settlement) error {
+	attempts := t.Bulk(Attempts)
+	numbers, err := t.Settle(all)
+	if err != nil {
+		return err
+	}
 	for i := range all {
 		s := &all[i]
-		number, err := t.settleState(s)
+		number := numbers[i]
+		if number == 0 {
+			number, err = t.settleState(s)
+		}
 		if a := s.Attempt; a != nil && err == nil {
-			err = attempts.add(int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint, number, millis(a.Started), a.Duration.Microseconds(),
+			err = attempts.Add(int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint, number, millis(a.Started), a.Duration.Microseconds(),
 				int64(a.Outcome), a.StatusCode, a.Error, a.RemoteAddr, a.ResponseHeader, nonNil(a.ResponseBody), a.RequestHeader,
 				a.Timing.DNS.Microseconds(), a.Timing.Connect.Microseconds(), a.Timing.TLS.Microseconds(), a.Timing.Answer.Microseconds())
 		}
@@ -145,27 +149,28 @@ func (t *tx) settle(all []store.Settlement) error {
 			return fmt.Errorf("settle delivery %s: %w", s.Delivery.ID, err)
 		}
 	}
-	if err := attempts.flush(); err != nil {
+	if err := attempts.Flush(); err != nil {
 		return fmt.Errorf("keep attempts: %w", err)
 	}
 	return nil
 }
 
 const settle = `UPDATE deliveries
-	SET state = ?, attempts = max(attempts, ?), budget = ?, due = ?, rank = ?, last_outcome = ?, last_status = ?, settled = ?
+	SET state = ?, attempts = CASE WHEN attempts > ? THEN attempts ELSE ? END, budget = ?, due = ?, rank = ?, last_outcome = ?, last_status = ?, settled = ?
 	WHERE event = ? AND endpoint = ? AND state = 0 AND attempts < ?`
 
 // settleState writes the delivery's new state if the stored one is still pending.
 // It returns the number to keep the attempt under: its own, unless a person meddled
 // while it ran and another attempt has taken that.
-func (t *tx) settleState(s *store.Settlement) (number int, err error) {
+func (t *Tx) settleState(s *store.Settlement) (number int, err error) {
 	d, a := &s.Delivery, s.Attempt
 	update := func(number, unused int) (int64, error) {
-		return t.changed(settle, int64(d.State), max(d.Attempts, number), d.Budget, millis(d.Due), millis(d.Rank),
+		attempts := max(d.Attempts, number)
+		return t.changed(settle, int64(d.State), attempts, attempts, d.Budget, millis(d.Due), millis(d.Rank),
 			int64(d.LastOutcome), d.LastStatus, millis(d.Settled), int64(d.ID.Event), d.ID.Endpoint, unused)
 	}
 	if a == nil {
-		_, err := update(0, math.MaxInt)
+		_, err := update(0, math.MaxInt32)
 		return 0, err
 	}
 	if n, err := update(a.Number, a.Number); err != nil || n > 0 {
@@ -193,14 +198,14 @@ func nonNil(b []byte) []byte {
 }
 
 // receipt returns the receipt of a key unless it is older than [store.ReceiptLife] at now.
-func (t *tx) receipt(space event.Space, key string, now time.Time) (store.Receipt, bool, error) {
+func (t *Tx) receipt(space event.Space, key string, now time.Time) (store.Receipt, bool, error) {
 	row, found, err := t.row(5, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`, int64(space), key)
 	if err != nil || !found {
 		return store.Receipt{}, false, err
 	}
-	r := store.Receipt{Space: space, Key: key, Status: int(row[1].(int64)), Body: blob(row[2]), Private: row[3].(int64) != 0, Created: instant(row[4].(int64))}
-	copy(r.Fingerprint[:], blob(row[0]))
-	return r, r.Live(now), unsealReceipt(t.ring, &r)
+	r := store.Receipt{Space: space, Key: key, Status: int(row[1].(int64)), Body: Blob(row[2]), Private: row[3].(int64) != 0, Created: instant(row[4].(int64))}
+	copy(r.Fingerprint[:], Blob(row[0]))
+	return r, r.Live(now), unsealReceipt(t.Ring, &r)
 }
 
 // receiptContext is what a sealed receipt is bound to.
@@ -214,23 +219,27 @@ func unsealReceipt(ring *seal.Ring, r *store.Receipt) (err error) {
 }
 
 // putReceipt keeps a receipt; nil is none. One that has expired is replaced.
-func (t *tx) putReceipt(r *store.Receipt) error {
+func (t *Tx) putReceipt(r *store.Receipt) error {
 	if r == nil {
 		return nil
 	}
-	return t.exec(bulkReceipts.one, t.receiptArgs(r)...)
+	b := t.Bulk(Receipts)
+	if err := b.Add(t.receiptArgs(r)...); err != nil {
+		return err
+	}
+	return b.Flush()
 }
 
-func (t *tx) receiptArgs(r *store.Receipt) []any {
+func (t *Tx) receiptArgs(r *store.Receipt) []any {
 	body := nonNil(r.Body)
 	if r.Private {
-		body = t.ring.Seal(body, receiptContext(r))
+		body = t.Ring.Seal(body, receiptContext(r))
 	}
 	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, body, r.Private, millis(r.Created)}
 }
 
 // eventByID finds an event by its public identifier, whoever made that up.
-func (t *tx) eventByID(space event.Space, id string) (event.Event, bool, error) {
+func (t *Tx) eventByID(space event.Space, id string) (event.Event, bool, error) {
 	row, found, err := t.row(4, `SELECT key, type, created, body FROM events WHERE space = ? AND custom_id = ?`, int64(space), id)
 	e := event.Event{ID: id, Custom: true, Space: space}
 	if key, nonce, ok := event.ParseID(event.PrefixEvent, id); err == nil && !found && ok {
@@ -241,11 +250,12 @@ func (t *tx) eventByID(space event.Space, id string) (event.Event, bool, error) 
 	if err != nil || !found {
 		return event.Event{}, false, err
 	}
-	e.Key, e.Type, e.Created, e.Body = event.Key(row[0].(int64)), text(row[1]), row[2].(int64), blob(row[3])
+	e.Key, e.Type, e.Created, e.Body = event.Key(row[0].(int64)), Text(row[1]), row[2].(int64), Blob(row[3])
 	return e, true, nil
 }
 
-func text(v driver.Value) string {
+// Text returns what a database answered for a text column.
+func Text(v any) string {
 	if b, ok := v.([]byte); ok {
 		return string(b)
 	}
@@ -253,7 +263,8 @@ func text(v driver.Value) string {
 	return s
 }
 
-func blob(v driver.Value) []byte {
+// Blob returns what a database answered for a column of bytes.
+func Blob(v any) []byte {
 	if s, ok := v.(string); ok {
 		return []byte(s)
 	}
@@ -263,31 +274,31 @@ func blob(v driver.Value) []byte {
 
 // LoadLane implements [store.Hot].
 func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) (_ []store.Job, err error) {
-	rows, err := s.rdb.QueryContext(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body
+	rows, err := s.query(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body
 		FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
 		WHERE d.endpoint = ? AND d.state = 0 ORDER BY d.rank, d.event LIMIT ?`, endpoint, limit)
 	if err != nil {
-		return nil, unavailable("load lane", err)
+		return nil, s.Fault("load lane", err)
 	}
-	defer closing(rows, &err)
+	defer s.closing(rows, &err)
 	var jobs []store.Job
 	for size := 0; size <= maxBytes && rows.Next(); {
 		var j store.Job
 		id := eventID{}
 		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body); err != nil {
-			return nil, unavailable("load lane", err)
+			return nil, s.Fault("load lane", err)
 		}
 		j.EventID = id.of(j.Delivery.ID.Event)
 		size += len(j.Body)
 		jobs = append(jobs, j)
 	}
-	return jobs, unavailable("load lane", rows.Err())
+	return jobs, s.Fault("load lane", rows.Err())
 }
 
 // Lanes implements [store.Hot]. It hops from endpoint to endpoint along the
 // index instead of reading what waits.
 func (s *Store) Lanes(ctx context.Context, after int64, limit int) (_ []store.Lane, err error) {
-	rows, err := s.rdb.QueryContext(ctx, `WITH RECURSIVE hop (endpoint) AS (
+	rows, err := s.query(ctx, `WITH RECURSIVE hop (endpoint) AS (
 			SELECT (SELECT min(endpoint) FROM deliveries INDEXED BY deliveries_waiting WHERE state = 0 AND endpoint > ?)
 			UNION ALL
 			SELECT (SELECT min(d.endpoint) FROM deliveries d INDEXED BY deliveries_waiting WHERE d.state = 0 AND d.endpoint > hop.endpoint)
@@ -296,25 +307,25 @@ func (s *Store) Lanes(ctx context.Context, after int64, limit int) (_ []store.La
 		SELECT endpoint, (SELECT min(rank) FROM deliveries d INDEXED BY deliveries_waiting WHERE d.state = 0 AND d.endpoint = hop.endpoint)
 		FROM hop WHERE endpoint IS NOT NULL LIMIT ?`, after, limit)
 	if err != nil {
-		return nil, unavailable("list lanes", err)
+		return nil, s.Fault("list lanes", err)
 	}
-	defer closing(rows, &err)
+	defer s.closing(rows, &err)
 	var lanes []store.Lane
 	for rows.Next() {
 		var l store.Lane
 		var rank int64
 		if err := rows.Scan(&l.Endpoint, &rank); err != nil {
-			return nil, unavailable("list lanes", err)
+			return nil, s.Fault("list lanes", err)
 		}
 		l.Rank = instant(rank)
 		lanes = append(lanes, l)
 	}
-	return lanes, unavailable("list lanes", rows.Err())
+	return lanes, s.Fault("list lanes", rows.Err())
 }
 
 // CancelPending implements [store.Hot].
 func (s *Store) CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (n int, err error) {
-	err = s.write(ctx, "cancel pending deliveries", func(t *tx) error {
+	err = s.write(ctx, "cancel pending deliveries", func(t *Tx) error {
 		changed, err := t.changed(`UPDATE deliveries SET state = 3, settled = ? WHERE (event, endpoint) IN (
 			SELECT event, endpoint FROM deliveries INDEXED BY deliveries_waiting
 			WHERE endpoint = ? AND state = 0 ORDER BY rank, event LIMIT ?)`, millis(now), endpoint, limit)

@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"bytes"
@@ -14,19 +14,19 @@ import (
 // checkContext is what the row of seal_check is bound to.
 const checkContext = "posthaste seal check"
 
-// checkSeal refuses a master key that does not fit the data, before anything else
+// CheckSeal refuses a master key that does not fit the data, before anything else
 // finds out. In an empty store it leaves what later keys are checked by.
-func (s *Store) checkSeal(ctx context.Context) error {
-	return s.write(ctx, "check the master key", func(t *tx) error {
+func (s *Store) CheckSeal(ctx context.Context) error {
+	return s.write(ctx, "check the master key", func(t *Tx) error {
 		row, found, err := t.row(1, `SELECT sealed FROM seal_check WHERE no = 1`)
 		if err != nil {
 			return err
 		}
 		if !found {
-			return t.exec(`INSERT INTO seal_check (no, sealed) VALUES (1, ?)`, s.ring.Seal([]byte(checkContext), checkContext))
+			return t.exec(`INSERT INTO seal_check (no, sealed) VALUES (1, ?)`, s.Ring.Seal([]byte(checkContext), checkContext))
 		}
-		record := blob(row[0])
-		plain, err := s.ring.Open(record, checkContext)
+		record := Blob(row[0])
+		plain, err := s.Ring.Open(record, checkContext)
 		if err == nil && bytes.Equal(plain, []byte(checkContext)) {
 			return nil
 		}
@@ -36,10 +36,10 @@ func (s *Store) checkSeal(ctx context.Context) error {
 
 func (s *Store) wrongKey(record []byte, err error) error {
 	given := make([]string, 0, 1)
-	for _, k := range s.ring.Keys() {
+	for _, k := range s.Ring.Keys() {
 		given = append(given, k.ID().String())
 	}
-	f := &fault.Error{Code: fault.Unavailable, Err: err, Message: "the master key does not fit the data in " + s.dir}
+	f := &fault.Error{Code: fault.Unavailable, Err: err, Message: "the master key does not fit the data in " + s.Name}
 	if id, serr := seal.SealedUnder(record); serr == nil && errors.Is(err, seal.ErrNoKey) {
 		f.Err = nil
 		f.Message += fmt.Sprintf(": it is sealed under key %s, and the given one is %s", id, strings.Join(given, ", "))
@@ -58,7 +58,7 @@ type sealedTable struct {
 }
 
 var sealedTables = []sealedTable{
-	{"seal_check", `SELECT no, no, '` + checkContext + `', sealed FROM seal_check WHERE substr(sealed, 2, 8) <> ? LIMIT ?`,
+	{"seal_check", `SELECT no, no, CAST('` + checkContext + `' AS TEXT), sealed FROM seal_check WHERE substr(sealed, 2, 8) <> ? LIMIT ?`,
 		`UPDATE seal_check SET sealed = ? WHERE no = ? AND no = ? AND sealed = ?`},
 	{"endpoints", `SELECT no, no, id, sealed FROM endpoints WHERE deleted = 0 AND substr(sealed, 2, 8) <> ? LIMIT ?`,
 		`UPDATE endpoints SET sealed = ? WHERE no = ? AND no = ? AND sealed = ?`},
@@ -72,7 +72,7 @@ const resealSlice = 500 // records in one transaction, so that events wait littl
 func (s *Store) Reseal(ctx context.Context) (changed int, err error) {
 	for i := range sealedTables {
 		for n := resealSlice; n == resealSlice; changed += n {
-			if err := s.write(ctx, "re-seal "+sealedTables[i].name, func(t *tx) (err error) {
+			if err := s.write(ctx, "re-seal "+sealedTables[i].name, func(t *Tx) (err error) {
 				n, err = t.reseal(&sealedTables[i])
 				return err
 			}); err != nil {
@@ -83,15 +83,15 @@ func (s *Store) Reseal(ctx context.Context) (changed int, err error) {
 	return changed, nil
 }
 
-func (t *tx) reseal(table *sealedTable) (n int, err error) {
-	id := t.ring.Current().ID()
+func (t *Tx) reseal(table *sealedTable) (n int, err error) {
+	id := t.Ring.Current().ID()
 	rows, err := t.rows(4, table.stale, id[:], resealSlice)
 	if err != nil {
 		return 0, err
 	}
 	for _, row := range rows {
-		record := blob(row[3])
-		sealed, _, err := t.ring.Reseal(record, text(row[2]))
+		record := Blob(row[3])
+		sealed, _, err := t.Ring.Reseal(record, Text(row[2]))
 		if err != nil {
 			return 0, fmt.Errorf("%s %v: %w", table.name, row[0], err)
 		}

@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 // CreateRecovery implements [store.Recoveries].
 func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail store.Trail) error {
-	return s.write(ctx, "create recovery", func(t *tx) error {
+	return s.write(ctx, "create recovery", func(t *Tx) error {
 		if err := t.exec(`INSERT INTO recoveries (id, kind, space, endpoint, pattern, from_key, until_key, missed, state, cursor, cursor_endpoint,
 			total, scanned, requeued, error, created, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			r.ID, string(r.Kind), int64(r.Space), r.Endpoint, r.Pattern, int64(r.From), int64(r.Until), r.Missed, string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint,
@@ -25,7 +25,7 @@ func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail sto
 
 // AdvanceRecovery implements [store.Recoveries].
 func (s *Store) AdvanceRecovery(ctx context.Context, r *store.Recovery, requeued []delivery.Delivery, trail store.Trail) error {
-	return s.write(ctx, "advance recovery", func(t *tx) error {
+	return s.write(ctx, "advance recovery", func(t *Tx) error {
 		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, cursor_endpoint = ?, scanned = ?, requeued = ?, error = ?, finished = ?
 			WHERE id = ? AND state = 'running'`,
 			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, millis(r.Finished), r.ID)
@@ -55,11 +55,11 @@ func scanRecovery(row scanner) (r store.Recovery, err error) {
 
 // Recovery implements [store.Recoveries].
 func (s *Store) Recovery(ctx context.Context, space event.Space, id string) (store.Recovery, error) {
-	r, err := scanRecovery(s.rdb.QueryRowContext(ctx, `SELECT `+recoveryColumns+` WHERE r.id = ? AND r.space = ?`, id, int64(space)))
+	r, err := scanRecovery(s.queryRow(ctx, `SELECT `+recoveryColumns+` WHERE r.id = ? AND r.space = ?`, id, int64(space)))
 	if isNone(err) {
 		return r, fault.Missing("job", id)
 	}
-	return r, unavailable("read recovery", err)
+	return r, s.Fault("read recovery", err)
 }
 
 // ListRecoveries implements [store.Recoveries].
@@ -79,9 +79,9 @@ func (s *Store) RunningRecoveries(ctx context.Context) ([]store.Recovery, error)
 
 // CountEvents implements [store.Recoveries].
 func (s *Store) CountEvents(ctx context.Context, space event.Space, from, until event.Key) (n int, err error) {
-	err = s.rdb.QueryRowContext(ctx, `SELECT count(*) FROM events INDEXED BY events_by_space WHERE space = ? AND key >= ? AND key < ?`,
+	err = s.queryRow(ctx, `SELECT count(*) FROM events INDEXED BY events_by_space WHERE space = ? AND key >= ? AND key < ?`,
 		int64(space), int64(from), int64(until)).Scan(&n)
-	return n, unavailable("count events", err)
+	return n, s.Fault("count events", err)
 }
 
 // Occasions implements [store.Recoveries].

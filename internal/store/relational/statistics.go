@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -29,16 +29,16 @@ func counts(c *store.Counts) []*int64 {
 var addStatistics = func() string {
 	sums := make([]string, len(countColumns))
 	for i, c := range countColumns {
-		sums[i] = c + " = " + c + " + excluded." + c
+		sums[i] = c + " = statistics." + c + " + excluded." + c
 	}
 	return `INSERT INTO statistics (space, endpoint, grain, start, ` + strings.Join(countColumns, ", ") + `)
 		VALUES (?, ?, ?, ?` + strings.Repeat(", ?", len(countColumns)) + `)
-		ON CONFLICT DO UPDATE SET ` + strings.Join(sums, ", ")
+		ON CONFLICT (space, endpoint, grain, start) DO UPDATE SET ` + strings.Join(sums, ", ")
 }()
 
 // AddStatistics implements [store.Statistics].
 func (s *Store) AddStatistics(ctx context.Context, all []store.Statistic) error {
-	return s.write(ctx, "add statistics", func(t *tx) error {
+	return s.write(ctx, "add statistics", func(t *Tx) error {
 		for i := range all {
 			n := &all[i]
 			args := []any{int64(n.Space), n.Endpoint, grainSeconds(n.Grain), n.Start.Unix()}

@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 // PutSandbox implements [store.Sandbox].
 func (s *Store) PutSandbox(ctx context.Context, objects []store.SandboxObject, trail store.Trail) error {
-	return s.write(ctx, "put sandbox objects", func(t *tx) error {
+	return s.write(ctx, "put sandbox objects", func(t *Tx) error {
 		for i := range objects {
 			o := &objects[i]
 			if err := t.exec(`INSERT INTO sandbox_objects (space, kind, id, parent, body) VALUES (?, ?, ?, ?, ?)
@@ -37,11 +37,11 @@ func (s *Store) SandboxObject(ctx context.Context, space event.Space, kind, id s
 	if space != store.AnySpace {
 		n.and("space = ?", int64(space))
 	}
-	o, err := scanSandbox(s.rdb.QueryRowContext(ctx, `SELECT `+sandboxColumns+` FROM sandbox_objects`+n.String(), n.args...))
+	o, err := scanSandbox(s.queryRow(ctx, `SELECT `+sandboxColumns+` FROM sandbox_objects`+n.String(), n.args...))
 	if isNone(err) {
 		return o, fault.Missing(kind, id)
 	}
-	return o, unavailable("read sandbox object", err)
+	return o, s.Fault("read sandbox object", err)
 }
 
 // ListSandbox implements [store.Sandbox].

@@ -1,0 +1,64 @@
+package relational
+
+import (
+	"strings"
+	"time"
+)
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func instant(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// narrowing collects the conditions of a list query.
+type narrowing struct {
+	where []string
+	args  []any
+}
+
+func (n *narrowing) and(cond string, args ...any) {
+	n.where = append(n.where, cond)
+	n.args = append(n.args, args...)
+}
+
+// pattern narrows to event types that a pattern selects.
+func (n *narrowing) pattern(column, pattern string) {
+	switch prefix, isPrefix := strings.CutSuffix(pattern, "*"); {
+	case pattern == "" || pattern == "*":
+	case isPrefix:
+		n.and("substr("+column+", 1, ?) = ?", len(prefix), prefix)
+	default:
+		n.and(column+" = ?", pattern)
+	}
+}
+
+func (n *narrowing) String() string {
+	if len(n.where) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(n.where, " AND ")
+}
+
+// cut trims a result that was read with one row too many and, for a list read
+// backwards, turns it newest first.
+func cut[T any](items []T, limit int, backwards bool) ([]T, bool) {
+	more := len(items) > limit
+	if more {
+		items = items[:limit]
+	}
+	if backwards {
+		for i, j := 0, len(items)-1; i < j; i, j = i+1, j-1 {
+			items[i], items[j] = items[j], items[i]
+		}
+	}
+	return items, more
+}

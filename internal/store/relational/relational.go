@@ -1,0 +1,144 @@
+// Package relational owns what the stores in SQL databases have in common: the
+// tables' meaning, the queries that both understand, and what a batch does.
+//
+// It must not know which database it speaks to: that is for the [Dialect], which
+// spells a query for it, and for the [Conn], which writes.
+package relational
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Store implements most of [store.Store] on a database. Fields are set once, before use.
+type Store struct {
+	DB      *sql.DB // for reading
+	Ring    *seal.Ring
+	Dialect Dialect
+	Name    string // of the database, for people
+
+	// Transact runs fn in a transaction that writes. An error from fn or from the
+	// commit rolls all of it back, and is returned as Fault returns it. fn may be
+	// called again after the database undid what it did.
+	Transact func(ctx context.Context, op string, fn func(Conn) error) error
+	// Fault wraps what the database answered while op was done. Nil stays nil, a
+	// [fault.Error] stays one; all else is a fault.Unavailable.
+	Fault func(op string, err error) error
+}
+
+// Dialect is how a database wants its queries.
+type Dialect interface {
+	// Spell turns a query as this package writes it, with ? for parameters and SQLite's
+	// hints to the planner, into the database's own.
+	Spell(query string) string
+	// Contains is the condition that a column of bytes contains a parameter.
+	Contains(column string) string
+}
+
+// Conn is a transaction that writes. Its queries are written as [Dialect] spells them.
+type Conn interface {
+	// Exec runs a statement and returns how many rows it changed. Each text of a
+	// statement must be a constant: it may be kept prepared.
+	Exec(query string, args ...any) (changed int64, err error)
+	// Insert runs an INSERT of one row into a table whose key "no" the database makes,
+	// and returns that.
+	Insert(query string, args ...any) (no int64, err error)
+	// Rows runs a query for rows of n columns: int64, float64, string, []byte or nil.
+	Rows(n int, query string, args ...any) ([][]any, error)
+	// Bulk gathers rows of a table.
+	Bulk(t Table) Bulk
+	// Settle writes the new states of deliveries that are as the settlements expect: pending,
+	// and without the attempt. It returns the attempt's number for each that it wrote, and 0
+	// for those that it leaves to the caller, which may be all.
+	Settle(all []store.Settlement) (numbers []int, err error)
+}
+
+// Bulk inserts many rows. What was added is written by the time Flush returns, in
+// the order of adding, and seen by no query before.
+type Bulk interface {
+	// Add takes a row, in the order of [Table.Columns]. It keeps what the row points to until that
+	// is written.
+	Add(row ...any) error
+	Flush() error
+}
+
+// Table is one that many rows go into at a time.
+type Table struct {
+	Name     string
+	Columns  []string
+	Conflict string // what to do about a row that is there: nothing, or replace it; empty: fail
+	Key      []string
+}
+
+// What [Table.Conflict] can be.
+const (
+	KeepOld    = "keep"
+	ReplaceOld = "replace"
+)
+
+// The tables of the hot path.
+var (
+	Events     = Table{Name: "events", Columns: []string{"key", "space", "nonce", "custom_id", "type", "created", "body"}}
+	Deliveries = Table{Name: "deliveries", Columns: []string{"event", "endpoint", "space", "state", "attempts", "budget", "due", "rank", "since", "last_outcome", "last_status", "settled"}}
+	Attempts   = Table{Name: "attempts", Columns: []string{"event", "endpoint", "number", "started", "duration", "outcome", "status", "error", "remote", "header", "body",
+		"request", "t_dns", "t_connect", "t_tls", "t_answer"}, Conflict: KeepOld, Key: []string{"event", "endpoint", "number"}}
+	Receipts = Table{Name: "receipts", Columns: []string{"space", "key", "fingerprint", "status", "body", "private", "created"}, Conflict: ReplaceOld, Key: []string{"space", "key"}}
+)
+
+func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return s.DB.QueryContext(ctx, s.Dialect.Spell(query), args...)
+}
+
+func (s *Store) queryRow(ctx context.Context, query string, args ...any) *sql.Row {
+	return s.DB.QueryRowContext(ctx, s.Dialect.Spell(query), args...)
+}
+
+// Tx is a transaction that writes, in the words of the domain.
+type Tx struct {
+	Conn
+	Ring    *seal.Ring
+	Dialect Dialect
+}
+
+// Write runs fn in a transaction of its own.
+func (s *Store) Write(ctx context.Context, op string, fn func(*Tx) error) error {
+	return s.Transact(ctx, op, func(c Conn) error { return fn(&Tx{c, s.Ring, s.Dialect}) })
+}
+
+func (s *Store) write(ctx context.Context, op string, fn func(*Tx) error) error {
+	return s.Write(ctx, op, fn)
+}
+
+// exec runs a statement. What is written is never interrupted half-way, so it takes
+// no context.
+func (t *Tx) exec(query string, args ...any) error {
+	_, err := t.Exec(t.Dialect.Spell(query), args...)
+	return err
+}
+
+// changed runs a statement and returns how many rows it changed.
+func (t *Tx) changed(query string, args ...any) (int64, error) {
+	return t.Exec(t.Dialect.Spell(query), args...)
+}
+
+// insert runs a statement and returns the row's number.
+func (t *Tx) insert(query string, args ...any) (int64, error) {
+	return t.Insert(t.Dialect.Spell(query), args...)
+}
+
+// row runs a query for one row of n columns; found is false when there is none.
+func (t *Tx) row(n int, query string, args ...any) (row []any, found bool, err error) {
+	rows, err := t.rows(n, query, args...)
+	if err != nil || len(rows) == 0 {
+		return nil, false, err
+	}
+	return rows[0], true, nil
+}
+
+// rows runs a query for rows of n columns.
+func (t *Tx) rows(n int, query string, args ...any) ([][]any, error) {
+	return t.Rows(n, t.Dialect.Spell(query), args...)
+}

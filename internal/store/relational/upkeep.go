@@ -1,0 +1,30 @@
+package relational
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// LastKey implements [store.Upkeep].
+func (s *Store) LastKey(ctx context.Context) (k event.Key, err error) {
+	err = s.queryRow(ctx, `SELECT coalesce(max(key), 0) FROM events`).Scan(&k)
+	return k, s.Fault("read newest event key", err)
+}
+
+// PurgeReceipts implements [store.Upkeep].
+func (s *Store) PurgeReceipts(ctx context.Context, before time.Time, limit int) (int, error) {
+	return s.purge(ctx, "purge receipts", `DELETE FROM receipts WHERE (space, key) IN (
+		SELECT space, key FROM receipts WHERE created < ? ORDER BY created LIMIT ?)`, millis(before), limit)
+}
+
+// purge runs a statement that deletes, and returns how many rows.
+func (s *Store) purge(ctx context.Context, op, query string, args ...any) (n int, err error) {
+	err = s.write(ctx, op, func(t *Tx) error {
+		changed, err := t.changed(query, args...)
+		n = int(changed)
+		return err
+	})
+	return n, err
+}
