@@ -12,7 +12,7 @@ import (
 // CreateAccount implements [store.Accounts].
 func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "create account", func(t *Tx) (err error) {
-		a.No, err = t.insert(`INSERT INTO accounts (id, name, created, rate) VALUES (?, ?, ?, ?)`, a.ID, a.Name, millis(a.Created), orNull(a.RateLimit))
+		a.No, err = t.insert(`INSERT INTO accounts (id, name, created, rate) VALUES (?, ?, ?, ?)`, a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit))
 		if err != nil {
 			return err
 		}
@@ -23,7 +23,7 @@ func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail sto
 // UpdateAccount implements [store.Accounts].
 func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "update account", func(t *Tx) error {
-		n, err := t.changed(`UPDATE accounts SET name = ?, rate = ? WHERE no = ?`, a.Name, orNull(a.RateLimit), a.No)
+		n, err := t.changed(`UPDATE accounts SET name = ?, rate = ? WHERE no = ?`, Raw(a.Name), orNull(a.RateLimit), a.No)
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (s *Store) ListAccounts(ctx context.Context, p store.Page[int64]) ([]accoun
 func (s *Store) CreateKey(ctx context.Context, k *account.Key, trail store.Trail) error {
 	return s.write(ctx, "create key", func(t *Tx) error {
 		n, err := t.changed(`INSERT INTO api_keys (id, account, live, role, name, hint, hash, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (hash) DO NOTHING`, k.ID, k.Account, k.Live, string(k.Role), k.Name, k.Hint, k.Hash[:], millis(k.Created))
+			ON CONFLICT (hash) DO NOTHING`, k.ID, k.Account, k.Live, string(k.Role), Raw(k.Name), Raw(k.Hint), k.Hash[:], Millis(k.Created))
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func (s *Store) ListKeys(ctx context.Context, acct int64, p store.Page[string]) 
 // RevokeKey implements [store.Accounts].
 func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "revoke key", func(t *Tx) error {
-		n, err := t.changed(`UPDATE api_keys SET revoked = CASE revoked WHEN 0 THEN ? ELSE revoked END WHERE id = ?`, millis(now), id)
+		n, err := t.changed(`UPDATE api_keys SET revoked = CASE revoked WHEN 0 THEN ? ELSE revoked END WHERE id = ?`, Millis(now), id)
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail s
 func (s *Store) UseKeys(ctx context.Context, used map[string]time.Time) error {
 	return s.write(ctx, "remember the use of keys", func(t *Tx) error {
 		for id, at := range used {
-			if err := t.exec(`UPDATE api_keys SET used = ? WHERE id = ? AND used < ?`, millis(at), id, millis(at)); err != nil {
+			if err := t.exec(`UPDATE api_keys SET used = ? WHERE id = ? AND used < ?`, Millis(at), id, Millis(at)); err != nil {
 				return err
 			}
 		}

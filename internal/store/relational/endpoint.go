@@ -47,8 +47,8 @@ func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 		}
 		e.No, err = t.insert(`INSERT INTO endpoints (id, space, url, events, status, description, metadata, sealed, settings,
 			created, updated, enabled_since, disabled_reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			e.ID, int64(e.Space), e.URL, string(j.events), string(e.Status), e.Description, string(j.metadata), j.private, string(j.settings),
-			millis(e.Created), millis(e.Updated), millis(e.EnabledSince), e.DisabledReason)
+			e.ID, int64(e.Space), Raw(e.URL), string(j.events), string(e.Status), Raw(e.Description), string(j.metadata), j.private, string(j.settings),
+			Millis(e.Created), Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason)
 		if err != nil {
 			return err
 		}
@@ -65,8 +65,8 @@ func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 		}
 		n, err := t.changed(`UPDATE endpoints SET url = ?, events = ?, status = ?, description = ?, metadata = ?, sealed = ?, settings = ?,
 			updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND deleted = 0`,
-			e.URL, string(j.events), string(e.Status), e.Description, string(j.metadata), j.private, string(j.settings),
-			millis(e.Updated), millis(e.EnabledSince), e.DisabledReason, e.No)
+			Raw(e.URL), string(j.events), string(e.Status), Raw(e.Description), string(j.metadata), j.private, string(j.settings),
+			Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason, e.No)
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 // secrets, for the deliveries that name it.
 func (s *Store) DeleteEndpoint(ctx context.Context, no int64, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "delete endpoint", func(t *Tx) error {
-		n, err := t.changed(`UPDATE endpoints SET deleted = ?, sealed = ?, status = 'disabled' WHERE no = ? AND deleted = 0`, millis(now), []byte{}, no)
+		n, err := t.changed(`UPDATE endpoints SET deleted = ?, sealed = ?, status = 'disabled' WHERE no = ? AND deleted = 0`, Millis(now), []byte{}, no)
 		if err != nil {
 			return err
 		}

@@ -122,7 +122,7 @@ func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.
 // were all.
 func (s *Store) count(ctx context.Context, query string, args []any, what string, scan int) (count int, all bool, err error) {
 	var seen int
-	err = s.queryRow(ctx, `SELECT `+what+`, count(*) FROM (`+query+`)`, args...).Scan(&count, &seen)
+	err = s.queryRow(ctx, `SELECT `+what+`, count(*) FROM (`+query+`) q`, args...).Scan(&count, &seen)
 	return count, seen < scan, s.Fault("count deliveries", err)
 }
 
@@ -170,7 +170,7 @@ func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.Eve
 	if len(items) > limit {
 		return items[:limit], items[limit-1].Key, nil
 	}
-	err = s.queryRow(ctx, `SELECT key FROM (`+candidates+`) LIMIT 1 OFFSET ?`, append(args, scan-1)...).Scan(&next)
+	err = s.queryRow(ctx, `SELECT key FROM (`+candidates+`) c LIMIT 1 OFFSET ?`, append(args, scan-1)...).Scan(&next)
 	if isNone(err) {
 		return items, 0, nil
 	}
@@ -257,7 +257,7 @@ func (t *Tx) requeue(ds []delivery.Delivery, all bool) error {
 func (s *Store) CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "cancel delivery", func(t *Tx) error {
 		if err := t.exec(`UPDATE deliveries SET state = 3, settled = ? WHERE event = ? AND endpoint = ? AND state = 0`,
-			millis(now), int64(id.Event), id.Endpoint); err != nil {
+			Millis(now), int64(id.Event), id.Endpoint); err != nil {
 			return err
 		}
 		return t.leave(trail)

@@ -125,7 +125,7 @@ func (t *Tx) judge(a *store.Append, taken claims) error {
 
 func deliveryArgs(d *delivery.Delivery) []any {
 	return []any{int64(d.ID.Event), d.ID.Endpoint, int64(d.Space), int64(d.State), d.Attempts, d.Budget,
-		millis(d.Due), millis(d.Rank), millis(d.Since), int64(d.LastOutcome), d.LastStatus, millis(d.Settled)}
+		Millis(d.Due), Millis(d.Rank), Millis(d.Since), int64(d.LastOutcome), d.LastStatus, Millis(d.Settled)}
 }
 
 func (t *Tx) settle(all []store.Settlement) error {
@@ -141,7 +141,7 @@ func (t *Tx) settle(all []store.Settlement) error {
 			number, err = t.settleState(s)
 		}
 		if a := s.Attempt; a != nil && err == nil {
-			err = attempts.Add(int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint, number, millis(a.Started), a.Duration.Microseconds(),
+			err = attempts.Add(int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint, number, Millis(a.Started), a.Duration.Microseconds(),
 				int64(a.Outcome), a.StatusCode, a.Error, a.RemoteAddr, a.ResponseHeader, nonNil(a.ResponseBody), a.RequestHeader,
 				a.Timing.DNS.Microseconds(), a.Timing.Connect.Microseconds(), a.Timing.TLS.Microseconds(), a.Timing.Answer.Microseconds())
 		}
@@ -166,8 +166,8 @@ func (t *Tx) settleState(s *store.Settlement) (number int, err error) {
 	d, a := &s.Delivery, s.Attempt
 	update := func(number, unused int) (int64, error) {
 		attempts := max(d.Attempts, number)
-		return t.changed(settle, int64(d.State), attempts, attempts, d.Budget, millis(d.Due), millis(d.Rank),
-			int64(d.LastOutcome), d.LastStatus, millis(d.Settled), int64(d.ID.Event), d.ID.Endpoint, unused)
+		return t.changed(settle, int64(d.State), attempts, attempts, d.Budget, Millis(d.Due), Millis(d.Rank),
+			int64(d.LastOutcome), d.LastStatus, Millis(d.Settled), int64(d.ID.Event), d.ID.Endpoint, unused)
 	}
 	if a == nil {
 		_, err := update(0, math.MaxInt32)
@@ -235,7 +235,7 @@ func (t *Tx) receiptArgs(r *store.Receipt) []any {
 	if r.Private {
 		body = t.Ring.Seal(body, receiptContext(r))
 	}
-	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, body, r.Private, millis(r.Created)}
+	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, body, r.Private, Millis(r.Created)}
 }
 
 // eventByID finds an event by its public identifier, whoever made that up.
@@ -328,7 +328,7 @@ func (s *Store) CancelPending(ctx context.Context, endpoint int64, now time.Time
 	err = s.write(ctx, "cancel pending deliveries", func(t *Tx) error {
 		changed, err := t.changed(`UPDATE deliveries SET state = 3, settled = ? WHERE (event, endpoint) IN (
 			SELECT event, endpoint FROM deliveries INDEXED BY deliveries_waiting
-			WHERE endpoint = ? AND state = 0 ORDER BY rank, event LIMIT ?)`, millis(now), endpoint, limit)
+			WHERE endpoint = ? AND state = 0 ORDER BY rank, event LIMIT ?)`, Millis(now), endpoint, limit)
 		n = int(changed)
 		return err
 	})

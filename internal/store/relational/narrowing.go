@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-func millis(t time.Time) int64 {
+// Millis returns a time as it is kept: Unix milliseconds, 0 for none.
+func Millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}

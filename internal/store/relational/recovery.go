@@ -16,7 +16,7 @@ func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail sto
 		if err := t.exec(`INSERT INTO recoveries (id, kind, space, endpoint, pattern, from_key, until_key, missed, state, cursor, cursor_endpoint,
 			total, scanned, requeued, error, created, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			r.ID, string(r.Kind), int64(r.Space), r.Endpoint, r.Pattern, int64(r.From), int64(r.Until), r.Missed, string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint,
-			r.Total, r.Scanned, r.Requeued, r.Error, millis(r.Created), millis(r.Finished)); err != nil {
+			r.Total, r.Scanned, r.Requeued, r.Error, Millis(r.Created), Millis(r.Finished)); err != nil {
 			return err
 		}
 		return t.leave(trail)
@@ -28,7 +28,7 @@ func (s *Store) AdvanceRecovery(ctx context.Context, r *store.Recovery, requeued
 	return s.write(ctx, "advance recovery", func(t *Tx) error {
 		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, cursor_endpoint = ?, scanned = ?, requeued = ?, error = ?, finished = ?
 			WHERE id = ? AND state = 'running'`,
-			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, millis(r.Finished), r.ID)
+			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, Millis(r.Finished), r.ID)
 		if err != nil {
 			return err
 		}

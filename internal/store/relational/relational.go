@@ -56,6 +56,9 @@ type Conn interface {
 	Settle(all []store.Settlement) (numbers []int, err error)
 }
 
+// Raw is text of people's own, which may hold any bytes. Some databases' text may not.
+type Raw string
+
 // Bulk inserts many rows. What was added is written by the time Flush returns, in
 // the order of adding, and seen by no query before.
 type Bulk interface {

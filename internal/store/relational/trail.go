@@ -35,7 +35,7 @@ func (t *Tx) audit(e *account.Entry) error {
 		return fmt.Errorf("encode audit entry %s: %w", e.ID, err)
 	}
 	return t.exec(`INSERT INTO audit (id, space, time, actor, action, object, request, remote, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		e.ID, int64(e.Space), millis(e.Time), e.Actor, string(e.Action), e.Object, e.Request, e.Remote, string(detail))
+		e.ID, int64(e.Space), Millis(e.Time), e.Actor, string(e.Action), e.Object, e.Request, e.Remote, string(detail))
 }
 
 // Audit implements [store.Accounts].

@@ -16,7 +16,7 @@ func (s *Store) LastKey(ctx context.Context) (k event.Key, err error) {
 // PurgeReceipts implements [store.Upkeep].
 func (s *Store) PurgeReceipts(ctx context.Context, before time.Time, limit int) (int, error) {
 	return s.purge(ctx, "purge receipts", `DELETE FROM receipts WHERE (space, key) IN (
-		SELECT space, key FROM receipts WHERE created < ? ORDER BY created LIMIT ?)`, millis(before), limit)
+		SELECT space, key FROM receipts WHERE created < ? ORDER BY created LIMIT ?)`, Millis(before), limit)
 }
 
 // purge runs a statement that deletes, and returns how many rows.

@@ -14,7 +14,7 @@ import (
 func (s *Store) CreateUser(ctx context.Context, u *account.User, trail store.Trail) error {
 	return s.write(ctx, "create user", func(t *Tx) error {
 		n, err := t.changed(`INSERT INTO users (id, name, role, password, disabled, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			u.ID, u.Name, string(u.Role), u.Password, u.Disabled, millis(u.Created))
+			u.ID, u.Name, string(u.Role), u.Password, u.Disabled, Millis(u.Created))
 		if err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (s *Store) CreateSession(ctx context.Context, n *account.Session, trail sto
 	}
 	return s.write(ctx, "create session", func(t *Tx) error {
 		if err := t.exec(`INSERT INTO sessions (hash, user_id, portal, created, expires) VALUES (?, ?, ?, ?, ?)`,
-			n.Hash[:], n.User, string(portal), millis(n.Created), millis(n.Expires)); err != nil {
+			n.Hash[:], n.User, string(portal), Millis(n.Created), Millis(n.Expires)); err != nil {
 			return err
 		}
 		return t.leave(trail)
@@ -122,5 +122,5 @@ func (s *Store) EndSession(ctx context.Context, h account.Hash, trail store.Trai
 // PurgeSessions implements [store.Upkeep].
 func (s *Store) PurgeSessions(ctx context.Context, before time.Time, limit int) (int, error) {
 	return s.purge(ctx, "purge sessions", `DELETE FROM sessions WHERE hash IN (
-		SELECT hash FROM sessions WHERE expires < ? ORDER BY expires LIMIT ?)`, millis(before), limit)
+		SELECT hash FROM sessions WHERE expires < ? ORDER BY expires LIMIT ?)`, Millis(before), limit)
 }

@@ -76,6 +76,8 @@ func (w *writer) bind(args []any) []driver.NamedValue {
 			if v {
 				a = int64(1)
 			}
+		case relational.Raw:
+			a = string(v)
 		case string, []byte, int64, float64, nil:
 		default:
 			panic(fmt.Sprintf("sqlite: argument %d is a %T", i+1, a))

@@ -1,0 +1,179 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store/relational"
+)
+
+// partitioned is the tables that grow, each with a partition a day.
+var partitioned = []string{"events", "deliveries", "attempts"}
+
+const (
+	day       = 24 * time.Hour
+	daysAhead = 3 // so that a node that could not make any for a while still finds one
+	dayFormat = "20060102"
+)
+
+// makePartitions makes the partitions of yesterday to some days ahead.
+func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
+	today := now.UTC().Truncate(day)
+	var have int
+	if err := s.DB.QueryRowContext(ctx, `SELECT count(*) FROM pg_class WHERE relname = ANY($1) AND pg_table_is_visible(oid)`,
+		[]string{"events_p" + today.AddDate(0, 0, daysAhead).Format(dayFormat), "attempts_p" + today.Format(dayFormat)}).Scan(&have); err != nil {
+		return unavailable("look for partitions", err)
+	}
+	if have == 2 {
+		return nil
+	}
+	return s.transact(ctx, "make partitions", func(c relational.Conn) error {
+		if err := lockSchema(c); err != nil {
+			return err
+		}
+		for d := -1; d <= daysAhead; d++ {
+			from := today.AddDate(0, 0, d)
+			for _, table := range partitioned {
+				if err := makePartition(c, table, from); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// lockSchema lets one node change tables at a time, and not wait for long for those
+// who use them: what waits for a table keeps others from it.
+func lockSchema(c relational.Conn) error {
+	if _, err := c.Exec("SET LOCAL lock_timeout = '" + lockTimeout + "'"); err != nil {
+		return err
+	}
+	_, err := c.Exec("SELECT pg_advisory_xact_lock(" + strconv.FormatInt(migrationLock, 10) + ")")
+	return err
+}
+
+func makePartition(c relational.Conn, table string, from time.Time) error {
+	name := table + "_p" + from.Format(dayFormat)
+	rows, err := c.Rows(1, `SELECT count(*) FROM pg_class WHERE relname = $1 AND pg_table_is_visible(oid)`, name)
+	if err != nil || rows[0][0].(int64) > 0 {
+		return err
+	}
+	// Attached, not made in place: that would lock out those who use the table.
+	if _, err := c.Exec(fmt.Sprintf(`CREATE TABLE %s (LIKE %s INCLUDING ALL)`, name, table)); err != nil {
+		return err
+	}
+	_, err = c.Exec(fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`,
+		table, name, int64(event.KeyAt(from)), int64(event.KeyAt(from.AddDate(0, 0, 1)))))
+	return err
+}
+
+// PurgeEvents implements [store.Upkeep]. Days that are below the key as a whole, and
+// for which nobody waits, go by dropping their tables; that is more than limit, and
+// costs less.
+func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit int) (next event.Key, deleted int, err error) {
+	if from == 0 {
+		if err := s.makePartitions(ctx, time.Now()); err != nil {
+			return 0, 0, err
+		}
+		if deleted, err = s.dropDays(ctx, below); err != nil {
+			return 0, deleted, err
+		}
+	}
+	err = s.transact(ctx, "purge events", func(c relational.Conn) error {
+		rows, err := c.Rows(2, `SELECT coalesce(max(key), 0), count(*) FROM (
+			SELECT key FROM events WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) e`, int64(from), int64(below), limit)
+		if err != nil {
+			return err
+		}
+		last, seen := rows[0][0].(int64), rows[0][1].(int64)
+		if seen == 0 {
+			return nil
+		}
+		const done = ` BETWEEN $1 AND $2 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.state = 0 AND d.event BETWEEN $1 AND $2 AND d.event = `
+		if _, err := c.Exec(`DELETE FROM attempts WHERE event`+done+`attempts.event)`, int64(from), last); err != nil {
+			return err
+		}
+		n, err := c.Exec(`DELETE FROM events WHERE key`+done+`events.key)`, int64(from), last)
+		if err != nil {
+			return err
+		}
+		for _, q := range []string{
+			`DELETE FROM deliveries WHERE event BETWEEN $1 AND $2 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.key BETWEEN $1 AND $2 AND e.key = deliveries.event)`,
+			`DELETE FROM event_ids WHERE key BETWEEN $1 AND $2 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.key BETWEEN $1 AND $2 AND e.key = event_ids.key)`,
+		} {
+			if _, err := c.Exec(q, int64(from), last); err != nil {
+				return err
+			}
+		}
+		deleted += int(n)
+		if seen == int64(limit) {
+			next = event.Key(last + 1)
+		}
+		return nil
+	})
+	return next, deleted, err
+}
+
+// dropDays drops the partitions of whole days below a key for which nobody waits.
+func (s *Store) dropDays(ctx context.Context, below event.Key) (deleted int, err error) {
+	rows, err := s.pool.Query(ctx, `SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'events'::regclass AND c.relname LIKE 'events\_p%' ORDER BY c.relname`)
+	if err != nil {
+		return 0, unavailable("list partitions", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return 0, unavailable("list partitions", err)
+	}
+	for _, name := range names {
+		from, perr := time.Parse(dayFormat, strings.TrimPrefix(name, "events_p"))
+		if perr != nil || event.KeyAt(from.AddDate(0, 0, 1)) > below {
+			continue
+		}
+		n, err := s.dropDay(ctx, from)
+		var e *pgconn.PgError
+		if errors.As(err, &e) && e.Code == "55P03" { // somebody uses it just now; there is another time
+			return deleted, nil
+		}
+		if err != nil {
+			return deleted, err
+		}
+		deleted += n
+	}
+	return deleted, nil
+}
+
+func (s *Store) dropDay(ctx context.Context, from time.Time) (n int, err error) {
+	suffix := "_p" + from.Format(dayFormat)
+	err = s.transact(ctx, "drop partition "+suffix, func(c relational.Conn) error {
+		if err := lockSchema(c); err != nil {
+			return err
+		}
+		// Nobody may bring a delivery back to pending from here on.
+		if _, err := c.Exec("LOCK TABLE deliveries" + suffix + " IN SHARE MODE"); err != nil {
+			return err
+		}
+		rows, err := c.Rows(2, `SELECT (SELECT count(*) FROM (SELECT 1 FROM deliveries`+suffix+` WHERE state = 0 LIMIT 1) p), (SELECT count(*) FROM events`+suffix+`)`)
+		if err != nil || rows[0][0].(int64) > 0 {
+			return err
+		}
+		n = int(rows[0][1].(int64))
+		for _, table := range partitioned {
+			if _, err := c.Exec("DROP TABLE IF EXISTS " + table + suffix); err != nil {
+				return err
+			}
+		}
+		_, err = c.Exec(`DELETE FROM event_ids WHERE key >= $1 AND key < $2`, int64(event.KeyAt(from)), int64(event.KeyAt(from.AddDate(0, 0, 1))))
+		return err
+	})
+	return n, err
+}

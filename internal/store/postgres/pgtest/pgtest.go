@@ -1,0 +1,243 @@
+// Package pgtest starts PostgreSQL clusters of their own for tests: real servers, in
+// a temporary directory, on a port of 127.0.0.1. It is linked into no program.
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Cluster is a running PostgreSQL server.
+type Cluster struct {
+	dir    string
+	port   int
+	cmd    *exec.Cmd
+	log    string
+	who    *syscall.Credential
+	ended  chan struct{}
+	nextDB atomic.Int64
+}
+
+const patience = time.Minute
+
+// Start makes a cluster and starts it. With settings, such as "fsync=off", it is run.
+// The caller must Stop it.
+func Start(settings ...string) (_ *Cluster, err error) {
+	c := &Cluster{}
+	if c.who, err = credential(); err != nil {
+		return nil, err
+	}
+	if c.dir, err = os.MkdirTemp("", "posthaste-pg-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(c.dir))
+		}
+	}()
+	if c.who != nil {
+		if err := os.Chown(c.dir, int(c.who.Uid), int(c.who.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.run("initdb", "-D", filepath.Join(c.dir, "data"), "-U", "posthaste", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"); err != nil {
+		return nil, err
+	}
+	return c, c.start(settings)
+}
+
+// credential is whom to run the server as: it refuses to run as root.
+func credential() (*syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL does not run as root, and there is no other user for it: %w", err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
+}
+
+// program finds one of PostgreSQL's programs, which Debian keeps out of the path.
+func program(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	if err != nil || len(found) == 0 {
+		return "", fmt.Errorf("there is no %s; make test installs it (package postgresql)", name)
+	}
+	return found[len(found)-1], nil
+}
+
+func (c *Cluster) command(name string, args ...string) (*exec.Cmd, error) {
+	path, err := program(name)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Dir = c.dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.who, Setpgid: true}
+	return cmd, nil
+}
+
+func (c *Cluster) run(name string, args ...string) error {
+	cmd, err := c.command(name, args...)
+	if err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
+}
+
+func (c *Cluster) start(settings []string) error {
+	if c.port == 0 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		c.port = l.Addr().(*net.TCPAddr).Port
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	args := []string{"-D", filepath.Join(c.dir, "data"), "-p", strconv.Itoa(c.port), "-h", "127.0.0.1", "-k", c.dir, "-c", "max_connections=200"}
+	for _, s := range settings {
+		args = append(args, "-c", s)
+	}
+	var err error
+	if c.cmd, err = c.command("postgres", args...); err != nil {
+		return err
+	}
+	c.log = filepath.Join(c.dir, "log")
+	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	c.ended = make(chan struct{})
+	go func() {
+		_ = c.cmd.Wait()
+		close(c.ended)
+	}()
+	return c.await()
+}
+
+// await waits until the server answers.
+func (c *Cluster) await() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := pgx.Connect(ctx, c.URL("postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-tick.C:
+		case <-c.ended:
+			text, _ := os.ReadFile(c.log)
+			return fmt.Errorf("the server ended:\n%s", text)
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// Host is where the server listens.
+func (c *Cluster) Host() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
+
+// URL is that of a database.
+func (c *Cluster) URL(database string) string {
+	return "postgres://posthaste@" + c.Host() + "/" + database + "?sslmode=disable"
+}
+
+// NewDatabase makes an empty database, or a copy of another one, and returns its URL.
+func (c *Cluster) NewDatabase(template string) (string, error) {
+	name := fmt.Sprint("db", c.nextDB.Add(1))
+	if template == "" {
+		template = "template1"
+	}
+	return c.URL(name), c.Exec("CREATE DATABASE " + name + " TEMPLATE " + template)
+}
+
+// Exec runs a statement as the superuser.
+func (c *Cluster) Exec(query string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, query)
+	return errors.Join(err, conn.Close(ctx))
+}
+
+// Kill ends the server at once, as a power cut would end its processes.
+func (c *Cluster) Kill() {
+	_ = c.cmd.Process.Signal(syscall.SIGQUIT) // "immediate": it recovers when it is started again
+	select {
+	case <-c.ended:
+	case <-time.After(patience):
+		_ = c.cmd.Process.Kill()
+		<-c.ended
+	}
+}
+
+// Restart starts a server again that was killed, at the same address.
+func (c *Cluster) Restart(settings ...string) error { return c.start(settings) }
+
+// Stop ends the server and removes all that it kept.
+func (c *Cluster) Stop() error {
+	c.Kill()
+	return os.RemoveAll(c.dir)
+}
+
+// Standby starts a server that follows c, and takes no writes until it is promoted.
+func (c *Cluster) Standby(settings ...string) (_ *Cluster, err error) {
+	s := &Cluster{who: c.who}
+	if s.dir, err = os.MkdirTemp("", "posthaste-pg-"); err != nil {
+		return nil, err
+	}
+	if s.who != nil {
+		if err := os.Chown(s.dir, int(s.who.Uid), int(s.who.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	host, port, _ := strings.Cut(c.Host(), ":")
+	if err := s.run("pg_basebackup", "-D", filepath.Join(s.dir, "data"), "-h", host, "-p", port, "-U", "posthaste", "-R", "--no-sync", "--checkpoint=fast"); err != nil {
+		return nil, err
+	}
+	return s, s.start(settings)
+}
+
+// Promote makes a standby the primary.
+func (c *Cluster) Promote() error {
+	return c.run("pg_ctl", "promote", "-D", filepath.Join(c.dir, "data"), "-w")
+}

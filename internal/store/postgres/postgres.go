@@ -1,0 +1,243 @@
+// Package postgres keeps a store in a PostgreSQL database, which many nodes share.
+//
+// It owns SQL and the connections. It must not know HTTP, lanes or who calls it. It
+// uses nothing beyond plain PostgreSQL: no extension, no superuser.
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/relational"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Store is a [store.Store] in a PostgreSQL database.
+type Store struct {
+	relational.Store
+	pool *pgxpool.Pool
+}
+
+var _ store.Store = (*Store)(nil)
+
+const (
+	minConns       = 2
+	maxConns       = 16
+	connectTimeout = 5 * time.Second
+	lockTimeout    = "3s" // for what needs a whole table, such as a new partition
+	migrationLock  = 0x706f737468617374
+)
+
+// Open opens the store in the database at a URL or a list of keywords, as libpq
+// takes them; several hosts may be named, and the one that takes writes is used. It
+// brings the schema up to date. Secrets are sealed with ring's keys, as in the
+// embedded store. The caller must Close it.
+//
+// With the parameter pooling=transaction nothing is kept on a connection between
+// transactions, as a pooler such as PgBouncer in transaction mode wants.
+func Open(ctx context.Context, target string, ring *seal.Ring) (_ *Store, err error) {
+	config, err := parse(target)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, config.ConnConfig); err != nil {
+		return nil, unavailable("bring "+name(config.ConnConfig)+" up to date", err)
+	}
+	s := &Store{}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, unavailable("open "+name(config.ConnConfig), err)
+	}
+	s.Store = relational.Store{DB: stdlib.OpenDBFromPool(s.pool), Ring: ring, Dialect: &dialect{}, Name: name(config.ConnConfig), Transact: s.transact, Fault: unavailable}
+	s.DB.SetMaxIdleConns(0) // the pool keeps them
+	if err = s.makePartitions(ctx, time.Now()); err == nil {
+		err = s.CheckSeal(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Migrate brings the schema of a database up to date and does nothing else.
+func Migrate(ctx context.Context, target string) error {
+	config, err := parse(target)
+	if err != nil {
+		return err
+	}
+	return unavailable("bring "+name(config.ConnConfig)+" up to date", migrate(ctx, config.ConnConfig))
+}
+
+// parse reads a target. Its errors do not repeat it: it may hold a password.
+func parse(target string) (*pgxpool.Config, error) {
+	target, pooled := cutPooling(target)
+	config, err := pgxpool.ParseConfig(target)
+	if err != nil {
+		return nil, errors.New("the database URL is not one such as postgres://user@host:5432/database?sslmode=verify-full")
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if !strings.Contains(target, "pool_max_conns") {
+		config.MaxConns = maxConns
+	}
+	config.MinConns = min(minConns, config.MaxConns)
+	config.ConnConfig.RuntimeParams["application_name"] = "posthaste"
+	if config.ConnConfig.ValidateConnect == nil && len(config.ConnConfig.Fallbacks) > 0 {
+		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	if pooled {
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+		config.ConnConfig.StatementCacheCapacity, config.ConnConfig.DescriptionCacheCapacity = 0, 0
+		delete(config.ConnConfig.RuntimeParams, "application_name")
+	}
+	return config, nil
+}
+
+// cutPooling takes our own parameter out of a target.
+func cutPooling(target string) (rest string, pooled bool) {
+	if u, err := url.Parse(target); err == nil && u.Scheme != "" {
+		q := u.Query()
+		pooled = q.Get("pooling") == "transaction"
+		q.Del("pooling")
+		u.RawQuery = q.Encode()
+		return u.String(), pooled
+	}
+	const word = "pooling=transaction"
+	return strings.ReplaceAll(target, word, ""), strings.Contains(target, word)
+}
+
+// name is the database for people, without a password.
+func name(c *pgx.ConnConfig) string {
+	return fmt.Sprintf("database %s on %s:%d", c.Database, c.Host, c.Port)
+}
+
+// migrate brings the schema up to date. Several nodes may start at once: one does it,
+// the others wait.
+func migrate(ctx context.Context, c *pgx.ConnConfig) (err error) {
+	db := stdlib.OpenDB(*c)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	lock, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Rollback() }()
+	// A lock of the transaction, not of the session: a pooler keeps no sessions.
+	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_xact_lock("+strconv.FormatInt(migrationLock, 10)+")"); err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, dir)
+	if err != nil {
+		return err
+	}
+	current, latest, err := p.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if current > latest {
+		return &fault.Error{Code: fault.Unavailable, Message: fmt.Sprintf(
+			"the data was written by a newer version (schema %d, this version knows %d)", current, latest),
+			Hint: "run the newer version, or restore a backup made before the upgrade"}
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return err
+	}
+	return lock.Commit()
+}
+
+// Close closes all connections.
+func (s *Store) Close() error {
+	err := s.DB.Close()
+	s.pool.Close()
+	return err
+}
+
+// Ready writes nothing but asks the database whether it takes writes.
+func (s *Store) Ready(ctx context.Context) error {
+	return s.transact(ctx, "check store", func(c relational.Conn) error {
+		_, err := c.Exec("UPDATE accounts SET name = name WHERE no = (SELECT min(no) FROM accounts)")
+		return err
+	})
+}
+
+// dialect implements [relational.Dialect].
+type dialect struct {
+	spelled sync.Map // queries as PostgreSQL wants them, by how they are written
+}
+
+var hints = regexp.MustCompile(` INDEXED BY \w+`)
+
+// Spell implements [relational.Dialect].
+func (d *dialect) Spell(query string) string {
+	if s, ok := d.spelled.Load(query); ok {
+		return s.(string)
+	}
+	// SQLite's CROSS JOIN keeps the order of the tables; here the planner has statistics.
+	plain := strings.ReplaceAll(hints.ReplaceAllString(query, ""), "CROSS JOIN", "JOIN")
+	var b strings.Builder
+	n := 0
+	for _, c := range plain {
+		if c == '?' {
+			n++
+			b.WriteByte('$')
+			b.WriteString(strconv.Itoa(n))
+			continue
+		}
+		b.WriteRune(c)
+	}
+	d.spelled.Store(query, b.String())
+	return b.String()
+}
+
+// Contains implements [relational.Dialect].
+func (*dialect) Contains(column string) string {
+	return "position(CAST(? AS BYTEA) IN " + column + ") > 0"
+}
+
+// unavailable wraps what the database answered. Whatever it is, but for text that it
+// cannot hold, the user can only try again.
+func unavailable(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	f := &fault.Error{Code: fault.Unavailable, Message: "the store cannot do this now", RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", op, err)}
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		switch e.Code {
+		case "22021", "22P05": // a zero byte in text
+			return &fault.Error{Code: fault.Invalid, Reason: "text_invalid", Message: "Texts must not hold a zero byte (\\u0000).", Err: f.Err}
+		case "25006":
+			f.Hint = "the database is read-only; the server goes on once it is, or another becomes, the primary"
+		case "53100":
+			f.Hint = "free disk space of the database; the server goes on by itself"
+		}
+	}
+	return f
+}

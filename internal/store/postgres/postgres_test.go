@@ -1,0 +1,86 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/postgres"
+	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
+	"github.com/posthaste-hq/posthaste/internal/store/storetest"
+)
+
+var (
+	cluster  *pgtest.Cluster
+	template string // name of a database with the schema, to be copied
+	testRing = seal.NewRing(seal.NewKey())
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if cluster, err = pgtest.Start("fsync=off", "synchronous_commit=off", "full_page_writes=off"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = cluster.Stop() }()
+		url, err := cluster.NewDatabase("")
+		if err == nil {
+			template = "db1"
+			err = postgres.Migrate(context.Background(), url)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// database makes a database with the schema and returns its URL.
+func database(t testing.TB) string {
+	t.Helper()
+	url, err := cluster.NewDatabase(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+func open(t testing.TB, url string) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(context.Background(), url, testRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestContract(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t)) })
+}
+
+// As a pooler in transaction mode wants it: nothing is kept on a connection.
+func TestContract_pooled(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t)+"&pooling=transaction") })
+}
+
+func TestOpen_wrongMasterKey(t *testing.T) {
+	url := database(t)
+	open(t, url)
+	_, err := postgres.Open(context.Background(), url, seal.NewRing(seal.NewKey()))
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Code != fault.Unavailable || f.Hint == "" {
+		t.Errorf("got %v", err)
+	}
+}

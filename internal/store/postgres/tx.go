@@ -1,0 +1,313 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/relational"
+)
+
+// tries is how often a transaction is run that loses against another one.
+const tries = 8
+
+// errLost is the error of a transaction that found, while it wrote, what another
+// one had written since it looked. It is run again, and finds it when it looks.
+var errLost = errors.New("another transaction was first")
+
+// transact is [relational.Store]'s Transact.
+func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	var err error
+	for range tries {
+		if err = s.once(ctx, fn); !again(err) {
+			break
+		}
+	}
+	return unavailable(op, err)
+}
+
+func (s *Store) once(ctx context.Context, fn func(relational.Conn) error) error {
+	t, err := s.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := fn(&tx{ctx, t}); err != nil {
+		return errors.Join(err, ended(t.Rollback(context.WithoutCancel(ctx))))
+	}
+	return t.Commit(ctx)
+}
+
+// ended drops the error of a rollback whose transaction or connection was gone.
+func ended(err error) error {
+	if err == nil || errors.Is(err, pgx.ErrTxClosed) {
+		return nil
+	}
+	return fmt.Errorf("roll back: %w", err)
+}
+
+// again reports whether a transaction did nothing and may succeed when it is run again.
+func again(err error) bool {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		switch e.Code {
+		case "40001", "40P01": // serialization failure, deadlock
+			return true
+		case "23505": // another node took the name of an event just now
+			return e.ConstraintName == "event_ids_pkey"
+		}
+		return false
+	}
+	return errors.Is(err, errLost)
+}
+
+// tx implements [relational.Conn].
+type tx struct {
+	ctx context.Context // of the transaction
+	pgx.Tx
+}
+
+// plain turns what the queries are given into what PostgreSQL's numbers take.
+func plain(args []any) []any {
+	for i, a := range args {
+		switch v := a.(type) {
+		case relational.Raw:
+			args[i] = []byte(v)
+		case bool:
+			args[i] = int64(0)
+			if v {
+				args[i] = int64(1)
+			}
+		}
+	}
+	return args
+}
+
+// Exec implements [relational.Conn].
+func (t *tx) Exec(query string, args ...any) (int64, error) {
+	tag, err := t.Tx.Exec(t.ctx, query, plain(args)...)
+	return tag.RowsAffected(), err
+}
+
+// Insert implements [relational.Conn].
+func (t *tx) Insert(query string, args ...any) (no int64, err error) {
+	err = t.QueryRow(t.ctx, query+" RETURNING no", plain(args)...).Scan(&no)
+	return no, err
+}
+
+// Rows implements [relational.Conn].
+func (t *tx) Rows(_ int, query string, args ...any) ([][]any, error) {
+	rows, err := t.Query(t.ctx, query, plain(args)...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) {
+		values, err := row.Values()
+		for i, v := range values {
+			switch n := v.(type) {
+			case int16:
+				values[i] = int64(n)
+			case int32:
+				values[i] = int64(n)
+			}
+		}
+		return values, err
+	})
+}
+
+// types is the columns that are not BIGINT, by name: in all tables that are written
+// in bulk they mean the same.
+var types = map[string]string{
+	"custom_id": "text", "type": "text", "body": "bytea", "error": "bytea", "remote": "bytea", "header": "bytea", "request": "bytea", "fingerprint": "bytea",
+}
+
+func typeOf(t relational.Table, column string) string {
+	if t.Name == relational.Receipts.Name && column == "key" {
+		return "text"
+	}
+	if typ, ok := types[column]; ok {
+		return typ
+	}
+	return "bigint"
+}
+
+// bulkInserts has the statement of each table: one array a column, so that however
+// many rows there are, it is one statement.
+var bulkInserts = func() map[string]string {
+	all := map[string]string{}
+	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts} {
+		arrays, updates := make([]string, len(t.Columns)), make([]string, len(t.Columns))
+		for i, c := range t.Columns {
+			arrays[i] = fmt.Sprintf("$%d::%s[]", i+1, typeOf(t, c))
+			updates[i] = c + " = excluded." + c
+		}
+		columns := strings.Join(t.Columns, ", ")
+		q := "INSERT INTO " + t.Name + " (" + columns + ") SELECT * FROM unnest(" + strings.Join(arrays, ", ") + ")"
+		switch t.Conflict {
+		case relational.KeepOld:
+			q += " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO NOTHING"
+		case relational.ReplaceOld: // an expired one; a live one is another node's, just now
+			q += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s WHERE %s.created <= excluded.created - %d",
+				strings.Join(t.Key, ", "), strings.Join(updates, ", "), t.Name, store.ReceiptLife.Milliseconds())
+		}
+		all[t.Name] = q
+	}
+	return all
+}()
+
+// bulk implements [relational.Bulk].
+type bulk struct {
+	t       *tx
+	table   relational.Table
+	columns []any // slices
+	rows    int
+}
+
+// Bulk implements [relational.Conn].
+func (t *tx) Bulk(table relational.Table) relational.Bulk {
+	b := &bulk{t: t, table: table, columns: make([]any, len(table.Columns))}
+	for i, c := range table.Columns {
+		switch typeOf(table, c) {
+		case "text":
+			b.columns[i] = []*string(nil)
+		case "bytea":
+			b.columns[i] = [][]byte(nil)
+		default:
+			b.columns[i] = []int64(nil)
+		}
+	}
+	return b
+}
+
+// Add implements [relational.Bulk].
+func (b *bulk) Add(row ...any) error {
+	for i, v := range row {
+		switch column := b.columns[i].(type) {
+		case []*string:
+			var to *string
+			if s, ok := v.(string); ok {
+				to = &s
+			}
+			b.columns[i] = append(column, to)
+		case [][]byte:
+			if s, ok := v.(string); ok {
+				v = []byte(s)
+			}
+			bytes, ok := v.([]byte)
+			if !ok {
+				return fmt.Errorf("column %s of %s is given a %T", b.table.Columns[i], b.table.Name, v)
+			}
+			b.columns[i] = append(column, bytes)
+		case []int64:
+			switch n := v.(type) {
+			case int64:
+				column = append(column, n)
+			case int:
+				column = append(column, int64(n))
+			case bool:
+				one := int64(0)
+				if n {
+					one = 1
+				}
+				column = append(column, one)
+			default:
+				return fmt.Errorf("column %s of %s is given a %T", b.table.Columns[i], b.table.Name, v)
+			}
+			b.columns[i] = column
+		}
+	}
+	b.rows++
+	return nil
+}
+
+// Flush implements [relational.Bulk].
+func (b *bulk) Flush() error {
+	if b.rows == 0 {
+		return nil
+	}
+	n, err := b.t.Exec(bulkInserts[b.table.Name], b.columns...)
+	if err != nil {
+		return err
+	}
+	if b.table.Conflict == relational.ReplaceOld && n < int64(b.rows) {
+		return errLost
+	}
+	if b.table.Name == relational.Events.Name {
+		if err := b.nameEvents(); err != nil {
+			return err
+		}
+	}
+	*b = *b.t.Bulk(b.table).(*bulk)
+	return nil
+}
+
+// nameEvents claims the ids that senders chose.
+func (b *bulk) nameEvents() error {
+	var keys, spaces []int64
+	var ids []string
+	for i, id := range b.columns[3].([]*string) {
+		if id != nil {
+			keys, spaces, ids = append(keys, b.columns[0].([]int64)[i]), append(spaces, b.columns[1].([]int64)[i]), append(ids, *id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := b.t.Exec(`INSERT INTO event_ids (space, custom_id, key) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])`, spaces, ids, keys)
+	return err
+}
+
+const settle = `UPDATE deliveries d
+	SET state = u.state, attempts = GREATEST(d.attempts, u.attempts)::integer, budget = u.budget, due = u.due, rank = u.rank,
+		last_outcome = u.last_outcome, last_status = u.last_status, settled = u.settled
+	FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+		AS u (event, endpoint, state, attempts, budget, due, rank, last_outcome, last_status, settled, number)
+	WHERE d.event = u.event AND d.endpoint = u.endpoint AND d.state = 0 AND d.attempts < u.number
+	RETURNING d.event, d.endpoint`
+
+// Settle implements [relational.Conn]: all at once.
+func (t *tx) Settle(all []store.Settlement) ([]int, error) {
+	numbers := make([]int, len(all))
+	type id struct{ event, endpoint int64 }
+	at := make(map[id]int, len(all))
+	columns := make([][]int64, 11)
+	for i := range all {
+		s := &all[i]
+		if s.Attempt == nil {
+			continue
+		}
+		key := id{int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint}
+		if _, twice := at[key]; twice { // the later one comes after
+			continue
+		}
+		at[key] = i
+		d := &s.Delivery
+		for c, v := range []int64{key.event, key.endpoint, int64(d.State), int64(max(d.Attempts, s.Attempt.Number)), int64(d.Budget), relational.Millis(d.Due), relational.Millis(d.Rank),
+			int64(d.LastOutcome), int64(d.LastStatus), relational.Millis(d.Settled), int64(s.Attempt.Number)} {
+			columns[c] = append(columns[c], v)
+		}
+	}
+	if len(at) == 0 {
+		return numbers, nil
+	}
+	args := make([]any, len(columns))
+	for i := range columns {
+		args[i] = columns[i]
+	}
+	written, err := t.Rows(2, settle, args...)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range written {
+		i := at[id{row[0].(int64), row[1].(int64)}]
+		numbers[i] = all[i].Attempt.Number
+	}
+	return numbers, nil
+}
