@@ -35,7 +35,9 @@ var migrations embed.FS
 // Store is a [store.Store] in a PostgreSQL database.
 type Store struct {
 	relational.Store
-	pool *pgxpool.Pool
+	pool   *pgxpool.Pool
+	pooled bool // nothing is kept on a connection
+	member membership
 }
 
 var _ store.Store = (*Store)(nil)
@@ -63,7 +65,7 @@ func Open(ctx context.Context, target string, ring *seal.Ring) (_ *Store, err er
 	if err := migrate(ctx, config.ConnConfig); err != nil {
 		return nil, unavailable("bring "+name(config.ConnConfig)+" up to date", err)
 	}
-	s := &Store{}
+	s := &Store{pooled: config.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeExec}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, unavailable("open "+name(config.ConnConfig), err)
 	}

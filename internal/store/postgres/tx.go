@@ -31,6 +31,9 @@ func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn
 			break
 		}
 	}
+	if errors.Is(err, store.ErrFenced) {
+		return fmt.Errorf("%s: %w", op, err)
+	}
 	return unavailable(op, err)
 }
 
@@ -39,7 +42,11 @@ func (s *Store) once(ctx context.Context, fn func(relational.Conn) error) error 
 	if err != nil {
 		return err
 	}
-	if err := fn(&tx{ctx, t}); err != nil {
+	conn := &tx{ctx, t}
+	if err = s.fence(conn); err == nil {
+		err = fn(conn)
+	}
+	if err != nil {
 		return errors.Join(err, ended(t.Rollback(context.WithoutCancel(ctx))))
 	}
 	return t.Commit(ctx)

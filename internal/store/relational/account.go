@@ -171,3 +171,14 @@ func page[T, C any](ctx context.Context, s *Store, op string, scan func(scanner)
 	items, more := cut(items, p.Limit, p.Before != nil)
 	return items, more, nil
 }
+
+// AccountsSince returns accounts that changed after a version, where the database
+// keeps versions.
+func (s *Store) AccountsSince(ctx context.Context, version int64) ([]account.Account, error) {
+	return list(ctx, s, "read changed accounts", scanAccount, `SELECT `+accountColumns+` FROM accounts WHERE version > ? ORDER BY no`, version)
+}
+
+// KeysSince returns keys that changed after a version, where the database keeps versions.
+func (s *Store) KeysSince(ctx context.Context, version int64) ([]account.Key, error) {
+	return list(ctx, s, "read changed keys", scanKey, `SELECT `+keyColumns+` FROM api_keys WHERE version > ? ORDER BY id`, version)
+}

@@ -167,3 +167,17 @@ func (s *Store) AllHealth(ctx context.Context) ([]store.Health, error) {
 		return h, json.Unmarshal(breaker, &h.Breaker)
 	}, `SELECT endpoint, breaker FROM endpoint_health`)
 }
+
+// EndpointsSince calls changed with the endpoints that changed after a version, where
+// the database keeps versions, and returns the numbers of those that were deleted.
+func (s *Store) EndpointsSince(ctx context.Context, version int64, changed func(*endpoint.Endpoint)) (deleted []int64, err error) {
+	all, err := list(ctx, s, "read changed endpoints", s.scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints WHERE version > ? AND deleted = 0 ORDER BY no`, version)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		changed(&all[i])
+	}
+	return list(ctx, s, "read deleted endpoints", func(row scanner) (no int64, err error) { return no, row.Scan(&no) },
+		`SELECT no FROM endpoints WHERE version > ? AND deleted <> 0 ORDER BY no`, version)
+}

@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+)
+
+// Nodes is what a store offers that several nodes share.
+type Nodes interface {
+	// Join makes this process a node, by a number that no other one has, with a lease of
+	// that length. From then on all that the store writes for this process is refused with
+	// [ErrFenced] once another node has found the lease to have ended.
+	Join(ctx context.Context, lease time.Duration) (View, error)
+	// Beat renews the lease, says which generation this node works by, and removes nodes
+	// whose leases have ended. It returns ErrFenced when its own node was removed.
+	Beat(ctx context.Context, acked int64, lease time.Duration) (View, error)
+	// Leave ends this node's membership.
+	Leave(ctx context.Context) error
+	// Changes returns what changed after a version.
+	Changes(ctx context.Context, version int64) (Changes, error)
+	// Tell sends a message to all nodes, this one too. It may be lost.
+	Tell(ctx context.Context, message string) error
+	// Hear calls hear with each message until ctx ends or the connection breaks, and returns
+	// why. A store that cannot hear returns nil at once.
+	Hear(ctx context.Context, hear func(message string)) error
+}
+
+// ErrFenced is the error of a node that is none any more: others took it for dead,
+// and do its work.
+var ErrFenced = fencedError{}
+
+type fencedError struct{}
+
+func (fencedError) Error() string {
+	return "this node's lease has ended, and others have taken over its work"
+}
+
+// View is which nodes there are.
+type View struct {
+	Self       int
+	Generation int64
+	Members    []Member
+}
+
+// Member is one node.
+type Member struct {
+	No    int
+	Acked int64 // the generation that it works by
+}
+
+// Settled reports whether all nodes work by this view.
+func (v *View) Settled() bool {
+	for _, m := range v.Members {
+		if m.Acked < v.Generation {
+			return false
+		}
+	}
+	return true
+}
+
+// Changes is what changed of what nodes hold in memory.
+type Changes struct {
+	Version   int64
+	Accounts  []account.Account
+	Keys      []account.Key
+	Endpoints []endpoint.Endpoint
+	Deleted   []int64 // endpoints, by number
+}

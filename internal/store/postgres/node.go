@@ -1,0 +1,208 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// member is which node this process is; nil before it has joined.
+type member struct {
+	no       int
+	instance string
+}
+
+type membership = atomic.Pointer[member]
+
+const maxNodes = 256
+
+var _ store.Nodes = (*Store)(nil)
+
+// fence refuses what a node writes that is none any more. The lock keeps others from
+// removing the node before the transaction has ended; it does not keep it from
+// renewing its lease.
+func (s *Store) fence(t *tx) error {
+	m := s.member.Load()
+	if m == nil {
+		return nil
+	}
+	rows, err := t.Rows(1, `SELECT 1 FROM nodes WHERE no = $1 AND instance = $2 FOR KEY SHARE`, m.no, m.instance)
+	if err == nil && len(rows) == 0 {
+		err = store.ErrFenced
+	}
+	return err
+}
+
+// clustered runs fn while nobody else changes who is a node.
+func (s *Store) clustered(ctx context.Context, op string, fn func(t *tx, generation int64) error) error {
+	for n := 0; ; n++ {
+		err := pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error {
+			t := &tx{ctx, p}
+			rows, err := t.Rows(1, `SELECT generation FROM cluster WHERE no = 1 FOR UPDATE`)
+			if err != nil {
+				return err
+			}
+			return fn(t, rows[0][0].(int64))
+		})
+		if again(err) && n < tries {
+			continue
+		}
+		if errors.Is(err, store.ErrFenced) {
+			return err
+		}
+		return unavailable(op, err)
+	}
+}
+
+// removeDead removes nodes whose leases have ended and returns the new generation.
+func removeDead(t *tx, generation int64) (int64, error) {
+	n, err := t.Exec(`DELETE FROM nodes WHERE lease < clock_timestamp()`)
+	if err != nil || n == 0 {
+		return generation, err
+	}
+	return nextGeneration(t)
+}
+
+func nextGeneration(t *tx) (int64, error) {
+	rows, err := t.Rows(1, `UPDATE cluster SET generation = generation + 1 WHERE no = 1 RETURNING generation`)
+	if err != nil {
+		return 0, err
+	}
+	return rows[0][0].(int64), nil
+}
+
+func members(t *tx, self int, generation int64) (store.View, error) {
+	v := store.View{Self: self, Generation: generation}
+	rows, err := t.Rows(2, `SELECT no, acked FROM nodes ORDER BY no`)
+	for _, row := range rows {
+		v.Members = append(v.Members, store.Member{No: int(row[0].(int64)), Acked: row[1].(int64)})
+	}
+	return v, err
+}
+
+// Join implements [store.Nodes].
+func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, err error) {
+	m := &member{instance: rand.Text()}
+	err = s.clustered(ctx, "join the cluster", func(t *tx, generation int64) error {
+		if generation, err = removeDead(t, generation); err != nil {
+			return err
+		}
+		rows, err := t.Rows(1, `SELECT min(n) FROM generate_series(0, $1::integer) n WHERE n NOT IN (SELECT no FROM nodes)`, maxNodes-1)
+		if err != nil {
+			return err
+		}
+		free, ok := rows[0][0].(int64)
+		if !ok {
+			return &fault.Error{Code: fault.Unavailable, Message: fmt.Sprintf("there are %d nodes already; no more can join", maxNodes)}
+		}
+		m.no = int(free)
+		if _, err := t.Exec(`INSERT INTO nodes (no, instance, lease, acked) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3), 0)`, m.no, m.instance, lease.Seconds()); err != nil {
+			return err
+		}
+		if generation, err = nextGeneration(t); err != nil {
+			return err
+		}
+		v, err = members(t, m.no, generation)
+		return err
+	})
+	if err == nil {
+		s.member.Store(m)
+	}
+	return v, err
+}
+
+// Beat implements [store.Nodes].
+func (s *Store) Beat(ctx context.Context, acked int64, lease time.Duration) (v store.View, err error) {
+	m := s.member.Load()
+	if m == nil {
+		return v, errors.New("beat before joining")
+	}
+	err = s.clustered(ctx, "renew the lease", func(t *tx, generation int64) error {
+		n, err := t.Exec(`UPDATE nodes SET lease = clock_timestamp() + make_interval(secs => $3), acked = $4 WHERE no = $1 AND instance = $2`, m.no, m.instance, lease.Seconds(), acked)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return store.ErrFenced
+		}
+		if generation, err = removeDead(t, generation); err != nil {
+			return err
+		}
+		v, err = members(t, m.no, generation)
+		return err
+	})
+	return v, err
+}
+
+// Leave implements [store.Nodes].
+func (s *Store) Leave(ctx context.Context) error {
+	m := s.member.Load()
+	if m == nil {
+		return nil
+	}
+	return s.clustered(ctx, "leave the cluster", func(t *tx, _ int64) error {
+		n, err := t.Exec(`DELETE FROM nodes WHERE no = $1 AND instance = $2`, m.no, m.instance)
+		if err == nil && n > 0 {
+			_, err = nextGeneration(t)
+		}
+		return err
+	})
+}
+
+// Changes implements [store.Nodes].
+func (s *Store) Changes(ctx context.Context, version int64) (c store.Changes, err error) {
+	if err := s.DB.QueryRowContext(ctx, `SELECT version FROM versions WHERE no = 1`).Scan(&c.Version); err != nil {
+		return c, unavailable("read the version", err)
+	}
+	if c.Version == version {
+		return c, nil
+	}
+	if c.Accounts, err = s.AccountsSince(ctx, version); err != nil {
+		return c, err
+	}
+	if c.Keys, err = s.KeysSince(ctx, version); err != nil {
+		return c, err
+	}
+	c.Deleted, err = s.EndpointsSince(ctx, version, func(e *endpoint.Endpoint) { c.Endpoints = append(c.Endpoints, *e) })
+	return c, err
+}
+
+const channel = "posthaste"
+
+// Tell implements [store.Nodes].
+func (s *Store) Tell(ctx context.Context, message string) error {
+	_, err := s.pool.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, message)
+	return unavailable("tell the other nodes", err)
+}
+
+// Hear implements [store.Nodes]. It takes a connection of its own. Behind a pooler
+// nothing can be heard.
+func (s *Store) Hear(ctx context.Context, hear func(string)) error {
+	if s.pooled {
+		return nil
+	}
+	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return unavailable("listen to the other nodes", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return unavailable("listen to the other nodes", err)
+	}
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return unavailable("listen to the other nodes", err)
+		}
+		hear(n.Payload)
+	}
+}
