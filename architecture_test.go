@@ -21,7 +21,7 @@ const module = "github.com/posthaste-hq/posthaste"
 var layers = [][]string{
 	{"cmd/posthaste"},
 	{"internal/cli"},
-	{"internal/httpapi", "internal/adminui", "internal/relay", "internal/telemetry"},
+	{"internal/httpapi", "internal/adminui", "internal/relay", "internal/telemetry", "internal/cluster"},
 	{"internal/sandbox"},
 	{"internal/service"},
 	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
@@ -95,7 +95,7 @@ func TestImports_keepOut(t *testing.T) {
 		{module + "/internal/store/postgres", []string{"internal/cli"}},
 		{module + "/internal/store/relational", []string{"internal/store/sqlite", "internal/store/postgres"}},
 		{"database/sql", []string{"internal/store/relational", "internal/store/sqlite", "internal/store/postgres", "webhook"}},
-		{"github.com/jackc/pgx/v5", []string{"internal/store/postgres"}},
+		{"github.com/jackc/pgx/v5", []string{"internal/store/postgres", "internal/store/postgres/pgtest"}},
 		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
 		{"net/http", []string{"internal/httpapi", "internal/adminui", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
 		{"github.com/spf13/cobra", []string{"internal/cli"}},
@@ -119,7 +119,7 @@ func TestImports_keepOut(t *testing.T) {
 // Tests' tools stay out of the program.
 func TestBinary_holdsNoTestTools(t *testing.T) {
 	for _, p := range packages(t, "-deps", "./cmd/posthaste") {
-		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "emersion/go-smtp"} {
+		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "pgtest", "emersion/go-smtp"} {
 			if strings.Contains(p.ImportPath, tool) {
 				t.Errorf("the program links %s", p.ImportPath)
 			}

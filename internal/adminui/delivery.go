@@ -79,7 +79,9 @@ func showDelivery(rq *request) error {
 		p.Attempts = append(p.Attempts, viewAttempt(&attempts[i]))
 	}
 	if p.Endpoint != nil {
-		*p.Breaker = rq.ui.Service.Breaker(p.Endpoint)
+		if *p.Breaker, err = rq.ui.Service.Breaker(rq.Context(), p.Endpoint); err != nil {
+			return err
+		}
 		header := "Content-Type: application/json"
 		if len(attempts) > 0 && attempts[0].RequestHeader != "" {
 			header = attempts[0].RequestHeader

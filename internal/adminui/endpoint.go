@@ -50,9 +50,12 @@ func listEndpoints(rq *request) error {
 	if err != nil {
 		return err
 	}
+	failing, err := rq.ui.Service.Failing(rq.Context(), all)
+	if err != nil {
+		return err
+	}
 	for i := range all {
-		breaker := rq.ui.Service.Breaker(&all[i])
-		v.Rows = append(v.Rows, endpointRow{&all[i], counts[all[i].No], all[i].Status == endpoint.Enabled && breaker.Open()})
+		v.Rows = append(v.Rows, endpointRow{&all[i], counts[all[i].No], failing[all[i].No]})
 	}
 	if more {
 		v.More = withQuery(rq.URL.Query(), "after", all[len(all)-1].ID)
@@ -291,7 +294,10 @@ func (rq *request) endpointPage(e *endpoint.Endpoint, revealed []endpoint.Secret
 	}
 	live := slices.Clone(e.LiveSecrets(rq.ui.Service.Now()))
 	slices.Reverse(live) // newest first
-	breaker := rq.ui.Service.Breaker(e)
+	breaker, err := rq.ui.Service.Breaker(rq.Context(), e)
+	if err != nil {
+		return err
+	}
 	return rq.render("endpoint", endpointView{Endpoint: e, Counts: counts[e.No], Breaker: &breaker, Live: live, Secrets: revealed,
 		Headers: slices.Sorted(maps.Keys(e.Headers)), Recent: recent, Types: event.Catalogue()})
 }

@@ -72,7 +72,10 @@ type Config struct {
 	Concurrency int               // attempts at a time to one endpoint; default 64
 	Workers     int               // attempts at a time in all; default 4096
 	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
-	Health      delivery.Health   // when an endpoint is failing, and when it is given up; default: after 5 days
+	// Elsewhere is told of endpoints that have work and that other nodes send to. It must
+	// not block. Nil: there are no other nodes.
+	Elsewhere func(endpoints []int64)
+	Health    delivery.Health // when an endpoint is failing, and when it is given up; default: after 5 days
 }
 
 // Engine sends what is due to whom it is due. Use [New], then Start.
@@ -184,6 +187,10 @@ func (e *Engine) scan() {
 		now := e.Now()
 		e.mu.Lock()
 		for _, found := range lanes {
+			after = found.Endpoint
+			if ep := e.Endpoints.Get(found.Endpoint); ep != nil && ep.Remote {
+				continue
+			}
 			l := e.lane(found.Endpoint)
 			if found.Rank.After(now) {
 				l.due(found.Rank)
@@ -191,7 +198,6 @@ func (e *Engine) scan() {
 				l.more = true
 			}
 			e.plan(l, now)
-			after = found.Endpoint
 		}
 		done := len(lanes) < lanePage
 		e.scanned = done
@@ -307,6 +313,14 @@ func (e *Engine) restored(no int64, b delivery.Breaker) delivery.Breaker {
 // Committed takes what a transaction wrote: fresh deliveries go to their lanes,
 // settled ones leave memory. Calls must come in the order of the transactions.
 func (e *Engine) Committed(b *store.Batch) {
+	if away := e.committed(b); len(away) > 0 && e.Elsewhere != nil {
+		e.Elsewhere(away)
+	}
+}
+
+// committed does so and returns the endpoints of fresh deliveries that other nodes
+// send to.
+func (e *Engine) committed(b *store.Batch) (away []int64) {
 	now := e.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -339,10 +353,83 @@ func (e *Engine) Committed(b *store.Batch) {
 			continue
 		}
 		for i := range a.Deliveries {
-			l := e.lane(a.Deliveries[i].ID.Endpoint)
+			no := a.Deliveries[i].ID.Endpoint
+			if ep := e.Endpoints.Get(no); ep != nil && ep.Remote {
+				away = append(away, no)
+				continue
+			}
+			l := e.lane(no)
 			e.accept(l, &a.Event, a.Deliveries[i])
 			e.plan(l, now)
 		}
+	}
+	return away
+}
+
+// Arrived tells the engine that an endpoint has fresh deliveries in the store, which
+// another node took.
+func (e *Engine) Arrived(endpoint int64) {
+	if ep := e.Endpoints.Get(endpoint); ep == nil || ep.Remote {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.lane(endpoint)
+	l.more, l.behind = true, false
+	e.plan(l, e.Now())
+}
+
+// Releasing returns how many endpoints that other nodes are to send to still have
+// attempts or outcomes of this one under way.
+func (e *Engine) Releasing() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for no, l := range e.lanes {
+		if ep := e.Endpoints.Get(no); ep != nil && ep.Remote && (l.inflight > 0 || len(l.held) > 0 || l.loading) {
+			n++
+		}
+	}
+	return n
+}
+
+// Adopt begins to send to endpoints that another node sent to: as healthy as the
+// store knows them, from what waits there.
+func (e *Engine) Adopt(ctx context.Context, endpoints []int64) error {
+	health, err := e.Store.AllHealth(ctx)
+	if err != nil {
+		return err
+	}
+	breakers := make(map[int64]delivery.Breaker, len(health))
+	for _, h := range health {
+		breakers[h.Endpoint] = h.Breaker
+	}
+	e.mu.Lock()
+	for _, no := range endpoints {
+		b, known := breakers[no]
+		switch l := e.lanes[no]; {
+		case l != nil:
+			l.breaker, l.unsaved = e.restored(no, b), false
+			l.changed()
+			e.plan(l, e.Now())
+		case known:
+			if e.known == nil {
+				e.known = map[int64]delivery.Breaker{}
+			}
+			e.known[no] = b
+		}
+	}
+	e.mu.Unlock()
+	e.Rescan()
+	return nil
+}
+
+// Rescan looks in the store for endpoints that have work, for what nobody told of.
+func (e *Engine) Rescan() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.stopping && e.scanned { // else it is being done
+		e.scanned = false
+		e.workers.Go(e.scan)
 	}
 }
 
@@ -370,6 +457,7 @@ func (e *Engine) push(l *lane, j *store.Job) {
 // Wake tells the engine that an endpoint's deliveries or settings changed: some
 // were requeued, or it was enabled, disabled, changed or deleted.
 func (e *Engine) Wake(endpoint int64) {
+	e.pass(endpoint)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(endpoint)
@@ -377,8 +465,16 @@ func (e *Engine) Wake(endpoint int64) {
 	e.plan(l, e.Now())
 }
 
+// pass tells the other nodes of work for an endpoint that one of them sends to.
+func (e *Engine) pass(endpoint int64) {
+	if ep := e.Endpoints.Get(endpoint); ep != nil && ep.Remote && e.Elsewhere != nil {
+		e.Elsewhere([]int64{endpoint})
+	}
+}
+
 // Forgive closes an endpoint's breaker: a person says that it works again.
 func (e *Engine) Forgive(endpoint int64) {
+	e.pass(endpoint)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(endpoint)
@@ -405,6 +501,9 @@ func (e *Engine) plan(l *lane, now time.Time) {
 	case !ep.Sends():
 		e.dropReady(l)
 		e.wake(l, time.Time{})
+		if ep.Remote { // whoever sends looks in the store by itself
+			l.more, l.behind, l.unsaved, l.nextDue, l.holdUntil, l.breaker = false, false, false, time.Time{}, time.Time{}, delivery.Breaker{}
+		}
 		return
 	}
 

@@ -63,6 +63,8 @@ type Endpoint struct {
 	// Paused holds deliveries back without spending attempts: nobody is connected
 	// to a listener. It is not stored.
 	Paused bool
+	// Remote says that another node sends to it. It is not stored.
+	Remote bool
 }
 
 // ListenerScheme starts the URL of a listener: an endpoint that somebody connects
@@ -70,7 +72,7 @@ type Endpoint struct {
 const ListenerScheme = "listen:"
 
 // Sends reports whether deliveries may be attempted now.
-func (e *Endpoint) Sends() bool { return e.Status == Enabled && !e.Paused }
+func (e *Endpoint) Sends() bool { return e.Status == Enabled && !e.Paused && !e.Remote }
 
 // Listener reports whether the endpoint is a listener.
 func (e *Endpoint) Listener() bool { return strings.HasPrefix(e.URL, ListenerScheme) }

@@ -23,7 +23,7 @@ const (
 // listening is the listeners that are connected, by store number.
 type listening struct {
 	mu sync.Mutex
-	on map[int64]bool
+	on map[int64]bool // false: it was
 }
 
 func (l *listening) is(no int64) bool {
@@ -38,16 +38,21 @@ func (l *listening) set(no int64, on bool) {
 	if l.on == nil {
 		l.on = map[int64]bool{}
 	}
-	if on {
-		l.on[no] = true
-	} else {
-		delete(l.on, no)
-	}
+	l.on[no] = on
+}
+
+// was reports whether a listener was connected to this node, ever.
+func (l *listening) was(no int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, was := l.on[no]
+	return was
 }
 
 // publish makes an endpoint, as it was written, known to matching and the engine.
 func (s *Service) publish(e *endpoint.Endpoint) {
 	e.Paused = e.Listener() && !s.listening.is(e.No)
+	e.Remote = s.remote(e)
 	s.Endpoints.Put(e)
 }
 
@@ -162,6 +167,9 @@ func (s *Service) dropListeners(ctx context.Context) error {
 	var gone []*endpoint.Endpoint
 	now := s.Now()
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+		if s.Owns != nil && !s.listening.was(e.No) {
+			return // somebody may be connected to another node
+		}
 		if e.Paused && now.Sub(e.Updated) >= listenerTTL {
 			gone = append(gone, e)
 		}

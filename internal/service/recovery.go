@@ -164,24 +164,62 @@ func (s *Service) RunRecoveries(ctx context.Context) {
 		}
 		pending, err = s.Store.RunningRecoveries(ctx)
 	}
-	started := map[string]bool{}
+	var running jobs
 	start := func(r store.Recovery) {
-		if !started[r.ID] { // one that was just made may be in the list of those interrupted
-			started[r.ID] = true
-			wg.Go(func() { s.recover(ctx, r) })
+		if s.owns(r.Endpoint) && running.add(r.ID) { // one that was just made may be in the list of those interrupted
+			wg.Go(func() {
+				defer running.remove(r.ID)
+				s.recover(ctx, r)
+			})
 		}
 	}
 	for _, r := range pending {
 		start(r)
 	}
+	look := time.NewTicker(recoveryAgain)
+	defer look.Stop()
 	for {
 		select {
 		case r := <-s.recoveries:
 			start(r)
+		case <-look.C:
+			if s.Owns == nil {
+				continue
+			}
+			pending, err := s.Store.RunningRecoveries(ctx) // of nodes that are gone, or that do not own the endpoint
+			if err != nil && ctx.Err() == nil {
+				s.Log.Error("read recoveries of other nodes", "err", err)
+			}
+			for _, r := range pending {
+				start(r)
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// jobs is those that run here.
+type jobs struct {
+	mu  sync.Mutex
+	ids map[string]bool
+}
+
+func (j *jobs) add(id string) (isNew bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.ids == nil {
+		j.ids = map[string]bool{}
+	}
+	isNew = !j.ids[id]
+	j.ids[id] = true
+	return isNew
+}
+
+func (j *jobs) remove(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.ids, id)
 }
 
 func pause(ctx context.Context, d time.Duration) (goOn bool) {
@@ -197,7 +235,7 @@ func pause(ctx context.Context, d time.Duration) (goOn bool) {
 
 // recover works off one recovery until it is done, is canceled, or ctx ends.
 func (s *Service) recover(ctx context.Context, r store.Recovery) {
-	for {
+	for s.owns(r.Endpoint) {
 		wait, err := s.recoverSlice(ctx, &r)
 		switch {
 		case fault.Is(err, fault.NotFound): // canceled

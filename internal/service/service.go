@@ -59,6 +59,9 @@ type Config struct {
 	Now       func() time.Time
 	Log       *slog.Logger
 	Notify    func(Note) // must not block; nil: nobody listens
+	// Owns says whether this node sends to an endpoint; 0 stands for what is done once for
+	// all. Nil: there is one node, which does everything.
+	Owns func(endpoint int64) bool
 	// RotateMaster makes a new master key and re-seals everything; nil: it cannot be
 	// done while the server runs.
 	RotateMaster func(context.Context) (MasterRotation, error)
@@ -125,6 +128,9 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 	}
 	return nil
 }
+
+// owns reports whether this node is the one that does what is done for an endpoint.
+func (s *Service) owns(endpoint int64) bool { return s.Owns == nil || s.Owns(endpoint) }
 
 // Call is one request by somebody: in whose data it works and under which
 // idempotency key.

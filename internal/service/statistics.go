@@ -209,6 +209,10 @@ func (s *Service) Overview(ctx context.Context, c *Call, span Span) (Overview, e
 	if oldest != 0 {
 		o.Oldest = oldest.Time()
 	}
+	breaker, err := s.breakers(ctx)
+	if err != nil {
+		return o, err
+	}
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
 		if e.Space != c.Space {
 			return
@@ -216,12 +220,33 @@ func (s *Service) Overview(ctx context.Context, c *Call, span Span) (Overview, e
 		o.All++
 		if e.Status == endpoint.Enabled {
 			o.Enabled++
-			if b := s.engine.Breaker(e.No); b.Open() {
+			if b := breaker(e); b.Open() {
 				o.Failing = append(o.Failing, e)
 			}
 		}
 	})
 	return o, nil
+}
+
+// breakers returns where to look up circuit breakers: in the engine or, of endpoints
+// that other nodes send to, in the store.
+func (s *Service) breakers(ctx context.Context) (func(*endpoint.Endpoint) delivery.Breaker, error) {
+	stored := map[int64]delivery.Breaker{}
+	if s.Owns != nil {
+		health, err := s.Store.AllHealth(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range health {
+			stored[h.Endpoint] = h.Breaker
+		}
+	}
+	return func(e *endpoint.Endpoint) delivery.Breaker {
+		if s.remote(e) {
+			return stored[e.No]
+		}
+		return s.engine.Breaker(e.No)
+	}, nil
 }
 
 // lastDay is how many hours the statistics of single endpoints look back.
@@ -254,5 +279,25 @@ func (s *Service) EndpointCounts(ctx context.Context, c *Call, endpoints []int64
 	return all, nil
 }
 
-// Breaker returns the circuit breaker of an endpoint as the engine sees it.
-func (s *Service) Breaker(e *endpoint.Endpoint) delivery.Breaker { return s.engine.Breaker(e.No) }
+// Breaker returns the circuit breaker of an endpoint.
+func (s *Service) Breaker(ctx context.Context, e *endpoint.Endpoint) (b delivery.Breaker, err error) {
+	breaker, err := s.breakers(ctx)
+	if err == nil {
+		b = breaker(e)
+	}
+	return b, err
+}
+
+// Failing tells which of some endpoints fail: their circuit breaker is open.
+func (s *Service) Failing(ctx context.Context, all []endpoint.Endpoint) (map[int64]bool, error) {
+	breaker, err := s.breakers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	failing := map[int64]bool{}
+	for i := range all {
+		b := breaker(&all[i])
+		failing[all[i].No] = all[i].Status == endpoint.Enabled && b.Open()
+	}
+	return failing, nil
+}

@@ -20,7 +20,7 @@ func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
 	for {
-		if err := s.purge(ctx, retention); err != nil && ctx.Err() == nil {
+		if err := s.purgeOnce(ctx, retention); err != nil && ctx.Err() == nil {
 			s.Log.Error("forget what is old", "err", err)
 		}
 		if err := s.dropListeners(ctx); err != nil && ctx.Err() == nil {
@@ -35,6 +35,14 @@ func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
 			return
 		}
 	}
+}
+
+// purgeOnce forgets on one node for all.
+func (s *Service) purgeOnce(ctx context.Context, retention time.Duration) error {
+	if !s.owns(0) {
+		return nil
+	}
+	return s.purge(ctx, retention)
 }
 
 func (s *Service) purge(ctx context.Context, retention time.Duration) error {

@@ -38,7 +38,9 @@ func TestNodes(t *testing.T) {
 	}
 
 	keys := event.NewKeys(time.Now, uint8(va.Self))
-	commit := func(s store.Store) error { return s.Commit(ctx, &store.Batch{Appends: []*store.Append{newAppend(keys)}}) }
+	commit := func(s store.Store) error {
+		return s.Commit(ctx, &store.Batch{Appends: []*store.Append{newAppend(keys)}})
+	}
 	if _, err := a.Beat(ctx, vb.Generation, time.Millisecond); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,403 @@
+// Package cluster owns which node does what: it keeps this node's lease, decides by
+// rendezvous hashing which endpoints it sends to, and hands them over when nodes come
+// and go, so that no two nodes ever send to the same endpoint.
+//
+// An endpoint changes hands in steps. Whoever notices a new generation of members stops
+// sending to what it does not own by it, waits until its attempts have ended and are
+// recorded, and acknowledges the generation; only when all members have, do the new
+// owners begin. A node that died acknowledges nothing, but is no member any more once
+// its lease has ended, and what it writes after that is refused by the store.
+//
+// The package must not know SQL, HTTP or what is sent.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Service is what the cluster tells of changes (service.Service).
+type Service interface {
+	Reassign() (adopted []int64)
+	Refresh(ctx context.Context, nodes store.Nodes, version int64) (int64, error)
+}
+
+// Engine is what sends (dispatch.Engine).
+type Engine interface {
+	Arrived(endpoint int64)
+	Releasing() int
+	Adopt(ctx context.Context, endpoints []int64) error
+	Rescan()
+}
+
+// Cluster is this node among the others. Use [Join], then Run.
+type Cluster struct {
+	nodes store.Nodes
+	lease time.Duration
+	log   *slog.Logger
+	self  int
+
+	service Service
+	engine  Engine
+
+	mu        sync.RWMutex
+	views     []store.View // since the last one that was settled, oldest first
+	settled   bool         // the last view, and all have acknowledged it
+	suspended bool         // the lease may have ended
+
+	awayMu sync.Mutex
+	away   map[int64]bool // endpoints of other nodes that have work they may not know of
+	hasWay chan struct{}
+	poke   chan struct{} // look at the members now
+}
+
+// DefaultLease is how long a node that is gone keeps its endpoints.
+const DefaultLease = 10 * time.Second
+
+const (
+	beats        = 5 // in a lease
+	changesEvery = 500 * time.Millisecond
+	rescanEvery  = 10 * time.Second
+	rescanDeaf   = time.Second // when nothing can be heard
+	releaseEvery = 10 * time.Millisecond
+	hearAgain    = time.Second
+	maxMessage   = 7000 // bytes; PostgreSQL takes 8000
+)
+
+// Messages between nodes.
+const (
+	wordMembers = "members"
+	wordWork    = "work"
+)
+
+// Join makes this process a node. No endpoint is its own before Run.
+func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog.Logger) (*Cluster, error) {
+	v, err := nodes.Join(ctx, lease)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("joined the cluster", "node", v.Self, "nodes", len(v.Members))
+	return &Cluster{nodes: nodes, lease: lease, log: log, self: v.Self, views: []store.View{{Self: v.Self}},
+		hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}, nil
+}
+
+// Self is this node's number: 0 to 255, its own among the live ones.
+func (c *Cluster) Self() int { return c.self }
+
+// Owns reports whether this node sends to an endpoint. Endpoint 0 stands for what one
+// node does for all.
+func (c *Cluster) Owns(endpoint int64) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.suspended {
+		return false
+	}
+	for i := range c.views {
+		if owner(&c.views[i], endpoint) != c.self {
+			return false
+		}
+	}
+	return true
+}
+
+// owner returns the node that an endpoint falls to: the one with the highest hash of
+// both, so that a node that comes or goes moves its own endpoints only. -1 is nobody.
+func owner(v *store.View, endpoint int64) int {
+	best, who := uint64(0), -1
+	for _, m := range v.Members {
+		if h := mix(uint64(m.No)<<48 ^ uint64(endpoint)); who < 0 || h > best {
+			best, who = h, m.No
+		}
+	}
+	return who
+}
+
+// mix spreads the bits of a number (the finalizer of splitmix64).
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// Elsewhere notes endpoints of other nodes that have work, to be told. It does not block.
+func (c *Cluster) Elsewhere(endpoints []int64) {
+	c.awayMu.Lock()
+	if c.away == nil {
+		c.away = map[int64]bool{}
+	}
+	for _, no := range endpoints {
+		c.away[no] = true
+	}
+	c.awayMu.Unlock()
+	signal(c.hasWay)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run takes part until ctx ends. It returns [store.ErrFenced] when the others took
+// this node for dead: the process must end then, because what it holds in memory is
+// not its own any more.
+func (c *Cluster) Run(ctx context.Context, s Service, e Engine) error {
+	c.service, c.engine = s, e
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { c.hear(ctx) })
+	wg.Go(func() { c.tell(ctx) })
+	wg.Go(func() { c.refresh(ctx) })
+	return c.keep(ctx)
+}
+
+// keep keeps the lease and follows who the members are.
+func (c *Cluster) keep(ctx context.Context) error {
+	tick := time.NewTicker(c.lease / beats)
+	defer tick.Stop()
+	acked, renewed := int64(0), time.Now()
+	for {
+		beat, cancel := context.WithTimeout(ctx, c.lease/2)
+		began := time.Now()
+		v, err := c.nodes.Beat(beat, acked, c.lease)
+		cancel()
+		switch {
+		case errors.Is(err, store.ErrFenced):
+			c.suspend(true)
+			return err
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			c.log.Warn("renew the lease", "err", err)
+			if time.Since(renewed) > c.lease*4/5 { // others may take over any moment
+				c.suspend(true)
+			}
+		default:
+			renewed = began
+			c.suspend(false)
+			next, err := c.follow(ctx, v)
+			if err != nil {
+				c.log.Warn("take over endpoints", "err", err)
+			}
+			if next > acked { // at once, so that the others need not wait
+				acked = next
+				if err := c.nodes.Tell(ctx, wordMembers); err != nil && ctx.Err() == nil {
+					c.log.Warn("tell of the members", "err", err)
+				}
+				continue
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-c.poke:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// suspend stops all sending while the lease may have ended, and begins again.
+func (c *Cluster) suspend(on bool) {
+	c.mu.Lock()
+	was := c.suspended
+	c.suspended = on
+	c.mu.Unlock()
+	if was == on {
+		return
+	}
+	c.log.Warn("lease", "suspended", on)
+	if adopted := c.service.Reassign(); len(adopted) > 0 {
+		if err := c.engine.Adopt(context.Background(), adopted); err != nil {
+			c.log.Error("take up endpoints again", "err", err)
+		}
+	}
+}
+
+// follow acts on a view of the members and returns the generation that this node
+// works by.
+func (c *Cluster) follow(ctx context.Context, v store.View) (acked int64, err error) {
+	c.mu.Lock()
+	last := &c.views[len(c.views)-1]
+	isNew := v.Generation != last.Generation
+	if isNew {
+		c.views, c.settled = append(c.views, v), false
+	}
+	settles := !c.settled && v.Settled()
+	if settles {
+		c.views, c.settled = []store.View{v}, true
+	}
+	c.mu.Unlock()
+	if isNew {
+		c.log.Info("members changed", "generation", v.Generation, "nodes", numbers(v))
+		c.service.Reassign()
+	}
+	if settles {
+		adopted := c.service.Reassign()
+		c.log.Info("endpoints assigned", "generation", v.Generation, "adopted", len(adopted))
+		return v.Generation, c.engine.Adopt(ctx, adopted)
+	}
+	// What is under way ends before it is another's; the lease is renewed meanwhile.
+	for deadline := time.Now().Add(c.lease / beats); c.engine.Releasing() > 0; {
+		if time.Now().After(deadline) || !pause(ctx, releaseEvery) {
+			return 0, nil
+		}
+	}
+	return v.Generation, nil
+}
+
+func numbers(v store.View) string {
+	all := make([]string, len(v.Members))
+	for i, m := range v.Members {
+		all[i] = strconv.Itoa(m.No)
+	}
+	return strings.Join(all, ",")
+}
+
+func pause(ctx context.Context, d time.Duration) (goOn bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// hear takes the messages of the other nodes, and looks in the store now and then for
+// what none told of.
+func (c *Cluster) hear(ctx context.Context) {
+	every := rescanEvery
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		for {
+			err := c.nodes.Hear(ctx, c.heard)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			c.log.Warn("messages of the other nodes", "err", err)
+			if !pause(ctx, hearAgain) {
+				return
+			}
+		}
+	}()
+	defer func() { <-heard }()
+	for {
+		select {
+		case <-heard:
+			if ctx.Err() == nil && every == rescanEvery {
+				c.log.Info("messages of other nodes cannot be heard through a pooler; the store is looked at instead", "every", rescanDeaf)
+				every = rescanDeaf
+			}
+			if !pause(ctx, every) {
+				return
+			}
+		case <-time.After(every):
+		case <-ctx.Done():
+			return
+		}
+		c.engine.Rescan()
+	}
+}
+
+func (c *Cluster) heard(message string) {
+	word, rest, _ := strings.Cut(message, " ")
+	switch word {
+	case wordMembers:
+		signal(c.poke)
+	case wordWork:
+		for text := range strings.FieldsSeq(rest) {
+			if no, err := strconv.ParseInt(text, 10, 64); err == nil {
+				c.engine.Arrived(no)
+			}
+		}
+	}
+}
+
+// tell tells the other nodes of work for their endpoints; what comes while one message
+// is on its way goes into the next.
+func (c *Cluster) tell(ctx context.Context) {
+	for {
+		select {
+		case <-c.hasWay:
+		case <-ctx.Done():
+			return
+		}
+		c.awayMu.Lock()
+		away := c.away
+		c.away = nil
+		c.awayMu.Unlock()
+		for _, m := range messages(away) {
+			if err := c.nodes.Tell(ctx, m); err != nil {
+				if ctx.Err() == nil {
+					c.log.Warn("tell of work", "err", err) // they look by themselves, later
+				}
+				break
+			}
+		}
+	}
+}
+
+// messages writes endpoints into as many messages as it takes.
+func messages(endpoints map[int64]bool) (all []string) {
+	var b strings.Builder
+	for no := range endpoints {
+		if b.Len() > maxMessage {
+			all = append(all, b.String())
+			b.Reset()
+		}
+		if b.Len() == 0 {
+			b.WriteString(wordWork)
+		}
+		fmt.Fprintf(&b, " %d", no)
+	}
+	if b.Len() > 0 {
+		all = append(all, b.String())
+	}
+	return all
+}
+
+// refresh takes over what other nodes change.
+func (c *Cluster) refresh(ctx context.Context) {
+	version := int64(0) // all of it once: much can have changed since this node read it
+	for {
+		var err error
+		if version, err = c.service.Refresh(ctx, c.nodes, version); err != nil && ctx.Err() == nil {
+			c.log.Warn("take over changes of other nodes", "err", err)
+		}
+		if !pause(ctx, changesEvery) {
+			return
+		}
+	}
+}
+
+// Leave ends the membership, after everything is written: the others take over at once.
+func (c *Cluster) Leave(ctx context.Context) error {
+	return errors.Join(c.nodes.Leave(ctx), c.nodes.Tell(ctx, wordMembers))
+}
+
+// Nodes returns the numbers of the members that this node knows of.
+func (c *Cluster) Nodes() []int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var all []int
+	for _, m := range c.views[len(c.views)-1].Members {
+		all = append(all, m.No)
+	}
+	slices.Sort(all)
+	return all
+}
