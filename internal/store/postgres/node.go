@@ -93,7 +93,7 @@ func members(t *tx, self int, generation int64) (store.View, error) {
 func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, err error) {
 	m := &member{instance: rand.Text()}
 	err = s.clustered(ctx, "join the cluster", func(t *tx, generation int64) error {
-		if generation, err = removeDead(t, generation); err != nil {
+		if _, err := removeDead(t, generation); err != nil {
 			return err
 		}
 		rows, err := t.Rows(1, `SELECT min(n) FROM generate_series(0, $1::integer) n WHERE n NOT IN (SELECT no FROM nodes)`, maxNodes-1)
