@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
@@ -22,6 +24,9 @@ func backupCommand(getenv func(string) (string, bool)) *cobra.Command {
 		c, err := config.Load(cmd.Flags(), getenv)
 		if err != nil {
 			return err
+		}
+		if c.Database != "" {
+			return &config.Usage{Err: errors.New("backup copies the embedded store; of a database, make backups with PostgreSQL's own tools, such as pg_dump or pg_basebackup")}
 		}
 		size, err := sqlite.Backup(cmd.Context(), c.Data, args[0])
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/config"
 	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/store/postgres"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
@@ -38,7 +39,7 @@ func doctorCommand(getenv func(string) (string, bool)) *cobra.Command {
 			name string
 			do   func(context.Context, *config.Config) (string, error)
 		}{
-			{"data directory", checkData}, {"master key", checkMasterKey}, {"server", checkServer}, {"names", checkNames}, {"egress proxy", checkProxy}, {"mail", checkMail}, {"clock", checkClock},
+			{"data directory", checkData}, {"database", checkDatabase}, {"master key", checkMasterKey}, {"server", checkServer}, {"names", checkNames}, {"egress proxy", checkProxy}, {"mail", checkMail}, {"clock", checkClock},
 		} {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 			said, err := check.do(ctx, c)
@@ -61,6 +62,9 @@ func doctorCommand(getenv func(string) (string, bool)) *cobra.Command {
 }
 
 func checkData(_ context.Context, c *config.Config) (string, error) {
+	if c.Database != "" {
+		return "is not needed with a database", nil
+	}
 	info, err := os.Stat(c.Data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -83,6 +87,17 @@ func checkData(_ context.Context, c *config.Config) (string, error) {
 		return fmt.Sprintf("%s holds %d bytes and can be written", c.Data, info.Size()), nil
 	}
 	return c.Data + " is empty and can be written", nil
+}
+
+func checkDatabase(ctx context.Context, c *config.Config) (string, error) {
+	if c.Database == "" {
+		return "none is set; the embedded store is used", nil
+	}
+	version, skew, err := postgres.Probe(ctx, c.Database)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s answers; %s, clocks differ by %s", storeName(c), version, skew.Abs().Round(time.Millisecond)), nil
 }
 
 func checkMasterKey(_ context.Context, c *config.Config) (string, error) {

@@ -72,6 +72,10 @@ func rotateMasterCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if c.Database != "" {
+			_, err := (&masterKeys{shared: true}).rotate(cmd.Context(), nil)
+			return err
+		}
 		if _, err := os.Stat(filepath.Join(c.Data, sqlite.FileName)); err != nil {
 			return fmt.Errorf("no data in %s: %w", c.Data, err)
 		}

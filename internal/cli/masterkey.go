@@ -24,9 +24,10 @@ const masterKeyName = "master-key"
 
 // masterKeys is the master keys and where they come from.
 type masterKeys struct {
-	ring *seal.Ring
-	path string // empty: the environment
-	mu   sync.Mutex
+	ring   *seal.Ring
+	path   string // empty: the environment
+	shared bool   // other nodes have the keys too, each for itself
+	mu     sync.Mutex
 }
 
 // resealer is what is sealed with the master keys (store.Upkeep).
@@ -42,7 +43,7 @@ func openMasterKeys(c *config.Config) (*masterKeys, error) {
 		if err != nil {
 			return nil, &config.Usage{Err: fmt.Errorf("%sMASTER_KEY: %w", config.EnvPrefix, err)}
 		}
-		return &masterKeys{ring: ring}, nil
+		return &masterKeys{ring: ring, shared: c.Database != ""}, nil
 	}
 	path := c.MasterKeyFile
 	if path == "" {
@@ -60,7 +61,7 @@ func openMasterKeys(c *config.Config) (*masterKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &masterKeys{ring: seal.NewRing(keys...), path: path}, nil
+	return &masterKeys{ring: seal.NewRing(keys...), path: path, shared: c.Database != ""}, nil
 }
 
 // readMasterKeys reads a file of master keys, which nobody but its owner may read.
@@ -141,6 +142,11 @@ func syncDir(path string) error {
 func (m *masterKeys) rotate(ctx context.Context, st resealer) (service.MasterRotation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.shared {
+		return service.MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_shared",
+			Message: "Every node has the master key for itself. Give all of them the old key and then the new one, restart them, then swap the two, restart them again, " +
+				"and once they log that everything is re-sealed, leave the old one out."}
+	}
 	if m.path == "" {
 		return service.MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_in_environment",
 			Message: "The master key comes from the environment. Start the server with the new key before the old one, separated by a comma: " +
@@ -163,7 +169,7 @@ func (m *masterKeys) settle(ctx context.Context, st resealer) (int, error) {
 	if err != nil {
 		return n, fmt.Errorf("re-seal: %w", err)
 	}
-	if m.path != "" {
+	if m.path != "" && !m.shared {
 		current := m.ring.Current()
 		if err := m.write(current); err != nil {
 			return n, err

@@ -6,14 +6,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/store/postgres"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
 func migrateCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Bring the data directory's schema up to date and stop",
-		Long: "Bring the data directory's schema up to date and stop. The server does the same when it\n" +
+		Short: "Bring the store's schema up to date and stop",
+		Long: "Bring the schema of the data directory or database up to date and stop. The server does the same when it\n" +
 			"starts; this is for those who want to see it done before.",
 		Example: "  posthaste migrate --data /var/lib/posthaste",
 		Args:    cobra.NoArgs,
@@ -24,10 +25,15 @@ func migrateCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := sqlite.Migrate(cmd.Context(), c.Data); err != nil {
+		if c.Database != "" {
+			err = postgres.Migrate(cmd.Context(), c.Database)
+		} else {
+			err = sqlite.Migrate(cmd.Context(), c.Data)
+		}
+		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is up to date.\n", c.Data)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is up to date.\n", storeName(c))
 		return err
 	}
 	return cmd

@@ -22,6 +22,7 @@ import (
 	"github.com/posthaste-hq/posthaste/api"
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/adminui"
+	"github.com/posthaste-hq/posthaste/internal/cluster"
 	"github.com/posthaste-hq/posthaste/internal/commit"
 	"github.com/posthaste-hq/posthaste/internal/config"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
@@ -33,7 +34,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/telemetry"
 )
 
@@ -41,12 +42,13 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
-		Long: "Run the server on the embedded store.\n\n" +
+		Long: "Run the server on the embedded store or, with --database-url, as one of many nodes on PostgreSQL.\n\n" +
 			"Every flag has an environment variable: --live-schedule is POSTHASTE_LIVE_SCHEDULE. Two\n" +
 			"settings have no flag, because flags show in process lists: POSTHASTE_ADMIN_KEY is the operator's\n" +
 			"API key, POSTHASTE_TEST_KEY a test key of the first account.",
-		Example: "  posthaste serve --dev\n  posthaste serve --addr 0.0.0.0:8080 --data /var/lib/posthaste",
-		Args:    cobra.NoArgs,
+		Example: "  posthaste serve --dev\n  posthaste serve --addr 0.0.0.0:8080 --data /var/lib/posthaste\n" +
+			"  POSTHASTE_DATABASE_URL=postgres://posthaste@db/posthaste posthaste serve --master-key-file /etc/posthaste/master-key",
+		Args: cobra.NoArgs,
 	}
 	config.Flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -78,7 +80,8 @@ type server struct {
 	out io.Writer
 
 	master  *masterKeys
-	store   *sqlite.Store
+	store   store.Store
+	cluster *cluster.Cluster // nil: this is the only node
 	commits *commit.Committer
 	sender  *sender.Sender
 	engine  *dispatch.Engine
@@ -97,18 +100,21 @@ func (s *server) run(ctx context.Context) (err error) {
 	if s.master, err = openMasterKeys(s.Config); err != nil {
 		return err
 	}
-	if s.store, err = sqlite.Open(ctx, s.Data, s.master.ring); err != nil {
+	if s.store, err = openStore(ctx, s.Config, s.master.ring); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.store.Close()) }()
-	if err := s.wire(ctx); err != nil {
-		return err
+	if nodes, shared := s.store.(store.Nodes); shared {
+		if s.cluster, err = cluster.Join(ctx, nodes, s.NodeLease, s.log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.leave(ctx)) }()
 	}
-	defer s.sender.Close()
-	banner, err := s.keys(ctx)
+	banner, err := s.prepare(ctx)
 	if err != nil {
 		return err
 	}
+	defer s.sender.Close()
 
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Addr)
 	if err != nil {
@@ -136,6 +142,8 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
+	fenced, stopCluster := s.takePart(ctx)
+	defer stopCluster()
 	var background sync.WaitGroup
 	upkeep, stopUpkeep := context.WithCancel(ctx)
 	defer background.Wait()
@@ -149,12 +157,14 @@ func (s *server) run(ctx context.Context) (err error) {
 	background.Go(func() { s.master.goOn(upkeep, s.store, s.log) })
 
 	s.greet(banner, listener.Addr().String())
-	s.log.Info("listening", "addr", listener.Addr().String(), "version", Version(), "data", s.Data, "dev", s.Dev)
+	s.log.Info("listening", "addr", listener.Addr().String(), "version", Version(), "data", storeName(s.Config), "dev", s.Dev)
 
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 		err = fmt.Errorf("serve: %w", err)
+	case err = <-fenced: // what is in memory belongs to others now
+		s.StopTimeout = 0
 	}
 	s.log.Info("stopping", "timeout", s.StopTimeout)
 	close(s.closing)
@@ -176,9 +186,62 @@ func (s *server) run(ctx context.Context) (err error) {
 	return err
 }
 
+// prepare makes the parts and what the store must have before the first request, and
+// returns what to show of it, once. Nodes that start at once do so one after the other.
+func (s *server) prepare(ctx context.Context) (banner []string, err error) {
+	do := func(ctx context.Context) error {
+		if err := s.wire(ctx); err != nil {
+			return err
+		}
+		banner, err = s.keys(ctx)
+		return err
+	}
+	if s.cluster == nil {
+		err = do(ctx)
+	} else {
+		err = s.cluster.Alone(ctx, do)
+	}
+	return banner, err
+}
+
+// takePart lets this node send what is its part. fenced tells when the others took it
+// for dead; it never does where there are none.
+func (s *server) takePart(ctx context.Context) (fenced <-chan error, stop func()) {
+	if s.cluster == nil {
+		return nil, func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	failed, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := s.cluster.Run(ctx, s.service, s.engine); err != nil {
+			failed <- err
+		}
+	}()
+	return failed, func() {
+		cancel()
+		<-ended
+	}
+}
+
+// leave lets the other nodes take over, once everything is written.
+func (s *server) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := s.cluster.Leave(ctx); err != nil && !errors.Is(err, store.ErrFenced) {
+		return fmt.Errorf("leave the cluster: %w", err)
+	}
+	return nil
+}
+
+const leaveTimeout = 2 * time.Second
+
 // wire makes the parts and joins them.
 func (s *server) wire(ctx context.Context) error {
 	keys := event.NewKeys(time.Now, 0)
+	if s.cluster != nil {
+		keys = event.NewKeys(s.cluster.Now, uint8(s.cluster.Self()))
+	}
 	last, err := s.store.LastKey(ctx)
 	if err != nil {
 		return err
@@ -197,20 +260,26 @@ func (s *server) wire(ctx context.Context) error {
 	}
 	s.commits = commit.New(s.store, s.log)
 	endpoints := endpoint.NewRegistry()
-	s.service = service.New(service.Config{
+	conf := service.Config{
 		Store: s.store, Events: s.commits, Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
 		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
 		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature")},
 		Notify:       s.notify,
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
-	})
+	}
+	engine := dispatch.Config{
+		Store: s.store, Recorder: s.commits, Endpoints: endpoints, Now: time.Now, Random: rand.Float64, Log: s.log,
+		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, Health: s.Health,
+	}
+	if s.cluster != nil {
+		conf.Owns, conf.Await = s.cluster.Owns, s.cluster.Await
+		engine.Elsewhere, engine.Lease = s.cluster.Elsewhere, s.cluster.Sending
+	}
+	s.service = service.New(conf)
 	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: time.Now, Log: s.log})
 	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, s.commits.Stats, endpoints.Len)
-	s.engine = dispatch.New(dispatch.Config{
-		Store: s.store, Recorder: s.commits, Sender: s.relay, Watcher: s.service.Watcher(s.metrics.Observe), Endpoints: endpoints,
-		Now: time.Now, Random: rand.Float64, Log: s.log,
-		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, Health: s.Health,
-	})
+	engine.Sender, engine.Watcher = s.relay, s.service.Watcher(s.metrics.Observe)
+	s.engine = dispatch.New(engine)
 	if err := s.service.Load(ctx, s.engine); err != nil {
 		return err
 	}
@@ -318,6 +387,9 @@ const operatorKeyFile = "operator-key"
 // that only its owner can read, so that it is in no log. The file comes first: a
 // key that nobody knows would be worse than a file without a key.
 func (s *server) newOperatorKey(ctx context.Context) (path string, err error) {
+	if err := os.MkdirAll(s.Data, 0o700); err != nil {
+		return "", fmt.Errorf("write the first operator key: %w", err)
+	}
 	path = filepath.Join(s.Data, operatorKeyFile)
 	key := account.NewSecret(account.PrefixAdmin)
 	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {

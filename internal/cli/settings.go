@@ -47,8 +47,12 @@ func (s *server) shown() []adminui.SettingGroup {
 	if s.EgressProxy != nil {
 		proxy = s.EgressProxy.Scheme + "://" + s.EgressProxy.Host
 	}
+	database := "none: the embedded store"
+	if s.Database != "" {
+		database = storeName(s.Config)
+	}
 	return []adminui.SettingGroup{
-		{Name: "Server", Settings: []adminui.Setting{one("Listens on", "addr", s.Addr), one("Reached at", "public-url", s.PublicURL), one("Data directory", "data", s.Data), one("Brand of the headers", "brand", s.Brand), one("Development mode", "dev", s.Dev)}},
+		{Name: "Server", Settings: []adminui.Setting{one("Listens on", "addr", s.Addr), one("Reached at", "public-url", s.PublicURL), one("Data directory", "data", s.Data), one("Database", "database-url", database), one("Brand of the headers", "brand", s.Brand), one("Development mode", "dev", s.Dev)}},
 		{Name: "Retention", Settings: []adminui.Setting{one("Events are kept", "retention", retention)}},
 		{Name: "Retry schedule", Settings: []adminui.Setting{
 			one("Live events", "live-schedule", s.LiveSchedule), one("Test events", "test-schedule", s.TestSchedule), one("One attempt may take", "timeout", s.Timeout),

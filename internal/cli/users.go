@@ -16,7 +16,6 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/config"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
 // userLine is a user as the commands print it.
@@ -213,7 +212,7 @@ func onUsers(cmd *cobra.Command, getenv func(string) (string, bool),
 	if err != nil {
 		return out, err
 	}
-	st, err := sqlite.Open(ctx, c.Data, keys.ring)
+	st, err := openStore(ctx, c, keys.ring)
 	if inUse(err) {
 		return out, online(ctx, c, &out)
 	}

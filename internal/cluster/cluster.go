@@ -49,10 +49,15 @@ type Cluster struct {
 	service Service
 	engine  Engine
 
-	mu        sync.RWMutex
-	views     []store.View // since the last one that was settled, oldest first
-	settled   bool         // the last view, and all have acknowledged it
-	suspended bool         // the lease may have ended
+	mu      sync.RWMutex
+	views   []store.View // since the last one that was settled, oldest first
+	settled bool         // the last view, and all have acknowledged it
+	until   time.Time    // this node may send
+	ending  *time.Timer  // fires then
+	sending context.Context
+	cut     context.CancelFunc // ends sending; nil: it has ended
+
+	clock clock
 
 	awayMu sync.Mutex
 	away   map[int64]bool // endpoints of other nodes that have work they may not know of
@@ -64,12 +69,14 @@ type Cluster struct {
 const DefaultLease = 10 * time.Second
 
 const (
-	beats        = 5 // in a lease
+	beats        = 5  // in a lease
+	margin       = 10 // part of a lease that is not used, because clocks differ in speed
 	changesEvery = 500 * time.Millisecond
 	rescanEvery  = 10 * time.Second
 	rescanDeaf   = time.Second // when nothing can be heard
 	releaseEvery = 10 * time.Millisecond
 	hearAgain    = time.Second
+	firstLooks   = 5
 	maxMessage   = 7000 // bytes; PostgreSQL takes 8000
 )
 
@@ -86,8 +93,29 @@ func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog
 		return nil, err
 	}
 	log.Info("joined the cluster", "node", v.Self, "nodes", len(v.Members))
-	return &Cluster{nodes: nodes, lease: lease, log: log, self: v.Self, views: []store.View{{Self: v.Self}},
-		hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}, nil
+	c := &Cluster{nodes: nodes, lease: lease, log: log, self: v.Self, views: []store.View{{Self: v.Self}},
+		hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
+	c.ending = time.AfterFunc(lease, c.expire)
+	c.ending.Stop()
+	c.sending, c.cut = context.WithCancel(context.Background())
+	c.cut()
+	c.cut = nil
+	for range firstLooks { // at the clock, before it is asked for keys
+		if err := c.readClock(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// readClock compares the store's clock with this machine's.
+func (c *Cluster) readClock(ctx context.Context) error {
+	began := time.Now()
+	now, err := c.nodes.Clock(ctx)
+	if err == nil {
+		c.clock.observe(began, time.Now(), now)
+	}
+	return err
 }
 
 // Self is this node's number: 0 to 255, its own among the live ones.
@@ -98,7 +126,7 @@ func (c *Cluster) Self() int { return c.self }
 func (c *Cluster) Owns(endpoint int64) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.suspended {
+	if c.cut == nil {
 		return false
 	}
 	for i := range c.views {
@@ -168,7 +196,8 @@ func (c *Cluster) Run(ctx context.Context, s Service, e Engine) error {
 func (c *Cluster) keep(ctx context.Context) error {
 	tick := time.NewTicker(c.lease / beats)
 	defer tick.Stop()
-	acked, renewed := int64(0), time.Now()
+	defer c.stopSending()
+	acked := int64(0)
 	for {
 		beat, cancel := context.WithTimeout(ctx, c.lease/2)
 		began := time.Now()
@@ -176,19 +205,14 @@ func (c *Cluster) keep(ctx context.Context) error {
 		cancel()
 		switch {
 		case errors.Is(err, store.ErrFenced):
-			c.suspend(true)
 			return err
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			c.log.Warn("renew the lease", "err", err)
-			if time.Since(renewed) > c.lease*4/5 { // others may take over any moment
-				c.suspend(true)
-			}
 		default:
-			renewed = began
-			c.suspend(false)
-			next, err := c.follow(ctx, v)
+			resumed := c.renew(began)
+			next, err := c.follow(ctx, v, resumed)
 			if err != nil {
 				c.log.Warn("take over endpoints", "err", err)
 			}
@@ -209,33 +233,67 @@ func (c *Cluster) keep(ctx context.Context) error {
 	}
 }
 
-// suspend stops all sending while the lease may have ended, and begins again.
-func (c *Cluster) suspend(on bool) {
+// renew lets this node send until the lease ends that it asked for at a time.
+func (c *Cluster) renew(began time.Time) (resumed bool) {
 	c.mu.Lock()
-	was := c.suspended
-	c.suspended = on
-	c.mu.Unlock()
-	if was == on {
-		return
+	defer c.mu.Unlock()
+	c.until = began.Add(c.lease - c.lease/margin)
+	c.ending.Reset(time.Until(c.until))
+	if resumed = c.cut == nil; resumed {
+		c.sending, c.cut = context.WithCancel(context.Background())
 	}
-	c.log.Warn("lease", "suspended", on)
-	if adopted := c.service.Reassign(); len(adopted) > 0 {
-		if err := c.engine.Adopt(context.Background(), adopted); err != nil {
-			c.log.Error("take up endpoints again", "err", err)
-		}
+	return resumed
+}
+
+// expire cuts off what is being sent, because the lease may have ended: others may send
+// the same any moment.
+func (c *Cluster) expire() {
+	if c.stopSending() {
+		c.log.Warn("the lease was not renewed in time; sending is suspended")
+		c.service.Reassign()
 	}
 }
 
+// stopSending cuts off what is being sent, and reports whether this node was sending.
+func (c *Cluster) stopSending() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ending.Stop()
+	if c.cut == nil {
+		return false
+	}
+	c.cut()
+	c.cut = nil
+	return true
+}
+
+// Sending returns a context that ends with the lease. It has ended when the node may
+// not send, even where a process that was stopped for a while has not noticed yet.
+func (c *Cluster) Sending() context.Context {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if time.Now().After(c.until) {
+		return ended
+	}
+	return c.sending
+}
+
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // follow acts on a view of the members and returns the generation that this node
 // works by.
-func (c *Cluster) follow(ctx context.Context, v store.View) (acked int64, err error) {
+func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (acked int64, err error) {
 	c.mu.Lock()
 	last := &c.views[len(c.views)-1]
 	isNew := v.Generation != last.Generation
 	if isNew {
 		c.views, c.settled = append(c.views, v), false
 	}
-	settles := !c.settled && v.Settled()
+	settles := !c.settled && v.Settled() || c.settled && resumed
 	if settles {
 		c.views, c.settled = []store.View{v}, true
 	}
@@ -375,14 +433,37 @@ func messages(endpoints map[int64]bool) (all []string) {
 func (c *Cluster) refresh(ctx context.Context) {
 	version := int64(0) // all of it once: much can have changed since this node read it
 	for {
-		var err error
-		if version, err = c.service.Refresh(ctx, c.nodes, version); err != nil && ctx.Err() == nil {
+		err := c.readClock(ctx)
+		if err == nil {
+			version, err = c.service.Refresh(ctx, c.nodes, version)
+		}
+		if err != nil && ctx.Err() == nil {
 			c.log.Warn("take over changes of other nodes", "err", err)
 		}
 		if !pause(ctx, changesEvery) {
 			return
 		}
 	}
+}
+
+// Now returns the time by the store's clock, at the latest that it can be: all nodes'
+// keys follow it.
+func (c *Cluster) Now() time.Time { return c.clock.latest() }
+
+// Await returns when a time has passed on all nodes: what they accept from then on is
+// later.
+func (c *Cluster) Await(ctx context.Context, t time.Time) {
+	for {
+		wait := t.Sub(c.clock.earliest())
+		if wait <= 0 || !pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+// Alone runs fn while no other node that starts does.
+func (c *Cluster) Alone(ctx context.Context, fn func(context.Context) error) error {
+	return c.nodes.Alone(ctx, fn)
 }
 
 // Leave ends the membership, after everything is written: the others take over at once.

@@ -30,11 +30,13 @@ const EnvPrefix = "POSTHASTE_"
 
 // Config is the settings of posthaste serve.
 type Config struct {
-	Addr      string // to listen on
-	DebugAddr string // for profiles; empty is off
-	Data      string // directory
-	Dev       bool   // for trying out: loopback and http targets, a test key
-	Brand     string // names the headers: Payment-Signature
+	Addr      string        // to listen on
+	DebugAddr string        // for profiles; empty is off
+	Data      string        // directory
+	Database  string        // URL of a PostgreSQL database; empty: the embedded store in Data
+	NodeLease time.Duration // a node that is gone keeps its endpoints for so long
+	Dev       bool          // for trying out: loopback and http targets, a test key
+	Brand     string        // names the headers: Payment-Signature
 	LogLevel  string
 	LogFormat string
 
@@ -102,6 +104,8 @@ func Flags(f *pflag.FlagSet) {
 	f.String("addr", "127.0.0.1:8080", "address to listen on")
 	f.String("debug-addr", "", "address for profiles (net/http/pprof), such as 127.0.0.1:6060; keep it private")
 	f.String("data", "data", "data directory of the embedded store")
+	f.String("database-url", "", "PostgreSQL database for several nodes, such as postgres://posthaste@db1,db2/posthaste; give it as POSTHASTE_DATABASE_URL where it holds a password")
+	f.Duration("node-lease", 10*time.Second, "with a database: a node that is gone keeps its endpoints for so long")
 	f.Bool("dev", false, "for trying out: allow loopback and http targets, make an account with a test key")
 	f.String("brand", "Payment", "names the headers: <brand>-Signature, <brand>-Account")
 	f.String("log-level", "info", "debug, info, warn or error")
@@ -179,6 +183,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.Mail.Password, _ = getenv(EnvPrefix + "SMTP_PASSWORD")
 	r := reader{f: f}
 	c.Addr, c.DebugAddr, c.Data, c.Brand = r.text("addr"), r.text("debug-addr"), r.text("data"), r.text("brand")
+	c.Database, c.NodeLease = r.text("database-url"), r.duration("node-lease")
 	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
 	c.Dev, c.AllowPlain = r.truth("dev"), r.truth("allow-plain-live")
 	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")
@@ -202,6 +207,8 @@ func (c *Config) check() error {
 	switch {
 	case c.Data == "":
 		return usagef("--data: name a directory")
+	case c.NodeLease < time.Second || c.NodeLease > 5*time.Minute:
+		return usagef("--node-lease %s: use 1s to 5m", c.NodeLease)
 	case !validBrand(c.Brand):
 		return usagef("--brand %q: use letters and digits, beginning with a letter", c.Brand)
 	case c.MaxBody < 1<<10 || c.MaxBody > 64<<20:

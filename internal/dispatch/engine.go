@@ -75,7 +75,10 @@ type Config struct {
 	// Elsewhere is told of endpoints that have work and that other nodes send to. It must
 	// not block. Nil: there are no other nodes.
 	Elsewhere func(endpoints []int64)
-	Health    delivery.Health // when an endpoint is failing, and when it is given up; default: after 5 days
+	// Lease returns a context that ends when this node may send no more; attempts under
+	// way are cut off then. Nil: it always may.
+	Lease  func() context.Context
+	Health delivery.Health // when an endpoint is failing, and when it is given up; default: after 5 days
 }
 
 // Engine sends what is due to whom it is due. Use [New], then Start.
@@ -354,11 +357,18 @@ func (e *Engine) committed(b *store.Batch) (away []int64) {
 		}
 		for i := range a.Deliveries {
 			no := a.Deliveries[i].ID.Endpoint
-			if ep := e.Endpoints.Get(no); ep != nil && ep.Remote {
+			ep := e.Endpoints.Get(no)
+			if e.elsewhere(ep) {
 				away = append(away, no)
 				continue
 			}
 			l := e.lane(no)
+			if e.Elsewhere != nil && ep != nil && ep.Settings.Ordering == endpoint.FIFO {
+				// Another node may have taken an earlier one that this one has not heard of yet.
+				l.more, l.behind = true, false
+				e.plan(l, now)
+				continue
+			}
 			e.accept(l, &a.Event, a.Deliveries[i])
 			e.plan(l, now)
 		}
@@ -467,9 +477,15 @@ func (e *Engine) Wake(endpoint int64) {
 
 // pass tells the other nodes of work for an endpoint that one of them sends to.
 func (e *Engine) pass(endpoint int64) {
-	if ep := e.Endpoints.Get(endpoint); ep != nil && ep.Remote && e.Elsewhere != nil {
+	if e.elsewhere(e.Endpoints.Get(endpoint)) {
 		e.Elsewhere([]int64{endpoint})
 	}
+}
+
+// elsewhere reports whether another node may send to an endpoint. A listener that is
+// not connected here may be there.
+func (e *Engine) elsewhere(ep *endpoint.Endpoint) bool {
+	return e.Elsewhere != nil && ep != nil && (ep.Remote || ep.Paused)
 }
 
 // Forgive closes an endpoint's breaker: a person says that it works again.

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -259,9 +260,11 @@ func (e *Engine) schedule(ep *endpoint.Endpoint) delivery.Schedule {
 func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 	d := job.Delivery
 	e.stats.inflight.Add(1)
-	a := e.Sender.Send(e.sending, request(ep, job, e.Now()))
+	ctx, done := e.allowed()
+	a := e.Sender.Send(ctx, request(ep, job, e.Now()))
+	done()
 	e.stats.inflight.Add(-1)
-	if a.Outcome == delivery.OutcomeNone { // the server stops; the delivery stays pending
+	if a.Outcome == delivery.OutcomeNone { // the server stops or has lost its lease; the delivery stays pending
 		e.release(l, d.ID.Event)
 		return
 	}
@@ -285,6 +288,19 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 		e.Watcher.EndpointDead(l.no, endpoint.DisabledGone)
 	case dead:
 		e.Watcher.EndpointDead(l.no, endpoint.DisabledFailed)
+	}
+}
+
+// allowed returns a context that ends when attempts under way must.
+func (e *Engine) allowed() (context.Context, func()) {
+	if e.Lease == nil {
+		return e.sending, func() {}
+	}
+	ctx, cancel := context.WithCancel(e.Lease())
+	stop := context.AfterFunc(e.sending, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
 	}
 }
 

@@ -42,7 +42,8 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 		return nil, err
 	}
 	defer end()
-	a := &store.Append{Event: e, Deliveries: deliveries(&e, s.Endpoints.Match(c.Space, e.Type)), Receipt: c.receipt(&e, e.Key.Time())}
+	to := s.Endpoints.Match(c.Space, e.Type)
+	a := &store.Append{Event: e, Deliveries: deliveries(&e, to), Receipt: c.receipt(&e, e.Key.Time())}
 	if err := s.Events.Append(ctx, a); err != nil {
 		return nil, err
 	}
@@ -53,7 +54,16 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 		return taken(a.Taken, &e, in.HasCreated)
 	}
 	s.countEvent(a)
+	s.keepOrder(ctx, &e, to)
 	return &a.Event, nil
+}
+
+// keepOrder waits until whatever any node accepts is later than e, if somebody wants
+// events in order: who sent this one may send the next to another node.
+func (s *Service) keepOrder(ctx context.Context, e *event.Event, to []*endpoint.Endpoint) {
+	if s.Await != nil && slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO }) {
+		s.Await(ctx, e.Key.Time().Add(time.Millisecond))
+	}
 }
 
 // taken decides what an event id that is in use means: the same event again, or

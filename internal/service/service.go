@@ -62,6 +62,8 @@ type Config struct {
 	// Owns says whether this node sends to an endpoint; 0 stands for what is done once for
 	// all. Nil: there is one node, which does everything.
 	Owns func(endpoint int64) bool
+	// Await returns when a time has passed on all nodes; nil: there is one node.
+	Await func(ctx context.Context, t time.Time)
 	// RotateMaster makes a new master key and re-seals everything; nil: it cannot be
 	// done while the server runs.
 	RotateMaster func(context.Context) (MasterRotation, error)

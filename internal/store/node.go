@@ -15,8 +15,14 @@ type Nodes interface {
 	// [ErrFenced] once another node has found the lease to have ended.
 	Join(ctx context.Context, lease time.Duration) (View, error)
 	// Beat renews the lease, says which generation this node works by, and removes nodes
-	// whose leases have ended. It returns ErrFenced when its own node was removed.
+	// whose leases have ended. It returns ErrFenced when its own node was removed. After a
+	// while in which no node could beat, because the store was away, it renews the leases
+	// of all.
 	Beat(ctx context.Context, acked int64, lease time.Duration) (View, error)
+	// Clock returns the time by the store's clock.
+	Clock(ctx context.Context) (time.Time, error)
+	// Alone runs fn while no other process that calls Alone does.
+	Alone(ctx context.Context, fn func(context.Context) error) error
 	// Leave ends this node's membership.
 	Leave(ctx context.Context) error
 	// Changes returns what changed after a version.

@@ -48,8 +48,9 @@ type Hot interface {
 	// many deliveries wait.
 	Lanes(ctx context.Context, after int64, limit int) ([]Lane, error)
 
-	// CancelPending cancels up to limit pending deliveries of an endpoint and returns
-	// how many there were.
+	// CancelPending cancels up to limit pending deliveries of a deleted endpoint and
+	// returns how many there were. It cancels none of an endpoint that is not deleted:
+	// another node may know one that the caller does not.
 	CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (int, error)
 }
 

@@ -89,10 +89,24 @@ func members(t *tx, self int, generation int64) (store.View, error) {
 	return v, err
 }
 
+// spare gives all nodes a lease more when none of them could renew it in the last one's
+// time: then it was the database that was away.
+func spare(t *tx, lease time.Duration) error {
+	n, err := t.Exec(`UPDATE cluster SET beaten = clock_timestamp() WHERE no = 1 AND beaten < clock_timestamp() - make_interval(secs => $1)`, lease.Seconds()/2)
+	if err != nil || n == 0 {
+		return err
+	}
+	_, err = t.Exec(`UPDATE nodes SET lease = greatest(lease, clock_timestamp() + make_interval(secs => $1))`, lease.Seconds())
+	return err
+}
+
 // Join implements [store.Nodes].
 func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, err error) {
 	m := &member{instance: rand.Text()}
 	err = s.clustered(ctx, "join the cluster", func(t *tx, generation int64) error {
+		if err := spare(t, lease); err != nil {
+			return err
+		}
 		if _, err := removeDead(t, generation); err != nil {
 			return err
 		}
@@ -134,6 +148,12 @@ func (s *Store) Beat(ctx context.Context, acked int64, lease time.Duration) (v s
 		if n == 0 {
 			return store.ErrFenced
 		}
+		if err := spare(t, lease); err != nil {
+			return err
+		}
+		if _, err := t.Exec(`UPDATE cluster SET beaten = clock_timestamp() WHERE no = 1`); err != nil {
+			return err
+		}
 		if generation, err = removeDead(t, generation); err != nil {
 			return err
 		}
@@ -141,6 +161,23 @@ func (s *Store) Beat(ctx context.Context, acked int64, lease time.Duration) (v s
 		return err
 	})
 	return v, err
+}
+
+// Clock implements [store.Nodes].
+func (s *Store) Clock(ctx context.Context) (t time.Time, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&t)
+	return t, unavailable("read the database's clock", err)
+}
+
+// Alone implements [store.Nodes]. The lock ends with its transaction, so that it works
+// behind a pooler too.
+func (s *Store) Alone(ctx context.Context, fn func(context.Context) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error {
+		if _, err := p.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(startLock)); err != nil {
+			return unavailable("wait for other nodes that start", err)
+		}
+		return fn(ctx)
+	})
 }
 
 // Leave implements [store.Nodes].

@@ -48,6 +48,7 @@ const (
 	connectTimeout = 5 * time.Second
 	lockTimeout    = "3s" // for what needs a whole table, such as a new partition
 	migrationLock  = 0x706f737468617374
+	startLock      = migrationLock + 1
 )
 
 // Open opens the store in the database at a URL or a list of keywords, as libpq
@@ -89,6 +90,30 @@ func Migrate(ctx context.Context, target string) error {
 	return unavailable("bring "+name(config.ConnConfig)+" up to date", migrate(ctx, config.ConnConfig))
 }
 
+// Probe connects, changes nothing, and returns the server's version and by how much its
+// clock is ahead of this machine's. It fails where the server takes no writes.
+func Probe(ctx context.Context, target string) (version string, ahead time.Duration, err error) {
+	config, err := parse(target)
+	if err != nil {
+		return "", 0, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return "", 0, unavailable("connect to "+name(config.ConnConfig), err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	var now time.Time
+	var reading bool
+	began := time.Now()
+	if err := conn.QueryRow(ctx, `SELECT 'PostgreSQL ' || current_setting('server_version'), clock_timestamp(), pg_is_in_recovery()`).Scan(&version, &now, &reading); err != nil {
+		return "", 0, unavailable("ask "+name(config.ConnConfig), err)
+	}
+	if reading {
+		return "", 0, fmt.Errorf("%s is a standby and takes no writes", name(config.ConnConfig))
+	}
+	return version, now.Sub(began.Add(time.Since(began) / 2)), nil
+}
+
 // parse reads a target. Its errors do not repeat it: it may hold a password.
 func parse(target string) (*pgxpool.Config, error) {
 	target, pooled := cutPooling(target)
@@ -126,6 +151,15 @@ func cutPooling(target string) (rest string, pooled bool) {
 	}
 	const word = "pooling=transaction"
 	return strings.ReplaceAll(target, word, ""), strings.Contains(target, word)
+}
+
+// Name returns a target for people, without a password.
+func Name(target string) string {
+	config, err := parse(target)
+	if err != nil {
+		return "a database with a malformed URL"
+	}
+	return name(config.ConnConfig)
 }
 
 // name is the database for people, without a password.

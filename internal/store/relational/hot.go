@@ -328,7 +328,8 @@ func (s *Store) CancelPending(ctx context.Context, endpoint int64, now time.Time
 	err = s.write(ctx, "cancel pending deliveries", func(t *Tx) error {
 		changed, err := t.changed(`UPDATE deliveries SET state = 3, settled = ? WHERE (event, endpoint) IN (
 			SELECT event, endpoint FROM deliveries INDEXED BY deliveries_waiting
-			WHERE endpoint = ? AND state = 0 ORDER BY rank, event LIMIT ?)`, Millis(now), endpoint, limit)
+			WHERE endpoint = ? AND state = 0 ORDER BY rank, event LIMIT ?)
+			AND NOT EXISTS (SELECT 1 FROM endpoints WHERE no = ? AND deleted = 0)`, Millis(now), endpoint, limit, endpoint)
 		n = int(changed)
 		return err
 	})

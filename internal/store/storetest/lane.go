@@ -145,6 +145,13 @@ func testCancelPending(b *bundle) {
 	if len(lanes) != 1 || lanes[0].Endpoint != 8 {
 		b.Errorf("lanes %+v", lanes)
 	}
+
+	alive := b.endpoint(mine)
+	kept := b.append(mine, "a.b", alive.No).Deliveries[0]
+	n, err := b.CancelPending(b.ctx, alive.No, at, 3)
+	b.ok(err)
+	b.equal("canceled of an endpoint that is not deleted", n, 0)
+	b.equal("its delivery", b.delivery(kept.ID).State, delivery.Pending)
 	jobs, err := b.LoadLane(b.ctx, 8, 100, 1<<20)
 	b.ok(err)
 	b.equal("another endpoint's", len(jobs), 5)

@@ -13,9 +13,10 @@ CREATE TABLE nodes (
 -- and endpoints.
 CREATE TABLE cluster (
     no         SMALLINT PRIMARY KEY CHECK (no = 1),
-    generation BIGINT NOT NULL
+    generation BIGINT NOT NULL,
+    beaten     TIMESTAMPTZ NOT NULL -- when a node last renewed its lease
 );
-INSERT INTO cluster VALUES (1, 0);
+INSERT INTO cluster VALUES (1, 0, clock_timestamp());
 CREATE TABLE versions (
     no      SMALLINT PRIMARY KEY CHECK (no = 1),
     version BIGINT NOT NULL

@@ -1,0 +1,523 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
+)
+
+var (
+	clusterFor   = flag.Duration("cluster.for", 9*time.Second, "how long TestCluster_killed kills nodes")
+	clusterEvery = flag.Duration("cluster.every", 3*time.Second, "how often TestCluster_killed kills one")
+)
+
+const nodeLease = "2s"
+
+// fleet is several nodes on one database.
+type fleet struct {
+	t     testing.TB
+	data  string // of all: it holds the master key only
+	args  []string
+	nodes []atomic.Pointer[life]
+}
+
+// database starts a PostgreSQL server of the test's own.
+func database(t testing.TB) *pgtest.Cluster {
+	t.Helper()
+	c, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// newFleet starts nodes on a database, all at once.
+func newFleet(t testing.TB, url string, size int, args ...string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, data: t.TempDir(), nodes: make([]atomic.Pointer[life], size),
+		args: append([]string{"--dev", "--database-url", url, "--node-lease", nodeLease}, args...)}
+	if code := start(t, nil, binary, "keys", "new-master", "--out", f.data+"/master-key").exit(); code != 0 {
+		t.Fatalf("keys new-master: exit code %d", code)
+	}
+	var wg sync.WaitGroup
+	for i := range size {
+		wg.Go(func() { f.begin(i) })
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return f
+}
+
+// begin starts a node, in the place of one that has ended.
+func (f *fleet) begin(i int) {
+	n := &life{server: serveWith(f.t, f.data, f.args...), next: make(chan struct{})}
+	if old := f.nodes[i].Swap(n); old != nil {
+		close(old.next)
+	}
+}
+
+func (f *fleet) node(i int) *life { return f.nodes[i].Load() }
+
+// one is any node that is not about to be killed.
+func (f *fleet) one() *life {
+	for {
+		if n := f.node(rand.IntN(len(f.nodes))); !n.killed.Load() {
+			return n
+		}
+	}
+}
+
+func (f *fleet) stop() {
+	for i := range f.nodes {
+		f.node(i).stop()
+	}
+}
+
+// sequence is a receiver that wants events in order.
+type sequence struct {
+	mu      sync.Mutex
+	taken   []string // ids, in the order in which they first came
+	again   int
+	refused map[string]bool
+}
+
+func (s *sequence) receive(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	id := r.Header.Get("Webhook-Id")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case slices.Contains(s.taken, id):
+		s.again++
+	case unlucky(id) && !s.refused[id]:
+		s.refused[id] = true
+		w.WriteHeader(http.StatusInternalServerError)
+	default:
+		s.taken = append(s.taken, id)
+	}
+}
+
+func (s *sequence) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.taken)
+}
+
+// TestCluster_killed kills one of three nodes every few seconds, under load, and
+// reconciles: what was acknowledged arrives, and in order where that was asked for.
+func TestCluster_killed(t *testing.T) {
+	f := newFleet(t, database(t).URL("postgres"), 3, "--test-schedule", "200ms,200ms,200ms,1s,1s,1s,1s,1s,1s")
+	l := &ledger{acknowledged: map[string]string{}, arrived: map[string]string{}, refused: map[string]string{}}
+	order := &sequence{refused: map[string]bool{}}
+	all, ordered := httptest.NewServer(http.HandlerFunc(l.receive)), httptest.NewServer(http.HandlerFunc(order.receive))
+	t.Cleanup(all.Close)
+	t.Cleanup(ordered.Close)
+	for range 4 { // so that each node has some
+		f.node(0).register(all.URL, "enabled_events", []string{"payment.*"})
+	}
+	f.node(1).register(ordered.URL, "enabled_events", []string{"step.*"}, "ordering", "fifo")
+	f.know(5)
+
+	stop := make(chan struct{})
+	stopped := func() bool {
+		select {
+		case <-stop:
+			return true
+		default:
+			return false
+		}
+	}
+	var wg sync.WaitGroup
+	var next, interrupted atomic.Int64
+	// deliver sends one event, again and again until a node acknowledges it.
+	deliver := func(id, typ string) (a answer, sent int64) {
+		n := next.Add(1)
+		for tries := 0; ; tries++ {
+			node := f.one()
+			a, err := node.try("POST", "/v1/events", fmt.Sprintf(`{"id":%q,"type":%q,"data":{"object":{"n":%d}}}`, id, typ, n))
+			switch {
+			case err == nil && a.status == http.StatusOK:
+				return a, n
+			case err == nil && a.status == http.StatusServiceUnavailable || err != nil && node.killed.Load():
+				interrupted.Add(1)
+			default:
+				t.Errorf("%s to a node that lives: %v %d %s", id, err, a.status, a.body)
+				return a, n
+			}
+			if tries > 100 {
+				t.Errorf("nobody takes %s", id)
+				return a, n
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	for range 6 {
+		wg.Go(func() {
+			for !stopped() {
+				id := fmt.Sprintf("evt_many%016d", rand.Uint64N(1e16))
+				a, n := deliver(id, "payment.succeeded")
+				l.note(n, id, a, nil, false)
+			}
+		})
+	}
+	var steps []string
+	wg.Go(func() {
+		for !stopped() {
+			id := fmt.Sprintf("evt_step%016d", len(steps))
+			deliver(id, "step.done")
+			steps = append(steps, id)
+		}
+	})
+	kills := 0
+	for end := time.Now().Add(*clusterFor); time.Now().Before(end); kills++ {
+		time.Sleep(*clusterEvery)
+		i := kills % len(f.nodes)
+		n := f.node(i)
+		n.killed.Store(true)
+		n.kill()
+		time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
+		f.begin(i)
+	}
+	close(stop)
+	wg.Wait()
+
+	holds(func() bool { return len(l.missing()) == 0 })
+	holds(func() bool { return order.len() >= len(steps) })
+	var left []object
+	holds(func() bool {
+		left = f.node(0).must("GET", "/v1/deliveries?status=pending&limit=5", nil).list()
+		return len(left) == 0
+	})
+	left = append(left, f.node(1).must("GET", "/v1/deliveries?status=failed&limit=5", nil).list()...)
+	f.stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	order.mu.Lock()
+	defer order.mu.Unlock()
+	lost := 0
+	for id := range l.acknowledged {
+		if _, ok := l.arrived[id]; !ok {
+			lost++
+		}
+	}
+	t.Logf("nodes=3 kills=%d interrupted=%d acknowledged=%d deliveries=%d lost=%d duplicates=%d; in order: acknowledged=%d arrived=%d again=%d", kills, interrupted.Load(),
+		len(l.acknowledged), 4*len(l.acknowledged), lost, l.duplicates-3*len(l.acknowledged), len(steps), len(order.taken), order.again)
+	if lost > 0 || len(l.changed) > 0 || len(l.unexpected) > 0 || len(left) > 0 {
+		t.Errorf("lost %d, changed %v, unexpected %v, left %v", lost, l.changed, l.unexpected, left)
+	}
+	if !slices.Equal(order.taken, steps) {
+		t.Errorf("out of order: %v", firstDifference(order.taken, steps))
+	}
+	if kills > 0 && interrupted.Load() == 0 {
+		t.Error("no request met a kill: the test proves little")
+	}
+}
+
+func firstDifference(got, want []string) string {
+	for i := range min(len(got), len(want)) {
+		if got[i] != want[i] {
+			return fmt.Sprintf("at %d came %v, wanted %v", i, got[i:min(i+3, len(got))], want[i:min(i+3, len(want))])
+		}
+	}
+	return fmt.Sprintf("%d came of %d", len(got), len(want))
+}
+
+// know waits until all nodes know so many endpoints.
+func (f *fleet) know(endpoints int) {
+	f.t.Helper()
+	for i := range f.nodes {
+		until(f.t, "the endpoints to be known", func() bool {
+			return strings.Contains(f.node(i).call("GET", "/metrics", nil).body, fmt.Sprintf("\nposthaste_endpoints %d\n", endpoints))
+		})
+	}
+}
+
+// TestCluster_paused stops a node for longer than its lease, while it is in the middle of
+// an attempt: what it would write after that is refused, and it ends.
+func TestCluster_paused(t *testing.T) {
+	f := newFleet(t, database(t).URL("postgres"), 2)
+	var mu sync.Mutex
+	from := map[string][]string{} // event ids by the endpoint's path
+	hang := make(chan struct{})
+	r := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		from[r.URL.Path] = append(from[r.URL.Path], r.Header.Get("Webhook-Id"))
+		first := len(from[r.URL.Path]) == 1
+		mu.Unlock()
+		if first {
+			<-hang
+		}
+	}))
+	t.Cleanup(r.Close)
+	release := sync.OnceFunc(func() { close(hang) })
+	t.Cleanup(release)
+	const endpoints = 8 // each node owns one at least, but for one case in 128
+	for i := range endpoints {
+		f.node(0).register(fmt.Sprint(r.URL, "/", i), "ordering", "fifo")
+	}
+	f.know(endpoints)
+	first := f.node(0).send("payment.succeeded", object{"n": 1}).text("id")
+	second := f.node(1).send("payment.succeeded", object{"n": 2}).text("id")
+	came := func(n int) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			for i := range endpoints {
+				if len(from[fmt.Sprint("/", i)]) < n {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	until(t, "the first attempts", came(1))
+	signal := func(s os.Signal) {
+		if err := f.node(0).cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	f.node(1).out.await(t, `msg="endpoints assigned" generation=\d+ adopted=[1-9]`)
+	release()
+	for _, d := range f.node(1).settled(second) {
+		if d.text("status") != "succeeded" {
+			t.Errorf("delivery %v", d)
+		}
+	}
+	settled := f.node(1).settled(first)
+	mu.Lock()
+	before := fmt.Sprint(from)
+	mu.Unlock()
+	signal(syscall.SIGCONT)
+	if code := f.node(0).exit(); code == 0 {
+		t.Error("the paused node ended as if all were well")
+	}
+	f.node(0).out.await(t, `lease has ended, and others have taken over`)
+	mu.Lock()
+	defer mu.Unlock()
+	if after := fmt.Sprint(from); after != before {
+		t.Errorf("the paused node sent on: %s, then %s", before, after)
+	}
+	again := 0
+	for i := range endpoints {
+		ids := slices.Compact(slices.Clone(from[fmt.Sprint("/", i)]))
+		again += len(from[fmt.Sprint("/", i)]) - len(ids)
+		if !slices.Equal(ids, []string{first, second}) {
+			t.Errorf("endpoint %d got %v", i, from[fmt.Sprint("/", i)])
+		}
+	}
+	if again == 0 {
+		t.Error("the paused node owned nothing: the test proves nothing")
+	}
+	for i, d := range f.node(1).settled(first) {
+		if fmt.Sprint(d) != fmt.Sprint(settled[i]) {
+			t.Errorf("the paused node wrote: %v, then %v", settled[i], d)
+		}
+	}
+	t.Logf("attempts that the new owner made again: %d of %d", again, endpoints)
+}
+
+// TestCluster_failover kills the primary under load and promotes its standby: nothing
+// that was acknowledged is lost, and delivery goes on by itself.
+func TestCluster_failover(t *testing.T) {
+	primary := database(t)
+	standby, err := primary.Standby()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := standby.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, q := range []string{"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"} {
+		if err := primary.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := newFleet(t, "postgres://posthaste@"+primary.Host()+","+standby.Host()+"/postgres?sslmode=disable", 2)
+	l := &ledger{acknowledged: map[string]string{}, arrived: map[string]string{}, refused: map[string]string{}}
+	r := httptest.NewServer(http.HandlerFunc(l.receive))
+	t.Cleanup(r.Close)
+	for range 2 {
+		f.node(0).register(r.URL)
+	}
+	f.know(2)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var refused atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n := rand.Int64N(1e15)
+				a, err := f.one().try("POST", "/v1/events", fmt.Sprintf(`{"type":"payment.succeeded","data":{"object":{"n":%d}}}`, n))
+				if err != nil || a.status == http.StatusServiceUnavailable {
+					refused.Add(1)
+					time.Sleep(20 * time.Millisecond)
+					continue
+				}
+				l.note(n, "", a, err, false)
+			}
+		})
+	}
+	goOn := func(what string) {
+		goal := l.progress() + 50
+		until(t, what, func() bool { return l.progress() >= goal })
+	}
+	goOn("events before the failure")
+	primary.Kill()
+	if code := f.node(0).call("GET", "/readyz", nil).status; code != http.StatusServiceUnavailable {
+		t.Errorf("without a database, /readyz answers %d", code)
+	}
+	if err := standby.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	promoted := time.Now()
+	goOn("events after the failure")
+	resumed := time.Since(promoted)
+	close(stop)
+	wg.Wait()
+	if !holds(func() bool { return len(l.missing()) == 0 }) {
+		t.Errorf("lost: %v", l.missing())
+	}
+	for i := range f.nodes {
+		f.node(i).until("the node to be ready", func() bool { return f.node(i).call("GET", "/readyz", nil).status == http.StatusOK })
+	}
+	f.stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.Logf("acknowledged=%d arrived=%d refused meanwhile=%d; 50 events more %s after the promotion", len(l.acknowledged), len(l.arrived), refused.Load(), resumed.Round(10*time.Millisecond))
+	if len(l.changed) > 0 || len(l.unexpected) > 0 {
+		t.Errorf("changed %v, unexpected %v", l.changed, l.unexpected)
+	}
+	if refused.Load() == 0 {
+		t.Error("nobody noticed the failure: the test proves little")
+	}
+}
+
+// TestCluster_settings: what one node changes counts on all, and an endpoint's limits
+// hold for all nodes together.
+func TestCluster_settings(t *testing.T) {
+	f := newFleet(t, database(t).URL("postgres"), 3)
+	var mu sync.Mutex
+	var now, most, count int
+	var began, ended time.Time
+	r := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		mu.Lock()
+		now++
+		count++
+		most = max(most, now)
+		if count == 1 {
+			began = time.Now()
+		}
+		mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
+		mu.Lock()
+		now--
+		ended = time.Now()
+		mu.Unlock()
+	}))
+	t.Cleanup(r.Close)
+	e := f.node(0).register(r.URL, "max_concurrency", 2, "rate_limit", 20).text("id")
+	f.know(1)
+	const events = 50 // at 20 a second: the first 20 at once, and 1.5 s for the rest
+	for i := range events {
+		f.node(i%3).send("payment.succeeded", object{"n": i})
+	}
+	received := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return count
+	}
+	until(t, "all events", func() bool { return received() == events })
+	mu.Lock()
+	took, atOnce := ended.Sub(began), most
+	mu.Unlock()
+	t.Logf("%d events in %s, at most %d at a time", events, took.Round(time.Millisecond), atOnce)
+	if took < 1400*time.Millisecond || atOnce > 2 {
+		t.Errorf("%d events in %s, %d at a time: the limits are 20 a second and 2", events, took, atOnce)
+	}
+
+	seen := func(what string, change func(), ok func(n *life) bool) {
+		t.Helper()
+		change()
+		since := time.Now()
+		for i := range f.nodes {
+			until(t, what, func() bool { return ok(f.node(i)) })
+		}
+		t.Logf("%s: all nodes know after %s", what, time.Since(since).Round(time.Millisecond))
+	}
+	f.node(1).must("PATCH", "/v1/webhooks/"+e, object{"status": "disabled"})
+	until(t, "no node to send to it any more", func() bool {
+		for i := range f.nodes {
+			e := f.node(i).send("payment.succeeded", object{"n": 0}).text("id")
+			if len(f.node(i).must("GET", "/v1/events/"+e+"/deliveries", nil).list()) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	since := time.Now()
+	f.node(2).must("DELETE", "/v1/webhooks/"+e, nil)
+	f.know(0)
+	t.Logf("endpoint deleted: all nodes know after %s", time.Since(since).Round(time.Millisecond))
+
+	var key object
+	asAdmin := []string{"Authorization", "Bearer " + adminKey}
+	accounts := f.node(0).must("GET", "/v1/accounts", nil, asAdmin...).list()
+	with := func(n *life) int {
+		return n.call("GET", "/v1/webhooks", nil, "Authorization", "Bearer "+key.text("secret")).status
+	}
+	seen("key made", func() {
+		key = f.node(0).must("POST", "/v1/api_keys", object{"name": "n"}, append(asAdmin, "Payment-Account", accounts[0].text("id"))...)
+	}, func(n *life) bool { return with(n) == http.StatusOK })
+	seen("key revoked", func() {
+		f.node(1).must("DELETE", "/v1/api_keys/"+key.text("id"), nil, append(asAdmin, "Payment-Account", accounts[0].text("id"))...)
+	},
+		func(n *life) bool { return with(n) == http.StatusUnauthorized })
+	f.stop()
+}
+
+// TestCluster_badDatabase: what is wrong with the database is said, without the password.
+func TestCluster_badDatabase(t *testing.T) {
+	data := t.TempDir()
+	for name, c := range map[string]struct{ url, want string }{
+		"malformed":   {"postgres://posthaste:hunter2@[bad/posthaste", "not one such as postgres://"},
+		"unreachable": {"postgres://posthaste:hunter2@127.0.0.1:1/posthaste", "database posthaste on 127.0.0.1:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, []string{"POSTHASTE_DATABASE_URL=" + c.url}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data)
+			if code := p.exit(); code == 0 {
+				t.Error("it runs")
+			}
+			if out := p.out.String(); !strings.Contains(out, c.want) || strings.Contains(out, "hunter2") {
+				t.Errorf("it says %s", out)
+			}
+		})
+	}
+}

@@ -1,0 +1,105 @@
+package cluster
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+func view(nodes ...int) *store.View {
+	v := &store.View{}
+	for _, n := range nodes {
+		v.Members = append(v.Members, store.Member{No: n})
+	}
+	return v
+}
+
+// A node that comes or goes moves no endpoint but its own, and all have their share.
+func TestOwner(t *testing.T) {
+	const endpoints = 10000
+	three, four := view(0, 1, 2), view(2, 0, 3, 1)
+	counts := map[int]int{}
+	for no := range int64(endpoints) {
+		before, after := owner(three, no), owner(four, no)
+		if after != before && after != 3 {
+			t.Fatalf("endpoint %d moved from %d to %d when 3 came", no, before, after)
+		}
+		counts[after]++
+	}
+	for n := range 4 {
+		if counts[n] < endpoints/5 || counts[n] > endpoints/3 {
+			t.Errorf("of %d endpoints, node %d of 4 has %d", endpoints, n, counts[n])
+		}
+	}
+	if who := owner(view(), 1); who != -1 {
+		t.Errorf("without nodes, %d owns", who)
+	}
+}
+
+// What is to be told fits into messages that PostgreSQL takes, whole.
+func TestMessages(t *testing.T) {
+	for _, n := range []int{0, 1, 5000} {
+		endpoints := map[int64]bool{}
+		for i := range n {
+			endpoints[int64(i)<<40] = true
+		}
+		told := map[int64]bool{}
+		for _, m := range messages(endpoints) {
+			if len(m) >= 8000 {
+				t.Errorf("a message of %d bytes", len(m))
+			}
+			rest, ok := strings.CutPrefix(m, wordWork+" ")
+			if !ok {
+				t.Errorf("message %q", m)
+			}
+			for word := range strings.FieldsSeq(rest) {
+				no, err := strconv.ParseInt(word, 10, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				told[no] = true
+			}
+		}
+		if len(told) != n {
+			t.Errorf("told of %d endpoints, not %d", len(told), n)
+		}
+	}
+}
+
+// The clock is never surer than it may be: the store's time lies between what it says.
+func TestClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ahead = 3 * time.Hour // the store's clock
+		look := func(c *clock, there, back time.Duration) {
+			began := time.Now()
+			time.Sleep(there)
+			now := time.Now().Add(ahead)
+			time.Sleep(back)
+			c.observe(began, time.Now(), now)
+		}
+		check := func(c *clock, doubt time.Duration) {
+			t.Helper()
+			now := time.Now().Add(ahead)
+			if c.earliest().After(now) || c.latest().Before(now) {
+				t.Errorf("it is between %s and %s; it is %s", c.earliest(), c.latest(), now)
+			}
+			if got := c.latest().Sub(c.earliest()); got > 2*doubt+50*time.Microsecond { // clocks drift meanwhile
+				t.Errorf("in doubt by %s, at most %s is right", got/2, doubt)
+			}
+		}
+		var c clock
+		look(&c, 10*time.Millisecond, 0)
+		check(&c, 5*time.Millisecond)
+		look(&c, 0, 2*time.Millisecond) // better
+		check(&c, time.Millisecond)
+		look(&c, 100*time.Millisecond, 0) // worse: the better one still counts
+		check(&c, 1100*time.Microsecond)
+		time.Sleep(time.Minute)
+		look(&c, 100*time.Millisecond, 0) // the better one is too old
+		check(&c, 50*time.Millisecond)
+	})
+}
