@@ -42,6 +42,7 @@ tools:
 	@command -v node >/dev/null || { echo "make: the tests need Node.js 20 or later (https://nodejs.org)" >&2; exit 1; }
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "make: the tests of the Admin UI need Chromium; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; }
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { echo "make: the tests need PostgreSQL; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends postgresql >/dev/null; }
+	@command -v pgbouncer /usr/sbin/pgbouncer >/dev/null || { echo "make: the tests need PgBouncer; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends pgbouncer >/dev/null; }
 	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get update -q >/dev/null && apt-get install -y -q python3 >/dev/null; }
 
 .PHONY: lint

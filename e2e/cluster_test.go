@@ -355,7 +355,7 @@ func TestCluster_failover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := newFleet(t, "postgres://posthaste@"+primary.Host()+","+standby.Host()+"/postgres?sslmode=disable", 2)
+	f := newFleet(t, "postgres://posthaste@"+primary.Host()+","+standby.Host()+"/postgres?sslmode=disable", 2, "--test-schedule", "200ms,200ms,1s,1s")
 	l := &ledger{acknowledged: map[string]string{}, arrived: map[string]string{}, refused: map[string]string{}}
 	r := httptest.NewServer(http.HandlerFunc(l.receive))
 	t.Cleanup(r.Close)
@@ -503,6 +503,48 @@ func TestCluster_settings(t *testing.T) {
 	f.stop()
 }
 
+// TestCluster_pooled: nodes work through a PgBouncer that gives a connection for a
+// transaction only.
+func TestCluster_pooled(t *testing.T) {
+	url, stop, err := database(t).Pooler("postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	f := newFleet(t, url, 2, "--test-schedule", "200ms,200ms,1s,1s")
+	l := &ledger{acknowledged: map[string]string{}, arrived: map[string]string{}, refused: map[string]string{}}
+	r := httptest.NewServer(http.HandlerFunc(l.receive))
+	t.Cleanup(r.Close)
+	for range 4 {
+		f.node(0).register(r.URL, "ordering", "fifo")
+	}
+	f.know(4)
+	const events = 200
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for i := range events / 8 {
+				n := int64(worker*events + i)
+				a, err := f.one().try("POST", "/v1/events", fmt.Sprintf(`{"type":"payment.succeeded","data":{"object":{"n":%d}}}`, n))
+				l.note(n, "", a, err, false)
+			}
+		})
+	}
+	wg.Wait()
+	if !holds(func() bool { return len(l.missing()) == 0 }) {
+		t.Errorf("lost: %v", l.missing())
+	}
+	f.node(0).out.await(t, "cannot be heard through a pooler")
+	f.node(1).must("DELETE", "/v1/webhooks/"+f.node(1).must("GET", "/v1/webhooks", nil).list()[0].text("id"), nil)
+	f.know(3)
+	f.stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.acknowledged) != events || len(l.unexpected) > 0 || len(l.changed) > 0 {
+		t.Errorf("acknowledged %d of %d; unexpected %v, changed %v", len(l.acknowledged), events, l.unexpected, l.changed)
+	}
+}
+
 // TestCluster_badDatabase: what is wrong with the database is said, without the password.
 func TestCluster_badDatabase(t *testing.T) {
 	data := t.TempDir()
@@ -519,5 +561,84 @@ func TestCluster_badDatabase(t *testing.T) {
 				t.Errorf("it says %s", out)
 			}
 		})
+	}
+}
+
+// TestMigrateStore moves a data directory with events that wait, secrets and keys into a
+// database; a node on that goes on where the server stopped.
+func TestMigrateStore(t *testing.T) {
+	db := database(t).URL("postgres")
+	var up atomic.Bool
+	var mu sync.Mutex
+	got := map[string]int{}
+	r := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !up.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		got[r.Header.Get("Webhook-Id")]++
+	}))
+	t.Cleanup(r.Close)
+	schedule := []string{"--test-schedule", "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"}
+	old := serve(t, "", schedule...)
+	secret := old.must("POST", "/v1/webhooks/"+old.register(r.URL).text("id")+"/reveal_secret", object{}).text("secret")
+	const events = 1500
+	for i := range events {
+		fields := object{"type": "payment.succeeded", "data": object{"object": object{"n": i, "text": "ü\u0000"}}}
+		if i%3 == 0 {
+			fields["id"] = fmt.Sprintf("evt_moved%016d", i)
+		}
+		old.must("POST", "/v1/events", fields)
+	}
+	before := old.must("GET", "/v1/events?limit=100", nil).list()
+	move := func(args ...string) *process {
+		return start(t, nil, binary, append([]string{"migrate-store", "--from", "sqlite", "--to", "postgres", "--data", old.data, "--database-url", db}, args...)...)
+	}
+	if p := move(); p.exit() == 0 {
+		t.Error("it moves what a server is writing to")
+	} else {
+		p.out.await(t, "a server runs on")
+	}
+	old.stop()
+	p := move("--json")
+	if p.exit() != 0 {
+		t.Fatalf("migrate-store: %s", p.out)
+	}
+	p.out.await(t, `"events": ?1500`)
+	t.Log(strings.TrimSpace(p.out.String()))
+	if p := move(); p.exit() == 0 {
+		t.Error("it moves into a database that is not empty")
+	} else {
+		p.out.await(t, "not empty")
+	}
+
+	up.Store(true)
+	node := serve(t, old.data, append(schedule, "--database-url", db)...)
+	node.until("what waited to arrive", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(got) == events
+	})
+	if after := node.must("GET", "/v1/events?limit=100", nil).list(); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Error("the events are not those of before")
+	}
+	e := node.must("GET", "/v1/webhooks", nil).list()[0]
+	if s := node.must("POST", "/v1/webhooks/"+e.text("id")+"/reveal_secret", object{}).text("secret"); s != secret || s == "" {
+		t.Error("the secret is another one")
+	}
+	again := object{"id": "evt_moved0000000000000000", "type": "payment.succeeded", "data": object{"object": object{"n": 0, "text": "ü\u0000"}}}
+	if id := node.must("POST", "/v1/events", again).text("id"); id != again["id"] {
+		t.Errorf("an event of before is taken as %s", id)
+	}
+	if n := node.register(r.URL); n.text("id") == e.text("id") {
+		t.Error("a new endpoint has an old number")
+	}
+	node.stop()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(got) != events {
+		t.Errorf("%d of %d events arrived", len(got), events)
 	}
 }

@@ -56,7 +56,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.Usage{Err: err} })
-	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv), keysCommand(os.LookupEnv), usersCommand(os.LookupEnv), loginCommand(os.LookupEnv),
+	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv), migrateStoreCommand(os.LookupEnv), keysCommand(os.LookupEnv), usersCommand(os.LookupEnv), loginCommand(os.LookupEnv),
 		listenCommand(os.LookupEnv), triggerCommand(os.LookupEnv), endpointsCommand(os.LookupEnv), eventsCommand(os.LookupEnv), deliveriesCommand(os.LookupEnv),
 		verifyCommand(os.LookupEnv), sinkCommand(os.LookupEnv), backupCommand(os.LookupEnv), doctorCommand(os.LookupEnv), logsCommand(os.LookupEnv), manCommand())
 

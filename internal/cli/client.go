@@ -183,8 +183,12 @@ func (c *client) call(ctx context.Context, method, path string, body any) (json.
 // progress shows how far bulk work is, to people: on a terminal, when there is
 // enough of it.
 func (c *client) progress(total int, what string) *progressbar.ProgressBar {
-	out := c.errs
-	if total < 10 || !isTerminal(c.errs) {
+	return progressBar(c.errs, total, what)
+}
+
+func progressBar(errs io.Writer, total int, what string) *progressbar.ProgressBar {
+	out := errs
+	if total < 10 || !isTerminal(errs) {
 		out = io.Discard
 	}
 	return progressbar.NewOptions(total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(),

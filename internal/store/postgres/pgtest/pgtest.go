@@ -81,6 +81,9 @@ func program(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
+	if path, err := exec.LookPath(filepath.Join("/usr/sbin", name)); err == nil {
+		return path, nil
+	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
 	if err != nil || len(found) == 0 {
 		return "", fmt.Errorf("there is no %s; make test installs it (package postgresql)", name)
@@ -240,4 +243,53 @@ func (c *Cluster) Standby(settings ...string) (_ *Cluster, err error) {
 // Promote makes a standby the primary.
 func (c *Cluster) Promote() error {
 	return c.run("pg_ctl", "promote", "-D", filepath.Join(c.dir, "data"), "-w")
+}
+
+// Pooler starts a PgBouncer in transaction mode before c, with fewer connections than
+// its clients have, and returns the URL of a database through it. It ends with stop.
+func (c *Cluster) Pooler(database string) (url string, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if err := l.Close(); err != nil {
+		return "", nil, err
+	}
+	host, to, _ := strings.Cut(c.Host(), ":")
+	ini := filepath.Join(c.dir, "pgbouncer.ini")
+	text := fmt.Sprintf("[databases]\n* = host=%s port=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\nauth_type = any\n"+
+		"pool_mode = transaction\ndefault_pool_size = 5\nmax_client_conn = 200\n", host, to, port)
+	if err := os.WriteFile(ini, []byte(strings.Replace(text, "* = host", database+" = user=posthaste host", 1)), 0o644); err != nil {
+		return "", nil, err
+	}
+	cmd, err := c.command("pgbouncer", ini)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	stop = func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		conn, err := net.Dial("tcp", at)
+		if err == nil {
+			return "postgres://posthaste@" + at + "/" + database + "?sslmode=disable&pooling=transaction", stop, conn.Close()
+		}
+		if time.Now().After(deadline) {
+			stop()
+			return "", nil, err
+		}
+	}
 }
