@@ -10,6 +10,9 @@ export POSTHASTE_TEST_KEY ?= sk_test_1234567890abcdef
 help:
 	@grep -hE '^[a-z/-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# The end-to-end tests in which most happens at once.
+RACES = ^Test(Crash|Cluster_killed|Listen_restarted|Rotation_underTraffic|Sigterm_underLoad|Recover)
+
 ## Use
 
 .PHONY: build
@@ -24,7 +27,9 @@ run: build ## start a server for trying out, with a test key, on 127.0.0.1:8080
 
 .PHONY: test
 test: tools ## install what the tests need, then run all of them with the race detector
-	$(GO) test -race -timeout 20m ./...
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
+	$(GO) test -timeout 20m ./e2e
+	$(GO) test -race -timeout 20m -run '$(RACES)' ./e2e # the program too is built with the race detector here
 	$(GO) test -timeout 20m ./internal/event ./internal/dispatch # in full: the race detector's runs are cut short
 	$(MAKE) test-clients
 
@@ -43,6 +48,7 @@ tools:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "make: the tests of the Admin UI need Chromium; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; }
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { echo "make: the tests need PostgreSQL; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends postgresql >/dev/null; }
 	@command -v pgbouncer /usr/sbin/pgbouncer >/dev/null || { echo "make: the tests need PgBouncer; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends pgbouncer >/dev/null; }
+	@ls /usr/lib/rabbitmq/bin/rabbitmq-server >/dev/null 2>&1 || { echo "make: the tests need RabbitMQ; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends rabbitmq-server >/dev/null; }
 	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get update -q >/dev/null && apt-get install -y -q python3 >/dev/null; }
 
 .PHONY: lint

@@ -21,7 +21,8 @@ const module = "github.com/posthaste-hq/posthaste"
 var layers = [][]string{
 	{"cmd/posthaste"},
 	{"internal/cli"},
-	{"internal/httpapi", "internal/adminui", "internal/relay", "internal/telemetry", "internal/cluster"},
+	{"internal/httpapi", "internal/adminui", "internal/relay", "internal/telemetry", "internal/cluster", "internal/broker/natsjs", "internal/broker/rabbitmq", "internal/broker/kafka"},
+	{"internal/broker"},
 	{"internal/sandbox"},
 	{"internal/service"},
 	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
@@ -68,7 +69,7 @@ func TestImports_pointDown(t *testing.T) {
 		from, listed := level[p.ImportPath]
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
 		if !listed {
-			if strings.HasPrefix(name, "internal/") && !strings.HasPrefix(name, "internal/store/") {
+			if strings.HasPrefix(name, "internal/") && !strings.HasPrefix(name, "internal/store/") && name != "internal/broker/brokertest" {
 				t.Errorf("%s has no place in the layers; give it one", name)
 			}
 			continue
@@ -96,8 +97,11 @@ func TestImports_keepOut(t *testing.T) {
 		{module + "/internal/store/relational", []string{"internal/store/sqlite", "internal/store/postgres"}},
 		{"database/sql", []string{"internal/store/relational", "internal/store/sqlite", "internal/store/postgres", "webhook"}},
 		{"github.com/jackc/pgx/v5", []string{"internal/store/postgres", "internal/store/postgres/pgtest"}},
+		{"github.com/nats-io/nats.go", []string{"internal/broker/natsjs"}},
+		{"github.com/rabbitmq/amqp091-go", []string{"internal/broker/rabbitmq"}},
+		{"github.com/twmb/franz-go/pkg/kgo", []string{"internal/broker/kafka"}},
 		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
-		{"net/http", []string{"internal/httpapi", "internal/adminui", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
+		{"net/http", []string{"internal/broker", "internal/httpapi", "internal/adminui", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
 		{"github.com/spf13/cobra", []string{"internal/cli"}},
 	} {
 		for _, p := range packages(t, "./internal/...", "./webhook", "./cmd/...") {
@@ -119,7 +123,7 @@ func TestImports_keepOut(t *testing.T) {
 // Tests' tools stay out of the program.
 func TestBinary_holdsNoTestTools(t *testing.T) {
 	for _, p := range packages(t, "-deps", "./cmd/posthaste") {
-		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "pgtest", "emersion/go-smtp"} {
+		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "pgtest", "nats-server", "kfake", "emersion/go-smtp"} {
 			if strings.Contains(p.ImportPath, tool) {
 				t.Errorf("the program links %s", p.ImportPath)
 			}

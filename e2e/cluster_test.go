@@ -168,7 +168,7 @@ func TestCluster_killed(t *testing.T) {
 				t.Errorf("nobody takes %s", id)
 				return a, n
 			}
-			time.Sleep(20 * time.Millisecond)
+			<-time.After(20 * time.Millisecond)
 		}
 	}
 	for range 6 {
@@ -190,12 +190,12 @@ func TestCluster_killed(t *testing.T) {
 	})
 	kills := 0
 	for end := time.Now().Add(*clusterFor); time.Now().Before(end); kills++ {
-		time.Sleep(*clusterEvery)
+		<-time.After(*clusterEvery)
 		i := kills % len(f.nodes)
 		n := f.node(i)
 		n.killed.Store(true)
 		n.kill()
-		time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
+		<-time.After(time.Duration(rand.Int64N(int64(time.Second))))
 		f.begin(i)
 	}
 	close(stop)
@@ -378,7 +378,7 @@ func TestCluster_failover(t *testing.T) {
 				a, err := f.one().try("POST", "/v1/events", fmt.Sprintf(`{"type":"payment.succeeded","data":{"object":{"n":%d}}}`, n))
 				if err != nil || a.status == http.StatusServiceUnavailable {
 					refused.Add(1)
-					time.Sleep(20 * time.Millisecond)
+					<-time.After(20 * time.Millisecond)
 					continue
 				}
 				l.note(n, "", a, err, false)
@@ -436,7 +436,7 @@ func TestCluster_settings(t *testing.T) {
 			began = time.Now()
 		}
 		mu.Unlock()
-		time.Sleep(5 * time.Millisecond)
+		<-time.After(5 * time.Millisecond)
 		mu.Lock()
 		now--
 		ended = time.Now()

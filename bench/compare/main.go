@@ -43,7 +43,7 @@ func main() {
 	flag.IntVar(&o.size, "size", 1024, "bytes of a request")
 	flag.IntVar(&o.latencySeconds, "latency-seconds", 20, "of 50 events a second, for the latency measurements")
 	flag.IntVar(&o.waiting, "waiting", 100000, "deliveries that wait for dead endpoints in the isolation scenario")
-	flag.StringVar(&o.scenarios, "scenarios", "throughput,latency,isolation", "what to measure")
+	flag.StringVar(&o.scenarios, "scenarios", "throughput,latency,isolation,nodes", "what to measure")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the server's last throughput round to this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -71,7 +71,7 @@ func run(ctx context.Context, o options) (err error) {
 	for _, s := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"throughput", b.throughput}, {"latency", b.latency}, {"isolation", b.isolation}} {
+	}{{"throughput", b.throughput}, {"latency", b.latency}, {"isolation", b.isolation}, {"nodes", b.nodes}} {
 		if strings.Contains(o.scenarios, s.name) {
 			if err := s.run(ctx); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
@@ -117,6 +117,14 @@ func (b *bench) start(ctx context.Context, name string, env []string, args ...st
 		}
 	}
 	return nil, errors.Join(fmt.Errorf("%s did not say where it listens", name), p.cmd.Wait())
+}
+
+// once runs a command of the server to its end.
+func (b *bench) once(ctx context.Context, args ...string) error {
+	if out, err := exec.CommandContext(ctx, filepath.Join(b.dir, "posthaste"), args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", args, err, out)
+	}
+	return nil
 }
 
 // stop ends the process and returns the CPU time it used.
@@ -293,16 +301,20 @@ func fetch(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
+	body, err := read(req)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, []byte(body), 0o600)
+}
+
+func read(req *http.Request) (string, error) {
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, body, 0o600)
+	return string(body), errors.Join(err, resp.Body.Close())
 }
 
 // size returns the bytes of all files below a directory.

@@ -12,6 +12,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,25 +31,35 @@ type Result struct {
 }
 
 type loader struct {
-	url, key, sink string
-	body           []byte
-	client         *http.Client
+	key, sink string
+	urls      []string // of nodes, in turn
+	bodies    [][]byte // of the types, in turn
+	turn      atomic.Int64
+	client    *http.Client
 }
 
 func main() {
 	var l loader
-	flag.StringVar(&l.url, "url", "", "where to send events, such as http://127.0.0.1:8080/v1/events")
+	targets := flag.String("url", "", "where to send events, such as http://127.0.0.1:8080/v1/events; of several, separated by commas, in turn")
 	flag.StringVar(&l.key, "key", "sk_test_bench", "API key")
 	flag.StringVar(&l.sink, "sink", "", "base URL of the sink; empty does not wait for arrivals")
 	count := flag.Int("n", 10000, "events to send as fast as they are taken")
 	conns := flag.Int("c", 64, "connections")
 	size := flag.Int("size", 1024, "bytes of a request")
 	typ := flag.String("type", "payment.succeeded", "event type")
+	types := flag.Int("types", 1, "event types; with more than one, .0, .1 and so on is added to -type in turn")
 	rate := flag.Float64("rate", 0, "send at this rate instead, whatever the answers")
 	seconds := flag.Int("seconds", 10, "for so long, with -rate")
 	wait := flag.Duration("wait", time.Minute, "for arrivals, at most")
 	flag.Parse()
-	l.body = measure.Event(*typ, *size)
+	l.urls = strings.Split(*targets, ",")
+	for i := range *types {
+		name := *typ
+		if *types > 1 {
+			name = fmt.Sprint(*typ, ".", i)
+		}
+		l.bodies = append(l.bodies, measure.Event(name, *size))
+	}
 	l.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: *conns, DisableCompression: true}, Timeout: time.Minute}
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
@@ -70,7 +81,8 @@ func main() {
 
 // send sends one event and returns its id.
 func (l *loader) send(ctx context.Context) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url, bytes.NewReader(l.body))
+	n := int(l.turn.Add(1))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.urls[n%len(l.urls)], bytes.NewReader(l.bodies[n/len(l.urls)%len(l.bodies)]))
 	if err != nil {
 		return "", err
 	}

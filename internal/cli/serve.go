@@ -22,6 +22,7 @@ import (
 	"github.com/posthaste-hq/posthaste/api"
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/adminui"
+	"github.com/posthaste-hq/posthaste/internal/broker"
 	"github.com/posthaste-hq/posthaste/internal/cluster"
 	"github.com/posthaste-hq/posthaste/internal/commit"
 	"github.com/posthaste-hq/posthaste/internal/config"
@@ -89,6 +90,8 @@ type server struct {
 	metrics *telemetry.Metrics
 	relay   *relay.Hub
 	mailer  *mail.Mailer // nil: nobody is written to
+	brokers broker.Named
+	sources []broker.SourceSpec
 
 	listening string        // address
 	closing   chan struct{} // closed when the server stops
@@ -100,6 +103,10 @@ func (s *server) run(ctx context.Context) (err error) {
 	if s.master, err = openMasterKeys(s.Config); err != nil {
 		return err
 	}
+	if err := s.openBrokers(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.closeBrokers()) }()
 	if s.store, err = openStore(ctx, s.Config, s.master.ring); err != nil {
 		return err
 	}
@@ -115,6 +122,11 @@ func (s *server) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer s.sender.Close()
+	for _, source := range s.sources {
+		if !s.service.HasAccount(source.Account) {
+			return &config.Usage{Err: fmt.Errorf("--sources: there is no account %s", source.Account)}
+		}
+	}
 
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Addr)
 	if err != nil {
@@ -154,6 +166,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	if s.mailer != nil {
 		background.Go(func() { s.mailer.Run(upkeep) })
 	}
+	background.Go(func() { s.brokers.Run(upkeep, s.sources, s.log, s.take) })
 	background.Go(func() { s.master.goOn(upkeep, s.store, s.log) })
 
 	s.greet(banner, listener.Addr().String())
@@ -263,7 +276,7 @@ func (s *server) wire(ctx context.Context) error {
 	conf := service.Config{
 		Store: s.store, Events: s.commits, Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
 		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
-		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature")},
+		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature"), Brokers: s.hasBroker},
 		Notify:       s.notify,
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	}
@@ -278,7 +291,8 @@ func (s *server) wire(ctx context.Context) error {
 	s.service = service.New(conf)
 	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: time.Now, Log: s.log})
 	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, s.commits.Stats, endpoints.Len)
-	engine.Sender, engine.Watcher = s.relay, s.service.Watcher(s.metrics.Observe)
+	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: time.Now}
+	engine.Sender, engine.Watcher = toBrokers, s.service.Watcher(s.metrics.Observe)
 	s.engine = dispatch.New(engine)
 	if err := s.service.Load(ctx, s.engine); err != nil {
 		return err

@@ -54,6 +54,9 @@ type Config struct {
 	ProxyResolves   bool
 	EgressAddresses []string // that deliveries come from, to be published
 
+	Brokers string // "name=url" pairs of message brokers, with credentials; see package broker
+	Sources string // "broker/address=account:mode" pairs
+
 	PublicURL             string // where the server is reached, without a slash at its end; empty: at Addr
 	RequireIdempotencyKey bool   // with payments and refunds of the sandbox
 
@@ -117,6 +120,8 @@ func Flags(f *pflag.FlagSet) {
 	f.Bool("egress-proxy-resolves", false, "leave names, and which addresses are allowed, to the egress proxy")
 	f.StringSlice("egress-addresses", nil, "addresses that deliveries come from, published at /v1/meta")
 	f.String("master-key-file", "", "file of the key that secrets are sealed with (default: master-key in the data directory)")
+	f.String("brokers", "", "message brokers that endpoints and sources may name, such as \"orders=nats://nats:4222 audit=kafka://k1:9092,k2:9092\"; give them as POSTHASTE_BROKERS where they hold passwords")
+	f.String("sources", "", "where events are taken from beside the API, such as \"orders/payments=acct_0d1…:live\"")
 	f.String("public-url", "", "where the server is reached, such as https://webhooks.example.com, for links in its answers")
 	f.Bool("require-idempotency-key", false, "refuse sandbox payments and refunds without an Idempotency-Key")
 	f.Int("rate-limit", 0, "API requests a minute of an account that has no limit of its own; 0 is none")
@@ -184,6 +189,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	r := reader{f: f}
 	c.Addr, c.DebugAddr, c.Data, c.Brand = r.text("addr"), r.text("debug-addr"), r.text("data"), r.text("brand")
 	c.Database, c.NodeLease = r.text("database-url"), r.duration("node-lease")
+	c.Brokers, c.Sources = r.text("brokers"), r.text("sources")
 	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
 	c.Dev, c.AllowPlain = r.truth("dev"), r.truth("allow-plain-live")
 	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")

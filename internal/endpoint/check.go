@@ -30,8 +30,9 @@ const (
 
 // Rules are what the operator decides of all endpoints.
 type Rules struct {
-	AllowPlain bool   // live ones may use plain http
-	Signature  string // the brand's signature header, canonical
+	AllowPlain bool                   // live ones may use plain http
+	Signature  string                 // the brand's signature header, canonical
+	Brokers    func(name string) bool // whether the operator has named one; nil: there are none
 }
 
 // Check returns a fault.Invalid that names the first field of e that is not
@@ -39,7 +40,13 @@ type Rules struct {
 // dialled.
 func (e *Endpoint) Check(r Rules) error {
 	plain := !e.Live() || r.AllowPlain
-	if !e.Listener() {
+	_, _, atBroker := AtBroker(e.URL)
+	switch {
+	case atBroker:
+		if err := e.checkBroker(r); err != nil {
+			return err
+		}
+	case !e.Listener():
 		if err := checkURL("url", e.URL, plain); err != nil {
 			return err
 		}
@@ -67,6 +74,22 @@ func (e *Endpoint) Check(r Rules) error {
 		return err
 	}
 	return e.Settings.check()
+}
+
+// checkBroker checks an endpoint that is an address at a broker.
+func (e *Endpoint) checkBroker(r Rules) error {
+	name, address, _ := AtBroker(e.URL)
+	switch {
+	case r.Brokers == nil || !r.Brokers(name):
+		return fault.Param("url", "broker_unknown", "No broker is named %q on this server.", shorten(name))
+	case address == "" || len(e.URL) > MaxURLLength || strings.ContainsFunc(address, func(c rune) bool { return c <= ' ' || c == 0x7f || c == '?' || c == '#' }):
+		return fault.Param("url", "url_invalid", "Name an address at the broker, such as broker://%s/payments.succeeded.", name)
+	case e.Auth.Type != AuthNone:
+		return fault.Param("authentication", "parameter_invalid", "The operator's broker is logged in to as the operator set it up; leave authentication out.")
+	case e.TLS != (TLS{}):
+		return fault.Param("tls", "parameter_invalid", "The operator's broker is connected to as the operator set it up; leave certificates out.")
+	}
+	return nil
 }
 
 func checkURL(param, raw string, plain bool) error {

@@ -71,6 +71,28 @@ type Endpoint struct {
 // to the server from, instead of being called.
 const ListenerScheme = "listen:"
 
+// brokerScheme starts the URL of an endpoint that is an address at a message broker,
+// which the operator has named: broker://orders/payments.succeeded.
+const brokerScheme = "broker://"
+
+// AtBroker returns the broker and the address that a URL names, and false for others.
+func AtBroker(raw string) (name, address string, ok bool) {
+	rest, ok := strings.CutPrefix(raw, brokerScheme)
+	name, address, _ = strings.Cut(rest, "/")
+	return name, address, ok
+}
+
+// ValidBroker reports whether a broker can have a name: 1 to 40 small letters, digits
+// and hyphens.
+func ValidBroker(name string) bool {
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 40
+}
+
 // Sends reports whether deliveries may be attempted now.
 func (e *Endpoint) Sends() bool { return e.Status == Enabled && !e.Paused && !e.Remote }
 

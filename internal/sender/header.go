@@ -31,6 +31,9 @@ func (s *Sender) addStatic(h http.Header, static map[string]string) error {
 // hidden stands for a value that may be a credential.
 const hidden = "(hidden)"
 
+// ShownHeader returns a request's header as it is shown to people.
+func (s *Sender) ShownHeader(h http.Header, r *Request) string { return showHeader(h, r.Header) }
+
 // showHeader writes a request's header for people, as lines in order of name:
 // without the values of the endpoint's own headers and of Authorization.
 func showHeader(h http.Header, own map[string]string) string {

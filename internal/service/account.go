@@ -375,6 +375,14 @@ func (s *Service) firstAccount(ctx context.Context, name string) (int64, error) 
 	return a.No, nil
 }
 
+// HasAccount reports whether there is an account of that identifier.
+func (s *Service) HasAccount(id string) bool {
+	s.keys.mu.RLock()
+	defer s.keys.mu.RUnlock()
+	_, ok := s.keys.accounts[id]
+	return ok
+}
+
 // HasOperator reports whether any operator key is good.
 func (s *Service) HasOperator() bool {
 	s.keys.mu.RLock()

@@ -143,7 +143,7 @@ func (s *Service) check(e *endpoint.Endpoint) error {
 	if err := e.Check(s.Rules); err != nil {
 		return err
 	}
-	if e.Listener() {
+	if _, _, atBroker := endpoint.AtBroker(e.URL); e.Listener() || atBroker {
 		return nil // nobody is called
 	}
 	if e.Auth.TokenURL != "" {
@@ -179,6 +179,9 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 	if e.Listener() {
 		return nil, fault.Param("url", "url_invalid", "The URL must be absolute and start with https://.")
 	}
+	if err := c.mayName(e.URL); err != nil {
+		return nil, err
+	}
 	setStatus(e, p.Disabled, now)
 	if err := s.check(e); err != nil {
 		return nil, err
@@ -188,6 +191,14 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 	}
 	s.publish(e)
 	return e, nil
+}
+
+// mayName refuses addresses at the operator's brokers to all others.
+func (c *Call) mayName(url string) error {
+	if _, _, atBroker := endpoint.AtBroker(url); atBroker && !c.Operator() {
+		return fault.Param("url", "broker_forbidden", "Only the operator can make endpoints at a broker; use an operator key and name the account.")
+	}
+	return nil
 }
 
 // setStatus enables or disables e as a person asked for; nil changes nothing.
@@ -209,8 +220,13 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 			return "", nil, nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
 		}
 		was = e.Status
-		listener := e.Listener()
+		listener, url := e.Listener(), e.URL
 		s.apply(&p, e)
+		if url != e.URL {
+			if err := c.mayName(e.URL); err != nil {
+				return "", nil, nil, err
+			}
+		}
 		if listener != e.Listener() {
 			return "", nil, nil, fault.Param("url", "parameter_invalid", "The URL of a listener stays, and that of another endpoint cannot become one's.")
 		}

@@ -66,6 +66,20 @@ func (s *Service) keepOrder(ctx context.Context, e *event.Event, to []*endpoint.
 	}
 }
 
+// bySystem is a call that nobody makes but the server itself.
+var bySystem = &Call{Key: account.Key{ID: account.System, Role: account.Operator}}
+
+// TakeEvent accepts what a source brought for an account, as [Service.SendEvent] does
+// what a request brings. Errors: those of SendEvent, and fault.NotFound.
+func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, raw []byte) error {
+	a, err := s.Account(ctx, bySystem, accountID)
+	if err != nil {
+		return err
+	}
+	_, err = s.SendEvent(ctx, &Call{Space: event.SpaceOf(a.No, live), Key: bySystem.Key}, raw)
+	return err
+}
+
 // taken decides what an event id that is in use means: the same event again, or
 // a mistake.
 func taken(first, again *event.Event, compareCreated bool) (*event.Event, error) {

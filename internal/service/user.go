@@ -124,8 +124,7 @@ func (s *Service) EnsureAdmin(ctx context.Context, name string) (password string
 	}
 	password = account.NewPassword()
 	role := string(account.UserAdmin)
-	boss := &Call{Key: account.Key{ID: account.System, Role: account.Operator}}
-	_, err = s.CreateUser(ctx, boss, UserParams{Name: &name, Role: &role, Password: &password})
+	_, err = s.CreateUser(ctx, bySystem, UserParams{Name: &name, Role: &role, Password: &password})
 	return password, err
 }
 

@@ -202,6 +202,18 @@ func (c *Cluster) Exec(query string) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
+// Number asks the superuser's question that one number answers.
+func (c *Cluster) Number(query string) (n float64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.URL("postgres"))
+	if err != nil {
+		return 0, err
+	}
+	err = conn.QueryRow(ctx, query).Scan(&n)
+	return n, errors.Join(err, conn.Close(ctx))
+}
+
 // Kill ends the server at once, as a power cut would end its processes.
 func (c *Cluster) Kill() {
 	_ = c.cmd.Process.Signal(syscall.SIGQUIT) // "immediate": it recovers when it is started again
@@ -292,4 +304,38 @@ func (c *Cluster) Pooler(database string) (url string, stop func(), err error) {
 			return "", nil, err
 		}
 	}
+}
+
+// CPU returns the processor time that the server has used, all its processes together,
+// by Linux's /proc.
+func (c *Cluster) CPU() (used time.Duration, err error) {
+	pid := strconv.Itoa(c.cmd.Process.Pid)
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range all {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		_, rest, _ := strings.Cut(string(text), ") ") // after the name
+		f := strings.Fields(rest)                     // state, ppid, …; utime is the 12th
+		own := filepath.Base(filepath.Dir(path)) == pid
+		if len(f) < 15 || !own && f[1] != pid {
+			continue
+		}
+		times := f[11:13]
+		if own { // and those of its processes that have ended
+			times = f[11:15]
+		}
+		for _, t := range times {
+			ticks, err := strconv.ParseInt(t, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			used += time.Duration(ticks) * (time.Second / 100)
+		}
+	}
+	return used, nil
 }

@@ -1,0 +1,130 @@
+// Package natsjs speaks to NATS JetStream. An endpoint's address is a subject that a
+// stream keeps; a source's is a stream, or stream/subject for a part of it.
+package natsjs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/posthaste-hq/posthaste/internal/broker"
+)
+
+// Broker is a [broker.Broker].
+type Broker struct {
+	conn *nats.Conn
+	js   jetstream.JetStream
+}
+
+const (
+	consumer  = "posthaste" // the durable consumer, which all nodes share
+	again     = time.Second
+	ackWait   = 10 * time.Second // what a node that died had taken comes again after that
+	maxUnacks = 1024
+)
+
+// Open returns a broker for nats://user:password@host:port or tls://…, several hosts
+// separated by commas. It connects by itself, now or when the server is there.
+func Open(u *url.URL) (*Broker, error) {
+	conn, err := nats.Connect(u.String(), nats.Name("posthaste"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(again), nats.ReconnectBufSize(-1))
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &Broker{conn, js}, nil
+}
+
+// Publish implements [broker.Broker]. The message's id lets the stream drop a second
+// one within its duplicate window.
+func (b *Broker) Publish(ctx context.Context, subject string, m broker.Message) (string, error) {
+	msg := nats.NewMsg(strings.ReplaceAll(subject, "/", "."))
+	msg.Data = m.Body
+	for k, v := range m.Header {
+		msg.Header[k] = []string{v}
+	}
+	ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(m.ID), jetstream.WithRetryAttempts(0))
+	switch {
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+		return "", fmt.Errorf("%w: no stream keeps the subject %s", broker.ErrRefused, msg.Subject)
+	case err != nil:
+		return "", err
+	case ack.Duplicate:
+		return fmt.Sprintf("stream %s, sequence %d, had it before", ack.Stream, ack.Sequence), nil
+	}
+	return fmt.Sprintf("stream %s, sequence %d", ack.Stream, ack.Sequence), nil
+}
+
+// Consume implements [broker.Broker]. A message that is refused is not delivered again.
+func (b *Broker) Consume(ctx context.Context, address string, take func(context.Context, broker.Message) error) error {
+	stream, subject, _ := strings.Cut(address, "/")
+	name := consumer
+	if subject != "" {
+		name += "-" + strings.NewReplacer(".", "_", "*", "any", ">", "all").Replace(subject)
+	}
+	c, err := b.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		Durable: name, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, FilterSubject: subject, MaxAckPending: maxUnacks,
+	})
+	if err != nil {
+		return err
+	}
+	messages, err := c.Messages(jetstream.PullMaxMessages(2 * broker.AtOnce))
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer messages.Stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	slots := make(chan struct{}, broker.AtOnce)
+	for {
+		msg, err := messages.Next()
+		if err != nil {
+			return err
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			done(msg, take(ctx, message(msg)))
+		})
+	}
+}
+
+func message(msg jetstream.Msg) broker.Message {
+	m := broker.Message{ID: msg.Headers().Get(jetstream.MsgIDHeader), Body: msg.Data(), Header: map[string]string{}}
+	for k := range msg.Headers() {
+		m.Header[k] = msg.Headers().Get(k)
+	}
+	if meta, err := msg.Metadata(); err == nil && m.ID == "" {
+		m.ID = fmt.Sprintf("%s/%d", meta.Stream, meta.Sequence.Stream)
+	}
+	return m
+}
+
+// done tells the stream what became of a message. When that is lost, it comes again.
+func done(msg jetstream.Msg, err error) {
+	switch {
+	case err == nil:
+		_ = msg.Ack()
+	case errors.Is(err, broker.ErrRefused):
+		_ = msg.TermWithReason(err.Error())
+	default:
+		_ = msg.NakWithDelay(again)
+	}
+}
+
+// Close ends the connection.
+func (b *Broker) Close() error {
+	b.conn.Close()
+	return nil
+}

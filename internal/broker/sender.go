@@ -1,0 +1,83 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+)
+
+// Signer makes the attempts that go to no broker, and signs those that do.
+type Signer interface {
+	SignedHeader(r *sender.Request, at time.Time) (http.Header, error)
+	ShownHeader(h http.Header, r *sender.Request) string
+}
+
+// Next makes the attempts that go to no broker.
+type Next interface {
+	Send(ctx context.Context, r *sender.Request) delivery.Attempt
+}
+
+// Sender is a dispatch.Sender that publishes to brokers what is for them, and hands the
+// rest on.
+type Sender struct {
+	Brokers Named
+	Signer  Signer
+	Next    Next
+	Timeout time.Duration // of an attempt, unless the endpoint has its own
+	Now     func() time.Time
+}
+
+// Send makes one attempt. A broker that has stored the message has acknowledged it; the
+// attempt's body says where it is stored.
+func (s *Sender) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
+	name, address, ok := endpoint.AtBroker(r.URL)
+	if !ok {
+		return s.Next.Send(ctx, r)
+	}
+	began := time.Now() // with a monotonic reading, whatever clock is injected
+	a := delivery.Attempt{Number: r.Number, Started: s.Now(), RemoteAddr: name, Outcome: delivery.OutcomeMisconfigured}
+	b := s.Brokers[name]
+	if b == nil {
+		a.Error = fmt.Sprintf("no broker is named %q on this server", name)
+		return a
+	}
+	h, err := s.Signer.SignedHeader(r, a.Started)
+	if err != nil {
+		a.Error = err.Error()
+		return a
+	}
+	a.RequestHeader = s.Signer.ShownHeader(h, r)
+	timeout := s.Timeout
+	if r.Timeout > 0 {
+		timeout = r.Timeout
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	m := Message{ID: r.EventID, Header: make(map[string]string, len(h)), Body: r.Body}
+	for k, v := range h {
+		m.Header[k] = strings.Join(v, ", ")
+	}
+	receipt, err := b.Publish(limited, address, m)
+	a.Duration = time.Since(began)
+	a.Timing.Answer = a.Duration
+	switch {
+	case err == nil:
+		a.Outcome, a.ResponseBody = delivery.OutcomeSucceeded, []byte(receipt)
+	case ctx.Err() != nil:
+		a.Outcome, a.Error = delivery.OutcomeNone, "cancelled"
+	case limited.Err() != nil:
+		a.Outcome, a.Error = delivery.OutcomeTimeout, fmt.Sprintf("the broker did not confirm within %s", timeout)
+	case errors.Is(err, ErrRefused):
+		a.Outcome, a.Error = delivery.OutcomeRejected, err.Error()
+	default:
+		a.Outcome, a.Error = delivery.OutcomeConnection, err.Error()
+	}
+	return a
+}
