@@ -286,7 +286,7 @@ func (s *server) wire(ctx context.Context) error {
 	}
 	if s.cluster != nil {
 		conf.Owns, conf.Await = s.cluster.Owns, s.cluster.Await
-		engine.Elsewhere, engine.Lease = s.cluster.Elsewhere, s.cluster.Sending
+		engine.Cluster = s.cluster
 	}
 	s.service = service.New(conf)
 	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: time.Now, Log: s.log})

@@ -14,7 +14,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -22,6 +21,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -33,7 +34,7 @@ type Service interface {
 
 // Engine is what sends (dispatch.Engine).
 type Engine interface {
-	Arrived(endpoint int64)
+	Arrived(deliveries []delivery.ID)
 	Releasing() int
 	Adopt(ctx context.Context, endpoints []int64) error
 	Rescan()
@@ -59,8 +60,10 @@ type Cluster struct {
 
 	clock clock
 
+	stopHolding func() // ends what keeps the lease before Run does
+
 	awayMu sync.Mutex
-	away   map[int64]bool // endpoints of other nodes that have work they may not know of
+	away   []delivery.ID // of other nodes, which may not know of them
 	hasWay chan struct{}
 	poke   chan struct{} // look at the members now
 }
@@ -86,7 +89,8 @@ const (
 	wordWork    = "work"
 )
 
-// Join makes this process a node. No endpoint is its own before Run.
+// Join makes this process a node and keeps its lease. No endpoint is its own before Run.
+// The caller must Leave.
 func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog.Logger) (*Cluster, error) {
 	v, err := nodes.Join(ctx, lease)
 	if err != nil {
@@ -102,10 +106,30 @@ func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog
 	c.cut = nil
 	for range firstLooks { // at the clock, before it is asked for keys
 		if err := c.readClock(ctx); err != nil {
-			return nil, err
+			return nil, errors.Join(err, nodes.Leave(ctx))
 		}
 	}
+	c.hold()
 	return c, nil
+}
+
+// hold keeps the lease until Run does: a node that reads much before it serves must not
+// be taken for dead.
+func (c *Cluster) hold() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for pause(ctx, c.lease/beats) {
+			if _, err := c.nodes.Beat(ctx, 0, c.lease); err != nil && ctx.Err() == nil {
+				c.log.Warn("renew the lease", "err", err)
+			}
+		}
+	}()
+	c.stopHolding = func() {
+		cancel()
+		<-done
+	}
 }
 
 // readClock compares the store's clock with this machine's.
@@ -157,17 +181,17 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Elsewhere notes endpoints of other nodes that have work, to be told. It does not block.
-func (c *Cluster) Elsewhere(endpoints []int64) {
+// Elsewhere notes deliveries of other nodes, to be told. It does not block.
+func (c *Cluster) Elsewhere(deliveries []delivery.ID) {
 	c.awayMu.Lock()
-	if c.away == nil {
-		c.away = map[int64]bool{}
-	}
-	for _, no := range endpoints {
-		c.away[no] = true
-	}
+	c.away = append(c.away, deliveries...)
 	c.awayMu.Unlock()
 	signal(c.hasWay)
+}
+
+// Load returns those of some deliveries that are pending.
+func (c *Cluster) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
+	return c.nodes.Load(ctx, deliveries)
 }
 
 func signal(c chan struct{}) {
@@ -181,6 +205,7 @@ func signal(c chan struct{}) {
 // this node for dead: the process must end then, because what it holds in memory is
 // not its own any more.
 func (c *Cluster) Run(ctx context.Context, s Service, e Engine) error {
+	c.stopHolding()
 	c.service, c.engine = s, e
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -378,11 +403,7 @@ func (c *Cluster) heard(message string) {
 	case wordMembers:
 		signal(c.poke)
 	case wordWork:
-		for text := range strings.FieldsSeq(rest) {
-			if no, err := strconv.ParseInt(text, 10, 64); err == nil {
-				c.engine.Arrived(no)
-			}
-		}
+		c.engine.Arrived(parse(rest))
 	}
 }
 
@@ -410,21 +431,39 @@ func (c *Cluster) tell(ctx context.Context) {
 	}
 }
 
-// messages writes endpoints into as many messages as it takes.
-func messages(endpoints map[int64]bool) (all []string) {
-	var b strings.Builder
-	for no := range endpoints {
-		if b.Len() > maxMessage {
-			all = append(all, b.String())
-			b.Reset()
+// messages writes deliveries into as many messages as it takes: endpoint.event, or the
+// endpoint alone, in base 36.
+func messages(deliveries []delivery.ID) (all []string) {
+	var b []byte
+	for _, id := range deliveries {
+		if len(b) > maxMessage {
+			all = append(all, string(b))
+			b = b[:0]
 		}
-		if b.Len() == 0 {
-			b.WriteString(wordWork)
+		if len(b) == 0 {
+			b = append(b, wordWork...)
 		}
-		fmt.Fprintf(&b, " %d", no)
+		b = strconv.AppendInt(append(b, ' '), id.Endpoint, 36)
+		if id.Event != 0 {
+			b = strconv.AppendInt(append(b, '.'), int64(id.Event), 36)
+		}
 	}
-	if b.Len() > 0 {
-		all = append(all, b.String())
+	if len(b) > 0 {
+		all = append(all, string(b))
+	}
+	return all
+}
+
+// parse reads what messages wrote, and skips what it cannot read.
+func parse(text string) (all []delivery.ID) {
+	for word := range strings.FieldsSeq(text) {
+		endpoint, key, _ := strings.Cut(word, ".")
+		no, err := strconv.ParseInt(endpoint, 36, 64)
+		if err != nil {
+			continue
+		}
+		k, _ := strconv.ParseInt(key, 36, 64) // none: 0
+		all = append(all, delivery.ID{Event: event.Key(k), Endpoint: no})
 	}
 	return all
 }
@@ -468,6 +507,7 @@ func (c *Cluster) Alone(ctx context.Context, fn func(context.Context) error) err
 
 // Leave ends the membership, after everything is written: the others take over at once.
 func (c *Cluster) Leave(ctx context.Context) error {
+	c.stopHolding()
 	return errors.Join(c.nodes.Leave(ctx), c.nodes.Tell(ctx, wordMembers))
 }
 

@@ -1,12 +1,14 @@
 package cluster
 
 import (
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -43,30 +45,23 @@ func TestOwner(t *testing.T) {
 // What is to be told fits into messages that PostgreSQL takes, whole.
 func TestMessages(t *testing.T) {
 	for _, n := range []int{0, 1, 5000} {
-		endpoints := map[int64]bool{}
+		var deliveries, told []delivery.ID
 		for i := range n {
-			endpoints[int64(i)<<40] = true
+			deliveries = append(deliveries, delivery.ID{Endpoint: int64(i) << 40, Event: event.Key(i % 3 << 50)})
 		}
-		told := map[int64]bool{}
-		for _, m := range messages(endpoints) {
-			if len(m) >= 8000 {
-				t.Errorf("a message of %d bytes", len(m))
-			}
+		for _, m := range messages(deliveries) {
 			rest, ok := strings.CutPrefix(m, wordWork+" ")
-			if !ok {
-				t.Errorf("message %q", m)
+			if !ok || len(m) >= 8000 {
+				t.Errorf("a message of %d bytes: %.20q", len(m), m)
 			}
-			for word := range strings.FieldsSeq(rest) {
-				no, err := strconv.ParseInt(word, 10, 64)
-				if err != nil {
-					t.Fatal(err)
-				}
-				told[no] = true
-			}
+			told = append(told, parse(rest)...)
 		}
-		if len(told) != n {
-			t.Errorf("told of %d endpoints, not %d", len(told), n)
+		if !slices.Equal(told, deliveries) {
+			t.Errorf("told of %d deliveries, not %d", len(told), n)
 		}
+	}
+	if got := parse("zz ! 1.? 2"); len(got) != 3 {
+		t.Errorf("read %v", got)
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
-	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -72,13 +71,8 @@ type Config struct {
 	Concurrency int               // attempts at a time to one endpoint; default 64
 	Workers     int               // attempts at a time in all; default 4096
 	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
-	// Elsewhere is told of endpoints that have work and that other nodes send to. It must
-	// not block. Nil: there are no other nodes.
-	Elsewhere func(endpoints []int64)
-	// Lease returns a context that ends when this node may send no more; attempts under
-	// way are cut off then. Nil: it always may.
-	Lease  func() context.Context
-	Health delivery.Health // when an endpoint is failing, and when it is given up; default: after 5 days
+	Cluster     Cluster           // nil: there are no other nodes
+	Health      delivery.Health   // when an endpoint is failing, and when it is given up; default: after 5 days
 }
 
 // Engine sends what is due to whom it is due. Use [New], then Start.
@@ -105,6 +99,9 @@ type Engine struct {
 	onTrial  int  // attempts under way to suspects
 	bytes    int  // that ready deliveries take, and may take that are being read
 	stopping bool
+
+	arrived  []delivery.ID // what other nodes took and is not read yet
+	fetching bool
 
 	stats counters
 }
@@ -316,14 +313,13 @@ func (e *Engine) restored(no int64, b delivery.Breaker) delivery.Breaker {
 // Committed takes what a transaction wrote: fresh deliveries go to their lanes,
 // settled ones leave memory. Calls must come in the order of the transactions.
 func (e *Engine) Committed(b *store.Batch) {
-	if away := e.committed(b); len(away) > 0 && e.Elsewhere != nil {
-		e.Elsewhere(away)
+	if away := e.committed(b); len(away) > 0 {
+		e.Cluster.Elsewhere(away)
 	}
 }
 
-// committed does so and returns the endpoints of fresh deliveries that other nodes
-// send to.
-func (e *Engine) committed(b *store.Batch) (away []int64) {
+// committed does so and returns the fresh deliveries that other nodes make.
+func (e *Engine) committed(b *store.Batch) (away []delivery.ID) {
 	now := e.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -359,103 +355,36 @@ func (e *Engine) committed(b *store.Batch) (away []int64) {
 			no := a.Deliveries[i].ID.Endpoint
 			ep := e.Endpoints.Get(no)
 			if e.elsewhere(ep) {
-				away = append(away, no)
+				away = append(away, a.Deliveries[i].ID)
 				continue
 			}
 			l := e.lane(no)
-			if e.Elsewhere != nil && ep != nil && ep.Settings.Ordering == endpoint.FIFO {
+			if e.Cluster != nil && ep != nil && ep.Settings.Ordering == endpoint.FIFO {
 				// Another node may have taken an earlier one that this one has not heard of yet.
 				l.more, l.behind = true, false
 				e.plan(l, now)
 				continue
 			}
-			e.accept(l, &a.Event, a.Deliveries[i])
+			e.accept(l, &store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body})
 			e.plan(l, now)
 		}
 	}
 	return away
 }
 
-// Arrived tells the engine that an endpoint has fresh deliveries in the store, which
-// another node took.
-func (e *Engine) Arrived(endpoint int64) {
-	if ep := e.Endpoints.Get(endpoint); ep == nil || ep.Remote {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	l := e.lane(endpoint)
-	l.more, l.behind = true, false
-	e.plan(l, e.Now())
-}
-
-// Releasing returns how many endpoints that other nodes are to send to still have
-// attempts or outcomes of this one under way.
-func (e *Engine) Releasing() (n int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for no, l := range e.lanes {
-		if ep := e.Endpoints.Get(no); ep != nil && ep.Remote && (l.inflight > 0 || len(l.held) > 0 || l.loading) {
-			n++
-		}
-	}
-	return n
-}
-
-// Adopt begins to send to endpoints that another node sent to: as healthy as the
-// store knows them, from what waits there.
-func (e *Engine) Adopt(ctx context.Context, endpoints []int64) error {
-	health, err := e.Store.AllHealth(ctx)
-	if err != nil {
-		return err
-	}
-	breakers := make(map[int64]delivery.Breaker, len(health))
-	for _, h := range health {
-		breakers[h.Endpoint] = h.Breaker
-	}
-	e.mu.Lock()
-	for _, no := range endpoints {
-		b, known := breakers[no]
-		switch l := e.lanes[no]; {
-		case l != nil:
-			l.breaker, l.unsaved = e.restored(no, b), false
-			l.changed()
-			e.plan(l, e.Now())
-		case known:
-			if e.known == nil {
-				e.known = map[int64]delivery.Breaker{}
-			}
-			e.known[no] = b
-		}
-	}
-	e.mu.Unlock()
-	e.Rescan()
-	return nil
-}
-
-// Rescan looks in the store for endpoints that have work, for what nobody told of.
-func (e *Engine) Rescan() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.stopping && e.scanned { // else it is being done
-		e.scanned = false
-		e.workers.Go(e.scan)
-	}
-}
-
 // accept takes a fresh delivery into its lane's memory if there is room and
 // nothing older waits in the store; else the store keeps it until its turn. It
 // may have been read from there already.
-func (e *Engine) accept(l *lane, ev *event.Event, d delivery.Delivery) {
-	if _, held := l.held[d.ID.Event]; held {
+func (e *Engine) accept(l *lane, j *store.Job) {
+	if _, held := l.held[j.Delivery.ID.Event]; held {
 		return
 	}
-	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+len(ev.Body)+jobOverhead > e.QueueBytes
+	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+weight(j) > e.QueueBytes
 	if full || l.more || l.loading || l.breaker.Open() || !l.holdUntil.IsZero() {
 		l.more = true
 		return
 	}
-	e.push(l, &store.Job{Delivery: d, EventID: ev.ID, Type: ev.Type, Body: ev.Body})
+	e.push(l, j)
 }
 
 func (e *Engine) push(l *lane, j *store.Job) {
@@ -473,19 +402,6 @@ func (e *Engine) Wake(endpoint int64) {
 	l := e.lane(endpoint)
 	l.changed()
 	e.plan(l, e.Now())
-}
-
-// pass tells the other nodes of work for an endpoint that one of them sends to.
-func (e *Engine) pass(endpoint int64) {
-	if e.elsewhere(e.Endpoints.Get(endpoint)) {
-		e.Elsewhere([]int64{endpoint})
-	}
-}
-
-// elsewhere reports whether another node may send to an endpoint. A listener that is
-// not connected here may be there.
-func (e *Engine) elsewhere(ep *endpoint.Endpoint) bool {
-	return e.Elsewhere != nil && ep != nil && (ep.Remote || ep.Paused)
 }
 
 // Forgive closes an endpoint's breaker: a person says that it works again.

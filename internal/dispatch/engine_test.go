@@ -380,6 +380,9 @@ func TestEngine_disabledWaitsDeletedCancels(t *testing.T) {
 
 		w.endpoints.Put(off)
 		w.engine.Forgive(off.No)
+		if err := w.store.DeleteEndpoint(context.Background(), deleted.No, time.Now(), store.Trail{}); err != nil {
+			t.Fatal(err)
+		}
 		w.endpoints.Remove(deleted.No)
 		w.engine.Wake(deleted.No)
 		settle(time.Second)

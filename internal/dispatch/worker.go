@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"context"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -288,19 +287,6 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 		e.Watcher.EndpointDead(l.no, endpoint.DisabledGone)
 	case dead:
 		e.Watcher.EndpointDead(l.no, endpoint.DisabledFailed)
-	}
-}
-
-// allowed returns a context that ends when attempts under way must.
-func (e *Engine) allowed() (context.Context, func()) {
-	if e.Lease == nil {
-		return e.sending, func() {}
-	}
-	ctx, cancel := context.WithCancel(e.Lease())
-	stop := context.AfterFunc(e.sending, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
 	}
 }
 

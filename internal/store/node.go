@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
@@ -27,6 +28,9 @@ type Nodes interface {
 	Leave(ctx context.Context) error
 	// Changes returns what changed after a version.
 	Changes(ctx context.Context, version int64) (Changes, error)
+	// Load returns those of some deliveries that are pending, with what is needed to send
+	// them, in no order.
+	Load(ctx context.Context, deliveries []delivery.ID) ([]Job, error)
 	// Tell sends a message to all nodes, this one too. It may be lost.
 	Tell(ctx context.Context, message string) error
 	// Hear calls hear with each message until ctx ends or the connection breaks, and returns

@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -211,6 +213,16 @@ func (s *Store) Changes(ctx context.Context, version int64) (c store.Changes, er
 	}
 	c.Deleted, err = s.EndpointsSince(ctx, version, func(e *endpoint.Endpoint) { c.Endpoints = append(c.Endpoints, *e) })
 	return c, err
+}
+
+// Load implements [store.Nodes].
+func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
+	events, endpoints := make([]int64, len(deliveries)), make([]int64, len(deliveries))
+	for i, id := range deliveries {
+		events[i], endpoints[i] = int64(id.Event), id.Endpoint
+	}
+	return s.Jobs(ctx, "load deliveries", math.MaxInt, `FROM unnest(?::bigint[], ?::bigint[]) u (event, endpoint)
+		JOIN deliveries d ON d.event = u.event AND d.endpoint = u.endpoint JOIN events e ON e.key = d.event WHERE d.state = 0`, events, endpoints)
 }
 
 const channel = "posthaste"

@@ -3,12 +3,14 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/postgres"
 )
 
 // A node whose lease has ended can write until another one finds that out, and
@@ -126,4 +128,56 @@ func TestChanges(t *testing.T) {
 	}
 	stop()
 	<-done
+}
+
+// Several nodes can start at once on an empty database.
+func TestOpen_together(t *testing.T) {
+	for range 5 {
+		url, err := cluster.NewDatabase("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				s, err := postgres.Open(context.Background(), url, testRing)
+				if err == nil {
+					_, err = s.Join(context.Background(), time.Minute)
+					err = errors.Join(err, s.Close())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+// After a while in which nobody could renew a lease, none is taken for dead.
+func TestBeat_afterAnOutage(t *testing.T) {
+	ctx := context.Background()
+	url := database(t)
+	a, b := open(t, url), open(t, url)
+	const lease = 300 * time.Millisecond
+	for _, s := range []store.Nodes{a, b} {
+		if _, err := s.Join(ctx, lease); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-time.After(2 * lease)
+	for _, s := range []store.Nodes{a, b, a} {
+		if v, err := s.Beat(ctx, 0, lease); err != nil || len(v.Members) != 2 {
+			t.Errorf("after the outage: %+v, %v", v, err)
+		}
+	}
+	for end := time.Now().Add(time.Minute); ; { // now one beats, and the other does not
+		v, err := a.Beat(ctx, 0, lease)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("%+v, %v", v, err)
+		}
+		if len(v.Members) == 1 {
+			break
+		}
+	}
 }

@@ -273,12 +273,17 @@ func Blob(v any) []byte {
 }
 
 // LoadLane implements [store.Hot].
-func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) (_ []store.Job, err error) {
-	rows, err := s.query(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body
-		FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
+func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error) {
+	return s.Jobs(ctx, "load lane", maxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
 		WHERE d.endpoint = ? AND d.state = 0 ORDER BY d.rank, d.event LIMIT ?`, endpoint, limit)
+}
+
+// Jobs reads deliveries d of events e, with what is needed to send them, until their
+// bodies exceed maxBytes.
+func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []store.Job, err error) {
+	rows, err := s.query(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body `+from, args...)
 	if err != nil {
-		return nil, s.Fault("load lane", err)
+		return nil, s.Fault(op, err)
 	}
 	defer s.closing(rows, &err)
 	var jobs []store.Job
@@ -286,13 +291,13 @@ func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes in
 		var j store.Job
 		id := eventID{}
 		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body); err != nil {
-			return nil, s.Fault("load lane", err)
+			return nil, s.Fault(op, err)
 		}
 		j.EventID = id.of(j.Delivery.ID.Event)
 		size += len(j.Body)
 		jobs = append(jobs, j)
 	}
-	return jobs, s.Fault("load lane", rows.Err())
+	return jobs, s.Fault(op, rows.Err())
 }
 
 // Lanes implements [store.Hot]. It hops from endpoint to endpoint along the

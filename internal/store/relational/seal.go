@@ -18,12 +18,16 @@ const checkContext = "posthaste seal check"
 // finds out. In an empty store it leaves what later keys are checked by.
 func (s *Store) CheckSeal(ctx context.Context) error {
 	return s.write(ctx, "check the master key", func(t *Tx) error {
+		// Another node may start on the same empty store just now.
+		if err := t.exec(`INSERT INTO seal_check (no, sealed) VALUES (1, ?) ON CONFLICT DO NOTHING`, s.Ring.Seal([]byte(checkContext), checkContext)); err != nil {
+			return err
+		}
 		row, found, err := t.row(1, `SELECT sealed FROM seal_check WHERE no = 1`)
 		if err != nil {
 			return err
 		}
 		if !found {
-			return t.exec(`INSERT INTO seal_check (no, sealed) VALUES (1, ?)`, s.Ring.Seal([]byte(checkContext), checkContext))
+			return errors.New("what the master key is checked by is gone")
 		}
 		record := Blob(row[0])
 		plain, err := s.Ring.Open(record, checkContext)

@@ -1,0 +1,182 @@
+package dispatch
+
+import (
+	"context"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Cluster is what an engine that is not alone asks of the others (cluster.Cluster).
+type Cluster interface {
+	// Elsewhere is told of deliveries that other nodes are to make; without an event, of an
+	// endpoint that has work. It must not block.
+	Elsewhere(deliveries []delivery.ID)
+	// Sending returns a context that ends when this node may send no more; attempts under
+	// way are cut off then.
+	Sending() context.Context
+	// Load returns those of some deliveries that are pending.
+	Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error)
+}
+
+// maxArrived is how many deliveries may wait to be read in one go; what comes beyond
+// that is read lane by lane.
+const maxArrived = 4096
+
+// Arrived tells the engine of fresh deliveries in the store that another node took;
+// without an event, of an endpoint that has work.
+func (e *Engine) Arrived(deliveries []delivery.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.Now()
+	for _, id := range deliveries {
+		ep := e.Endpoints.Get(id.Endpoint)
+		if ep == nil || ep.Remote {
+			continue // it is read when it is this node's
+		}
+		l := e.lane(id.Endpoint)
+		if id.Event == 0 || len(e.arrived) >= maxArrived || ep.Settings.Ordering == endpoint.FIFO || l.more || l.breaker.Open() || !l.holdUntil.IsZero() {
+			l.more, l.behind = true, false
+			e.plan(l, now)
+			continue
+		}
+		e.arrived = append(e.arrived, id)
+	}
+	if len(e.arrived) > 0 && !e.fetching && !e.stopping {
+		e.fetching = true
+		e.workers.Go(e.fetch)
+	}
+}
+
+// fetch reads what arrived, for all lanes together: what comes while it reads is read
+// in the next go.
+func (e *Engine) fetch() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	defer func() { e.fetching = false }()
+	for len(e.arrived) > 0 && !e.stopping {
+		arrived := e.arrived
+		e.arrived = nil
+		wanted, lanes := arrived[:0], map[int64]*lane{}
+		for _, id := range arrived {
+			l := e.lane(id.Endpoint)
+			switch {
+			case lanes[id.Endpoint] != nil:
+			case l.loading: // by a worker, which may have missed it
+				l.more = true
+				continue
+			default:
+				l.loading, lanes[id.Endpoint] = true, l
+			}
+			wanted = append(wanted, id)
+		}
+		e.mu.Unlock()
+		jobs, err := e.Cluster.Load(e.sending, wanted)
+		e.mu.Lock()
+		if err != nil && e.sending.Err() == nil {
+			e.Log.Error("read what other nodes took", "err", err)
+		}
+		now := e.Now()
+		for i := range jobs {
+			j := &jobs[i]
+			l := lanes[j.Delivery.ID.Endpoint]
+			if !due(&j.Delivery, now) { // it was attempted already
+				l.due(j.Delivery.Due)
+				continue
+			}
+			l.loading = false
+			e.accept(l, j)
+			l.loading = true
+		}
+		for _, l := range lanes {
+			l.loading = false
+			l.more = l.more || err != nil
+			for _, k := range l.settled {
+				l.letGo(k)
+			}
+			l.settled = l.settled[:0]
+			e.plan(l, now)
+		}
+	}
+}
+
+// Releasing returns how many endpoints that other nodes are to send to still have
+// attempts or outcomes of this one under way.
+func (e *Engine) Releasing() (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for no, l := range e.lanes {
+		if ep := e.Endpoints.Get(no); ep != nil && ep.Remote && (l.inflight > 0 || len(l.held) > 0 || l.loading) {
+			n++
+		}
+	}
+	return n
+}
+
+// Adopt begins to send to endpoints that another node sent to: as healthy as the
+// store knows them, from what waits there.
+func (e *Engine) Adopt(ctx context.Context, endpoints []int64) error {
+	health, err := e.Store.AllHealth(ctx)
+	if err != nil {
+		return err
+	}
+	breakers := make(map[int64]delivery.Breaker, len(health))
+	for _, h := range health {
+		breakers[h.Endpoint] = h.Breaker
+	}
+	e.mu.Lock()
+	for _, no := range endpoints {
+		b, known := breakers[no]
+		switch l := e.lanes[no]; {
+		case l != nil:
+			l.breaker, l.unsaved = e.restored(no, b), false
+			l.changed()
+			e.plan(l, e.Now())
+		case known:
+			if e.known == nil {
+				e.known = map[int64]delivery.Breaker{}
+			}
+			e.known[no] = b
+		}
+	}
+	e.mu.Unlock()
+	e.Rescan()
+	return nil
+}
+
+// Rescan looks in the store for endpoints that have work, for what nobody told of.
+func (e *Engine) Rescan() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.stopping && e.scanned { // else it is being done
+		e.scanned = false
+		e.workers.Go(e.scan)
+	}
+}
+
+// pass tells the other nodes of work for an endpoint that one of them sends to.
+func (e *Engine) pass(endpoint int64) {
+	if e.elsewhere(e.Endpoints.Get(endpoint)) {
+		e.Cluster.Elsewhere([]delivery.ID{{Endpoint: endpoint}})
+	}
+}
+
+// elsewhere reports whether another node may send to an endpoint. A listener that is
+// not connected here may be there.
+func (e *Engine) elsewhere(ep *endpoint.Endpoint) bool {
+	return e.Cluster != nil && ep != nil && (ep.Remote || ep.Paused)
+}
+
+// allowed returns a context that ends when attempts under way must.
+func (e *Engine) allowed() (context.Context, func()) {
+	if e.Cluster == nil {
+		return e.sending, func() {}
+	}
+	ctx, cancel := context.WithCancel(e.Cluster.Sending())
+	stop := context.AfterFunc(e.sending, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
