@@ -79,6 +79,10 @@ bench: ## measure the server beside a relay that stores nothing, in one run
 crash: ## kill -9 the server under load, again and again, and reconcile
 	$(GO) test -count=1 -v -run TestCrash -timeout 20m ./e2e -crash.kills=$${KILLS:-50}
 
+.PHONY: cluster
+cluster: tools ## kill one of three nodes on PostgreSQL every three seconds, for a minute under load, and reconcile
+	$(GO) test -count=1 -v -run 'TestCluster_killed' -timeout 20m ./e2e -cluster.for=$${FOR:-60s}
+
 .PHONY: bench/pages
 bench/pages: ## time the pages of the Admin UI with 1,000,000 events in the store
 	$(GO) run ./bench/pages
