@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +53,11 @@ func (s *server) shown() []adminui.SettingGroup {
 	if s.Database != "" {
 		database = storeName(s.Config)
 	}
+	brokers := slices.Sorted(maps.Keys(s.brokers))
+	sources := make([]string, len(s.sources))
+	for i, source := range s.sources {
+		sources[i] = source.Broker + "/" + source.Address
+	}
 	return []adminui.SettingGroup{
 		{Name: "Server", Settings: []adminui.Setting{one("Listens on", "addr", s.Addr), one("Reached at", "public-url", s.PublicURL), one("Data directory", "data", s.Data), one("Database", "database-url", database), one("Brand of the headers", "brand", s.Brand), one("Development mode", "dev", s.Dev)}},
 		{Name: "Retention", Settings: []adminui.Setting{one("Events are kept", "retention", retention)}},
@@ -60,6 +67,7 @@ func (s *server) shown() []adminui.SettingGroup {
 		{Name: "Egress", Settings: []adminui.Setting{
 			one("Deliveries come from", "egress-addresses", s.EgressAddresses), one("Proxy", "egress-proxy", proxy), one("Ports", "target-ports", portText(s.TargetPorts)),
 			one("Private ranges allowed", "allow-targets", prefixes(s.AllowTargets)), one("Ranges denied", "deny-targets", prefixes(s.DenyTargets)), one("Live endpoints may use http", "allow-plain-live", s.AllowPlain)}},
+		{Name: "Message brokers", Settings: []adminui.Setting{one("Names", "brokers", brokers), one("Events are taken from", "sources", sources)}},
 		{Name: "Limits", Settings: []adminui.Setting{
 			one("API requests a minute and account", "rate-limit", none(s.RateLimit)), one("Largest body, bytes", "max-body", s.MaxBody), one("Attempts at a time to one endpoint", "concurrency", s.Concurrency),
 			one("Attempts at a time in all", "workers", s.Workers), one("Remind of secrets older than", "secret-max-age", s.SecretMaxAge)}},
