@@ -143,8 +143,13 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err := s.engine.Start(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	// HTTP/2 without TLS too: senders on the same network put many requests on one connection.
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	web := &http.Server{
 		Handler:           s.handler(),
+		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      time.Minute,

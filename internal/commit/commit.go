@@ -48,7 +48,6 @@ type Committer struct {
 	done      chan struct{}
 	cut       chan struct{} // closed when Stop waits no longer
 	cutOnce   sync.Once
-	results   sync.Pool // of chan error, for those who wait
 
 	mu       sync.Mutex
 	work     sync.Cond // something was queued, or the end has come
@@ -72,16 +71,22 @@ func (c *Committer) Stats() Stats {
 	return c.stats
 }
 
+// pending is an append that somebody waits for, maybe with others.
 type pending struct {
 	*store.Append
-	result chan error
+	err  error // once done was told
+	done *sync.WaitGroup
+}
+
+func (p *pending) answer(err error) {
+	p.err = err
+	p.done.Done()
 }
 
 // New returns a Committer that writes to st once it is started.
 func New(st Store, log *slog.Logger) *Committer {
 	c := &Committer{store: st, log: log, done: make(chan struct{}), cut: make(chan struct{}), health: map[int64]store.Health{}}
 	c.work.L, c.room.L = &c.mu, &c.mu
-	c.results.New = func() any { return make(chan error, 1) }
 	return c
 }
 
@@ -118,19 +123,64 @@ func (c *Committer) Append(ctx context.Context, a *store.Append) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	p := &pending{Append: a, result: c.results.Get().(chan error)}
-	c.mu.Lock()
-	if c.stopping || len(c.appends) >= queueAppends {
-		c.mu.Unlock()
+	var done sync.WaitGroup
+	p := &pending{Append: a, done: &done}
+	done.Add(1)
+	if !c.queue(p) {
 		return overloaded()
 	}
-	c.appends = append(c.appends, p)
+	done.Wait()
+	return outcome(p.err)
+}
+
+// AppendAll writes all as Append writes one, in their order, and returns when the last
+// is on disk or refused, with an error for each. They share transactions, but each is
+// written or refused for itself.
+func (c *Committer) AppendAll(ctx context.Context, all []*store.Append) []error {
+	errs := make([]error, len(all))
+	waiting := make([]pending, len(all))
+	queued := make([]*pending, len(all))
+	var done sync.WaitGroup
+	for i, a := range all {
+		waiting[i] = pending{Append: a, done: &done}
+		queued[i] = &waiting[i]
+	}
+	err := ctx.Err()
+	done.Add(len(all))
+	if err == nil && !c.queue(queued...) {
+		err = overloaded()
+	}
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
+	done.Wait()
+	for i := range waiting {
+		errs[i] = outcome(waiting[i].err)
+	}
+	return errs
+}
+
+// queue takes all or none. It goes by what waits already, so that the largest set has
+// its turn too.
+func (c *Committer) queue(all ...*pending) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopping || len(c.appends) >= queueAppends {
+		return false
+	}
+	c.appends = append(c.appends, all...)
 	c.work.Signal()
-	c.mu.Unlock()
-	err := <-p.result
-	c.results.Put(p.result)
-	if fault.CodeOf(err) == fault.Internal { // whatever the cause, nothing was done and it can be tried again
-		err = &fault.Error{Code: fault.Unavailable, Reason: "not_stored", Message: "The server could not store the event.", RetryAfter: time.Second, Err: err}
+	return true
+}
+
+// outcome is what a caller is told of err: whatever the cause, nothing was done and it
+// can be tried again.
+func outcome(err error) error {
+	if fault.CodeOf(err) == fault.Internal {
+		return &fault.Error{Code: fault.Unavailable, Reason: "not_stored", Message: "The server could not store the event.", RetryAfter: time.Second, Err: err}
 	}
 	return err
 }
@@ -217,7 +267,7 @@ func (c *Committer) refuseQueued() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.appends {
-		p.result <- overloaded()
+		p.answer(overloaded())
 	}
 	c.appends = nil
 }
@@ -327,7 +377,7 @@ func (c *Committer) appendApart(ctx context.Context, waiting []*pending, cause e
 	}
 	if len(waiting) == 1 || c.store.Ready(ctx) != nil {
 		for _, p := range waiting {
-			p.result <- cause
+			p.answer(cause)
 		}
 		return cause
 	}
@@ -381,6 +431,6 @@ func (c *Committer) finish(waiting []*pending, b *store.Batch) {
 	c.mu.Unlock()
 	c.committed(b)
 	for _, p := range waiting {
-		p.result <- nil
+		p.answer(nil)
 	}
 }

@@ -300,6 +300,49 @@ func TestCommitter_onePoisonedPartSparesTheRest(t *testing.T) {
 	}
 }
 
+// Several appends at once are answered one by one, in transactions that they share with
+// whatever else there is.
+func TestCommitter_AppendAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const bad = 1300
+		d := open(t, func(c memstore.Call) (t memstore.Trouble) {
+			t.Before = time.Millisecond
+			if c.Batch != nil && slices.ContainsFunc(c.Batch.Appends, func(a *store.Append) bool { return a.Event.Key == bad }) {
+				t.Err = errors.New("poisoned")
+			}
+			return t
+		})
+		var all []*store.Append
+		for k := event.Key(1001); k <= 2000; k++ {
+			all = append(all, appendOf(k))
+		}
+		for i, err := range d.AppendAll(context.Background(), all) {
+			k := all[i].Event.Key
+			if fault.Is(err, fault.Unavailable) != (k == bad) || err != nil && k != bad {
+				t.Errorf("event %d: %v", k, err)
+			}
+			if _, ok := d.state(k); ok != (k != bad) {
+				t.Errorf("event %d on disk: %t", k, ok)
+			}
+		}
+		if n := d.Stats().Transactions; n > 40 {
+			t.Errorf("%d transactions for %d events", n, len(all))
+		}
+		if errs := d.AppendAll(context.Background(), nil); len(errs) != 0 {
+			t.Errorf("nothing: %v", errs)
+		}
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		if errs := d.AppendAll(ended, []*store.Append{appendOf(3001)}); !errors.Is(errs[0], context.Canceled) {
+			t.Errorf("ended context: %v", errs)
+		}
+		stop(t, d)
+		if errs := d.AppendAll(context.Background(), []*store.Append{appendOf(3001), appendOf(3002)}); !fault.Is(errs[0], fault.Unavailable) || !fault.Is(errs[1], fault.Unavailable) {
+			t.Errorf("after the end: %v", errs)
+		}
+	})
+}
+
 func TestCommitter_backPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, slowCommits(time.Minute))

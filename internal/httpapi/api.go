@@ -50,6 +50,9 @@ type Config struct {
 // the largest event and its spelling.
 const DefaultMaxRequest = 1 << 20
 
+// maxBatch is the largest body of a batch of events, in bytes.
+const maxBatch = 8 << 20
+
 // spelling is how much longer than its stable form a request may write an event.
 const spelling = 4
 
@@ -145,8 +148,9 @@ var (
 type route struct {
 	Method, Path string
 	handle       func(*request) (any, error)
-	query        bool // it reads the query although it is no GET
-	visitor      bool // it is for an anonymous shopper's token, not for API keys
+	query        bool  // it reads the query although it is no GET
+	visitor      bool  // it is for an anonymous shopper's token, not for API keys
+	maxBody      int64 // bytes, if more than usual
 	// stream answers by itself, unless it returns an error, instead of handle.
 	stream func(http.ResponseWriter, *request) error
 }
@@ -214,7 +218,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 				bodies.Put(buf)
 			}
 		}()
-		if err := a.readBody(w, rq.Request, buf); err != nil {
+		if err := a.readBody(w, rq.Request, buf, max(a.MaxRequest, rt.maxBody)); err != nil {
 			return writeError(w, err), err
 		}
 		rq.body = buf.Bytes()
@@ -283,18 +287,18 @@ func (a *api) admit(w http.ResponseWriter, c *service.Call) error {
 	return err
 }
 
-func (a *api) readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer) error {
-	if r.ContentLength > a.MaxRequest {
-		return tooLarge(a.MaxRequest)
+func (a *api) readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, limit int64) error {
+	if r.ContentLength > limit {
+		return tooLarge(limit)
 	}
 	if r.ContentLength > 0 { // a promise, so that no more than usual is set aside for it
 		buf.Grow(int(min(r.ContentLength, DefaultMaxRequest)) + bytes.MinRead)
 	}
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, a.MaxRequest))
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return tooLarge(a.MaxRequest)
+		return tooLarge(limit)
 	case err != nil:
 		return &fault.Error{Code: fault.Invalid, Reason: "request_incomplete", Message: "The request body could not be read to its end.", Err: err}
 	}

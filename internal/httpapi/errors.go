@@ -59,16 +59,9 @@ func writeError(w http.ResponseWriter, err error) int {
 func writeErrorStatus(w http.ResponseWriter, status int, err error) int {
 	f := &fault.Error{Code: fault.Internal}
 	errors.As(err, &f)
-	view := errorView{Type: wire[f.Code].typ, Code: f.Reason, Message: f.Message, Param: f.Param}
-	switch {
-	case f.Code == fault.Internal:
-		view.Code, view.Message, view.Param = "internal_error", "Something went wrong on our side. The Request-Id helps us to find it.", ""
-	case f.Code == fault.Unavailable:
-		view.Message = "The server cannot accept this at the moment; nothing was done. Try again."
+	_, view := viewError(err)
+	if f.Code == fault.Unavailable {
 		w.Header().Set("Retry-After", "1")
-	}
-	if view.Code == "" {
-		view.Code = string(f.Code)
 	}
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
@@ -76,13 +69,30 @@ func writeErrorStatus(w http.ResponseWriter, status int, err error) int {
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="api"`)
 	}
-	// Both can repeat what was sent.
-	view.Message, view.Param = clip(view.Message, maxMessage), clip(view.Param, maxParam)
 	body, err := encode(errorBody{view})
 	if err != nil {
 		panic(err) // three strings
 	}
 	return writeJSON(w, status, body)
+}
+
+// viewError returns the status for an error and what is said of it.
+func viewError(err error) (status int, view errorView) {
+	f := &fault.Error{Code: fault.Internal}
+	errors.As(err, &f)
+	view = errorView{Type: wire[f.Code].typ, Code: f.Reason, Message: f.Message, Param: f.Param}
+	switch f.Code {
+	case fault.Internal:
+		view.Code, view.Message, view.Param = "internal_error", "Something went wrong on our side. The Request-Id helps us to find it.", ""
+	case fault.Unavailable:
+		view.Message = "The server cannot accept this at the moment; nothing was done. Try again."
+	}
+	if view.Code == "" {
+		view.Code = string(f.Code)
+	}
+	// Both can repeat what was sent.
+	view.Message, view.Param = clip(view.Message, maxMessage), clip(view.Param, maxParam)
+	return wire[f.Code].status, view
 }
 
 // Limits of what an error repeats, in bytes.

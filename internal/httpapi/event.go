@@ -1,12 +1,17 @@
 package httpapi
 
 import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -42,6 +47,144 @@ func sendEvent(rq *request) (any, error) {
 		return nil, err
 	}
 	return viewEvent(e), nil
+}
+
+// sentView is what became of one event of several.
+type sentView struct {
+	Status int        `json:"status"`
+	ID     string     `json:"id,omitzero"`
+	Error  *errorView `json:"error,omitzero"`
+}
+
+// batchView is the answer to a batch, in its order.
+type batchView struct {
+	Object   string           `json:"object"`
+	Accepted int              `json:"accepted"`
+	Refused  int              `json:"refused"`
+	Data     []jsontext.Value `json:"data"`
+}
+
+// sentResult is what a batch answers for an event, and keeps as its receipt.
+func sentResult(v any) any {
+	return sentView{Status: http.StatusOK, ID: v.(*event.Event).ID}
+}
+
+func sendEvents(rq *request) (any, error) {
+	raws, err := rq.batch()
+	if err != nil {
+		return nil, err
+	}
+	if err := rq.repeatable(sentResult); err != nil {
+		return nil, err
+	}
+	sent, err := rq.service().SendEvents(rq.Context(), rq.call, raws)
+	if err != nil {
+		return nil, err
+	}
+	out := batchView{Object: "event_batch", Data: make([]jsontext.Value, len(sent))}
+	unavailable, replayed := 0, 0
+	for i := range sent {
+		switch s := &sent[i]; {
+		case s.Err != nil:
+			out.Refused++
+			if fault.Is(s.Err, fault.Unavailable) {
+				unavailable++
+			}
+			status, view := viewError(s.Err)
+			out.Data[i], err = encode(sentView{Status: status, Error: &view})
+		case s.Replayed != nil:
+			out.Accepted++
+			replayed++
+			out.Data[i] = s.Replayed.Body
+		default:
+			out.Accepted++
+			out.Data[i], err = encode(sentResult(s.Event))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case unavailable == len(sent): // what holds for all is the answer as a whole
+		return nil, sent[0].Err
+	case replayed == len(sent):
+		rq.header.Set("Idempotent-Replayed", "true")
+	}
+	return out, nil
+}
+
+// batch returns the events of a body {"events":[…]}, each as it was written.
+func (rq *request) batch() ([][]byte, error) {
+	if isForm, err := rq.bodyIsForm(); err != nil {
+		return nil, err
+	} else if isForm {
+		return nil, &fault.Error{Code: fault.Invalid, Reason: "content_type_unsupported", Param: "Content-Type", Message: "Send a batch as application/json."}
+	}
+	// What is wrong within an event concerns that one only.
+	dec := jsontext.NewDecoder(bytes.NewReader(rq.body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	var raws [][]byte
+	open, err := dec.ReadToken()
+	if err != nil || open.Kind() != '{' {
+		return nil, notBatch(err)
+	}
+	for seen := false; dec.PeekKind() != '}'; seen = true {
+		name, err := dec.ReadToken()
+		switch {
+		case err != nil:
+			return nil, notBatch(err)
+		case name.String() != "events":
+			return nil, fault.Param(name.String(), "parameter_unknown", `A batch is {"events":[…]} and nothing else.`)
+		case seen:
+			return nil, fault.Param("events", "duplicate_key", "This parameter stands twice.")
+		}
+		if raws, err = rq.items(dec); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, notBatch(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, notBatch(err)
+	}
+	if len(raws) == 0 {
+		return nil, badEvents()
+	}
+	return raws, nil
+}
+
+// items reads a list and returns the part of the body that each of its values is.
+func (rq *request) items(dec *jsontext.Decoder) (raws [][]byte, err error) {
+	if dec.PeekKind() != '[' {
+		return nil, badEvents()
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, notBatch(err)
+	}
+	for dec.PeekKind() != ']' {
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, notBatch(err)
+		}
+		if len(raws) == service.MaxEvents {
+			return nil, fault.Param("events", "parameter_invalid", "A batch takes %d events. Send the rest in another one.", service.MaxEvents)
+		}
+		end := dec.InputOffset()
+		raws = append(raws, rq.body[end-int64(len(value)):end])
+	}
+	_, err = dec.ReadToken()
+	if err != nil {
+		err = notBatch(err)
+	}
+	return raws, err
+}
+
+func badEvents() error {
+	return fault.Param("events", "parameter_invalid", `Give a list of 1 to %d events: {"events":[{"type":"payment.succeeded","data":{"object":{…}}}]}.`, service.MaxEvents)
+}
+
+func notBatch(err error) error {
+	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: `The request body is a JSON object such as {"events":[…]}.`, Err: err}
 }
 
 // eventJSON returns the body as JSON; a form becomes an object of strings.

@@ -369,7 +369,11 @@ func TestOpenAPI_requests(t *testing.T) {
 			}
 			names, _ := d.fields(at(content, "schema"))
 			for name := range names {
-				a := w.call(strings.ToUpper(method), id.Replace(path), `{"`+name+`":[[]]}`, header...)
+				wrong := "[[]]"
+				if strings.HasSuffix(path, "/batch") { // which judges each item for itself
+					wrong = "{}"
+				}
+				a := w.call(strings.ToUpper(method), id.Replace(path), `{"`+name+`":`+wrong+`}`, header...)
 				if code := a.object().in("error").text("code"); a.status != http.StatusBadRequest || code == "parameter_unknown" {
 					t.Errorf("%s %s: %s: %d %s", method, path, name, a.status, a.body)
 				}
@@ -411,7 +415,7 @@ func TestOpenAPI_names(t *testing.T) {
 	want := httpapi.ErrorTypes()
 	slices.Sort(want)
 	want = slices.Compact(want)
-	if got := words(at(d, "components", "schemas", "Error", "properties", "error", "properties", "type", "enum")); !slices.Equal(got, want) {
+	if got := words(at(d, "components", "schemas", "ErrorDetail", "properties", "type", "enum")); !slices.Equal(got, want) {
 		t.Errorf("error types: %v, want %v", got, want)
 	}
 }

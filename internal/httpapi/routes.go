@@ -43,6 +43,7 @@ func routes() []route {
 	}
 
 	add(post, "/events", sendEvent)
+	all = append(all, route{Method: post, Path: "/v1/events/batch", handle: sendEvents, maxBody: maxBatch})
 	add(get, "/events", listEvents)
 	add(get, "/events/{id}", getEvent)
 	add(get, "/events/{id}/deliveries", listEventDeliveries)

@@ -176,6 +176,16 @@ type gate struct {
 }
 
 func (g *gate) Append(ctx context.Context, a *store.Append) error {
+	g.pass()
+	return g.next.Append(ctx, a)
+}
+
+func (g *gate) AppendAll(ctx context.Context, all []*store.Append) []error {
+	g.pass()
+	return g.next.AppendAll(ctx, all)
+}
+
+func (g *gate) pass() {
 	g.mu.Lock()
 	arrived, open := g.arrived, g.open
 	g.mu.Unlock()
@@ -183,7 +193,6 @@ func (g *gate) Append(ctx context.Context, a *store.Append) error {
 		arrived <- struct{}{}
 		<-open
 	}
-	return g.next.Append(ctx, a)
 }
 
 // shut makes Append wait until the returned function is called; arrived gets a

@@ -3,6 +3,8 @@ package service
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +28,100 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
+	in, err := s.prepare(c, raw)
+	if err != nil {
+		return nil, err
+	}
+	end, err := s.begin(ctx, c, false)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := s.Events.Append(ctx, &in.Append); err != nil {
+		return nil, err
+	}
+	e, err := s.accepted(c, in)
+	if err == nil {
+		s.keepOrder(ctx, in)
+	}
+	return e, err
+}
+
+// MaxEvents is how many events one call of [Service.SendEvents] may bring.
+const MaxEvents = 1000
+
+// Sent is what became of one of several events: one of its fields is set.
+type Sent struct {
+	Event    *event.Event
+	Replayed *store.Receipt // the answer to the same event of the same request, earlier
+	Err      error          // as [Service.SendEvent] returns it
+}
+
+// SendEvents accepts events as SendEvent accepts one, each for itself, in their order.
+// With an idempotency key, each has a receipt of its own: when a request that was
+// interrupted comes again, those that were accepted are not accepted again, and the
+// others are. Errors that concern all of them: fault.Invalid, fault.Forbidden and
+// fault.IdempotencyConflict.
+func (s *Service) SendEvents(ctx context.Context, c *Call, raws [][]byte) ([]Sent, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	end, err := s.begin(ctx, c, true) // the key may be another request's
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	out := make([]Sent, len(raws))
+	calls, ins := make([]*Call, len(raws)), make([]*incoming, len(raws))
+	appends, places := make([]*store.Append, 0, len(raws)), make([]int, 0, len(raws))
+	for i, raw := range raws {
+		calls[i] = c.part(i, raw)
+		if ins[i], out[i].Err = s.prepare(calls[i], raw); out[i].Err == nil {
+			appends, places = append(appends, &ins[i].Append), append(places, i)
+		}
+	}
+	var stored []*incoming
+	for n, err := range s.Events.AppendAll(ctx, appends) {
+		i := places[n]
+		if err == nil {
+			out[i].Event, err = s.accepted(calls[i], ins[i])
+		}
+		var earlier *Replayed
+		switch {
+		case errors.As(err, &earlier):
+			out[i].Replayed = &earlier.Receipt
+		case err != nil:
+			out[i].Err = err
+		default:
+			stored = append(stored, ins[i])
+		}
+	}
+	s.keepOrder(ctx, stored...)
+	return out, nil
+}
+
+// part is the call for one of several things that a request brings: it has an
+// idempotency key of its own, which no request can name.
+func (c *Call) part(i int, raw []byte) *Call {
+	if c.Idem == nil {
+		return c
+	}
+	one, idem := *c, *c.Idem
+	idem.Key += "\x1f" + strconv.Itoa(i)
+	idem.Fingerprint = sha256.Sum256(raw)
+	one.Idem = &idem
+	return &one
+}
+
+// incoming is an event on its way into the store.
+type incoming struct {
+	store.Append
+	dated   bool // its sender says when it was created
+	ordered bool // somebody wants it in order
+}
+
+// prepare makes what is to be stored for an event. Errors: fault.Invalid.
+func (s *Service) prepare(c *Call, raw []byte) (*incoming, error) {
 	in, err := event.ParseInput(raw)
 	if err != nil {
 		return nil, err
@@ -37,32 +133,37 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 	if len(e.Body) > s.MaxBody {
 		return nil, fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d. Send less, or a reference.", len(e.Body), s.MaxBody)
 	}
-	end, err := s.begin(ctx, c, false)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	to := s.Endpoints.Match(c.Space, e.Type)
-	a := &store.Append{Event: e, Deliveries: deliveries(&e, to), Receipt: c.receipt(&e, e.Key.Time())}
-	if err := s.Events.Append(ctx, a); err != nil {
-		return nil, err
-	}
-	switch {
-	case a.Replay != nil:
-		return nil, c.replay(a.Replay)
-	case a.Taken != nil:
-		return taken(a.Taken, &e, in.HasCreated)
-	}
-	s.countEvent(a)
-	s.keepOrder(ctx, &e, to)
-	return &a.Event, nil
+	return &incoming{
+		Append:  store.Append{Event: e, Deliveries: deliveries(&e, to), Receipt: c.receipt(&e, e.Key.Time())},
+		dated:   in.HasCreated,
+		ordered: slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO }),
+	}, nil
 }
 
-// keepOrder waits until whatever any node accepts is later than e, if somebody wants
-// events in order: who sent this one may send the next to another node.
-func (s *Service) keepOrder(ctx context.Context, e *event.Event, to []*endpoint.Endpoint) {
-	if s.Await != nil && slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO }) {
-		s.Await(ctx, e.Key.Time().Add(time.Millisecond))
+// accepted returns what the store made of an event.
+func (s *Service) accepted(c *Call, in *incoming) (*event.Event, error) {
+	switch {
+	case in.Replay != nil:
+		return nil, c.replay(in.Replay)
+	case in.Taken != nil:
+		return taken(in.Taken, &in.Event, in.dated)
+	}
+	s.countEvent(&in.Append)
+	return &in.Event, nil
+}
+
+// keepOrder waits until whatever any node accepts is later than these events, if
+// somebody wants them in order: who sent them may send the next to another node.
+func (s *Service) keepOrder(ctx context.Context, all ...*incoming) {
+	var last event.Key
+	for _, in := range all {
+		if in.ordered {
+			last = max(last, in.Event.Key)
+		}
+	}
+	if s.Await != nil && last != 0 {
+		s.Await(ctx, last.Time().Add(time.Millisecond))
 	}
 }
 

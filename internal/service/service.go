@@ -24,6 +24,7 @@ import (
 // Appender writes events durably (commit.Committer).
 type Appender interface {
 	Append(ctx context.Context, a *store.Append) error
+	AppendAll(ctx context.Context, all []*store.Append) []error
 }
 
 // Engine is woken when what it sends changes (dispatch.Engine).
