@@ -135,7 +135,7 @@ func Flags(f *pflag.FlagSet) {
 	f.Bool("allow-plain-live", false, "let live endpoints use http://")
 	f.Int("max-body", 256<<10, "largest body to deliver, in bytes")
 	f.Duration("timeout", 15*time.Second, "for one attempt")
-	f.Int("concurrency", 64, "attempts at a time to one endpoint")
+	f.Int("concurrency", 256, "the most attempts at a time to one endpoint; how many it takes is found out")
 	f.Int("workers", 4096, "attempts at a time in all")
 	f.String("live-schedule", formatSchedule(delivery.LiveSchedule()), "delays before the retries of live events")
 	f.String("test-schedule", formatSchedule(delivery.TestSchedule()), "delays before the retries of test events")

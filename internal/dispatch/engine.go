@@ -68,7 +68,7 @@ type Config struct {
 	Log       *slog.Logger
 
 	Live, Test  delivery.Schedule // default: delivery.LiveSchedule, delivery.TestSchedule
-	Concurrency int               // attempts at a time to one endpoint; default 64
+	Concurrency int               // the most attempts at a time to one endpoint; default 256
 	Workers     int               // attempts at a time in all; default 4096
 	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
 	Cluster     Cluster           // nil: there are no other nodes
@@ -128,7 +128,7 @@ const (
 
 // New returns an engine that does nothing until it is started.
 func New(c Config) *Engine {
-	setDefault(&c.Concurrency, 64)
+	setDefault(&c.Concurrency, 256)
 	setDefault(&c.Workers, 4096)
 	setDefault(&c.QueueBytes, 64<<20)
 	setDefault(&c.Health.DisableAfter, delivery.DefaultDisableAfter)
@@ -410,7 +410,8 @@ func (e *Engine) Forgive(endpoint int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(endpoint)
-	l.breaker, l.limit, l.unsaved = delivery.Breaker{}, firstLimit, true
+	l.breaker, l.unsaved = delivery.Breaker{}, true
+	l.pace.restart()
 	l.changed()
 	e.plan(l, e.Now())
 }
@@ -484,10 +485,13 @@ func (e *Engine) hasWork(l *lane, ep *endpoint.Endpoint) bool {
 	return ep.Settings.Ordering != endpoint.FIFO || len(l.held) == 0
 }
 
-// throttled returns when the lane's rate limit lets the next attempt start; zero
-// is now.
+// throttled returns when the lane's rate limit, or the rate that the endpoint was
+// found to take, lets the next attempt start; zero is now.
 func (e *Engine) throttled(l *lane, ep *endpoint.Endpoint, now time.Time) time.Time {
 	limit, burst := rate.Limit(ep.Settings.Rate), max(1, int(ep.Settings.Rate))
+	if found := rate.Limit(l.pace.rate); found > 0 && (limit <= 0 || found < limit) {
+		limit, burst = found, max(1, int(found/20)) // evenly, because what is too much at once is not known
+	}
 	switch {
 	case limit <= 0:
 		l.limiter = nil

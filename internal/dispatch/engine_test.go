@@ -313,8 +313,8 @@ func TestEngine_concurrency(t *testing.T) {
 		settle(time.Hour)
 		w.want(e, map[delivery.State]int{delivery.Succeeded: 60})
 		w.want(wide, map[delivery.State]int{delivery.Succeeded: 1000})
-		if n, m := w.most[e.URL], w.most[wide.URL]; n != 3 || m != 64 {
-			t.Errorf("%d and %d at a time, want 3 and 64", n, m)
+		if n, m := w.most[e.URL], w.most[wide.URL]; n != 3 || m != 256 {
+			t.Errorf("%d and %d at a time, want 3 and 256", n, m)
 		}
 	})
 }

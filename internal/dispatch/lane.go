@@ -42,7 +42,7 @@ type lane struct {
 	holdUntil time.Time
 
 	inflight int
-	limit    int  // attempts at a time; grows with success, shrinks with failure
+	pace     pace
 	proven   bool // the last attempt succeeded
 	loading  bool // a worker reads from the store
 	clearing bool // its pending deliveries are being cancelled
@@ -59,7 +59,6 @@ type lane struct {
 }
 
 const (
-	firstLimit  = 2    // attempts at a time before anything is known of the endpoint
 	maxReady    = 4096 // fresh deliveries in memory
 	minLoad     = 8
 	maxHeld     = 8192 // deliveries in memory in any state
@@ -75,12 +74,12 @@ type holding struct {
 }
 
 func newLane(no int64) *lane {
-	return &lane{no: no, limit: firstLimit, wakeIndex: -1, held: map[event.Key]holding{}}
+	return &lane{no: no, pace: newPace(), wakeIndex: -1, held: map[event.Key]holding{}}
 }
 
 // loadSize is how many deliveries to read at once: enough for the pace the lane
 // has reached, so that a lane that stands still holds next to nothing.
-func (l *lane) loadSize() int { return max(2*l.limit, minLoad) }
+func (l *lane) loadSize() int { return max(2*l.pace.limit, minLoad) }
 
 // idle reports whether the lane can be forgotten without losing anything.
 func (l *lane) idle(now time.Time) bool {
@@ -139,32 +138,20 @@ func (l *lane) due(t time.Time) {
 	}
 }
 
-// succeeded and failed adapt the number of attempts at a time to what the
-// endpoint takes.
-func (l *lane) succeeded() {
-	l.proven = true
-	l.limit++
-}
-
-func (l *lane) failed(o delivery.Outcome) {
-	switch o {
-	case delivery.OutcomeRejected: // it answers, and quickly; only not with a yes
-	default:
-		l.proven = false
-		l.limit = max(l.limit/2, 1)
-	}
-}
-
 // concurrency is how many attempts the lane may have under way now.
 func (l *lane) concurrency(e *endpoint.Endpoint, standard int) int {
-	switch {
-	case e.Settings.Ordering == endpoint.FIFO, l.breaker.Open():
+	if e.Settings.Ordering == endpoint.FIFO || l.breaker.Open() {
 		return 1
-	case e.Settings.Concurrency > 0:
-		standard = e.Settings.Concurrency
 	}
-	l.limit = min(l.limit, standard)
-	return l.limit
+	return l.pace.atATime(most(e, standard))
+}
+
+// most is how many attempts at a time anybody allows an endpoint.
+func most(e *endpoint.Endpoint, standard int) int {
+	if e.Settings.Concurrency > 0 {
+		return e.Settings.Concurrency
+	}
+	return standard
 }
 
 // weight is how many bytes a ready delivery takes in memory, about.

@@ -89,9 +89,10 @@ func (e *Engine) serve(l *lane) {
 		l.limiter.AllowN(now, 1)
 	}
 	l.inflight++
+	round := l.pace.began(l.inflight, most(ep, e.Concurrency))
 	e.enqueueRest(l, ep, now)
 	e.mu.Unlock()
-	e.attempt(l, ep, &job)
+	e.attempt(l, ep, &job, round)
 	e.mu.Lock()
 	l.inflight--
 }
@@ -256,7 +257,7 @@ func (e *Engine) schedule(ep *endpoint.Endpoint) delivery.Schedule {
 }
 
 // attempt sends one delivery and records what came of it. It is called without e.mu.
-func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
+func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round uint32) {
 	d := job.Delivery
 	e.stats.inflight.Add(1)
 	ctx, done := e.allowed()
@@ -273,7 +274,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job) {
 	fifo := ep.Settings.Ordering == endpoint.FIFO
 	d.Settle(&a, delivery.Policy{Schedule: e.schedule(ep), FIFO: fifo, Random: e.Random}, now)
 
-	health, failing, dead := e.note(l, ep, &d, &a, now)
+	health, failing, dead := e.note(l, ep, &d, &a, round, now)
 	e.Recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, health)
 
 	if failing {
@@ -317,13 +318,14 @@ func (e *Engine) release(l *lane, k event.Key) {
 // note updates the lane by what an attempt showed. It returns the health to
 // store, nil when it is unchanged, whether the endpoint just began to fail for
 // good, and whether it has for too long.
-func (e *Engine) note(l *lane, ep *endpoint.Endpoint, d *delivery.Delivery, a *delivery.Attempt, now time.Time) (h *store.Health, failing, dead bool) {
+func (e *Engine) note(l *lane, ep *endpoint.Endpoint, d *delivery.Delivery, a *delivery.Attempt, round uint32, now time.Time) (h *store.Health, failing, dead bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	l.pace.ended(round, a, most(ep, e.Concurrency), now)
+	l.proven = a.Succeeded() || l.proven && a.Outcome == delivery.OutcomeRejected // which is an answer, and a quick one
 	if a.Succeeded() {
-		l.succeeded()
 		if l.breaker.Open() {
-			l.limit = firstLimit
+			l.pace.restart()
 		}
 		if l.breaker.Succeeded(now) || l.unsaved {
 			l.unsaved = false
@@ -332,7 +334,6 @@ func (e *Engine) note(l *lane, ep *endpoint.Endpoint, d *delivery.Delivery, a *d
 		return h, false, false
 	}
 	e.stats.failures.Add(1)
-	l.failed(a.Outcome)
 	if !ep.Listener() { // whoever listens tries things out, and sees each result
 		l.breaker.Failed(a.Started, now)
 		if failing, dead = e.Health.Judge(&l.breaker, now); failing {
