@@ -7,8 +7,8 @@ package measure
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,10 +48,30 @@ func Median(v []float64) (mid, least, most float64) {
 }
 
 // Event returns the JSON of a request to send an event of the given type that is
-// about size bytes long: a payment, with a note to fill it up.
+// about size bytes long: a payment with as many items as fit. What tells one item from the next
+// is random, so that it compresses as real ones do; it is the same in every run.
 func Event(typ string, size int) []byte {
-	head := fmt.Sprintf(`{"type":%q,"data":{"object":{"id":"pay_1234567890abcdef","amount":2999,"currency":"usd","status":"succeeded",`+
-		`"customer":{"email":"customer@example.com","name":"Jane Doe"},"metadata":{"order":"6735","note":"`, typ)
-	const tail = `"}}}}`
-	return []byte(head + strings.Repeat("x", max(size-len(head)-len(tail), 0)) + tail)
+	r := rand.New(rand.NewPCG(uint64(size), 1))
+	word := func(n int) string {
+		const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = letters[r.IntN(len(letters))]
+		}
+		return string(b)
+	}
+	b := fmt.Appendf(nil, `{"type":%q,"data":{"object":{"id":"pay_%s","object":"payment","amount":2999,"currency":"usd","status":"succeeded",`+
+		`"customer":{"id":"cus_%s","email":"%s@example.com","name":"Jane Doe"},"items":[`, typ, word(24), word(14), word(8))
+	const tail = `],"metadata":{"order":"6735","note":"%s"}}}}`
+	for first := true; ; first = false {
+		item := fmt.Sprintf(`{"id":"item_%s","sku":"%s","quantity":%d,"unit_amount":%d,"description":"Product %s","tax_rate":"0.19"}`,
+			word(16), word(8), 1+r.IntN(9), r.IntN(50000), word(10))
+		if !first {
+			item = "," + item
+		}
+		if left := size - len(b) - len(tail) + len("%s"); len(item) > left {
+			return fmt.Appendf(b, tail, word(max(left, 0)))
+		}
+		b = append(b, item...)
+	}
 }

@@ -135,7 +135,7 @@ func (s *Service) prepare(c *Call, raw []byte) (*incoming, error) {
 	}
 	to := s.Endpoints.Match(c.Space, e.Type)
 	return &incoming{
-		Append:  store.Append{Event: e, Deliveries: deliveries(&e, to), Receipt: c.receipt(&e, e.Key.Time())},
+		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: c.receipt(&e, e.Key.Time())},
 		dated:   in.HasCreated,
 		ordered: slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO }),
 	}, nil

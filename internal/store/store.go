@@ -70,6 +70,7 @@ type Append struct {
 	Event      event.Event
 	Deliveries []delivery.Delivery
 	Receipt    *Receipt // nil without an idempotency key
+	Packed     []byte   // what [Pack] made of the event's body; nil: the store does it
 
 	Replay *Receipt     // set by Commit: the earlier receipt of the same key
 	Taken  *event.Event // set by Commit: the earlier event of the same id

@@ -1,6 +1,7 @@
 package relational
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -154,18 +155,20 @@ func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.Eve
 	wanted := narrowing{args: args}
 	wanted.pattern("e.type", f.Pattern)
 	if f.Text != "" {
-		wanted.and(s.Dialect.Contains("e.body"), []byte(f.Text))
+		// Whether it is in a packed body is seen when that is unpacked.
+		wanted.and("("+s.Dialect.Contains("e.body")+" OR substr(e.body, 1, 4) = ?)", []byte(f.Text), store.PackMagic)
 	}
 	if f.State != nil && key == "key" {
 		wanted.and("EXISTS (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state = ?)", int64(*f.State))
 	}
-	items, err := list(ctx, s, "search events", func(row scanner) (e event.Event, err error) {
-		err = scanEvent(row, &e)
-		return e, err
-	}, `SELECT `+eventColumns+` FROM (`+candidates+`) c CROSS JOIN events e ON e.key = c.key`+wanted.String()+` ORDER BY c.key DESC LIMIT ?`,
-		append(wanted.args, limit+1)...)
+	query := `SELECT ` + eventColumns + ` FROM (` + candidates + `) c CROSS JOIN events e ON e.key = c.key` + wanted.String() + ` ORDER BY c.key DESC`
+	if f.Text == "" {
+		query += ` LIMIT ?`
+		wanted.args = append(wanted.args, limit+1)
+	}
+	items, err := s.found(ctx, f.Text, limit+1, query, wanted.args...)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, s.Fault("search events", err)
 	}
 	if len(items) > limit {
 		return items[:limit], items[limit-1].Key, nil
@@ -175,6 +178,25 @@ func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.Eve
 		return items, 0, nil
 	}
 	return items, next, s.Fault("search events", err)
+}
+
+// found reads events until it has so many with the text in their bodies.
+func (s *Store) found(ctx context.Context, text string, limit int, query string, args ...any) (items []event.Event, err error) {
+	rows, err := s.query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer s.closing(rows, &err)
+	for len(items) < limit && rows.Next() {
+		var e event.Event
+		if err := scanEvent(rows, &e); err != nil {
+			return nil, err
+		}
+		if bytes.Contains(e.Body, []byte(text)) {
+			items = append(items, e)
+		}
+	}
+	return items, rows.Err()
 }
 
 // narrowDeliveries returns what to select from and its conditions, and the column

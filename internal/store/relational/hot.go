@@ -52,7 +52,11 @@ func (t *Tx) append(all []*store.Append) error {
 		if e.Custom {
 			custom = e.ID
 		}
-		err := events.Add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, e.Body)
+		body := a.Packed
+		if body == nil {
+			body = store.Pack(e.Body)
+		}
+		err := events.Add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, body)
 		for i := 0; i < len(a.Deliveries) && err == nil; i++ {
 			err = deliveries.Add(deliveryArgs(&a.Deliveries[i])...)
 		}
@@ -250,8 +254,9 @@ func (t *Tx) eventByID(space event.Space, id string) (event.Event, bool, error) 
 	if err != nil || !found {
 		return event.Event{}, false, err
 	}
-	e.Key, e.Type, e.Created, e.Body = event.Key(row[0].(int64)), Text(row[1]), row[2].(int64), Blob(row[3])
-	return e, true, nil
+	e.Key, e.Type, e.Created = event.Key(row[0].(int64)), Text(row[1]), row[2].(int64)
+	e.Body, err = store.Unpack(Blob(row[3]))
+	return e, true, err
 }
 
 // Text returns what a database answered for a text column.
@@ -291,6 +296,9 @@ func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, 
 		var j store.Job
 		id := eventID{}
 		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body); err != nil {
+			return nil, s.Fault(op, err)
+		}
+		if j.Body, err = store.Unpack(j.Body); err != nil {
 			return nil, s.Fault(op, err)
 		}
 		j.EventID = id.of(j.Delivery.ID.Event)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // scanner is a row to read from: [sql.Row] or [sql.Rows].
@@ -53,7 +54,9 @@ func scanEvent(row scanner, e *event.Event) error {
 		return err
 	}
 	e.Nonce, e.Custom, e.ID = id.nonce, id.custom.Valid, id.of(e.Key)
-	return nil
+	body, err := store.Unpack(e.Body)
+	e.Body = body
+	return err
 }
 
 func isNone(err error) bool { return errors.Is(err, sql.ErrNoRows) }

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,11 +41,18 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
 }
 
+// noise is what takes the room that it has: it cannot be packed.
+func noise(size int) string {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{7}).Read(b)
+	return string(b)
+}
+
 func newAppend(keys *event.Keys, size int) *store.Append {
 	key := keys.Next()
 	id := event.FormatID(event.PrefixEvent, key, 1)
 	return &store.Append{
-		Event:      event.Event{Key: key, Nonce: 1, ID: id, Space: 2, Type: "a.b", Created: 1, Body: []byte(`{"x":"` + strings.Repeat("x", size) + `"}`)},
+		Event:      event.Event{Key: key, Nonce: 1, ID: id, Space: 2, Type: "a.b", Created: 1, Body: []byte(`{"x":"` + noise(size) + `"}`)},
 		Deliveries: []delivery.Delivery{delivery.New(delivery.ID{Event: key, Endpoint: 1}, 2)},
 	}
 }

@@ -58,6 +58,7 @@ func testBodies(b *bundle) {
 		"not UTF-8":   {0xff, 0xfe, '{', 0x80, '}', 0xc3},
 		"random":      random,
 		"one byte":    {'1'},
+		"packed":      append(bytes.Clone(store.PackMagic), "is what it looks like"...),
 		"text":        []byte("{\"n\":\"" + strings.Repeat("é\u2028\x00", 60_000) + "\"}"),
 	} {
 		a := b.compose(mine, "a.b", 7)

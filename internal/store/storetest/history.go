@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -70,6 +71,9 @@ func newHistory(b *bundle) *history {
 		a := b.compose(mine, typ, h.endpoints[0].No, h.endpoints[1].No)
 		if i%5 == 0 {
 			a.Event.ID, a.Event.Custom, a.Event.Nonce = fmt.Sprintf("evt_of-the-sender-%02d", i), true, 0
+		}
+		if i%3 == 1 { // the larger ones are kept otherwise
+			a.Event.Body = append(bytes.TrimSuffix(a.Event.Body, []byte("}")), `,"note":"`+strings.Repeat("a longer story, ", 300)+`"}`...)
 		}
 		b.commit(a, b.compose(theirs, typ, h.endpoints[2].No))
 		h.events = append(h.events, a.Event)
@@ -282,7 +286,7 @@ func testSearchEvents(b *bundle) {
 	failed, pending, succeeded := delivery.Failed, delivery.Pending, delivery.Succeeded
 	needle := h.events[7].ID
 	for _, f := range []store.EventSearch{
-		{}, {EventFilter: store.EventFilter{Pattern: "payment.*"}}, {State: &failed}, {State: &pending}, {State: &succeeded}, {Text: needle},
+		{}, {EventFilter: store.EventFilter{Pattern: "payment.*"}}, {State: &failed}, {State: &pending}, {State: &succeeded}, {Text: needle}, {Text: "longer story"},
 		{Text: "nowhere%_\x00"}, {Text: `"type":"payment`, State: &failed}, {EventFilter: store.EventFilter{From: h.events[2].Key, Until: h.events[9].Key}},
 		{EventFilter: store.EventFilter{Pattern: "payment.*", From: h.events[2].Key}, State: &failed},
 	} {
