@@ -11,6 +11,7 @@ import (
 	"container/heap"
 	"context"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,7 @@ type Config struct {
 	Live, Test  delivery.Schedule // default: delivery.LiveSchedule, delivery.TestSchedule
 	Concurrency int               // the most attempts at a time to one endpoint; default 256
 	Workers     int               // attempts at a time in all; default 4096
+	Tries       int               // attempts a second to endpoints that may be down, while others have work; default 300 for each processor
 	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
 	Cluster     Cluster           // nil: there are no other nodes
 	Health      delivery.Health   // when an endpoint is failing, and when it is given up; default: after 5 days
@@ -90,8 +92,12 @@ type Engine struct {
 	known    map[int64]delivery.Breaker // breakers read at start, until their lane exists
 	scanned  bool                       // all lanes that the store had at start are known
 	healthy  runQueue
+	fresh    runQueue // not proven, but nothing speaks against them, and somebody just sent them something
 	suspects runQueue
-	turn     int // counts picks, so that suspects get their share
+	turn     int       // counts picks, so that all queues get their share
+	tries    trials    // how many suspects may be tried
+	loads    int       // workers that read from the store
+	servedAt time.Time // when a healthy or fresh lane was served last
 	wakes    wakeHeap
 	running  int  // workers that exist
 	idle     int  // of which wait for work and were not called
@@ -124,6 +130,10 @@ const (
 	lanePage  = 1000
 	cutOff    = time.Second // for workers to end after their attempts were cut off
 	longest   = time.Minute // to wait before a clock is looked at again
+	quiet     = time.Second // without work for others, until suspects are tried as fast as can be
+
+	triesPause = 10 * time.Millisecond
+	maxLoads   = 32
 )
 
 // New returns an engine that does nothing until it is started.
@@ -131,6 +141,7 @@ func New(c Config) *Engine {
 	setDefault(&c.Concurrency, 256)
 	setDefault(&c.Workers, 4096)
 	setDefault(&c.QueueBytes, 64<<20)
+	setDefault(&c.Tries, 300*runtime.GOMAXPROCS(0))
 	setDefault(&c.Health.DisableAfter, delivery.DefaultDisableAfter)
 	if c.Live == nil {
 		c.Live = delivery.LiveSchedule()
@@ -376,6 +387,7 @@ func (e *Engine) committed(b *store.Batch) (away []delivery.ID) {
 // nothing older waits in the store; else the store keeps it until its turn. It
 // may have been read from there already.
 func (e *Engine) accept(l *lane, j *store.Job) {
+	l.news = true
 	if _, held := l.held[j.Delivery.ID.Event]; held {
 		return
 	}
@@ -489,7 +501,7 @@ func (e *Engine) hasWork(l *lane, ep *endpoint.Endpoint) bool {
 // found to take, lets the next attempt start; zero is now.
 func (e *Engine) throttled(l *lane, ep *endpoint.Endpoint, now time.Time) time.Time {
 	limit, burst := rate.Limit(ep.Settings.Rate), max(1, int(ep.Settings.Rate))
-	if found := rate.Limit(l.pace.rate); found > 0 && (limit <= 0 || found < limit) {
+	if found := rate.Limit(l.pace.rate()); found > 0 && (limit <= 0 || found < limit) {
 		limit, burst = found, max(1, int(found/20)) // evenly, because what is too much at once is not known
 	}
 	switch {
@@ -515,10 +527,13 @@ func (e *Engine) enqueue(l *lane) {
 		return
 	}
 	l.queued, l.suspect = true, !l.proven
-	if l.suspect {
-		e.suspects.push(l)
-	} else {
+	switch {
+	case l.proven:
 		e.healthy.push(l)
+	case l.news && l.breaker.FailingSince.IsZero():
+		e.fresh.push(l)
+	default:
+		e.suspects.push(l)
 	}
 	e.call()
 }
@@ -542,7 +557,41 @@ func (e *Engine) call() {
 
 // pickable reports whether a lane waits that a worker may serve now.
 func (e *Engine) pickable() bool {
-	return e.healthy.len() > 0 || e.suspects.len() > 0 && !e.trialFull()
+	return e.healthy.len() > 0 || !e.trialFull() && (e.fresh.len() > 0 || e.suspects.len() > 0 && e.mayTry())
+}
+
+// mayTry reports whether a suspect may be tried now. While lanes that are not suspect
+// have work, suspects are tried at a bounded rate: what fails at once costs no less of
+// the processor than what succeeds, and there can be very many of them.
+func (e *Engine) mayTry() bool {
+	if e.loads >= maxLoads { // more would only wait for each other
+		return false
+	}
+	now := e.Now()
+	if now.Sub(e.servedAt) >= quiet || e.tries.left(now, float64(e.Tries)) >= 1 {
+		return true
+	}
+	if !e.tries.waiting { // keepTime calls a worker when there is one left again
+		e.tries.waiting = true
+		e.poke()
+	}
+	return false
+}
+
+// trials is how many suspects may be tried still.
+type trials struct {
+	credit  float64
+	at      time.Time // when it was that
+	waiting bool      // a suspect would have been tried if there had been credit
+}
+
+// left returns the credit after it grew by so many a second.
+func (t *trials) left(now time.Time, rate float64) float64 {
+	if passed := now.Sub(t.at); passed > 0 {
+		t.credit = min(t.credit+passed.Seconds()*rate, max(rate/10, 1))
+	}
+	t.at = now
+	return t.credit
 }
 
 // trialFull reports whether suspects have their share of the workers: half.
@@ -599,6 +648,14 @@ func (e *Engine) keepTime() {
 		wait := longest
 		if len(e.wakes) > 0 {
 			wait = min(wait, e.wakes[0].wakeAt.Sub(now))
+		}
+		if e.tries.waiting {
+			if e.tries.left(now, float64(e.Tries)) >= 1 || now.Sub(e.servedAt) >= quiet {
+				e.tries.waiting = false
+				e.call()
+			} else {
+				wait = min(wait, triesPause)
+			}
 		}
 		e.forget(now)
 		e.mu.Unlock()

@@ -47,7 +47,8 @@ type lane struct {
 	loading  bool // a worker reads from the store
 	clearing bool // its pending deliveries are being cancelled
 	queued   bool // stands in a run queue
-	suspect  bool // in which of the two, if queued
+	suspect  bool // it was not proven when it was queued
+	news     bool // something was sent to it since it was served last
 
 	breaker delivery.Breaker
 	unsaved bool          // what the store remembers is older than breaker
@@ -74,12 +75,17 @@ type holding struct {
 }
 
 func newLane(no int64) *lane {
-	return &lane{no: no, pace: newPace(), wakeIndex: -1, held: map[event.Key]holding{}}
+	return &lane{no: no, pace: newPace(), wakeIndex: -1}
 }
 
 // loadSize is how many deliveries to read at once: enough for the pace the lane
 // has reached, so that a lane that stands still holds next to nothing.
-func (l *lane) loadSize() int { return max(2*l.pace.limit, minLoad) }
+func (l *lane) loadSize() int {
+	if !l.proven && !l.breaker.Open() { // with an open one, whether something is too old shows in several only
+		return l.pace.limit
+	}
+	return max(2*l.pace.limit, minLoad)
+}
 
 // idle reports whether the lane can be forgotten without losing anything.
 func (l *lane) idle(now time.Time) bool {
@@ -90,6 +96,9 @@ func (l *lane) idle(now time.Time) bool {
 
 // hold notes that a delivery is in memory.
 func (l *lane) hold(j *store.Job) {
+	if l.held == nil {
+		l.held = map[event.Key]holding{}
+	}
 	l.held[j.Delivery.ID.Event] = holding{bytes: len(j.Body), edits: l.edits}
 	l.heldBytes += len(j.Body)
 }
@@ -108,6 +117,9 @@ func (l *lane) letGo(k event.Key) {
 	if h.edits != l.edits {
 		l.more = true
 	}
+	if !l.proven {
+		l.shed()
+	}
 }
 
 // changed notes that a person changed deliveries or settings: what is known of
@@ -117,11 +129,23 @@ func (l *lane) changed() {
 	l.more, l.behind, l.holdUntil = true, false, time.Time{}
 }
 
+// shed lets go of memory that is empty. Very many lanes can have nothing in memory for
+// long, because their endpoints are down.
+func (l *lane) shed() {
+	if l.ready.len() == 0 {
+		l.ready = jobQueue{}
+	}
+	if len(l.held) == 0 {
+		l.held = nil
+	}
+}
+
 // drop gives the ready deliveries back to the store, which still has them.
 func (l *lane) drop() (jobs int, bytes int) {
 	for {
 		j, ok := l.ready.pop()
 		if !ok {
+			l.shed()
 			return jobs, bytes
 		}
 		jobs++

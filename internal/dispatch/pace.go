@@ -21,10 +21,16 @@ type pace struct {
 	rest  int           // rounds until the next try
 	other time.Duration // what an attempt took at half the limit, or at the limit while halved; 0: not known
 
-	round          uint32 // counts them; attempts that began in an earlier one do not count
-	answers, bad   int    // how many ended; bad ones are those that show that it is in trouble
-	took           time.Duration
-	full           bool      // the limit was reached: more might have been done
+	round        uint32 // counts them; attempts that began in an earlier one do not count
+	answers, bad int    // how many ended; bad ones are those that show that it is in trouble
+	took         time.Duration
+	full         bool  // the limit was reached: more might have been done
+	flow         *flow // nil while nothing has succeeded
+}
+
+// flow is how many attempts a second an endpoint takes, if it says that there are too
+// many.
+type flow struct {
 	rate           float64   // attempts a second; 0: as many as there are
 	raise          float64   // by which part of it it grows next
 	cutAt, raiseAt time.Time // of rate
@@ -79,7 +85,12 @@ func (p *pace) atATime(most int) int { return min(p.limit, most) }
 
 // ended notes how an attempt of a round went.
 func (p *pace) ended(round uint32, a *delivery.Attempt, most int, now time.Time) {
-	p.count(a, now)
+	if p.flow == nil && (a.Succeeded() || a.Outcome == delivery.OutcomeThrottled) {
+		p.flow = new(flow)
+	}
+	if p.flow != nil {
+		p.flow.count(a, now)
+	}
 	if round != p.round {
 		return
 	}
@@ -161,39 +172,47 @@ func (p *pace) judge(took time.Duration, most int) {
 // that long, got less than a third more done.
 func queued(twice, once time.Duration) bool { return twice*2 >= once*3 }
 
+// rate is how many attempts a second the endpoint is held to; 0 is as many as there are.
+func (p *pace) rate() float64 {
+	if p.flow == nil {
+		return 0
+	}
+	return p.flow.rate
+}
+
 // count keeps the rate: attempts a second that an endpoint is held to once it said that
 // there were too many.
-func (p *pace) count(a *delivery.Attempt, now time.Time) {
-	if p.since.IsZero() || now.Before(p.since) {
-		p.since, p.done = now, 0
+func (f *flow) count(a *delivery.Attempt, now time.Time) {
+	if f.since.IsZero() || now.Before(f.since) {
+		f.since, f.done = now, 0
 	}
 	if a.Outcome == delivery.OutcomeSucceeded {
-		p.done++
+		f.done++
 	}
-	over := now.Sub(p.since)
+	over := now.Sub(f.since)
 	if over >= rateWindow {
-		p.recent = float64(p.done) / over.Seconds()
-		p.since, p.done = now, 0
+		f.recent = float64(f.done) / over.Seconds()
+		f.since, f.done = now, 0
 	}
 	switch {
 	case a.Outcome == delivery.OutcomeThrottled:
-		if p.rate > 0 && now.Sub(p.cutAt) < rateWindow && !now.Before(p.cutAt) { // of those under way when it was cut
+		if f.rate > 0 && now.Sub(f.cutAt) < rateWindow && !now.Before(f.cutAt) { // of those under way when it was cut
 			return
 		}
-		taken := p.recent
+		taken := f.recent
 		if taken == 0 {
-			taken = float64(p.done) / max(over, rateWindow/10).Seconds()
+			taken = float64(f.done) / max(over, rateWindow/10).Seconds()
 		}
-		if p.rate > 0 {
-			taken = min(taken, p.rate)
+		if f.rate > 0 {
+			taken = min(taken, f.rate)
 		}
-		p.rate = max(taken*rateCut, 1)
-		p.cutAt, p.raiseAt, p.raise = now, now, rateRaise
-	case p.rate == 0:
-	case now.Sub(p.cutAt) >= rateForget || now.Before(p.cutAt):
-		p.rate = 0
-	case now.Sub(p.raiseAt) >= rateWindow:
-		p.rate *= 1 + p.raise
-		p.raiseAt, p.raise = now, min(p.raise*rateHaste, rateLeap)
+		f.rate = max(taken*rateCut, 1)
+		f.cutAt, f.raiseAt, f.raise = now, now, rateRaise
+	case f.rate == 0:
+	case now.Sub(f.cutAt) >= rateForget || now.Before(f.cutAt):
+		f.rate = 0
+	case now.Sub(f.raiseAt) >= rateWindow:
+		f.rate *= 1 + f.raise
+		f.raiseAt, f.raise = now, min(f.raise*rateHaste, rateLeap)
 	}
 }

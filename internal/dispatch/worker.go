@@ -45,15 +45,15 @@ func (e *Engine) next() *lane {
 			return nil
 		}
 		e.turn++
-		var l *lane
-		switch {
-		case e.suspects.len() > 0 && !e.trialFull() && (e.healthy.len() == 0 || e.turn%4 == 0):
-			l = e.suspects.pop()
-		case e.healthy.len() > 0:
-			l = e.healthy.pop()
-		}
+		l, trial := e.pick()
 		if l != nil {
-			l.queued = false
+			now := e.Now()
+			if !trial {
+				e.servedAt = now
+			} else if now.Sub(e.servedAt) < quiet {
+				e.tries.credit--
+			}
+			l.queued, l.news = false, false
 			return l
 		}
 		if e.idle >= maxIdle {
@@ -63,6 +63,23 @@ func (e *Engine) next() *lane {
 		e.work.Wait() // whoever calls takes it off the idle ones
 		e.called = false
 	}
+}
+
+// pick takes the lane whose turn it is from its queue; suspect says that it is one of
+// those that may be down.
+func (e *Engine) pick() (l *lane, suspect bool) {
+	room := !e.trialFull()
+	switch {
+	case room && e.suspects.len() > 0 && e.turn%4 == 0 && e.mayTry():
+		return e.suspects.pop(), true
+	case room && e.fresh.len() > 0 && (e.healthy.len() == 0 || e.turn%2 == 0):
+		return e.fresh.pop(), false
+	case e.healthy.len() > 0:
+		return e.healthy.pop(), false
+	case room && e.suspects.len() > 0 && e.mayTry():
+		return e.suspects.pop(), true
+	}
+	return nil, false
 }
 
 // serve takes the lane's next delivery and attempts it, reading from the store
@@ -128,9 +145,13 @@ func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
 	limit += len(l.held) // those may come again
 	size := room + min(l.heldBytes, rereads)
 	e.bytes += room
+	e.loads++
 	e.mu.Unlock()
 	jobs, err := e.Store.LoadLane(e.sending, l.no, limit, size)
 	e.mu.Lock()
+	if e.loads--; e.loads == maxLoads-1 {
+		e.call()
+	}
 	e.bytes -= room
 	l.loading = false
 	now := e.Now()
