@@ -12,7 +12,6 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -62,17 +61,13 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return &config.Usage{Err: err}
 		}
 		if _, set := getenv("GOGC"); !set {
-			debug.SetGCPercent(gcPercent)
+			tuneGC()
 		}
 		s := &server{Config: c, log: log, out: cmd.OutOrStdout(), closing: make(chan struct{})}
 		return s.run(cmd.Context())
 	}
 	return cmd
 }
-
-// gcPercent lets the heap grow further between collections than usual: what is
-// live is small (tens of MiB), so memory is cheaper here than processor time.
-const gcPercent = 300
 
 // server is the running program: every part, wired.
 type server struct {
