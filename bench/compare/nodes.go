@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -15,9 +12,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
 )
 
-// endpoints is how many the nodes share: each has a type of its own, so that an event
+// shared is how many endpoints the nodes share: each has a type of its own, so that an event
 // makes one delivery.
-const endpoints = 24
+const shared = 24
 
 // setup is what one row of the nodes' table measures.
 type setup struct {
@@ -30,16 +27,15 @@ type setup struct {
 // nodes measures the embedded store beside one, two and three nodes on PostgreSQL, which
 // shares the machine.
 func (b *bench) nodes(ctx context.Context) (err error) {
-	sink, err := b.sink(ctx)
+	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _, serr := sink.stop(); err = errors.Join(err, serr) }()
-	db, err := pgtest.Start("shared_buffers=256MB", "max_wal_size=4GB")
+	db, err := b.database()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Stop()) }()
 	all := []*setup{{name: "SQLite"}, {name: "PostgreSQL, 1 node", nodes: 1}, {name: "PostgreSQL, 2 nodes", nodes: 2}, {name: "PostgreSQL, 3 nodes", nodes: 3}}
 	events := b.events / 3
 	for range b.rounds {
@@ -49,7 +45,7 @@ func (b *bench) nodes(ctx context.Context) (err error) {
 			}
 		}
 	}
-	fmt.Printf("\nNodes, %d events to %d endpoints a round, median (least to most) of %d rounds in turn; database and nodes share the machine\n", events, endpoints, b.rounds)
+	fmt.Printf("\nNodes, %d events to %d endpoints a round, median (least to most) of %d rounds in turn; database and nodes share the machine\n", events, shared, b.rounds)
 	for _, s := range all {
 		row(s.name+": end to end", "events/s", s.rate)
 		row(s.name+": CPU an event, nodes", "µs", s.cpu)
@@ -67,19 +63,9 @@ func (b *bench) nodes(ctx context.Context) (err error) {
 func (b *bench) nodesRound(ctx context.Context, sink *process, db *pgtest.Cluster, s *setup, events int) (err error) {
 	var args []string
 	if s.nodes > 0 {
-		url, err := db.NewDatabase("")
-		if err != nil {
+		if args, err = b.onDatabase(ctx); err != nil {
 			return err
 		}
-		data, err := os.MkdirTemp(b.dir, "key-")
-		if err != nil {
-			return err
-		}
-		key := filepath.Join(data, "master-key")
-		if err := b.once(ctx, "keys", "new-master", "--out", key); err != nil {
-			return err
-		}
-		args = []string{"--database-url", url, "--master-key-file", key}
 	}
 	var servers []*process
 	var urls []string
@@ -103,13 +89,13 @@ func (b *bench) nodesRound(ctx context.Context, sink *process, db *pgtest.Cluste
 		return used, err
 	}
 	defer func() { _, serr := stop(); err = errors.Join(err, serr) }()
-	for i := range endpoints {
-		if err := servers[0].register(ctx, sink.base+"/ok", fmt.Sprint("payment.succeeded.", i)); err != nil {
+	for i := range shared {
+		if err := servers[0].register(ctx, sink.base+"/ok", fmt.Sprint("payment.succeeded.", i), nil); err != nil {
 			return err
 		}
 	}
 	for _, p := range servers {
-		if err := p.knows(ctx, endpoints); err != nil {
+		if err := p.knows(ctx, shared); err != nil {
 			return err
 		}
 	}
@@ -126,7 +112,7 @@ func (b *bench) nodesRound(ctx context.Context, sink *process, db *pgtest.Cluste
 	if err != nil {
 		return err
 	}
-	r, err := b.load(ctx, &process{base: strings.TrimSuffix(strings.Join(urls, ","), "/v1/events")}, sink, "-n", strconv.Itoa(events), "-types", strconv.Itoa(endpoints))
+	r, err := b.load(ctx, &process{base: strings.TrimSuffix(strings.Join(urls, ","), "/v1/events")}, sink, "-n", strconv.Itoa(events), "-types", strconv.Itoa(shared))
 	if err != nil {
 		return err
 	}
@@ -160,16 +146,9 @@ func (p *process) knows(ctx context.Context, endpoints int) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for range 600 {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/metrics", nil)
-		if err != nil {
+		known, err := p.metric(ctx, "posthaste_endpoints")
+		if err != nil || known == float64(endpoints) {
 			return err
-		}
-		text, err := read(req)
-		if err != nil {
-			return err
-		}
-		if strings.Contains(text, fmt.Sprintf("\nposthaste_endpoints %d\n", endpoints)) {
-			return nil
 		}
 		<-tick.C
 	}

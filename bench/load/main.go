@@ -25,7 +25,7 @@ import (
 type Result struct {
 	Sent, Failed   int
 	Ingest         float64 // 2xx a second while sending
-	EndToEnd       float64 // arrivals a second from the first send to the last arrival
+	EndToEnd       float64 // deliveries a second, from the first send to the last arrival
 	P50, P99, Max  float64
 	BeforeResponse int // arrivals that came before the sender had its 2xx; their latency counts as 0
 }
@@ -34,6 +34,7 @@ type loader struct {
 	key, sink string
 	urls      []string // of nodes, in turn
 	bodies    [][]byte // of the types, in turn
+	batch     int      // events a request
 	turn      atomic.Int64
 	client    *http.Client
 }
@@ -51,7 +52,13 @@ func main() {
 	rate := flag.Float64("rate", 0, "send at this rate instead, whatever the answers")
 	seconds := flag.Int("seconds", 10, "for so long, with -rate")
 	wait := flag.Duration("wait", time.Minute, "for arrivals, at most")
+	expect := flag.Int("expect", 0, "arrivals to wait for; default: one for each event")
+	h2 := flag.Bool("h2", false, "speak HTTP/2 without TLS")
+	flag.IntVar(&l.batch, "batch", 1, "events a request; with more than one, -url is the route for batches")
 	flag.Parse()
+	if *expect == 0 {
+		*expect = *count
+	}
 	l.urls = strings.Split(*targets, ",")
 	for i := range *types {
 		name := *typ
@@ -60,7 +67,16 @@ func main() {
 		}
 		l.bodies = append(l.bodies, measure.Event(name, *size))
 	}
-	l.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: *conns, DisableCompression: true}, Timeout: time.Minute}
+	transport := &http.Transport{MaxIdleConnsPerHost: *conns, DisableCompression: true}
+	if *h2 {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
+	l.client = &http.Client{Transport: transport, Timeout: time.Minute}
+	if l.batch > 1 {
+		l.gather(*types)
+		*count /= l.batch
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
@@ -69,7 +85,7 @@ func main() {
 	if *rate > 0 {
 		r, err = l.latency(ctx, *rate, *seconds, *wait)
 	} else {
-		r, err = l.throughput(ctx, *count, *conns, *wait)
+		r, err = l.throughput(ctx, *count, *conns, *expect, *wait)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -79,7 +95,25 @@ func main() {
 	}
 }
 
-// send sends one event and returns its id.
+// gather makes batches of the events, so that each batch has all types in turn.
+func (l *loader) gather(types int) {
+	var batches [][]byte
+	for i := range types {
+		body := []byte(`{"events":[`)
+		for j := range l.batch {
+			if j > 0 {
+				body = append(body, ',')
+			}
+			body = append(body, l.bodies[(i*l.batch+j)%types]...)
+		}
+		if batches = append(batches, append(body, "]}"...)); (i+1)*l.batch%types == 0 {
+			break
+		}
+	}
+	l.bodies = batches
+}
+
+// send sends one event and returns its id; of a batch, it returns nothing.
 func (l *loader) send(ctx context.Context) (string, error) {
 	n := int(l.turn.Add(1))
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.urls[n%len(l.urls)], bytes.NewReader(l.bodies[n/len(l.urls)%len(l.bodies)]))
@@ -100,6 +134,12 @@ func (l *loader) send(ctx context.Context) (string, error) {
 	case resp.StatusCode/100 != 2:
 		return "", fmt.Errorf("answer %d: %.200s", resp.StatusCode, body)
 	}
+	if l.batch > 1 {
+		if !bytes.Contains(body[:min(len(body), 100)], []byte(`"refused":0`)) {
+			return "", fmt.Errorf("some were refused: %.300s", body)
+		}
+		return "", nil
+	}
 	// Both targets begin their answer with the id.
 	_, rest, ok := bytes.Cut(body[:min(len(body), 100)], []byte(`"id":"`))
 	id, _, ok2 := bytes.Cut(rest, []byte(`"`))
@@ -109,7 +149,7 @@ func (l *loader) send(ctx context.Context) (string, error) {
 	return string(id), nil
 }
 
-func (l *loader) throughput(ctx context.Context, n, conns int, wait time.Duration) (Result, error) {
+func (l *loader) throughput(ctx context.Context, n, conns, expect int, wait time.Duration) (Result, error) {
 	var next, failed atomic.Int64
 	var firstErr atomic.Value
 	began := time.Now()
@@ -125,21 +165,22 @@ func (l *loader) throughput(ctx context.Context, n, conns int, wait time.Duratio
 		})
 	}
 	wg.Wait()
-	r := Result{Sent: n, Failed: int(failed.Load()), Ingest: float64(n-int(failed.Load())) / time.Since(began).Seconds()}
+	r := Result{Sent: n * l.batch, Failed: int(failed.Load()) * l.batch}
+	r.Ingest = float64(r.Sent-r.Failed) / time.Since(began).Seconds()
 	if r.Failed > 0 {
 		log.Printf("%d of %d sends failed; the first: %v", r.Failed, n, firstErr.Load())
 	}
 	if l.sink == "" {
 		return r, nil
 	}
-	if err := l.await(ctx, n-r.Failed, wait); err != nil {
+	if err := l.await(ctx, expect-r.Failed, wait); err != nil {
 		return r, err
 	}
-	r.EndToEnd = float64(n-r.Failed) / time.Since(began).Seconds()
+	r.EndToEnd = float64(expect-r.Failed) / time.Since(began).Seconds()
 	return r, nil
 }
 
-// await polls the sink until it has n events.
+// await polls the sink until n deliveries have arrived.
 func (l *loader) await(ctx context.Context, n int, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -150,13 +191,13 @@ func (l *loader) await(ctx context.Context, n int, wait time.Duration) error {
 		if err := l.ask(ctx, "/-/stats", &stats); err != nil {
 			return err
 		}
-		if stats.Arrived >= n {
+		if stats.Arrived+stats.Duplicates >= n {
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d events arrived within %s", stats.Arrived, n, wait)
+			return fmt.Errorf("%d of %d deliveries arrived within %s", stats.Arrived+stats.Duplicates, n, wait)
 		}
 	}
 }
@@ -166,7 +207,7 @@ func (l *loader) ask(ctx context.Context, path string, to any) error {
 	if err != nil {
 		return err
 	}
-	resp, err := l.client.Do(req)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"flag"
@@ -17,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -40,12 +43,22 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:0", "address to listen on")
 	target := flag.String("target", "", "URL to post to")
 	workers := flag.Int("workers", 64, "posts at a time")
+	ca := flag.String("ca", "", "certificate to trust, for an https target")
 	flag.Parse()
 	u, err := url.Parse(*target)
 	if err != nil || u.Host == "" {
 		log.Fatalf("relay: -target %q is not a URL", *target)
 	}
 	r := newRelay(u, *workers)
+	if *ca != "" {
+		text, err := os.ReadFile(*ca)
+		if err != nil {
+			log.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(text)
+		r.transport.TLSClientConfig, r.transport.ForceAttemptHTTP2 = &tls.Config{RootCAs: roots}, true
+	}
 	l, err := net.Listen("tcp", *addr)
 	if err != nil {
 		log.Fatal(err)

@@ -42,10 +42,11 @@ func (s *Service) purgeOnce(ctx context.Context, retention time.Duration) error 
 	if !s.owns(0) {
 		return nil
 	}
-	return s.purge(ctx, retention)
+	return s.Purge(ctx, retention)
 }
 
-func (s *Service) purge(ctx context.Context, retention time.Duration) error {
+// Purge forgets now what Upkeep would forget by and by.
+func (s *Service) Purge(ctx context.Context, retention time.Duration) error {
 	now := s.Now()
 	if err := inSlices(func() (int, error) { return s.Store.PurgeReceipts(ctx, now.Add(-store.ReceiptLife), purgeSlice) }); err != nil {
 		return err

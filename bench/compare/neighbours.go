@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/bench/measure"
+)
+
+// dead is how many endpoints never answer: half of them hang, half refuse connections.
+const dead = 100
+
+// neighbours measures an endpoint that answers on a server of its own, and on one with
+// dead endpoints that many deliveries wait for, in turn; then it kills that server and
+// starts it again.
+func (b *bench) neighbours(ctx context.Context) (err error) {
+	sink, err := b.start(ctx, "sink", nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _, serr := sink.stop(); err = errors.Join(err, serr) }()
+	var alone, beside *process
+	for _, p := range []**process{&alone, &beside} {
+		if *p, err = b.server(ctx); err != nil {
+			return err
+		}
+		defer func() { (*p).kill() }()
+		if err := (*p).register(ctx, sink.base+"/ok", "ok.event", nil); err != nil {
+			return err
+		}
+	}
+	for i := range dead {
+		target := sink.base + "/hang"
+		if i%2 == 0 {
+			target = "http://127.0.0.1:9/closed"
+		}
+		if err := beside.register(ctx, target, "dead.event", nil); err != nil {
+			return err
+		}
+	}
+	if _, err := b.load(ctx, beside, nil, "-type", "dead.event", "-n", strconv.Itoa(b.waiting/dead), "-batch", "100", "-c", "4"); err != nil {
+		return err
+	}
+	var rates [2][]float64
+	var p99 [2][]float64
+	var ratio []float64
+	var last [2]Result
+	for range b.rounds {
+		for i, p := range []*process{alone, beside} {
+			r, err := b.load(ctx, p, sink, "-type", "ok.event", "-n", strconv.Itoa(b.events))
+			if err != nil {
+				return err
+			}
+			rates[i] = append(rates[i], r.EndToEnd)
+			if last[i], err = b.load(ctx, p, sink, "-type", "ok.event", "-rate", "50", "-seconds", strconv.Itoa(b.latencySeconds/2)); err != nil {
+				return err
+			}
+			p99[i] = append(p99[i], last[i].P99)
+		}
+		n := len(rates[0]) - 1
+		ratio = append(ratio, rates[1][n]/rates[0][n])
+	}
+	fmt.Printf("\nneighbours: an endpoint that answers, on a server of its own and beside %d dead ones (half hang, half refuse) with %d deliveries waiting, in turn\n", dead, b.waiting)
+	row("alone", "deliveries/s", rates[0])
+	row("beside", "deliveries/s", rates[1])
+	row("beside / alone, round by round", "", ratio)
+	row("alone: p99 from 2xx to arrival", "ms", p99[0])
+	row("beside: p99 from 2xx to arrival", "ms", p99[1])
+	a, _, _ := measure.Median(p99[0])
+	s, _, _ := measure.Median(p99[1])
+	value("p99, beside / alone", "%.2f", s/max(a, 0.001))
+	value("beside: memory now, at most", "%.0f MiB, %.0f MiB", beside.resident(), beside.peak())
+	return b.restart(ctx, beside, sink)
+}
+
+// restart kills a server and measures how soon the next one on its data delivers: what
+// waited for an endpoint that answers by now, and what is sent to it then.
+func (b *bench) restart(ctx context.Context, server, sink *process) error {
+	const waiting = 1000
+	if err := server.register(ctx, sink.base+"/gate", "gate.event", nil); err != nil {
+		return err
+	}
+	if _, err := b.load(ctx, server, nil, "-type", "gate.event", "-n", strconv.Itoa(waiting), "-batch", "100", "-c", "1"); err != nil {
+		return err
+	}
+	server.kill()
+	if err := errors.Join(sink.post(ctx, "/-/reset", nil), sink.post(ctx, "/-/open", nil)); err != nil {
+		return err
+	}
+	began := time.Now()
+	again, err := b.serverOn(ctx, server.data)
+	if err != nil {
+		return err
+	}
+	defer again.kill()
+	listening := time.Since(began)
+	first, err := sink.arrived(ctx, 1, began)
+	if err != nil {
+		return err
+	}
+	all, err := sink.arrived(ctx, waiting, began)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nrestart: after kill -9 with %d deliveries waiting, from the start of the process\n", b.waiting+waiting)
+	value("it listens after", "%s", ms(listening))
+	value("the first waiting delivery arrives after", "%s", ms(first))
+	value(fmt.Sprintf("the last of %d for an endpoint that answers", waiting), "%s", ms(all))
+	return nil
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Signal(syscall.SIGKILL)
+	_ = p.cmd.Wait()
+}
+
+// arrived waits until a sink has so many events and returns how long that took.
+func (p *process) arrived(ctx context.Context, n int, since time.Time) (time.Duration, error) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for time.Since(since) < 5*time.Minute {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/-/stats", nil)
+		if err != nil {
+			return 0, err
+		}
+		text, err := read(req)
+		if err != nil {
+			return 0, err
+		}
+		var stats struct{ Arrived int }
+		if err := json.Unmarshal([]byte(text), &stats); err != nil {
+			return 0, err
+		}
+		if stats.Arrived >= n {
+			return time.Since(since), nil
+		}
+		<-tick.C
+	}
+	return 0, fmt.Errorf("%d events did not arrive", n)
+}
+
+// drain measures how fast a backlog goes once the receiver answers.
+func (b *bench) drain(ctx context.Context) (err error) {
+	sink, err := b.start(ctx, "sink", nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _, serr := sink.stop(); err = errors.Join(err, serr) }()
+	server, err := b.server(ctx, "--timeout", "1m")
+	if err != nil {
+		return err
+	}
+	defer server.kill()
+	if err := server.register(ctx, sink.base+"/gate", "payment.succeeded", nil); err != nil {
+		return err
+	}
+	waiting := b.waiting / 10
+	if _, err := b.load(ctx, server, nil, "-n", strconv.Itoa(waiting), "-batch", "100", "-c", "4"); err != nil {
+		return err
+	}
+	if err := sink.post(ctx, "/-/reset", nil); err != nil {
+		return err
+	}
+	c, err := b.costs(ctx, server, onSQLite, waiting, func() (r Result, err error) {
+		if err := sink.post(ctx, "/-/open", nil); err != nil {
+			return r, err
+		}
+		took, err := sink.arrived(ctx, waiting, time.Now())
+		return Result{EndToEnd: float64(waiting) / took.Seconds()}, err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\ndrain: %d deliveries wait for one endpoint, which begins to answer\n", waiting)
+	value("rate", "%.0f deliveries/s", c.rate)
+	value("CPU, written a delivery", "%.0f µs, %.0f B", c.cpu, c.written)
+	value("memory at most", "%.0f MiB", c.memory)
+	return nil
+}
