@@ -72,8 +72,20 @@ ci: lint test ## what continuous integration runs
 ## Measure
 
 .PHONY: bench
-bench: ## measure the server beside a relay that stores nothing, in one run
-	$(GO) run ./bench/compare
+bench: tools ## measure the server beside a relay that stores nothing, in one run (ARGS='-scenarios one,latency')
+	$(GO) run ./bench/compare $(ARGS)
+
+.PHONY: bench/charts
+bench/charts: tools ## measure everything and draw docs/charts
+	$(GO) run ./bench/compare -charts docs/charts
+
+.PHONY: bench/go
+bench/go: ## run the Go benchmarks, with allocations
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime 0.5s $$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
+
+.PHONY: bench/diff
+bench/diff: ## compare the Go benchmarks of two commits (BASE=main HEAD=; HEAD is the working tree unless named)
+	bench/diff.sh $${BASE:-HEAD} $${HEAD}
 
 .PHONY: crash
 crash: ## kill -9 the server under load, again and again, and reconcile

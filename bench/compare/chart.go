@@ -25,17 +25,17 @@ func (b *bench) chartAll() error {
 		return err
 	}
 	if len(b.results) > 0 {
-		if err := b.write("bench-rates.svg", bars("Deliveries a second, by scenario (median)", b.results)); err != nil {
+		if err := b.write("rates.svg", bars("Deliveries a second, by scenario (median)", b.results)); err != nil {
 			return err
 		}
 	}
 	if len(b.growthLines) > 0 {
-		if err := b.write("bench-growth.svg", lines("CPU a delivery, µs, with ever more of …", b.growthLines, true)); err != nil {
+		if err := b.write("growth.svg", lines("CPU a delivery, µs, with ever more of …", b.growthLines, true)); err != nil {
 			return err
 		}
 	}
 	if len(b.dayLines) > 0 {
-		return b.write("bench-day.svg", lines("A day's traffic, by the hour", b.dayLines, false))
+		return b.write("day.svg", lines("A day's traffic, by the hour", b.dayLines, false))
 	}
 	return nil
 }

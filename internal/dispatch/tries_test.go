@@ -1,0 +1,98 @@
+package dispatch_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+)
+
+// attempts counts those that were made so far, at all endpoints but one.
+func (w *world) attemptsBut(e *endpoint.Endpoint) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, tries := range w.attempts {
+		if len(key) < len(e.URL) || key[:len(e.URL)] != e.URL {
+			n += len(tries)
+		}
+	}
+	return n
+}
+
+// Endpoints that are down want retries at a rate that would take the processor from one
+// that answers: they get a bounded one while it has work, and all that they want when it
+// has none.
+func TestEngine_triesAreBoundedWhileOthersHaveWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const down, tries = 200, 20
+		w := newWorld(t)
+		w.config.Tries = tries
+		w.start()
+		good := w.receiver("good", false, endpoint.Settings{}, yes)
+		w.send(good, 1)
+		settle(time.Second)
+		every := make([]time.Duration, 8)
+		for i := range every {
+			every[i] = time.Second
+		}
+		for i := range down {
+			w.send(w.receiver(fmt.Sprint("down", i), false, endpoint.Settings{Schedule: every}, no), 1)
+		}
+		settle(time.Millisecond)
+		if n := w.attemptsBut(good); n != down {
+			t.Fatalf("%d of %d new endpoints were tried at once: nothing speaks against them yet", n, down)
+		}
+		const busy = 10 * time.Second
+		for range busy / (100 * time.Millisecond) {
+			began := time.Now()
+			for _, id := range w.send(good, 3) {
+				settle(0)
+				if got := w.tries(good, id); len(got) != 1 || got[0].Sub(began) > time.Millisecond {
+					t.Fatalf("%s was attempted at %v, sent at %s", id, got, began)
+				}
+			}
+			settle(100 * time.Millisecond)
+		}
+		retries := w.attemptsBut(good) - down
+		if most := tries*int(busy/time.Second) + tries; retries > most || retries < most/2 {
+			t.Errorf("%d retries in %s, want about %d a second", retries, busy, tries)
+		}
+		settle(30 * time.Second) // the one that answers has nothing to do
+		if n := w.attemptsBut(good); n != down*(1+len(every)) {
+			t.Errorf("%d attempts in the end, want %d: all retries that there are", n, down*(1+len(every)))
+		}
+		w.stop(time.Minute)
+	})
+}
+
+// An endpoint that recovers is found out by its next retry, however many others are down.
+func TestEngine_triesGoRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const down, tries = 100, 20
+		w := newWorld(t)
+		w.config.Tries = tries
+		w.start()
+		good := w.receiver("good", false, endpoint.Settings{}, yes)
+		w.send(good, 1)
+		settle(time.Second)
+		soon := endpoint.Settings{Schedule: []time.Duration{time.Second, time.Second, time.Second, time.Second}}
+		for i := range down {
+			w.send(w.receiver(fmt.Sprint("down", i), false, soon, no), 1)
+		}
+		recovers := w.receiver("recovers", false, soon, no)
+		w.send(recovers, 1)
+		settle(time.Millisecond)
+		w.mu.Lock()
+		w.receivers[recovers.URL] = yes
+		w.mu.Unlock()
+		for range 8 * 10 { // a round takes five seconds: a hundred at twenty a second
+			w.send(good, 1)
+			settle(100 * time.Millisecond)
+		}
+		w.want(recovers, map[delivery.State]int{delivery.Succeeded: 1})
+		w.stop(time.Minute)
+	})
+}
