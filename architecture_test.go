@@ -31,6 +31,9 @@ var layers = [][]string{
 	{"internal/endpoint"},
 	{"internal/event"},
 	{"internal/fault", "internal/seal", "internal/mail", "webhook", "api"},
+	{"client/outbox/pgxoutbox"},
+	{"client/outbox"},
+	{"client"},
 }
 
 type pkg struct {
@@ -69,7 +72,7 @@ func TestImports_pointDown(t *testing.T) {
 		from, listed := level[p.ImportPath]
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
 		if !listed {
-			if strings.HasPrefix(name, "internal/") && !strings.HasPrefix(name, "internal/store/") && name != "internal/broker/brokertest" {
+			if strings.HasPrefix(name, "internal/") && !strings.HasPrefix(name, "internal/store/") && name != "internal/broker/brokertest" && name != "internal/httpapi/apitest" {
 				t.Errorf("%s has no place in the layers; give it one", name)
 			}
 			continue
@@ -92,29 +95,39 @@ func TestImports_keepOut(t *testing.T) {
 		imports string
 		only    []string
 	}{
-		{module + "/internal/store/sqlite", []string{"internal/cli"}},
+		{module + "/internal/store/sqlite", []string{"internal/cli", "internal/httpapi/apitest"}},
 		{module + "/internal/store/postgres", []string{"internal/cli"}},
 		{module + "/internal/store/relational", []string{"internal/store/sqlite", "internal/store/postgres"}},
-		{"database/sql", []string{"internal/store/relational", "internal/store/sqlite", "internal/store/postgres", "webhook"}},
-		{"github.com/jackc/pgx/v5", []string{"internal/store/postgres", "internal/store/postgres/pgtest"}},
+		{"database/sql", []string{"internal/store/relational", "internal/store/sqlite", "internal/store/postgres", "webhook", "client/outbox"}},
+		{"github.com/jackc/pgx/v5", []string{"internal/store/postgres", "internal/store/postgres/pgtest", "client/outbox/pgxoutbox"}},
 		{"github.com/nats-io/nats.go", []string{"internal/broker/natsjs"}},
 		{"github.com/rabbitmq/amqp091-go", []string{"internal/broker/rabbitmq"}},
 		{"github.com/twmb/franz-go/pkg/kgo", []string{"internal/broker/kafka"}},
 		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
-		{"net/http", []string{"internal/broker", "internal/httpapi", "internal/adminui", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook"}},
+		{"net/http", []string{"internal/broker", "internal/httpapi", "internal/adminui", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook", "client", "client/outbox", "internal/httpapi/apitest"}},
 		{"github.com/spf13/cobra", []string{"internal/cli"}},
 	} {
-		for _, p := range packages(t, "./internal/...", "./webhook", "./cmd/...") {
+		for _, p := range packages(t, "./internal/...", "./webhook", "./client/...", "./cmd/...") {
 			name := strings.TrimPrefix(p.ImportPath, module+"/")
 			if slices.Contains(p.Imports, rule.imports) && !slices.Contains(rule.only, name) {
 				t.Errorf("%s imports %s; only %v may", name, rule.imports, rule.only)
 			}
 		}
 	}
-	for _, p := range packages(t, "./webhook") {
+}
+
+// The public packages are for other programs: they bring nothing along that those have
+// no use for, and know nothing of the server.
+func TestPublicPackages_standAlone(t *testing.T) {
+	for _, p := range packages(t, "./webhook", "./client/...") {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
 		for _, imp := range p.Imports {
-			if strings.Contains(strings.Split(imp, "/")[0], ".") {
-				t.Errorf("the public package webhook imports %s; it keeps to the standard library", imp)
+			ours := strings.HasPrefix(imp, module+"/client")
+			switch {
+			case !strings.Contains(strings.Split(imp, "/")[0], "."), ours && name != "webhook":
+			case name == "client/outbox/pgxoutbox" && strings.HasPrefix(imp, "github.com/jackc/pgx/v5"):
+			default:
+				t.Errorf("the public package %s imports %s; it keeps to the standard library", name, imp)
 			}
 		}
 	}
@@ -123,7 +136,7 @@ func TestImports_keepOut(t *testing.T) {
 // Tests' tools stay out of the program.
 func TestBinary_holdsNoTestTools(t *testing.T) {
 	for _, p := range packages(t, "-deps", "./cmd/posthaste") {
-		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "pgtest", "nats-server", "kfake", "emersion/go-smtp"} {
+		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "pgtest", "apitest", "nats-server", "kfake", "emersion/go-smtp"} {
 			if strings.Contains(p.ImportPath, tool) {
 				t.Errorf("the program links %s", p.ImportPath)
 			}

@@ -1,0 +1,89 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Reasons for which an event has not been sent.
+var (
+	// ErrQueueFull refuses an event where [Options.Refuse] asks for that.
+	ErrQueueFull = errors.New("posthaste: the queue is full")
+	// ErrClosed is the result of events that a closed client has not sent.
+	ErrClosed = errors.New("posthaste: the client is closed")
+	// ErrUnknown goes with another error when a request for the event had no answer
+	// that tells: it may have been accepted. Send it again with the same ID.
+	ErrUnknown = errors.New("the event may have been accepted")
+)
+
+// Error is what the server answered instead of doing what was asked.
+type Error struct {
+	Status     int           // of HTTP
+	Type       string        // such as "invalid_request_error"; empty: it was not the server that answered
+	Code       string        // such as "parameter_unknown"
+	Message    string        // what is wrong and how to mend it
+	Param      string        // what it is about, such as "data.object.amount"
+	RequestID  string        // the server's log has it too
+	RetryAfter time.Duration // for how long the server wants to be left alone; 0 is not said
+}
+
+func (e *Error) Error() string {
+	s := "posthaste: the server answered " + strconv.Itoa(e.Status)
+	if e.Code != "" {
+		s += " " + e.Code
+	}
+	if e.Message != "" {
+		s += ": " + e.Message
+	}
+	if e.Param != "" {
+		s += " (" + e.Param + ")"
+	}
+	if e.RequestID != "" {
+		s += " [" + e.RequestID + "]"
+	}
+	return s
+}
+
+// Temporary reports whether the same request may succeed later.
+func (e *Error) Temporary() bool {
+	switch e.Status {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return e.Status >= 500
+}
+
+// undone reports whether the answer tells that nothing was done.
+func (e *Error) undone() bool {
+	return e.Status < 500 || e.Status == http.StatusServiceUnavailable && e.Type != ""
+}
+
+// unexpected is an answer that the server does not give.
+type unexpected struct {
+	status int
+	what   string
+}
+
+func (u *unexpected) Error() string {
+	return fmt.Sprintf("posthaste: what answered (%d) is not the server: %s", u.status, u.what)
+}
+
+// temporary reports whether to try again after an error of a request.
+func temporary(err error) bool {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Temporary()
+	}
+	return true // no answer, or another's
+}
+
+// undone reports whether an error tells that nothing was done.
+func undone(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.undone()
+}

@@ -1,0 +1,93 @@
+package client
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Event is something that happened, as it is sent.
+type Event struct {
+	// Type is such as "payment.succeeded".
+	Type string
+	// Object is what the event is about; it encodes as a JSON object.
+	Object any
+	// Data is used instead of Object where there is more to say: it encodes as a JSON
+	// object with a member "object".
+	Data any
+	// ID is evt_ and 16 or more letters, digits, underscores or hyphens. The server
+	// takes an id once, so whoever sends an event again with its id doubles nothing. An
+	// empty ID becomes a random one, which all tries of one call have.
+	ID string
+	// Created is when it happened, to the second. Zero is when the server accepts it.
+	Created time.Time
+}
+
+// NewID returns a random id for an event.
+func NewID() string { return "evt_" + rand.Text() }
+
+// wireEvent is an event in the words of the API.
+type wireEvent struct {
+	ID      string          `json:"id,omitempty"`
+	Type    string          `json:"type"`
+	Created int64           `json:"created,omitempty"`
+	Data    json.RawMessage `json:"data"`
+}
+
+// MarshalJSON writes the event as the API takes it.
+func (e Event) MarshalJSON() ([]byte, error) {
+	data := e.Data
+	switch {
+	case e.Object != nil && e.Data != nil:
+		return nil, errors.New("an event has an Object or Data, not both")
+	case e.Object != nil:
+		data = struct {
+			Object any `json:"object"`
+		}{e.Object}
+	case e.Data == nil:
+		return nil, errors.New("an event has an Object or Data")
+	}
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	w := wireEvent{ID: e.ID, Type: e.Type, Data: raw}
+	if !e.Created.IsZero() {
+		w.Created = e.Created.Unix()
+	}
+	return json.Marshal(w)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; all that the event says of its object is
+// in Data, as a [json.RawMessage].
+func (e *Event) UnmarshalJSON(text []byte) error {
+	var w wireEvent
+	if err := json.Unmarshal(text, &w); err != nil {
+		return err
+	}
+	*e = Event{ID: w.ID, Type: w.Type, Data: w.Data}
+	if w.Created != 0 {
+		e.Created = time.Unix(w.Created, 0)
+	}
+	return nil
+}
+
+// Result is what became of an event: it is on the server's disk, unless there is an
+// error.
+type Result struct {
+	ID   string
+	Type string
+	Err  error
+}
+
+// encode gives an event its id and writes it.
+func encode(e Event) (id string, body []byte, err error) {
+	e.ID = or(e.ID, NewID())
+	body, err = json.Marshal(e)
+	if err != nil {
+		return e.ID, nil, fmt.Errorf("posthaste: encode event %s: %w", e.ID, err)
+	}
+	return e.ID, body, nil
+}

@@ -1,0 +1,175 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Pending is an event that has been taken and is not answered for yet.
+type Pending struct {
+	// ID is the event's.
+	ID string
+
+	typ       string
+	body      []byte
+	since     time.Time
+	done      chan struct{}
+	err       error // read after done
+	last      error // of the last try
+	uncertain bool  // a try had no answer that tells
+	ctx       context.Context
+}
+
+// Done is closed when it is known what became of the event.
+func (p *Pending) Done() <-chan struct{} { return p.done }
+
+// Err returns nil once the event is on the server's disk, and otherwise why it is not.
+// It waits for Done.
+func (p *Pending) Err() error {
+	<-p.done
+	return p.err
+}
+
+// unsent is the result of an event that is given up for a reason.
+func (p *Pending) unsent(why error) error {
+	if p.uncertain {
+		return fmt.Errorf("event %s: %w: %w", p.ID, why, ErrUnknown)
+	}
+	return fmt.Errorf("event %s: %w", p.ID, why)
+}
+
+// queue holds events in order, no more than it is told to. Those that are on their
+// way count until they are answered for: they are in memory too.
+type queue struct {
+	most, mostBytes int
+	refuse          bool
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced at each change
+	waiting []*Pending
+	held    int
+	bytes   int
+	closed  bool
+}
+
+func newQueue(most, mostBytes int, refuse bool) *queue {
+	return &queue{most: most, mostBytes: mostBytes, refuse: refuse, changed: make(chan struct{})}
+}
+
+// change tells everybody who waits. mu is held.
+func (q *queue) change() {
+	close(q.changed)
+	q.changed = make(chan struct{})
+}
+
+// put adds an event at the end, when there is room.
+func (q *queue) put(ctx context.Context, p *Pending) error {
+	for {
+		q.mu.Lock()
+		if q.closed {
+			q.mu.Unlock()
+			return ErrClosed
+		}
+		// One that is larger than all that is allowed goes alone, or it would wait for ever.
+		if q.held == 0 || q.held < q.most && q.bytes+len(p.body) <= q.mostBytes {
+			q.held++
+			q.bytes += len(p.body)
+			q.waiting = append(q.waiting, p)
+			q.change()
+			q.mu.Unlock()
+			return nil
+		}
+		changed := q.changed
+		q.mu.Unlock()
+		if q.refuse {
+			return ErrQueueFull
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errors.Join(ErrQueueFull, context.Cause(ctx))
+		}
+	}
+}
+
+// take removes up to most events from the front, no more than so many bytes unless it
+// is one. It waits for the first, and returns none when there will be no more.
+func (q *queue) take(ctx context.Context, most, bytes int) []*Pending {
+	for {
+		q.mu.Lock()
+		n, size := 0, 0
+		for n < len(q.waiting) && n < most && (n == 0 || size+len(q.waiting[n].body) <= bytes) {
+			size += len(q.waiting[n].body)
+			n++
+		}
+		if n > 0 {
+			batch := slices.Clone(q.waiting[:n])
+			q.waiting = slices.Delete(q.waiting, 0, n)
+			q.mu.Unlock()
+			return batch
+		}
+		closed, changed := q.closed && q.held == 0, q.changed
+		q.mu.Unlock()
+		if closed {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// back returns events to the front, to be sent again.
+func (q *queue) back(again []*Pending) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = slices.Insert(q.waiting, 0, again...)
+	q.change()
+}
+
+// remove takes one event out, unless it is under way or answered for.
+func (q *queue) remove(p *Pending) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(q.waiting, p)
+	if i < 0 {
+		return false
+	}
+	q.waiting = slices.Delete(q.waiting, i, i+1)
+	return true
+}
+
+// forget makes room for others.
+func (q *queue) forget(all ...*Pending) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, p := range all {
+		q.held--
+		q.bytes -= len(p.body)
+	}
+	q.change()
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.closed {
+		q.closed = true
+		q.change()
+	}
+}
+
+// drain returns what is left.
+func (q *queue) drain() []*Pending {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	left := q.waiting
+	q.waiting = nil
+	return left
+}

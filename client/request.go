@@ -1,0 +1,142 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// The largest answer that is read, in bytes: that to a full batch of refused events is
+// some 2 MB.
+const maxAnswer = 16 << 20
+
+// call makes one request and returns what was answered to it with 2xx. Errors: [*Error]
+// for other answers.
+func (c *Client) call(ctx context.Context, method, path, idempotencyKey string, body []byte) (status int, text []byte, requestID string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	var r io.Reader = http.NoBody
+	if body != nil {
+		r = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+	if err != nil {
+		return 0, nil, "", fmt.Errorf("posthaste: %s %s: %w", method, path, err)
+	}
+	for name, values := range c.opts.Header {
+		req.Header[name] = values
+	}
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "posthaste-go")
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if idempotencyKey != "" {
+		req.Header.Set("Idempotency-Key", idempotencyKey)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, "", fmt.Errorf("posthaste: no answer: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return resp.StatusCode, nil, "", fmt.Errorf("posthaste: the answer broke off: %w", err)
+	}
+	requestID = resp.Header.Get("Request-Id")
+	switch {
+	case len(text) > maxAnswer:
+		return resp.StatusCode, nil, requestID, &unexpected{resp.StatusCode, "it goes on and on"}
+	case resp.StatusCode/100 != 2:
+		e := &Error{Status: resp.StatusCode, RequestID: requestID, RetryAfter: retryAfter(resp.Header)}
+		var said struct{ Error wireError }
+		if json.Unmarshal(text, &said) == nil {
+			said.Error.fill(e)
+		}
+		return resp.StatusCode, nil, requestID, e
+	}
+	return resp.StatusCode, text, requestID, nil
+}
+
+// wireError is the API's error object.
+type wireError struct{ Type, Code, Message, Param string }
+
+func (w wireError) fill(e *Error) {
+	e.Type, e.Code, e.Message, e.Param = w.Type, w.Code, w.Message, w.Param
+}
+
+// post sends events in one request and returns for each what is wrong with it.
+//
+// No idempotency key goes along: each event has its id, which the server takes once,
+// however the events are put together when they are sent again.
+func (c *Client) post(ctx context.Context, events [][]byte) []error {
+	body := batchBody(events)
+	status, text, requestID, err := c.call(ctx, http.MethodPost, "/v1/events/batch", "", body)
+	var e *Error
+	if errors.As(err, &e) && e.Status == http.StatusRequestEntityTooLarge && len(events) > 1 {
+		c.batchBytes.Store(min(c.batchBytes.Load(), int64(len(body)/2)))
+		half := len(events) / 2
+		return append(c.post(ctx, events[:half]), c.post(ctx, events[half:])...)
+	}
+	out := make([]error, len(events))
+	if err == nil {
+		err = readBatch(status, text, requestID, out)
+	}
+	if err != nil {
+		for i := range out {
+			out[i] = err
+		}
+	}
+	return out
+}
+
+func batchBody(events [][]byte) []byte {
+	size := len(`{"events":[]}`)
+	for _, e := range events {
+		size += len(e) + 1
+	}
+	b := append(make([]byte, 0, size), `{"events":[`...)
+	for i, e := range events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, e...)
+	}
+	return append(b, "]}"...)
+}
+
+// readBatch reads the answer to a batch of len(out) events into out. An answer of
+// another form is not taken for a yes.
+func readBatch(status int, text []byte, requestID string, out []error) error {
+	var answer struct {
+		Object string
+		Data   []struct {
+			Status int
+			ID     string
+			Error  *wireError
+		}
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return &unexpected{status, "no JSON object"}
+	}
+	if answer.Object != "event_batch" || len(answer.Data) != len(out) {
+		return &unexpected{status, fmt.Sprintf("object %.40q with %d results for %d events", answer.Object, len(answer.Data), len(out))}
+	}
+	for i, d := range answer.Data {
+		switch {
+		case d.Error != nil:
+			e := &Error{Status: d.Status, RequestID: requestID}
+			d.Error.fill(e)
+			out[i] = e
+		case d.Status/100 != 2 || d.ID == "":
+			return &unexpected{status, fmt.Sprintf("result %d is neither an id nor an error", i)}
+		}
+	}
+	return nil
+}
