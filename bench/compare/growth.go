@@ -87,7 +87,7 @@ func (b *bench) series(ctx context.Context, sink *process, name string, ns []int
 		}
 	}
 	fmt.Printf("\ngrowth: the cost of a delivery with ever more %s, %d deliveries a round, median of %d rounds in turn\n", name, events, b.rounds)
-	fmt.Printf("  %-22s %28s %18s %10s %10s %9s %9s %8s\n", "", "deliveries/s", "", "CPU µs", "", "written B", "commits", "MiB")
+	fmt.Printf("  %-22s %28s %18s %10s %10s %9s %9s %9s %8s\n", "", "deliveries/s", "", "CPU µs", "", "written B", "", "commits", "MiB")
 	line := line{name: name}
 	for _, g := range all {
 		printCosts(strconv.Itoa(g.n), g.rounds)
@@ -220,6 +220,7 @@ func (b *bench) scale(ctx context.Context) (err error) {
 	}
 	latencyRow("beside them", r)
 	value("memory now, at most", "%.0f MiB, %.0f MiB", server.resident(), server.peak())
+	b.judge(fmt.Sprintf("memory, %d endpoints and %d deliveries waiting", b.endpoints, waiting), "≤ 250 MiB", server.peak() <= 250, "%.0f MiB now, %.0f at most", server.resident(), server.peak())
 	return server.memory(ctx)
 }
 

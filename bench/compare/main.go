@@ -59,6 +59,33 @@ type bench struct {
 	// for the charts
 	results               []result
 	growthLines, dayLines []line
+
+	verdicts []verdict
+}
+
+// verdict is what was measured for one of the budgets (docs/performance.md).
+type verdict struct {
+	what, budget, measured string
+	kept                   bool
+}
+
+func (b *bench) judge(what, budget string, kept bool, format string, v ...any) {
+	b.verdicts = append(b.verdicts, verdict{what, budget, fmt.Sprintf(format, v...), kept})
+}
+
+// printVerdicts prints the budgets that were measured.
+func (b *bench) printVerdicts() {
+	if len(b.verdicts) == 0 {
+		return
+	}
+	fmt.Printf("\nbudgets\n")
+	for _, v := range b.verdicts {
+		missed := ""
+		if !v.kept {
+			missed = "MISSED"
+		}
+		fmt.Printf("  %-62s %-26s %-30s %s\n", v.what, v.budget, v.measured, missed)
+	}
 }
 
 // measurements are what can be asked for, in their order.
@@ -124,6 +151,7 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
+	b.printVerdicts()
 	fmt.Printf("\nall of it took %s\n", time.Since(began).Round(time.Second))
 	return b.chartAll()
 }

@@ -75,6 +75,9 @@ func (b *bench) neighbours(ctx context.Context) (err error) {
 	a, _, _ := measure.Median(p99[0])
 	s, _, _ := measure.Median(p99[1])
 	value("p99, beside / alone", "%.2f", s/max(a, 0.001))
+	mid, low, high := measure.Median(ratio)
+	b.judge(fmt.Sprintf("rate beside %d dead endpoints, %d deliveries waiting", dead, b.waiting), "≥ 0.90 of alone", mid >= 0.9, "%.2f (%.2f to %.2f)", mid, low, high)
+	b.judge("p99 beside them", "≤ 1.5 × alone", s <= 1.5*a, "%.2f × (%.2f and %.2f ms)", s/max(a, 0.001), s, a)
 	value("beside: memory now, at most", "%.0f MiB, %.0f MiB", beside.resident(), beside.peak())
 	return b.restart(ctx, beside, sink)
 }
@@ -111,6 +114,7 @@ func (b *bench) restart(ctx context.Context, server, sink *process) error {
 	fmt.Printf("\nrestart: after kill -9 with %d deliveries waiting, from the start of the process\n", b.waiting+waiting)
 	value("it listens after", "%s", ms(listening))
 	value("the first waiting delivery arrives after", "%s", ms(first))
+	b.judge(fmt.Sprintf("restart to first delivery, %d waiting", b.waiting+waiting), "≤ 2 s", first <= 2*time.Second, "%s", ms(first))
 	value(fmt.Sprintf("the last of %d for an endpoint that answers", waiting), "%s", ms(all))
 	return nil
 }

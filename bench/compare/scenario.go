@@ -53,7 +53,8 @@ type cost struct {
 	rate, ratio         float64 // deliveries a second; of the relay's in the same round
 	cpu, dbCPU          float64 // microseconds a delivery
 	written, wal        float64 // bytes a delivery
-	commits             float64 // a thousand deliveries
+	commits             float64 // a thousand deliveries; each is synced
+	disk                float64 // bytes that are left of a delivery
 	memory              float64 // MiB at most
 	deliveries, ingests float64
 }
@@ -141,11 +142,29 @@ func (b *bench) scenario(ctx context.Context, sc scenario) (err error) {
 	}
 	b.results = append(b.results, result{sc.name, kinds, all})
 	fmt.Printf("\n%s: %s; %d deliveries a round, median (least to most) of %d rounds in turn\n", sc.name, sc.about, deliveries, b.rounds)
-	fmt.Printf("  %-22s %28s %18s %10s %10s %9s %9s %8s\n", "", "deliveries/s", "of the relay's", "CPU µs", "its DB's", "written B", "commits", "MiB")
+	fmt.Printf("  %-22s %28s %18s %10s %10s %9s %9s %9s %8s\n", "", "deliveries/s", "of the relay's", "CPU µs", "its DB's", "written B", "kept B", "commits", "MiB")
 	for _, k := range kinds {
 		printCosts(string(k), all[k])
 	}
+	if sc.name == "one" {
+		b.judgeRates(all)
+	}
 	return nil
+}
+
+// judgeRates notes what the first scenario says of the budgets.
+func (b *bench) judgeRates(all map[kind][]cost) {
+	ratio, low, high := measure.Median(values(all[onSQLite], func(c cost) float64 { return c.ratio }))
+	b.judge("rate, of a relay's that stores nothing", "≥ 0.60, aim for 0.80", ratio >= 0.6, "%.2f (%.2f to %.2f)", ratio, low, high)
+	body := len(measure.Event("payment.succeeded", b.size))
+	disk := median(all[onSQLite], func(c cost) float64 { return c.disk })
+	b.judge("store growth an event delivered once", fmt.Sprintf("≤ %d B: 2 × body + 600", 2*body+600), disk <= float64(2*body+600), "%.0f B", disk)
+	var both []float64
+	for i, c := range all[onPostgres] {
+		both = append(both, c.rate/all[onSQLite][i].rate)
+	}
+	ratio, low, high = measure.Median(both)
+	b.judge("PostgreSQL, 1 node, of the embedded store's rate", "≥ 0.50", ratio >= 0.5, "%.2f (%.2f to %.2f)", ratio, low, high)
 }
 
 // printCosts prints one line: medians over the rounds, and the spread of the rate.
@@ -163,9 +182,9 @@ func printCosts(name string, rounds []cost) {
 	if ratio > 0 && ratio != 1 {
 		ratios = fmt.Sprintf("%.2f (%.2f–%.2f)", ratio, low, high)
 	}
-	fmt.Printf("  %-22s %10.0f (%6.0f to %6.0f) %18s %10s %10s %9s %9s %8s\n", name, mid, least, most, ratios,
+	fmt.Printf("  %-22s %10.0f (%6.0f to %6.0f) %18s %10s %10s %9s %9s %9s %8s\n", name, mid, least, most, ratios,
 		text("%.0f", func(c cost) float64 { return c.cpu }), text("%.0f", func(c cost) float64 { return c.dbCPU }),
-		text("%.0f", func(c cost) float64 { return c.written + c.wal }), text("%.1f", func(c cost) float64 { return c.commits }), text("%.0f", func(c cost) float64 { return c.memory }))
+		text("%.0f", func(c cost) float64 { return c.written + c.wal }), text("%.0f", func(c cost) float64 { return c.disk }), text("%.1f", func(c cost) float64 { return c.commits }), text("%.0f", func(c cost) float64 { return c.memory }))
 }
 
 func values(rounds []cost, get func(cost) float64) []float64 {
@@ -224,7 +243,17 @@ func (b *bench) serverRound(ctx context.Context, sink *process, target, cert str
 	if err != nil {
 		return c, err
 	}
-	defer func() { _, serr := server.stop(); err = errors.Join(err, serr) }()
+	running := true
+	stop := func() error {
+		if !running {
+			return nil
+		}
+		running = false
+		_, err := server.stop()
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	empty := size(server.data)
 	if err := b.registerAll(ctx, server, sink, target, cert, sc); err != nil {
 		return c, err
 	}
@@ -236,7 +265,10 @@ func (b *bench) serverRound(ctx context.Context, sink *process, target, cert str
 	}
 	expect := events * sc.fanout * (sc.types - sc.failing) / sc.types
 	c, err = b.costs(ctx, server, k, expect, func() (Result, error) { return b.load(ctx, server, sink, sc.loadArgs(events, expect)...) })
-	return c, errors.Join(err, <-profiled)
+	if err = errors.Join(err, <-profiled, stop()); err == nil && k == onSQLite { // stopped, its log is in its file
+		c.disk = float64(size(server.data)-empty) / float64(expect)
+	}
+	return c, err
 }
 
 // costs returns what a server, and its database, needed for so many deliveries of a load.
@@ -358,6 +390,11 @@ func (b *bench) latency(ctx context.Context) (err error) {
 			if target, err = b.server(ctx, t.args...); err != nil {
 				return err
 			}
+			if t.kind == onSQLite {
+				idle := target.resident()
+				value("embedded store: memory when nothing was sent yet", "%.0f MiB", idle)
+				b.judge("memory, idle", "≤ 60 MiB", idle <= 60, "%.0f MiB", idle)
+			}
 			if err := target.register(ctx, sink.base+"/ok", "payment.succeeded", nil); err != nil {
 				return err
 			}
@@ -371,6 +408,10 @@ func (b *bench) latency(ctx context.Context) (err error) {
 			return err
 		}
 		latencyRow(string(t.kind), r)
+		if t.kind == onSQLite {
+			b.judge("2xx to arrival at 50/s, p50", "≤ 2 ms", r.P50 <= 2, "%.2f ms", r.P50)
+			b.judge("2xx to arrival at 50/s, p99", "≤ 5 ms", r.P99 <= 5, "%.2f ms", r.P99)
+		}
 	}
 	return nil
 }
