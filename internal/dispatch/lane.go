@@ -79,10 +79,11 @@ func newLane(no int64) *lane {
 }
 
 // loadSize is how many deliveries to read at once: enough for the pace the lane
-// has reached, so that a lane that stands still holds next to nothing.
+// has reached, so that a lane that stands still holds next to nothing. One that may
+// be down gets what it is tried with, because very many can wait for their next try.
 func (l *lane) loadSize() int {
 	if !l.proven && !l.breaker.Open() { // with an open one, whether something is too old shows in several only
-		return l.pace.limit
+		return 1
 	}
 	return max(2*l.pace.limit, minLoad)
 }

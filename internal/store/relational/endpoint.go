@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
@@ -117,7 +118,9 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 			return e, fmt.Errorf("decode endpoint %s: %w", e.ID, err)
 		}
 	}
-	e.Secrets, e.Auth, e.Headers, e.TLS = p.Secrets, p.Auth, p.Headers, p.TLS
+	// Endpoints stay in memory, and the decoder leaves room for four in every list.
+	e.Events, e.Secrets = slices.Clone(e.Events), slices.Clone(p.Secrets)
+	e.Auth, e.Headers, e.TLS = p.Auth, p.Headers, p.TLS
 	return e, nil
 }
 

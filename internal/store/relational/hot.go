@@ -284,9 +284,9 @@ func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes in
 }
 
 // Jobs reads deliveries d of events e, with what is needed to send them, until their
-// bodies exceed maxBytes.
+// bodies exceed maxBytes. The text of from must be a constant.
 func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []store.Job, err error) {
-	rows, err := s.query(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body `+from, args...)
+	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body `+from, args...)
 	if err != nil {
 		return nil, s.Fault(op, err)
 	}

@@ -8,6 +8,8 @@ package relational
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"sync"
 
 	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -24,6 +26,11 @@ type Store struct {
 	// commit rolls all of it back, and is returned as Fault returns it. fn may be
 	// called again after the database undid what it did.
 	Transact func(ctx context.Context, op string, fn func(Conn) error) error
+	// Keep tells to keep the statements of hot queries prepared, for a database whose
+	// driver does not.
+	Keep bool
+	kept sync.Map // *sql.Stmt by query
+
 	// Fault wraps what the database answered while op was done. Nil stays nil, a
 	// [fault.Error] stays one; all else is a fault.Unavailable.
 	Fault func(op string, err error) error
@@ -93,6 +100,34 @@ var (
 
 func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	return s.DB.QueryContext(ctx, s.Dialect.Spell(query), args...)
+}
+
+// hot runs a query whose text is a constant and which runs all the time.
+func (s *Store) hot(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if !s.Keep {
+		return s.query(ctx, query, args...)
+	}
+	st, ok := s.kept.Load(query)
+	if !ok {
+		fresh, err := s.DB.PrepareContext(ctx, s.Dialect.Spell(query))
+		if err != nil {
+			return nil, err
+		}
+		if st, ok = s.kept.LoadOrStore(query, fresh); ok { // somebody was faster
+			_ = fresh.Close()
+		}
+	}
+	return st.(*sql.Stmt).QueryContext(ctx, args...)
+}
+
+// Release lets go of what is kept, before DB is closed.
+func (s *Store) Release() (err error) {
+	s.kept.Range(func(query, st any) bool {
+		err = errors.Join(err, st.(*sql.Stmt).Close())
+		s.kept.Delete(query)
+		return true
+	})
+	return err
 }
 
 func (s *Store) queryRow(ctx context.Context, query string, args ...any) *sql.Row {

@@ -83,7 +83,7 @@ func Open(ctx context.Context, dir string, ring *seal.Ring) (_ *Store, err error
 
 func newStore(dir string, ring *seal.Ring) *Store {
 	s := &Store{dir: dir}
-	s.Store = relational.Store{Ring: ring, Dialect: dialect{}, Name: dir, Transact: s.transact, Fault: unavailable}
+	s.Ring, s.Dialect, s.Name, s.Transact, s.Fault, s.Keep = ring, dialect{}, dir, s.transact, unavailable, true
 	return s
 }
 
@@ -179,7 +179,7 @@ func (s *Store) Close() error {
 	defer s.mu.Unlock()
 	var errs []error
 	if s.DB != nil {
-		errs = append(errs, s.DB.Close())
+		errs = append(errs, s.Release(), s.DB.Close())
 	}
 	if s.w != nil {
 		errs = append(errs, s.w.close())
