@@ -49,6 +49,7 @@ tools:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { echo "make: the tests need PostgreSQL; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends postgresql >/dev/null; }
 	@command -v pgbouncer /usr/sbin/pgbouncer >/dev/null || { echo "make: the tests need PgBouncer; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends pgbouncer >/dev/null; }
 	@ls /usr/lib/rabbitmq/bin/rabbitmq-server >/dev/null 2>&1 || { echo "make: the tests need RabbitMQ; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends rabbitmq-server >/dev/null; }
+	@command -v strace >/dev/null || { echo "make: the tests of faults need strace; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends strace >/dev/null; }
 	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get update -q >/dev/null && apt-get install -y -q python3 >/dev/null; }
 
 .PHONY: lint
@@ -90,6 +91,10 @@ bench/diff: ## compare the Go benchmarks of two commits (BASE=main HEAD=; HEAD i
 .PHONY: crash
 crash: ## kill -9 the server under load, again and again, and reconcile
 	$(GO) test -count=1 -v -run TestCrash -timeout 20m ./e2e -crash.kills=$${KILLS:-50}
+
+.PHONY: faults
+faults: tools ## bring about each fault of the machine ROUNDS times (default 5) under load, and reconcile
+	$(GO) test -count=1 -v -run TestFault -timeout 30m ./e2e -fault.rounds=$${ROUNDS:-5}
 
 .PHONY: cluster
 cluster: tools ## kill one of three nodes on PostgreSQL every three seconds, for a minute under load, and reconcile

@@ -127,7 +127,7 @@ func (s *sequence) len() int {
 // reconciles: what was acknowledged arrives, and in order where that was asked for.
 func TestCluster_killed(t *testing.T) {
 	f := newFleet(t, database(t).URL("postgres"), 3, "--test-schedule", "200ms,200ms,200ms,1s,1s,1s,1s,1s,1s")
-	l := &ledger{acknowledged: map[string]string{}, arrived: map[string]string{}, refused: map[string]string{}}
+	l := newLedger()
 	order := &sequence{refused: map[string]bool{}}
 	all, ordered := httptest.NewServer(http.HandlerFunc(l.receive)), httptest.NewServer(http.HandlerFunc(order.receive))
 	t.Cleanup(all.Close)
@@ -176,7 +176,7 @@ func TestCluster_killed(t *testing.T) {
 			for !stopped() {
 				id := fmt.Sprintf("evt_many%016d", rand.Uint64N(1e16))
 				a, n := deliver(id, "payment.succeeded")
-				l.note(n, id, a, nil, false)
+				l.note(n, id, a, nil, excuse{})
 			}
 		})
 	}
@@ -356,7 +356,7 @@ func TestCluster_failover(t *testing.T) {
 		}
 	}
 	f := newFleet(t, "postgres://posthaste@"+primary.Host()+","+standby.Host()+"/postgres?sslmode=disable", 2, "--test-schedule", "200ms,200ms,1s,1s")
-	l := &ledger{acknowledged: map[string]string{}, arrived: map[string]string{}, refused: map[string]string{}}
+	l := newLedger()
 	r := httptest.NewServer(http.HandlerFunc(l.receive))
 	t.Cleanup(r.Close)
 	for range 2 {
@@ -381,7 +381,7 @@ func TestCluster_failover(t *testing.T) {
 					<-time.After(20 * time.Millisecond)
 					continue
 				}
-				l.note(n, "", a, err, false)
+				l.note(n, "", a, err, excuse{})
 			}
 		})
 	}
@@ -512,7 +512,7 @@ func TestCluster_pooled(t *testing.T) {
 	}
 	t.Cleanup(stop)
 	f := newFleet(t, url, 2, "--test-schedule", "200ms,200ms,1s,1s")
-	l := &ledger{acknowledged: map[string]string{}, arrived: map[string]string{}, refused: map[string]string{}}
+	l := newLedger()
 	r := httptest.NewServer(http.HandlerFunc(l.receive))
 	t.Cleanup(r.Close)
 	for range 4 {
@@ -526,7 +526,7 @@ func TestCluster_pooled(t *testing.T) {
 			for i := range events / 8 {
 				n := int64(worker*events + i)
 				a, err := f.one().try("POST", "/v1/events", fmt.Sprintf(`{"type":"payment.succeeded","data":{"object":{"n":%d}}}`, n))
-				l.note(n, "", a, err, false)
+				l.note(n, "", a, err, excuse{})
 			}
 		})
 	}

@@ -392,7 +392,8 @@ func (c *Committer) appendApart(ctx context.Context, waiting []*pending, cause e
 
 // salvage halves a batch of settlements and healths that a working store refuses
 // until it finds those at fault, and gives them up: such deliveries are attempted
-// again after the next start.
+// again after the next start. On a disk that is nearly full the store may work and
+// refuse them all the same; then none is at fault.
 func (c *Committer) salvage(ctx context.Context, b, kept *store.Batch) error {
 	err := c.store.Commit(ctx, b)
 	s, h := len(b.Settlements), len(b.Health)
@@ -401,7 +402,7 @@ func (c *Committer) salvage(ctx context.Context, b, kept *store.Batch) error {
 	case err == nil:
 		c.finish(nil, b)
 		return nil
-	case c.store.Ready(ctx) != nil:
+	case errors.Is(err, store.ErrMedium), c.store.Ready(ctx) != nil:
 		kept.Settlements = append(kept.Settlements, b.Settlements...)
 		kept.Health = append(kept.Health, b.Health...)
 		return err

@@ -3,6 +3,7 @@ package commit_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -298,6 +299,44 @@ func TestCommitter_onePoisonedPartSparesTheRest(t *testing.T) {
 			})
 		})
 	}
+}
+
+// On a disk that is nearly full something small may be written, so the store says that
+// it works; outcomes that it refuses wait for space all the same.
+func TestCommitter_keepsOutcomesOfAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		d := open(t, func(c memstore.Call) (t memstore.Trouble) {
+			if c.Method == "Commit" && full.Load() {
+				t.Err = &fault.Error{Code: fault.Unavailable, Err: fmt.Errorf("commit batch: %w", store.ErrMedium)}
+			}
+			return t
+		})
+		for k := event.Key(1); k <= 20; k++ {
+			if err := d.Append(context.Background(), appendOf(k)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		full.Store(true)
+		for k := event.Key(1); k <= 20; k++ {
+			d.Settle(settled(k), &store.Health{Endpoint: int64(k)})
+		}
+		if err := d.Append(context.Background(), appendOf(21)); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("an event that cannot be written: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		full.Store(false)
+		time.Sleep(10 * time.Second)
+		for k := event.Key(1); k <= 20; k++ {
+			if s, _ := d.state(k); s != delivery.Succeeded {
+				t.Errorf("the outcome of %d was given up", k)
+			}
+		}
+		if health, _ := d.store.AllHealth(context.Background()); len(health) != 20 {
+			t.Errorf("%d healths, want 20", len(health))
+		}
+		stop(t, d)
+	})
 }
 
 // Several appends at once are answered one by one, in transactions that they share with

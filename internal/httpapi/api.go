@@ -64,6 +64,7 @@ type api struct {
 	accountHeader string
 	modeHeader    string
 	tails         tails
+	readiness     readiness
 }
 
 // New returns the server's handler.
@@ -100,15 +101,40 @@ func (a *api) description(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *api) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-	defer cancel()
-	if err := a.Ready(ctx); err != nil {
-		a.Log.Warn("not ready", "err", err)
-		w.Header().Set("Retry-After", "1")
-		plain(w, http.StatusServiceUnavailable, "the store does not accept writes\n")
+	err := a.readiness.check(r.Context(), a.Ready)
+	if err == nil {
+		plain(w, http.StatusOK, "ready\n")
 		return
 	}
-	plain(w, http.StatusOK, "ready\n")
+	a.Log.Warn("not ready", "err", err)
+	said := "the store does not accept writes"
+	var f *fault.Error
+	if errors.As(err, &f) && f.Hint != "" { // for whoever runs the server, and says nothing of the data
+		said += ": " + f.Hint
+	}
+	w.Header().Set("Retry-After", "1")
+	plain(w, http.StatusServiceUnavailable, said+"\n")
+}
+
+// readiness remembers for a moment whether the store accepts writes: to find out costs a
+// write and a sync, and anybody may ask.
+type readiness struct {
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+const readyFor = time.Second
+
+func (k *readiness) check(ctx context.Context, ready func(context.Context) error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := time.Now(); k.at.IsZero() || now.Sub(k.at) >= readyFor {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout) // others go by the answer, too
+		defer cancel()
+		k.err, k.at = ready(ctx), now
+	}
+	return k.err
 }
 
 // outermost gives every response its Request-Id and turns a panic into a 500.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
 func TestPages(t *testing.T) {
@@ -22,11 +24,12 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %d %q", c.path, a.status, a.header.Get("Content-Type"))
 		}
 	}
+	w = newWorld(t) // as the answer holds for a moment
 	w.mu.Lock()
-	w.ready = errors.New("disk full at /secret/path")
+	w.ready = &fault.Error{Code: fault.Unavailable, Hint: "free disk space", Err: errors.New("disk full at /secret/path")}
 	w.mu.Unlock()
 	a := w.call("GET", "/readyz", "")
-	if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "store does not accept writes") || strings.Contains(a.body, "/secret/path") {
+	if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "store does not accept writes: free disk space") || strings.Contains(a.body, "/secret/path") {
 		t.Errorf("not ready: %d %s", a.status, a.body)
 	}
 	if len(w.log.lines("/secret/path")) == 0 {

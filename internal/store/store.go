@@ -8,6 +8,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -15,6 +16,11 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
+
+// ErrMedium is in the error of a store whose medium refuses to be written: a disk that is
+// full, read-only or broken. What was to be written is not at fault, even while something
+// smaller can be written still.
+var ErrMedium = errors.New("the medium refuses writes")
 
 // Store keeps everything that must outlive the process. All methods are safe for
 // concurrent use. What a method wrote is on disk when it returns nil; when it

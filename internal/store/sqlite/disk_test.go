@@ -4,6 +4,7 @@ package sqlite_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -59,12 +60,19 @@ func TestCommit_writeError(t *testing.T) {
 		t.Fatal(err)
 	}
 	limit := usual
-	limit.Cur = uint64(info.Size()) + 50_000
+	limit.Cur = uint64(info.Size())
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Ready(ctx); fault.CodeOf(err) != fault.Unavailable || !errors.Is(err, store.ErrMedium) {
+		t.Errorf("nothing can be written, and Ready says %v", err)
+	}
+	limit.Cur += 50_000
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := commit(100, 100_000, 100); fault.CodeOf(err) != fault.Unavailable {
+		if err := commit(100, 100_000, 100); fault.CodeOf(err) != fault.Unavailable || !errors.Is(err, store.ErrMedium) {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -192,11 +192,12 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// Ready writes nothing but takes and gives back the write lock, so that a full
-// or read-only disk shows.
+// Ready writes a page as it is and syncs it, so that a full, read-only or broken disk
+// shows. Setting a column to the value that it has would not do: SQLite leaves such a
+// page alone.
 func (s *Store) Ready(ctx context.Context) error {
 	return s.transact(ctx, "check store", func(c relational.Conn) error {
-		_, err := c.Exec("UPDATE accounts SET name = name WHERE no = (SELECT min(no) FROM accounts)")
+		_, err := c.Exec("PRAGMA user_version = 0")
 		return err
 	})
 }
@@ -220,7 +221,12 @@ func unavailable(op string, err error) error {
 			f.Hint = "free disk space; the server goes on by itself"
 		case 8, 14: // SQLITE_READONLY, SQLITE_CANTOPEN
 			f.Hint = "make the data directory writable; the server goes on by itself"
+		case 10: // SQLITE_IOERR
+			f.Hint = "look into the system's log for errors of the disk; the server goes on by itself"
+		default:
+			return f
 		}
+		f.Err = fmt.Errorf("%s: %w: %w", op, store.ErrMedium, err)
 	}
 	return f
 }

@@ -1,0 +1,299 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var faultRounds = flag.Int("fault.rounds", 1, "how often each TestFault brings its fault about")
+
+// faultSchedule retries soon, and long enough for any fault here.
+const faultSchedule = "200ms,200ms,200ms,1s,1s,1s,1s,2s,2s,2s,2s"
+
+// pause waits for a time that is the test's subject: how long a fault lasts.
+func pause(d time.Duration) {
+	t := time.NewTimer(d)
+	<-t.C
+}
+
+// advance waits until so many more events are acknowledged.
+func (l *load) advance(events int) {
+	l.t.Helper()
+	goal := l.progress() + events
+	until(l.t, fmt.Sprintf("%d more events to be acknowledged", events), func() bool { return l.progress() >= goal })
+}
+
+// ready waits until the server says that it takes events, or that it does not, and
+// returns what it says.
+func (s *server) ready(want int) (said string) {
+	s.t.Helper()
+	s.until(fmt.Sprintf("/readyz to answer %d", want), func() bool {
+		a, err := s.try("GET", "/readyz", nil)
+		said = a.body
+		return err == nil && a.status == want
+	})
+	return said
+}
+
+// A process that is stopped and continued, as by a hypervisor that pauses a machine,
+// loses nothing: attempts that timed out meanwhile are made again.
+func TestFault_stopped(t *testing.T) {
+	l := newLoad(t, nil)
+	s := l.begin(serve(t, "", "--test-schedule", faultSchedule, "--timeout", "1s"))
+	s.register(l.receiver.URL)
+	l.start(8)
+	for range *faultRounds {
+		l.advance(100)
+		if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		pause(1500 * time.Millisecond) // more than an attempt may take
+		if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.advance(100)
+	l.reconcile(fmt.Sprintf("stops=%d", *faultRounds))
+}
+
+// smallDisk mounts a file system of so many MiB, or skips the test.
+func smallDisk(t *testing.T, size int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", size)); err != nil {
+		t.Skipf("mounting a small file system: %v; this test wants root", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// ballast fills a disk.
+type ballast struct {
+	t testing.TB
+	f *os.File
+}
+
+func fill(t testing.TB, dir string) *ballast {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &ballast{t, f}
+	b.refill()
+	return b
+}
+
+// refill takes what is free again.
+func (b *ballast) refill() {
+	b.t.Helper()
+	if _, err := b.f.Seek(0, io.SeekEnd); err != nil {
+		b.t.Fatal(err)
+	}
+	for size := 1 << 20; size >= 4096; { // the last write may be a short one
+		if _, err := b.f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+}
+
+// free gives so many bytes back.
+func (b *ballast) free(bytes int64) {
+	b.t.Helper()
+	info, err := b.f.Stat()
+	if err == nil {
+		err = b.f.Truncate(max(info.Size()-bytes, 0))
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *ballast) remove() {
+	b.t.Helper()
+	if err := b.f.Close(); err != nil {
+		b.t.Error(err)
+	}
+	if err := os.Remove(b.f.Name()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// While the disk is full events are refused, deliveries go on, and /readyz says why.
+// With space again the server goes on by itself; a little space, page by page, that is
+// enough for some writes and not for others, makes it give up nothing.
+func TestFault_diskFull(t *testing.T) {
+	var gate atomic.Pointer[chan struct{}] // attempts wait at it
+	l := newLoad(t, func(next http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if g := gate.Load(); g != nil {
+				select {
+				case <-*g:
+				case <-r.Context().Done():
+				}
+			}
+			next(w, r)
+		}
+	})
+	s := l.begin(serve(t, smallDisk(t, 96), "--test-schedule", faultSchedule))
+	s.register(l.receiver.URL)
+	l.start(8)
+	for range *faultRounds {
+		l.advance(300)
+		closed := make(chan struct{})
+		gate.Store(&closed)
+		l.advance(50)
+		s.failed.Store(true)
+		b := fill(t, s.data)
+		refused := l.refusals()
+		until(t, "events to be refused", func() bool { return l.refusals() > refused })
+		if said := s.ready(http.StatusServiceUnavailable); !strings.Contains(said, "free disk space") {
+			t.Errorf("/readyz says %q, not why", said)
+		}
+		before := l.arrivals()
+		gate.Store(nil)
+		close(closed)
+		until(t, "deliveries to go on", func() bool { return l.arrivals() > before })
+		for range 20 {
+			b.free(8 << 10)
+			pause(30 * time.Millisecond)
+		}
+		b.refill()
+		pause(500 * time.Millisecond)
+		b.remove()
+		s.ready(http.StatusOK)
+		s.failed.Store(false)
+	}
+	l.advance(100)
+	l.reconcile(fmt.Sprintf("full=%d", *faultRounds))
+	if strings.Contains(s.out.String(), "given up") {
+		t.Error("outcomes were given up")
+	}
+}
+
+// inject makes system calls of a running server fail or take long, as strace's option
+// inject says, until lift is called. It skips the test where that cannot be had.
+func inject(t testing.TB, s *life, calls, how string) (lift func()) {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("this test wants strace, which make tools installs")
+	}
+	p := start(t, nil, "strace", "-f", "-o", "/dev/null", "-p", fmt.Sprint(s.cmd.Process.Pid), "-e", "trace="+calls, "-e", "inject="+calls+":"+how)
+	if said := p.out.await(t, `.*(attached|not permitted|ermission denied)`); said[1] != "attached" {
+		t.Skipf("strace may not look into another process: %s", said[0])
+	}
+	return func() {
+		t.Helper()
+		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil { // it lets go of the server
+			t.Error(err)
+		}
+		p.exit()
+	}
+}
+
+// A disk that takes its time slows events down. None is refused, as they share syncs.
+func TestFault_slowSync(t *testing.T) {
+	l := newLoad(t, nil)
+	s := l.begin(serve(t, "", "--test-schedule", faultSchedule))
+	s.register(l.receiver.URL)
+	l.start(8)
+	for range *faultRounds {
+		l.advance(100)
+		lift := inject(t, s, "fdatasync,fsync", "delay_enter=100000")
+		l.advance(50)
+		lift()
+	}
+	l.advance(100)
+	l.reconcile(fmt.Sprintf("slow=%d", *faultRounds))
+}
+
+// What a broken or read-only disk does not take is not acknowledged. Once it does, the
+// server goes on by itself.
+func TestFault_diskErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name, calls, how string
+		all              bool // nothing at all can be written
+	}{
+		{"no sync", "fdatasync,fsync", "error=EIO", true},
+		{"no write", "pwrite64", "error=EIO", true},
+		{"read-only", "pwrite64,fdatasync,fsync,ftruncate", "error=EROFS", true},
+		{"some syncs", "fdatasync", "error=EIO:when=2+5", false},
+		{"some writes", "pwrite64", "error=EIO:when=5+97", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLoad(t, nil)
+			s := l.begin(serve(t, "", "--test-schedule", faultSchedule))
+			s.register(l.receiver.URL)
+			l.start(8)
+			for range *faultRounds {
+				l.advance(50)
+				s.failed.Store(true)
+				lift := inject(t, s, tt.calls, tt.how)
+				refused := l.refusals()
+				until(t, "events to be refused", func() bool { return l.refusals() > refused })
+				if tt.all {
+					taken := l.progress()
+					if said := s.ready(http.StatusServiceUnavailable); !strings.Contains(said, "disk") {
+						t.Errorf("/readyz says %q, not why", said)
+					}
+					if now := l.progress(); now > taken {
+						t.Errorf("%d events were acknowledged that cannot be on disk", now-taken)
+					}
+				} else {
+					l.advance(20)
+				}
+				lift()
+				s.ready(http.StatusOK)
+				s.failed.Store(false)
+			}
+			l.advance(50)
+			l.reconcile(fmt.Sprintf("errors=%d", *faultRounds))
+			if strings.Contains(s.out.String(), "given up") {
+				t.Error("outcomes were given up")
+			}
+		})
+	}
+}
+
+// A server does not start on a read-only disk, and says why; when it is writable again,
+// it goes on where the last one was killed.
+func TestFault_readOnlyAtStart(t *testing.T) {
+	l := newLoad(t, nil)
+	data := smallDisk(t, 96)
+	begin := func() *life { return l.begin(serve(t, data, "--test-schedule", faultSchedule)) }
+	begin().register(l.receiver.URL)
+	l.start(8)
+	l.advance(100)
+	s := l.current.Load()
+	s.killed.Store(true)
+	s.kill()
+	remount := func(flags uintptr) {
+		t.Helper()
+		if err := syscall.Mount("tmpfs", data, "tmpfs", syscall.MS_REMOUNT|flags, "size=96m"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remount(syscall.MS_RDONLY)
+	p := start(t, nil, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data)
+	if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "read-only file system") {
+		t.Errorf("exit code %d: %s", code, p.out)
+	}
+	remount(0)
+	begin()
+	l.advance(50)
+	l.reconcile("read-only=1")
+}
