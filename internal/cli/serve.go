@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -60,6 +61,10 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return &config.Usage{Err: err}
 		}
+		// net/http tells the standard logger what receivers do wrong: a line for each odd
+		// frame, as fast as they send them, and with parts of their answers. What is worth
+		// knowing is in the attempt.
+		stdlog.SetOutput(io.Discard)
 		if _, set := getenv("GOGC"); !set {
 			tuneGC()
 		}
@@ -440,7 +445,7 @@ func (s *server) debug(ctx context.Context) (stop func(), err error) {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	go func() { _ = web.Serve(listener) }()
 	s.log.Info("profiles", "debug_addr", listener.Addr().String())
 	return func() { _ = web.Close() }, nil

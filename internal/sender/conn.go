@@ -3,8 +3,10 @@ package sender
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +24,30 @@ type conn struct {
 	remote string // as text, once for all attempts
 	ended  chan struct{}
 	once   sync.Once
+
+	reads  atomic.Int64 // that brought something
+	lent   atomic.Bool  // to a request that has written nothing yet
+	before atomic.Int64 // reads when it wrote
+	due    atomic.Int64 // bytes that may still be read
+}
+
+// Bytes that are read for a request, at most: its answer as far as it is read, and
+// what goes around it. Requests that share a connection share what they may read, and
+// a connection saves up no more than many of them need.
+const (
+	duePerRequest = 4 * (maxResponseHeader + keepOnFailure)
+	mostDue       = 256 * duePerRequest
+)
+
+// errFlood is the error for a receiver that goes on sending whatever nobody reads:
+// over HTTP/2, frames of no stream, which cost time for as long as the connection lives.
+var errFlood = errors.New("the receiver sent more than belongs to its answers")
+
+// lend is called when a request gets the connection.
+func (c *conn) lend() {
+	if c.due.Load() < mostDue {
+		c.due.Add(duePerRequest)
+	}
 }
 
 func dial(d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
@@ -30,14 +56,26 @@ func dial(d *net.Dialer) func(context.Context, string, string) (net.Conn, error)
 		if err != nil {
 			return nil, err
 		}
-		return &conn{Conn: c, remote: c.RemoteAddr().String(), ended: make(chan struct{})}, nil
+		return newConn(c, c.RemoteAddr().String()), nil
 	}
+}
+
+func newConn(c net.Conn, remote string) *conn {
+	own := &conn{Conn: c, remote: remote, ended: make(chan struct{})}
+	own.lend() // for the handshake
+	return own
 }
 
 func (c *conn) end() { c.once.Do(func() { close(c.ended) }) }
 
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.reads.Add(1)
+		if c.due.Add(-int64(n)) < 0 {
+			n, err = 0, errFlood
+		}
+	}
 	if err != nil {
 		c.end()
 	}
@@ -45,6 +83,9 @@ func (c *conn) Read(b []byte) (int, error) {
 }
 
 func (c *conn) Write(b []byte) (int, error) {
+	if c.lent.CompareAndSwap(true, false) {
+		c.before.Store(c.reads.Load())
+	}
 	n, err := c.Conn.Write(b)
 	if err != nil {
 		t := time.NewTimer(answerWait)
@@ -62,13 +103,48 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// remoteOf returns the address that a connection of the transport goes to.
-func remoteOf(c net.Conn) string {
+// dialled returns what was dialled for a connection of the transport.
+func dialled(c net.Conn) *conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	if own, ok := c.(*conn); ok {
-		return own.remote
+	own, _ := c.(*conn)
+	return own
+}
+
+// leftover tells an answer that was there before its request: a receiver, or who can
+// write into its answers, said more than it was asked for. [net/http.Transport] drops
+// a connection on which something waits, but looks only once the connection is free;
+// when the next request takes it at that very moment, it gets an answer that is not
+// its own, and so do all after it.
+//
+// Such an answer begins although nothing was read from the network since its request
+// began to be written.
+type leftover struct {
+	conn  atomic.Pointer[conn] // nil: it is new, or its answers are numbered (HTTP/2)
+	found atomic.Bool
+}
+
+// begin is called when a request gets a connection.
+func (l *leftover) begin(c net.Conn, reused bool) {
+	own := dialled(c)
+	if own != nil {
+		own.lend()
 	}
-	return c.RemoteAddr().String()
+	if t, ok := c.(*tls.Conn); !reused || ok && t.ConnectionState().NegotiatedProtocol == "h2" {
+		own = nil
+	}
+	if own != nil {
+		own.lent.Store(true)
+	}
+	l.conn.Store(own)
+}
+
+// answer is called at an answer's first byte, by the only goroutine that reads. What
+// it finds ends the connection: nobody after may use it.
+func (l *leftover) answer() {
+	if c := l.conn.Load(); c != nil && (c.lent.Load() || c.reads.Load() == c.before.Load()) {
+		l.found.Store(true)
+		_ = c.Close()
+	}
 }

@@ -22,6 +22,9 @@ type noToken struct{ error }
 
 func (e *noToken) Unwrap() error { return e.error }
 
+// errLeftover is the error for an answer that was there before its request.
+var errLeftover = errors.New("the receiver had said more than it was asked for, so that its answers cannot be told apart")
+
 // classify says why there was no answer. ctx is the caller's, limited the
 // attempt's. The text goes to the endpoint's owner, who need not be the server's:
 // it names no address of the server's network, neither ours nor a name server's
@@ -52,6 +55,10 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 		return delivery.OutcomeForbidden, "The target's address is not public, and the server's operator does not allow it."
 	case errors.Is(err, errProxy):
 		return delivery.OutcomeConnection, "No answer: the server's egress proxy refused the connection."
+	case errors.Is(err, errLeftover):
+		return delivery.OutcomeConnection, "No answer: " + errLeftover.Error() + "."
+	case errors.Is(err, errFlood):
+		return delivery.OutcomeConnection, "No answer: " + errFlood.Error() + "."
 	case limited.Err() != nil:
 		return delivery.OutcomeTimeout, fmt.Sprintf("No complete answer within %s.", timeout)
 	// What HTTP/2 makes of an alert that comes as the first answer: under TLS 1.3 a

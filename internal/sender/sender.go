@@ -162,8 +162,8 @@ func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 // It returns the access token that it used, if any, which is not the stale one.
 func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain int, stale string) (_ delivery.Attempt, token string, err error) {
 	f := &flight{Attempt: delivery.Attempt{Number: r.Number, Started: started}, payload: r.Body}
-	f.trace.GotConn = f.gotConn
 	f.watch.follow(&f.trace)
+	f.trace.GotConn, f.trace.GotFirstResponseByte = f.gotConn, f.firstByte
 	req, err := s.request(httptrace.WithClientTrace(ctx, &f.trace), r, f, plain)
 	transport := s.direct
 	if err == nil && (r.Trusted || r.TLS != nil) {
@@ -179,7 +179,10 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 	}
 	f.RequestHeader = showHeader(req.Header, r.Header)
 	resp, err := transport.RoundTrip(req)
-	if err == nil {
+	switch {
+	case err == nil && f.leftover.found.Load():
+		err = errors.Join(errLeftover, resp.Body.Close())
+	case err == nil:
 		err = s.read(ctx, &f.Attempt, resp)
 	}
 	f.Timing = f.watch.timing()
@@ -219,15 +222,26 @@ func (s *Sender) authenticate(ctx context.Context, h http.Header, r *Request, st
 // transport may hold on to the body and the trace after it has answered.
 type flight struct {
 	delivery.Attempt
-	trace   httptrace.ClientTrace
-	watch   stopwatch
-	payload []byte
-	body    bytes.Reader
-	values  [4]string // of headers
+	trace    httptrace.ClientTrace
+	watch    stopwatch
+	leftover leftover
+	payload  []byte
+	body     bytes.Reader
+	values   [4]string // of headers
 }
 
 // gotConn is called before RoundTrip returns, on the same goroutine.
-func (f *flight) gotConn(c httptrace.GotConnInfo) { f.RemoteAddr = remoteOf(c.Conn) }
+func (f *flight) gotConn(c httptrace.GotConnInfo) {
+	f.leftover.begin(c.Conn, c.Reused)
+	if own := dialled(c.Conn); own != nil {
+		f.RemoteAddr = own.remote
+	}
+}
+
+func (f *flight) firstByte() {
+	f.leftover.answer()
+	f.watch.mark(&f.watch.firstByte)
+}
 
 // rewound is a [net/http.Request]'s GetBody. It is another reader each time: the
 // one before may still be read from.

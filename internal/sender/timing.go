@@ -21,7 +21,7 @@ type stopwatch struct {
 
 func (w *stopwatch) mark(at *atomic.Int64) { at.Store(int64(time.Since(w.began)) + 1) }
 
-// follow has the trace tell the stopwatch.
+// follow has the trace tell the stopwatch, of all but the first byte of the answer.
 func (w *stopwatch) follow(t *httptrace.ClientTrace) {
 	w.began = time.Now()
 	t.DNSStart = func(httptrace.DNSStartInfo) { w.mark(&w.dns) }
@@ -35,7 +35,6 @@ func (w *stopwatch) follow(t *httptrace.ClientTrace) {
 	t.TLSHandshakeStart = func() { w.mark(&w.handshake) }
 	t.TLSHandshakeDone = func(tls.ConnectionState, error) { w.mark(&w.handshakeEnd) }
 	t.WroteRequest = func(httptrace.WroteRequestInfo) { w.mark(&w.sent) }
-	t.GotFirstResponseByte = func() { w.mark(&w.firstByte) }
 }
 
 // timing returns what was taken.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"time"
 
@@ -89,7 +90,20 @@ func (t *tokens) valid() bool {
 	return t.token != nil && (t.token.Expiry.IsZero() || t.now().Add(early).Before(t.token.Expiry))
 }
 
+// fetch asks for a token, and takes none that was there before it asked.
 func (t *tokens) fetch(ctx context.Context) (*oauth2.Token, error) {
+	var l leftover
+	token, err := t.ask(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:              func(c httptrace.GotConnInfo) { l.begin(c.Conn, c.Reused) },
+		GotFirstResponseByte: l.answer,
+	}))
+	if l.found.Load() {
+		return nil, errLeftover
+	}
+	return token, err
+}
+
+func (t *tokens) ask(ctx context.Context) (*oauth2.Token, error) {
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, t.http)
 	style := oauth2.AuthStyleInHeader
 	if t.auth.ClientAuth == endpoint.ClientAuthBody {

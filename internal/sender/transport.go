@@ -61,7 +61,8 @@ func (s *Sender) newTransport(r route) (*http.Transport, error) {
 		MaxResponseHeaderBytes: maxResponseHeader,
 		DisableCompression:     true, // what is kept of an answer is small as it is; a compressed bomb stays one
 		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second,
+			MaxReceiveBufferPerStream: keepOnFailure}, // all that is read of an answer; else each may fill megabytes of memory
 	}, nil
 }
 
@@ -114,7 +115,7 @@ func (p *proxy) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, fmt.Errorf("egress proxy: %w", err)
 	}
-	return &conn{Conn: c, remote: target, ended: make(chan struct{})}, nil
+	return newConn(c, target), nil
 }
 
 func (p *proxy) address() string {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"net"
@@ -13,13 +14,17 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/webhook"
 )
@@ -372,4 +377,142 @@ func TestSend_keepsHeaderAsText(t *testing.T) {
 	if want := "Content-Length: 0\nX-A: 1\nX-A: 2\nX-B: a?b\n"; a.ResponseHeader != want {
 		t.Errorf("got %q, want %q", a.ResponseHeader, want)
 	}
+}
+
+// A receiver says one answer more than it was asked for, in the same packet: no
+// delivery takes it for its own, even if it gets the connection at that very moment.
+func TestSend_leftoverAnswer(t *testing.T) {
+	answer := func(id string) string {
+		return "HTTP/1.1 200 OK\r\nX-Answers: " + id + "\r\nContent-Length: 0\r\n\r\n"
+	}
+	speak := func(c net.Conn) {
+		in := bufio.NewReader(c)
+		for {
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			if _, err := io.WriteString(c, answer(r.Header.Get("Webhook-Id"))+answer("nobody")); err != nil {
+				return
+			}
+		}
+	}
+	ca := newAuthority(t)
+	chain, key := ca.issue(nil)
+	pair, err := tls.X509KeyPair([]byte(chain), []byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, url string }{
+		{"plain", "http://" + listen(t, func(_ int, c *net.TCPConn) { speak(c) })},
+		{"TLS", "https://" + listen(t, func(_ int, c *net.TCPConn) { speak(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}})) })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			// Few connections that many want: one that is put back is taken at once.
+			s := newSender(t, func(c *sender.Config) { c.RootCAs = ca.pool() })
+			var own, refused atomic.Int64
+			var all sync.WaitGroup
+			for range 16 {
+				all.Go(func() {
+					for range 25 {
+						r := request(tt.url)
+						r.EventID = event.NewIDs(event.NewKeys(time.Now, 0)).New("evt_")
+						a := s.Send(context.Background(), r)
+						switch {
+						case a.Succeeded() && strings.Contains(a.ResponseHeader, "X-Answers: "+r.EventID+"\n"):
+							own.Add(1)
+						case a.Outcome == delivery.OutcomeConnection && a.StatusCode == 0:
+							refused.Add(1)
+						default:
+							t.Errorf("%s %q: %q", a.Outcome, a.Error, a.ResponseHeader)
+						}
+					}
+				})
+			}
+			all.Wait()
+			if own.Load() == 0 {
+				t.Error("no answer was taken")
+			}
+			t.Logf("own=%d refused=%d", own.Load(), refused.Load())
+		})
+	}
+}
+
+// A receiver floods the connection with frames of no stream: the connection ends,
+// rather than cost time until nobody wants it any more.
+func TestSend_flood(t *testing.T) {
+	ca := newAuthority(t)
+	chain, key := ca.issue(nil)
+	pair, err := tls.X509KeyPair([]byte(chain), []byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, flood := range map[string]func(*http2.Framer) error{
+		"pings": func(f *http2.Framer) error { return f.WritePing(true, [8]byte{}) },
+		"settings": func(f *http2.Framer) error {
+			return f.WriteSettings(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1 << 14})
+		},
+		"unknown frames": func(f *http2.Framer) error { return f.WriteRawFrame(0xbe, 0, 0, make([]byte, 1<<10)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent := make(chan int, 1)
+			addr := listen(t, func(_ int, c *net.TCPConn) {
+				s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}})
+				go func() { _, _ = io.Copy(io.Discard, s) }()
+				out := bufio.NewWriter(s)
+				f := http2.NewFramer(out, nil)
+				n := 0
+				for err := f.WriteSettings(); err == nil; n++ {
+					err = flood(f)
+				}
+				sent <- n
+			})
+			r := request("https://" + addr)
+			a := newSender(t, func(c *sender.Config) { c.RootCAs = ca.pool() }).Send(context.Background(), r)
+			if a.Outcome != delivery.OutcomeConnection || !strings.Contains(a.Error, "more than belongs to its answers") {
+				t.Errorf("%s %q", a.Outcome, a.Error)
+			}
+			t.Logf("the connection took %d frames", <-sent) // else the test hangs here
+		})
+	}
+}
+
+// Large answers on one connection are all read as far as they are kept, however many
+// there are, and what is not read waits at the receiver rather than in memory.
+func TestSend_http2LargeAnswers(t *testing.T) {
+	var inFlight atomic.Int64
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		for piece := make([]byte, 16<<10); ; {
+			n, err := w.Write(piece)
+			if inFlight.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}))
+	srv.EnableHTTP2 = true
+	srv.Config.ErrorLog = quiet()
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	pool := x509.NewCertPool()
+	pool.AddCert(srv.Certificate())
+	s := newSender(t, func(c *sender.Config) { c.RootCAs = pool })
+	var all sync.WaitGroup
+	const attempts = 100
+	for range attempts / 10 {
+		all.Go(func() {
+			for range 10 {
+				if a := s.Send(context.Background(), request(srv.URL)); a.Outcome != delivery.OutcomeServerError || len(a.ResponseBody) != 64<<10 {
+					t.Errorf("%s %q, kept %d bytes", a.Outcome, a.Error, len(a.ResponseBody))
+				}
+			}
+		})
+	}
+	all.Wait()
+	// A window's worth each, and what the receiver itself holds back.
+	if most := int64(attempts * 512 << 10); inFlight.Load() > most {
+		t.Errorf("%d bytes were sent for %d answers of which 64 KiB are kept", inFlight.Load(), attempts)
+	}
+	t.Logf("%d KiB an answer", inFlight.Load()/attempts>>10)
 }
