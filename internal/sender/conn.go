@@ -35,7 +35,7 @@ type conn struct {
 // what goes around it. Requests that share a connection share what they may read, and
 // a connection saves up no more than many of them need.
 const (
-	duePerRequest = 4 * (maxResponseHeader + keepOnFailure)
+	duePerRequest = 2 * (maxResponseHeader + keepOnFailure)
 	mostDue       = 256 * duePerRequest
 )
 
