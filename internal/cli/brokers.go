@@ -65,5 +65,6 @@ func (s *server) take(ctx context.Context, source broker.SourceSpec, body []byte
 	if fault.Is(err, fault.Invalid) {
 		err = fmt.Errorf("%w: %w", broker.ErrRefused, err)
 	}
+	s.metrics.Message(source.Broker, errors.Is(err, broker.ErrRefused), err)
 	return err
 }

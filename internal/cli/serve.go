@@ -88,6 +88,7 @@ type server struct {
 	engine  *dispatch.Engine
 	service *service.Service
 	metrics *telemetry.Metrics
+	survey  *telemetry.Surveyor
 	relay   *relay.Hub
 	mailer  *mail.Mailer // nil: nobody is written to
 	brokers broker.Named
@@ -168,6 +169,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	background.Go(func() { s.service.Upkeep(upkeep, s.Retention) })
 	background.Go(func() { s.service.RunRecoveries(upkeep) })
 	background.Go(func() { s.service.RunStatistics(upkeep) })
+	background.Go(func() { s.survey.Run(upkeep) })
 	if s.mailer != nil {
 		background.Go(func() { s.mailer.Run(upkeep) })
 	}
@@ -276,8 +278,9 @@ func (s *server) wire(ctx context.Context) error {
 			return &config.Usage{Err: err}
 		}
 	}
-	s.commits = commit.New(s.store, s.log)
 	endpoints := endpoint.NewRegistry()
+	s.observe(endpoints)
+	s.commits = commit.New(s.metrics.Commits(s.store), s.log)
 	conf := service.Config{
 		Store: s.store, Events: s.commits, Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
 		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
@@ -286,7 +289,7 @@ func (s *server) wire(ctx context.Context) error {
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	}
 	engine := dispatch.Config{
-		Store: s.store, Recorder: s.commits, Endpoints: endpoints, Now: time.Now, Random: rand.Float64, Log: s.log,
+		Store: s.metrics.Lanes(s.store), Recorder: s.metrics.Recorder(s.commits), Endpoints: endpoints, Now: time.Now, Random: rand.Float64, Log: s.log,
 		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, Health: s.Health,
 	}
 	if s.cluster != nil {
@@ -295,9 +298,8 @@ func (s *server) wire(ctx context.Context) error {
 	}
 	s.service = service.New(conf)
 	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: time.Now, Log: s.log})
-	s.metrics = telemetry.NewMetrics(version, func() dispatch.Stats { return s.engine.Stats() }, s.commits.Stats, endpoints.Len)
 	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: time.Now}
-	engine.Sender, engine.Watcher = toBrokers, s.service.Watcher(s.metrics.Observe)
+	engine.Sender, engine.Watcher = toBrokers, s.metrics.Watcher(s.service.Watcher(nil))
 	s.engine = dispatch.New(engine)
 	if err := s.service.Load(ctx, s.engine); err != nil {
 		return err
@@ -354,7 +356,7 @@ func (s *server) handler() http.Handler {
 	}
 	mux.Handle("/", httpapi.New(httpapi.Config{
 		Service: s.service, Sandbox: payments, PublicURL: s.reachedAt, RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
-		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(), Closing: s.closing,
+		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(), Observe: s.metrics.Request, Profiles: pprofHandler(), Closing: s.closing,
 	}))
 	return mux
 }
@@ -440,13 +442,19 @@ func (s *server) debug(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on --debug-addr %s: %w", s.DebugAddr, err)
 	}
+	web := &http.Server{Handler: pprofHandler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	go func() { _ = web.Serve(listener) }()
+	s.log.Info("profiles", "debug_addr", listener.Addr().String())
+	return func() { _ = web.Close() }, nil
+}
+
+// pprofHandler answers with profiles of the process. The command line is left out: it may
+// hold a password in a URL.
+func pprofHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	go func() { _ = web.Serve(listener) }()
-	s.log.Info("profiles", "debug_addr", listener.Addr().String())
-	return func() { _ = web.Close() }, nil
+	return mux
 }

@@ -58,6 +58,9 @@ type Cluster struct {
 	sending context.Context
 	cut     context.CancelFunc // ends sending; nil: it has ended
 
+	adopted     int // endpoints taken over so far
+	suspensions int // times that sending was suspended because the lease was not renewed
+
 	clock clock
 
 	stopHolding func() // ends what keeps the lease before Run does
@@ -274,6 +277,9 @@ func (c *Cluster) renew(began time.Time) (resumed bool) {
 // the same any moment.
 func (c *Cluster) expire() {
 	if c.stopSending() {
+		c.mu.Lock()
+		c.suspensions++
+		c.mu.Unlock()
 		c.log.Warn("the lease was not renewed in time; sending is suspended")
 		c.service.Reassign()
 	}
@@ -329,6 +335,9 @@ func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (acked
 	}
 	if settles {
 		adopted := c.service.Reassign()
+		c.mu.Lock()
+		c.adopted += len(adopted)
+		c.mu.Unlock()
 		c.log.Info("endpoints assigned", "generation", v.Generation, "adopted", len(adopted))
 		return v.Generation, c.engine.Adopt(ctx, adopted)
 	}
@@ -521,4 +530,24 @@ func (c *Cluster) Nodes() []int {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// Stats is this node's part at one moment.
+type Stats struct {
+	Nodes       int   // members that this node knows of
+	Generation  int64 // of the members
+	Sending     bool  // it holds its lease
+	LeaseLeft   time.Duration
+	Settled     bool // all nodes work by the same members
+	Adopted     int  // endpoints taken over since the start
+	Suspensions int  // times that the lease was not renewed in time
+}
+
+// Stats returns what this node's part is.
+func (c *Cluster) Stats() Stats {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	last := &c.views[len(c.views)-1]
+	return Stats{Nodes: len(last.Members), Generation: last.Generation, Sending: c.cut != nil, LeaseLeft: max(time.Until(c.until), 0),
+		Settled: c.settled, Adopted: c.adopted, Suspensions: c.suspensions}
 }

@@ -61,14 +61,20 @@ type Committer struct {
 	stats    Stats
 }
 
-// Stats counts what was written since the start.
-type Stats struct{ Transactions, Events, Settlements int64 }
+// Stats counts what was written since the start, and what waits to be.
+type Stats struct {
+	Transactions, Events, Settlements int64
+
+	QueuedEvents, QueuedSettlements int
+}
 
 // Stats returns the counts.
 func (c *Committer) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.stats
+	s := c.stats
+	s.QueuedEvents, s.QueuedSettlements = len(c.appends), len(c.settled)
+	return s
 }
 
 // pending is an append that somebody waits for, maybe with others.
@@ -425,9 +431,15 @@ func (c *Committer) salvage(ctx context.Context, b, kept *store.Batch) error {
 
 // finish tells of a batch that was written and answers those who wait for it.
 func (c *Committer) finish(waiting []*pending, b *store.Batch) {
+	written := int64(0)
+	for _, a := range b.Appends {
+		if !a.Refused() {
+			written++
+		}
+	}
 	c.mu.Lock()
 	c.stats.Transactions++
-	c.stats.Events += int64(len(b.Appends))
+	c.stats.Events += written
 	c.stats.Settlements += int64(len(b.Settlements))
 	c.mu.Unlock()
 	c.committed(b)

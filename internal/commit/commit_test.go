@@ -382,6 +382,25 @@ func TestCommitter_AppendAll(t *testing.T) {
 	})
 }
 
+// TestCommitter_Stats holds that a repeat, for which nothing is written, counts as none.
+func TestCommitter_Stats(t *testing.T) {
+	d := open(t, nil)
+	again := appendOf(2)
+	again.Taken = &event.Event{Key: 1}
+	for _, err := range d.AppendAll(context.Background(), []*store.Append{appendOf(1), again, appendOf(3)}) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	d.Settle(settled(1), nil)
+	if err := d.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Stats(); s.Events != 2 || s.Settlements != 1 || s.QueuedEvents != 0 || s.QueuedSettlements != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestCommitter_backPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, slowCommits(time.Minute))

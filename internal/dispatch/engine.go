@@ -120,6 +120,7 @@ type counters struct {
 // Stats is the engine's load at one moment.
 type Stats struct {
 	Lanes, Ready, InFlight, Workers, Open int
+	Failing                               int // lanes whose last attempt failed, the open ones among them
 	Attempts, Failures                    int64
 }
 
@@ -276,6 +277,9 @@ func (e *Engine) Stats() Stats {
 		s.Ready += l.ready.len()
 		if l.breaker.Open() {
 			s.Open++
+		}
+		if !l.breaker.FailingSince.IsZero() {
+			s.Failing++
 		}
 	}
 	return s

@@ -42,8 +42,13 @@ type Config struct {
 	PublicURL             func() string // where the server is reached, without a slash at its end
 	Egress                []string      // addresses that deliveries come from, as the operator states them
 	Ready                 func(context.Context) error
-	Metrics               http.Handler    // nil: none
-	Closing               <-chan struct{} // closed when answers that go on must end; nil: never
+	Metrics               http.Handler // nil: none
+	// Observe is told of every request that a route answered, and of those that none
+	// did with the route "unmatched"; of answers that go on, took is 0. nil: nobody is.
+	Observe func(method, route string, status int, took time.Duration)
+	// Profiles answers below /debug/pprof/, to operators only. nil: there are none.
+	Profiles http.Handler
+	Closing  <-chan struct{} // closed when answers that go on must end; nil: never
 }
 
 // DefaultMaxRequest is the largest request body by default, in bytes: room for
@@ -78,6 +83,9 @@ func New(c Config) http.Handler {
 	}
 	for path, page := range a.pages() {
 		a.mux.HandleFunc("GET "+path, page)
+	}
+	if a.Profiles != nil {
+		a.mux.HandleFunc(profiles, a.profile)
 	}
 	a.mux.HandleFunc("/", a.unknown)
 	return a.outermost(a.mux)
@@ -156,7 +164,7 @@ func (a *api) outermost(next http.Handler) http.Handler {
 			}
 		}()
 		// The mux would redirect to the clean path, and a POST would lose its body.
-		if p := r.URL.EscapedPath(); p != "/" && p != path.Clean(p) {
+		if p := r.URL.EscapedPath(); p != "/" && p != profiles && p != path.Clean(p) {
 			a.unknown(w, r)
 			return
 		}
@@ -207,10 +215,21 @@ func (a *api) endpoint(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		rq := &request{Request: r, api: a, header: w.Header()}
-		status, err := a.serve(w, rq, rt)
+		status, err := http.StatusInternalServerError, error(nil) // if it panics
+		defer func() { a.observe(rt, status, time.Since(began)) }()
+		status, err = a.serve(w, rq, rt)
 		a.tails.note(rq, w.Header().Get("Request-Id"), status, err, time.Since(began))
 		a.logRequest(w, rq, rt, status, err, time.Since(began))
 	})
+}
+
+func (a *api) observe(rt route, status int, took time.Duration) {
+	if rt.stream != nil {
+		took = 0
+	}
+	if a.Observe != nil {
+		a.Observe(rt.Method, rt.Path, status, took)
+	}
 }
 
 func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, err error) {
@@ -431,6 +450,7 @@ func (rq *request) repeatable(view func(result any) any) error {
 func (a *api) unknown(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	status, err := a.refuse(w, r)
+	a.observe(route{Method: "any", Path: "unmatched"}, status, time.Since(began)) // callers make up methods
 	a.logRequest(w, &request{Request: r, api: a}, route{}, status, err, time.Since(began))
 }
 

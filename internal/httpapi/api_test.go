@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -128,5 +129,30 @@ func TestLog_quietByDefault(t *testing.T) {
 	w.must("GET", "/v1/events", "")
 	if text := w.log.String(); text != "" {
 		t.Errorf("logged %s", text)
+	}
+}
+
+// TestObserve holds that every request is told of once, under a name that its caller did
+// not make up.
+func TestObserve(t *testing.T) {
+	w := newWorld(t)
+	w.register("*")
+	w.call("GET", "/v1/webhooks/we_none", "")
+	w.call("HEAD", "/v1/events", "")
+	w.call("POST", "/v1/events", "{")
+	w.call("POST", "/v1/events", "{", "Authorization", "")
+	w.call("GET", "/v1/made/up", "")
+	w.call("BREW", "/v1/events", "")
+	w.call("GET", "/debug/pprof/heap", "", "Authorization", "Bearer "+adminKey)
+	w.call("GET", "/healthz", "")
+	want := map[string]int{
+		"POST /v1/webhooks 200 true": 1, "GET /v1/webhooks/{id} 404 true": 1, "GET /v1/events 200 true": 1,
+		"POST /v1/events 400 true": 1, "POST /v1/events 401 true": 1,
+		"any unmatched 404 true": 1, "any unmatched 405 true": 1, "any /debug/pprof/ 200 false": 1,
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !maps.Equal(w.seen, want) {
+		t.Errorf("told of %v,\nwant %v", w.seen, want)
 	}
 }

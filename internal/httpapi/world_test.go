@@ -59,6 +59,7 @@ type world struct {
 	account account.Account // of testKey and liveKey
 
 	mu    sync.Mutex
+	seen  map[string]int // requests, as they are told of to Observe
 	clock time.Time
 	ready error
 	close func()
@@ -105,7 +106,9 @@ func newWorldLogging(t testing.TB, level slog.Level) *world {
 			defer w.mu.Unlock()
 			return errors.Join(w.ready, w.service.Ready(ctx))
 		},
-		Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("metrics of a secret kind") }),
+		Metrics:  http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("metrics of a secret kind") }),
+		Profiles: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "profile of "+r.URL.Path) }),
+		Observe:  w.observe,
 	})
 	web := httptest.NewServer(w.handler)
 	w.url = web.URL
@@ -153,6 +156,15 @@ func (w *world) seed(ctx context.Context) {
 		}
 	}
 	must(w.service.Load(ctx, w.engine))
+}
+
+func (w *world) observe(method, route string, status int, took time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.seen == nil {
+		w.seen = map[string]int{}
+	}
+	w.seen[fmt.Sprint(method, " ", route, " ", status, " ", took > 0)]++
 }
 
 func (w *world) now() time.Time {

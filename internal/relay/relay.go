@@ -98,6 +98,13 @@ type Hub struct {
 // New returns a hub without connections.
 func New(c Config) *Hub { return &Hub{Config: c, conns: map[string]*conn{}} }
 
+// Listening returns how many listeners are connected.
+func (h *Hub) Listening() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns)
+}
+
 // conn is one listener's connection.
 type conn struct {
 	ws     *websocket.Conn

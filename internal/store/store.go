@@ -331,6 +331,10 @@ type Upkeep interface {
 	// the store is in use, and returns how many records it changed. When it returns
 	// nil, no record needs any other key.
 	Reseal(ctx context.Context) (changed int, err error)
+	// Waiting returns how many deliveries are pending. It counts no further than most.
+	Waiting(ctx context.Context, most int) (int, error)
+	// Size returns how many bytes the store takes on disk.
+	Size(ctx context.Context) (int64, error)
 	// Ready returns nil when the store accepts writes.
 	Ready(ctx context.Context) error
 	Close() error

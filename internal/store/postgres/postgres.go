@@ -204,6 +204,12 @@ func migrate(ctx context.Context, c *pgx.ConnConfig) (err error) {
 	return lock.Commit()
 }
 
+// Size implements [store.Upkeep].
+func (s *Store) Size(ctx context.Context) (n int64, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT pg_database_size(current_database())`).Scan(&n)
+	return n, unavailable("measure the database", err)
+}
+
 // Close closes all connections.
 func (s *Store) Close() error {
 	err := s.DB.Close()

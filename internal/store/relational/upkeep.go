@@ -13,6 +13,12 @@ func (s *Store) LastKey(ctx context.Context) (k event.Key, err error) {
 	return k, s.Fault("read newest event key", err)
 }
 
+// Waiting implements [store.Upkeep].
+func (s *Store) Waiting(ctx context.Context, most int) (n int, err error) {
+	err = s.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_waiting WHERE state = 0 LIMIT ?) waiting`, most).Scan(&n)
+	return n, s.Fault("count waiting deliveries", err)
+}
+
 // PurgeReceipts implements [store.Upkeep].
 func (s *Store) PurgeReceipts(ctx context.Context, before time.Time, limit int) (int, error) {
 	return s.purge(ctx, "purge receipts", `DELETE FROM receipts WHERE (space, key) IN (

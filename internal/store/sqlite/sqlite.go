@@ -173,6 +173,21 @@ func migrate(ctx context.Context, dsn string) (err error) {
 	return err
 }
 
+// Size implements [store.Upkeep]: the file and its log.
+func (s *Store) Size(context.Context) (n int64, err error) {
+	for _, name := range []string{FileName, FileName + "-wal"} {
+		info, err := os.Stat(filepath.Join(s.dir, name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // the log comes and goes
+		case err != nil:
+			return 0, unavailable("measure the store", err)
+		default:
+			n += info.Size()
+		}
+	}
+	return n, nil
+}
+
 // Close writes the log back into the file and releases the directory.
 func (s *Store) Close() error {
 	s.mu.Lock()

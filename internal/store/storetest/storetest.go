@@ -72,6 +72,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Purge/Events", testPurgeEvents},
 		{"Purge/Pending", testPurgePending},
 		{"Purge/Requeue", testRequeuePurged},
+		{"Waiting", testWaiting},
+		{"Size", testSize},
 		{"Ready", testReady},
 		{"Concurrent", testConcurrent},
 		{"Concurrent/WholeBatches", testWholeBatches},

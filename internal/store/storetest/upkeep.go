@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -148,4 +149,44 @@ func testReady(b *bundle) {
 	b.ok(b.Ready(b.ctx))
 	b.append(mine, "a.b", 7)
 	b.ok(b.Ready(b.ctx))
+}
+
+func testWaiting(b *bundle) {
+	count := func(most, want int) {
+		b.Helper()
+		n, err := b.Waiting(b.ctx, most)
+		b.ok(err)
+		b.equal(fmt.Sprintf("waiting, at most %d", most), n, want)
+	}
+	count(100, 0)
+	first, second := b.compose(mine, "a.b", 7, 8), b.compose(theirs, "a.b", 9)
+	b.commit(first, second)
+	count(100, 3)
+	count(2, 2)
+	d := first.Deliveries[0]
+	b.attempt(&d, delivery.OutcomeSucceeded)
+	count(100, 2)
+}
+
+func testSize(b *bundle) {
+	before, err := b.Size(b.ctx)
+	b.ok(err)
+	for range 64 {
+		a := b.compose(mine, "a.b", 7)
+		a.Event.Body = noise(32 << 10)
+		b.commit(a)
+	}
+	after, err := b.Size(b.ctx)
+	b.ok(err)
+	if before <= 0 || after-before < 1<<20 {
+		b.Errorf("%d bytes before 2 MiB were stored, %d after", before, after)
+	}
+}
+
+// noise is bytes that do not compress.
+func noise(n int) []byte {
+	body := make([]byte, n)
+	random := rand.NewChaCha8([32]byte{1})
+	_, _ = random.Read(body)
+	return body
 }

@@ -1,0 +1,316 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.yaml.in/yaml/v3"
+)
+
+// metric is what a page or a server says of one.
+type metric struct{ kind, labels string }
+
+// exposed returns the server's metrics, without those of client_golang, by name.
+func (s *server) exposed() map[string]metric {
+	s.t.Helper()
+	a := s.call("GET", "/metrics", nil)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(a.body))
+	if err != nil {
+		s.t.Fatalf("/metrics: %v", err)
+	}
+	all := map[string]metric{}
+	for name, f := range families {
+		if strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") {
+			continue
+		}
+		all[name] = metric{strings.ToLower(f.GetType().String()), labelsOf(f)}
+	}
+	return all
+}
+
+func labelsOf(f *dto.MetricFamily) string {
+	names := map[string]bool{}
+	for _, m := range f.GetMetric() {
+		for _, l := range m.GetLabel() {
+			names[l.GetName()] = true
+		}
+	}
+	return strings.Join(slices.Sorted(maps.Keys(names)), " ")
+}
+
+// documented returns the metrics of docs/reference/metrics.md by name, without those
+// of one section.
+func documented(t *testing.T, without string) map[string]metric {
+	t.Helper()
+	text, err := os.ReadFile("../docs/reference/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, section := map[string]metric{}, ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if title, ok := strings.CutPrefix(line, "## "); ok {
+			section = title
+		}
+		if !strings.HasPrefix(line, "| `") || section == without {
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		if len(cells) != 5 {
+			t.Fatalf("a row of %d cells: %s", len(cells), line)
+		}
+		for i := range cells {
+			cells[i] = strings.Trim(cells[i], " `")
+		}
+		name, unit := cells[0], cells[3]
+		labels := regexp.MustCompile(`\w+`).FindAllString(cells[2], -1)
+		slices.Sort(labels)
+		all[name] = metric{cells[1], strings.Join(labels, " ")}
+		for _, u := range []string{"seconds", "bytes"} {
+			if strings.HasSuffix(name, "_"+u) && !strings.HasSuffix(unit, u) {
+				t.Errorf("%s: its unit is said to be %q", name, unit)
+			}
+		}
+		if cells[4] == "" {
+			t.Errorf("%s: no meaning", name)
+		}
+	}
+	return all
+}
+
+// busy makes every metric of a server appear that something must happen for.
+func (s *server) busy() {
+	s.t.Helper()
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s.t.Cleanup(target.Close)
+	s.register(target.URL)
+	s.settled(s.send("a.b", object{"n": 1}).text("id"))
+}
+
+// watched returns a server on the embedded store that takes events from a broker, and
+// one on a database.
+func watched(t *testing.T) (file, shared *server) {
+	t.Helper()
+	file = serve(t, "")
+	account := object(file.must("GET", "/v1/account", nil)["account"].(map[string]any)).text("id")
+	file.stop()
+	file = serve(t, file.data, "--brokers", "orders=nats://127.0.0.1:1", "--sources", "orders/payments="+account+":test")
+	file.busy()
+	shared = newFleet(t, database(t).URL("postgres"), 1).node(0).server
+	shared.busy()
+	return file, shared
+}
+
+// TestMetrics holds what servers on either store expose to docs/reference/metrics.md, and
+// the alerts and the dashboard to what they expose.
+func TestMetrics(t *testing.T) {
+	file, shared := watched(t)
+	real := map[string]metric{"up": {}}
+	for _, tt := range []struct {
+		server  *server
+		without string
+	}{{file, "Nodes"}, {shared, "The embedded store"}} {
+		have := tt.server.exposed()
+		t.Run("page without "+tt.without, func(t *testing.T) {
+			want := documented(t, tt.without)
+			if tt.server == shared {
+				delete(want, "posthaste_broker_messages_total") // has no series without a source
+			}
+			for name, m := range have {
+				if w, ok := want[name]; !ok {
+					t.Errorf("the page does not have %s, a %s", name, m.kind)
+				} else if w != m {
+					t.Errorf("%s is a %s with labels %q, by the page a %s with %q", name, m.kind, m.labels, w.kind, w.labels)
+				}
+			}
+			for name := range want {
+				if _, ok := have[name]; !ok {
+					t.Errorf("the page has %s, the server does not", name)
+				}
+			}
+			promtool(t, tt.server.call("GET", "/metrics", nil).body, "check", "metrics")
+		})
+		maps.Copy(real, have)
+	}
+	for name, m := range real {
+		if m.kind == "histogram" {
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				real[name+suffix] = metric{}
+			}
+		}
+	}
+	text := file.call("GET", "/metrics", nil).body
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE ((?:go|process)_\w+)`).FindAllStringSubmatch(text, -1) {
+		real[m[1]] = metric{}
+	}
+	t.Run("alerts", func(t *testing.T) { checkAlerts(t, real) })
+	t.Run("dashboard", func(t *testing.T) { checkDashboard(t, real) })
+}
+
+func promtool(t *testing.T, stdin string, args ...string) {
+	t.Helper()
+	c := exec.Command("promtool", args...)
+	c.Stdin = strings.NewReader(stdin)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+const alertsFile = "../deploy/prometheus/alerts.yaml"
+
+type alert struct {
+	Alert       string
+	Expr        string
+	Labels      map[string]string
+	Annotations map[string]string
+}
+
+func checkAlerts(t *testing.T, real map[string]metric) {
+	promtool(t, "", "check", "rules", alertsFile)
+	promtool(t, "", "test", "rules", "../deploy/prometheus/alerts_test.yaml")
+	var rules struct {
+		Groups []struct{ Rules []alert }
+	}
+	var tests struct {
+		Tests []struct {
+			Cases []struct {
+				Alert string `yaml:"alertname"`
+				Want  []any  `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		}
+	}
+	readYAML(t, alertsFile, &rules)
+	readYAML(t, "../deploy/prometheus/alerts_test.yaml", &tests)
+	fires, doesNot := map[string]bool{}, map[string]bool{}
+	for _, one := range tests.Tests {
+		for _, c := range one.Cases {
+			if len(c.Want) > 0 {
+				fires[c.Alert] = true
+			} else {
+				doesNot[c.Alert] = true
+			}
+		}
+	}
+	const page = "docs/runbooks/alerts.md"
+	text, err := os.ReadFile("../" + page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^## (Posthaste\w+)$`).FindAllStringSubmatch(string(text), -1) {
+		sections[m[1]] = true
+	}
+	for _, g := range rules.Groups {
+		for _, a := range g.Rules {
+			known(t, a.Alert, a.Expr, real)
+			if !fires[a.Alert] || !doesNot[a.Alert] {
+				t.Errorf("%s: alerts_test.yaml must have a case in which it fires, and one in which it does not", a.Alert)
+			}
+			if s := a.Labels["severity"]; s != "critical" && s != "warning" {
+				t.Errorf("%s: severity %q", a.Alert, s)
+			}
+			if a.Annotations["summary"] == "" || !sections[a.Alert] ||
+				a.Annotations["runbook_url"] != "https://github.com/posthaste-hq/posthaste/blob/main/"+page+"#"+strings.ToLower(a.Alert) {
+				t.Errorf("%s: no summary, or no section of its own in %s", a.Alert, page)
+			}
+			delete(sections, a.Alert)
+		}
+	}
+	for s := range sections {
+		t.Errorf("%s has a section %s, but there is no such alert", page, s)
+	}
+}
+
+func readYAML(t *testing.T, path string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = yaml.Unmarshal(text, into)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// checkDashboard has Prometheus parse every query of the dashboard, as rules.
+func checkDashboard(t *testing.T, real map[string]metric) {
+	text, err := os.ReadFile("../deploy/grafana/posthaste.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var board any
+	if err := json.Unmarshal(text, &board); err != nil {
+		t.Fatal(err)
+	}
+	var exprs []string
+	var walk func(any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if e, ok := v["expr"].(string); ok {
+				exprs = append(exprs, strings.ReplaceAll(e, "$__rate_interval", "5m"))
+			}
+			for _, x := range v {
+				walk(x)
+			}
+		case []any:
+			for _, x := range v {
+				walk(x)
+			}
+		}
+	}
+	walk(board)
+	var rules strings.Builder
+	rules.WriteString("groups:\n- name: dashboard\n  rules:\n")
+	for i, e := range exprs {
+		known(t, "dashboard", e, real)
+		fmt.Fprintf(&rules, "  - {record: 'dashboard:query%d', expr: %q}\n", i, e)
+	}
+	if len(exprs) < 40 {
+		t.Errorf("only %d queries were found", len(exprs))
+	}
+	path := filepath.Join(t.TempDir(), "dashboard.yaml")
+	if err := os.WriteFile(path, []byte(rules.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "", "check", "rules", path)
+}
+
+var (
+	notNames  = regexp.MustCompile(`"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)`)
+	operators = map[string]bool{"and": true, "or": true, "unless": true, "bool": true, "offset": true}
+)
+
+// known checks that an expression names only metrics that there are. Its grammar is for
+// promtool to check: what is left of it without strings, labels and functions is names.
+func known(t *testing.T, where, expr string, real map[string]metric) {
+	t.Helper()
+	bare, found := notNames.ReplaceAllString(expr, " "), false
+	for _, at := range regexp.MustCompile(`[a-zA-Z_]\w*`).FindAllStringIndex(bare, -1) {
+		name := bare[at[0]:at[1]]
+		if operators[name] || strings.HasPrefix(strings.TrimLeft(bare[at[1]:], " \n"), "(") || at[0] > 0 && bare[at[0]-1] >= '0' && bare[at[0]-1] <= '9' {
+			continue
+		}
+		found = true
+		if _, ok := real[name]; !ok {
+			t.Errorf("%s: there is no metric %s (in %s)", where, name, expr)
+		}
+	}
+	if !found {
+		t.Errorf("%s: no metric in %s", where, expr)
+	}
+}

@@ -1,0 +1,182 @@
+package telemetry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/posthaste-hq/posthaste/internal/commit"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/dispatch"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+)
+
+// Sources is where the numbers are that the parts keep themselves. They are asked at
+// each scrape, once.
+type Sources struct {
+	Version   string
+	Engine    func() dispatch.Stats
+	Commits   func() commit.Stats
+	Healthy   func() bool // the last transaction succeeded
+	Endpoints *endpoint.Registry
+	Listeners func() int
+	Survey    func() Survey
+	Cluster   func() Cluster // nil: there are no other nodes
+	Brokers   []string       // that events are taken from
+}
+
+// Cluster is a node's part (cluster.Stats).
+type Cluster struct {
+	Nodes       int
+	Generation  int64
+	Sending     bool
+	LeaseLeft   time.Duration
+	Settled     bool
+	Adopted     int
+	Suspensions int
+}
+
+// Metrics is what Prometheus can ask for. No label has a value that a caller or an
+// account makes up, so their number is bounded.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	attempts [256]prometheus.Counter // by outcome
+	duration prometheus.Histogram
+
+	firstAttempt prometheus.Histogram
+	success      prometheus.Histogram
+	settled      [4]prometheus.Counter // by delivery.State
+	retries      prometheus.Counter
+	created      prometheus.Counter
+	givenUp      *prometheus.CounterVec
+
+	commitTime        prometheus.Histogram
+	commitEvents      prometheus.Observer
+	commitSettlements prometheus.Observer
+	storeErrors       *prometheus.CounterVec
+	fenced            prometheus.Counter
+
+	requests    *prometheus.CounterVec
+	requestTime map[string]prometheus.Observer // by route; "" is the others
+	limited     prometheus.Counter
+	messages    *prometheus.CounterVec
+}
+
+var (
+	attemptBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60}
+	// From acceptance on: milliseconds when all is well, days at the end of the schedule.
+	waitBuckets    = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 3600, 21600, 86400, 259200}
+	requestBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	sizeBuckets    = []float64{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048}
+)
+
+// The routes whose requests are timed by themselves: senders wait for them.
+var ingest = map[string]string{"/v1/events": "event", "/v1/events/batch": "batch"}
+
+// NewMetrics returns metrics of a server. Its parts must be passed through [Metrics.Commits],
+// [Metrics.Recorder], [Metrics.Watcher] and [Metrics.Lanes] to be seen.
+func NewMetrics(from Sources) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), requestTime: map[string]prometheus.Observer{}}
+	add := make([]prometheus.Collector, 0, 32)
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		add = append(add, c)
+		return c
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		add = append(add, c)
+		return c
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+		add = append(add, h)
+		return h
+	}
+	histograms := func(name, help string, buckets []float64, label string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, []string{label})
+		add = append(add, h)
+		return h
+	}
+
+	attempts := counters("posthaste_attempts_total", "Delivery attempts by outcome.", "outcome")
+	for o := delivery.OutcomeNone + 1; o.String() != "unknown"; o++ {
+		m.attempts[o] = attempts.WithLabelValues(o.String())
+	}
+	m.duration = histogram("posthaste_attempt_duration_seconds", "How long attempts took, from dialling to the end of the answer.", attemptBuckets)
+	m.firstAttempt = histogram("posthaste_first_attempt_delay_seconds", "From acceptance, or a person's retry, to the start of the first attempt after it.", waitBuckets)
+	m.success = histogram("posthaste_delivery_duration_seconds", "From acceptance, or a person's retry, to the acknowledgement.", waitBuckets)
+	settled := counters("posthaste_deliveries_settled_total", "Deliveries that came to an end: acknowledged, or out of attempts.", "state")
+	for _, s := range []delivery.State{delivery.Succeeded, delivery.Failed} {
+		m.settled[s] = settled.WithLabelValues(s.String())
+	}
+	m.retries = counter("posthaste_retries_scheduled_total", "Failed attempts after which another one was scheduled.")
+	m.created = counter("posthaste_deliveries_created_total", "Deliveries that were written together with their event.")
+	m.givenUp = counters("posthaste_endpoints_given_up_total", "Endpoints that the server disabled, by reason.", "reason")
+	for _, reason := range []string{endpoint.DisabledGone, endpoint.DisabledFailed} {
+		m.givenUp.WithLabelValues(reason)
+	}
+
+	m.commitTime = histogram("posthaste_commit_duration_seconds", "How long transactions of the hot path took, sync included.", requestBuckets)
+	size := histograms("posthaste_commit_batch_size", "What one transaction of the hot path wrote.", sizeBuckets, "kind")
+	m.commitEvents, m.commitSettlements = size.WithLabelValues("events"), size.WithLabelValues("settlements")
+	m.storeErrors = counters("posthaste_store_errors_total", "Calls of the store that failed, by operation.", "operation")
+	for _, op := range operations {
+		m.storeErrors.WithLabelValues(op)
+	}
+	m.fenced = counter("posthaste_fenced_writes_total", "Transactions that the store refused because this node's lease had ended.")
+
+	m.requests = counters("posthaste_api_requests_total", "Requests to the API by method, route and class of status.", "method", "route", "status")
+	times := histograms("posthaste_api_request_duration_seconds", "How long requests to the API took: for one event, a batch of events, anything else.", requestBuckets, "kind")
+	m.requestTime[""] = times.WithLabelValues("other")
+	for route, kind := range ingest {
+		m.requestTime[route] = times.WithLabelValues(kind)
+		for _, class := range []string{"2xx", "4xx", "5xx"} { // so that the first one of each is an increase
+			m.requests.WithLabelValues(http.MethodPost, route, class)
+		}
+	}
+	m.limited = counter("posthaste_api_rate_limited_total", "Requests to the API that were refused with 429.")
+	m.messages = counters("posthaste_broker_messages_total", "Messages of sources at brokers, by what became of them.", "broker", "result")
+	for _, b := range from.Brokers {
+		for _, r := range []string{stored, refused, failed} {
+			m.messages.WithLabelValues(b, r)
+		}
+	}
+
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "posthaste_build_info", Help: "Always 1; the label names the version.", ConstLabels: prometheus.Labels{"version": from.Version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(append(add, build, newReadings(from),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))...)
+	return m
+}
+
+// Request counts a request that the API answered.
+func (m *Metrics) Request(method, route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(method, route, classOf(status)).Inc()
+	if status == http.StatusTooManyRequests {
+		m.limited.Inc()
+	}
+	if took == 0 {
+		return
+	}
+	h := m.requestTime[route]
+	if h == nil || method != http.MethodPost {
+		h = m.requestTime[""]
+	}
+	h.Observe(took.Seconds())
+}
+
+var classes = [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+func classOf(status int) string { return classes[max(min(status/100, len(classes)-1), 0)] }
+
+// Handler answers Prometheus.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}

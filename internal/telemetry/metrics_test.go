@@ -1,0 +1,242 @@
+package telemetry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/commit"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/dispatch"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/memstore"
+	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+	"github.com/posthaste-hq/posthaste/internal/telemetry"
+)
+
+// sources are those of a server that does nothing.
+func sources() telemetry.Sources {
+	return telemetry.Sources{
+		Version: "1", Endpoints: endpoint.NewRegistry(),
+		Engine: func() dispatch.Stats { return dispatch.Stats{} }, Commits: func() commit.Stats { return commit.Stats{} },
+		Healthy: func() bool { return true }, Listeners: func() int { return 0 },
+		Survey: func() telemetry.Survey { return telemetry.Survey{Writable: true} },
+	}
+}
+
+// expect scrapes and compares single lines.
+func expect(t *testing.T, m *telemetry.Metrics, lines ...string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, line := range lines {
+		if !strings.Contains(w.Body.String(), "\n"+line+"\n") {
+			name, _, _ := strings.Cut(line, " ")
+			name, _, _ = strings.Cut(name, "{")
+			t.Errorf("no line %q; there is:", line)
+			for have := range strings.Lines(w.Body.String()) {
+				if strings.HasPrefix(have, name) {
+					t.Log(have)
+				}
+			}
+		}
+	}
+}
+
+// sink takes what is passed on.
+type sink struct{ settled, attempted, dead int }
+
+func (s *sink) Settle(store.Settlement, *store.Health)          { s.settled++ }
+func (s *sink) Attempted(*endpoint.Endpoint, *delivery.Attempt) { s.attempted++ }
+func (s *sink) EndpointDead(int64, string)                      { s.dead++ }
+func (s *sink) EndpointFailing(int64, time.Time)                {}
+func (s *sink) DeliveryExhausted(delivery.Delivery, *store.Job) {}
+
+func TestMetrics_followADelivery(t *testing.T) {
+	m, next := telemetry.NewMetrics(sources()), &sink{}
+	recorder, watcher := m.Recorder(next), m.Watcher(next)
+	accepted := time.UnixMilli(1700000000000)
+	d := delivery.New(delivery.ID{Event: event.KeyAt(accepted), Endpoint: 7}, 2)
+	policy := delivery.Policy{Schedule: delivery.Schedule{time.Minute}, Random: func() float64 { return 0 }}
+	attempt := func(after time.Duration, o delivery.Outcome) {
+		a := delivery.Attempt{Number: d.Attempts + 1, Started: accepted.Add(after), Duration: 20 * time.Millisecond, Outcome: o}
+		watcher.Attempted(&endpoint.Endpoint{}, &a)
+		d.Settle(&a, policy, a.Started.Add(a.Duration))
+		recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, nil)
+	}
+	attempt(3*time.Millisecond, delivery.OutcomeTimeout)
+	expect(t, m,
+		`posthaste_attempts_total{outcome="timeout"} 1`, `posthaste_retries_scheduled_total 1`,
+		`posthaste_first_attempt_delay_seconds_bucket{le="0.0025"} 0`, `posthaste_first_attempt_delay_seconds_bucket{le="0.005"} 1`,
+		`posthaste_delivery_duration_seconds_count 0`, `posthaste_deliveries_settled_total{state="succeeded"} 0`)
+	attempt(time.Minute, delivery.OutcomeSucceeded)
+	expect(t, m,
+		`posthaste_attempts_total{outcome="succeeded"} 1`, `posthaste_attempt_duration_seconds_count 2`, `posthaste_retries_scheduled_total 1`,
+		`posthaste_first_attempt_delay_seconds_count 1`,
+		`posthaste_delivery_duration_seconds_bucket{le="60"} 0`, `posthaste_delivery_duration_seconds_bucket{le="300"} 1`,
+		`posthaste_deliveries_settled_total{state="succeeded"} 1`)
+
+	// A person's retry, long after: the wait counts from then.
+	d.Requeue(accepted.Add(time.Hour))
+	attempt(time.Hour+time.Millisecond, delivery.OutcomeGone)
+	expect(t, m, `posthaste_first_attempt_delay_seconds_bucket{le="0.005"} 2`, `posthaste_deliveries_settled_total{state="failed"} 1`)
+	watcher.EndpointDead(7, endpoint.DisabledGone)
+	expect(t, m, `posthaste_endpoints_given_up_total{reason="gone"} 1`, `posthaste_endpoints_given_up_total{reason="failing"} 0`)
+	if *next != (sink{settled: 3, attempted: 3, dead: 1}) {
+		t.Errorf("passed on: %+v", *next)
+	}
+}
+
+func TestMetrics_followTheStore(t *testing.T) {
+	m, st := telemetry.NewMetrics(sources()), memstore.New()
+	commits, lanes := m.Commits(st), m.Lanes(st)
+	ctx := context.Background()
+	batch := func(key event.Key) *store.Batch {
+		e := event.Event{Key: key, ID: fmt.Sprint(key), Space: 2, Type: "a.b", Body: []byte("{}")}
+		return &store.Batch{Appends: []*store.Append{
+			{Event: e, Deliveries: []delivery.Delivery{delivery.New(delivery.ID{Event: key, Endpoint: 7}, 2), delivery.New(delivery.ID{Event: key, Endpoint: 8}, 2)}},
+			{Event: e, Deliveries: []delivery.Delivery{delivery.New(delivery.ID{Event: key, Endpoint: 9}, 2)}, Taken: &e},
+		}}
+	}
+	if err := commits.Commit(ctx, batch(1)); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, m, `posthaste_deliveries_created_total 2`, `posthaste_commit_duration_seconds_count 1`,
+		`posthaste_commit_batch_size_sum{kind="events"} 2`, `posthaste_store_errors_total{operation="commit"} 0`)
+
+	broken := error(store.ErrFenced)
+	st.Disturb(func(memstore.Call) memstore.Trouble { return memstore.Trouble{Err: broken} })
+	if err := commits.Commit(ctx, batch(2)); !errors.Is(err, store.ErrFenced) {
+		t.Fatal(err)
+	}
+	broken = errors.New("disk full")
+	_ = commits.Commit(ctx, batch(3))
+	_, _ = lanes.LoadLane(ctx, 7, 1, 1)
+	_, _ = lanes.Lanes(ctx, 0, 1)
+	_, _ = lanes.AllHealth(ctx)
+	_, _ = lanes.CancelPending(ctx, 7, time.Now(), 1)
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, _ = lanes.LoadLane(ended, 7, 1, 1) // the server stops: no error of the store
+	expect(t, m, `posthaste_deliveries_created_total 2`, `posthaste_fenced_writes_total 1`, `posthaste_store_errors_total{operation="commit"} 2`,
+		`posthaste_store_errors_total{operation="load_lane"} 1`, `posthaste_store_errors_total{operation="list_lanes"} 1`,
+		`posthaste_store_errors_total{operation="read_health"} 1`, `posthaste_store_errors_total{operation="cancel_pending"} 1`)
+}
+
+func TestMetrics_requests(t *testing.T) {
+	from := sources()
+	from.Brokers = []string{"orders"}
+	m := telemetry.NewMetrics(from)
+	m.Request("POST", "/v1/events", 200, time.Millisecond)
+	m.Request("POST", "/v1/events", 503, time.Millisecond)
+	m.Request("GET", "/v1/events", 200, time.Millisecond)
+	m.Request("POST", "/v1/webhooks", 429, time.Millisecond)
+	m.Request("GET", "/v1/logs/tail", 200, 0)
+	m.Message("orders", false, nil)
+	m.Message("orders", true, errors.New("no event"))
+	m.Message("orders", false, errors.New("no disk"))
+	expect(t, m,
+		`posthaste_api_requests_total{method="POST",route="/v1/events",status="2xx"} 1`,
+		`posthaste_api_requests_total{method="POST",route="/v1/events",status="5xx"} 1`,
+		`posthaste_api_requests_total{method="POST",route="/v1/events/batch",status="5xx"} 0`,
+		`posthaste_api_requests_total{method="POST",route="/v1/webhooks",status="4xx"} 1`,
+		`posthaste_api_request_duration_seconds_count{kind="event"} 2`, `posthaste_api_request_duration_seconds_count{kind="other"} 2`,
+		`posthaste_api_rate_limited_total 1`,
+		`posthaste_broker_messages_total{broker="orders",result="stored"} 1`, `posthaste_broker_messages_total{broker="orders",result="refused"} 1`,
+		`posthaste_broker_messages_total{broker="orders",result="failed"} 1`)
+}
+
+// TestSurvey_oldestDue holds that an endpoint that works and falls behind is told apart
+// from one that is down, and that what nobody sends to makes no alarm.
+func TestSurvey_oldestDue(t *testing.T) {
+	ctx := context.Background()
+	st, err := sqlite.Open(ctx, t.TempDir(), seal.NewRing(seal.NewKey()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	now := time.UnixMilli(1700000000000)
+	from := sources()
+	surveyor := &telemetry.Surveyor{Store: st, Endpoints: from.Endpoints, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+		Breaker: func(no int64) delivery.Breaker {
+			if no == 2 {
+				return delivery.Breaker{FailingSince: now.Add(-time.Hour)}
+			}
+			return delivery.Breaker{}
+		},
+		Disk: func() (free, size uint64, err error) { return telemetry.Disk(t.TempDir()) }}
+	from.Survey = surveyor.Last
+	surveyor.Metrics = telemetry.NewMetrics(from)
+	expect(t, surveyor.Metrics, `posthaste_store_writable 0`, `posthaste_survey_timestamp_seconds 0`)
+
+	waiting := map[int64]time.Duration{1: time.Minute, 2: time.Hour, 3: 2 * time.Hour, 4: 3 * time.Hour, 5: -time.Hour} // due ago
+	b := &store.Batch{}
+	for no, ago := range waiting {
+		from.Endpoints.Put(&endpoint.Endpoint{No: no, ID: fmt.Sprint("we_", no), Space: 2, Events: []string{"*"}, Status: endpoint.Enabled, Remote: no == 4})
+		key := event.KeyAt(now.Add(-ago)) + event.Key(no)
+		e := event.Event{Key: key, ID: event.FormatID(event.PrefixEvent, key, 1), Nonce: 1, Space: 2, Type: "a.b", Body: []byte("{}")}
+		b.Appends = append(b.Appends, &store.Append{Event: e, Deliveries: []delivery.Delivery{delivery.New(delivery.ID{Event: key, Endpoint: no}, 2)}})
+	}
+	from.Endpoints.Put(&endpoint.Endpoint{No: 3, ID: "we_3", Space: 2, Events: []string{"*"}, Status: endpoint.Disabled})
+	if err := st.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	surveyor.Look(ctx)
+	expect(t, surveyor.Metrics, `posthaste_oldest_due_age_seconds{endpoints="healthy"} 60`, `posthaste_oldest_due_age_seconds{endpoints="failing"} 3600`,
+		`posthaste_deliveries_waiting 5`, `posthaste_store_writable 1`, `posthaste_survey_timestamp_seconds 1.7e+09`, `posthaste_jobs_running 0`,
+		`posthaste_endpoints 5`, `posthaste_endpoints_disabled 1`, `posthaste_endpoints_owned 4`)
+	if s := surveyor.Last(); s.Size <= 0 || s.DiskFree == 0 || s.DiskSize < s.DiskFree {
+		t.Errorf("size %d, disk %d of %d", s.Size, s.DiskFree, s.DiskSize)
+	}
+
+	// Another node counts for all.
+	surveyor.ForAll = func() bool { return false }
+	surveyor.Look(ctx)
+	expect(t, surveyor.Metrics, `posthaste_deliveries_waiting 0`, `posthaste_store_size_bytes 0`, `posthaste_oldest_due_age_seconds{endpoints="healthy"} 60`)
+}
+
+func TestSurvey_aStoreThatFails(t *testing.T) {
+	from := sources()
+	surveyor := &telemetry.Surveyor{Store: broken{}, Endpoints: from.Endpoints, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+	from.Survey = surveyor.Last
+	surveyor.Metrics = telemetry.NewMetrics(from)
+	surveyor.Look(context.Background())
+	expect(t, surveyor.Metrics, `posthaste_store_writable 0`, `posthaste_store_errors_total{operation="survey"} 1`, `posthaste_survey_timestamp_seconds 0`)
+}
+
+// broken is a store that is away.
+type broken struct{ telemetry.SurveyStore }
+
+var errAway = errors.New("away")
+
+func (broken) Ready(context.Context) error                             { return errAway }
+func (broken) Lanes(context.Context, int64, int) ([]store.Lane, error) { return nil, errAway }
+
+// BenchmarkMetrics_delivery is what metrics add to an event that is delivered at once.
+func BenchmarkMetrics_delivery(b *testing.B) {
+	m := telemetry.NewMetrics(sources())
+	recorder, watcher := m.Recorder(&sink{}), m.Watcher(&sink{})
+	now := time.Now()
+	d := delivery.New(delivery.ID{Event: event.KeyAt(now), Endpoint: 7}, 2)
+	a := delivery.Attempt{Number: 1, Started: now, Duration: time.Millisecond, Outcome: delivery.OutcomeSucceeded}
+	d.Settle(&a, delivery.Policy{}, now)
+	e := &endpoint.Endpoint{}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Request("POST", "/v1/events", 200, time.Millisecond)
+		watcher.Attempted(e, &a)
+		recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, nil)
+	}
+}

@@ -1,0 +1,153 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Survey is what a look at the store found. A scrape reads it and touches no table.
+type Survey struct {
+	At       time.Time // it ended; zero: none has
+	Writable bool
+	Waiting  int // deliveries
+	Jobs     int // that run
+	Size     int64
+
+	// For how long the oldest due delivery has been due, of endpoints whose last attempt
+	// succeeded or was none, and of those whose last failed. Endpoints that are not sent to
+	// by this node, because they are disabled or another's, do not count.
+	Healthy, Failing time.Duration
+
+	DiskFree, DiskSize uint64
+}
+
+const (
+	surveyEvery  = 15 * time.Second
+	surveyShare  = 50 // a survey rests for so many times as long as it took
+	surveyLanes  = 1000
+	mostWaiting  = 1_000_000
+	surveyBudget = 30 * time.Second
+)
+
+// SurveyStore is what a survey looks at.
+type SurveyStore interface {
+	Ready(ctx context.Context) error
+	Waiting(ctx context.Context, most int) (int, error)
+	Size(ctx context.Context) (int64, error)
+	RunningRecoveries(ctx context.Context) ([]store.Recovery, error)
+	Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error)
+}
+
+// Surveyor looks at the store now and then, at most a fiftieth of the time. All fields are required but
+// those with a stated default.
+type Surveyor struct {
+	Store     SurveyStore
+	Endpoints *endpoint.Registry
+	Breaker   func(endpoint int64) delivery.Breaker
+	ForAll    func() bool                           // this node counts what is counted once for all nodes; nil: it does
+	Disk      func() (free, size uint64, err error) // nil: not looked at
+	Now       func() time.Time
+	Log       *slog.Logger
+	Metrics   *Metrics
+
+	mu   sync.Mutex
+	last Survey
+}
+
+// Last returns what the last survey found.
+func (s *Surveyor) Last() Survey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// Run surveys until ctx ends.
+func (s *Surveyor) Run(ctx context.Context) {
+	for {
+		began := time.Now()
+		s.Look(ctx)
+		rest := time.NewTimer(max(surveyEvery, surveyShare*time.Since(began)))
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+			rest.Stop()
+			return
+		}
+	}
+}
+
+// Look surveys once. What could not be found out stays as it was.
+func (s *Surveyor) Look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, surveyBudget)
+	defer cancel()
+	next := s.Last()
+	next.Writable = s.Store.Ready(ctx) == nil
+	if err := s.look(ctx, &next); err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return
+		}
+		s.Metrics.fail(context.WithoutCancel(ctx), opSurvey, err)
+		s.Log.Warn("survey the store", "err", err)
+	} else {
+		next.At = s.Now()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = next
+}
+
+func (s *Surveyor) look(ctx context.Context, next *Survey) (err error) {
+	if s.Disk != nil {
+		if next.DiskFree, next.DiskSize, err = s.Disk(); err != nil {
+			return err
+		}
+	}
+	if next.Healthy, next.Failing, err = s.oldest(ctx); err != nil {
+		return err
+	}
+	if s.ForAll != nil && !s.ForAll() {
+		next.Waiting, next.Jobs, next.Size = 0, 0, 0
+		return nil
+	}
+	if next.Waiting, err = s.Store.Waiting(ctx, mostWaiting); err != nil {
+		return err
+	}
+	if next.Size, err = s.Store.Size(ctx); err != nil {
+		return err
+	}
+	jobs, err := s.Store.RunningRecoveries(ctx)
+	next.Jobs = len(jobs)
+	return err
+}
+
+// oldest hops from lane to lane; it reads nothing of what waits in them but the first.
+func (s *Surveyor) oldest(ctx context.Context) (healthy, failing time.Duration, err error) {
+	now := s.Now()
+	for after, more := int64(0), true; more; {
+		lanes, err := s.Store.Lanes(ctx, after, surveyLanes)
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, l := range lanes {
+			after = l.Endpoint
+			e := s.Endpoints.Get(l.Endpoint)
+			if e == nil || !e.Sends() {
+				continue
+			}
+			age := &healthy
+			if b := s.Breaker(l.Endpoint); !b.FailingSince.IsZero() {
+				age = &failing
+			}
+			*age = max(*age, now.Sub(l.Rank))
+		}
+		more = len(lanes) == surveyLanes
+	}
+	return healthy, failing, nil
+}
