@@ -92,7 +92,7 @@ type Engine struct {
 	known    map[int64]delivery.Breaker // breakers read at start, until their lane exists
 	scanned  bool                       // all lanes that the store had at start are known
 	healthy  runQueue
-	fresh    runQueue // not proven, but nothing speaks against them, and somebody just sent them something
+	fresh    runQueue // not proven, but little speaks against them: see lane.doubtful
 	suspects runQueue
 	turn     int       // counts picks, so that all queues get their share
 	tries    trials    // how many suspects may be tried
@@ -534,7 +534,7 @@ func (e *Engine) enqueue(l *lane) {
 	switch {
 	case l.proven:
 		e.healthy.push(l)
-	case l.news && l.breaker.FailingSince.IsZero():
+	case !l.doubtful():
 		e.fresh.push(l)
 	default:
 		e.suspects.push(l)

@@ -65,6 +65,7 @@ const (
 	maxHeld     = 8192 // deliveries in memory in any state
 	jobOverhead = 256  // bytes that a ready delivery takes besides its body
 	keepReady   = 256  // places of an empty queue that are kept
+	doubt       = 3    // failures in a row of an endpoint that has answered before
 	lanePatient = 5 * time.Minute
 )
 
@@ -93,6 +94,19 @@ func (l *lane) idle(now time.Time) bool {
 	return l.inflight == 0 && len(l.held) == 0 && !l.more && !l.loading && !l.clearing && !l.queued &&
 		l.nextDue.IsZero() && l.breaker.FailingSince.IsZero() && !l.unsaved &&
 		(l.limiter == nil || l.limiter.TokensAt(now) >= float64(l.limiter.Burst()))
+}
+
+// doubtful reports whether the endpoint may be down. One that somebody just sent
+// something and that has failed nothing is not, nor one that has answered and failed
+// once or twice since: it must not wait behind all those that are.
+func (l *lane) doubtful() bool {
+	switch {
+	case l.breaker.Failures == 0:
+		return !l.news
+	case l.breaker.Failures < doubt:
+		return l.pace.flow == nil // nothing has succeeded
+	}
+	return true
 }
 
 // hold notes that a delivery is in memory.

@@ -1,13 +1,16 @@
 package dispatch_test
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
 // attempts counts those that were made so far, at all endpoints but one.
@@ -93,6 +96,42 @@ func TestEngine_triesGoRound(t *testing.T) {
 			settle(100 * time.Millisecond)
 		}
 		w.want(recovers, map[delivery.State]int{delivery.Succeeded: 1})
+		w.stop(time.Minute)
+	})
+}
+
+// An endpoint that fails now and then does not wait behind those that are down.
+func TestEngine_triesAreNotForOneFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const down = 500
+		w := newWorld(t)
+		w.config.Tries = 1
+		w.start()
+		good := w.receiver("good", false, endpoint.Settings{}, yes)
+		var calls atomic.Int64
+		flaky := w.receiver("flaky", false, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			if calls.Add(1)%5 == 0 {
+				return no(ctx, r)
+			}
+			return yes(ctx, r)
+		})
+		w.send(good, 1)
+		w.send(flaky, 1)
+		settle(time.Second)
+		soon := endpoint.Settings{Schedule: []time.Duration{time.Second, time.Second, time.Second, time.Second, time.Second}}
+		for i := range down {
+			w.send(w.receiver(fmt.Sprint("down", i), false, soon, no), 1)
+		}
+		settle(2 * time.Second)
+		for range 50 {
+			w.send(good, 1)
+			began := time.Now()
+			id := w.send(flaky, 1)[0]
+			settle(100 * time.Millisecond)
+			if got := w.tries(flaky, id); len(got) == 0 || got[0].Sub(began) > 10*time.Millisecond {
+				t.Fatalf("%s was attempted at %v, sent at %s", id, got, began)
+			}
+		}
 		w.stop(time.Minute)
 	})
 }
