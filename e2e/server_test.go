@@ -113,7 +113,12 @@ type process struct {
 
 func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
+	return startCommand(t, env, exec.Command(name, args...))
+}
+
+func startCommand(t testing.TB, env []string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, out: newOutput(), done: make(chan struct{})}
 	p.cmd.Env = append(environment(), env...)
 	r, w := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = w, w
@@ -139,7 +144,7 @@ func start(t testing.TB, env []string, name string, args ...string) *process {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("output of %s:\n%s", filepath.Base(name), p.out)
+			t.Logf("output of %s:\n%s", filepath.Base(cmd.Path), p.out)
 		}
 	})
 	return p

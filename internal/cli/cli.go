@@ -58,7 +58,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.Usage{Err: err} })
 	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv), migrateStoreCommand(os.LookupEnv), keysCommand(os.LookupEnv), usersCommand(os.LookupEnv), loginCommand(os.LookupEnv),
 		listenCommand(os.LookupEnv), triggerCommand(os.LookupEnv), endpointsCommand(os.LookupEnv), eventsCommand(os.LookupEnv), deliveriesCommand(os.LookupEnv),
-		verifyCommand(os.LookupEnv), sinkCommand(os.LookupEnv), backupCommand(os.LookupEnv), doctorCommand(os.LookupEnv), logsCommand(os.LookupEnv), manCommand())
+		verifyCommand(os.LookupEnv), sinkCommand(os.LookupEnv), backupCommand(os.LookupEnv), doctorCommand(os.LookupEnv), healthcheckCommand(os.LookupEnv), logsCommand(os.LookupEnv), manCommand())
 
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {

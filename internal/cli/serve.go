@@ -68,7 +68,7 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if _, set := getenv("GOGC"); !set {
 			tuneGC()
 		}
-		s := &server{Config: c, log: log, out: cmd.OutOrStdout(), closing: make(chan struct{})}
+		s := &server{Config: c, log: log, out: cmd.OutOrStdout(), getenv: getenv, closing: make(chan struct{})}
 		return s.run(cmd.Context())
 	}
 	return cmd
@@ -77,8 +77,9 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 // server is the running program: every part, wired.
 type server struct {
 	*config.Config
-	log *slog.Logger
-	out io.Writer
+	log    *slog.Logger
+	out    io.Writer
+	getenv func(string) (string, bool)
 
 	master  *masterKeys
 	store   store.Store
@@ -129,9 +130,9 @@ func (s *server) run(ctx context.Context) (err error) {
 		}
 	}
 
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Addr)
+	listener, err := listen(ctx, s.Addr, s.getenv)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", s.Addr, err)
+		return err
 	}
 	s.listening = listener.Addr().String()
 	stopDebug, err := s.debug(ctx)
@@ -158,8 +159,13 @@ func (s *server) run(ctx context.Context) (err error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	var visiting visitors
+	visiting.watch(web)
 	served := make(chan error, 1)
-	go func() { served <- web.Serve(listener) }()
+	go func() {
+		served <- web.Serve(listener)
+		close(served)
+	}()
 	fenced, stopCluster := s.takePart(ctx)
 	defer stopCluster()
 	var background sync.WaitGroup
@@ -178,6 +184,7 @@ func (s *server) run(ctx context.Context) (err error) {
 
 	s.greet(banner, listener.Addr().String())
 	s.log.Info("listening", "addr", listener.Addr().String(), "version", Version(), "data", storeName(s.Config), "dev", s.Dev)
+	s.tell("READY=1")
 
 	select {
 	case <-ctx.Done():
@@ -187,10 +194,15 @@ func (s *server) run(ctx context.Context) (err error) {
 		s.StopTimeout = 0
 	}
 	s.log.Info("stopping", "timeout", s.StopTimeout)
-	close(s.closing)
-	stopUpkeep()
+	s.tell("STOPPING=1")
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StopTimeout)
 	defer cancel()
+	_ = listener.Close()
+	<-served
+	web.SetKeepAlivesEnabled(false)
+	visiting.await(deadline)
+	close(s.closing)
+	stopUpkeep()
 	s.relay.Close(deadline)
 	if werr := web.Shutdown(deadline); werr != nil {
 		s.log.Warn("requests were cut off", "err", werr)
@@ -204,6 +216,13 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	s.log.Info("stopped")
 	return err
+}
+
+// tell informs the service manager. A server that nobody waits for serves too.
+func (s *server) tell(state string) {
+	if err := tell(s.getenv, state); err != nil {
+		s.log.Warn("service manager", "err", err)
+	}
 }
 
 // prepare makes the parts and what the store must have before the first request, and

@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+)
+
+// firstSocket is the file descriptor at which a service manager hands over sockets.
+const firstSocket = 3
+
+// listen returns the socket that the service manager holds for this process or, when
+// there is none, a new one at addr. A socket that outlives the process takes
+// connections while it is restarted.
+func listen(ctx context.Context, addr string, getenv func(string) (string, bool)) (net.Listener, error) {
+	pid, _ := getenv("LISTEN_PID")
+	if pid != strconv.Itoa(os.Getpid()) { // none, or meant for another process
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		}
+		return l, nil
+	}
+	if n, _ := getenv("LISTEN_FDS"); n != "1" {
+		return nil, &config.Usage{Err: fmt.Errorf("LISTEN_FDS=%q: hand over one socket", n)}
+	}
+	f := os.NewFile(firstSocket, "LISTEN_FDS")
+	l, err := net.FileListener(f) // of a copy, which no child process inherits
+	_ = f.Close()
+	if err != nil {
+		return nil, fmt.Errorf("listen on the socket that was handed over: %w", err)
+	}
+	return l, nil
+}
+
+// tell informs the service manager, where it wants to be: that the server is ready, so
+// that what waits for it goes on, or that it stops.
+func tell(getenv func(string) (string, bool), state string) error {
+	path, _ := getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("tell the service manager %s: %w", state, err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.Write([]byte(state)); err != nil {
+		return fmt.Errorf("tell the service manager %s: %w", state, err)
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+)
+
+func healthcheckCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "healthcheck",
+		Short:   "Ask a running server whether it is ready",
+		Long:    "Ask the server at --addr whether it is ready; exit code 1 when it is not. For containers without a shell.",
+		Example: "  posthaste healthcheck --addr 127.0.0.1:8080",
+		Args:    cobra.NoArgs,
+	}
+	config.Flags(cmd.Flags())
+	live := cmd.Flags().Bool("live", false, "ask only whether it is up")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(cmd.Flags(), getenv)
+		if err != nil {
+			return err
+		}
+		path := "/readyz"
+		if *live {
+			path = "/healthz"
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+		defer cancel()
+		if err := askHealth(ctx, c.Addr, path); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok")
+		return err
+	}
+	return cmd
+}
+
+func askHealth(ctx context.Context, addr, path string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return &config.Usage{Err: fmt.Errorf("--addr: %w", err)}
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost" // a server that listens on all addresses does on this one
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{} // through no proxy
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("nothing answers at %s: %w", addr, err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the server at %s answers %d", addr, resp.StatusCode)
+	}
+	return nil
+}
