@@ -61,6 +61,14 @@ lint: ## vet, staticcheck and formatting
 	$(GO) mod verify >/dev/null
 	$(GO) mod tidy -diff
 
+.PHONY: simulate
+simulate: ## play SEEDS (20000) worlds of the delivery engine against an adversary, from SEED (1) on
+	$(GO) test -count=1 -timeout 0 -run '^TestSimulation$$' ./internal/dispatch -sim.seeds=$${SEEDS:-20000} -sim.seed=$${SEED:-1}
+
+.PHONY: replay
+replay: ## play one SEED and print all that happens; with EXACT=1, where nothing is left to chance
+	$(GO) test -count=1 -v -timeout 0 -run "^TestSimulation$${EXACT:+_exact}\$$" ./internal/dispatch -sim.seeds=1 -exact.seeds=1 -sim.seed=$${SEED:?} -sim.sums -sim.trace
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \

@@ -41,6 +41,11 @@ const (
 // Committer gathers writes into transactions. Use [New]; its methods are safe
 // for concurrent use.
 type Committer struct {
+	// Yield lets others run before a transaction is put together; see gather. It may be
+	// changed before Start, by a simulation: whom runtime.Gosched lets run first is not
+	// determined.
+	Yield func()
+
 	store Store
 	log   *slog.Logger
 
@@ -91,7 +96,7 @@ func (p *pending) answer(err error) {
 
 // New returns a Committer that writes to st once it is started.
 func New(st Store, log *slog.Logger) *Committer {
-	c := &Committer{store: st, log: log, done: make(chan struct{}), cut: make(chan struct{}), health: map[int64]store.Health{}}
+	c := &Committer{Yield: runtime.Gosched, store: st, log: log, done: make(chan struct{}), cut: make(chan struct{}), health: map[int64]store.Health{}}
 	c.work.L, c.room.L = &c.mu, &c.mu
 	return c
 }
@@ -325,7 +330,7 @@ func (c *Committer) gather() {
 			return
 		}
 		c.mu.Unlock()
-		runtime.Gosched()
+		c.Yield()
 		c.mu.Lock()
 		if len(c.appends) == n {
 			return

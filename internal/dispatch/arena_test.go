@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/commit"
@@ -18,6 +21,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/memstore"
 )
+
+// days is longer than any retry schedule.
+const days = 6 * 24 * time.Hour
 
 // arena is an engine on a store whose every call an adversary can delay or
 // refuse, with receivers that a test scripts.
@@ -31,12 +37,19 @@ type arena struct {
 	endpoints *endpoint.Registry
 	keys      *event.Keys
 
+	// What a test may add; see game.
+	yield      func()
+	record     func(next dispatch.Recorder) dispatch.Recorder // stands between the engine and the committer
+	attempting func(id delivery.ID, r *sender.Request)        // before an attempt
+	attempted  func(id delivery.ID, a *delivery.Attempt)      // after it
+
 	mu        sync.Mutex
+	life      int // of the engine: counts its starts
 	random    *rand.Rand
 	answers   map[int64]answer
 	tries     map[delivery.ID][]try
 	order     map[int64][]event.Key // of acknowledgement
-	underWay  map[delivery.ID]int
+	underWay  map[underWay]int
 	load      map[int64]int // attempts under way by endpoint
 	peak      map[int64]int
 	exhausted map[delivery.ID]int
@@ -49,11 +62,18 @@ type answer func(context.Context, *sender.Request) delivery.Attempt
 
 type try struct{ at, ended time.Time }
 
+// underWay is a delivery of which an engine has an attempt under way. What an engine
+// that was killed left behind is none of the next one's.
+type underWay struct {
+	life int
+	id   delivery.ID
+}
+
 func newArena(t testing.TB) *arena {
 	return &arena{
 		t: t, store: memstore.New(), endpoints: endpoint.NewRegistry(), keys: event.NewKeys(time.Now, 0),
 		random: rand.New(rand.NewPCG(3, 4)), answers: map[int64]answer{}, tries: map[delivery.ID][]try{}, order: map[int64][]event.Key{},
-		underWay: map[delivery.ID]int{}, load: map[int64]int{}, peak: map[int64]int{}, exhausted: map[delivery.ID]int{},
+		underWay: map[underWay]int{}, load: map[int64]int{}, peak: map[int64]int{}, exhausted: map[delivery.ID]int{},
 		dead: map[int64]string{}, failing: map[int64]int{},
 	}
 }
@@ -62,10 +82,19 @@ func (w *arena) start() {
 	w.t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	w.commits = commit.New(w.store, log)
+	if w.yield != nil {
+		w.commits.Yield = w.yield
+	}
 	c := w.config
 	c.Store, c.Sender, c.Watcher, c.Endpoints, c.Log = w.store, w, w, w.endpoints, log
 	if c.Recorder == nil {
 		c.Recorder = w.commits
+	}
+	w.mu.Lock()
+	w.life++
+	w.mu.Unlock()
+	if w.record != nil {
+		c.Recorder = w.record(c.Recorder)
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -90,17 +119,17 @@ func (w *arena) stop(patience time.Duration) {
 }
 
 // crash ends engine and committer as kill -9 would: nothing that is not on disk
-// gets there any more.
-func (w *arena) crash() {
-	next := w.store.Crash()
+// gets there any more, but for as many of the writes under way as landed says.
+func (w *arena) crash(landed func(unheard int) int) {
+	next := w.store.Crash(landed)
+	w.mu.Lock()
+	w.life++ // nobody listens to the old one any more
+	w.mu.Unlock()
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	w.engine.Stop(now)
 	_ = w.commits.Stop(now) // what it could not write is the point
 	w.store = next
-	w.mu.Lock()
-	clear(w.underWay)
-	w.mu.Unlock()
 }
 
 // receiver registers an endpoint with the given number.
@@ -115,9 +144,13 @@ func (w *arena) receiver(no int64, live bool, settings endpoint.Settings, a answ
 	return e
 }
 
-// change replaces an endpoint by a changed copy.
+// change replaces an endpoint by a changed copy, unless it was deleted.
 func (w *arena) change(no int64, change func(*endpoint.Endpoint)) {
-	e := *w.endpoints.Get(no)
+	there := w.endpoints.Get(no)
+	if there == nil {
+		return
+	}
+	e := *there
 	change(&e)
 	w.endpoints.Put(&e)
 }
@@ -162,8 +195,8 @@ func (w *arena) fault(format string, args ...any) {
 
 // Send implements dispatch.Sender.
 func (w *arena) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
-	var no int64
-	if _, err := fmt.Sscanf(r.URL, "https://r%d.example", &no); err != nil {
+	no, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimPrefix(r.URL, "https://r"), ".example"), 10, 64)
+	if err != nil {
 		w.t.Errorf("url %q: %v", r.URL, err)
 	}
 	key, _, _ := event.ParseID(event.PrefixEvent, r.EventID)
@@ -173,17 +206,24 @@ func (w *arena) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 	a := w.answers[no]
 	w.load[no]++
 	w.peak[no] = max(w.peak[no], w.load[no])
-	w.underWay[id]++
-	if w.underWay[id] > 1 {
+	here := underWay{w.life, id}
+	w.underWay[here]++
+	if w.underWay[here] > 1 {
 		w.fault("%s is attempted twice at a time", id)
 	}
 	w.mu.Unlock()
+	if w.attempting != nil {
+		w.attempting(id, r)
+	}
 	out := a(ctx, r)
+	if w.attempted != nil {
+		w.attempted(id, &out)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.load[no]--
-	if w.underWay[id]--; w.underWay[id] <= 0 {
-		delete(w.underWay, id)
+	if w.underWay[here]--; w.underWay[here] <= 0 {
+		delete(w.underWay, here)
 	}
 	w.tries[id] = append(w.tries[id], try{began, time.Now()})
 	if out.Succeeded() {
@@ -252,3 +292,43 @@ func (w *arena) wantKept() {
 func slowly(d time.Duration) answer {
 	return after(d, delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
 }
+
+func yes(context.Context, *sender.Request) delivery.Attempt {
+	return delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200}
+}
+
+func no(context.Context, *sender.Request) delivery.Attempt {
+	return delivery.Attempt{Outcome: delivery.OutcomeServerError, StatusCode: 500}
+}
+
+// hang answers nothing until the attempt times out.
+func hang(ctx context.Context, r *sender.Request) delivery.Attempt {
+	timeout := r.Timeout
+	if timeout == 0 {
+		timeout = sender.DefaultTimeout
+	}
+	return after(timeout, delivery.Attempt{Outcome: delivery.OutcomeTimeout})(ctx, r)
+}
+
+// after answers with a after a while.
+func after(d time.Duration, a delivery.Attempt) func(context.Context, *sender.Request) delivery.Attempt {
+	return func(ctx context.Context, _ *sender.Request) delivery.Attempt {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			return a
+		case <-ctx.Done():
+			return delivery.Attempt{}
+		}
+	}
+}
+
+// settle lets everything happen that happens within d.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// pass lets so much of the fake time pass for the caller alone.
+func pass(d time.Duration) { time.Sleep(d) }

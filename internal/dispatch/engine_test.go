@@ -1,3 +1,5 @@
+//go:build !wasip1
+
 package dispatch_test
 
 import (
@@ -15,9 +17,6 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// days is longer than any retry schedule.
-const days = 6 * 24 * time.Hour
-
 func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -31,12 +30,6 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 			t.Errorf("attempted twice at a time: %v", w.twice)
 		}
 	})
-}
-
-// settle lets everything happen that happens within d.
-func settle(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
 }
 
 func TestEngine_happyPath(t *testing.T) {

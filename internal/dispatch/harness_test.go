@@ -1,3 +1,5 @@
+//go:build !wasip1
+
 package dispatch_test
 
 import (
@@ -45,16 +47,6 @@ type world struct {
 	dead      map[int64]string
 	failing   []int64
 	exhausted map[delivery.ID]int
-	moods     map[string]int // of receivers, by name
-	restarts  int
-
-	disturb func(*countingStore) commitStore // what stands between the committer and the store
-}
-
-// commitStore is what the committer writes to.
-type commitStore interface {
-	Commit(ctx context.Context, b *store.Batch) error
-	Ready(ctx context.Context) error
 }
 
 // countingStore counts how often lanes are read.
@@ -75,7 +67,6 @@ func newWorld(t testing.TB) *world {
 		t: t, dir: t.TempDir(), endpoints: endpoint.NewRegistry(), keys: event.NewKeys(time.Now, 0), random: rand.New(rand.NewPCG(1, 2)),
 		receivers: map[string]func(context.Context, *sender.Request) delivery.Attempt{}, attempts: map[string][]time.Time{},
 		underWay: map[string]int{}, most: map[string]int{}, running: map[string]bool{}, dead: map[int64]string{}, exhausted: map[delivery.ID]int{},
-		moods: map[string]int{}, restarts: -1, disturb: func(s *countingStore) commitStore { return s },
 	}
 }
 
@@ -93,8 +84,7 @@ func (w *world) start() {
 	w.t.Helper()
 	w.reopen()
 	log := slog.New(slog.DiscardHandler)
-	w.commits = commit.New(w.disturb(w.store), log)
-	w.restarts++
+	w.commits = commit.New(w.store, log)
 	c := w.config
 	c.Store, c.Recorder, c.Sender, c.Watcher, c.Endpoints = w.store, w.commits, w, w, w.endpoints
 	if c.Now == nil {
@@ -257,39 +247,6 @@ func (w *world) want(e *endpoint.Endpoint, want map[delivery.State]int) {
 	w.t.Helper()
 	if got := w.states(e); fmt.Sprint(got) != fmt.Sprint(want) {
 		w.t.Errorf("%s: deliveries by state %v, want %v", e.ID, got, want)
-	}
-}
-
-// Answers.
-
-func yes(context.Context, *sender.Request) delivery.Attempt {
-	return delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200}
-}
-
-func no(context.Context, *sender.Request) delivery.Attempt {
-	return delivery.Attempt{Outcome: delivery.OutcomeServerError, StatusCode: 500}
-}
-
-// hang answers nothing until the attempt times out.
-func hang(ctx context.Context, r *sender.Request) delivery.Attempt {
-	timeout := r.Timeout
-	if timeout == 0 {
-		timeout = sender.DefaultTimeout
-	}
-	return after(timeout, delivery.Attempt{Outcome: delivery.OutcomeTimeout})(ctx, r)
-}
-
-// after answers with a after a while.
-func after(d time.Duration, a delivery.Attempt) func(context.Context, *sender.Request) delivery.Attempt {
-	return func(ctx context.Context, _ *sender.Request) delivery.Attempt {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			return a
-		case <-ctx.Done():
-			return delivery.Attempt{}
-		}
 	}
 }
 

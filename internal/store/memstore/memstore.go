@@ -1,7 +1,8 @@
 // Package memstore is a store in memory for tests of what stands above one: just
 // what dispatch and commit need, with the promises of [store.Store], and an
-// adversary who may delay and refuse everything but loses nothing that was
-// acknowledged. It is linked into no program.
+// adversary who may delay and refuse everything. A crash takes what was not
+// synced: a write that nobody has heard of may be on the disk afterwards or not;
+// one that was acknowledged is. It is linked into no program.
 package memstore
 
 import (
@@ -34,7 +35,7 @@ type Call struct {
 
 // Store is one opening of the data; see [Store.Crash]. It is safe for concurrent use.
 type Store struct {
-	data *data
+	disk *disk
 
 	mu      sync.Mutex
 	trouble func(Call) Trouble
@@ -42,9 +43,8 @@ type Store struct {
 	calls   map[string]int
 }
 
-// data is what lies on the disk.
+// data is all that a store keeps.
 type data struct {
-	mu         sync.Mutex
 	events     map[event.Key]event.Event
 	deliveries map[delivery.ID]delivery.Delivery
 	waiting    map[int64][]place // by endpoint, in order
@@ -69,12 +69,9 @@ func (p place) compare(q place) int {
 }
 
 // New returns an empty store without an adversary.
-func New() *Store {
-	return open(&data{events: map[event.Key]event.Event{}, deliveries: map[delivery.ID]delivery.Delivery{},
-		waiting: map[int64][]place{}, health: map[int64]delivery.Breaker{}, attempts: map[delivery.ID]int{}})
-}
+func New() *Store { return open(newDisk()) }
 
-func open(d *data) *Store { return &Store{data: d, calls: map[string]int{}} }
+func open(d *disk) *Store { return &Store{disk: d, calls: map[string]int{}} }
 
 // Disturb lets an adversary decide what each call meets from now on; nil is none.
 func (s *Store) Disturb(trouble func(Call) Trouble) {
@@ -83,13 +80,16 @@ func (s *Store) Disturb(trouble func(Call) Trouble) {
 	s.trouble = trouble
 }
 
-// Crash cuts s off: none of its calls takes effect any more. It returns the data
-// opened again, without an adversary.
-func (s *Store) Crash() *Store {
+// Crash cuts s off: none of its calls takes effect any more, and none is
+// acknowledged. It returns the data opened again, without an adversary. Of the
+// writes that nobody has heard of, the first few are on the disk: as many as
+// landed says of how many there are; nil is none.
+func (s *Store) Crash(landed func(unheard int) int) *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.crashed = true
-	return open(s.data)
+	s.disk.crash(landed)
+	return open(s.disk)
 }
 
 // Calls returns how often a method was called on s.
@@ -101,15 +101,9 @@ func (s *Store) Calls(method string) int {
 
 var errCrashed = errors.New("the store was crashed")
 
-// call runs effect with whatever trouble the adversary makes.
-func (s *Store) call(ctx context.Context, c Call, effect func(*data)) error {
-	s.mu.Lock()
-	s.calls[c.Method]++
-	var t Trouble
-	if s.trouble != nil {
-		t = s.trouble(c)
-	}
-	s.mu.Unlock()
+// read runs a look at the data with whatever trouble the adversary makes.
+func (s *Store) read(ctx context.Context, c Call, look func(*data)) error {
+	t := s.meet(c)
 	if err := wait(ctx, t.Before); err != nil {
 		return err
 	}
@@ -118,11 +112,62 @@ func (s *Store) call(ctx context.Context, c Call, effect func(*data)) error {
 		t.Err = errCrashed
 	}
 	if t.Err == nil {
-		s.data.mu.Lock()
-		effect(s.data)
-		s.data.mu.Unlock()
+		s.disk.look(look)
 	}
 	s.mu.Unlock()
+	return s.answer(ctx, c, t)
+}
+
+// write makes a change with whatever trouble the adversary makes.
+func (s *Store) write(ctx context.Context, c Call, change func(*data)) error {
+	t := s.meet(c)
+	var w *write
+	s.mu.Lock()
+	if s.crashed {
+		t.Err = errCrashed
+	}
+	if t.Err == nil {
+		w = s.disk.announce(change)
+	}
+	s.mu.Unlock()
+	if err := wait(ctx, t.Before); err != nil {
+		s.disk.withdraw(w)
+		return err
+	}
+	s.mu.Lock()
+	if s.crashed {
+		t.Err = errCrashed
+	}
+	if t.Err == nil {
+		s.disk.apply(w)
+	}
+	s.mu.Unlock()
+	err := s.answer(ctx, c, t)
+	if w == nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.crashed {
+		return errCrashed
+	}
+	s.disk.sync(w)
+	return err
+}
+
+// meet returns what the adversary has in store for a call.
+func (s *Store) meet(c Call) (t Trouble) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls[c.Method]++
+	if s.trouble != nil {
+		t = s.trouble(c)
+	}
+	return t
+}
+
+// answer lets the caller of c hear of it.
+func (s *Store) answer(ctx context.Context, c Call, t Trouble) error {
 	// What took effect is acknowledged, even to somebody who hurries.
 	if err := wait(context.WithoutCancel(ctx), t.After); err != nil {
 		return err
@@ -149,7 +194,7 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // Commit implements [store.Hot]. It knows no receipts and no ids of senders.
 func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
-	return s.call(ctx, Call{Method: "Commit", Batch: b}, func(d *data) {
+	return s.write(ctx, Call{Method: "Commit", Batch: b}, func(d *data) {
 		for _, a := range b.Appends {
 			d.events[a.Event.Key] = a.Event
 			for _, dl := range a.Deliveries {
@@ -204,7 +249,7 @@ func placeOf(d *delivery.Delivery) place { return place{d.Rank.UnixMilli(), d.ID
 
 // LoadLane implements [store.Hot].
 func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) (jobs []store.Job, err error) {
-	err = s.call(ctx, Call{Method: "LoadLane", Endpoint: endpoint}, func(d *data) {
+	err = s.read(ctx, Call{Method: "LoadLane", Endpoint: endpoint}, func(d *data) {
 		size := 0
 		for _, p := range d.waiting[endpoint] {
 			if len(jobs) >= limit || size > maxBytes {
@@ -221,7 +266,7 @@ func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes in
 
 // Lanes implements [store.Hot].
 func (s *Store) Lanes(ctx context.Context, after int64, limit int) (lanes []store.Lane, err error) {
-	err = s.call(ctx, Call{Method: "Lanes"}, func(d *data) {
+	err = s.read(ctx, Call{Method: "Lanes"}, func(d *data) {
 		for _, no := range slices.Sorted(maps.Keys(d.waiting)) {
 			if l := d.waiting[no]; no > after && len(l) > 0 && len(lanes) < limit {
 				lanes = append(lanes, store.Lane{Endpoint: no, Rank: time.UnixMilli(l[0].rank)})
@@ -233,8 +278,8 @@ func (s *Store) Lanes(ctx context.Context, after int64, limit int) (lanes []stor
 
 // CancelPending implements [store.Hot].
 func (s *Store) CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (n int, err error) {
-	err = s.call(ctx, Call{Method: "CancelPending", Endpoint: endpoint}, func(d *data) {
-		for ; n < limit && len(d.waiting[endpoint]) > 0; n++ {
+	err = s.write(ctx, Call{Method: "CancelPending", Endpoint: endpoint}, func(d *data) {
+		for n = 0; n < limit && len(d.waiting[endpoint]) > 0; n++ {
 			dl := d.deliveries[delivery.ID{Event: d.waiting[endpoint][0].key, Endpoint: endpoint}]
 			dl.Cancel(now)
 			d.put(dl)
@@ -245,7 +290,7 @@ func (s *Store) CancelPending(ctx context.Context, endpoint int64, now time.Time
 
 // AllHealth implements [store.Endpoints].
 func (s *Store) AllHealth(ctx context.Context) (all []store.Health, err error) {
-	err = s.call(ctx, Call{Method: "AllHealth"}, func(d *data) {
+	err = s.read(ctx, Call{Method: "AllHealth"}, func(d *data) {
 		for no, b := range d.health {
 			all = append(all, store.Health{Endpoint: no, Breaker: b})
 		}
@@ -255,7 +300,7 @@ func (s *Store) AllHealth(ctx context.Context) (all []store.Health, err error) {
 
 // Requeue implements [store.History], without receipts.
 func (s *Store) Requeue(ctx context.Context, ds ...delivery.Delivery) error {
-	return s.call(ctx, Call{Method: "Requeue"}, func(d *data) {
+	return s.write(ctx, Call{Method: "Requeue"}, func(d *data) {
 		for _, dl := range ds {
 			d.put(dl)
 		}
@@ -264,26 +309,39 @@ func (s *Store) Requeue(ctx context.Context, ds ...delivery.Delivery) error {
 
 // Ready implements [store.Upkeep].
 func (s *Store) Ready(ctx context.Context) error {
-	return s.call(ctx, Call{Method: "Ready"}, func(*data) {})
+	return s.read(ctx, Call{Method: "Ready"}, func(*data) {})
 }
 
-// Delivery returns a delivery as it is on disk, and how many attempts at it are recorded.
+// Delivery returns a delivery as readers see it, and how many attempts at it are recorded.
 func (s *Store) Delivery(id delivery.ID) (d delivery.Delivery, attempts int, ok bool) {
-	s.data.mu.Lock()
-	defer s.data.mu.Unlock()
-	d, ok = s.data.deliveries[id]
-	return d, s.data.attempts[id], ok
+	s.disk.look(func(all *data) {
+		d, ok = all.deliveries[id]
+		attempts = all.attempts[id]
+	})
+	return d, attempts, ok
+}
+
+// Ahead calls visit with the pending deliveries of an endpoint that come before one of
+// them, in order, until it returns false.
+func (s *Store) Ahead(id delivery.ID, visit func(delivery.ID) bool) {
+	s.disk.look(func(all *data) {
+		for _, p := range all.waiting[id.Endpoint] {
+			if p.key == id.Event || !visit(delivery.ID{Event: p.key, Endpoint: id.Endpoint}) {
+				return
+			}
+		}
+	})
 }
 
 // States counts the deliveries of an endpoint by state.
 func (s *Store) States(endpoint int64) map[delivery.State]int {
-	s.data.mu.Lock()
-	defer s.data.mu.Unlock()
 	states := map[delivery.State]int{}
-	for id, d := range s.data.deliveries {
-		if id.Endpoint == endpoint {
-			states[d.State]++
+	s.disk.look(func(all *data) {
+		for id, d := range all.deliveries {
+			if id.Endpoint == endpoint {
+				states[d.State]++
+			}
 		}
-	}
+	})
 	return states
 }

@@ -1,0 +1,299 @@
+package dispatch_test
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// rules are the promises that a game holds the engine to, and what it must remember
+// for that. All belongs to arena.mu. Most are checked whenever an attempt begins, so
+// that a trace ends near what went wrong; the rest at each move and in the end.
+type rules struct {
+	clients      [3]bool                 // that wait for an answer
+	sizes        map[event.Key]int       // of bodies
+	acknowledged map[int64][]delivery.ID // by endpoint
+	refused      []delivery.ID
+	unanswered   []delivery.ID // the server died meanwhile: on the disk, or not
+	requeued     map[delivery.ID]bool
+	delivered    map[delivery.ID]bool
+
+	// In the life of the engine:
+	lifeBegan time.Time
+	passed    map[delivery.ID]bool  // settled for good, on disk or not
+	starts    []time.Time           // of attempts to the limited endpoint
+	bad       map[int64]int         // failures in a row
+	waiting   map[delivery.ID]since // acknowledged ones of the healthy endpoint without an attempt
+	calmSince time.Time             // the store works
+	longest   time.Duration         // that one of those waited
+}
+
+type since struct{ acknowledged time.Time }
+
+func newRules() rules {
+	return rules{sizes: map[event.Key]int{}, acknowledged: map[int64][]delivery.ID{}, requeued: map[delivery.ID]bool{}, delivered: map[delivery.ID]bool{},
+		bad: map[int64]int{}, waiting: map[delivery.ID]since{}}
+}
+
+// began notes that an engine starts.
+func (g *game) began() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lifeBegan, g.calmSince, g.passed, g.starts = time.Now(), time.Now(), map[delivery.ID]bool{}, nil
+	clear(g.bad)
+}
+
+// answered notes what a client was told.
+func (g *game) answered(client, life int, all []*store.Append, errs []error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.clients[client] = false
+	for i, a := range all {
+		for _, d := range a.Deliveries {
+			_, _, stored := g.store.Delivery(d.ID)
+			switch {
+			case life != g.life:
+				g.unanswered = append(g.unanswered, d.ID)
+			case errs[i] != nil:
+				g.refused = append(g.refused, d.ID)
+				if stored {
+					g.fault("%s was refused and is on disk", d.ID)
+				}
+			default:
+				g.acknowledged[d.ID.Endpoint] = append(g.acknowledged[d.ID.Endpoint], d.ID)
+				if !stored {
+					g.fault("%s was acknowledged before it was on disk", d.ID)
+				}
+				if d.ID.Endpoint == healthy && len(g.tries[d.ID]) == 0 && g.underWay[underWay{life, d.ID}] == 0 {
+					g.waiting[d.ID] = since{time.Now()}
+				}
+			}
+		}
+	}
+	g.trace.note("answered %d %v", client, errs)
+}
+
+// begins checks an attempt that is about to begin.
+func (g *game) begins(id delivery.ID, r *sender.Request) {
+	now, b, stats, books := time.Now(), g.engine.Breaker(id.Endpoint), g.engine.Stats(), g.engine.Audit(largestBody)
+	d, _, stored := g.store.Delivery(id)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.trace.note("attempt %d at %s %d", r.Number, id, g.load[id.Endpoint])
+
+	// What is sent, and when.
+	switch {
+	case !stored:
+		g.fault("%s was attempted before it was on disk", id)
+	case d.State == delivery.Succeeded || d.State == delivery.Failed:
+		g.fault("%s was attempted although it is %s", id, d.State)
+	case d.State == delivery.Pending && d.Budget > 0 && d.Due.After(now):
+		g.fault("%s was attempted %s before it was due", id, d.Due.Sub(now))
+	case r.Number != d.Attempts+1 && !g.requeued[id]:
+		g.fault("%s: attempt %d after %d", id, r.Number, d.Attempts)
+	}
+	if !bytes.Equal(r.Body, bodyOf(id.Event, g.sizes[id.Event])) || r.EventID != event.FormatID(event.PrefixEvent, id.Event, 7) {
+		g.fault("%s: attempt %d as %s with a body that is not the event's", id, r.Number, r.EventID)
+	}
+
+	// Order.
+	settings := settingsOf(id.Endpoint)
+	if settings.Ordering == endpoint.FIFO {
+		g.store.Ahead(id, func(first delivery.ID) bool {
+			if !g.passed[first] {
+				g.fault("endpoint %d: %s was attempted although %s comes first", id.Endpoint, id, first)
+			}
+			return g.passed[first]
+		})
+	}
+
+	// How much at a time, and how fast.
+	under := g.load[id.Endpoint]
+	most := gameWorkers
+	switch {
+	case settings.Ordering == endpoint.FIFO:
+		most = 1
+	case settings.Concurrency > 0:
+		most = settings.Concurrency
+	}
+	if under > most {
+		g.fault("endpoint %d: %d at a time, want at most %d", id.Endpoint, under, most)
+	}
+	if id.Endpoint == limited {
+		g.starts = append(g.starts, now)
+		for i := len(g.starts) - 1; i >= max(0, len(g.starts)-200); i-- {
+			over := now.Sub(g.starts[i]).Seconds()
+			if n := len(g.starts) - i; float64(n) > 5+5*over+1 { // a burst of five, and what the clock rounds off
+				g.fault("endpoint %d: %d attempts in %g s at 5 a second", limited, n, over)
+				break
+			}
+		}
+	}
+
+	// The breaker. One that opened this very instant may have let somebody pass.
+	if b.Open() && b.ProbeAt.Add(-b.Interval).Before(now) {
+		switch {
+		case now.Before(b.ProbeAt):
+			g.fault("%s was attempted %s before the breaker's next probe", id, b.ProbeAt.Sub(now))
+		case under > 1:
+			g.fault("endpoint %d: %d at a time while its breaker is open", id.Endpoint, under)
+		}
+	}
+
+	// Memory and workers.
+	if books != nil {
+		g.fault("the engine's books: %v", books)
+	}
+	if stats.InFlight > gameWorkers || stats.Ready > gameQueue/256+lastLane {
+		g.fault("%d under way and %d ready, with %d workers and %d bytes", stats.InFlight, stats.Ready, gameWorkers, gameQueue)
+	}
+
+	g.wantServed(id, now)
+}
+
+// patience is how long an event for the healthy endpoint may wait while all others
+// hang: those that had proved themselves until then can have all workers for the time
+// of one attempt; then half of the workers are for those that answer. A read of the
+// store that failed is tried again after a second.
+const patience = gameTimeout + 2*time.Second
+
+// wantServed checks that the healthy endpoint is served. The caller holds g.mu.
+func (g *game) wantServed(now delivery.ID, at time.Time) {
+	if w, ok := g.waiting[now]; ok {
+		g.longest = max(g.longest, at.Sub(later(later(w.acknowledged, g.calmSince), g.lifeBegan)))
+		delete(g.waiting, now)
+	}
+	if g.away.Load() {
+		return
+	}
+	for id, w := range g.waiting {
+		if waits := at.Sub(later(later(w.acknowledged, g.calmSince), g.lifeBegan)); waits > patience {
+			g.fault("%s waits for %s although its endpoint works", id, waits)
+			delete(g.waiting, id)
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// ends notes how an attempt ended.
+func (g *game) ends(id delivery.ID, a *delivery.Attempt) {
+	g.trace.note("answer to %s: %s", id, a.Outcome)
+	if a.Succeeded() {
+		g.mu.Lock()
+		g.delivered[id] = true
+		g.mu.Unlock()
+	}
+}
+
+// settles checks what the engine says became of a delivery.
+func (g *game) settles(life int, s *store.Settlement, h *store.Health) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if life != g.life {
+		return
+	}
+	id := s.Delivery.ID
+	g.trace.note("%s is %s", id, s.Delivery.State)
+	if s.Delivery.State != delivery.Pending {
+		g.passed[id] = true
+	}
+	if s.Delivery.State == delivery.Succeeded && !g.delivered[id] {
+		g.fault("%s is said to have succeeded without an answer", id)
+	}
+	if s.Attempt != nil {
+		if g.bad[id.Endpoint]++; s.Attempt.Succeeded() {
+			g.bad[id.Endpoint] = 0
+		}
+	}
+	if h != nil && h.Breaker.Failures >= delivery.BreakerThreshold && !h.Breaker.Open() {
+		g.fault("endpoint %d: %d failures in a row and the breaker is closed", h.Endpoint, h.Breaker.Failures)
+	}
+}
+
+// wantOrder checks between moves what holds while nothing happens.
+func (g *game) wantOrder() {
+	books := g.engine.Audit(largestBody)
+	var open [lastLane + 1]bool
+	for no := range open {
+		b := g.engine.Breaker(int64(no))
+		open[no] = b.Open()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if books != nil {
+		g.fault("the engine's books: %v", books)
+	}
+	for no, n := range g.bad {
+		if n >= delivery.BreakerThreshold && !open[no] && g.endpoints.Get(no) != nil {
+			g.fault("endpoint %d: %d failures in a row and the breaker is closed", no, n)
+		}
+	}
+	g.wantServed(delivery.ID{}, time.Now())
+}
+
+// wantAcknowledged checks that a crash took nothing that somebody was promised.
+func (g *game) wantAcknowledged() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, ids := range g.acknowledged {
+		for _, id := range ids {
+			if _, _, ok := g.store.Delivery(id); !ok {
+				g.fault("%s was acknowledged and a crash took it", id)
+			}
+		}
+	}
+}
+
+// judge checks what must hold in the end.
+func (g *game) judge() {
+	settle(time.Hour) // what was planned before the last delivery was done
+	before := g.store.Calls("LoadLane")
+	settle(time.Hour)
+	if s, n := g.engine.Stats(), g.store.Calls("LoadLane")-before; s.Ready+s.InFlight+n > 0 {
+		g.t.Errorf("no rest: %+v, %d reads", s, n)
+	}
+	g.wantOrder()
+	g.store.Disturb(nil)
+	g.stop(time.Minute)
+	for no, ids := range g.acknowledged {
+		for _, id := range ids {
+			if _, _, ok := g.store.Delivery(id); !ok {
+				g.t.Errorf("%s was acknowledged and is not on disk", id)
+			}
+			g.judgeDelivery(no, id)
+		}
+	}
+	for _, id := range g.unanswered {
+		g.judgeDelivery(id.Endpoint, id)
+	}
+	for _, id := range g.refused {
+		if _, _, ok := g.store.Delivery(id); ok {
+			g.t.Errorf("%s was refused and is on disk", id)
+		}
+	}
+	g.wantKept()
+}
+
+func (g *game) judgeDelivery(no int64, id delivery.ID) {
+	d, recorded, ok := g.store.Delivery(id)
+	switch {
+	case !ok:
+	case d.State == delivery.Pending, d.State == delivery.Canceled && no != g.deleted:
+		g.t.Errorf("endpoint %d: %s is %s in the end, after %d attempts, due %s", no, id, d.State, d.Attempts, d.Due)
+	case d.State == delivery.Succeeded && (!g.delivered[id] || recorded == 0):
+		g.t.Errorf("%s is said to have succeeded without an attempt", id)
+	case d.State == delivery.Failed && g.exhausted[id] == 0:
+		g.t.Errorf("%s failed and nobody was told", id)
+	}
+}
