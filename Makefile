@@ -105,6 +105,10 @@ crash: ## kill -9 the server under load, again and again, and reconcile
 faults: tools ## bring about each fault of the machine ROUNDS times (default 5) under load, and reconcile
 	$(GO) test -count=1 -v -run TestFault -timeout 30m ./e2e -fault.rounds=$${ROUNDS:-5}
 
+.PHONY: soak
+soak: ## a load of everything for FOR (default 10m), then look for what the server holds on to
+	$(GO) test -count=1 -v -run TestSoak -timeout 0 ./e2e -soak.for=$${FOR:-10m}
+
 .PHONY: cluster
 cluster: tools ## kill one of three nodes on PostgreSQL every three seconds, for a minute under load, and reconcile
 	$(GO) test -count=1 -v -run 'TestCluster_killed' -timeout 20m ./e2e -cluster.for=$${FOR:-60s}

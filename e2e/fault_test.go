@@ -297,3 +297,40 @@ func TestFault_readOnlyAtStart(t *testing.T) {
 	l.advance(50)
 	l.reconcile("read-only=1")
 }
+
+// A server with too few file descriptors for its slow receivers takes events and delivers
+// them; it is not the endpoints' fault when it has none left.
+func TestFault_fileDescriptors(t *testing.T) {
+	l := newLoad(t, nil)
+	env := []string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey}
+	data := t.TempDir()
+	p := start(t, env, "prlimit", "--nofile=64:64", binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--test-schedule", faultSchedule)
+	s := l.begin(&server{process: p, data: data, base: "http://" + p.out.await(t, `msg=listening addr=(\S+)`)[1]})
+	s.register(l.receiver.URL, "enabled_events", []string{"payment.*"})
+	var slow atomic.Int64
+	for range 40 {
+		r := newServer(t, func(_ http.ResponseWriter, r *http.Request) {
+			slow.Add(1)
+			_, _ = io.Copy(io.Discard, r.Body)
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-r.Context().Done():
+			}
+		})
+		s.register(r.URL, "enabled_events", []string{"refund.*"})
+	}
+	l.start(8)
+	for range *faultRounds {
+		for range 20 {
+			s.send("refund.created", object{"id": "ref_1"})
+		}
+		l.advance(100)
+	}
+	l.reconcile("descriptors=64")
+	if n := slow.Load(); n < int64(*faultRounds)*40*20 {
+		t.Errorf("%d deliveries to slow endpoints", n)
+	}
+	if strings.Contains(s.out.String(), "endpoint is failing") {
+		t.Error("endpoints were blamed")
+	}
+}

@@ -257,7 +257,16 @@ func (l *load) reconcile(what string) {
 	})
 	left = append(left, s.must("GET", "/v1/deliveries?status=failed&limit=5", nil).list()...)
 	s.stop()
+	if len(left) > 0 {
+		l.t.Errorf("deliveries that did not succeed, such as %v", left)
+	}
+	l.compare(what, lost)
+	checkStore(l.t, s.data)
+}
 
+// compare holds what arrived against what was acknowledged.
+func (l *load) compare(what string, lost []string) {
+	l.t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.t.Logf("%s sent=%d interrupted=%d turned-away=%d acknowledged=%d arrived=%d lost=%d refused-once=%d duplicates=%d",
@@ -271,9 +280,6 @@ func (l *load) reconcile(what string) {
 	report("acknowledged events that never arrived", lost)
 	report("events that came with two different bodies", l.changed)
 	report("answers that no fault explains", l.unexpected)
-	if len(left) > 0 {
-		l.t.Errorf("deliveries that did not succeed, such as %v", left)
-	}
 	var differ, halfDone []string
 	times := map[int64]int{}
 	for id, got := range l.arrived {
@@ -288,7 +294,6 @@ func (l *load) reconcile(what string) {
 	}
 	report("events that arrived other than acknowledged", differ)
 	report("events that arrived although they were refused", halfDone)
-	checkStore(l.t, s.data)
 }
 
 // number returns which event of a load a body is.

@@ -245,8 +245,8 @@ func (c *Config) check() error {
 		return usagef("--smtp-every %s: use a second or more", c.Mail.Every)
 	case c.Mail.Addr != "" && (c.Mail.From == "" || len(c.Mail.To) == 0):
 		return usagef("--smtp-addr: set --smtp-from and --smtp-to too")
-	case c.Retention != 0 && c.Retention < time.Hour:
-		return usagef("--retention %s: use an hour or more, or 0 to keep everything", c.Retention)
+	case c.Retention != 0 && c.Retention < time.Minute:
+		return usagef("--retention %s: use a minute or more, or 0 to keep everything", c.Retention)
 	case c.StopTimeout < 0 || c.StopTimeout > 28*time.Second:
 		return usagef("--stop-timeout %s: use up to 28s", c.StopTimeout)
 	case c.LogFormat != "text" && c.LogFormat != "json":

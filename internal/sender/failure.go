@@ -90,6 +90,8 @@ func dnsReason(err *net.DNSError) string {
 func reason(err error) string {
 	var op *net.OpError
 	switch {
+	case noDescriptor(err):
+		return "the server has no file descriptors left"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "the connection was refused"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

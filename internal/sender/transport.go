@@ -73,14 +73,14 @@ type dialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 func (s *Sender) dialer(trusted bool) dialFunc {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, Resolver: s.Resolver}
 	if trusted {
-		return dial(d)
+		return s.patient(dial(d))
 	}
 	if s.EgressProxy == nil {
 		d.Control = s.guard.control
-		return dial(d)
+		return s.patient(dial(d))
 	}
 	p := &proxy{Dialer: d, url: s.EgressProxy, guard: s.guard, resolves: s.ProxyResolves, roots: s.RootCAs}
-	return p.dial
+	return s.patient(p.dial)
 }
 
 // proxy dials through an HTTP proxy by CONNECT (RFC 9110, section 9.3.6), for http

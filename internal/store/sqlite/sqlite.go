@@ -78,7 +78,31 @@ func Open(ctx context.Context, dir string, ring *seal.Ring) (_ *Store, err error
 	}
 	s.DB.SetMaxOpenConns(readers)
 	s.DB.SetMaxIdleConns(readers)
+	if err := s.openReaders(ctx); err != nil {
+		return nil, fmt.Errorf("open %s for reading: %w", path, err)
+	}
 	return s, s.CheckSeal(ctx)
+}
+
+// openReaders opens the connections that read, all of them: later, a process that has used
+// up its file descriptors could not, and would read nothing.
+func (s *Store) openReaders(ctx context.Context) error {
+	var all [readers]*sql.Conn
+	var errs []error
+	for i := range all {
+		var err error
+		if all[i], err = s.DB.Conn(ctx); err != nil {
+			errs = append(errs, err)
+			break
+		}
+		errs = append(errs, all[i].PingContext(ctx))
+	}
+	for _, c := range all {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func newStore(dir string, ring *seal.Ring) *Store {

@@ -1,0 +1,357 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	soakFor  = flag.Duration("soak.for", 0, "how long TestSoak goes on; 0 skips it")
+	soakRate = flag.Int("soak.rate", 100, "events a second of TestSoak, beside its batches")
+)
+
+// TestSoak runs a server under a load of everything that it does, for long, and then
+// reconciles, and looks for what it holds on to. Before and after the load it is idle, so
+// that what it needs can be compared: goroutines and file descriptors come back to what
+// they were, memory and disk stay where they were once the load had begun.
+func TestSoak(t *testing.T) {
+	if *soakFor == 0 {
+		t.Skip("make soak runs this")
+	}
+	k := newSoak(t)
+	k.work(min(*soakFor/4, 20*time.Second)) // caches fill and workers start
+	k.rest()
+	before := k.sample()
+	load := k.work(*soakFor)
+	k.rest()
+	after := k.sample()
+	k.report(before, after, load)
+	k.s.stop()
+	l := k.load
+	l.compare(fmt.Sprintf("for=%s", *soakFor), l.missing())
+	k.order.mu.Lock()
+	defer k.order.mu.Unlock()
+	if !slices.Equal(k.order.taken, k.steps) {
+		t.Errorf("out of order: %v", firstDifference(k.order.taken, k.steps))
+	}
+	checkStore(t, k.s.data)
+	t.Logf("in order=%d; batches of 50=%d listeners=%d endpoints made and deleted=%d rotations=%d jobs=%d lists=%d pages=%d",
+		len(k.steps), k.batches.Load(), k.listeners.Load(), k.churned.Load(), k.rotations.Load(), k.jobs.Load(), k.lists.Load(), k.pages.Load())
+}
+
+// soak is a server, those who use it, and those whom it delivers to.
+type soak struct {
+	t         testing.TB
+	load      *load
+	s         *server
+	debug     string // base URL of the profiles
+	good      string // id of the endpoint that secrets are rotated of
+	receivers []*httptest.Server
+	troubled  []string // URLs that are slow, fail, fail now and then, or hang
+	endpoints []string // ids of theirs, while there is load
+	order     *sequence
+	steps     []string // ids in the order in which they were taken
+	admin     *http.Client
+	accounts  string // path of the account's pages
+
+	batches, listeners, churned, rotations, jobs, lists, pages atomic.Int64
+}
+
+func newSoak(t testing.TB) *soak {
+	k := &soak{t: t, load: newLoad(t, nil), order: &sequence{refused: map[string]bool{}}}
+	k.s = serve(t, "", "--retention", "1m", "--debug-addr", "127.0.0.1:0", "--timeout", "2s", "--test-schedule", "200ms,500ms,1s,2s,2s,2s,2s")
+	k.load.begin(k.s)
+	k.debug = "http://" + k.s.out.await(t, `debug_addr=(\S+)`)[1]
+	receiver := func(h http.HandlerFunc) string {
+		r := newServer(t, h)
+		k.receivers = append(k.receivers, r)
+		return r.URL
+	}
+	k.receivers = append(k.receivers, k.load.receiver)
+	k.good = k.s.register(k.load.receiver.URL, "enabled_events", []string{"payment.succeeded"}).text("id")
+	k.s.register(receiver(k.order.receive), "enabled_events", []string{"step.*"}, "ordering", "fifo")
+	trouble := func(h http.HandlerFunc) {
+		k.troubled = append(k.troubled, receiver(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // or nobody notices that the connection ends
+			h(w, r)
+		}))
+	}
+	trouble(func(http.ResponseWriter, *http.Request) { pause(200 * time.Millisecond) })
+	trouble(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	var flap atomic.Int64
+	trouble(func(w http.ResponseWriter, _ *http.Request) {
+		if flap.Add(1)/200%2 == 1 {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	})
+	trouble(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.admin = &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{}}
+	resp, err := k.admin.PostForm(k.s.base+"/admin/sign-in", url.Values{"name": {"admin"}, "password": {k.s.out.await(t, `Password +(\S+)`)[1]}})
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp, err)
+	}
+	_ = resp.Body.Close()
+	me, _ := k.s.must("GET", "/v1/account", nil)["account"].(map[string]any)
+	k.accounts = "/admin/" + object(me).text("id") + "/test"
+	return k
+}
+
+// work brings on the load for so long and returns what the server needed meanwhile.
+func (k *soak) work(d time.Duration) (samples []sample) {
+	for _, to := range k.troubled {
+		k.endpoints = append(k.endpoints, k.s.register(to, "enabled_events", []string{"other.*"}).text("id"))
+	}
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	every := func(d time.Duration, do func()) {
+		wg.Go(func() {
+			tick := time.NewTicker(d)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					do()
+				case <-ended:
+					return
+				}
+			}
+		})
+	}
+	const senders = 4
+	for i := range senders {
+		every(senders*time.Second/time.Duration(*soakRate), func() { k.load.announce(ended, k.load.next.Add(1), i%2 == 0) })
+	}
+	every(100*time.Millisecond, func() {
+		id := fmt.Sprintf("evt_step%016d", len(k.steps))
+		k.s.must("POST", "/v1/events", object{"id": id, "type": "step.done", "data": object{"object": object{}}})
+		k.steps = append(k.steps, id)
+	})
+	every(time.Second, k.batch)
+	every(500*time.Millisecond, k.churn)
+	every(3*time.Second, k.listen)
+	every(2*time.Second, func() {
+		k.s.must("POST", "/v1/webhooks/"+k.good+"/rotate_secret", object{"expires_in": 0})
+		k.rotations.Add(1)
+	})
+	every(10*time.Second, func() {
+		k.s.must("POST", "/v1/deliveries/retry", object{"since": time.Now().Add(-15 * time.Second).Unix()})
+		k.jobs.Add(1)
+	})
+	every(200*time.Millisecond, func() {
+		paths := []string{"/v1/events?limit=50", "/v1/deliveries?limit=50&status=failed", "/v1/deliveries?endpoint=" + k.good, "/v1/webhooks", "/v1/audit_log", "/metrics", "/readyz"}
+		k.s.call("GET", paths[k.lists.Add(1)%int64(len(paths))], nil)
+	})
+	every(300*time.Millisecond, k.page)
+	end := time.NewTimer(d)
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			samples = append(samples, k.sample())
+			continue
+		case <-end.C:
+		}
+		close(ended)
+		wg.Wait()
+		return samples
+	}
+}
+
+func (k *soak) batch() {
+	events := make([]object, 50)
+	for i := range events {
+		events[i] = object{"type": "other.batch", "data": object{"object": object{"text": strings.Repeat("x", 500)}}}
+	}
+	k.s.must("POST", "/v1/events/batch", object{"events": events})
+	k.batches.Add(1)
+}
+
+// churn makes an endpoint, sends it something, and deletes it while that is under way.
+func (k *soak) churn() {
+	id := k.s.register(k.receivers[2].URL, "enabled_events", []string{"churn.*"}).text("id")
+	k.s.must("POST", "/v1/events", object{"type": "churn.one", "data": object{"object": object{}}})
+	k.s.must("DELETE", "/v1/webhooks/"+id, nil)
+	k.churned.Add(1)
+}
+
+// listen connects a listener that goes as soon as it got something.
+func (k *soak) listen() {
+	p := k.s.command("listen", "--events", "heard.*")
+	p.out.await(k.t, "Ready")
+	k.s.must("POST", "/v1/events", object{"type": "heard.one", "data": object{"object": object{}}})
+	p.out.await(k.t, `heard\.one`)
+	_ = p.cmd.Process.Signal(os.Interrupt)
+	p.exit()
+	k.listeners.Add(1)
+}
+
+func (k *soak) page() {
+	names := []string{"overview", "webhooks", "webhooks/" + k.good, "events", "deliveries", "dead-letters", "jobs", "types", "keys", "audit", "sandbox"}
+	path := k.accounts + "/" + names[k.pages.Add(1)%int64(len(names))]
+	resp, err := k.admin.Get(k.s.base + path)
+	if err != nil {
+		k.t.Error(err)
+		return
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		k.t.Errorf("%s: %d", path, resp.StatusCode)
+	}
+}
+
+// rest waits until nothing is left to do and nobody is connected.
+func (k *soak) rest() {
+	k.t.Helper()
+	until(k.t, "all events to arrive", func() bool { return len(k.load.missing()) == 0 && k.order.len() == len(k.steps) })
+	for _, id := range k.endpoints { // what waits for them would wait for minutes
+		k.s.must("DELETE", "/v1/webhooks/"+id, nil)
+	}
+	k.endpoints = nil
+	until(k.t, "all deliveries to settle", func() bool {
+		return len(k.s.must("GET", "/v1/deliveries?status=pending&limit=1", nil).list()) == 0
+	})
+	until(k.t, "jobs to end", func() bool { return !strings.Contains(k.s.call("GET", "/v1/jobs", nil).body, `"running"`) })
+	for _, r := range k.receivers {
+		r.CloseClientConnections()
+	}
+	k.admin.CloseIdleConnections()
+	http.DefaultClient.CloseIdleConnections()
+	var last sample
+	until(k.t, "the server to be idle", func() bool { // for as long as it lets go of something
+		now := k.sample()
+		idle := last.goroutines > 0 && now.goroutines >= last.goroutines && now.files >= last.files
+		last = now
+		pause(2 * time.Second)
+		return idle
+	})
+}
+
+// sample is what the server needs at one moment.
+type sample struct {
+	goroutines int // those that only wait for deliveries apart
+	files      int // descriptors
+	resident   int // KiB
+	live       int // KiB of the heap, after a collection
+	disk       int // KiB of the data directory
+}
+
+var sampled = []struct {
+	name string
+	of   func(sample) int
+}{
+	{"goroutines", func(s sample) int { return s.goroutines }},
+	{"file descriptors", func(s sample) int { return s.files }},
+	{"resident memory, KiB", func(s sample) int { return s.resident }},
+	{"live heap, KiB", func(s sample) int { return s.live }},
+	{"disk, KiB", func(s sample) int { return s.disk }},
+}
+
+func (k *soak) sample() (s sample) {
+	k.t.Helper()
+	resp, err := http.Get(k.debug + "/debug/pprof/heap?gc=1")
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	text := k.s.call("GET", "/metrics", nil).body
+	metric := func(name string) int {
+		m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(text)
+		if m == nil {
+			k.t.Fatalf("there is no metric %s", name)
+		}
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		return int(v)
+	}
+	s = sample{goroutines: metric("go_goroutines") - metric("posthaste_workers"), files: metric("process_open_fds"),
+		resident: metric("process_resident_memory_bytes") >> 10, live: metric("go_memstats_heap_alloc_bytes") >> 10}
+	err = filepath.WalkDir(k.s.data, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			s.disk += int(info.Size() >> 10)
+		}
+		return nil
+	})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return s
+}
+
+// Tolerances of a soak.
+const (
+	moreIdle   = 8               // goroutines or descriptors after the load than before
+	growth     = 25              // percent, from the middle third of the load to its last
+	slack      = 8 << 10         // KiB that memory and disk may grow besides
+	steadyFrom = 5 * time.Minute // shorter soaks are over before as much is forgotten as comes
+)
+
+// report prints what the server needed, and fails the test for what it held on to.
+func (k *soak) report(before, after sample, load []sample) {
+	k.t.Helper()
+	var text strings.Builder
+	fmt.Fprintf(&text, "%-22s %10s %10s %10s %10s %12s %10s\n", "", "idle", "1st third", "2nd third", "3rd third", "slope/hour", "idle again")
+	third := len(load) / 3
+	for i, m := range sampled {
+		mean := func(part []sample) int {
+			sum := 0
+			for _, s := range part {
+				sum += m.of(s)
+			}
+			return sum / max(len(part), 1)
+		}
+		first, second, last := mean(load[:third]), mean(load[third:2*third]), mean(load[2*third:])
+		fmt.Fprintf(&text, "%-22s %10d %10d %10d %10d %12.0f %10d\n", m.name, m.of(before), first, second, last, slope(load[third:], m.of), m.of(after))
+		switch {
+		case i < 2 && m.of(after) > m.of(before)+moreIdle:
+			k.t.Errorf("%s: %d before the load, %d after", m.name, m.of(before), m.of(after))
+		case i >= 2 && *soakFor >= steadyFrom && last > second+second*growth/100+slack:
+			k.t.Errorf("%s: grew from %d to %d", m.name, second, last)
+		}
+	}
+	k.t.Logf("%d samples\n%s", len(load), text.String())
+}
+
+// slope is by how much a value grows an hour, by least squares over samples that were
+// taken every two seconds.
+func slope(samples []sample, of func(sample) int) float64 {
+	n := float64(len(samples))
+	var x, y, xx, xy float64
+	for i, s := range samples {
+		at, v := float64(i), float64(of(s))
+		x, y, xx, xy = x+at, y+v, xx+at*at, xy+at*v
+	}
+	if d := n*xx - x*x; d != 0 {
+		return (n*xy - x*y) / d * float64(time.Hour/(2*time.Second))
+	}
+	return 0
+}
