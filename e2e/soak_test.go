@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -51,6 +53,7 @@ func TestSoak(t *testing.T) {
 		t.Errorf("out of order: %v", firstDifference(k.order.taken, k.steps))
 	}
 	checkStore(t, k.s.data)
+	t.Logf("rows left: %s", strings.Join(rowsLeft(t, k.s.data), ", "))
 	t.Logf("in order=%d; batches of 50=%d listeners=%d endpoints made and deleted=%d rotations=%d jobs=%d lists=%d pages=%d",
 		len(k.steps), k.batches.Load(), k.listeners.Load(), k.churned.Load(), k.rotations.Load(), k.jobs.Load(), k.lists.Load(), k.pages.Load())
 }
@@ -339,6 +342,47 @@ func (k *soak) report(before, after sample, load []sample) {
 		}
 	}
 	k.t.Logf("%d samples\n%s", len(load), text.String())
+}
+
+// rowsLeft tells how many rows each table of a store has whose server has stopped, and
+// how many pages of its file are free.
+func rowsLeft(t testing.TB, data string) (out []string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(data, "posthaste.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	rows, err := db.Query(`SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tables []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		tables = append(tables, name)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+	count := func(what, query string) {
+		var n int
+		if err := db.QueryRow(query).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if n > 0 {
+			out = append(out, fmt.Sprintf("%s %d", what, n))
+		}
+	}
+	for _, name := range tables {
+		count(name, `SELECT count(*) FROM "`+name+`"`)
+	}
+	count("pages", "PRAGMA page_count")
+	count("free pages", "PRAGMA freelist_count")
+	return out
 }
 
 // slope is by how much a value grows an hour, by least squares over samples that were

@@ -127,46 +127,6 @@ func TestJSON(t *testing.T) {
 	p.out.await(t, `"status":200,"type":"a.b"`)
 }
 
-// A backup made under load holds everything that was accepted before, and restores.
-func TestBackup(t *testing.T) {
-	s := serve(t, "")
-	var before []string
-	for i := range 50 {
-		before = append(before, s.send("a.b", object{"n": i}).text("id"))
-	}
-	e := s.register("https://example.com/hook")
-	_, stop := s.traffic("a.b")
-	file := filepath.Join(t.TempDir(), "backup.db")
-	p := start(t, nil, binary, "backup", "--data", s.data, file)
-	if code := p.exit(); code != 0 {
-		t.Fatalf("exit code %d: %s", code, p.out)
-	}
-	stop()
-	if p := start(t, nil, binary, "backup", "--data", s.data, file); p.exit() != 1 {
-		t.Errorf("over an existing file: %s", p.out)
-	}
-	if p := start(t, nil, binary, "backup", "--data", t.TempDir(), file+"2"); p.exit() != 1 {
-		t.Errorf("of nothing: %s", p.out)
-	}
-	restored := t.TempDir()
-	for from, to := range map[string]string{file: "posthaste.db", filepath.Join(s.data, "master-key"): "master-key"} {
-		text, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(restored, to), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r := serve(t, restored)
-	for _, id := range before {
-		r.must("GET", "/v1/events/"+id, nil)
-	}
-	if got := r.must("POST", "/v1/webhooks/"+e.text("id")+"/reveal_secret", nil); got.text("secret") != e.text("secret") {
-		t.Error("the secret did not survive")
-	}
-}
-
 func TestDoctor(t *testing.T) {
 	s := serve(t, "")
 	addr := strings.TrimPrefix(s.base, "http://")
