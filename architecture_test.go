@@ -21,7 +21,7 @@ const module = "github.com/posthaste-hq/posthaste"
 var layers = [][]string{
 	{"cmd/posthaste"},
 	{"internal/cli"},
-	{"internal/httpapi", "internal/adminui", "internal/relay", "internal/telemetry", "internal/cluster", "internal/broker/natsjs", "internal/broker/rabbitmq", "internal/broker/kafka"},
+	{"internal/httpapi", "internal/adminui", "internal/relay", "internal/docsite", "internal/telemetry", "internal/cluster", "internal/broker/natsjs", "internal/broker/rabbitmq", "internal/broker/kafka"},
 	{"internal/broker"},
 	{"internal/sandbox"},
 	{"internal/service"},
@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"internal/account", "internal/delivery"},
 	{"internal/endpoint"},
 	{"internal/event"},
-	{"internal/fault", "internal/seal", "internal/mail", "webhook", "api"},
+	{"internal/fault", "internal/seal", "internal/mail", "webhook", "api", "docs"},
 	{"client/outbox/pgxoutbox"},
 	{"client/outbox"},
 	{"client"},
@@ -104,8 +104,9 @@ func TestImports_keepOut(t *testing.T) {
 		{"github.com/rabbitmq/amqp091-go", []string{"internal/broker/rabbitmq"}},
 		{"github.com/twmb/franz-go/pkg/kgo", []string{"internal/broker/kafka"}},
 		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
-		{"net/http", []string{"internal/broker", "internal/httpapi", "internal/adminui", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook", "client", "client/outbox", "internal/httpapi/apitest"}},
+		{"net/http", []string{"internal/broker", "internal/httpapi", "internal/adminui", "internal/docsite", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook", "client", "client/outbox", "internal/httpapi/apitest"}},
 		{"github.com/spf13/cobra", []string{"internal/cli"}},
+		{"github.com/yuin/goldmark", []string{"internal/docsite"}},
 	} {
 		for _, p := range packages(t, "./internal/...", "./webhook", "./client/...", "./cmd/...") {
 			name := strings.TrimPrefix(p.ImportPath, module+"/")

@@ -449,6 +449,10 @@ func (u *ui) static() http.Handler {
 	})
 }
 
+// Asset returns the path of a file of the Admin UI that other pages of the server use
+// too, so that they look alike.
+func Asset(name string) string { return "/admin/static/" + hashOfStatic() + "-" + name }
+
 func hashOfStatic() string {
 	h := sha256.New()
 	err := fs.WalkDir(static, "static", func(p string, d fs.DirEntry, err error) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/posthaste-hq/posthaste/api"
+	"github.com/posthaste-hq/posthaste/docs"
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/adminui"
 	"github.com/posthaste-hq/posthaste/internal/broker"
@@ -27,6 +28,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/commit"
 	"github.com/posthaste-hq/posthaste/internal/config"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
+	"github.com/posthaste-hq/posthaste/internal/docsite"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
@@ -373,12 +375,21 @@ func (s *server) handler() http.Handler {
 	for _, path := range []string{"/admin", "/admin/", "/portal/"} {
 		mux.Handle(path, ui)
 	}
+	site := docsite.New(docsite.Config{Files: docs.Files, Source: sourceURL, Version: Version(), Log: s.log, HasAdmin: true,
+		Styles: []string{adminui.Asset("app.css")}, Icon: adminui.Asset("icon.svg"),
+		Scripts: []docsite.Script{{URL: adminui.Asset("theme.js")}, {URL: adminui.Asset("app.js"), Deferred: true}}})
+	for _, path := range []string{"/docs", "/docs/"} {
+		mux.Handle(path, site)
+	}
 	mux.Handle("/", httpapi.New(httpapi.Config{
 		Service: s.service, Sandbox: payments, PublicURL: s.reachedAt, RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
 		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(), Observe: s.metrics.Request, Profiles: pprofHandler(), Closing: s.closing,
 	}))
 	return mux
 }
+
+// sourceURL is where the documentation's links to other files of the repository lead.
+const sourceURL = "https://github.com/posthaste-hq/posthaste/blob/main/"
 
 // keys sees to the API keys that the server starts with, and returns what to show
 // of them, once.
@@ -448,8 +459,8 @@ func (s *server) greet(lines []string, addr string) {
 		return
 	}
 	base := "http://" + addr
-	_, _ = fmt.Fprintf(s.out, "\nPosthaste %s\n\n  API           %s/v1\n  API reference %s/openapi.yaml\n  Admin UI      %s/admin\n  %s\n\n",
-		version, base, base, base, strings.Join(lines, "\n  "))
+	_, _ = fmt.Fprintf(s.out, "\nPosthaste %s\n\n  API           %s/v1\n  Documentation %s/docs\n  API reference %s/docs/api\n  Admin UI      %s/admin\n  %s\n\n",
+		version, base, base, base, base, strings.Join(lines, "\n  "))
 }
 
 // debug serves profiles on an address of their own.

@@ -342,7 +342,10 @@ func TestOpenAPI_requests(t *testing.T) {
 	ev := w.send("payment.succeeded")
 	id := strings.NewReplacer("/v1/webhooks/{id}", "/v1/webhooks/"+e.text("id"), "/v1/webhook_endpoints/{id}", "/v1/webhook_endpoints/"+e.text("id"),
 		"/v1/events/{id}", "/v1/events/"+ev.text("id"), "/v1/deliveries/{id}", "/v1/deliveries/"+w.deliveryOf(ev.text("id")).text("id"),
-		"/v1/accounts/{id}", "/v1/accounts/"+w.account.ID)
+		"/v1/accounts/{id}", "/v1/accounts/"+w.account.ID,
+		"/v1/users/{id}", "/v1/users/"+w.must("POST", "/v1/users", `{"name":"bob","role":"member","password":"correct horse battery"}`, with(adminKey)...).text("id"))
+	// The objects that the examples name.
+	named := strings.NewReplacer("we_1234567890abcdef", e.text("id"), "pay_1234567890abcdef", w.pay("4242424242424242").object().text("id"))
 	sub := w.must("POST", "/v1/subscriptions", `{}`)
 	shopper := w.must("POST", "/oauth20/token?grant_type=client_credentials&dr_userid="+sub.in("shopper").text("id"), "").text("access_token")
 	examples := 0
@@ -350,6 +353,9 @@ func TestOpenAPI_requests(t *testing.T) {
 		header := []string(nil)
 		if strings.HasPrefix(path, "/v1/accounts") || strings.HasPrefix(path, "/v1/api_keys") {
 			header = w.asOperator()
+		}
+		if strings.HasPrefix(path, "/v1/users") {
+			header = with(adminKey)
 		}
 		if strings.HasPrefix(path, "/v1/shoppers/") {
 			header = with(shopper)
@@ -362,7 +368,10 @@ func TestOpenAPI_requests(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				o := w.must(strings.ToUpper(method), id.Replace(path), string(body), header...)
+				if strings.HasSuffix(path, "/revoke_secret") { // there must be an old one
+					w.must("POST", "/v1/webhooks/"+e.text("id")+"/rotate_secret", `{"expires_in":3600}`)
+				}
+				o := w.must(strings.ToUpper(method), id.Replace(path), named.Replace(string(body)), header...)
 				if o.text("object") == "job" { // there can be one at a time
 					w.must("POST", "/v1/jobs/"+o.text("id")+"/cancel", "")
 				}
@@ -392,7 +401,7 @@ func TestOpenAPI_requests(t *testing.T) {
 			}
 		}
 	}
-	if examples < 3 {
+	if examples < 20 {
 		t.Errorf("only %d examples", examples)
 	}
 }

@@ -343,6 +343,9 @@ func (w *world) try(method, path, body string, header ...string) (answer, error)
 	}
 	text, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
+	if err == nil {
+		conform(w.t, req, body, resp, string(text))
+	}
 	return answer{w.t, resp.StatusCode, resp.Header, string(text)}, err
 }
 
