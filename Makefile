@@ -103,7 +103,7 @@ crash: ## kill -9 the server under load, again and again, and reconcile
 
 .PHONY: faults
 faults: tools ## bring about each fault of the machine ROUNDS times (default 5) under load, and reconcile
-	$(GO) test -count=1 -v -run TestFault -timeout 30m ./e2e -fault.rounds=$${ROUNDS:-5}
+	$(GO) test -count=1 -v -run 'TestFault|TestPowerLoss' -timeout 30m ./e2e -fault.rounds=$${ROUNDS:-5} -power.cuts=$$((20 * $${ROUNDS:-5}))
 
 .PHONY: soak
 soak: ## a load of everything for FOR (default 10m), then look for what the server holds on to

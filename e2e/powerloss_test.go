@@ -1,0 +1,301 @@
+package e2e
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var powerCuts = flag.Int("power.cuts", 6, "at how many moments TestPowerLoss cuts the power")
+
+// TestPowerLoss records what the server writes to its files and when it syncs them, under
+// load, and makes of that what a disk would hold had the power failed at some moment:
+// what was synced is there, of the rest something or nothing. Whatever was acknowledged
+// by then is on each of those disks. Killing the process proves nothing of the kind, as
+// the system keeps what a killed process wrote.
+func TestPowerLoss(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("this test wants strace, which make tools installs")
+	}
+	l := newLoad(t, nil)
+	s := l.begin(serve(t, "", "--test-schedule", faultSchedule))
+	s.register(l.receiver.URL)
+	var last string // nothing is being written while that stays
+	until(t, "the server to be idle", func() bool {
+		now := fmt.Sprint(len(readDisk(t, s.data)["posthaste.db-wal"]))
+		idle := now == last
+		last = now
+		return idle
+	})
+	before := readDisk(t, s.data)
+	trace := filepath.Join(t.TempDir(), "trace")
+	p := start(t, nil, "strace", "-f", "-y", "-xx", "-s", "70000", "-o", trace, "-p", fmt.Sprint(s.cmd.Process.Pid),
+		"-e", "trace=pwrite64,write,ftruncate,fdatasync,fsync,unlink,unlinkat,rename,renameat,renameat2,fallocate,pwritev,writev,sendto", "-e", "signal=none")
+	if said := p.out.await(t, `.*(attached|not permitted|ermission denied)`); said[1] != "attached" {
+		t.Skipf("strace may not look into another process: %s", said[0])
+	}
+	l.start(8)
+	l.advance(400)
+	s.killed.Store(true)
+	l.stop()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	p.exit()
+	s.kill()
+
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	d := &tracedDisk{t: t, synced: before, dirty: map[string][]write{}, unfinished: map[string]string{}}
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	acks := 0
+	for _, line := range lines {
+		acks += len(acknowledgement(line))
+	}
+	if acks < 100 {
+		t.Fatalf("%d acknowledgements in %d lines: the test proves little", acks, len(lines))
+	}
+	cuts := map[int]bool{acks: true} // by how many acknowledgements were sent
+	for len(cuts) < min(*powerCuts, acks) {
+		cuts[1+random.IntN(acks)] = true
+	}
+	var told []string
+	for _, line := range lines {
+		for _, id := range acknowledgement(line) { // as the answer begins to be written
+			told = append(told, id)
+			if cuts[len(told)] {
+				for _, kept := range []float64{0, 0.5} {
+					d.check(random, kept, told)
+				}
+			}
+		}
+		d.follow(line)
+	}
+	t.Logf("acknowledgements=%d cuts=%d writes=%d syncs=%d", acks, len(cuts), d.writes, d.syncs)
+}
+
+func readDisk(t testing.TB, data string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	for _, name := range []string{"posthaste.db", "posthaste.db-wal"} {
+		text, err := os.ReadFile(filepath.Join(data, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = text
+	}
+	return files
+}
+
+// tracedDisk is what a disk holds for sure, and what may be on it besides.
+type tracedDisk struct {
+	t             testing.TB
+	synced        map[string][]byte  // by file
+	dirty         map[string][]write // not synced, in the order in which they were made
+	unfinished    map[string]string  // by thread: the call that it is in
+	syncing       map[string]map[string]int
+	writes, syncs int
+}
+
+// write is bytes at an offset; or, with no bytes, a file's new length.
+type write struct {
+	at    int64
+	bytes []byte
+}
+
+var (
+	tracedCall    = regexp.MustCompile(`^(\w+)\(\d+<([^>]*)>(.*)$`)
+	tracedResumed = regexp.MustCompile(`^<\.\.\. \w+ resumed>(.*)$`)
+	tracedWrite   = regexp.MustCompile(`^, "((?:\\x[0-9a-f]{2})*)"(\.\.\.)?, (\d+)(?:, (\d+))?\)\s+= (-?\d+)`)
+	tracedLength  = regexp.MustCompile(`^, (\d+)\)\s+= (-?\d+)`)
+	tracedResult  = regexp.MustCompile(`^\)\s+= (-?\d+)`)
+	unhexed       = strings.NewReplacer(`\x`, "")
+	acknowledged  = regexp.MustCompile(`"id":"(evt_\w+)","object":"event"`)
+)
+
+func unhex(text string) []byte {
+	b, err := hex.DecodeString(unhexed.Replace(text))
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// acknowledgement returns the ids of events that a line of the trace begins to
+// acknowledge.
+func acknowledgement(line string) (ids []string) {
+	_, call, _ := strings.Cut(line, " ")
+	call = strings.TrimLeft(call, " ")
+	if !strings.HasPrefix(call, "write(") {
+		return nil
+	}
+	_, rest, _ := strings.Cut(call, `"`)
+	quoted, _, _ := strings.Cut(rest, `"`)
+	sent := unhex(quoted)
+	if !bytes.HasPrefix(sent, []byte("HTTP/1.1 200")) {
+		return nil
+	}
+	for _, m := range acknowledged.FindAllSubmatch(sent, -1) {
+		ids = append(ids, string(m[1]))
+	}
+	return ids
+}
+
+// follow takes one line of the trace. A write counts from when it began, as some of it may
+// reach the disk at once; a sync covers what was written before it began, and counts from
+// when it ended well.
+func (d *tracedDisk) follow(line string) {
+	thread, call, _ := strings.Cut(line, " ")
+	call = strings.TrimLeft(call, " ")
+	if m := tracedResumed.FindStringSubmatch(call); m != nil {
+		call = d.unfinished[thread] + m[1]
+		delete(d.unfinished, thread)
+	} else if begun, cut := strings.CutSuffix(call, " <unfinished ...>"); cut {
+		d.unfinished[thread] = begun
+		if m := tracedCall.FindStringSubmatch(begun); m != nil && strings.HasSuffix(m[1], "sync") {
+			d.begin(thread, string(unhex(m[2])))
+		}
+		return
+	} else if m := tracedCall.FindStringSubmatch(call); m != nil && strings.HasSuffix(m[1], "sync") {
+		d.begin(thread, string(unhex(m[2])))
+	}
+	m := tracedCall.FindStringSubmatch(call)
+	if m == nil {
+		return
+	}
+	file := filepath.Base(string(unhex(m[2])))
+	if _, ours := d.synced[file]; !ours {
+		return
+	}
+	switch m[1] {
+	case "pwrite64":
+		w := tracedWrite.FindStringSubmatch(m[3])
+		if w == nil || w[2] != "" || w[3] != w[5] {
+			d.t.Fatalf("cannot follow %.200s", line)
+		}
+		at, err := strconv.ParseInt(w[4], 10, 64)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		d.dirty[file] = append(d.dirty[file], write{at, unhex(w[1])})
+		d.writes++
+	case "ftruncate":
+		w := tracedLength.FindStringSubmatch(m[3])
+		if w == nil || w[2] != "0" {
+			d.t.Fatalf("cannot follow %.200s", line)
+		}
+		length, err := strconv.ParseInt(w[1], 10, 64)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		d.dirty[file] = append(d.dirty[file], write{at: length})
+	case "fdatasync", "fsync":
+		r := tracedResult.FindStringSubmatch(m[3])
+		if r == nil || r[1] != "0" {
+			d.t.Fatalf("cannot follow %.200s", line)
+		}
+		n := d.syncing[thread][file]
+		for _, w := range d.dirty[file][:n] {
+			d.synced[file] = w.apply(d.synced[file])
+		}
+		d.dirty[file] = d.dirty[file][n:]
+		d.syncs++
+	default:
+		d.t.Fatalf("cannot follow %.200s", line)
+	}
+}
+
+// begin notes what a sync covers.
+func (d *tracedDisk) begin(thread, path string) {
+	if d.syncing == nil {
+		d.syncing = map[string]map[string]int{}
+	}
+	file := filepath.Base(path)
+	d.syncing[thread] = map[string]int{file: len(d.dirty[file])}
+}
+
+func (w write) apply(file []byte) []byte {
+	if w.bytes == nil {
+		if int64(len(file)) > w.at {
+			return file[:w.at]
+		}
+		return append(file, make([]byte, w.at-int64(len(file)))...)
+	}
+	if end := w.at + int64(len(w.bytes)); int64(len(file)) < end {
+		file = append(file, make([]byte, end-int64(len(file)))...)
+	}
+	copy(file[w.at:], w.bytes)
+	return file
+}
+
+// sector is what a disk writes whole.
+const sector = 512
+
+// check cuts the power: of what is not synced, a part of the writes is on the disk, any of
+// them, and of some only the beginning. The store opens, is sound, and has the events.
+func (d *tracedDisk) check(random *rand.Rand, part float64, ids []string) {
+	d.t.Helper()
+	dir := d.t.TempDir()
+	for _, name := range slices.Sorted(maps.Keys(d.synced)) {
+		file := slices.Clone(d.synced[name])
+		for _, w := range d.dirty[name] {
+			if random.Float64() >= part {
+				continue
+			}
+			if len(w.bytes) > sector && random.IntN(4) == 0 { // torn
+				w.bytes = w.bytes[:sector*(1+random.IntN(len(w.bytes)/sector))]
+			}
+			file = w.apply(file)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), file, 0o600); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	checkStore(d.t, dir)
+	db, err := sql.Open("sqlite", filepath.Join(dir, "posthaste.db"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	rows, err := db.Query("SELECT CAST(body AS TEXT) FROM events")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	there := map[string]bool{}
+	for rows.Next() {
+		var body string
+		if err := rows.Scan(&body); err != nil {
+			d.t.Fatal(err)
+		}
+		id, _, _ := strings.Cut(strings.TrimPrefix(body, `{"id":"`), `"`)
+		there[id] = true
+	}
+	if err := rows.Err(); err != nil {
+		d.t.Fatal(err)
+	}
+	for _, id := range ids {
+		if !there[id] {
+			d.t.Fatalf("%s was acknowledged, and is not on the disk after the power failed at acknowledgement %d", id, len(ids))
+		}
+	}
+}
