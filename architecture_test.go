@@ -120,6 +120,13 @@ func TestImports_keepOut(t *testing.T) {
 // The public packages are for other programs: they bring nothing along that those have
 // no use for, and know nothing of the server.
 func TestPublicPackages_standAlone(t *testing.T) {
+	for _, p := range packages(t, "./internal/...", "./webhook", "./cmd/...") {
+		for _, imp := range p.Imports {
+			if strings.HasPrefix(imp, "go.opentelemetry.io/") && p.ImportPath != module+"/internal/telemetry" {
+				t.Errorf("%s imports %s; only internal/telemetry may", p.ImportPath, imp)
+			}
+		}
+	}
 	for _, p := range packages(t, "./webhook", "./client/...") {
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
 		for _, imp := range p.Imports {

@@ -92,6 +92,7 @@ type server struct {
 	service *service.Service
 	metrics *telemetry.Metrics
 	survey  *telemetry.Surveyor
+	tracing *telemetry.Tracing // nil: nothing is traced
 	relay   *relay.Hub
 	mailer  *mail.Mailer // nil: nobody is written to
 	brokers broker.Named
@@ -126,6 +127,7 @@ func (s *server) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer s.sender.Close()
+	defer s.stopTracing(ctx)
 	for _, source := range s.sources {
 		if !s.service.HasAccount(source.Account) {
 			return &config.Usage{Err: fmt.Errorf("--sources: there is no account %s", source.Account)}
@@ -301,9 +303,14 @@ func (s *server) wire(ctx context.Context) error {
 	}
 	endpoints := endpoint.NewRegistry()
 	s.observe(endpoints)
+	if s.Tracing {
+		if s.tracing, err = telemetry.NewTracing(ctx, s.OTLP, version, s.log); err != nil {
+			return err
+		}
+	}
 	s.commits = commit.New(s.metrics.Commits(s.store), s.log)
 	conf := service.Config{
-		Store: s.store, Events: s.commits, Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
+		Store: s.store, Events: s.events(), Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
 		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
 		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature"), Brokers: s.hasBroker},
 		Notify:       s.notify,
@@ -320,7 +327,7 @@ func (s *server) wire(ctx context.Context) error {
 	s.service = service.New(conf)
 	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: time.Now, Log: s.log})
 	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: time.Now}
-	engine.Sender, engine.Watcher = toBrokers, s.metrics.Watcher(s.service.Watcher(nil))
+	engine.Sender, engine.Watcher = s.attempts(toBrokers), s.metrics.Watcher(s.service.Watcher(nil))
 	s.engine = dispatch.New(engine)
 	if err := s.service.Load(ctx, s.engine); err != nil {
 		return err
@@ -381,10 +388,10 @@ func (s *server) handler() http.Handler {
 	for _, path := range []string{"/docs", "/docs/"} {
 		mux.Handle(path, site)
 	}
-	mux.Handle("/", httpapi.New(httpapi.Config{
+	mux.Handle("/", s.requests(httpapi.New(httpapi.Config{
 		Service: s.service, Sandbox: payments, PublicURL: s.reachedAt, RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
 		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(), Observe: s.metrics.Request, Profiles: pprofHandler(), Closing: s.closing,
-	}))
+	})))
 	return mux
 }
 

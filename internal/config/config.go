@@ -39,6 +39,8 @@ type Config struct {
 	Brand     string        // names the headers: Payment-Signature
 	LogLevel  string
 	LogFormat string
+	Tracing   bool   // spans are exported
+	OTLP      string // base URL of the collector; empty: as OTEL_EXPORTER_OTLP_… say
 
 	TestKey   string // API key of the first account, environment only
 	AdminKey  string // operator key, environment only
@@ -113,6 +115,7 @@ func Flags(f *pflag.FlagSet) {
 	f.String("brand", "Payment", "names the headers: <brand>-Signature, <brand>-Account")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
+	f.String("otlp-endpoint", "", "send traces to an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318; the variables OTEL_… count too")
 	f.StringSlice("allow-targets", nil, "non-public address ranges that endpoints may have, such as 10.1.0.0/16")
 	f.StringSlice("deny-targets", nil, "address ranges that endpoints may not have")
 	f.String("target-ports", "80,443,1024-65535", "ports that endpoints may have")
@@ -191,6 +194,8 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.Database, c.NodeLease = r.text("database-url"), r.duration("node-lease")
 	c.Brokers, c.Sources = r.text("brokers"), r.text("sources")
 	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
+	c.OTLP = r.text("otlp-endpoint")
+	c.Tracing = tracing(c.OTLP, getenv)
 	c.Dev, c.AllowPlain = r.truth("dev"), r.truth("allow-plain-live")
 	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")
 	c.Timeout, c.SecretMaxAge, c.RateLimit = r.duration("timeout"), r.duration("secret-max-age"), r.number("rate-limit")
@@ -207,6 +212,19 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 		return nil, r.err
 	}
 	return c, c.check()
+}
+
+// tracing reports whether spans are wanted, by OpenTelemetry's own variables too.
+func tracing(endpoint string, getenv func(string) (string, bool)) bool {
+	env := func(name string) string {
+		v, _ := getenv(name)
+		return v
+	}
+	switch {
+	case strings.EqualFold(env("OTEL_SDK_DISABLED"), "true"), env("OTEL_TRACES_EXPORTER") == "none":
+		return false
+	}
+	return endpoint != "" || env("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 }
 
 func (c *Config) check() error {
@@ -249,6 +267,8 @@ func (c *Config) check() error {
 		return usagef("--retention %s: use a minute or more, or 0 to keep everything", c.Retention)
 	case c.StopTimeout < 0 || c.StopTimeout > 28*time.Second:
 		return usagef("--stop-timeout %s: use up to 28s", c.StopTimeout)
+	case c.OTLP != "" && !strings.HasPrefix(c.OTLP, "http://") && !strings.HasPrefix(c.OTLP, "https://"):
+		return usagef("--otlp-endpoint %q: use a URL such as http://collector:4318", c.OTLP)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return usagef("--log-format %q: use text or json", c.LogFormat)
 	}

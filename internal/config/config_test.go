@@ -129,3 +129,23 @@ func TestShortDuration(t *testing.T) {
 		}
 	}
 }
+
+func TestLoad_tracing(t *testing.T) {
+	for _, tt := range []struct {
+		env  map[string]string
+		want bool
+	}{
+		{nil, false},
+		{map[string]string{"POSTHASTE_OTLP_ENDPOINT": "http://collector:4318"}, true},
+		{map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, true},
+		{map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, true},
+		{map[string]string{"OTEL_SERVICE_NAME": "hooks"}, false},
+		{map[string]string{"POSTHASTE_OTLP_ENDPOINT": "http://collector:4318", "OTEL_SDK_DISABLED": "true"}, false},
+		{map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_TRACES_EXPORTER": "none"}, false},
+	} {
+		c, err := load(t, nil, tt.env)
+		if err != nil || c.Tracing != tt.want {
+			t.Errorf("%v: traced %t, %v", tt.env, err == nil && c.Tracing, err)
+		}
+	}
+}

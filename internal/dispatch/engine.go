@@ -380,7 +380,7 @@ func (e *Engine) committed(b *store.Batch) (away []delivery.ID) {
 				e.plan(l, now)
 				continue
 			}
-			e.accept(l, &store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body})
+			e.accept(l, &store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace})
 			e.plan(l, now)
 		}
 	}

@@ -315,7 +315,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round u
 // request returns the next attempt at a delivery.
 func request(ep *endpoint.Endpoint, job *store.Job, now time.Time) *sender.Request {
 	r := &sender.Request{
-		EventID: job.EventID, Body: job.Body, URL: ep.URL, Secrets: ep.LiveSecrets(now),
+		EventID: job.EventID, Trace: job.Trace, Body: job.Body, URL: ep.URL, Secrets: ep.LiveSecrets(now),
 		Timeout: ep.Settings.Timeout, Number: job.Delivery.Attempts + 1, Header: ep.Headers,
 		EndpointID: ep.ID,
 		Trusted:    ep.Space.Account() == 0, // no account's: the operator's own

@@ -38,7 +38,13 @@ type Event struct {
 	Type    string
 	Created int64  // Unix seconds; the sender may set it, so it is not acceptance time
 	Body    []byte // the stable body: stored, signed and sent exactly so
+	Trace   Trace  // nil: none. Lists of events do not tell it
 }
+
+// Trace is where an event was accepted within a trace, so that attempts at it can be
+// shown as part of that, on whatever node and however much later. Only package
+// telemetry knows what the bytes mean.
+type Trace []byte
 
 // Accepted returns when the event was accepted.
 func (e *Event) Accepted() time.Time { return e.Key.Time() }

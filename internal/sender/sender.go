@@ -23,6 +23,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
@@ -114,6 +115,9 @@ type Request struct {
 	Trusted bool                     // the operator's own receiver, which may be anywhere
 
 	EndpointID string // for those who do not call the endpoint but know it
+
+	Trace       event.Trace // of the event; for those who trace attempts
+	TraceParent string      // of the attempt (W3C Trace Context); empty: none is sent
 }
 
 // SignedHeader returns the header of an attempt at a time, for whoever carries it
@@ -325,5 +329,8 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	header[webhook.IDHeader] = f.values[1:2:2]
 	header[webhook.TimestampHeader] = f.values[2:3:3]
 	header[webhook.StandardSignatureHeader] = f.values[3:4:4]
+	if r.TraceParent != "" {
+		header["Traceparent"] = []string{r.TraceParent}
+	}
 	return header, nil
 }

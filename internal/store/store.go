@@ -106,6 +106,7 @@ type Job struct {
 	EventID  string
 	Type     string
 	Body     []byte
+	Trace    event.Trace
 }
 
 // Lane is an endpoint with pending deliveries.

@@ -56,7 +56,7 @@ func (t *Tx) append(all []*store.Append) error {
 		if body == nil {
 			body = store.Pack(e.Body)
 		}
-		err := events.Add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, body)
+		err := events.Add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, body, []byte(e.Trace))
 		for i := 0; i < len(a.Deliveries) && err == nil; i++ {
 			err = deliveries.Add(deliveryArgs(&a.Deliveries[i])...)
 		}
@@ -286,7 +286,7 @@ func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes in
 // Jobs reads deliveries d of events e, with what is needed to send them, until their
 // bodies exceed maxBytes. The text of from must be a constant.
 func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []store.Job, err error) {
-	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body `+from, args...)
+	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace `+from, args...)
 	if err != nil {
 		return nil, s.Fault(op, err)
 	}
@@ -295,7 +295,7 @@ func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, 
 	for size := 0; size <= maxBytes && rows.Next(); {
 		var j store.Job
 		id := eventID{}
-		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body); err != nil {
+		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body, (*[]byte)(&j.Trace)); err != nil {
 			return nil, s.Fault(op, err)
 		}
 		if j.Body, err = store.Unpack(j.Body); err != nil {

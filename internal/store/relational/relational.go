@@ -91,7 +91,7 @@ const (
 
 // The tables of the hot path.
 var (
-	Events     = Table{Name: "events", Columns: []string{"key", "space", "nonce", "custom_id", "type", "created", "body"}}
+	Events     = Table{Name: "events", Columns: []string{"key", "space", "nonce", "custom_id", "type", "created", "body", "trace"}}
 	Deliveries = Table{Name: "deliveries", Columns: []string{"event", "endpoint", "space", "state", "attempts", "budget", "due", "rank", "since", "last_outcome", "last_status", "settled"}}
 	Attempts   = Table{Name: "attempts", Columns: []string{"event", "endpoint", "number", "started", "duration", "outcome", "status", "error", "remote", "header", "body",
 		"request", "t_dns", "t_connect", "t_tls", "t_answer"}, Conflict: KeepOld, Key: []string{"event", "endpoint", "number"}}

@@ -156,3 +156,17 @@ func testCancelPending(b *bundle) {
 	b.ok(err)
 	b.equal("another endpoint's", len(jobs), 5)
 }
+
+// testLoadLaneTrace holds that what an event's trace is survives, byte for byte.
+func testLoadLaneTrace(b *bundle) {
+	traced, plain := b.compose(mine, "a.b", 7), b.compose(mine, "a.b", 7)
+	for i := range 25 {
+		traced.Event.Trace = append(traced.Event.Trace, byte(i*0x1f))
+	}
+	b.commit(traced, plain)
+	jobs, err := b.LoadLane(b.ctx, 7, 10, 1<<20)
+	b.ok(err)
+	if len(jobs) != 2 || string(jobs[0].Trace) != string(traced.Event.Trace) || len(jobs[1].Trace) != 0 {
+		b.Errorf("%d jobs: %+v", len(jobs), jobs)
+	}
+}

@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Settle/Health", testHealth},
 		{"LoadLane", testLoadLane},
 		{"LoadLane/Bytes", testLoadLaneBytes},
+		{"LoadLane/Trace", testLoadLaneTrace},
 		{"Lanes", testLanes},
 		{"CancelPending", testCancelPending},
 		{"Accounts", testAccounts},
