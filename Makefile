@@ -1,6 +1,7 @@
 # make with no target lists what there is.
 
 GO ?= go
+VULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The key of the documentation's examples, so that they work as they stand.
@@ -60,6 +61,10 @@ lint: ## vet, staticcheck and formatting
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod verify >/dev/null
 	$(GO) mod tidy -diff
+
+.PHONY: vulncheck
+vulncheck: ## look for known vulnerabilities in what the program calls; needs https://vuln.go.dev
+	$(GO) run $(VULNCHECK) ./cmd/posthaste
 
 .PHONY: simulate
 simulate: ## play SEEDS (20000) worlds of the delivery engine against an adversary, from SEED (1) on

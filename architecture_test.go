@@ -182,3 +182,49 @@ func TestTests_doNotSleep(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What the program links may be passed on with it: every module has a licence of a
+// kind that asks for no more than its notice.
+func TestBinary_licences(t *testing.T) {
+	permissive := regexp.MustCompile(`Apache License|MIT License|Permission is hereby granted, free of charge|Permission to use, copy, modify, and(/or)? distribute|Redistribution\s+and\s+use\s+in\s+source\s+and\s+binary\s+forms`)
+	copyleft := regexp.MustCompile(`(?i)GNU (Affero |Lesser )?General Public License|Mozilla Public License|Server Side Public License|Business Source License|Commons Clause`)
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}\t{{.Dir}}{{end}}", "./cmd/posthaste").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	lines := strings.Fields(strings.ReplaceAll(string(out), "\t", "|"))
+	slices.Sort(lines)
+	lines = slices.Compact(lines)
+	for _, line := range lines {
+		path, dir, _ := strings.Cut(line, "|")
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Errorf("%s is not in the module cache: %v", path, err)
+			continue
+		}
+		found := false
+		for _, e := range entries {
+			if name := strings.ToUpper(e.Name()); e.IsDir() || !strings.HasPrefix(name, "LICENSE") && !strings.HasPrefix(name, "LICENCE") && !strings.HasPrefix(name, "COPYING") {
+				continue
+			}
+			if strings.Contains(strings.ToUpper(e.Name()), "3RD-PARTY") {
+				continue // a list of others' licences: those that are linked are in this loop themselves
+			}
+			text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			found = found || permissive.Match(text)
+			if copyleft.Match(text) {
+				t.Errorf("%s: %s names a licence that asks for more", path, e.Name())
+			}
+		}
+		if !found {
+			t.Errorf("%s has no licence that is known to be permissive", path)
+		}
+	}
+	if len(lines) < 20 {
+		t.Errorf("only %d modules were looked at", len(lines))
+	}
+}

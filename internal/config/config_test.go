@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,6 +37,25 @@ func TestLoad_defaults(t *testing.T) {
 	}
 	if c.Timeout != 15*time.Second || c.Health.DisableAfter != 5*24*time.Hour {
 		t.Errorf("timeout %s, disable after %s", c.Timeout, c.Health.DisableAfter)
+	}
+}
+
+// Whoever sets nothing gets what is safe.
+func TestLoad_safeDefaults(t *testing.T) {
+	c, err := load(t, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if host, _, err := net.SplitHostPort(c.Addr); err != nil || !net.ParseIP(host).IsLoopback() {
+		t.Errorf("it listens on %s", c.Addr)
+	}
+	if c.DebugAddr != "" || c.Dev || c.AllowPlain || len(c.AllowTargets) > 0 || c.EgressProxy != nil || c.ProxyResolves || c.TestKey != "" || c.AdminKey != "" || c.LogLevel != "info" {
+		t.Errorf("the defaults open more than they should: %+v", c)
+	}
+	for _, r := range c.TargetPorts {
+		if r.From < 1024 && r != (PortRange{80, 80}) && r != (PortRange{443, 443}) {
+			t.Errorf("targets may have the ports %d to %d", r.From, r.To)
+		}
 	}
 }
 
