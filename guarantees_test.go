@@ -1,0 +1,55 @@
+package posthaste_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestGuarantees_nameTestsThatExist holds docs/guarantees.md to the tests that it names:
+// one that was renamed or dropped would leave a promise that nothing holds.
+func TestGuarantees_nameTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile("docs/guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test\\w+)` in `(\\./[\\w/]+)`")
+	tests := named.FindAllStringSubmatch(string(text), -1)
+	for _, m := range tests {
+		files, err := filepath.Glob(filepath.Join(m[2], "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, f := range files {
+			code, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || strings.Contains(string(code), "\nfunc "+m[1]+"(t *testing.T)")
+		}
+		if !found {
+			t.Errorf("there is no %s in %s", m[1], m[2])
+		}
+	}
+	targets := regexp.MustCompile("`make ([\\w/-]+)`").FindAllStringSubmatch(string(text), -1)
+	for _, m := range targets {
+		if !strings.Contains(string(rules), "\n"+m[1]+":") {
+			t.Errorf("there is no make %s", m[1])
+		}
+	}
+	if len(tests) < 50 || len(targets) < 8 {
+		t.Errorf("only %d tests and %d targets were found", len(tests), len(targets))
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| Promise") && !named.MatchString(line) {
+			t.Errorf("a promise without a test: %s", line)
+		}
+	}
+}
