@@ -1,0 +1,143 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Secrets of every kind go in; then everything that the server shows or writes is
+// searched for them.
+func TestSecrets_showNowhere(t *testing.T) {
+	data := t.TempDir()
+	if err := os.Chmod(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey, "POSTHASTE_EGRESS_PROXY=http://carrier:proxy-in-clear@127.0.0.1:1"}
+	p := start(t, env, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--log-level", "debug", "--test-schedule", "")
+	s := &server{process: p, data: data, base: "http://" + p.out.await(t, `msg=listening addr=(\S+)`)[1]}
+	password := p.out.await(t, `Password +(\S+)`)[1]
+	operator := []string{"Authorization", "Bearer " + adminKey}
+	account := s.must("GET", "/v1/account", nil)["account"].(map[string]any)["id"].(string)
+
+	e := s.register("http://127.0.0.1:1/hook", "headers", object{"X-Api-Key": "header-in-clear"}, "authentication",
+		object{"type": "oauth2", "grant_type": "password", "token_url": "http://127.0.0.1:1/token", "username": "jane", "password": "password-in-clear", "client_id": "c", "client_secret": "client-secret-in-clear"})
+	basic := s.register("http://127.0.0.1:1/basic", "authentication", object{"type": "basic", "username": "u", "password": "basic-in-clear"})
+	rotated := s.must("POST", "/v1/webhooks/"+e.text("id")+"/rotate_secret", object{"expires_in": 3600})
+	key := s.must("POST", "/v1/api_keys", object{"name": "shown once"}, append(operator, "Payment-Account", account)...)
+	s.must("POST", "/v1/users", object{"name": "bob", "role": "viewer", "password": "user-in-clear-1234"}, operator...)
+	portal := s.must("POST", "/v1/portal_sessions", nil)
+	card := object{"number": "5555555555554444", "exp_month": 12, "exp_year": 2030, "cvc": "987"}
+	payment := s.must("POST", "/v1/payments", object{"amount": 2999, "currency": "usd", "payment_method": object{"type": "card", "card": card}})
+	sent := s.send("a.b", object{"n": 1}).text("id")
+	deliveries := s.settled(sent)
+
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	resp, err := browser.PostForm(s.base+"/admin/sign-in", url.Values{"name": {"admin"}, "password": {password}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	home, err := url.Parse(s.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookies := jar.Cookies(home)
+	if len(cookies) != 1 {
+		t.Fatalf("%d cookies", len(cookies))
+	}
+	master, err := os.ReadFile(filepath.Join(data, "master-key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, token, _ := strings.Cut(portal.text("url"), "/portal/")
+	token, _, _ = strings.Cut(token, "/")
+	secrets := map[string]string{
+		"API key": testKey, "operator key": adminKey, "made API key": key.text("secret"), "signing secret": e.text("secret"), "new signing secret": rotated.text("secret"),
+		"other signing secret": basic.text("secret"), "header": "header-in-clear", "OAuth password": "password-in-clear", "OAuth client secret": "client-secret-in-clear",
+		"Basic password": "basic-in-clear", "user's password": "user-in-clear-1234", "admin's password": password, "session": cookies[0].Value, "portal's session": token,
+		"card number": "5555555555554444", "master key": strings.TrimSpace(string(master)), "proxy's password": "proxy-in-clear",
+	}
+	places := 0
+	search := func(place, text string) {
+		t.Helper()
+		places++
+		if text == "" {
+			t.Errorf("%s is empty, so that nothing was searched", place)
+		}
+		for name, secret := range secrets {
+			if secret == "" {
+				t.Fatalf("there is no %s", name)
+			}
+			if strings.Contains(text, strings.TrimPrefix(secret, "whsec_")) {
+				t.Errorf("%s shows the %s", place, name)
+			}
+		}
+	}
+	for _, path := range []string{
+		"/metrics", "/v1/meta", "/v1/account", "/v1/webhooks", "/v1/webhooks/" + e.text("id"), "/v1/webhooks/" + basic.text("id"), "/v1/events", "/v1/events/" + sent,
+		"/v1/events/" + sent + "/deliveries", "/v1/deliveries", "/v1/deliveries/" + deliveries[0].text("id") + "/attempts", "/v1/deliveries/" + deliveries[1].text("id") + "/attempts",
+		"/v1/jobs", "/v1/audit_log?limit=100", "/v1/api_keys", "/v1/payments", "/v1/payments/" + payment.text("id"), "/receipts/" + payment.text("id"), "/v1/nothing",
+	} {
+		search("GET "+path, s.call("GET", path, nil).body)
+	}
+	for _, path := range []string{"/v1/audit_log?limit=100", "/v1/users", "/v1/accounts"} {
+		search("the operator's "+path, s.call("GET", path, nil, operator...).body)
+	}
+	for _, body := range []string{`{"url":"password-in-clear"}`, `{"url":"https://example.com/","enabled_events":["*"],"secret":"` + e.text("secret") + `x y"}`, `{"headers":{"Host":"header-in-clear"}}`} {
+		search("the refusal of a webhook", s.call("POST", "/v1/webhooks", body).body)
+	}
+	search("the refusal of a key", s.call("GET", "/v1/events", nil, "Authorization", "Bearer "+testKey+"x").body)
+	pages := "/admin/" + account + "/test"
+	for _, path := range []string{ // not the sandbox's, which offers the test cards
+		pages + "/overview", pages + "/webhooks", pages + "/webhooks/" + e.text("id"), pages + "/webhooks/" + e.text("id") + "/edit", pages + "/webhooks/" + basic.text("id") + "/edit",
+		pages + "/events", pages + "/events/" + sent, pages + "/deliveries", pages + "/deliveries/" + deliveries[0].text("id"), pages + "/deliveries/" + deliveries[1].text("id"),
+		pages + "/keys", pages + "/audit", pages + "/portal", "/admin/settings", "/admin/users", "/admin/accounts", "/admin/server-audit", "/admin/profile",
+	} {
+		resp, err := browser.Get(s.base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var page bytes.Buffer
+		_, err = page.ReadFrom(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %d, %v", path, resp.StatusCode, err)
+		}
+		search(path, page.String())
+	}
+	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid)); err == nil { // on Linux
+		search("the process list", string(args))
+	}
+	doctor := start(t, env, binary, "doctor", "--data", data, "--addr", strings.TrimPrefix(s.base, "http://"), "--egress-proxy-resolves") // so that no name is looked up
+	doctor.exit()
+	search("doctor", doctor.out.String())
+	file := filepath.Join(t.TempDir(), "backup.db")
+	if code := start(t, nil, binary, "backup", "--data", data, file).exit(); code != 0 {
+		t.Fatalf("backup: exit code %d", code)
+	}
+	backup, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	search("the backup", string(backup))
+	s.stop()
+	_, log, _ := strings.Cut(p.out.String(), "msg=listening") // before it, development mode shows what one starts with
+	search("the log", log)
+	for path, want := range map[string]os.FileMode{"": 0o700, "master-key": 0o600, "posthaste.db": 0o600} {
+		if info, err := os.Stat(filepath.Join(data, path)); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s has the mode %v, want %v, %v", filepath.Join("data", path), info.Mode().Perm(), want, err)
+		}
+	}
+	t.Logf("secrets=%d places=%d", len(secrets), places)
+}
