@@ -24,7 +24,15 @@ build: ## build bin/posthaste
 run: build ## start a server for trying out, with a test key, on 127.0.0.1:8080
 	./bin/posthaste serve --dev --data data
 
+.PHONY: release
+release: ## build archives and Debian packages for all platforms into dist/, with checksums and a bill of materials
+	$(GO) run ./deploy/release $(if $(VERSION),-version $(VERSION))
+
 ## Check
+
+.PHONY: package-check
+package-check: ## build a release twice and compare, and look into its packages and units
+	$(GO) test -count=1 -v -timeout 20m ./deploy/release -release.build
 
 .PHONY: test
 test: tools ## install what the tests need, then run all of them with the race detector

@@ -29,9 +29,15 @@ const (
 // version is set when a release is built: -ldflags "-X …/internal/cli.version=1.2.3".
 var version = "0.1.0-dev"
 
+// builtFrom is the commit; releases set it beside version, so that they need no git to build.
+var builtFrom string
+
 // Version returns the program's version, with the commit it was built from when
 // that is known.
 func Version() string {
+	if builtFrom != "" {
+		return version + "+" + builtFrom
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
