@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -332,5 +333,48 @@ func TestFault_fileDescriptors(t *testing.T) {
 	}
 	if strings.Contains(s.out.String(), "endpoint is failing") {
 		t.Error("endpoints were blamed")
+	}
+}
+
+// A burst of the largest requests, more than the disk takes meanwhile, does not take the
+// memory: what does not fit is refused, and comes again.
+func TestFault_memory(t *testing.T) {
+	const senders, most = 120, 700 // MiB; what the senders have under way is as much, three times over
+	l := newLoad(t, nil)
+	s := l.begin(serve(t, "", "--test-schedule", faultSchedule))
+	s.register(l.receiver.URL, "enabled_events", []string{"payment.*"})
+	event := `{"type":"refund.created","data":{"object":{"text":"` + strings.Repeat("x", 200<<10) + `"}}}`
+	batch := `{"events":[` + strings.Repeat(event+",", 29) + event + `]}`
+	l.start(4)
+	for range *faultRounds {
+		l.advance(50)
+		s.failed.Store(true)
+		var burst sync.WaitGroup
+		var taken, refused atomic.Int64
+		for range senders {
+			burst.Go(func() {
+				a, err := s.try("POST", "/v1/events/batch", batch)
+				switch {
+				case err == nil && a.status == http.StatusOK:
+					taken.Add(1)
+				case err == nil && a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") != "":
+					refused.Add(1)
+				default:
+					t.Errorf("%v %d %.200s", err, a.status, a.body)
+				}
+			})
+		}
+		burst.Wait()
+		s.failed.Store(false)
+		t.Logf("batches of %d MiB: taken=%d refused=%d", len(batch)>>20, taken.Load(), refused.Load())
+		if taken.Load() == 0 {
+			t.Error("no batch was taken")
+		}
+	}
+	l.advance(50)
+	peak := int(s.peak()) >> 20
+	l.reconcile(fmt.Sprintf("peak=%dMiB", peak))
+	if peak > most {
+		t.Errorf("%d MiB of memory", peak)
 	}
 }

@@ -70,6 +70,7 @@ type api struct {
 	modeHeader    string
 	tails         tails
 	readiness     readiness
+	room          room
 }
 
 // New returns the server's handler.
@@ -263,7 +264,13 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 				bodies.Put(buf)
 			}
 		}()
-		if err := a.readBody(w, rq.Request, buf, max(a.MaxRequest, rt.maxBody)); err != nil {
+		limit := max(a.MaxRequest, rt.maxBody)
+		leave, err := a.room.enter(rq.Request, limit)
+		if err != nil {
+			return writeError(w, err), err
+		}
+		defer leave()
+		if err := a.readBody(w, rq.Request, buf, limit); err != nil {
 			return writeError(w, err), err
 		}
 		rq.body = buf.Bytes()
