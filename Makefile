@@ -82,6 +82,10 @@ simulate: ## play SEEDS (20000) worlds of the delivery engine against an adversa
 replay: ## play one SEED and print all that happens; with EXACT=1, where nothing is left to chance
 	$(GO) test -count=1 -v -timeout 0 -run "^TestSimulation$${EXACT:+_exact}\$$" ./internal/dispatch -sim.seeds=1 -exact.seeds=1 -sim.seed=$${SEED:?} -sim.sums -sim.trace
 
+.PHONY: mutants
+mutants: tools ## break one guarantee after the other, and print which test notices
+	$(GO) run ./e2e/mutants
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \

@@ -33,3 +33,6 @@ func Routes() (all []Route) {
 	slices.SortFunc(all, func(a, b Route) int { return strings.Compare(a.Base+a.Path+a.Method, b.Base+b.Path+b.Method) })
 	return all
 }
+
+// CookieNames is what the session's cookie can be called.
+var CookieNames = []string{(&ui{}).cookieName(), (&ui{Config: Config{HTTPS: true}}).cookieName()}

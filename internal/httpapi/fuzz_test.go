@@ -2,11 +2,16 @@ package httpapi_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
@@ -71,6 +76,91 @@ func FuzzPost(f *testing.F) {
 		}
 	})
 }
+
+// wire is a response as a connection takes it, for answers that go on.
+type wire struct{ *httptest.ResponseRecorder }
+
+func (wire) SetWriteDeadline(time.Time) error { return nil }
+
+// Whatever the method, route, key, headers, query and body: never our fault, never a
+// panic, always a Request-Id, and errors always in the envelope of errors.
+func FuzzRequest(f *testing.F) {
+	form := `amount=100&currency=usd&payment_method[type]=card&payment_method[card][number]=4242424242424242&payment_method[card][exp_month]=12&payment_method[card][exp_year]=2099&payment_method[card][cvc]=123`
+	for i := range len(httpapi.Routes()) {
+		f.Add(byte(i), "", "", byte(i), byte(0), "", "", "", []byte(nil))
+		f.Add(byte(i), "", "", byte(0), byte(i), "key", "created[gte]=1&limit=100", "", []byte(form))
+		f.Add(byte(i), "", "evt_00000000000000000001", byte(1), byte(1), "", "limit=-1", "acct_1", []byte(`{"events":[{"type":"a.b","data":{"object":{}}},1]}`))
+	}
+	f.Add(byte(0), "BREW", "%2e%2e", byte(9), byte(9), "\x00", "%", "\xff", []byte("{"))
+	f.Add(byte(1), "OPTIONS", "a/b", byte(2), byte(2), strings.Repeat("k", 300), "a[b][c]=d&a=e", "", []byte(`[{"type":"a.b","data":{"object":{}}}]`))
+
+	w := newWorldLogging(f, slog.LevelError)
+	e := w.register("payment.*")
+	ev := w.send("payment.succeeded")
+	fill := map[string]string{"/webhooks/": e.text("id"), "/webhook_endpoints/": e.text("id"), "/events/": ev.text("id"),
+		"/deliveries/": w.deliveryOf(ev.text("id")).text("id"), "/accounts/": w.account.ID}
+	routes := slices.DeleteFunc(httpapi.Routes(), func(r string) bool { return strings.HasSuffix(r, "/metrics") }) // which panic in this world
+	slices.Sort(routes)
+	keys := []string{testKey, adminKey, liveKey, otherKey, goneKey, "", "x"}
+	types := []string{"", "application/json", formType, "application/json; charset=utf-16", "text/plain"}
+	f.Fuzz(func(t *testing.T, route byte, method, id string, key, contentType byte, idempotencyKey, query, account string, body []byte) {
+		own, path, _ := strings.Cut(routes[int(route)%len(routes)], " ")
+		path = strings.TrimSuffix(path, "{$}")
+		if id == "" {
+			for under, id := range fill {
+				path = strings.Replace(path, under+"{id}", under+id, 1)
+			}
+		}
+		path = strings.ReplaceAll(path, "{id}", url.PathEscape(id))
+		if method == "" || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" || method == "CONNECT" {
+			method = own
+		}
+		ctx := t.Context()
+		if strings.HasSuffix(path, "/tail") { // which goes on until the caller leaves
+			left, leave := context.WithCancel(ctx)
+			leave()
+			ctx = left
+		}
+		target, err := url.Parse("http://api.example" + path)
+		if err != nil {
+			t.Skip()
+		}
+		target.RawQuery = query
+		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://api.example/", bytes.NewReader(body))
+		req.Method, req.URL, req.RequestURI = method, target, target.RequestURI()
+		for name, value := range map[string]string{"Authorization": "Bearer " + keys[int(key)%len(keys)], "Content-Type": types[int(contentType)%len(types)],
+			"Idempotency-Key": idempotencyKey, "Payment-Account": account, "If-None-Match": account} {
+			if value != "" && !strings.ContainsAny(value, "\r\n\x00") {
+				req.Header.Set(name, value)
+			}
+		}
+		if keys[int(key)%len(keys)] == adminKey && account == "" {
+			req.Header.Set("Payment-Account", w.account.ID)
+		}
+		rec := httptest.NewRecorder()
+		w.handler.ServeHTTP(wire{rec}, req)
+		answer := rec.Body.Bytes()
+		if rec.Code >= 500 {
+			t.Errorf("%s %s: %d %s", method, target, rec.Code, answer)
+		}
+		if rec.Header().Get("Request-Id") == "" {
+			t.Errorf("%s %s: %d without a Request-Id", method, target, rec.Code)
+		}
+		isPage := !strings.HasPrefix(path, "/v1/") && !strings.HasPrefix(path, "/oauth20/")
+		if rec.Code < 400 || method == http.MethodHead || isPage {
+			return
+		}
+		var envelope struct {
+			Error struct{ Type, Code, Message string }
+		}
+		if err := json.Unmarshal(answer, &envelope); err != nil || !utf8.Valid(answer) || envelope.Error.Code == "" || envelope.Error.Message == "" ||
+			!slices.Contains(errorTypes, envelope.Error.Type) {
+			t.Errorf("%s %s: %d %q", method, target, rec.Code, answer)
+		}
+	})
+}
+
+var errorTypes = append(httpapi.ErrorTypes(), "payment_error")
 
 // Whatever the query of whichever list: the same.
 func FuzzQuery(f *testing.F) {

@@ -126,3 +126,26 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// Whatever the text: keys that are read are written the same way, and errors do not
+// repeat it.
+func FuzzParseRing(f *testing.F) {
+	key := seal.NewKey().Text()
+	for _, s := range []string{key, key + "," + key, key + "\n", "", ",", seal.KeyPrefix, key[:len(key)-1], key + "="} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		keys, err := seal.ParseKeys(text)
+		if err != nil {
+			if !errors.Is(err, seal.ErrBadKey) {
+				t.Errorf("%q: %v", text, err)
+			}
+			return
+		}
+		for _, k := range keys {
+			if again, err := seal.ParseKey(k.Text()); err != nil || again.ID() != k.ID() || !strings.Contains(text, k.Text()) {
+				t.Errorf("%q is read as a key that is written as %q", text, k.Text())
+			}
+		}
+	})
+}

@@ -83,3 +83,15 @@ func Exec(t *testing.T, s *Store, sql string) {
 		t.Fatal(err)
 	}
 }
+
+// Pragma returns a setting of the connection that writes.
+func Pragma(t *testing.T, s *Store, name string) string {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rows, err := (&tx{s.w}).Rows(1, "PRAGMA "+name)
+	if err != nil || len(rows) != 1 {
+		t.Fatal(len(rows), err)
+	}
+	return fmt.Sprint(rows[0][0])
+}

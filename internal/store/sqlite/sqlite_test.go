@@ -320,3 +320,22 @@ func TestCommit_refused(t *testing.T) {
 		})
 	}
 }
+
+// What was committed has been synced: no process can be killed hard enough to tell the
+// difference, only a machine that loses its power.
+func TestOpen_syncsEveryTransaction(t *testing.T) {
+	st, err := sqlite.Open(t.Context(), t.TempDir(), testRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, want := range map[string]string{"synchronous": "2", "journal_mode": "wal"} {
+		if got := sqlite.Pragma(t, st, name); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package main
+
+// Tests that many mutations need.
+var (
+	simulation = run{pkg: "./internal/dispatch", tests: "TestSimulation", args: []string{"-sim.seeds=300"}}
+	committer  = run{pkg: "./internal/commit", tests: "TestCommitter.*"}
+)
+
+func engine(tests string) run { return run{pkg: "./internal/dispatch", tests: tests} }
+
+func sends(tests string) run { return run{pkg: "./internal/sender", tests: tests} }
+
+// mutations is what is broken, one at a time. No mutant of what keeps deliveries off
+// private addresses may run tests whose targets are anywhere but on loopback.
+var mutations = []mutation{
+	{
+		what: "an event is acknowledged before it is on disk",
+		file: "internal/commit/commit.go",
+		edits: []edit{{"	done.Wait()\n	return outcome(p.err)", "	return nil"},
+			{"	done.Wait()\n	for i := range waiting {\n		errs[i] = outcome(waiting[i].err)", "	for i := range waiting {\n		errs[i] = nil"}},
+		tests: []run{committer, simulation},
+	},
+	{
+		what:  "outcomes are dropped while the store refuses them",
+		file:  "internal/commit/commit.go",
+		edits: []edit{{"		*kept = *outcomes", "		_ = outcomes"}},
+		tests: []run{committer, simulation},
+	},
+	{
+		what:  "a delivery is attempted before it is due",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"	return d.Budget == 0 || !d.Due.After(now)", "	return true || now.IsZero()"}},
+		tests: []run{simulation},
+	},
+	{
+		what:  "a delivery that is under way is read and attempted again",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"		if _, ok := l.held[j.Delivery.ID.Event]; ok {\n			continue\n		}\n		if pushed", "		if pushed"}},
+		tests: []run{simulation},
+	},
+	{
+		what:  "an ordered lane goes on after a failure",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"	if ep.Settings.Ordering == endpoint.FIFO && d.State == delivery.Pending {", "	if ep.Settings.Ordering == endpoint.FIFO && d.State == delivery.Canceled {"}},
+		tests: []run{engine("TestEngine_fifo"), simulation},
+	},
+	{
+		what:  "an ordered lane makes two attempts at a time",
+		file:  "internal/dispatch/lane.go",
+		edits: []edit{{"	if e.Settings.Ordering == endpoint.FIFO || l.breaker.Open() {\n		return 1", "	if e.Settings.Ordering == endpoint.FIFO || l.breaker.Open() {\n		return 2"}},
+		tests: []run{simulation},
+	},
+	{
+		what:  "what waits in the store is not read after a restart",
+		file:  "internal/dispatch/engine.go",
+		edits: []edit{{"	e.workers.Go(e.keepTime)\n	e.workers.Go(e.scan)", "	e.workers.Go(e.keepTime)\n	e.scanned = true"}},
+		tests: []run{engine("TestEngine_restart"), simulation},
+	},
+	{
+		what:  "what another reader found takes no notice of what was settled meanwhile",
+		file:  "internal/dispatch/engine.go",
+		edits: []edit{{"			l.settled = append(l.settled, d.ID.Event)", "			l.letGo(d.ID.Event)"}},
+		tests: []run{engine("TestEngine_readOvertakenBySettlement"), simulation},
+	},
+	{
+		what:  "the breaker is ignored",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"		l.breaker.Open() && now.Before(l.breaker.ProbeAt),\n", ""}},
+		tests: []run{simulation},
+	},
+	{
+		what:  "the breaker never opens",
+		file:  "internal/delivery/breaker.go",
+		edits: []edit{{"		b.Interval = breakerFirstInterval", "		b.Interval = 0"}},
+		tests: []run{{pkg: "./internal/delivery", tests: "TestBreaker.*"}, simulation},
+	},
+	{
+		what:  "an endpoint's rate is not kept",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"		l.limiter.AllowN(now, 1)", "		_ = now"}},
+		tests: []run{engine("TestEngine_rate"), simulation},
+	},
+	{
+		what:  "endpoints that hang may have all workers",
+		file:  "internal/dispatch/engine.go",
+		edits: []edit{{"func (e *Engine) trialFull() bool { return e.onTrial >= max(e.Workers/2, 1) }", "func (e *Engine) trialFull() bool { return false }"}},
+		tests: []run{engine("TestEngine_hangingEndpointsDelayNobody"), simulation},
+	},
+	{
+		what:  "memory is not bounded",
+		file:  "internal/dispatch/engine.go",
+		edits: []edit{{" || e.bytes+weight(j) > e.QueueBytes\n", "\n"}},
+		tests: []run{engine("TestEngine_memory.*"), simulation},
+	},
+	{
+		what:  "nobody is told of a delivery that is out of attempts",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"		e.Watcher.DeliveryExhausted(d, job)", "		_ = job"}},
+		tests: []run{simulation},
+	},
+	{
+		what:  "a retry has another body than the first attempt",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"EventID: job.EventID, Body: job.Body,", "EventID: job.EventID, Body: append(make([]byte, min(job.Delivery.Attempts, 1)), job.Body...),"}},
+		tests: []run{simulation},
+	},
+	{
+		what:  "a retry comes sooner than the receiver asked for",
+		file:  "internal/delivery/delivery.go",
+		edits: []edit{{"now.Add(max(delay, a.RetryAfter))", "now.Add(delay)"}},
+		tests: []run{{pkg: "./internal/delivery", tests: "Test.*"}, engine("TestEngine_retryAfter")},
+	},
+	{
+		what:  "during a rotation, the newest secret signs for receivers that know one",
+		file:  "internal/sender/sender.go",
+		edits: []edit{{"s.secrets.get(r.Secrets[plain].Value, webhook.ParseSecret)", "s.secrets.get(r.Secrets[len(r.Secrets)-1].Value, webhook.ParseSecret)"}},
+		tests: []run{sends("TestSend_(twoLiveSecrets|signs|singleSecretReceivers)")},
+	},
+	{
+		what:  "a name that means this machine by now is sent to",
+		file:  "internal/sender/guard.go",
+		edits: []edit{{"	if err := g.public.SafeAddr(a); err != nil {", "	if err := g.public.SafeAddr(a); err != nil && !a.IsLoopback() {"}},
+		tests: []run{sends("TestGuard_rebindingLater")}, // its targets are 127.0.0.1 and 127.0.0.2
+	},
+	{
+		what:  "a signature of another body verifies",
+		file:  "webhook/verify.go",
+		edits: []edit{{"		if hmac.Equal([]byte(given), s.AppendSign(buf[:0], body)) {", "		if len(given) == len(s.AppendSign(buf[:0], body)) || hmac.Equal(nil, body) {"}},
+		tests: []run{{pkg: "./webhook", tests: "Test.*"}},
+	},
+	{
+		what:  "a node that lost its lease may write",
+		file:  "internal/store/postgres/node.go",
+		edits: []edit{{"	if err == nil && len(rows) == 0 {\n		err = store.ErrFenced", "	if err == nil && len(rows) == 0 {\n		err = nil"}},
+		tests: []run{{pkg: "./internal/store/postgres", tests: "TestNodes"}},
+	},
+	{
+		what:  "a transaction is not synced to disk",
+		file:  "internal/store/sqlite/sqlite.go",
+		edits: []edit{{`"synchronous(FULL)"`, `"synchronous(OFF)"`}},
+		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestOpen_.*"}},
+	},
+}

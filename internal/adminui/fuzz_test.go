@@ -1,0 +1,143 @@
+package adminui_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/adminui"
+	"github.com/posthaste-hq/posthaste/internal/commit"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/sandbox"
+	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
+)
+
+// still is an engine that does nothing.
+type still struct{}
+
+func (still) Wake(int64)                     {}
+func (still) Forgive(int64)                  {}
+func (still) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
+
+// site is the pages over a real service and store, with an admin who is signed in.
+type site struct {
+	handler http.Handler
+	session string
+	account string
+}
+
+func newSite(t testing.TB) *site {
+	t.Helper()
+	ctx := context.Background()
+	log := slog.New(slog.DiscardHandler)
+	st, err := sqlite.Open(ctx, t.TempDir(), seal.NewRing(seal.NewKey()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commits := commit.New(st, log)
+	commits.Start(func(*store.Batch) {})
+	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Timeout: time.Second, Now: time.Now})
+	sv := service.New(service.Config{Store: st, Events: commits, Endpoints: endpoint.NewRegistry(), Targets: targets,
+		IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: log, Rules: endpoint.Rules{Signature: "Payment-Signature"}})
+	running, stopRecoveries := context.WithCancel(ctx)
+	var recovering sync.WaitGroup
+	t.Cleanup(func() {
+		stop, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		stopRecoveries()
+		recovering.Wait()
+		targets.Close()
+		if err := errors.Join(commits.Stop(stop), st.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := sv.Load(ctx, still{}); err != nil {
+		t.Fatal(err)
+	}
+	recovering.Go(func() { sv.RunRecoveries(running) })
+	if _, err := sv.EnsureKey(ctx, "sk_test_1234567890abcdef", "Acme"); err != nil {
+		t.Fatal(err)
+	}
+	password, err := sv.EnsureAdmin(ctx, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := sv.SignIn(ctx, "alice", password, "req_1", "127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &site{session: session, account: sv.Accounts()[0].ID, handler: adminui.New(adminui.Config{Service: sv, Brand: "Payment", Version: "test", Log: log,
+		Sandbox: sandbox.New(sandbox.Config{Store: st, Events: sv, BaseURL: func() string { return "https://pay.example" }})})}
+}
+
+// wire is a response as a connection takes it, for pages that go on.
+type wire struct{ *httptest.ResponseRecorder }
+
+func (wire) SetWriteDeadline(time.Time) error { return nil }
+
+// Whatever the page, path, query, cookie and form: never our fault, never a panic,
+// always a Request-Id, and always text.
+func FuzzPages(f *testing.F) {
+	routes := []string{"GET /admin/static/{file}", "GET /admin/{id}", "GET /portal/{id}"}
+	for _, r := range adminui.Routes() {
+		routes = append(routes, r.Method+" "+r.Base+r.Path)
+	}
+	for i := range routes {
+		f.Add(byte(i), true, "", "", "", "")
+		f.Add(byte(i), true, "x/..%2f", "type=payment.*&status=failed&from=2026-01-01&cursor=evt_1", "name=a&url=https://example.com/&events=*&data={}&role=admin", "")
+		f.Add(byte(i), false, "\x00", "%", "a=%zz&&;", "x")
+	}
+	s := newSite(f)
+	token := account.FormToken(s.session)
+	f.Fuzz(func(t *testing.T, route byte, signedIn bool, id, query, form, cookie string) {
+		method, path, _ := strings.Cut(routes[int(route)%len(routes)], " ")
+		path = strings.NewReplacer("{account}", s.account, "{mode}", "test", "{id}", url.PathEscape(id), "{type}", url.PathEscape(id), "{token}", url.PathEscape(id), "{file}", url.PathEscape(id)).Replace(path)
+		target, err := url.Parse("http://pay.example" + path)
+		if err != nil || strings.HasSuffix(path, "/sign-out") { // which would end the session of all others
+			t.Skip()
+		}
+		target.RawQuery = query
+		ctx := t.Context()
+		if strings.HasSuffix(path, "/tail") { // which goes on until the caller leaves
+			left, leave := context.WithCancel(ctx)
+			leave()
+			ctx = left
+		}
+		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://pay.example/", bytes.NewReader([]byte("form_token="+token+"&"+form)))
+		req.Method, req.URL, req.RequestURI = method, target, target.RequestURI()
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if signedIn {
+			cookie = s.session
+		}
+		for _, name := range adminui.CookieNames {
+			req.AddCookie(&http.Cookie{Name: name, Value: cookie})
+		}
+		rec := httptest.NewRecorder()
+		s.handler.ServeHTTP(wire{rec}, req)
+		if rec.Code >= 500 && rec.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s %s: %d %s", method, target, rec.Code, rec.Body)
+		}
+		if rec.Header().Get("Request-Id") == "" {
+			t.Errorf("%s %s: %d without a Request-Id", method, target, rec.Code)
+		}
+		if !strings.HasPrefix(path, "/admin/static/") && !utf8.Valid(rec.Body.Bytes()) {
+			t.Errorf("%s %s: %q", method, target, rec.Body)
+		}
+	})
+}

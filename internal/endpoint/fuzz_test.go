@@ -1,0 +1,68 @@
+package endpoint
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/webhook"
+)
+
+// Whatever the URL: one that is accepted is what it looks like.
+func FuzzCheckURL(f *testing.F) {
+	for _, s := range []string{"https://example.com/a?b=c", "http://a", "https://a:b@c/", "https://a#b", "https://a:/", "https://[::1]:1", "https:a", "HTTPS://a", "https://a\x00", "https://a/%zz"} {
+		f.Add(s, true)
+		f.Add(s, false)
+	}
+	f.Fuzz(func(t *testing.T, raw string, plain bool) {
+		if err := checkURL("url", raw, plain); err != nil {
+			if fault.CodeOf(err) != fault.Invalid {
+				t.Errorf("%q: %v", raw, err)
+			}
+			return
+		}
+		u, err := url.Parse(raw)
+		if err != nil || u.User != nil || u.Fragment != "" || u.Hostname() == "" || len(raw) > MaxURLLength || u.Scheme != "https" && (u.Scheme != "http" || !plain) {
+			t.Errorf("%q was accepted: %+v %v", raw, u, err)
+		}
+	})
+}
+
+// Whatever the header: one that is accepted goes over the wire as it is, and is none
+// that a signature or the connection needs.
+func FuzzHeader(f *testing.F) {
+	for _, s := range [][2]string{{"X-Api-Key", "a b"}, {"webhook-id", "x"}, {"payment-signature", ""}, {"a b", "\r\n"}, {"Content-length", " 1"}, {"x-ü", "ü"}, {"", "\x7f"}} {
+		f.Add(s[0], s[1])
+	}
+	f.Fuzz(func(t *testing.T, name, value string) {
+		canonical, ok := HeaderName(name, "Payment-Signature")
+		if ok && (http.CanonicalHeaderKey(name) != canonical || strings.HasPrefix(strings.ToLower(name), "webhook-") || strings.EqualFold(name, "Payment-Signature") || strings.ContainsAny(name, " :\r\n\x00")) {
+			t.Errorf("the name %q was accepted as %q", name, canonical)
+		}
+		if HeaderValue(value) && strings.ContainsAny(value, "\r\n\x00") {
+			t.Errorf("the value %q was accepted", value)
+		}
+	})
+}
+
+// Whatever the secret: one that is accepted signs, and the error does not repeat one
+// that is not.
+func FuzzCheckSecret(f *testing.F) {
+	for _, s := range []string{"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_-_"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		err := CheckSecret(s)
+		if err != nil {
+			if fault.CodeOf(err) != fault.Invalid || len(s) > 20 && strings.Contains(err.Error(), s) {
+				t.Errorf("%q: %v", s, err)
+			}
+			return
+		}
+		if _, err := webhook.ParseSecret(s); err != nil {
+			t.Errorf("%q was accepted and does not sign: %v", s, err)
+		}
+	})
+}
