@@ -134,6 +134,10 @@ cluster: tools ## kill one of three nodes on PostgreSQL every three seconds, for
 bench/pages: ## time the pages of the Admin UI with 1,000,000 events in the store
 	$(GO) run ./bench/pages
 
+.PHONY: docs
+docs: ## rewrite docs/reference from the commands, the settings and the errors
+	$(GO) test -count=1 -run 'TestReference|TestErrors_reference' ./internal/cli ./internal/httpapi -update
+
 .PHONY: screenshots
 screenshots: tools ## take docs/images: every screen of the Admin UI, light and dark
 	rm -rf docs/images

@@ -51,20 +51,11 @@ func Version() string {
 // Run runs the command that args name and returns the exit code: 0 done, 1
 // failure, 2 wrong usage. ctx ends when the program is asked to stop.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := &cobra.Command{
-		Use:           "posthaste",
-		Short:         "Deliver webhooks: accept events, keep them, hand each to every endpoint that wants it",
-		Version:       Version(),
-		SilenceErrors: true,
-		SilenceUsage:  true,
-	}
+	root := commands()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.Usage{Err: err} })
-	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv), migrateStoreCommand(os.LookupEnv), keysCommand(os.LookupEnv), usersCommand(os.LookupEnv), loginCommand(os.LookupEnv),
-		listenCommand(os.LookupEnv), triggerCommand(os.LookupEnv), endpointsCommand(os.LookupEnv), eventsCommand(os.LookupEnv), deliveriesCommand(os.LookupEnv),
-		verifyCommand(os.LookupEnv), sinkCommand(os.LookupEnv), backupCommand(os.LookupEnv), doctorCommand(os.LookupEnv), healthcheckCommand(os.LookupEnv), logsCommand(os.LookupEnv), manCommand())
 
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -78,6 +69,21 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// commands returns the program with all its commands.
+func commands() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "posthaste",
+		Short:         "Deliver webhooks: accept events, keep them, hand each to every endpoint that wants it",
+		Version:       Version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv), migrateStoreCommand(os.LookupEnv), keysCommand(os.LookupEnv), usersCommand(os.LookupEnv), loginCommand(os.LookupEnv),
+		listenCommand(os.LookupEnv), triggerCommand(os.LookupEnv), endpointsCommand(os.LookupEnv), eventsCommand(os.LookupEnv), deliveriesCommand(os.LookupEnv),
+		verifyCommand(os.LookupEnv), sinkCommand(os.LookupEnv), backupCommand(os.LookupEnv), doctorCommand(os.LookupEnv), healthcheckCommand(os.LookupEnv), logsCommand(os.LookupEnv), manCommand())
+	return root
 }
 
 // jsonFlag adds --json to a command that talks to no server.

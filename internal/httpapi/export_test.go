@@ -1,6 +1,10 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
 
 // Routes is all that the server answers, as "METHOD /path".
 func Routes() []string {
@@ -25,3 +29,6 @@ func ErrorTypes() []string {
 	}
 	return all
 }
+
+// WireOf is the status and type of a kind of fault.
+func WireOf(code fault.Code) (status int, typ string) { return wire[code].status, wire[code].typ }
