@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -107,12 +108,14 @@ func (r *Registry) Get(no int64) *Endpoint {
 	return r.byNo[no]
 }
 
-// Each calls visit with every endpoint, in no order. visit must not call r's
-// methods.
+// Each calls visit with every endpoint that there is now, in no order. It holds no
+// lock meanwhile: visit may ask somebody who holds one of their own, asks r for an
+// endpoint under it, and would wait for a Put that waits for Each.
 func (r *Registry) Each(visit func(*Endpoint)) {
 	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, e := range r.byNo {
+	all := slices.AppendSeq(make([]*Endpoint, 0, len(r.byNo)), maps.Values(r.byNo))
+	r.mu.RUnlock()
+	for _, e := range all {
 		visit(e)
 	}
 }

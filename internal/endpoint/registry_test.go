@@ -150,6 +150,25 @@ func TestRegistry_readsDuringWrites(t *testing.T) {
 	}
 }
 
+// Each holds no lock while it visits. It did, and the Admin UI's overview, which asks the
+// engine for the breaker of each, could stop the whole server: the engine asked for an
+// endpoint under its own lock, behind somebody who was about to change one.
+func TestRegistry_eachHoldsNoLock(t *testing.T) {
+	r := NewRegistry()
+	for no := range int64(3) {
+		r.Put(&Endpoint{No: no + 1, Space: 2, Status: Enabled, Events: []string{"*"}})
+	}
+	visited := 0
+	r.Each(func(e *Endpoint) {
+		visited++
+		r.Put(&Endpoint{No: e.No + 10, Space: 2, Status: Enabled, Events: []string{"*"}}) // else the test hangs here
+		r.Remove(e.No)
+	})
+	if visited != 3 || r.Len() != 3 || len(r.Match(2, "a.b")) != 3 {
+		t.Errorf("visited %d, there are %d, %d match", visited, r.Len(), len(r.Match(2, "a.b")))
+	}
+}
+
 func BenchmarkRegistry_Match(b *testing.B) {
 	r := NewRegistry()
 	for no := range int64(100_000) {
