@@ -139,7 +139,9 @@ func defaultOf(f *pflag.Flag) string {
 }
 
 // tableCell writes a text for a table.
-func tableCell(s string) string { return strings.NewReplacer("|", `\|`, "<", "&lt;", "\n", " ").Replace(s) }
+func tableCell(s string) string {
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", "\n", " ").Replace(s)
+}
 
 func paragraphs(s string) string {
 	parts := strings.Split(s, "\n\n")
