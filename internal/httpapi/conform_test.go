@@ -29,9 +29,10 @@ var described = sync.OnceValues(func() (validator.Validator, error) {
 		// What every request may have and every answer has is told in the introduction.
 		config.WithStrictIgnoredHeadersExtra("Payment-Account", "Payment-Mode", "X-Content-Type-Options", "Cache-Control", "Stripe-Version",
 			"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
-		// What may have any names, and what the validator does not know as a deepObject.
+		// What may have any names, what the validator does not know as a deepObject, and keys
+		// where no key belongs, which are ignored.
 		config.WithStrictIgnorePaths("$.body.data.**", "$.body.data[*].data.**", "$.body.events[*].data.**", "$.body.**metadata.**", "$.body.**headers.**",
-			"$.body.**detail.**", "$.query**created**"))
+			"$.body.**detail.**", "$.query**created**", "$.query.api_key", "$.cookies.**"))
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("%v", errs)
 	}
