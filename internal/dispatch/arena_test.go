@@ -81,10 +81,13 @@ func newArena(t testing.TB) *arena {
 func (w *arena) start() {
 	w.t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	w.commits = commit.New(w.store, log)
+	commits := commit.New(w.store, log)
 	if w.yield != nil {
-		w.commits.Yield = w.yield
+		commits.Yield = w.yield
 	}
+	w.mu.Lock()
+	w.commits = commits // clients look for it
+	w.mu.Unlock()
 	c := w.config
 	c.Store, c.Sender, c.Watcher, c.Endpoints, c.Log = w.store, w, w, w.endpoints, log
 	if c.Recorder == nil {
@@ -129,7 +132,9 @@ func (w *arena) crash(landed func(unheard int) int) {
 	cancel()
 	w.engine.Stop(now)
 	_ = w.commits.Stop(now) // what it could not write is the point
+	w.mu.Lock()
 	w.store = next
+	w.mu.Unlock()
 }
 
 // receiver registers an endpoint with the given number.
