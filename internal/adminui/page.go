@@ -131,7 +131,8 @@ func (rq *request) renderStatus(status int, name string, data any) error {
 	}
 	rq.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	rq.w.WriteHeader(status)
-	_, _ = rq.w.Write(out.Bytes())
+	// Addresses and receivers' answers can hold any bytes, and templates pass them on.
+	_, _ = rq.w.Write(bytes.ToValidUTF8(out.Bytes(), []byte("\uFFFD")))
 	return nil
 }
 
