@@ -7,6 +7,8 @@ package event
 import (
 	"strings"
 	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
 // Space is one account's test data or its live data: account number times two,
@@ -39,6 +41,9 @@ type Event struct {
 	Created int64  // Unix seconds; the sender may set it, so it is not acceptance time
 	Body    []byte // the stable body: stored, signed and sent exactly so
 	Trace   Trace  // nil: none. Lists of events do not tell it
+
+	// Warnings is for its sender, of what was accepted all the same. It is not stored.
+	Warnings []*fault.Error
 }
 
 // Trace is where an event was accepted within a trace, so that attempts at it can be

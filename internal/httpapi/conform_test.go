@@ -31,7 +31,7 @@ var described = sync.OnceValues(func() (validator.Validator, error) {
 			"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
 		// What may have any names, what the validator does not know as a deepObject, and keys
 		// where no key belongs, which are ignored.
-		config.WithStrictIgnorePaths("$.body.data.**", "$.body.data[*].data.**", "$.body.events[*].data.**", "$.body.**metadata.**", "$.body.**headers.**",
+		config.WithStrictIgnorePaths("$.body.schema.**", "$.body.samples[*].**", "$.body.data[*].schema.**", "$.body.data[*].samples[*].**", "$.body.data.**", "$.body.data[*].data.**", "$.body.events[*].data.**", "$.body.**metadata.**", "$.body.**headers.**",
 			"$.body.**detail.**", "$.query**created**", "$.query.api_key", "$.cookies.**"))
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("%v", errs)

@@ -29,7 +29,26 @@ func viewEvent(e *event.Event) rawJSON {
 	b = strconv.AppendBool(b, e.Space.Live())
 	b = append(b, `,"data":`...)
 	b = append(b, e.Data()...)
+	if len(e.Warnings) > 0 {
+		if list, err := encode(viewWarnings(e)); err == nil {
+			b = append(append(b, `,"warnings":`...), list...)
+		}
+	}
 	return append(b, '}')
+}
+
+// warningView is what was wrong with an event that was accepted all the same.
+type warningView struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Param   string `json:"param"`
+}
+
+func viewWarnings(e *event.Event) (out []warningView) {
+	for _, w := range e.Warnings {
+		out = append(out, warningView{w.Reason, clip(w.Message, maxMessage), clip(w.Param, maxParam)})
+	}
+	return out
 }
 
 func eventResult(v any) any { return viewEvent(v.(*event.Event)) }
@@ -54,6 +73,8 @@ type sentView struct {
 	Status int        `json:"status"`
 	ID     string     `json:"id,omitzero"`
 	Error  *errorView `json:"error,omitzero"`
+	// Warnings is for an event that was accepted.
+	Warnings []warningView `json:"warnings,omitzero"`
 }
 
 // batchView is the answer to a batch, in its order.
@@ -66,7 +87,8 @@ type batchView struct {
 
 // sentResult is what a batch answers for an event, and keeps as its receipt.
 func sentResult(v any) any {
-	return sentView{Status: http.StatusOK, ID: v.(*event.Event).ID}
+	e := v.(*event.Event)
+	return sentView{Status: http.StatusOK, ID: e.ID, Warnings: viewWarnings(e)}
 }
 
 func sendEvents(rq *request) (any, error) {

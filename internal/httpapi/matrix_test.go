@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,6 +51,16 @@ func entries() map[string]entry {
 		w.attempted(id, delivery.Attempt{Started: w.now(), Outcome: delivery.OutcomeGone, StatusCode: 410})
 		return id
 	}
+	types := 0
+	defined := func(w *world) string { // a new name each time
+		types++
+		return w.must("POST", "/v1/event_types", fmt.Sprintf(`{"name":"type.n%d"}`, types)).text("id")
+	}
+	undefined := func(w *world) string { // so that each of those who may can define it
+		w.call("DELETE", "/v1/event_types/new.type", "")
+		w.call("DELETE", "/v1/event_types/new.type", "", with(otherKey)...)
+		return "no object"
+	}
 	job := func(w *world) string {
 		return w.must("POST", "/v1/webhooks/"+endpoint(w)+"/recover", `{"since":0}`).text("id")
 	}
@@ -74,6 +85,14 @@ func entries() map[string]entry {
 		"GET /v1/events/{id}/deliveries": of(sent, ""),
 		"POST /v1/events/{id}/resend":    of(sent, ""),
 		"POST /v1/events/{id}/retry":     of(sent, ""),
+
+		"POST /v1/event_types":              {right: members, made: undefined, body: `{"name":"new.type"}`},
+		"GET /v1/event_types":               {right: members, made: defined},
+		"GET /v1/event_types/{id}":          of(defined, ""),
+		"POST /v1/event_types/{id}":         of(defined, `{"description":"x"}`),
+		"PATCH /v1/event_types/{id}":        of(defined, `{"description":"x"}`),
+		"DELETE /v1/event_types/{id}":       of(defined, ""),
+		"GET /v1/event_types/{id}/versions": of(defined, ""),
 
 		"GET /v1/deliveries":               {right: members, made: sent},
 		"GET /v1/deliveries/{id}":          of(delivered, ""),

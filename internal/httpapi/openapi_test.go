@@ -343,6 +343,7 @@ func TestOpenAPI_requests(t *testing.T) {
 	id := strings.NewReplacer("/v1/webhooks/{id}", "/v1/webhooks/"+e.text("id"), "/v1/webhook_endpoints/{id}", "/v1/webhook_endpoints/"+e.text("id"),
 		"/v1/events/{id}", "/v1/events/"+ev.text("id"), "/v1/deliveries/{id}", "/v1/deliveries/"+w.deliveryOf(ev.text("id")).text("id"),
 		"/v1/accounts/{id}", "/v1/accounts/"+w.account.ID,
+		"/v1/event_types/{id}", "/v1/event_types/"+w.must("POST", "/v1/event_types", `{"name":"a.b","schema":{}}`).text("id"),
 		"/v1/users/{id}", "/v1/users/"+w.must("POST", "/v1/users", `{"name":"bob","role":"member","password":"correct horse battery"}`, with(adminKey)...).text("id"))
 	// The objects that the examples name.
 	named := strings.NewReplacer("we_1234567890abcdef", e.text("id"), "pay_1234567890abcdef", w.pay("4242424242424242").object().text("id"))

@@ -27,6 +27,7 @@ type params struct {
 	values map[string]any // strings and nested maps from a form; what JSON has from JSON
 	form   bool
 	err    error
+	source []byte // the JSON that values are of
 }
 
 const (
@@ -44,7 +45,7 @@ func (rq *request) params() *params {
 	} else if isForm {
 		return formParams(string(rq.body))
 	}
-	p := &params{values: map[string]any{}}
+	p := &params{values: map[string]any{}, source: rq.body}
 	if len(bytes.TrimSpace(rq.body)) > 0 {
 		p.err = decodeJSON(rq.body, &p.values)
 	}

@@ -42,6 +42,14 @@ func routes() []route {
 		add(post, base+"/{id}/recover", recoverEndpoint)
 	}
 
+	add(post, "/event_types", createType)
+	add(get, "/event_types", listTypes)
+	add(get, "/event_types/{id}", getType)
+	add(post, "/event_types/{id}", updateType)
+	add(patch, "/event_types/{id}", updateType)
+	add(del, "/event_types/{id}", deleteType)
+	add(get, "/event_types/{id}/versions", listTypeVersions)
+
 	add(post, "/events", sendEvent)
 	all = append(all, route{Method: post, Path: "/v1/events/batch", handle: sendEvents, maxBody: maxBatch})
 	add(get, "/events", listEvents)

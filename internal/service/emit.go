@@ -37,6 +37,9 @@ func (s *Service) Emit(ctx context.Context, c *Call, result any, emit []Emission
 		if len(e.Body) > s.MaxBody {
 			return fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d.", len(e.Body), s.MaxBody)
 		}
+		if err := s.validate(&e); err != nil {
+			return err
+		}
 		trail.Announce = append(trail.Announce, &store.Append{Event: e, Deliveries: deliveries(&e, s.Endpoints.Match(c.Space, e.Type))})
 	}
 	if err := write(trail); err != nil {

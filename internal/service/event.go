@@ -133,6 +133,9 @@ func (s *Service) prepare(c *Call, raw []byte) (*incoming, error) {
 	if len(e.Body) > s.MaxBody {
 		return nil, fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d. Send less, or a reference.", len(e.Body), s.MaxBody)
 	}
+	if err := s.validate(&e); err != nil {
+		return nil, err
+	}
 	to := s.Endpoints.Match(c.Space, e.Type)
 	return &incoming{
 		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: c.receipt(&e, e.Key.Time())},
@@ -248,7 +251,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded".`)
 	}
 	now := s.Now().Unix()
-	e := s.newEvent(c.Space, event.Input{Type: typ, Created: now, HasCreated: true, Data: event.Sample(typ, now)})
+	e := s.newEvent(c.Space, event.Input{Type: typ, Created: now, HasCreated: true, Data: s.sample(c.Space, typ, now)})
 	a := &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: c.receipt(&e, e.Key.Time())}
 	if err := s.Events.Append(ctx, a); err != nil {
 		return nil, err

@@ -48,6 +48,12 @@ func (s *Service) Refresh(ctx context.Context, nodes store.Nodes, version int64)
 	for _, k := range c.Keys {
 		s.keys.putKey(k)
 	}
+	for i := range c.Types {
+		s.types.Put(&c.Types[i])
+	}
+	for _, no := range c.DeletedTypes {
+		s.types.Remove(no)
+	}
 	for i := range c.Endpoints {
 		e := &c.Endpoints[i]
 		old := s.Endpoints.Get(e.No)

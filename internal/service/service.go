@@ -87,6 +87,7 @@ type Service struct {
 	once   inflight
 	limits limits
 	tally  tally
+	types  *event.Definitions
 
 	guesses guesses
 	signIns chan struct{} // holds one for each password that is being compared
@@ -105,7 +106,7 @@ func New(c Config) *Service {
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody
 	}
-	return &Service{Config: c, signIns: make(chan struct{}, signInsAtATime), recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
+	return &Service{Config: c, types: event.NewDefinitions(), signIns: make(chan struct{}, signInsAtATime), recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
 }
 
 // Load reads accounts, keys and endpoints into memory. engine is woken from then on.
@@ -120,6 +121,13 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 		return fmt.Errorf("load keys: %w", err)
 	}
 	s.keys.set(accounts, keys)
+	types, err := s.Store.AllTypes(ctx)
+	if err != nil {
+		return fmt.Errorf("load event types: %w", err)
+	}
+	for i := range types {
+		s.types.Put(&types[i])
+	}
 	if err := s.Store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
 		if e.Listener() {
 			e.Updated = s.Now() // whoever was connected may come back

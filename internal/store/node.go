@@ -7,6 +7,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
 // Nodes is what a store offers that several nodes share.
@@ -78,4 +79,7 @@ type Changes struct {
 	Keys      []account.Key
 	Endpoints []endpoint.Endpoint
 	Deleted   []int64 // endpoints, by number
+
+	Types        []event.Definition
+	DeletedTypes []int64 // by number
 }

@@ -30,6 +30,7 @@ type Store interface {
 	Hot
 	Accounts
 	Endpoints
+	Types
 	History
 	Recoveries
 	Sandbox
@@ -188,6 +189,18 @@ type Endpoints interface {
 	ListEndpoints(ctx context.Context, space event.Space, p Page[int64]) (items []endpoint.Endpoint, more bool, err error)
 	AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint) error) error
 	AllHealth(ctx context.Context) ([]Health, error)
+}
+
+// Types holds what accounts say of their events, by type.
+type Types interface {
+	CreateType(ctx context.Context, d *event.Definition, t Trail) error // sets d.No; fault.Invalid when the name is in use
+	// UpdateType writes a definition. A schema of a new version is kept beside the older ones.
+	UpdateType(ctx context.Context, d *event.Definition, t Trail) error
+	DeleteType(ctx context.Context, no int64, now time.Time, t Trail) error // its schemas too
+	Type(ctx context.Context, space event.Space, name string) (event.Definition, error)
+	ListTypes(ctx context.Context, space event.Space) ([]event.Definition, error) // newest first
+	AllTypes(ctx context.Context) ([]event.Definition, error)
+	TypeVersions(ctx context.Context, no int64) ([]event.SchemaVersion, error) // newest first
 }
 
 // EventFilter narrows a list of events. Zero fields do not narrow.

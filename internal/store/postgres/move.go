@@ -25,7 +25,7 @@ type Source interface {
 }
 
 // moved is the tables that are moved. What an empty database has by itself is not.
-var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "endpoint_health", "events", "deliveries", "attempts",
+var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "endpoint_health", "event_types", "event_type_schemas", "events", "deliveries", "attempts",
 	"receipts", "audit", "recoveries", "sandbox_objects", "statistics"}
 
 // Move copies all of a source into this store, which must be empty, in one transaction:
@@ -53,6 +53,7 @@ func (s *Store) Move(ctx context.Context, from Source, progress func(table strin
 		for _, q := range []string{
 			`INSERT INTO event_ids (space, custom_id, key) SELECT space, custom_id, key FROM events WHERE custom_id IS NOT NULL`,
 			`SELECT setval(pg_get_serial_sequence('accounts', 'no'), greatest((SELECT max(no) FROM accounts), 1))`,
+			`SELECT setval(pg_get_serial_sequence('event_types', 'no'), greatest((SELECT max(no) FROM event_types), 1))`,
 			`SELECT setval(pg_get_serial_sequence('endpoints', 'no'), greatest((SELECT max(no) FROM endpoints), 1))`,
 		} {
 			if _, err := t.Exec(q); err != nil {

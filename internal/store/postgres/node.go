@@ -211,6 +211,9 @@ func (s *Store) Changes(ctx context.Context, version int64) (c store.Changes, er
 	if c.Keys, err = s.KeysSince(ctx, version); err != nil {
 		return c, err
 	}
+	if c.Types, c.DeletedTypes, err = s.TypesSince(ctx, version); err != nil {
+		return c, err
+	}
 	c.Deleted, err = s.EndpointsSince(ctx, version, func(e *endpoint.Endpoint) { c.Endpoints = append(c.Endpoints, *e) })
 	return c, err
 }

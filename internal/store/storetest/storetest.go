@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Endpoints", testEndpoints},
 		{"Endpoints/Settings", testEndpointSettings},
 		{"Endpoints/Deleted", testDeletedEndpoint},
+		{"Types", testTypes},
 		{"Events", testEvents},
 		{"Deliveries", testDeliveries},
 		{"Deliveries/Filters", testDeliveryFilters},

@@ -1,0 +1,333 @@
+package event
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// What a schema may cost. A schema without cycles applies each of its values, references
+// followed, to a value of the body at most once; so the product of both counts bounds
+// what a check does, and both are known before.
+const (
+	maxSchemaSpread = 5_000      // values in a schema, references followed
+	maxCheckSteps   = 20_000_000 // values in the schema times values in the body
+)
+
+// draft is the only dialect of JSON Schema.
+const draft = "https://json-schema.org/draft/2020-12/schema"
+
+// location is where a schema is for the compiler. Nothing is loaded from there.
+const location = "urn:posthaste:schema"
+
+// checker is a compiled schema. It is compiled when it is first needed, and safe for
+// concurrent use.
+type checker struct {
+	source   []byte
+	once     sync.Once
+	compiled *jsonschema.Schema
+	spread   int
+	err      error
+}
+
+func newChecker(source []byte) *checker { return &checker{source: source} }
+
+// load compiles the schema. Errors are fault.Invalid.
+func (c *checker) load() error {
+	c.once.Do(func() { c.compiled, c.spread, c.err = compileSchema(c.source) })
+	return c.err
+}
+
+func compileSchema(source []byte) (*jsonschema.Schema, int, error) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(source))
+	if err != nil {
+		return nil, 0, fmt.Errorf("parse a schema that was accepted: %w", err)
+	}
+	root, ok := doc.(map[string]any)
+	if !ok {
+		return nil, 0, badSchema("schema", `A schema is a JSON object, such as {"type":"object"}.`)
+	}
+	if v, given := root["$schema"]; given && v != draft && v != draft+"#" {
+		return nil, 0, badSchema("schema.$schema", "Schemas are of draft 2020-12: %s", draft)
+	}
+	m := measure{root: root, known: map[string]int{}}
+	spread, err := m.value(root, "schema")
+	if err != nil {
+		return nil, 0, err
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.UseLoader(noLoader{})
+	if err := compiler.AddResource(location, doc); err != nil {
+		return nil, 0, refusedSchema(err)
+	}
+	compiled, err := compiler.Compile(location)
+	if err != nil {
+		return nil, 0, refusedSchema(err)
+	}
+	return compiled, spread, nil
+}
+
+// noLoader loads nothing: a schema must not make the server call anybody or read a file.
+type noLoader struct{}
+
+func (noLoader) Load(string) (any, error) { return nil, errors.New("nothing is loaded") }
+
+func badSchema(param, format string, args ...any) *fault.Error {
+	return fault.Param(param, "schema_invalid", format, args...)
+}
+
+// refusedSchema says where a schema is none.
+func refusedSchema(err error) error {
+	var wrong *jsonschema.SchemaValidationError
+	if errors.As(err, &wrong) {
+		var first *jsonschema.ValidationError
+		if errors.As(wrong.Err, &first) {
+			leaf := deepest(first)
+			at := append([]string{"schema"}, leaf.InstanceLocation...)
+			return badSchema(fieldPath(at, func(int) bool { return false }), "This is no JSON Schema: %s.", english(leaf.ErrorKind))
+		}
+	}
+	var pattern *jsonschema.InvalidRegexError
+	if errors.As(err, &pattern) {
+		return badSchema("schema", "The pattern %q is no regular expression of RE2's syntax.", shorten(pattern.Regex))
+	}
+	return &fault.Error{Code: fault.Invalid, Reason: "schema_invalid", Param: "schema", Message: "This is no JSON Schema of draft 2020-12.", Err: err}
+}
+
+// measure counts the values of a schema with references followed. It refuses what
+// leads out of the schema or round in a circle.
+type measure struct {
+	root  map[string]any
+	known map[string]int // by reference; being counted: 0
+	count int            // of all that was visited, so that counting ends soon
+}
+
+func (m *measure) value(v any, at string) (int, error) {
+	if m.count++; m.count > maxSchemaSpread {
+		return 0, tooCostly(at)
+	}
+	n := 1
+	add := func(more int, err error) error {
+		if n += more; err == nil && n > maxSchemaSpread {
+			err = tooCostly(at)
+		}
+		return err
+	}
+	switch v := v.(type) {
+	case []any:
+		for i, item := range v {
+			if err := add(m.value(item, fmt.Sprintf("%s[%d]", at, i))); err != nil {
+				return 0, err
+			}
+		}
+	case map[string]any:
+		for name, item := range v {
+			where := at + "." + name
+			text, isText := item.(string)
+			switch {
+			case !isText:
+			case name == "$ref":
+				if err := add(m.reference(text, where)); err != nil {
+					return 0, err
+				}
+			case name == "$dynamicRef" || name == "$recursiveRef" || name == "$anchor" || name == "$dynamicAnchor" || name == "$id" && at != "schema":
+				return 0, badSchema(where, "Schemas refer to their own parts by $ref and a JSON pointer only, such as #/$defs/money; %s cannot be used.", name)
+			}
+			if err := add(m.value(item, where)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return n, nil
+}
+
+func (m *measure) reference(ref, at string) (int, error) {
+	pointer, own := strings.CutPrefix(ref, "#")
+	if !own || pointer != "" && pointer[0] != '/' {
+		return 0, badSchema(at, "Nothing is loaded from elsewhere: put what is referred to under $defs, and refer to it by #/$defs/….")
+	}
+	if n, seen := m.known[pointer]; seen {
+		if n == 0 {
+			return 0, badSchema(at, "The schema refers to itself in a circle, which is not supported.")
+		}
+		return n, nil
+	}
+	target, ok := resolvePointer(m.root, pointer)
+	if !ok {
+		return 0, badSchema(at, "There is nothing at %s in the schema.", shorten(ref))
+	}
+	m.known[pointer] = 0
+	n, err := m.value(target, at)
+	m.known[pointer] = n
+	return n, err
+}
+
+func tooCostly(at string) error {
+	return fault.Param("schema", "schema_too_costly", "The schema is too large with its references followed: more than %d values at %s.", maxSchemaSpread, shorten(at))
+}
+
+// resolvePointer follows a JSON pointer (RFC 6901).
+func resolvePointer(v any, pointer string) (any, bool) {
+	if pointer == "" {
+		return v, true
+	}
+	for _, token := range strings.Split(pointer[1:], "/") {
+		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
+		switch in := v.(type) {
+		case map[string]any:
+			next, ok := in[token]
+			if !ok {
+				return nil, false
+			}
+			v = next
+		case []any:
+			i, err := strconv.Atoi(token)
+			if err != nil || i < 0 || i >= len(in) {
+				return nil, false
+			}
+			v = in[i]
+		default:
+			return nil, false
+		}
+	}
+	return v, true
+}
+
+// check returns what of a body does not fit, nil when all does.
+func (c *checker) check(body []byte) *fault.Error {
+	if err := c.load(); err != nil {
+		var known *fault.Error
+		if errors.As(err, &known) {
+			return known
+		}
+		return badSchema("type", "The schema of this event type cannot be used any more; write it anew.")
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
+	if err != nil {
+		return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The body is no JSON.", Err: err}
+	}
+	if values(doc)*c.spread > maxCheckSteps {
+		return fault.Param("data", "schema_too_costly", "The event has too many values to be checked against the schema of its type.")
+	}
+	err = c.compiled.Validate(doc)
+	if err == nil {
+		return nil
+	}
+	var wrong *jsonschema.ValidationError
+	if !errors.As(err, &wrong) {
+		return &fault.Error{Code: fault.Invalid, Reason: "schema_mismatch", Message: "The event does not fit the schema of its type.", Err: err}
+	}
+	leaf := deepest(wrong)
+	at := slices.Clone(leaf.InstanceLocation)
+	switch k := leaf.ErrorKind.(type) { // what is missing or too much is what to name
+	case *kind.Required:
+		at = append(at, slices.Min(k.Missing))
+	case *kind.DependentRequired:
+		at = append(at, slices.Min(k.Missing))
+	case *kind.AdditionalProperties:
+		at = append(at, slices.Min(k.Properties))
+	}
+	return fault.Param(fieldPath(at, indexIn(doc, at)), "schema_mismatch", "The event does not fit the schema of its type: %s.", english(leaf.ErrorKind))
+}
+
+// values counts the values of a body.
+func values(v any) int {
+	n := 1
+	switch v := v.(type) {
+	case map[string]any:
+		for _, item := range v {
+			n += values(item)
+		}
+	case []any:
+		for _, item := range v {
+			n += values(item)
+		}
+	}
+	return n
+}
+
+// deepest returns the error that lies deepest in the body: of the ways in which a value
+// could have fitted, the one that it came nearest to. Of several the first by place is
+// taken, so that the same body always gets the same answer.
+func deepest(e *jsonschema.ValidationError) *jsonschema.ValidationError {
+	if len(e.Causes) == 0 {
+		return e
+	}
+	best := deepest(e.Causes[0])
+	for _, c := range e.Causes[1:] {
+		d := deepest(c)
+		switch n := len(d.InstanceLocation) - len(best.InstanceLocation); {
+		case n > 0, n == 0 && slices.Compare(d.InstanceLocation, best.InstanceLocation) < 0:
+			best = d
+		}
+	}
+	return best
+}
+
+// printer makes the library's messages English.
+var printer = message.NewPrinter(language.English)
+
+// printing guards the printer, which is for one at a time.
+var printing sync.Mutex
+
+func english(k jsonschema.ErrorKind) string {
+	printing.Lock()
+	defer printing.Unlock()
+	return k.LocalizedString(printer)
+}
+
+// indexIn returns whether the i-th step of a path into doc is the index of a list.
+func indexIn(doc any, at []string) func(i int) bool {
+	lists := make([]bool, len(at))
+	for i, name := range at {
+		switch in := doc.(type) {
+		case []any:
+			lists[i] = true
+			if n, err := strconv.Atoi(name); err == nil && n >= 0 && n < len(in) {
+				doc = in[n]
+			}
+		case map[string]any:
+			doc = in[name]
+		}
+	}
+	return func(i int) bool { return lists[i] }
+}
+
+// fieldPath writes where something is as errors name it: data.object.items[0].
+func fieldPath(at []string, isIndex func(i int) bool) string {
+	var b strings.Builder
+	for i, name := range at {
+		switch {
+		case isIndex(i):
+			b.WriteString("[" + name + "]")
+		case name == "" || strings.ContainsFunc(name, oddInPath):
+			b.WriteString("[" + strconv.Quote(shown([]byte(name))) + "]")
+		case b.Len() > 0:
+			b.WriteString("." + name)
+		default:
+			b.WriteString(name)
+		}
+	}
+	return b.String()
+}
+
+// shorten cuts what an error repeats.
+func shorten(s string) string {
+	const most = 80
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}

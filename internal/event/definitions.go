@@ -1,0 +1,67 @@
+package event
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Definitions is the definitions of all accounts in memory. It is safe for concurrent
+// use; what it returns is shared: read only.
+type Definitions struct {
+	n      atomic.Int64 // so that a server without any takes no lock
+	mu     sync.RWMutex
+	byNo   map[int64]*Definition
+	byName map[typeName]*Definition
+}
+
+type typeName struct {
+	space Space
+	name  string
+}
+
+// NewDefinitions returns an empty set.
+func NewDefinitions() *Definitions {
+	return &Definitions{byNo: map[int64]*Definition{}, byName: map[typeName]*Definition{}}
+}
+
+// Put adds d or replaces the definition of the same number. d must not be changed
+// afterwards.
+func (s *Definitions) Put(d *Definition) {
+	if d.checker == nil && len(d.Schema) > 0 {
+		d.checker = newChecker(d.Schema)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(d.No)
+	s.byNo[d.No], s.byName[typeName{d.Space, d.Name}] = d, d
+	s.n.Store(int64(len(s.byNo)))
+}
+
+// Remove forgets the definition with the given number.
+func (s *Definitions) Remove(no int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(no)
+	s.n.Store(int64(len(s.byNo)))
+}
+
+func (s *Definitions) remove(no int64) {
+	old := s.byNo[no]
+	if old == nil {
+		return
+	}
+	delete(s.byNo, no)
+	if key := (typeName{old.Space, old.Name}); s.byName[key] == old {
+		delete(s.byName, key)
+	}
+}
+
+// Get returns a space's definition of a type, nil if there is none.
+func (s *Definitions) Get(space Space, name string) *Definition {
+	if s.n.Load() == 0 {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byName[typeName{space, name}]
+}

@@ -1,0 +1,149 @@
+package event
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Validation says what becomes of an event that does not fit its type's schema.
+type Validation string
+
+// The validations.
+const (
+	ValidateOff    Validation = "off"    // nobody looks
+	ValidateWarn   Validation = "warn"   // it is accepted, and its sender is told
+	ValidateReject Validation = "reject" // it is refused
+)
+
+// Definition is what an account says of its events of one type. A value handed out
+// by [Definitions] is shared and must not be changed.
+type Definition struct {
+	No          int64 // store number; 0 until stored
+	Space       Space
+	Name        string
+	Description string
+	Validation  Validation
+	Deprecated  bool
+	Samples     []json.RawMessage // values of "data", in stable form
+	Schema      []byte            // JSON Schema of the body, in stable form; empty: none
+	Version     int               // of the schema; 0: there was none yet
+	Created     time.Time
+	Updated     time.Time
+
+	checker *checker // of Schema
+}
+
+// SchemaVersion is a schema that a type has or had.
+type SchemaVersion struct {
+	Number  int
+	Schema  []byte // empty: from then on there was none
+	Created time.Time
+}
+
+// Limits of what a definition may hold, and of how many there may be.
+const (
+	MaxDefinitions     = 1000 // of a space
+	MaxTypeDescription = 5000
+	MaxSchema          = 64 << 10 // bytes
+	MaxSchemaVersions  = 1000
+	MaxSamples         = 5
+	MaxSample          = 32 << 10 // bytes
+)
+
+// Check brings schema and samples into stable form. It returns a fault.Invalid that
+// names the first field that is not acceptable, nil when all are.
+func (d *Definition) Check() error {
+	switch {
+	case !ValidType(d.Name):
+		return fault.Param("name", "event_type_invalid",
+			`An event type is names of letters, digits and underscores joined by dots, such as "payment.succeeded", of at most %d characters.`, MaxTypeLength)
+	case Operational(d.Name):
+		return fault.Param("name", "event_type_reserved", "Events of type %s are announced by the server itself; it cannot be defined anew.", d.Name)
+	case utf8.RuneCountInString(d.Description) > MaxTypeDescription:
+		return fault.Param("description", "parameter_invalid", "The description is longer than %d characters.", MaxTypeDescription)
+	}
+	switch d.Validation {
+	case ValidateOff, ValidateWarn, ValidateReject:
+	default:
+		return fault.Param("validation", "parameter_invalid", "The validation is %q, %q or %q.", ValidateOff, ValidateWarn, ValidateReject)
+	}
+	if err := d.checkSchema(); err != nil {
+		return err
+	}
+	return d.checkSamples()
+}
+
+func (d *Definition) checkSchema() (err error) {
+	d.checker = nil
+	if len(d.Schema) == 0 {
+		if d.Validation != ValidateOff {
+			return fault.Param("schema", "parameter_missing", "Give a schema to validate by, or set validation to off.")
+		}
+		return nil
+	}
+	if len(d.Schema) > MaxSchema {
+		return fault.Param("schema", "schema_too_large", "The schema is larger than %d bytes.", MaxSchema)
+	}
+	if d.Schema, err = AppendStable(nil, d.Schema, "schema"); err != nil {
+		return err
+	}
+	c := newChecker(d.Schema)
+	if err := c.load(); err != nil {
+		return err
+	}
+	d.checker = c
+	return nil
+}
+
+func (d *Definition) checkSamples() error {
+	if len(d.Samples) > MaxSamples {
+		return fault.Param("samples", "parameter_invalid", "There can be at most %d samples.", MaxSamples)
+	}
+	for i, raw := range d.Samples {
+		param := fmt.Sprintf("samples[%d]", i)
+		if len(raw) > MaxSample {
+			return fault.Param(param, "sample_too_large", "The sample is larger than %d bytes.", MaxSample)
+		}
+		data, err := AppendStable(nil, raw, param)
+		if err != nil {
+			return err
+		}
+		if len(data) == 0 || data[0] != '{' || checkObject(data) != nil {
+			return fault.Param(param, "parameter_invalid", `A sample is an event's data: {"object":{…}}.`)
+		}
+		d.Samples[i] = data
+		if d.checker == nil {
+			continue
+		}
+		if wrong := d.checker.check(sampleBody(d.Name, data)); wrong != nil {
+			return fault.Param(param, "schema_mismatch", "The sample does not fit the schema: %s: %s", wrong.Param, wrong.Message)
+		}
+	}
+	return nil
+}
+
+// sampleBody is a body with a sample's data.
+func sampleBody(name string, data []byte) []byte {
+	return NewBody("evt_1234567890abcdef", name, 1699564800, data)
+}
+
+// Fits returns what of a body does not fit the schema, nil when all does or when there is
+// none: a fault.Invalid whose Param is the JSON path.
+func (d *Definition) Fits(body []byte) *fault.Error {
+	if d.checker == nil {
+		return nil
+	}
+	return d.checker.check(body)
+}
+
+// Sample returns the data of the first sample, nil if there is none.
+func (d *Definition) Sample() []byte {
+	if d == nil || len(d.Samples) == 0 {
+		return nil
+	}
+	return d.Samples[0]
+}

@@ -1,0 +1,176 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// typeView is the event_type object. Its id is its name.
+type typeView struct {
+	ID          string           `json:"id"`
+	Object      string           `json:"object"`
+	Name        string           `json:"name"`
+	Description *string          `json:"description"`
+	Schema      jsontext.Value   `json:"schema"`
+	Version     *int             `json:"version"` // of the schema
+	Samples     []jsontext.Value `json:"samples"`
+	Validation  event.Validation `json:"validation"`
+	Deprecated  bool             `json:"deprecated"`
+	BuiltIn     bool             `json:"built_in"`
+	Livemode    bool             `json:"livemode"`
+	Created     *int64           `json:"created"`
+	Updated     *int64           `json:"updated"`
+}
+
+func viewType(d *event.Definition) typeView {
+	v := typeView{ID: d.Name, Object: "event_type", Name: d.Name, Description: orNull(d.Description), Schema: jsontext.Value("null"),
+		Version: orNull(d.Version), Samples: make([]jsontext.Value, len(d.Samples)), Validation: d.Validation, Deprecated: d.Deprecated,
+		BuiltIn: d.No == 0, Livemode: d.Space.Live(), Created: seconds(d.Created), Updated: seconds(d.Updated)}
+	if len(d.Schema) > 0 {
+		v.Schema = jsontext.Value(d.Schema)
+	}
+	for i, s := range d.Samples {
+		v.Samples[i] = jsontext.Value(s)
+	}
+	return v
+}
+
+// typeVersionView is a schema that a type has or had.
+type typeVersionView struct {
+	Object  string         `json:"object"`
+	Version int            `json:"version"`
+	Schema  jsontext.Value `json:"schema"`
+	Created int64          `json:"created"`
+}
+
+func viewTypeVersion(s *event.SchemaVersion) typeVersionView {
+	v := typeVersionView{Object: "event_type_version", Version: s.Number, Schema: jsontext.Value("null"), Created: s.Created.Unix()}
+	if len(s.Schema) > 0 {
+		v.Schema = jsontext.Value(s.Schema)
+	}
+	return v
+}
+
+// typeParams reads what a request says of an event type.
+func typeParams(p *params) service.TypeParams {
+	out := service.TypeParams{Description: p.text("description"), Validation: p.text("validation"), Deprecated: p.truth("deprecated")}
+	if raw, given := p.raw("schema"); given {
+		out.Schema = &raw
+	}
+	if raw, given := p.raw("samples"); given {
+		samples := []json.RawMessage{}
+		if raw != nil {
+			if err := json.Unmarshal(raw, &samples); err != nil {
+				p.fail("samples", `The samples are a list of events' data: [{"object":{…}}].`)
+			}
+		}
+		out.Samples = &samples
+	}
+	return out
+}
+
+// raw returns a parameter as it was written in JSON, nil for null. A form holds JSON as
+// text.
+func (p *params) raw(name string) (_ []byte, given bool) {
+	v, ok := p.take(name)
+	if !ok {
+		return nil, false
+	}
+	if p.form {
+		text, isText := v.(string)
+		if !isText || text != "" && !json.Valid([]byte(text)) {
+			p.fail(name, "The parameter %s is JSON.", name)
+		}
+		if text == "" {
+			return nil, true
+		}
+		return []byte(text), true
+	}
+	if v == nil {
+		return nil, true
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(p.source, &all); err != nil {
+		p.err = &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The request body is not a JSON object in UTF-8.", Err: err}
+	}
+	return bytes.Clone(all[name]), true
+}
+
+func createType(rq *request) (any, error) {
+	p := rq.params()
+	in := typeParams(p)
+	in.Name = p.given("name")
+	return changeType(rq, p, func() (*event.Definition, error) { return rq.service().CreateType(rq.Context(), rq.call, in) })
+}
+
+func updateType(rq *request) (any, error) {
+	p := rq.params()
+	in := typeParams(p)
+	return changeType(rq, p, func() (*event.Definition, error) {
+		return rq.service().UpdateType(rq.Context(), rq.call, rq.id(), in)
+	})
+}
+
+func changeType(rq *request, p *params, do func() (*event.Definition, error)) (any, error) {
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	view := func(v any) any { return viewType(v.(*event.Definition)) }
+	if err := rq.repeatable(view); err != nil {
+		return nil, err
+	}
+	d, err := do()
+	if err != nil {
+		return nil, err
+	}
+	return view(d), nil
+}
+
+func getType(rq *request) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	d, err := rq.service().Type(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return viewType(d), nil
+}
+
+func listTypes(rq *request) (any, error) {
+	p := rq.query()
+	page := p.page()
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	items, more, err := rq.service().ListTypes(rq.Context(), rq.call, page)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, more, viewType), nil
+}
+
+// listTypeVersions lists all of them at once: there are few.
+func listTypeVersions(rq *request) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	items, err := rq.service().TypeVersions(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, false, viewTypeVersion), nil
+}
+
+func deleteType(rq *request) (any, error) {
+	if err := rq.service().DeleteType(rq.Context(), rq.call, rq.id()); err != nil {
+		return nil, err
+	}
+	return deletedView{rq.id(), "event_type", true}, nil
+}

@@ -1,0 +1,263 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// TypeParams is what a request says of an event type; nil is "not mentioned".
+type TypeParams struct {
+	Name        string // on creation only
+	Description *string
+	Validation  *string
+	Deprecated  *bool
+	Schema      *[]byte // empty: none
+	Samples     *[]json.RawMessage
+}
+
+func (p *TypeParams) apply(d *event.Definition) {
+	set(&d.Description, p.Description)
+	set(&d.Deprecated, p.Deprecated)
+	if p.Validation != nil {
+		d.Validation = event.Validation(*p.Validation)
+	}
+	set(&d.Schema, p.Schema)
+	if p.Samples != nil {
+		d.Samples = slices.Clone(*p.Samples)
+	}
+}
+
+// builtIn returns what is known of a type without its account's saying, nil for others.
+func builtIn(space event.Space, name string) *event.Definition {
+	for _, t := range event.Catalogue() {
+		if t.Name == name {
+			return &event.Definition{Space: space, Name: t.Name, Description: t.Description, Validation: event.ValidateOff,
+				Samples: []json.RawMessage{event.Sample(t.Name, 1699564800)}, Schema: event.Schema(t.Name)}
+		}
+	}
+	return nil
+}
+
+// CreateType defines an event type. A type of the sandbox can be defined anew; those that
+// the server itself announces cannot. Errors: fault.Invalid, and those of idempotency.
+func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event.Definition, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	s.edits.Lock()
+	defer s.edits.Unlock()
+	now := s.Now()
+	d := &event.Definition{Space: c.Space, Name: p.Name, Validation: event.ValidateOff, Created: now, Updated: now}
+	p.apply(d)
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
+	if len(d.Schema) > 0 {
+		d.Version = 1
+	}
+	all, err := s.Store.ListTypes(ctx, c.Space)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) >= event.MaxDefinitions {
+		return nil, fault.Param("name", "too_many_event_types", "There are %d event types already; delete one first.", len(all))
+	}
+	if err := s.Store.CreateType(ctx, d, s.trail(c, d, now, account.TypeCreated, d.Name)); err != nil {
+		return nil, err
+	}
+	s.types.Put(d)
+	return d, nil
+}
+
+// UpdateType changes what p mentions. Another schema is a new version.
+func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypeParams) (*event.Definition, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	s.edits.Lock()
+	defer s.edits.Unlock()
+	d, err := s.ownType(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	old := d.Schema
+	p.apply(d)
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(old, d.Schema) {
+		if d.Version++; d.Version > event.MaxSchemaVersions {
+			return nil, fault.Param("schema", "too_many_versions", "The event type has had %d schemas; define a new type.", event.MaxSchemaVersions)
+		}
+	}
+	now := s.Now()
+	d.Updated = now
+	if err := s.Store.UpdateType(ctx, d, s.trail(c, d, now, account.TypeUpdated, d.Name)); err != nil {
+		return nil, err
+	}
+	s.types.Put(d)
+	return d, nil
+}
+
+// ownType returns what an account says of a type itself.
+func (s *Service) ownType(ctx context.Context, c *Call, name string) (*event.Definition, error) {
+	d, err := s.Store.Type(ctx, c.Space, name)
+	if fault.Is(err, fault.NotFound) && builtIn(c.Space, name) != nil {
+		return nil, fault.Param("id", "event_type_read_only", "The event type %s is built in and cannot be changed.", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &d, nil
+}
+
+// DeleteType forgets what an account says of a type. Its events stay.
+func (s *Service) DeleteType(ctx context.Context, c *Call, name string) error {
+	if err := c.mustAccount(); err != nil {
+		return err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return err
+	}
+	defer end()
+	s.edits.Lock()
+	defer s.edits.Unlock()
+	d, err := s.ownType(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	now := s.Now()
+	if err := s.Store.DeleteType(ctx, d.No, now, s.trail(c, nil, now, account.TypeDeleted, d.Name)); err != nil {
+		return err
+	}
+	s.types.Remove(d.No)
+	return nil
+}
+
+// Type returns what is known of a type. One that is built in has no number.
+func (s *Service) Type(ctx context.Context, c *Call, name string) (*event.Definition, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	d, err := s.Store.Type(ctx, c.Space, name)
+	if fault.Is(err, fault.NotFound) {
+		if known := builtIn(c.Space, name); known != nil {
+			return known, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &d, nil
+}
+
+// Types returns all types that are known: the account's own, newest first, then those
+// that are built in.
+func (s *Service) Types(ctx context.Context, c *Call) ([]event.Definition, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	all, err := s.Store.ListTypes(ctx, c.Space)
+	if err != nil {
+		return nil, err
+	}
+	own := map[string]bool{}
+	for i := range all {
+		own[all[i].Name] = true
+	}
+	for _, t := range event.Catalogue() {
+		if !own[t.Name] {
+			all = append(all, *builtIn(c.Space, t.Name))
+		}
+	}
+	return all, nil
+}
+
+// ListTypes lists the types that Types returns.
+func (s *Service) ListTypes(ctx context.Context, c *Call, p Page) ([]event.Definition, bool, error) {
+	all, err := s.Types(ctx, c)
+	if err != nil {
+		return nil, false, err
+	}
+	return cutPage(all, p, func(d *event.Definition) string { return d.Name })
+}
+
+// TypeVersions returns the schemas that a type has and had, newest first.
+func (s *Service) TypeVersions(ctx context.Context, c *Call, name string) ([]event.SchemaVersion, error) {
+	d, err := s.Type(ctx, c, name)
+	if err != nil || d.No == 0 {
+		return nil, err
+	}
+	return s.Store.TypeVersions(ctx, d.No)
+}
+
+// cutPage returns a page of a list that is in memory.
+func cutPage[T any](all []T, p Page, id func(*T) string) ([]T, bool, error) {
+	page, err := ResolvePage(p, func(param, name string) (int, error) {
+		i := slices.IndexFunc(all, func(v T) bool { return id(&v) == name })
+		if i < 0 {
+			return 0, fault.Param(param, "resource_missing", "No such object: '%s'.", name)
+		}
+		return i, nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	if page.Before != nil {
+		first := max(*page.Before-page.Limit, 0)
+		return all[first:*page.Before], first > 0, nil
+	}
+	if page.After != nil {
+		all = all[*page.After+1:]
+	}
+	return all[:min(page.Limit, len(all))], len(all) > page.Limit, nil
+}
+
+// validate looks whether an event is as its account says that events of its type are. It
+// adds to the event's warnings, or returns a fault.Invalid when it is to be refused.
+func (s *Service) validate(e *event.Event) error {
+	d := s.types.Get(e.Space, e.Type)
+	if d == nil {
+		return nil
+	}
+	if d.Deprecated {
+		e.Warnings = append(e.Warnings, fault.Param("type", "event_type_deprecated", "The event type %s is deprecated.", d.Name))
+	}
+	if d.Validation == event.ValidateOff {
+		return nil
+	}
+	wrong := d.Fits(e.Body)
+	switch {
+	case wrong == nil:
+	case d.Validation == event.ValidateReject:
+		return wrong
+	default:
+		e.Warnings = append(e.Warnings, wrong)
+	}
+	return nil
+}
+
+// sample returns the data of an example of a type, as its account gave it if it did.
+func (s *Service) sample(space event.Space, typ string, created int64) []byte {
+	if data := s.types.Get(space, typ).Sample(); data != nil {
+		return data
+	}
+	return event.Sample(typ, created)
+}
