@@ -65,9 +65,13 @@ func (s *Store) clustered(ctx context.Context, op string, fn func(t *tx, generat
 	}
 }
 
-// removeDead removes nodes whose leases have ended and returns the new generation.
-func removeDead(t *tx, generation int64) (int64, error) {
-	n, err := t.Exec(`DELETE FROM nodes WHERE lease < clock_timestamp()`)
+// nobody is the number of no node.
+const nobody = -1
+
+// removeDead removes nodes whose leases have ended, but for the one that asks and is not
+// dead, and returns the new generation.
+func removeDead(t *tx, generation int64, self int) (int64, error) {
+	n, err := t.Exec(`DELETE FROM nodes WHERE lease < clock_timestamp() AND no <> $1`, self)
 	if err != nil || n == 0 {
 		return generation, err
 	}
@@ -109,7 +113,7 @@ func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, er
 		if err := spare(t, lease); err != nil {
 			return err
 		}
-		if _, err := removeDead(t, generation); err != nil {
+		if _, err := removeDead(t, generation, nobody); err != nil {
 			return err
 		}
 		rows, err := t.Rows(1, `SELECT min(n) FROM generate_series(0, $1::integer) n WHERE n NOT IN (SELECT no FROM nodes)`, maxNodes-1)
@@ -156,7 +160,7 @@ func (s *Store) Beat(ctx context.Context, acked int64, lease time.Duration) (v s
 		if _, err := t.Exec(`UPDATE cluster SET beaten = clock_timestamp() WHERE no = 1`); err != nil {
 			return err
 		}
-		if generation, err = removeDead(t, generation); err != nil {
+		if generation, err = removeDead(t, generation, m.no); err != nil {
 			return err
 		}
 		v, err = members(t, m.no, generation)
