@@ -323,9 +323,10 @@ func TestRelay_killedBetweenSendingAndMarking(t *testing.T) {
 		for life := range kills + 1 {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), relayOf+"="+b.kind, relayAt+"="+b.at, relayTo+"="+s.URL)
-			killed := make(chan struct{})
+			started, killed := make(chan struct{}), make(chan struct{})
 			if life < kills {
 				kill := sync.OnceFunc(func() {
+					<-started // it can ask before Start has returned
 					_ = cmd.Process.Kill()
 					close(killed)
 				})
@@ -337,7 +338,9 @@ func TestRelay_killedBetweenSendingAndMarking(t *testing.T) {
 			} else {
 				s.stand(nil)
 			}
-			if err := cmd.Start(); err != nil {
+			err := cmd.Start()
+			close(started)
+			if err != nil {
 				t.Fatal(err)
 			}
 			if life < kills {
