@@ -29,6 +29,8 @@ type conn struct {
 	lent   atomic.Bool  // to a request that has written nothing yet
 	before atomic.Int64 // reads when it wrote
 	due    atomic.Int64 // bytes that may still be read
+
+	flooded atomic.Bool // the receiver sent more than that
 }
 
 // Bytes that are read for a request, at most: its answer as far as it is read, and
@@ -73,6 +75,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if n > 0 {
 		c.reads.Add(1)
 		if c.due.Add(-int64(n)) < 0 {
+			c.flooded.Store(true)
 			n, err = 0, errFlood
 		}
 	}

@@ -188,6 +188,8 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 		err = errors.Join(errLeftover, resp.Body.Close())
 	case err == nil:
 		err = s.read(ctx, &f.Attempt, resp)
+	case f.conn != nil && f.conn.flooded.Load(): // HTTP/2 says of it only that the connection ended
+		err = errors.Join(errFlood, err)
 	}
 	f.Timing = f.watch.timing()
 	return f.Attempt, token, err
@@ -229,6 +231,7 @@ type flight struct {
 	trace    httptrace.ClientTrace
 	watch    stopwatch
 	leftover leftover
+	conn     *conn // nil: none yet
 	payload  []byte
 	body     bytes.Reader
 	values   [4]string // of headers
@@ -237,8 +240,8 @@ type flight struct {
 // gotConn is called before RoundTrip returns, on the same goroutine.
 func (f *flight) gotConn(c httptrace.GotConnInfo) {
 	f.leftover.begin(c.Conn, c.Reused)
-	if own := dialled(c.Conn); own != nil {
-		f.RemoteAddr = own.remote
+	if f.conn = dialled(c.Conn); f.conn != nil {
+		f.RemoteAddr = f.conn.remote
 	}
 }
 
