@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/bench/measure"
@@ -32,6 +33,7 @@ const (
 // day runs a server's parts in this process, with a clock that is fast enough for a day,
 // and looks at memory and disk by the hour while events come and the old ones are forgotten.
 func (b *bench) day(ctx context.Context) (err error) {
+	debug.FreeOSMemory() // of what was measured before
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
 		return err
