@@ -5,5 +5,5 @@ import "embed"
 
 // Files is every page, with the pictures that pages show.
 //
-//go:embed *.md */*.md diagrams/*.svg images/*-light.webp
+//go:embed *.md */*.md diagrams/*.svg charts/*.svg images/*-light.webp
 var Files embed.FS
