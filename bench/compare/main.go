@@ -111,10 +111,10 @@ type measurement struct {
 }
 
 func names() (all []string) {
-	for _, sc := range scenarios() {
-		all = append(all, sc.name)
+	for _, m := range measurements() {
+		all = append(all, m.name)
 	}
-	return append(all, "latency", "neighbours", "drain", "growth", "scale", "day", "nodes")
+	return all
 }
 
 func run(ctx context.Context, o options) (err error) {
