@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/service"},
 	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
 	{"internal/sender", "internal/store"},
-	{"internal/account", "internal/delivery"},
+	{"internal/account", "internal/delivery", "internal/peer"},
 	{"internal/endpoint"},
 	{"internal/event"},
 	{"internal/fault", "internal/seal", "internal/mail", "webhook", "api", "docs"},

@@ -1,0 +1,261 @@
+// Package peer owns what other webhook servers export of their endpoints: it reads
+// the answers of their APIs and says what of them can be registered here, and what
+// cannot, each with its reason.
+//
+// It does no I/O. What it says of an endpoint never holds a credential.
+package peer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// Origin is the metadata key that an imported endpoint carries: a second import knows
+// by it what the first has made.
+const Origin = "imported_from"
+
+// signatureHeader is the usual one; a server with another brand refuses its own.
+const signatureHeader = "Payment-Signature"
+
+// maxExport bounds what is read: an export is text about endpoints, not events.
+const maxExport = 64 << 20
+
+// Endpoint is one endpoint of an export, as it can be registered here.
+type Endpoint struct {
+	ID          string // at the peer
+	URL         string
+	Description string
+	Events      []string
+	Secret      string // empty: one has to be made
+	Headers     map[string]string
+	Basic       *Basic
+	OAuth       *OAuth
+	Rate        float64 // a second; 0 is no limit
+	Timeout     int     // seconds; 0 is the default
+	Disabled    bool
+	Metadata    map[string]string
+
+	Skip string // why it cannot be registered at all; empty if it can
+	Lost []Loss
+}
+
+// Basic are the credentials of HTTP Basic.
+type Basic struct{ User, Password string }
+
+// OAuth are the client credentials of OAuth 2.0.
+type OAuth struct{ TokenURL, ClientID, ClientSecret, Scope string }
+
+// Loss is one thing that is not carried over.
+type Loss struct {
+	Field string `json:"field"`
+	Why   string `json:"why"`
+}
+
+// format reads one item of an export. Items that are no endpoints return nil; a
+// format that needs those keeps them.
+type format interface {
+	item(raw json.RawMessage) (*Endpoint, error)
+	finish(all []*Endpoint)
+}
+
+// Peers are the servers whose exports can be read.
+func Peers() []string { return []string{"svix", "outpost", "convoy", "stripe"} }
+
+func formatOf(from string) (format, bool) {
+	switch from {
+	case "svix":
+		return svix{}, true
+	case "outpost":
+		return outpost{}, true
+	case "convoy":
+		return &convoy{events: map[string][]string{}, filtered: map[string]bool{}}, true
+	case "stripe":
+		return stripe{}, true
+	}
+	return nil, false
+}
+
+// Read reads an export: one or more JSON documents, such as the pages of a list, in
+// the order in which they stand. An endpoint that stands there twice is returned once.
+func Read(from string, r io.Reader) ([]*Endpoint, error) {
+	f, ok := formatOf(from)
+	if !ok {
+		return nil, fmt.Errorf("there is no format %q; there are %s", from, strings.Join(Peers(), ", "))
+	}
+	limited := &io.LimitedReader{R: r, N: maxExport + 1}
+	var all []*Endpoint
+	seen := map[string]bool{}
+	n := 0
+	for dec := json.NewDecoder(limited); ; {
+		var doc json.RawMessage
+		err := dec.Decode(&doc)
+		switch {
+		case limited.N <= 0:
+			return nil, fmt.Errorf("the export is longer than %d MiB", maxExport>>20)
+		case errors.Is(err, io.EOF):
+			f.finish(all)
+			for _, e := range all {
+				e.fit()
+			}
+			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("the export is not JSON: %w", err)
+		}
+		items, err := itemsOf(doc)
+		if err != nil {
+			return nil, err
+		}
+		for _, raw := range items {
+			n++
+			e, err := f.item(raw)
+			if err != nil {
+				return nil, fmt.Errorf("item %d of the export: %w", n, plain(err))
+			}
+			if e == nil || e.ID != "" && seen[e.ID] {
+				continue
+			}
+			seen[e.ID] = true
+			all = append(all, e)
+		}
+	}
+}
+
+// itemsOf finds the list in a document: it is one, or stands under "data", "content" or
+// both. An object without a list is an item itself.
+func itemsOf(doc json.RawMessage) ([]json.RawMessage, error) {
+	var list []json.RawMessage
+	if json.Unmarshal(doc, &list) == nil && list != nil {
+		return list, nil
+	}
+	var o map[string]json.RawMessage
+	if json.Unmarshal(doc, &o) != nil || o == nil {
+		return nil, errors.New("the export is neither a list nor an object")
+	}
+	for _, name := range []string{"data", "content"} {
+		if inner, ok := o[name]; ok {
+			return itemsOf(inner)
+		}
+	}
+	return []json.RawMessage{doc}, nil
+}
+
+// plain is an error of the decoder without the value that it stumbled over, which may
+// be a secret.
+func plain(err error) error {
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		return fmt.Errorf("%q is not what this server writes there", kind.Field)
+	}
+	return err
+}
+
+func (e *Endpoint) lose(field, why string) { e.Lost = append(e.Lost, Loss{field, why}) }
+
+// narrow notes that the peer sent only some events of its types. The endpoint is
+// registered disabled: it must not be sent what it was never meant to see.
+func (e *Endpoint) narrow(field, what string) {
+	e.Disabled = true
+	e.lose(field, what+"; there is no such filter here, so that it is registered disabled: enable it if it may have all events of its types")
+}
+
+// sign takes the secret over if it can sign here.
+func (e *Endpoint) sign(secret, missing string) {
+	switch {
+	case secret == "":
+		e.lose("secret", missing+"; a new one is made")
+	case endpoint.CheckSecret(secret) == nil:
+		e.Secret = secret
+	default:
+		e.lose("secret", "it is not whsec_ followed by 24 to 64 bytes in base64; a new one is made")
+	}
+}
+
+// fit leaves out what no endpoint here can have.
+func (e *Endpoint) fit() {
+	e.fitEvents()
+	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
+		if _, ok := endpoint.HeaderName(name, signatureHeader); !ok {
+			e.lose("header "+short(name), "the server or the connection sets it, or it cannot be a header")
+			delete(e.Headers, name)
+		} else if !endpoint.HeaderValue(e.Headers[name]) {
+			e.lose("header "+short(name), "its value cannot be sent")
+			delete(e.Headers, name)
+		}
+	}
+	if len(e.Headers) > endpoint.MaxHeaders {
+		e.Skip = fmt.Sprintf("it has more than %d headers", endpoint.MaxHeaders)
+	}
+	if utf8.RuneCountInString(e.Description) > endpoint.MaxDescription {
+		e.lose("description", fmt.Sprintf("it is cut off after %d characters", endpoint.MaxDescription))
+		e.Description = string([]rune(e.Description)[:endpoint.MaxDescription])
+	}
+	if e.Rate > endpoint.MaxRate {
+		e.lose("rate limit", fmt.Sprintf("the highest is %d a second; there is none now", endpoint.MaxRate))
+		e.Rate = 0
+	}
+	if longest := int(endpoint.MaxTimeout / time.Second); e.Timeout > longest {
+		e.lose("timeout", fmt.Sprintf("the longest is %d seconds, which it has now", longest))
+		e.Timeout = longest
+	}
+	for _, key := range slices.Sorted(maps.Keys(e.Metadata)) {
+		if key == Origin || key == "" || len(key) > endpoint.MaxMetadataKey || utf8.RuneCountInString(e.Metadata[key]) > endpoint.MaxMetadataValue || len(e.Metadata) >= endpoint.MaxMetadata {
+			e.lose("metadata "+short(key), "its key or value is too long, or there are too many")
+			delete(e.Metadata, key)
+		}
+	}
+	switch {
+	case e.ID == "":
+		e.Skip = "it has no id, by which a second import would know it"
+	case e.URL == "" && e.Skip == "":
+		e.Skip = "it has no URL"
+	}
+}
+
+func (e *Endpoint) fitEvents() {
+	if e.Skip != "" {
+		return
+	}
+	if len(e.Events) == 0 {
+		e.Skip = "it takes no events"
+		return
+	}
+	kept := e.Events[:0]
+	for _, typ := range e.Events {
+		if event.ValidPattern(typ) {
+			kept = append(kept, typ)
+		} else {
+			e.lose("event type "+short(typ), "a type is words of letters, digits and underscores, joined by dots")
+		}
+	}
+	e.Events = kept
+	switch {
+	case len(kept) == 0:
+		e.Skip = "none of its event types can be a type here"
+	case len(kept) > endpoint.MaxEvents:
+		e.Skip = fmt.Sprintf("it has more than %d event types; groups such as payment.* are one", endpoint.MaxEvents)
+	}
+}
+
+// short is a name of the export as it can be shown.
+func short(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if r := []rune(s); len(r) > 60 {
+		return string(r[:60]) + "…"
+	}
+	return s
+}

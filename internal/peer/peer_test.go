@@ -1,0 +1,152 @@
+package peer
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+const keptSecret = "whsec_b3dub3dub3dub3dub3dub3dub3dub3du"
+
+// summary is all of an endpoint in a line, but for the reasons.
+func summary(e *Endpoint) string {
+	if e.Skip != "" {
+		return e.ID + " skipped"
+	}
+	lost := []string{}
+	for _, l := range e.Lost {
+		lost = append(lost, l.Field)
+	}
+	auth := ""
+	if e.Basic != nil {
+		auth = "basic " + e.Basic.User + ":" + e.Basic.Password
+	}
+	if e.OAuth != nil {
+		auth = fmt.Sprint("oauth ", *e.OAuth)
+	}
+	return fmt.Sprintf("%s %s %q %v secret=%v headers=%v rate=%g timeout=%d disabled=%v metadata=%v auth=%q lost=%s", e.ID, e.URL, e.Description, e.Events,
+		e.Secret, e.Headers, e.Rate, e.Timeout, e.Disabled, e.Metadata, auth, strings.Join(lost, ","))
+}
+
+func TestRead_exports(t *testing.T) {
+	for from, want := range map[string][]string{
+		"svix": {
+			`ep_2ndPaymentsMain000000001 https://acme.example/hooks?token=hush "Acme, payments" [payment.succeeded] secret=` + keptSecret + ` headers=map[X-Tenant:acme] rate=25 timeout=0 disabled=false metadata=map[tier:gold] auth="" lost=header X-Api-Key,uid,event type payment-method.added,header Host`,
+			`ep_2ndChannelled00000000002 https://beta.example/hooks "" [*] secret=whsec_b3dvb3dvb3dvb3dvb3dvb3dvb3dvb3dv headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=channels`,
+			`ep_2ndAsymmetric00000000003 https://gamma.example/hooks "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret`,
+			`ep_2ndHyphens00000000000004 skipped`,
+		},
+		"outpost": {
+			`des_main https://acme.example/outpost "" [order.shipped user.created] secret=` + keptSecret + ` headers=map[x-api-key:hush] rate=0 timeout=0 disabled=false metadata=map[team:platform] auth="" lost=previous secret`,
+			`des_all https://beta.example/outpost "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret,filter,delivery metadata`,
+			`des_off https://gamma.example/outpost "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret`,
+			`des_queue skipped`,
+		},
+		"convoy": {
+			`01HMAIN https://acme.example/convoy "Acme" [payment.succeeded payment.failed] secret=` + keptSecret + ` headers=map[X-Api-Key:hush] rate=0.5 timeout=60 disabled=false metadata=map[owner_id:acme] auth="" lost=old secret,advanced signatures,notifications,timeout`,
+			`01HBASIC https://beta.example/convoy "Beta's" [*] secret= headers=map[] rate=0 timeout=10 disabled=true metadata=map[] auth="basic beta:hush" lost=secret,client certificate,content type,filter`,
+			`01HOAUTH https://gamma.example/convoy "Gamma" [*] secret= headers=map[] rate=0 timeout=0 disabled=false metadata=map[] auth="oauth {https://login.example/token c hush hooks}" lost=secret`,
+			`01HASSERT https://delta.example/convoy "Delta" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret,authentication`,
+			`01HIDLE skipped`,
+		},
+		"stripe": {
+			`we_1Main https://acme.example/stripe "Main" [charge.succeeded charge.failed] secret=` + keptSecret + ` headers=map[] rate=0 timeout=0 disabled=false metadata=map[team:billing] auth="" lost=api version`,
+			`we_1Off https://beta.example/stripe "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret`,
+		},
+	} {
+		t.Run(from, func(t *testing.T) {
+			f, err := os.Open("testdata/" + from + ".json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = f.Close() }()
+			all, err := Read(from, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]string, len(all))
+			for i, e := range all {
+				got[i] = summary(e)
+				if said := fmt.Sprint(e.Skip, e.Lost); strings.Contains(said, "hush") || strings.Contains(said, "b3du") || strings.Contains(said, "b3dv") {
+					t.Errorf("a reason of %s holds a credential: %s", e.ID, said)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
+	}
+}
+
+// What is no export is refused by what is wrong with it, never by the value.
+func TestRead_refuses(t *testing.T) {
+	for _, tt := range []struct{ from, text, says string }{
+		{"kafka", `[]`, "there is no format"},
+		{"svix", `[{"id": "a"`, "not JSON"},
+		{"svix", `7`, "neither a list nor an object"},
+		{"svix", `{"data": null}`, "neither a list nor an object"},
+		{"stripe", `[{"id": "a"}, {"id": "b", "secret": 123456}]`, `item 2 of the export: "secret"`},
+		{"outpost", `[{"id": "a", "type": "webhook", "config": {"url": 123456}}]`, "item 1"},
+	} {
+		_, err := Read(tt.from, strings.NewReader(tt.text))
+		if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "123456") {
+			t.Errorf("%s %s: %v", tt.from, tt.text, err)
+		}
+	}
+	if all, err := Read("svix", strings.NewReader("")); err != nil || len(all) != 0 {
+		t.Errorf("nothing: %v %v", all, err)
+	}
+}
+
+// Whatever the export: what is to be registered fits an endpoint here, and its secret
+// and headers can be used as they are.
+func fuzzRead(f *testing.F, from string) {
+	sample, err := os.ReadFile("testdata/" + from + ".json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sample)
+	f.Add([]byte(`[]{}null`))
+	f.Add([]byte(`[{"id":1}]`))
+	f.Add([]byte(`[null,{"data":{"content":[null]}}]`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		all, err := Read(from, strings.NewReader(string(text)))
+		if err != nil {
+			return
+		}
+		seen := map[string]bool{}
+		for _, e := range all {
+			if e.Skip != "" {
+				continue
+			}
+			if seen[e.ID] || e.ID == "" || e.URL == "" || len(e.Events) == 0 || len(e.Events) > endpoint.MaxEvents || !(e.Rate >= 0 && e.Rate <= endpoint.MaxRate) || e.Timeout < 0 || e.Timeout > 60 {
+				t.Errorf("%+v", e)
+			}
+			seen[e.ID] = true
+			for _, typ := range e.Events {
+				if !event.ValidPattern(typ) {
+					t.Errorf("event type %q", typ)
+				}
+			}
+			if e.Secret != "" && endpoint.CheckSecret(e.Secret) != nil {
+				t.Errorf("secret %q", e.Secret)
+			}
+			for name := range maps.Keys(e.Headers) {
+				if _, ok := endpoint.HeaderName(name, signatureHeader); !ok || !endpoint.HeaderValue(e.Headers[name]) {
+					t.Errorf("header %q", name)
+				}
+			}
+		}
+	})
+}
+
+func FuzzSvix(f *testing.F)    { fuzzRead(f, "svix") }
+func FuzzOutpost(f *testing.F) { fuzzRead(f, "outpost") }
+func FuzzConvoy(f *testing.F)  { fuzzRead(f, "convoy") }
+func FuzzStripe(f *testing.F)  { fuzzRead(f, "stripe") }

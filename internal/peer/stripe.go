@@ -1,0 +1,37 @@
+package peer
+
+import "encoding/json"
+
+// stripe reads the list of webhook endpoints. It never holds secrets: a "secret" that
+// somebody has added is taken.
+type stripe struct{}
+
+type stripeEndpoint struct {
+	ID            string            `json:"id"`
+	URL           string            `json:"url"`
+	Description   string            `json:"description"`
+	EnabledEvents []string          `json:"enabled_events"`
+	Status        string            `json:"status"`
+	Secret        string            `json:"secret"`
+	Metadata      map[string]string `json:"metadata"`
+	APIVersion    string            `json:"api_version"`
+	Application   string            `json:"application"`
+}
+
+func (stripe) item(raw json.RawMessage) (*Endpoint, error) {
+	var in stripeEndpoint
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return nil, err
+	}
+	e := &Endpoint{ID: in.ID, URL: in.URL, Description: in.Description, Events: in.EnabledEvents, Disabled: in.Status == "disabled", Metadata: in.Metadata}
+	e.sign(in.Secret, "it is shown at creation only; add it to the export as \"secret\" if you kept it")
+	if in.APIVersion != "" {
+		e.lose("api version", "events are delivered as they are sent to this server")
+	}
+	if in.Application != "" {
+		e.lose("application", "endpoints of connected accounts are those of accounts of their own here")
+	}
+	return e, nil
+}
+
+func (stripe) finish([]*Endpoint) {}

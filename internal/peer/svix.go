@@ -1,0 +1,83 @@
+package peer
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+)
+
+// svix reads the list of endpoints of an application. Secrets and headers have calls
+// of their own there: their answers stand in "secret" and "headers" of the endpoint.
+type svix struct{}
+
+type svixEndpoint struct {
+	ID           string            `json:"id"`
+	UID          string            `json:"uid"`
+	URL          string            `json:"url"`
+	Description  string            `json:"description"`
+	EventTypes   []string          `json:"eventTypes"`
+	FilterTypes  []string          `json:"filterTypes"` // the former name
+	Channels     []string          `json:"channels"`
+	Disabled     bool              `json:"disabled"`
+	ThrottleRate float64           `json:"throttleRate"`
+	RateLimit    float64           `json:"rateLimit"` // the former name
+	Metadata     map[string]string `json:"metadata"`
+	Secret       svixSecret        `json:"secret"`
+	Headers      svixHeaders       `json:"headers"`
+}
+
+// svixSecret is the answer of the secret's call, or only the key in it.
+type svixSecret string
+
+func (s *svixSecret) UnmarshalJSON(raw []byte) error {
+	var answer struct {
+		Key string `json:"key"`
+	}
+	if err := json.Unmarshal(raw, &answer.Key); err == nil {
+		*s = svixSecret(answer.Key)
+		return nil
+	}
+	err := json.Unmarshal(raw, &answer)
+	*s = svixSecret(answer.Key)
+	return err
+}
+
+type svixHeaders struct {
+	Headers   map[string]string `json:"headers"`
+	Sensitive []string          `json:"sensitive"`
+}
+
+func (svix) item(raw json.RawMessage) (*Endpoint, error) {
+	var in svixEndpoint
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return nil, err
+	}
+	e := &Endpoint{ID: in.ID, URL: in.URL, Description: in.Description, Events: append(in.EventTypes, in.FilterTypes...), Headers: in.Headers.Headers,
+		Rate: max(in.ThrottleRate, in.RateLimit, 0), Disabled: in.Disabled, Metadata: in.Metadata}
+	if len(e.Events) == 0 {
+		e.Events = []string{"*"}
+	}
+	secret := string(in.Secret)
+	if whole := endpoint.SecretPrefix + secret; endpoint.CheckSecret(whole) == nil {
+		secret = whole // the prefix may be left out there
+	}
+	if strings.HasPrefix(secret, endpoint.SigningKeyPrefix) || strings.HasPrefix(secret, endpoint.PublicKeyPrefix) {
+		e.lose("secret", "it is an Ed25519 key, and private keys are made here; a new secret is made: turn on signature scheme v1a and give the receiver the new public key")
+	} else {
+		e.sign(secret, "the export does not hold it")
+	}
+	if len(in.Channels) > 0 {
+		e.narrow("channels", fmt.Sprintf("it took events of %d channels only", len(in.Channels)))
+	}
+	for _, name := range in.Headers.Sensitive {
+		e.lose("header "+short(name), "its value is withheld in the export; set it by hand")
+	}
+	if in.UID != "" {
+		e.lose("uid", "endpoints have no ids of your own here")
+	}
+	return e, nil
+}
+
+func (svix) finish([]*Endpoint) {}
