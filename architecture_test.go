@@ -144,7 +144,7 @@ func TestPublicPackages_standAlone(t *testing.T) {
 // Tests' tools stay out of the program.
 func TestBinary_holdsNoTestTools(t *testing.T) {
 	for _, p := range packages(t, "-deps", "./cmd/posthaste") {
-		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "pgtest", "apitest", "nats-server", "kfake", "tetratelabs/wazero", "emersion/go-smtp"} {
+		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "pgtest", "apitest", "nats-server", "kfake", "tetratelabs/wazero", "cloudevents/sdk-go", "emersion/go-smtp"} {
 			if strings.Contains(p.ImportPath, tool) {
 				t.Errorf("the program links %s", p.ImportPath)
 			}

@@ -98,7 +98,7 @@ type endpointForm struct {
 	Grant, TokenURL               string
 	ClientID, ClientSecret, Scope string
 	ClientAuth                    string
-	Ordering, Timeout             string
+	Ordering, Timeout, Format     string
 	Concurrency, Rate             string
 	HasPassword, HasClientSecret  bool // there is one already; it is not shown
 }
@@ -152,7 +152,7 @@ func editEndpoint(rq *request) error {
 	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: string(e.Auth.Type),
 		Username: e.Auth.Username, Grant: string(e.Auth.Grant), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
 		ClientAuth: string(e.Auth.ClientAuth), HasPassword: e.Auth.Password != "", HasClientSecret: e.Auth.ClientSecret != "",
-		Ordering: string(e.Settings.Ordering)}
+		Ordering: string(e.Settings.Ordering), Format: string(e.Format())}
 	if f.Transport == "" {
 		f.Transport = "http"
 	}
@@ -182,7 +182,7 @@ func (rq *request) endpointForm() endpointForm {
 	return endpointForm{URL: strings.TrimSpace(v("url")), Description: v("description"), Enabled: v("enabled") != "", Events: rq.PostForm["event"], Others: v("others"),
 		Transport: v("transport"), Username: v("username"), Password: v("password"), Grant: v("grant"), TokenURL: strings.TrimSpace(v("token_url")),
 		ClientID: v("client_id"), ClientSecret: v("client_secret"), Scope: v("scope"), ClientAuth: v("client_auth"),
-		Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
+		Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
 }
 
 // params turns what was typed into what the service takes.
@@ -207,7 +207,7 @@ func (f *endpointForm) params() (service.EndpointParams, error) {
 	default:
 		return service.EndpointParams{}, fault.Param("transport", "parameter_invalid", "The transport is HTTP, HTTP Basic or OAuth 2.0.")
 	}
-	p := service.EndpointParams{URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering}
+	p := service.EndpointParams{URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering, Format: &f.Format}
 	var seconds, concurrency int
 	var rate float64
 	var err error

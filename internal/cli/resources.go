@@ -130,7 +130,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		return func(id string) string { return "/v1/webhooks/" + id + action }
 	}
 	var events []string
-	var description string
+	var description, format string
 	create := &cobra.Command{Use: "create URL", Short: "Register an endpoint; prints its secret", Args: cobra.ExactArgs(1),
 		Example: "  posthaste endpoints create https://example.com/webhooks --events payment.succeeded,refund.*",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -138,7 +138,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/webhooks", map[string]any{"url": args[0], "enabled_events": events, "description": description})
+			raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/webhooks", map[string]any{"url": args[0], "enabled_events": events, "description": description, "payload_format": format})
 			if err != nil {
 				return err
 			}
@@ -146,6 +146,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		}}
 	create.Flags().StringSliceVar(&events, "events", []string{"*"}, "event types")
 	create.Flags().StringVar(&description, "description", "", "for people")
+	create.Flags().StringVar(&format, "payload-format", "standard", "what is sent: standard, cloudevents_structured, cloudevents_binary or thin")
 	var life time.Duration
 	rotate := &cobra.Command{Use: "rotate-secret ID", Short: "Make a new signing secret; prints it", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -314,8 +314,9 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round u
 
 // request returns the next attempt at a delivery.
 func request(ep *endpoint.Endpoint, job *store.Job, now time.Time) *sender.Request {
+	p := ep.Payload(job.Delivery.ID.Event, job.EventID, job.Type, job.Body)
 	r := &sender.Request{
-		EventID: job.EventID, Trace: job.Trace, Body: job.Body, URL: ep.URL, Secrets: ep.LiveSecrets(now),
+		EventID: job.EventID, Trace: job.Trace, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
 		Timeout: ep.Settings.Timeout, Number: job.Delivery.Attempts + 1, Header: ep.Headers,
 		EndpointID: ep.ID,
 		Trusted:    ep.Space.Account() == 0, // no account's: the operator's own

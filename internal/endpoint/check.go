@@ -73,6 +73,9 @@ func (e *Endpoint) Check(r Rules) error {
 	if err := e.TLS.check(target); err != nil {
 		return err
 	}
+	if err := e.checkFormat(); err != nil {
+		return err
+	}
 	return e.Settings.check()
 }
 

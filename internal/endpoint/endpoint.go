@@ -108,6 +108,7 @@ type Settings struct {
 	Rate        float64         `json:"rate,omitempty"`            // attempts a second
 	Schedule    []time.Duration `json:"schedule,omitzero"`         // delays before the retries
 	Ed25519     bool            `json:"ed25519,omitempty"`         // sign with v1a too
+	Shapes      []Shape         `json:"shapes,omitempty"`          // oldest first; none: all events are Standard
 }
 
 // Live reports whether the endpoint receives live events.

@@ -5,6 +5,8 @@
 package event
 
 import (
+	"bytes"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,6 +66,21 @@ func (e *Event) Data() []byte {
 		return nil
 	}
 	return e.Body[i+len(mark) : len(e.Body)-1]
+}
+
+// SplitBody returns the time of creation and the data of a body that [NewBody] made,
+// and false for any other. The data shares memory with the body.
+func SplitBody(body []byte) (created int64, data []byte, ok bool) {
+	const mark = `,"created":`
+	data = (&Event{Body: body}).Data()
+	i := bytes.Index(body[:min(len(body), maxEnvelope)], []byte(mark))
+	if data == nil || i < 0 {
+		return 0, nil, false
+	}
+	digits := body[i+len(mark) : len(body)-len(data)-1]
+	digits, ok = bytes.CutSuffix(digits, []byte(`,"data":`))
+	created, err := strconv.ParseInt(string(digits), 10, 64)
+	return created, data, ok && err == nil
 }
 
 // maxEnvelope bounds the bytes before the value of "data": id, type, created and

@@ -39,6 +39,7 @@ type endpointView struct {
 	Headers           map[string]string   `json:"headers"` // values are masked
 	ClientCertificate *certificateView    `json:"client_certificate"`
 	CACertificates    *string             `json:"ca_certificates"`
+	PayloadFormat     endpoint.Format     `json:"payload_format"`
 }
 
 type secretView struct {
@@ -108,7 +109,7 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 		sum := sha256.Sum256(leaf.Raw)
 		v.ClientCertificate = &certificateView{Subject: leaf.Subject.String(), NotAfter: leaf.NotAfter.Unix(), Fingerprint: hex.EncodeToString(sum[:])}
 	}
-	v.CACertificates = orNull(e.TLS.RootCAs)
+	v.CACertificates, v.PayloadFormat = orNull(e.TLS.RootCAs), e.Format()
 	return v
 }
 
@@ -135,7 +136,7 @@ func endpointParams(p *params) (service.EndpointParams, error) {
 		URL: p.text("url"), Events: p.texts("enabled_events"), Description: p.text("description"), Metadata: p.textMap("metadata"),
 		Disabled: p.truth("disabled"), Ordering: p.text("ordering"), Timeout: p.seconds("timeout"),
 		Concurrency: p.integer("max_concurrency"), Rate: p.number("rate_limit"), Schedule: p.durations("retry_schedule"),
-		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"),
+		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"), Format: p.text("payload_format"),
 	}
 	out.Auth, out.Certificate, out.Ed25519 = authentication(p), clientCertificate(p), schemes(p)
 	if status := p.text("status"); status != nil {

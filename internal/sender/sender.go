@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -108,6 +109,9 @@ type Request struct {
 	Secrets []endpoint.Secret // live ones, oldest first; at least one
 	Timeout time.Duration     // 0: the sender's
 	Number  int               // of the attempt, 1 is the first
+
+	ContentType string              // empty: application/json
+	Attributes  map[string][]string // headers of the event's, by canonical name
 
 	Header  map[string]string        // the endpoint's own
 	Auth    *endpoint.Authentication // nil: none
@@ -321,12 +325,16 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	text = secret.AppendSign(text, r.Body)
 	all := string(text)
 	f.values = [4]string{all[standardEnd:], r.EventID, all[:stampEnd], all[stampEnd:standardEnd]}
-	header := make(http.Header, 8+len(r.Header))
+	header := make(http.Header, 8+len(r.Header)+len(r.Attributes))
 	header["Idempotency-Key"] = replayable
 	if err := s.addStatic(header, r.Header); err != nil {
 		return nil, err
 	}
+	maps.Copy(header, r.Attributes)
 	header["Content-Type"] = contentType
+	if r.ContentType != "" {
+		header["Content-Type"] = []string{r.ContentType}
+	}
 	header["User-Agent"] = s.agent
 	header[s.signature] = f.values[0:1:1]
 	header[webhook.IDHeader] = f.values[1:2:2]

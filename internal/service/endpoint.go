@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -26,6 +27,7 @@ type EndpointParams struct {
 	Concurrency *int
 	Rate        *float64
 	Schedule    *[]time.Duration
+	Format      *string
 
 	Secret      *string // on creation only
 	Ed25519     *bool
@@ -93,6 +95,23 @@ func (s *Service) apply(p *EndpointParams, e *endpoint.Endpoint) {
 	set(&e.TLS.RootCAs, p.RootCAs)
 }
 
+// setFormat gives e the format that p names. The source of its CloudEvents tells one
+// account and mode from another, in which ids may be the same.
+func (s *Service) setFormat(c *Call, p *EndpointParams, e *endpoint.Endpoint) error {
+	if p.Format == nil {
+		return nil
+	}
+	mode := "test"
+	if c.Space.Live() {
+		mode = "live"
+	}
+	source := "/accounts/" + s.keys.accountID(c.Space.Account()) + "/" + mode
+	format := cmp.Or(endpoint.Format(*p.Format), endpoint.Standard)
+	// Keys, not the clock, which may have been stepped back behind them.
+	since := event.KeyAt(s.IDs.Keys.Next().Time().Add(endpoint.ShapeDelay))
+	return e.SetFormat(format, source, since)
+}
+
 // changed names what a request mentions, for the audit log: no values.
 func (p *EndpointParams) changed() []string {
 	var names []string
@@ -103,6 +122,7 @@ func (p *EndpointParams) changed() []string {
 		{"url", p.URL != nil}, {"enabled_events", p.Events != nil}, {"description", p.Description != nil}, {"metadata", p.Metadata != nil},
 		{"status", p.Disabled != nil}, {"ordering", p.Ordering != nil}, {"timeout", p.Timeout != nil}, {"max_concurrency", p.Concurrency != nil},
 		{"rate_limit", p.Rate != nil}, {"retry_schedule", p.Schedule != nil}, {"signature_schemes", p.Ed25519 != nil}, {"authentication", p.Auth != nil},
+		{"payload_format", p.Format != nil},
 		{"headers", p.Headers != nil}, {"client_certificate", p.Certificate != nil}, {"ca_certificates", p.RootCAs != nil},
 	} {
 		if field.given {
@@ -176,6 +196,9 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 		Created: now, Updated: now, EnabledSince: now,
 	}
 	s.apply(&p, e)
+	if err := s.setFormat(c, &p, e); err != nil {
+		return nil, err
+	}
 	if e.Listener() {
 		return nil, fault.Param("url", "url_invalid", "The URL must be absolute and start with https://.")
 	}
@@ -222,6 +245,9 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 		was = e.Status
 		listener, url := e.Listener(), e.URL
 		s.apply(&p, e)
+		if err := s.setFormat(c, &p, e); err != nil {
+			return "", nil, nil, err
+		}
 		if url != e.URL {
 			if err := c.mayName(e.URL); err != nil {
 				return "", nil, nil, err

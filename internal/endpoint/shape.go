@@ -1,0 +1,217 @@
+package endpoint
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Format says in which form an endpoint gets events.
+type Format string
+
+// The formats.
+const (
+	Standard   Format = "standard"               // the stored body
+	Structured Format = "cloudevents_structured" // a CloudEvent as one JSON object
+	Binary     Format = "cloudevents_binary"     // a CloudEvent with its attributes in headers
+	Thin       Format = "thin"                   // what happened and where to fetch it, no data
+)
+
+const (
+	// MaxShapes bounds how often an endpoint's format can change: what earlier events
+	// look like is kept.
+	MaxShapes = 100
+	// ShapeDelay is after a change when it takes effect. By then every node knows of
+	// it, so that no event is sent in the old form first and then, when it is tried
+	// again, in the new one.
+	ShapeDelay = 2 * time.Second
+
+	maxSubject = 256 // bytes
+)
+
+// Shape is the form of events from one on. Keyed by events rather than by the time of
+// an attempt: whatever is sent again under one webhook-id is the same bytes again.
+type Shape struct {
+	Since  event.Key `json:"since,omitempty"`
+	Format Format    `json:"format"`
+	Source string    `json:"source,omitempty"` // of CloudEvents
+}
+
+// Format returns the format that an endpoint was last given.
+func (e *Endpoint) Format() Format {
+	if n := len(e.Settings.Shapes); n > 0 {
+		return e.Settings.Shapes[n-1].Format
+	}
+	return Standard
+}
+
+// SetFormat changes the format of events from a key on; of a new endpoint, of all.
+// Errors: fault.Invalid.
+func (e *Endpoint) SetFormat(f Format, source string, since event.Key) error {
+	have := e.Settings.Shapes
+	switch {
+	case f == e.Format():
+		return nil
+	case len(have) >= MaxShapes:
+		return fault.Param("payload_format", "parameter_invalid", "The format was changed %d times, which is as often as it can be; make a new endpoint.", MaxShapes-1)
+	case e.No == 0:
+		since = 0
+	case len(have) == 0:
+		have = []Shape{{Format: Standard}}
+	}
+	// The list is shared with the endpoint that is in use.
+	e.Settings.Shapes = append(have[:len(have):len(have)], Shape{Since: since, Format: f, Source: source})
+	return nil
+}
+
+// shapeOf returns the shape of an event. Of two with one beginning, the later counts.
+func (e *Endpoint) shapeOf(k event.Key) Shape {
+	for _, s := range slices.Backward(e.Settings.Shapes) {
+		if s.Since <= k {
+			return s
+		}
+	}
+	return Shape{Format: Standard}
+}
+
+// Payload is what an endpoint is sent of one event.
+type Payload struct {
+	Body        []byte
+	ContentType string              // empty: application/json
+	Attributes  map[string][]string // further headers, by canonical name
+}
+
+// Payload returns what the endpoint is sent of an event with that stored body. It
+// depends on nothing else, so that each attempt sends the same.
+func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) Payload {
+	s := e.shapeOf(k)
+	if s.Format == Standard {
+		return Payload{Body: body}
+	}
+	created, data, ok := event.SplitBody(body)
+	if !ok {
+		return Payload{Body: body}
+	}
+	switch s.Format {
+	case Structured:
+		return Payload{Body: structured(s.Source, id, typ, created, data), ContentType: "application/cloudevents+json"}
+	case Binary:
+		return Payload{Body: data, Attributes: attributes(s.Source, id, typ, created, data)}
+	case Thin:
+		return Payload{Body: thin(e.Live(), id, typ, created, data)}
+	}
+	return Payload{Body: body}
+}
+
+// timestamp returns Unix seconds as RFC 3339.
+func timestamp(created int64) string { return time.Unix(created, 0).UTC().Format(time.RFC3339) }
+
+// structured returns a CloudEvent in the JSON format. All but data is plain text.
+func structured(source, id, typ string, created int64, data []byte) []byte {
+	b := make([]byte, 0, len(data)+len(source)+len(id)+len(typ)+maxSubject+200)
+	b = append(b, `{"specversion":"1.0","id":"`+id+`","source":"`+source+`","type":"`+typ+`","time":"`+timestamp(created)+`"`...)
+	if raw, _, ok := subject(data); ok {
+		b = append(append(b, `,"subject":`...), raw...)
+	}
+	b = append(append(b, `,"datacontenttype":"application/json","data":`...), data...)
+	return append(b, '}')
+}
+
+// attributes returns the headers of a CloudEvent in HTTP's binary mode.
+func attributes(source, id, typ string, created int64, data []byte) map[string][]string {
+	h := map[string][]string{"Ce-Specversion": {"1.0"}, "Ce-Id": {id}, "Ce-Source": {source}, "Ce-Type": {typ}, "Ce-Time": {timestamp(created)}}
+	if _, text, ok := subject(data); ok {
+		h["Ce-Subject"] = []string{percentEncode(text)}
+	}
+	return h
+}
+
+// thin returns an event without its data. What it tells of the object it tells as the
+// object says it, if that is a string.
+func thin(live bool, id, typ string, created int64, data []byte) []byte {
+	o, mode := aboutOf(data), "test"
+	if live {
+		mode = "live"
+	}
+	b := make([]byte, 0, 2*len(id)+len(typ)+len(o.ID)+len(o.Object)+150)
+	b = append(b, `{"id":"`+id+`","type":"`+typ+`","created":`...)
+	b = strconv.AppendInt(b, created, 10)
+	b = append(b, `,"mode":"`+mode+`","object":{"id":`...)
+	b = append(append(b, textOrNull(o.ID)...), `,"type":`...)
+	b = append(append(b, textOrNull(o.Object)...), `},"event_url":"/v1/events/`+id+`"}`...)
+	return b
+}
+
+func textOrNull(v jsontext.Value) jsontext.Value {
+	if v.Kind() == '"' {
+		return v
+	}
+	return jsontext.Value("null")
+}
+
+// about is what an event's object says that it is.
+type about struct {
+	ID     jsontext.Value `json:"id"`
+	Object jsontext.Value `json:"object"`
+}
+
+// aboutOf reads it from stable data, and finds nothing where there is nothing.
+func aboutOf(data []byte) about {
+	var d struct {
+		Object about `json:"object"`
+	}
+	// A stable body may hold the escapes of lone surrogates, as JSON.stringify writes them.
+	if json.Unmarshal(data, &d, jsontext.AllowInvalidUTF8(true)) != nil {
+		return about{}
+	}
+	return d.Object
+}
+
+// subject returns the object's id, as it stands in data and as text, if it can be the
+// subject of a CloudEvent and a header.
+func subject(data []byte) (raw jsontext.Value, text string, ok bool) {
+	raw = aboutOf(data).ID
+	if raw.Kind() != '"' || json.Unmarshal(raw, &text) != nil || text == "" || len(text) > maxSubject || !utf8.ValidString(text) {
+		return nil, "", false
+	}
+	forbidden := func(r rune) bool { // CloudEvents 1.0, "Type System", String
+		return unicode.IsControl(r) || r&0xfffe == 0xfffe || 0xfdd0 <= r && r <= 0xfdef
+	}
+	return raw, text, !strings.ContainsFunc(text, forbidden)
+}
+
+// percentEncode encodes a value for a header as CloudEvents' HTTP binding has it.
+func percentEncode(s string) string {
+	const digits = "0123456789ABCDEF"
+	b := make([]byte, 0, len(s))
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' || c == '"' || c == '%' {
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+// checkFormat refuses formats that do not exist or that the endpoint's kind has no
+// way to carry.
+func (e *Endpoint) checkFormat() error {
+	_, _, atBroker := AtBroker(e.URL)
+	switch f := e.Format(); {
+	case f != Standard && f != Structured && f != Binary && f != Thin:
+		return fault.Param("payload_format", "parameter_invalid", "The format is %q, %q, %q or %q.", Standard, Structured, Binary, Thin)
+	case f == Binary && atBroker:
+		return fault.Param("payload_format", "parameter_invalid", "The binary mode of CloudEvents here is HTTP's; at a broker use %q.", Structured)
+	}
+	return nil
+}
