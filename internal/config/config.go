@@ -401,7 +401,13 @@ func (r *reader) schedule(name string) delivery.Schedule {
 			if err != nil || d <= 0 {
 				return nil, fmt.Errorf("%q is not a delay such as 5s, 10m or 2h", part)
 			}
+			if d > endpoint.MaxRetryDelay { // the sum of some would be more than a Duration holds
+				return nil, fmt.Errorf("a delay of %q is too long; use up to %s", part, shortDuration(endpoint.MaxRetryDelay))
+			}
 			schedule = append(schedule, d)
+		}
+		if len(schedule) > endpoint.MaxRetries {
+			return nil, fmt.Errorf("%d delays are too many; use up to %d", len(schedule), endpoint.MaxRetries)
 		}
 		return schedule, nil
 	})

@@ -92,6 +92,8 @@ func TestLoad_refuses(t *testing.T) {
 		{"environment of the wrong type", nil, map[string]string{"POSTHASTE_WORKERS": "many"}, "POSTHASTE_WORKERS"},
 		{"timeout too long", []string{"--timeout", "2m"}, nil, "--timeout"},
 		{"schedule", []string{"--live-schedule", "5s,soon"}, nil, `"soon"`},
+		{"delay of centuries", []string{"--live-schedule", "2562047h,2562047h"}, nil, `--live-schedule: a delay of "2562047h" is too long; use up to 168h`},
+		{"too many delays", []string{"--test-schedule", strings.Repeat("1s,", 31)}, nil, "--test-schedule: 31 delays are too many; use up to 30"},
 		{"negative delay", []string{"--live-schedule", "-5s"}, nil, "--live-schedule"},
 		{"target range", []string{"--allow-targets", "10.0.0.0/99"}, nil, "--allow-targets"},
 		{"brand", []string{"--brand", "Pay ment"}, nil, "--brand"},
