@@ -151,3 +151,26 @@ func (d *Delivery) Settle(a *Attempt, p Policy, now time.Time) {
 		d.Rank = d.Due
 	}
 }
+
+// Redate gives a pending delivery that waits for longer than anything can have made it
+// wait a new time, and reports whether it did: its time was set before a clock was
+// stepped back, or while the clock was ahead.
+func (d *Delivery) Redate(p Policy, now time.Time) bool {
+	delay, ok := p.Schedule.Delay(d.Budget, p.Random)
+	if !ok { // the schedule has been shortened since
+		return false
+	}
+	longest := p.Schedule[d.Budget-1]
+	longest += time.Duration(float64(longest) * Jitter)
+	if d.LastOutcome == OutcomeThrottled { // how long it asked for is not known any more
+		delay, longest = max(delay, MaxRetryAfter), max(longest, MaxRetryAfter)
+	}
+	if d.Due.Sub(now) <= longest {
+		return false
+	}
+	d.Due = now.Add(delay)
+	if !p.FIFO {
+		d.Rank = d.Due
+	}
+	return true
+}

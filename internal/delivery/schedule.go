@@ -10,6 +10,9 @@ type Schedule []time.Duration
 // deliveries that failed together do not return together.
 const Jitter = 0.2
 
+// MaxRetryAfter is how long a receiver can ask to be left alone.
+const MaxRetryAfter = 24 * time.Hour
+
 // LiveSchedule is the one that the Standard Webhooks specification gives as an
 // example: ten attempts in about three days.
 func LiveSchedule() Schedule {

@@ -319,10 +319,7 @@ func (e *Engine) restored(no int64, b delivery.Breaker) delivery.Breaker {
 	if ep := e.Endpoints.Get(no); ep != nil && ep.EnabledSince.After(b.FailingSince) {
 		return delivery.Breaker{LastSuccess: b.LastSuccess}
 	}
-	if latest := e.Now().Add(b.Interval); b.ProbeAt.After(latest) {
-		b.ProbeAt = latest
-	}
-	return b
+	return inReach(b, e.Now())
 }
 
 // Committed takes what a transaction wrote: fresh deliveries go to their lanes,
@@ -637,6 +634,7 @@ func (e *Engine) poke() {
 func (e *Engine) keepTime() {
 	timer := time.NewTimer(longest)
 	defer timer.Stop()
+	var last time.Time
 	for {
 		e.mu.Lock()
 		if e.stopping {
@@ -644,6 +642,11 @@ func (e *Engine) keepTime() {
 			return
 		}
 		now := e.Now()
+		wall := now.Round(0) // a monotonic reading would hide a step
+		if last.Sub(wall) > time.Second {
+			e.steppedBack(now)
+		}
+		last = wall
 		for len(e.wakes) > 0 && !e.wakes[0].wakeAt.After(now) {
 			l := e.wakes[0]
 			e.wake(l, time.Time{})
@@ -669,6 +672,26 @@ func (e *Engine) keepTime() {
 		case <-e.kick:
 		}
 	}
+}
+
+// steppedBack looks at all lanes again after the clock was stepped back: what they wait
+// for would come late by the step.
+func (e *Engine) steppedBack(now time.Time) {
+	for _, l := range e.lanes {
+		if !l.nextDue.IsZero() || !l.holdUntil.IsZero() {
+			l.more, l.nextDue, l.holdUntil = true, time.Time{}, time.Time{}
+		}
+		l.breaker = inReach(l.breaker, now)
+		e.plan(l, now)
+	}
+}
+
+// inReach is a breaker with a probe that a clock stepped back does not put off.
+func inReach(b delivery.Breaker, now time.Time) delivery.Breaker {
+	if latest := now.Add(b.Interval); b.ProbeAt.After(latest) {
+		b.ProbeAt = latest
+	}
+	return b
 }
 
 // forget drops lanes that have been idle for a while, a few at a time: the map's

@@ -468,6 +468,45 @@ func TestEngine_stop(t *testing.T) {
 	}
 }
 
+// A retry that waits when the clock is stepped back by days waits no longer than its
+// schedule says, counted anew: in memory, in the store, and behind an open breaker, with
+// order and without.
+func TestEngine_stepsBackPutNothingOff(t *testing.T) {
+	for name, settings := range map[string]endpoint.Settings{"unordered": {}, "fifo": {Ordering: endpoint.FIFO}} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restart %t", name, restart), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					var skew atomic.Int64
+					w.config.Now = func() time.Time { return time.Now().Add(time.Duration(skew.Load())).Round(0) }
+					w.config.Test = delivery.Schedule{time.Minute, time.Minute, time.Minute, time.Minute}
+					w.start()
+					var up atomic.Bool
+					e := w.receiver("later", false, settings, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+						if up.Load() {
+							return yes(ctx, r)
+						}
+						return no(ctx, r)
+					})
+					w.send(e, 30) // more than are read at once
+					settle(time.Second)
+					if restart {
+						w.stop(time.Minute)
+					}
+					skew.Store(int64(-48 * time.Hour))
+					up.Store(true)
+					if restart {
+						w.start()
+					}
+					settle(5 * time.Minute) // a minute until the step is seen
+					w.want(e, map[delivery.State]int{delivery.Succeeded: 30})
+					w.stop(time.Minute)
+				})
+			})
+		}
+	}
+}
+
 func TestEngine_clockSteps(t *testing.T) {
 	for _, step := range []time.Duration{-2 * time.Hour, 2 * time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {

@@ -164,15 +164,18 @@ func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
 	}
 	early := len(jobs) >= limit || bodies(jobs) > size
 	expired := e.expired(l, ep, jobs, early, now)
-	e.take(l, jobs, early, len(expired) > 0, ep.Settings.Ordering == endpoint.FIFO, now)
+	dated := e.take(l, ep, jobs, early, len(expired) > 0, now)
 	for _, k := range l.settled {
 		l.letGo(k)
 	}
 	l.settled = l.settled[:0]
-	if len(expired) == 0 {
+	if len(expired)+len(dated) == 0 {
 		return
 	}
 	e.mu.Unlock()
+	for _, d := range dated {
+		e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
+	}
 	for i := range expired {
 		d := expired[i].Delivery
 		d.Expire(now)
@@ -184,9 +187,10 @@ func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
 
 // take puts what was read and is due into the lane's memory. The list is in order
 // of rank; early says that the store may have more than that, fresh that it
-// brought something on already.
-func (e *Engine) take(l *lane, jobs []store.Job, early, fresh, fifo bool, now time.Time) {
-	pushed := false
+// brought something on already. It returns the deliveries that got a new date because a
+// clock was stepped back; they are held until that is on disk.
+func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, early, fresh bool, now time.Time) (dated []delivery.Delivery) {
+	pushed, fifo := false, ep.Settings.Ordering == endpoint.FIFO
 	for i := range jobs {
 		j := &jobs[i]
 		if _, ok := l.held[j.Delivery.ID.Event]; ok {
@@ -194,17 +198,24 @@ func (e *Engine) take(l *lane, jobs []store.Job, early, fresh, fifo bool, now ti
 		}
 		if pushed && e.bytes+weight(j) > e.QueueBytes { // it waits where it is
 			l.more = true
-			return
+			return dated
 		}
 		if !due(&j.Delivery, now) {
+			redated := j.Delivery.Redate(e.policy(ep), now)
+			if redated {
+				l.hold(j)
+				dated = append(dated, j.Delivery)
+			}
 			if fifo { // it holds back what follows
 				if l.ready.len() == 0 {
 					l.holdUntil = j.Delivery.Due
 				}
 				l.more = true
-				return
+				return dated
 			}
-			l.due(j.Delivery.Due)
+			if !redated { // else it is known to be due when the store shows it
+				l.due(j.Delivery.Due)
+			}
 			continue
 		}
 		e.push(l, j)
@@ -212,11 +223,14 @@ func (e *Engine) take(l *lane, jobs []store.Job, early, fresh, fifo bool, now ti
 	}
 	switch {
 	case !early || len(jobs) == 0:
+	case len(dated) > 0: // what follows is dated too far ahead as well
+		l.more, l.behind = true, false
 	case due(&jobs[len(jobs)-1].Delivery, now):
 		l.more, l.behind = true, !fresh
 	default: // nothing that follows is due before
 		l.due(later(jobs[len(jobs)-1].Delivery.Rank, now.Add(time.Second)))
 	}
+	return dated
 }
 
 // due reports whether a delivery may be attempted. One that was not tried yet
@@ -277,6 +291,10 @@ func (e *Engine) schedule(ep *endpoint.Endpoint) delivery.Schedule {
 	return e.Test
 }
 
+func (e *Engine) policy(ep *endpoint.Endpoint) delivery.Policy {
+	return delivery.Policy{Schedule: e.schedule(ep), FIFO: ep.Settings.Ordering == endpoint.FIFO, Random: e.Random}
+}
+
 // attempt sends one delivery and records what came of it. It is called without e.mu.
 func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round uint32) {
 	d := job.Delivery
@@ -292,8 +310,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round u
 	e.stats.attempts.Add(1)
 	e.Watcher.Attempted(ep, &a)
 	now := e.Now()
-	fifo := ep.Settings.Ordering == endpoint.FIFO
-	d.Settle(&a, delivery.Policy{Schedule: e.schedule(ep), FIFO: fifo, Random: e.Random}, now)
+	d.Settle(&a, e.policy(ep), now)
 
 	health, failing, dead := e.note(l, ep, &d, &a, round, now)
 	e.Recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, health)

@@ -63,7 +63,7 @@ const (
 	keepHeader        = 8 << 10
 	keepOnFailure     = 64 << 10 // bytes of the response body
 	keepOnSuccess     = 1 << 10
-	maxRetryAfter     = 24 * time.Hour
+	maxRetryAfter     = delivery.MaxRetryAfter
 	sessions          = 1024 // of TLS, kept to be resumed
 )
 
