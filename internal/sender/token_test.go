@@ -1,12 +1,15 @@
 package sender_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -354,4 +357,53 @@ func TestSend_stoppedWhileWaiting(t *testing.T) {
 			t.Errorf("%s %q", a.Outcome, a.Error)
 		}
 	}
+}
+
+// A token server that says more than it was asked for hands nobody a token that was
+// there before the request for it.
+func TestSend_leftoverToken(t *testing.T) {
+	answer := func(token string) string {
+		body := `{"access_token":"` + token + `","token_type":"Bearer","expires_in":1}`
+		return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	}
+	issuer := "http://" + listen(t, func(_ int, c *net.TCPConn) {
+		in := bufio.NewReader(c)
+		for {
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			if _, err := io.WriteString(c, answer("asked")+answer("foreign")); err != nil {
+				return
+			}
+		}
+	})
+	var foreign atomic.Int64
+	receiver := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer asked" {
+			foreign.Add(1)
+		}
+	})
+	s := newSender(t, nil)
+	var sent, refused atomic.Int64
+	var all sync.WaitGroup
+	for n := range 16 { // each with a token of its own, from connections that all share
+		all.Go(func() {
+			for range 25 {
+				a := s.Send(context.Background(), authenticated(receiver.URL, &endpoint.Authentication{Type: endpoint.AuthOAuth, Grant: endpoint.ClientCredentials,
+					TokenURL: issuer, ClientID: "c" + strconv.Itoa(n), ClientSecret: "s"}))
+				if a.Succeeded() {
+					sent.Add(1)
+				} else {
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if foreign.Load() != 0 || sent.Load() == 0 {
+		t.Errorf("%d requests carried a token that nobody had asked for, %d were sent", foreign.Load(), sent.Load())
+	}
+	t.Logf("sent=%d refused=%d", sent.Load(), refused.Load())
 }
