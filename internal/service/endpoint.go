@@ -285,16 +285,11 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 func (s *Service) change(ctx context.Context, c *Call, id string,
 	edit func(e *endpoint.Endpoint, now time.Time) (action account.Action, detail []string, a *announcement, err error),
 ) (*endpoint.Endpoint, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	s.edits.Lock()
-	defer s.edits.Unlock()
 	e, err := s.Store.Endpoint(ctx, c.Space, id)
 	if err != nil {
 		return nil, err
@@ -323,16 +318,11 @@ func (s *Service) change(ctx context.Context, c *Call, id string,
 
 // DeleteEndpoint removes an endpoint; what is pending for it is cancelled.
 func (s *Service) DeleteEndpoint(ctx context.Context, c *Call, id string) error {
-	if err := c.mustAccount(); err != nil {
-		return err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
-	s.edits.Lock()
-	defer s.edits.Unlock()
 	e, err := s.Store.Endpoint(ctx, c.Space, id)
 	if err != nil {
 		return err

@@ -248,6 +248,23 @@ func (s *Service) begin(ctx context.Context, c *Call, look bool) (end func(), er
 	return end, nil
 }
 
+// edit is how every call starts that changes what an account has set up: it is one with
+// an account, begins, and is alone in editing until end is called.
+func (s *Service) edit(ctx context.Context, c *Call) (end func(), err error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	release, err := s.begin(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	s.edits.Lock()
+	return func() {
+		s.edits.Unlock()
+		release()
+	}, nil
+}
+
 type keyInUse struct {
 	space event.Space
 	key   string

@@ -47,16 +47,11 @@ func builtIn(space event.Space, name string) *event.Definition {
 // CreateType defines an event type. A type of the sandbox can be defined anew; those that
 // the server itself announces cannot. Errors: fault.Invalid, and those of idempotency.
 func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event.Definition, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	s.edits.Lock()
-	defer s.edits.Unlock()
 	now := s.Now()
 	d := &event.Definition{Space: c.Space, Name: p.Name, Validation: event.ValidateOff, Created: now, Updated: now}
 	p.apply(d)
@@ -82,16 +77,11 @@ func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event
 
 // UpdateType changes what p mentions. Another schema is a new version.
 func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypeParams) (*event.Definition, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	s.edits.Lock()
-	defer s.edits.Unlock()
 	d, err := s.ownType(ctx, c, name)
 	if err != nil {
 		return nil, err
@@ -129,16 +119,11 @@ func (s *Service) ownType(ctx context.Context, c *Call, name string) (*event.Def
 
 // DeleteType forgets what an account says of a type. Its events stay.
 func (s *Service) DeleteType(ctx context.Context, c *Call, name string) error {
-	if err := c.mustAccount(); err != nil {
-		return err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
-	s.edits.Lock()
-	defer s.edits.Unlock()
 	d, err := s.ownType(ctx, c, name)
 	if err != nil {
 		return err
