@@ -189,12 +189,24 @@ func TestCommands(t *testing.T) {
 	if !strings.HasPrefix(e.text("secret"), "whsec_") || e.text("description") != "mine" {
 		t.Errorf("created: %s", out)
 	}
+	fields := filepath.Join(t.TempDir(), "fields.json")
+	if err := os.WriteFile(fields, []byte(`{"headers":{"X-Team":"pay"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args []string
 		says string
 	}{
 		{[]string{"endpoints", "list"}, id},
 		{[]string{"endpoints", "get", id}, `"status": "enabled"`},
+		{[]string{"endpoints", "update", id, "--description", "ours", "--metadata", "team=pay,order=", "--events", "payment.*,refund.*"}, `"description": "ours"`},
+		{[]string{"endpoints", "update", id, "--retry-schedule", "10s,1h", "--timeout", "1m", "--rate-limit", "2.5", "--max-concurrency", "3", "--ordering", "fifo"}, `"rate_limit": 2.5`},
+		{[]string{"endpoints", "update", id, "--fields", fields}, `"X-Team": "********"`},
+		{[]string{"endpoints", "get", id}, `"retry_schedule": [
+    10,
+    3600
+  ]`},
+		{[]string{"endpoints", "update", id, "--retry-schedule", "default"}, `"retry_schedule": null`},
 		{[]string{"endpoints", "disable", id}, `"status": "disabled"`},
 		{[]string{"endpoints", "enable", id}, `"status": "enabled"`},
 		{[]string{"endpoints", "rotate-secret", id, "--expires-in", "1h"}, `"secret": "whsec_`},
@@ -235,7 +247,8 @@ func TestCommands(t *testing.T) {
 	i := strings.Index(deliveries, "dlv_")
 	delivery := strings.Fields(deliveries[i:])[0]
 	s.until("the delivery to succeed", func() bool { return strings.Contains(s.says("deliveries", "get", delivery), "succeeded") })
-	for _, args := range [][]string{{"deliveries", "attempts", delivery}, {"deliveries", "retry", delivery}, {"endpoints", "recover", id, "--since", "1h"}, {"endpoints", "delete", id}} {
+	for _, args := range [][]string{{"deliveries", "attempts", delivery}, {"deliveries", "retry", delivery}, {"endpoints", "recover", id, "--since", "1h"},
+		{"deliveries", "retry-failed", "--endpoint", id, "--type", "payment.*", "--since", "1h", "--until", "0s"}, {"endpoints", "delete", id}} {
 		s.says(args...)
 	}
 	// Errors: the server's, with what to mend; usage.
@@ -243,7 +256,8 @@ func TestCommands(t *testing.T) {
 	if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "404: No such event") {
 		t.Errorf("exit code %d: %s", code, p.out)
 	}
-	for _, args := range [][]string{{"trigger"}, {"trigger", "a.b", "--count", "0"}, {"trigger", "a.b", "--override", "x=1"}, {"events", "list", "--profile", "nobody"}} {
+	for _, args := range [][]string{{"events", "send"}, {"deliveries", "retri", "--json"}, {"endpoints", "update", id}, {"endpoints", "update", id, "--timeout", "1500ms"},
+		{"endpoints", "update", id, "--retry-schedule", "10"}, {"deliveries", "retry-failed", "--until", "soon"}, {"trigger"}, {"trigger", "a.b", "--count", "0"}, {"trigger", "a.b", "--override", "x=1"}, {"events", "list", "--profile", "nobody"}} {
 		if p := s.command(args...); p.exit() != 2 {
 			t.Errorf("%v: %s", args, p.out)
 		}

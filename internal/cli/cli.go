@@ -57,7 +57,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &config.Usage{Err: err} })
 
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := unknown(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -69,6 +72,21 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// unknown is the error for a command that a group of commands lacks, with those that
+// were perhaps meant. cobra prints the group's help and calls that a success.
+func unknown(root *cobra.Command, args []string) (*cobra.Command, error) {
+	group, rest, err := root.Find(args)
+	if err != nil || group.Runnable() || len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+		return nil, nil
+	}
+	meant := ""
+	group.SuggestionsMinimumDistance = 2
+	if near := group.SuggestionsFor(rest[0]); len(near) > 0 {
+		meant = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return group, &config.Usage{Err: fmt.Errorf("%s has no command %q%s", group.CommandPath(), rest[0], meant)}
 }
 
 // commands returns the program with all its commands.

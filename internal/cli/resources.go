@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
@@ -70,6 +69,19 @@ func acting(get func() (*client, error), use, short, method string, path func(id
 	}}
 }
 
+// post makes a request, and shows the answer.
+func post(cmd *cobra.Command, get func() (*client, error), path string, body any) error {
+	c, err := get()
+	if err != nil {
+		return err
+	}
+	raw, err := c.call(cmd.Context(), http.MethodPost, path, body)
+	if err != nil {
+		return err
+	}
+	return c.show(raw)
+}
+
 // table prints a list.
 func (c *client) table(raw json.RawMessage, columns []column) error {
 	if c.json {
@@ -123,125 +135,6 @@ func cell(field string, v any) string {
 	return fmt.Sprint(v)
 }
 
-func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
-	cmd := &cobra.Command{Use: "endpoints", Aliases: []string{"webhooks"}, Short: "Manage webhook endpoints"}
-	get := talk(cmd, getenv)
-	at := func(action string) func(string) string {
-		return func(id string) string { return "/v1/webhooks/" + id + action }
-	}
-	var events []string
-	var description, format string
-	create := &cobra.Command{Use: "create URL", Short: "Register an endpoint; prints its secret", Args: cobra.ExactArgs(1),
-		Example: "  posthaste endpoints create https://example.com/webhooks --events payment.succeeded,refund.*",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := get()
-			if err != nil {
-				return err
-			}
-			raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/webhooks", map[string]any{"url": args[0], "enabled_events": events, "description": description, "payload_format": format})
-			if err != nil {
-				return err
-			}
-			return c.show(raw)
-		}}
-	create.Flags().StringSliceVar(&events, "events", []string{"*"}, "event types")
-	create.Flags().StringVar(&description, "description", "", "for people")
-	create.Flags().StringVar(&format, "payload-format", "standard", "what is sent: standard, cloudevents_structured, cloudevents_binary or thin")
-	var life time.Duration
-	rotate := &cobra.Command{Use: "rotate-secret ID", Short: "Make a new signing secret; prints it", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := get()
-			if err != nil {
-				return err
-			}
-			raw, err := c.call(cmd.Context(), http.MethodPost, at("/rotate_secret")(url.PathEscape(args[0])), map[string]any{"expires_in": int(life.Seconds())})
-			if err != nil {
-				return err
-			}
-			return c.show(raw)
-		}}
-	rotate.Flags().DurationVar(&life, "expires-in", 24*time.Hour, "for how long the old secret lives on: 0, 1h, 3h, 6h, 12h or 24h")
-	var since string
-	restore := &cobra.Command{Use: "recover ID", Short: "Send again what failed or was missed; waits with a progress line", Args: cobra.ExactArgs(1),
-		Example: "  posthaste endpoints recover we_… --since 6h",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := get()
-			if err != nil {
-				return err
-			}
-			from, err := pastTime(since, time.Now())
-			if err != nil {
-				return &config.Usage{Err: fmt.Errorf("--since: %w", err)}
-			}
-			return c.recover(cmd, args[0], from)
-		}}
-	restore.Flags().StringVar(&since, "since", "24h", "from when on: a duration ago, or a time such as 2026-01-31T15:00:00Z")
-	cmd.AddCommand(
-		listing(get, "/v1/webhooks", []column{{"id", "id"}, {"status", "status"}, {"url", "url"}, {"events", "enabled_events"}, {"created", "created"}}),
-		create, rotate, restore,
-		acting(get, "get", "Show one", http.MethodGet, at("")),
-		acting(get, "enable", "Enable one", http.MethodPost, at("/enable")),
-		acting(get, "disable", "Disable one", http.MethodPost, at("/disable")),
-		acting(get, "test", "Send one a sample event", http.MethodPost, at("/test")),
-		acting(get, "reveal-secret", "Show one's signing secrets", http.MethodPost, at("/reveal_secret")),
-		acting(get, "revoke-secret", "End one's old signing secrets at once", http.MethodPost, at("/revoke_secret")),
-		acting(get, "delete", "Delete one", http.MethodDelete, at("")),
-	)
-	return cmd
-}
-
-// pastTime reads a duration ago, or a time.
-func pastTime(s string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
-		if d < 0 {
-			return time.Time{}, fmt.Errorf("%s is in the future", s)
-		}
-		return now.Add(-d), nil
-	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is neither a duration such as 10m nor a time such as 2026-01-31T15:00:00Z", s)
-	}
-	return t, nil
-}
-
-// recover starts a recovery and follows it.
-func (c *client) recover(cmd *cobra.Command, id string, since time.Time) error {
-	raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/webhooks/"+url.PathEscape(id)+"/recover", map[string]any{"since": since.Unix()})
-	if err != nil {
-		return err
-	}
-	var job struct {
-		ID, Status               string
-		Total, Scanned, Requeued int
-	}
-	var bar *progressbar.ProgressBar
-	for {
-		if err := json.Unmarshal(raw, &job); err != nil {
-			return err
-		}
-		if bar == nil {
-			bar = c.progress(max(job.Total, 1), "events looked at")
-		}
-		_ = bar.Set(min(job.Scanned, job.Total))
-		if job.Status != "running" {
-			_ = bar.Exit()
-			if job.Status != "succeeded" {
-				return fmt.Errorf("the job %s ended: %s", job.ID, job.Status)
-			}
-			return c.show(raw)
-		}
-		select {
-		case <-time.After(500 * time.Millisecond):
-		case <-cmd.Context().Done():
-			return cmd.Context().Err()
-		}
-		if raw, err = c.call(cmd.Context(), http.MethodGet, "/v1/jobs/"+job.ID, nil); err != nil {
-			return err
-		}
-	}
-}
-
 func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "events", Short: "Look at events and send them again"}
 	get := talk(cmd, getenv)
@@ -280,11 +173,42 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 	at := func(action string) func(string) string {
 		return func(id string) string { return "/v1/deliveries/" + id + action }
 	}
+	var endpoint, typ, since, until string
+	retryFailed := &cobra.Command{Use: "retry-failed", Short: "Try all failed ones again, or some of them; waits with a progress line", Args: cobra.NoArgs,
+		Example: "  posthaste deliveries retry-failed --type payment.* --since 6h",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := get()
+			if err != nil {
+				return err
+			}
+			body := map[string]any{}
+			for name, value := range map[string]string{"endpoint": endpoint, "type": typ} {
+				if value != "" {
+					body[name] = value
+				}
+			}
+			for name, value := range map[string]string{"since": since, "until": until} {
+				if value == "" {
+					continue
+				}
+				t, err := pastTime(value, time.Now())
+				if err != nil {
+					return &config.Usage{Err: fmt.Errorf("--%s: %w", name, err)}
+				}
+				body[name] = t.Unix()
+			}
+			return c.runJob(cmd, "/v1/deliveries/retry", body, "deliveries looked at")
+		}}
+	retryFailed.Flags().StringVar(&endpoint, "endpoint", "", "only those to this endpoint")
+	retryFailed.Flags().StringVar(&typ, "type", "", "only events of this type, or of types such as payment.*")
+	retryFailed.Flags().StringVar(&since, "since", "", "only events accepted from then on: a duration ago, or a time such as 2026-01-31T15:00:00Z")
+	retryFailed.Flags().StringVar(&until, "until", "", "only events accepted before: the same")
 	cmd.AddCommand(
 		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status"),
 		acting(get, "get", "Show one", http.MethodGet, at("")),
 		acting(get, "attempts", "Show one's attempts", http.MethodGet, at("/attempts")),
 		acting(get, "retry", "Try one again at once", http.MethodPost, at("/retry")),
+		retryFailed,
 		acting(get, "cancel", "Stop one's retries", http.MethodPost, at("/cancel")),
 	)
 	return cmd

@@ -1,12 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -65,25 +65,31 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 // eventData returns the value of "data".
 func eventData(stdin io.Reader, typ, file string) (map[string]any, error) {
 	raw := event.Sample(typ, time.Now().Unix())
-	var err error
-	switch file {
-	case "":
-	case "-":
-		raw, err = io.ReadAll(stdin)
-	default:
-		raw, err = os.ReadFile(file)
+	if file != "" {
+		var err error
+		if raw, err = readFileOr(stdin, file); err != nil {
+			return nil, fmt.Errorf("read the event's data: %w", err)
+		}
 	}
+	v, err := decodeObject(raw)
 	if err != nil {
-		return nil, fmt.Errorf("read the event's data: %w", err)
-	}
-	dec := json.NewDecoder(strings.NewReader(string(raw)))
-	dec.UseNumber() // numbers go as they were written
-	var v map[string]any
-	if err := dec.Decode(&v); err != nil {
 		return nil, fmt.Errorf("the event's data is not a JSON object: %w", err)
 	}
 	if _, whole := v["object"].(map[string]any); !whole {
 		v = map[string]any{"object": v}
+	}
+	return v, nil
+}
+
+// decodeObject reads a JSON object; numbers go on as they were written.
+func decodeObject(raw []byte) (v map[string]any, err error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	if err = dec.Decode(&v); err != nil {
+		return nil, err
+	}
+	if v == nil || dec.More() {
+		return nil, errors.New("one object is wanted")
 	}
 	return v, nil
 }
