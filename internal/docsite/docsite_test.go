@@ -159,6 +159,31 @@ func TestSite_linksLeadSomewhere(t *testing.T) {
 	t.Logf("%d addresses, %d pages, %d links to headings", len(seen), pages, fragments)
 }
 
+// What is said of other projects can be looked up where it was read: their files change,
+// a commit's do not.
+func TestComparison_linksNameCommits(t *testing.T) {
+	text, err := os.ReadFile("../../docs/comparison.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned := regexp.MustCompile(`^https://github\.com/[\w-]+/[\w-]+/(?:blob|tree)/[0-9a-f]{40}/?[^\s]*$`)
+	links := regexp.MustCompile(`https?://[^\s)>]+`).FindAllString(string(text), -1)
+	for _, l := range links {
+		if !pinned.MatchString(l) {
+			t.Errorf("%s names no commit", l)
+		}
+	}
+	if len(links) < 50 {
+		t.Errorf("only %d links", len(links))
+	}
+	labels := regexp.MustCompile(`(?m)^\[([a-z0-9-]+)\]: `).FindAllStringSubmatch(string(text), -1)
+	for _, m := range labels {
+		if !strings.Contains(string(text), "]["+m[1]+"]") {
+			t.Errorf("nothing is said with [%s]", m[1])
+		}
+	}
+}
+
 // files returns the Markdown files for readers, by path in the repository.
 func files(t *testing.T) (out []string) {
 	t.Helper()
