@@ -95,7 +95,7 @@ func (b *bench) day(ctx context.Context) (err error) {
 		accepted += len(sent)
 		if time.Since(forgotten) > time.Second { // as the server does by the minute
 			forgotten = time.Now()
-			if err := s.Purge(ctx, dayRetention); err != nil {
+			if err := s.Purge(ctx, service.Retention{Events: dayRetention}); err != nil {
 				return err
 			}
 		}

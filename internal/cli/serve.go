@@ -176,7 +176,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	upkeep, stopUpkeep := context.WithCancel(ctx)
 	defer background.Wait()
 	defer stopUpkeep()
-	background.Go(func() { s.service.Upkeep(upkeep, s.Retention) })
+	background.Go(func() {
+		s.service.Upkeep(upkeep, service.Retention{Events: s.Retention, Audit: s.AuditKept, Jobs: s.JobsKept})
+	})
 	background.Go(func() { s.service.RunRecoveries(upkeep) })
 	background.Go(func() { s.service.RunStatistics(upkeep) })
 	background.Go(func() { s.survey.Run(upkeep) })

@@ -77,6 +77,8 @@ type Config struct {
 	TestSchedule delivery.Schedule
 	Health       delivery.Health
 	Retention    time.Duration // of events; 0 keeps them for ever
+	AuditKept    time.Duration // for so long; 0: for ever
+	JobsKept     time.Duration // after they ended; 0: for ever
 	StopTimeout  time.Duration
 }
 
@@ -146,6 +148,8 @@ func Flags(f *pflag.FlagSet) {
 	f.Duration("disable-after", delivery.DefaultDisableAfter, "disable an endpoint that acknowledged nothing for so long")
 	f.Int("disable-after-failures", 0, "disable an endpoint that failed so often in a row; 0 is however often")
 	f.Duration("retention", 30*24*time.Hour, "keep events that nobody waits for so long; 0 keeps them for ever")
+	f.Duration("audit-retention", 365*24*time.Hour, "keep the audit log for so long; 0 keeps it for ever")
+	f.Duration("job-retention", 30*24*time.Hour, "keep jobs that have ended for so long; 0 keeps them for ever")
 	f.Duration("stop-timeout", 25*time.Second, "let attempts under way finish for so long when stopping")
 	f.String("config", "", "YAML file of settings, one flag name a line (default: posthaste.yaml if there is one)")
 }
@@ -206,6 +210,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.Mail.Addr, c.Mail.TLS, c.Mail.From, c.Mail.To = r.text("smtp-addr"), r.text("smtp-tls"), r.text("smtp-from"), r.texts("smtp-to")
 	c.Mail.Every = r.duration("smtp-every")
 	c.Retention, c.StopTimeout = r.duration("retention"), r.duration("stop-timeout")
+	c.AuditKept, c.JobsKept = r.duration("audit-retention"), r.duration("job-retention")
 	c.LiveSchedule, c.TestSchedule = r.schedule("live-schedule"), r.schedule("test-schedule")
 	c.AllowTargets, c.DenyTargets = r.prefixes("allow-targets"), r.prefixes("deny-targets")
 	if r.err != nil {
@@ -265,6 +270,10 @@ func (c *Config) check() error {
 		return usagef("--smtp-addr: set --smtp-from and --smtp-to too")
 	case c.Retention != 0 && c.Retention < time.Minute:
 		return usagef("--retention %s: use a minute or more, or 0 to keep everything", c.Retention)
+	case c.AuditKept != 0 && c.AuditKept < time.Minute:
+		return usagef("--audit-retention %s: use a minute or more, or 0 to keep everything", c.AuditKept)
+	case c.JobsKept != 0 && c.JobsKept < time.Minute:
+		return usagef("--job-retention %s: use a minute or more, or 0 to keep everything", c.JobsKept)
 	case c.StopTimeout < 0 || c.StopTimeout > 28*time.Second:
 		return usagef("--stop-timeout %s: use up to 28s", c.StopTimeout)
 	case c.OTLP != "" && !strings.HasPrefix(c.OTLP, "http://") && !strings.HasPrefix(c.OTLP, "https://"):

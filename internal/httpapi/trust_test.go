@@ -260,6 +260,9 @@ func TestRecover_job(t *testing.T) {
 		t.Errorf("started: %v", job)
 	}
 	w.call("POST", path+"/recover", fmt.Sprintf(`{"since":%d}`, since)).check(refusal{400, "invalid_request_error", "recovery_running", "id"})
+	for _, body := range []string{`{}`, `{"endpoint":"` + e.text("id") + `"}`} { // all endpoints, and the same one
+		w.call("POST", "/v1/deliveries/retry", body).check(refusal{400, "invalid_request_error", "recovery_running", "endpoint"})
+	}
 	w.call("GET", "/v1/jobs/"+job.text("id"), "", with(otherKey)...).check(refusal{404, "not_found_error", "resource_missing", "id"})
 	w.pass(time.Minute) // what was being accepted has been
 	deadline := time.Now().Add(30 * time.Second)
@@ -272,6 +275,13 @@ func TestRecover_job(t *testing.T) {
 	for _, id := range failed {
 		if d := w.must("GET", "/v1/deliveries/"+id, ""); d.text("status") != "pending" || d["attempts"] != 5.0 {
 			t.Errorf("failed delivery: %v", d)
+		}
+	}
+	// What has ended is in nobody's way, from the moment that it says so.
+	for range 3 {
+		retry := w.must("POST", "/v1/deliveries/retry", `{"since":1899564800}`)
+		for deadline := time.Now().Add(30 * time.Second); retry.text("status") == "running" && time.Now().Before(deadline); {
+			retry = w.must("GET", "/v1/jobs/"+retry.text("id"), "")
 		}
 	}
 	if d := w.deliveryOf(missed); d.text("status") != "pending" || d["attempts"] != 0.0 {

@@ -47,7 +47,7 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 	}
 	s.steps.Lock() // two requests must not both find that nothing runs
 	defer s.steps.Unlock()
-	if err := s.mustBeOnly(ctx, c.Space, w.No); err != nil {
+	if err := s.mustBeOnly(ctx, "id", c.Space, w.No); err != nil {
 		return store.Recovery{}, err
 	}
 	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Kind: store.RecoverEndpoint, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
@@ -72,15 +72,15 @@ func (s *Service) startRecovery(ctx context.Context, r *store.Recovery, trail st
 }
 
 // mustBeOnly refuses to start a second recovery of the same endpoint, or of all
-// (endpoint 0) beside any other of the space.
-func (s *Service) mustBeOnly(ctx context.Context, space event.Space, endpoint int64) error {
+// (endpoint 0) beside any other of the space. param is what names the endpoint.
+func (s *Service) mustBeOnly(ctx context.Context, param string, space event.Space, endpoint int64) error {
 	running, err := s.Store.RunningRecoveries(ctx)
 	if err != nil {
 		return err
 	}
 	for _, r := range running {
 		if r.Space == space && (r.Endpoint == endpoint || r.Endpoint == 0 || endpoint == 0) {
-			return fault.Param("id", "recovery_running", "The job %s is sending to the same endpoint. Wait for it, or cancel it.", r.ID)
+			return fault.Param(param, "recovery_running", "The job %s is sending to the same endpoint. Wait for it, or cancel it.", r.ID)
 		}
 	}
 	return nil
@@ -133,7 +133,7 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, f DeliveryFilter) (s
 	}
 	s.steps.Lock()
 	defer s.steps.Unlock()
-	if err := s.mustBeOnly(ctx, c.Space, narrow.Endpoint); err != nil {
+	if err := s.mustBeOnly(ctx, "endpoint", c.Space, narrow.Endpoint); err != nil {
 		return store.Recovery{}, err
 	}
 	now := s.Now()

@@ -9,18 +9,30 @@ import (
 )
 
 const (
-	upkeepEvery = time.Minute
-	purgeSlice  = 500 // rows in one transaction, so that events wait little for it
+	upkeepEvery    = time.Minute
+	purgeSlice     = 500 // rows in one transaction, so that events wait little for it
+	purgeEndpoints = 50  // in one transaction: each has rows of its own
+
+	// For so long a row tells what was deleted: longer than any node is behind, because one
+	// that cannot renew its lease, of five minutes at most, sends no more.
+	deletedGrace = 10 * time.Minute
 )
 
+// Retention is for how long things are kept that are done with; 0 keeps them for ever.
+type Retention struct {
+	Events time.Duration // that nobody waits for
+	Audit  time.Duration // entries of the audit log
+	Jobs   time.Duration // that have ended
+}
+
 // Upkeep forgets what is old until ctx ends: receipts after their life, sessions,
-// statistics, secrets that have expired and, with a retention above 0, events that nobody waits for. It
-// reminds accounts of secrets that should be rotated.
-func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
+// statistics, secrets that have expired, what was deleted, and what has been kept for
+// long enough. It reminds accounts of secrets that should be rotated.
+func (s *Service) Upkeep(ctx context.Context, keep Retention) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
 	for {
-		if err := s.purgeOnce(ctx, retention); err != nil && ctx.Err() == nil {
+		if err := s.purgeOnce(ctx, keep); err != nil && ctx.Err() == nil {
 			s.Log.Error("forget what is old", "err", err)
 		}
 		if err := s.dropListeners(ctx); err != nil && ctx.Err() == nil {
@@ -38,18 +50,44 @@ func (s *Service) Upkeep(ctx context.Context, retention time.Duration) {
 }
 
 // purgeOnce forgets on one node for all.
-func (s *Service) purgeOnce(ctx context.Context, retention time.Duration) error {
+func (s *Service) purgeOnce(ctx context.Context, keep Retention) error {
 	if !s.owns(0) {
 		return nil
 	}
-	return s.Purge(ctx, retention)
+	return s.Purge(ctx, keep)
 }
 
-// Purge forgets now what Upkeep would forget by and by.
-func (s *Service) Purge(ctx context.Context, retention time.Duration) error {
+// Purge forgets now what Upkeep would forget by and by. Events go first and endpoints
+// last, because the ones name the others.
+func (s *Service) Purge(ctx context.Context, keep Retention) error {
 	now := s.Now()
-	if err := inSlices(func() (int, error) { return s.Store.PurgeReceipts(ctx, now.Add(-store.ReceiptLife), purgeSlice) }); err != nil {
+	if err := s.purgeEvents(ctx, now, keep.Events); err != nil {
 		return err
+	}
+	for _, p := range []struct {
+		what  string // for the log; empty: nobody asks
+		keep  time.Duration
+		purge func(ctx context.Context, before time.Time, limit int) (int, error)
+	}{
+		{"", store.ReceiptLife, s.Store.PurgeReceipts},
+		{"", deletedGrace, s.Store.PurgeTypes},
+		{"audit entries", keep.Audit, s.Store.PurgeAudit},
+		{"jobs", keep.Jobs, s.Store.PurgeRecoveries},
+	} {
+		if p.keep <= 0 {
+			continue
+		}
+		total := 0
+		if err := inSlices(func() (int, error) {
+			n, err := p.purge(ctx, now.Add(-p.keep), purgeSlice)
+			total += n
+			return n, err
+		}); err != nil {
+			return err
+		}
+		if total > 0 && p.what != "" {
+			s.Log.Info(p.what+" forgotten", "count", total, "retention", p.keep)
+		}
 	}
 	if err := inSlices(func() (int, error) { return s.Store.PurgeSessions(ctx, now, purgeSlice) }); err != nil {
 		return err
@@ -57,6 +95,10 @@ func (s *Service) Purge(ctx context.Context, retention time.Duration) error {
 	if err := s.purgeStatistics(ctx, now); err != nil {
 		return err
 	}
+	return s.purgeEndpoints(ctx, now)
+}
+
+func (s *Service) purgeEvents(ctx context.Context, now time.Time, retention time.Duration) error {
 	if retention <= 0 {
 		return nil
 	}
@@ -74,5 +116,22 @@ func (s *Service) Purge(ctx context.Context, retention time.Duration) error {
 			return nil
 		}
 		from = next
+	}
+}
+
+func (s *Service) purgeEndpoints(ctx context.Context, now time.Time) error {
+	for after, total := int64(0), 0; ; {
+		next, n, err := s.Store.PurgeEndpoints(ctx, now.Add(-deletedGrace), after, purgeEndpoints)
+		if err != nil {
+			return err
+		}
+		total += n
+		if next == 0 {
+			if total > 0 {
+				s.Log.Info("deleted endpoints forgotten", "endpoints", total)
+			}
+			return nil
+		}
+		after = next
 	}
 }

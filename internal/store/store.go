@@ -341,6 +341,18 @@ type Upkeep interface {
 	// needs, with their deliveries and attempts. It returns where to go on: the key
 	// to pass as from, or 0 when it is through.
 	PurgeEvents(ctx context.Context, from, below event.Key, limit int) (next event.Key, deleted int, err error)
+	// PurgeAudit deletes up to limit entries of the audit log made before t and returns
+	// how many.
+	PurgeAudit(ctx context.Context, t time.Time, limit int) (int, error)
+	// PurgeRecoveries deletes up to limit recoveries that ended before t and returns how many.
+	PurgeRecoveries(ctx context.Context, t time.Time, limit int) (int, error)
+	// PurgeEndpoints deletes what is left of endpoints that were deleted before t, of up to
+	// limit with a store number above after, but for those that a delivery or a recovery
+	// names. It returns where to go on: the number to pass as after, or 0 when it is through.
+	PurgeEndpoints(ctx context.Context, t time.Time, after int64, limit int) (next int64, deleted int, err error)
+	// PurgeTypes deletes what is left of up to limit event types that were deleted before
+	// t and returns of how many.
+	PurgeTypes(ctx context.Context, t time.Time, limit int) (int, error)
 	// Reseal brings all that is sealed under the master key that seals now, while
 	// the store is in use, and returns how many records it changed. When it returns
 	// nil, no record needs any other key.

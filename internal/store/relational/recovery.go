@@ -3,6 +3,7 @@ package relational
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -75,6 +76,12 @@ func (s *Store) ListRecoveries(ctx context.Context, space event.Space, endpoint 
 // RunningRecoveries implements [store.Recoveries].
 func (s *Store) RunningRecoveries(ctx context.Context) ([]store.Recovery, error) {
 	return list(ctx, s, "read running recoveries", scanRecovery, `SELECT `+recoveryColumns+` WHERE r.state = 'running' ORDER BY r.id`)
+}
+
+// PurgeRecoveries implements [store.Upkeep]. One that runs has not finished.
+func (s *Store) PurgeRecoveries(ctx context.Context, before time.Time, limit int) (int, error) {
+	return s.purge(ctx, "purge recoveries", `DELETE FROM recoveries WHERE id IN (
+		SELECT id FROM recoveries WHERE finished > 0 AND finished < ? ORDER BY finished LIMIT ?)`, Millis(before), limit)
 }
 
 // CountEvents implements [store.Recoveries].

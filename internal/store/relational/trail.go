@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -62,4 +63,10 @@ func (s *Store) ListAudit(ctx context.Context, f store.AuditFilter, p store.Page
 		e.Time = instant(at)
 		return e, json.Unmarshal(detail, &e.Detail)
 	}, `SELECT id, space, time, actor, action, object, request, remote, detail FROM audit`, &n, "id", p)
+}
+
+// PurgeAudit implements [store.Upkeep].
+func (s *Store) PurgeAudit(ctx context.Context, before time.Time, limit int) (int, error) {
+	return s.purge(ctx, "purge audit log", `DELETE FROM audit WHERE id IN (
+		SELECT id FROM audit WHERE time < ? ORDER BY time LIMIT ?)`, Millis(before), limit)
 }

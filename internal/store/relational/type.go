@@ -142,3 +142,9 @@ func (s *Store) TypesSince(ctx context.Context, version int64) (changed []event.
 		`SELECT no FROM event_types WHERE version > ? AND deleted <> 0 ORDER BY no`, version)
 	return changed, deleted, err
 }
+
+// PurgeTypes implements [store.Upkeep].
+func (s *Store) PurgeTypes(ctx context.Context, before time.Time, limit int) (int, error) {
+	return s.purge(ctx, "purge deleted event types", `DELETE FROM event_types WHERE no IN (
+		SELECT no FROM event_types WHERE deleted > 0 AND deleted < ? ORDER BY deleted LIMIT ?)`, Millis(before), limit)
+}

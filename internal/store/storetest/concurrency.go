@@ -156,6 +156,7 @@ func testCanceled(b *bundle) {
 			return b.CancelDelivery(ctx, waiting.Deliveries[0].ID, at, store.Trail{Receipt: late.Receipt})
 		},
 		"PurgeReceipts": func() error { _, err := b.PurgeReceipts(ctx, at, 10); return err },
+		"PurgeAudit":    func() error { _, err := b.PurgeAudit(ctx, at, 10); return err },
 		"PurgeEvents":   func() error { _, _, err := b.PurgeEvents(ctx, 0, late.Event.Key, 10); return err },
 	} {
 		if call() == nil {

@@ -5,7 +5,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -125,6 +127,163 @@ func testPurgePending(b *bundle) {
 		}
 	}
 	b.equal("purged when nobody waits any more", b.purge(below, 2), 6)
+}
+
+// purges runs a purge until it finds nothing, and checks how many it deleted each time.
+func (b *bundle) purges(what string, purge func(limit int) (int, error), want ...int) {
+	b.Helper()
+	for i, n := range append(want, 0) {
+		got, err := purge(2)
+		b.ok(err)
+		b.equal(fmt.Sprintf("%s purged, time %d", what, i+1), got, n)
+	}
+}
+
+func testPurgeAudit(b *bundle) {
+	start := time.UnixMilli(1700000000000)
+	for i := range 6 { // two spaces, a second apart
+		for _, space := range []event.Space{mine, theirs} {
+			e := b.entry(space, "we_1", account.SecretRevealed)
+			e.Time = start.Add(time.Duration(i) * time.Second)
+			b.ok(b.Audit(b.ctx, e, nil))
+		}
+	}
+	before := start.Add(3 * time.Second)
+	b.purges("entries", func(limit int) (int, error) { return b.PurgeAudit(b.ctx, before, limit) }, 2, 2, 2)
+	for _, space := range []event.Space{mine, theirs} {
+		left, _, err := b.ListAudit(b.ctx, store.AuditFilter{Space: space}, store.Page[string]{Limit: 10})
+		b.ok(err)
+		b.equal("entries left", len(left), 3)
+		for _, e := range left {
+			if e.Time.Before(before) {
+				b.Errorf("an entry of %s is left", e.Time)
+			}
+		}
+	}
+}
+
+func testPurgeRecoveries(b *bundle) {
+	start := time.UnixMilli(1700000000000)
+	var all []store.Recovery
+	for i := range 7 {
+		r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: store.RetryFailed, Space: mine, State: store.RecoveryRunning, Created: start}
+		b.ok(b.CreateRecovery(b.ctx, &r, store.Trail{}))
+		if i > 0 { // the first goes on
+			r.State = []store.RecoveryState{store.RecoverySucceeded, store.RecoveryCanceled, store.RecoveryFailed}[i%3]
+			r.Finished = start.Add(time.Duration(i) * time.Second)
+			b.ok(b.AdvanceRecovery(b.ctx, &r, nil, store.Trail{}))
+		}
+		all = append(all, r)
+	}
+	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeRecoveries(b.ctx, all[4].Finished, limit) }, 2, 1)
+	for i, r := range all {
+		_, err := b.Recovery(b.ctx, mine, r.ID)
+		if want := map[bool]fault.Code{true: fault.NotFound, false: ""}[0 < i && i < 4]; fault.CodeOf(err) != want {
+			b.Errorf("recovery %d: got %v, want %q", i, err, want)
+		}
+	}
+	b.purges("the ended", func(limit int) (int, error) { return b.PurgeRecoveries(b.ctx, now(), limit) }, 2, 1)
+	running, err := b.RunningRecoveries(b.ctx)
+	b.ok(err)
+	b.equal("running", running, all[:1])
+}
+
+// What is left of a deleted endpoint stays for as long as something names it.
+func testPurgeDeletedEndpoints(b *bundle) {
+	deleted := now()
+	before := deleted.Add(time.Second)
+	hour := store.ByHour.Start(deleted)
+	busy, waiting, named, free, late, alive := b.endpoint(mine), b.endpoint(mine), b.endpoint(theirs), b.endpoint(theirs), b.endpoint(mine), b.endpoint(mine)
+	done := b.append(mine, "a.b", busy.No)
+	b.attempt(&done.Deliveries[0], delivery.OutcomeSucceeded)
+	b.append(mine, "a.b", waiting.No)
+	r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: store.RecoverEndpoint, Space: theirs, Endpoint: named.No, EndpointID: named.ID,
+		State: store.RecoveryRunning, Created: deleted}
+	b.ok(b.CreateRecovery(b.ctx, &r, store.Trail{}))
+	for _, e := range []*endpoint.Endpoint{busy, waiting, named, free, late} {
+		at := deleted
+		if e == late {
+			at = before
+		}
+		b.ok(b.DeleteEndpoint(b.ctx, e.No, at, store.Trail{}))
+	}
+	// What was under way is written after all.
+	b.ok(b.Commit(b.ctx, &store.Batch{Health: []store.Health{{Endpoint: free.No}, {Endpoint: alive.No}}}))
+	for _, e := range []*endpoint.Endpoint{free, alive} {
+		b.ok(b.AddStatistics(b.ctx, []store.Statistic{{Space: e.Space, Endpoint: e.No, Grain: store.ByHour, Start: hour, Counts: store.Counts{Events: 1}}}))
+	}
+	statistics := func(e *endpoint.Endpoint) int {
+		rows, err := b.Statistics(b.ctx, store.StatisticFilter{Space: e.Space, Endpoints: []int64{e.No}, Grain: store.ByHour, From: hour})
+		b.ok(err)
+		return len(rows)
+	}
+	b.equal("statistics before", statistics(free), 1)
+
+	purge := func(limit, want int) {
+		b.Helper()
+		total := 0
+		for after, rounds := int64(0), 0; ; rounds++ {
+			next, n, err := b.PurgeEndpoints(b.ctx, before, after, limit)
+			b.ok(err)
+			if n > limit || next != 0 && next <= after || rounds > 100 {
+				b.Fatalf("after %d: deleted %d of at most %d, next %d, round %d", after, n, limit, next, rounds)
+			}
+			total += n
+			if after = next; next == 0 {
+				break
+			}
+		}
+		b.equal(fmt.Sprintf("purged, %d at a time", limit), total, want)
+	}
+	purge(1, 1) // free
+	purge(1, 0)
+	b.equal("statistics after", statistics(free), 0)
+	b.equal("statistics of another", statistics(alive), 1)
+	health, err := b.AllHealth(b.ctx)
+	b.ok(err)
+	b.equal("health", health, []store.Health{{Endpoint: alive.No}})
+	_, err = b.Endpoint(b.ctx, mine, alive.ID)
+	b.ok(err)
+	v, err := b.Delivery(b.ctx, mine, done.Deliveries[0].ID)
+	b.ok(err)
+	b.equal("the endpoint of a delivery that is kept", v.EndpointID, busy.ID)
+	job, err := b.Recovery(b.ctx, theirs, r.ID)
+	b.ok(err)
+	b.equal("the endpoint of a recovery that is kept", job.EndpointID, named.ID)
+
+	r.State, r.Finished = store.RecoverySucceeded, deleted
+	b.ok(b.AdvanceRecovery(b.ctx, &r, nil, store.Trail{}))
+	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeRecoveries(b.ctx, before, limit) }, 1)
+	b.purge(done.Event.Key+1, 10)
+	purge(2, 2) // busy and named
+	n, err := b.CancelPending(b.ctx, waiting.No, now(), 10)
+	b.ok(err)
+	b.equal("canceled", n, 1)
+	b.purge(b.keys.Next(), 10)
+	purge(100, 1)
+	if next := b.endpoint(mine); next.No <= alive.No {
+		b.Error("a number was given twice")
+	}
+}
+
+func testPurgeTypes(b *bundle) {
+	at := now()
+	var all []event.Definition
+	for i := range 5 {
+		d := event.Definition{Space: mine, Name: fmt.Sprint("a.b", i), Validation: event.ValidateOff, Created: at, Updated: at}
+		b.ok(b.CreateType(b.ctx, &d, store.Trail{}))
+		if i > 0 {
+			b.ok(b.DeleteType(b.ctx, d.No, at.Add(time.Duration(i)*time.Second), store.Trail{}))
+		}
+		all = append(all, d)
+	}
+	b.purges("types", func(limit int) (int, error) { return b.PurgeTypes(b.ctx, at.Add(4*time.Second), limit) }, 2, 1)
+	b.purges("the last", func(limit int) (int, error) { return b.PurgeTypes(b.ctx, at.Add(5*time.Second), limit) }, 1)
+	left, err := b.AllTypes(b.ctx)
+	b.ok(err)
+	if len(left) != 1 || left[0].No != all[0].No {
+		b.Errorf("%v are left", left)
+	}
 }
 
 // Somebody retries a delivery whose event is purged at that moment. What remains
