@@ -23,6 +23,7 @@ type blocks struct {
 // RegisterFuncs says which nodes those are.
 func (b blocks) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(ast.KindFencedCodeBlock, b.code)
+	r.Register(ast.KindCodeSpan, b.span)
 	r.Register(ast.KindHeading, b.heading)
 	r.Register(ast.KindImage, b.image)
 }
@@ -34,6 +35,22 @@ func (b blocks) code(w util.BufWriter, src []byte, n ast.Node, entering bool) (a
 	block := n.(*ast.FencedCodeBlock)
 	// A line that is too long is scrolled, with the keyboard too.
 	_, _ = fmt.Fprintf(w, "<pre tabindex=\"0\"><code>%s</code></pre>\n", paint(string(block.Language(src)), string(block.Lines().Value(src))))
+	return ast.WalkSkipChildren, nil
+}
+
+// joints are where a name may be broken into two lines. Without them a browser breaks
+// it anywhere in a narrow column, or not at all.
+var joints = regexp.MustCompile(`[\w}][_.,:/=-]+`)
+
+func (b blocks) span(w util.BufWriter, src []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+	if !entering {
+		return ast.WalkContinue, nil
+	}
+	var text strings.Builder
+	for c := n.FirstChild(); c != nil; c = c.NextSibling() {
+		text.WriteString(strings.ReplaceAll(string(c.(*ast.Text).Segment.Value(src)), "\n", " "))
+	}
+	_, _ = fmt.Fprintf(w, "<code>%s</code>", joints.ReplaceAllString(html.EscapeString(text.String()), "$0<wbr>"))
 	return ast.WalkSkipChildren, nil
 }
 

@@ -159,6 +159,24 @@ func TestSite_linksLeadSomewhere(t *testing.T) {
 	t.Logf("%d addresses, %d pages, %d links to headings", len(seen), pages, fragments)
 }
 
+// What is served of swagger-ui is the version that its README says, so that whoever
+// hears of a hole in one can tell.
+func TestSwagger_isTheVersionNamed(t *testing.T) {
+	readme, err := os.ReadFile("swagger/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := os.ReadFile("swagger/swagger-ui-bundle.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`version (\d+\.\d+\.\d+),`).FindSubmatch(readme)
+	is := regexp.MustCompile(`PACKAGE_VERSION:"(\d+\.\d+\.\d+)"`).FindSubmatch(bundle)
+	if named == nil || is == nil || string(named[1]) != string(is[1]) {
+		t.Errorf("the README names %q, the file is %q", named, is)
+	}
+}
+
 // What is said of other projects can be looked up where it was read: their files change,
 // a commit's do not.
 func TestComparison_linksNameCommits(t *testing.T) {
@@ -288,7 +306,7 @@ func TestSite_missing(t *testing.T) {
 func TestSite_followsTheFiles(t *testing.T) {
 	h := newSite(docsite.Config{Files: fstest.MapFS{
 		"how-to/b.md":          {Data: []byte("# Do a thing\n\nHow. It goes.\n\n## A `step`, twice\n\n## A `step`, twice\n\n[there](../reference/a.md#x) [code](../../webhook)\n")},
-		"reference/a.md":       {Data: []byte("# Facts\n\n## X\n\n```json norun why not\n{\"a\": \"<b>\"}\n```\n")},
+		"reference/a.md":       {Data: []byte("# Facts\n\n## X\n\nSet `POSTHASTE_<LONG>_NAME`.\n\n```json norun why not\n{\"a\": \"<b>\"}\n```\n")},
 		"runbooks/disk.md":     {Data: []byte("# Disk full\n")},
 		"top.md":               {Data: []byte("<!-- section: tutorials -->\n# Begin\n\n![states](diagrams/d.svg)\n")},
 		"diagrams/d.svg":       {Data: []byte("<svg><rect fill=\"var(--card, #fff)\"/></svg>")},
@@ -305,7 +323,7 @@ func TestSite_followsTheFiles(t *testing.T) {
 	}
 	for target, wants := range map[string][]string{
 		"/docs/how-to/b":       {`<h1 id="do-a-thing">Do a thing</h1>`, `id="a-step-twice"`, `id="a-step-twice-1"`, `href="/docs/reference/a#x"`, `href="` + source + `webhook"`},
-		"/docs/reference/a":    {`<pre tabindex="0"><code>{<span class="k">&#34;a&#34;:</span> <span class="s">&#34;&lt;b&gt;&#34;</span>}`},
+		"/docs/reference/a":    {"<code>POSTHASTE_<wbr>&lt;LONG&gt;_NAME</code>", `<pre tabindex="0"><code>{<span class="k">&#34;a&#34;:</span> <span class="s">&#34;&lt;b&gt;&#34;</span>}`},
 		"/docs/top":            {`role="img" aria-label="states"><svg><rect fill="var(--card, #fff)"/></svg>`},
 		"/docs/search?q=step":  {`2 places`, `href="/docs/how-to/b#a-step-twice-1"`},
 		"/docs/search?q=%3Cb>": {`for “&lt;b&gt;”`},

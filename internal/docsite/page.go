@@ -74,17 +74,17 @@ var folders = []struct{ folder, name string }{
 	{"decisions", "Decisions"},
 }
 
-// A page that is in no folder says which one it would be in.
+// A page may say which folder it would be in, if it is in none or in another.
 var marker = regexp.MustCompile(`(?m)^<!-- section: ([a-z-]+) -->$`)
 
 const unmarked = "explanation"
 
 func folderOf(file string, text []byte) string {
-	if dir := path.Dir(file); dir != "." {
-		return strings.Split(dir, "/")[0]
-	}
 	if m := marker.FindSubmatch(text); m != nil {
 		return string(m[1])
+	}
+	if dir := path.Dir(file); dir != "." {
+		return strings.Split(dir, "/")[0]
 	}
 	return unmarked
 }

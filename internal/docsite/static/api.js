@@ -1,6 +1,15 @@
 // Shows the API's description with a form for each request. Requests go to this
 // server, with the key that is entered under "Authorize"; it is kept nowhere.
 document.getElementById("loading").hidden = true;
+
+// The form is dark when the page is.
+const root = document.documentElement;
+const system = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => root.classList.toggle("dark-mode", root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+follow();
+system.addEventListener("change", follow);
+new MutationObserver(follow).observe(root, { attributeFilter: ["data-theme"] });
+
 SwaggerUIBundle({
   url: "/openapi.yaml",
   dom_id: "#api",
