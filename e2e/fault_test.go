@@ -303,10 +303,8 @@ func TestFault_readOnlyAtStart(t *testing.T) {
 // them; it is not the endpoints' fault when it has none left.
 func TestFault_fileDescriptors(t *testing.T) {
 	l := newLoad(t, nil)
-	env := []string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey}
 	data := t.TempDir()
-	p := start(t, env, "prlimit", "--nofile=64:64", binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--test-schedule", faultSchedule)
-	s := l.begin(&server{process: p, data: data, base: "http://" + p.out.await(t, `msg=listening addr=(\S+)`)[1]})
+	s := l.begin(serveProgram(t, nil, data, "prlimit", "--nofile=64:64", binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--test-schedule", faultSchedule))
 	s.register(l.receiver.URL, "enabled_events", []string{"payment.*"})
 	var slow atomic.Int64
 	for range 40 {

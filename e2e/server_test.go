@@ -192,8 +192,14 @@ func serveWith(t testing.TB, data string, args ...string) *server {
 			t.Fatalf("keys new-master: exit code %d", code)
 		}
 	}
-	env := []string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey}
-	p := start(t, env, binary, append([]string{"serve", "--addr", "127.0.0.1:0", "--data", data}, args...)...)
+	return serveProgram(t, nil, data, append([]string{binary, "serve", "--addr", "127.0.0.1:0", "--data", data}, args...)...)
+}
+
+// serveProgram starts a server by a command line of the test's own.
+func serveProgram(t testing.TB, env []string, data string, command ...string) *server {
+	t.Helper()
+	env = append([]string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey}, env...)
+	p := start(t, env, command[0], command[1:]...)
 	m := p.out.await(t, `msg=listening addr=(\S+)`)
 	return &server{process: p, data: data, base: "http://" + m[1]}
 }
