@@ -42,6 +42,10 @@ const (
 	readerCacheKB = 4 << 10
 )
 
+// PageCaches is how much of the file the connections keep in memory at most, together and
+// in KiB. They fill as more of it is read and written, and let go of nothing.
+const PageCaches = writerCacheKB + readers*readerCacheKB
+
 // Store is a [store.Store] in one SQLite file.
 type Store struct {
 	relational.Store
