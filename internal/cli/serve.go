@@ -316,6 +316,8 @@ func (s *server) wire(ctx context.Context) error {
 		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
 		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature"), Brokers: s.hasBroker},
 		Notify:       s.notify,
+		Validated:    s.metrics.Validated,
+		Forgotten:    s.metrics.Forgotten,
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	}
 	engine := dispatch.Config{

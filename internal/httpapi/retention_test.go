@@ -43,12 +43,13 @@ func TestPurge_forgetsByAge(t *testing.T) {
 	dlv := w.deliveryOf(w.send("payment.failed").text("id")).text("id")
 	w.attempted(dlv, delivery.Attempt{Started: w.now(), Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
 	job := ended(w.must("POST", "/v1/deliveries/retry", `{"endpoint":"`+e.text("id")+`"}`))
-	w.must("POST", "/v1/event_types", `{"name":"invoice.paid"}`)
+	w.must("POST", "/v1/event_types", `{"name":"invoice.paid"}`, append(with(testKey), "Idempotency-Key", "k")...)
 	w.must("DELETE", "/v1/event_types/invoice.paid", "")
 	w.must("DELETE", "/v1/webhooks/"+e.text("id"), "")
 	entries := len(w.must("GET", "/v1/audit_log", "").list())
-	if entries == 0 {
-		t.Fatal("nothing in the audit log")
+	written, err := w.store.Count(context.Background(), "audit") // with those of other accounts
+	if entries == 0 || err != nil {
+		t.Fatal("nothing in the audit log", err)
 	}
 
 	purge()
@@ -82,6 +83,13 @@ func TestPurge_forgetsByAge(t *testing.T) {
 	purge()
 	if left := w.must("GET", "/v1/audit_log", "").list(); len(left) != 0 {
 		t.Errorf("audit entries after a year: %v", left)
+	}
+	for kind, want := range map[service.Kind]int{
+		service.OldEvents: 1, service.OldAudit: int(written), service.OldJobs: 1, service.DeletedTypes: 1, service.DeletedEndpoints: 1, service.OldReceipts: 1,
+	} {
+		if w.gone[kind] != want {
+			t.Errorf("counted %d %s, want %d", w.gone[kind], kind, want)
+		}
 	}
 }
 

@@ -1,8 +1,11 @@
 package httpapi_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 const moneySchema = `{"type":"object","properties":{"data":{"type":"object","properties":{"object":{"type":"object","required":["amount"],
@@ -37,6 +40,9 @@ func TestEventTypes_validate(t *testing.T) {
 	w.must("PATCH", "/v1/event_types/invoice.paid", `{"validation":"off"}`)
 	if e := w.must("POST", "/v1/events", `{"type":"invoice.paid","data":{"object":{}}}`); e["warnings"] != nil {
 		t.Errorf("warned of what nobody looks at: %v", e)
+	}
+	if want := map[service.Verdict]int{service.Fits: 2, service.Warned: 1, service.Rejected: 4}; !maps.Equal(w.found, want) {
+		t.Errorf("counted %v, want %v", w.found, want)
 	}
 }
 

@@ -60,6 +60,8 @@ type world struct {
 
 	mu    sync.Mutex
 	seen  map[string]int // requests, as they are told of to Observe
+	found map[service.Verdict]int
+	gone  map[service.Kind]int
 	clock time.Time
 	ready error
 	close func()
@@ -79,7 +81,7 @@ func newWorldLogging(t testing.TB, level slog.Level) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, dir: dir, store: st, engine: &engine{}, log: &logBuffer{}, clock: start}
+	w := &world{t: t, dir: dir, store: st, engine: &engine{}, log: &logBuffer{}, clock: start, found: map[service.Verdict]int{}, gone: map[service.Kind]int{}}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: level}))
 	w.commits = commit.New(st, log)
 	w.commits.Start(func(*store.Batch) {})
@@ -88,6 +90,16 @@ func newWorldLogging(t testing.TB, level slog.Level) *world {
 	w.service = service.New(service.Config{
 		Store: st, Events: w.events, Endpoints: endpoint.NewRegistry(), Targets: targets,
 		IDs: event.NewIDs(event.NewKeys(w.now, 0)), Now: w.now, Log: log, Rules: endpoint.Rules{Signature: "Payment-Signature"},
+		Validated: func(v service.Verdict) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.found[v]++
+		},
+		Forgotten: func(k service.Kind, n int) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.gone[k] += n
+		},
 		RotateMaster: func(context.Context) (service.MasterRotation, error) {
 			return service.MasterRotation{From: "a", To: "b", Records: 1}, nil
 		},

@@ -60,6 +60,10 @@ type Config struct {
 	Now       func() time.Time
 	Log       *slog.Logger
 	Notify    func(Note) // must not block; nil: nobody listens
+	// Validated is told what a look at an event by its type's schema found; nil: nobody counts.
+	Validated func(Verdict)
+	// Forgotten is told how many of a kind were deleted because of their age; nil: nobody counts.
+	Forgotten func(kind Kind, n int)
 	// Owns says whether this node sends to an endpoint; 0 stands for what is done once for
 	// all. Nil: there is one node, which does everything.
 	Owns func(endpoint int64) bool
@@ -105,6 +109,12 @@ type Service struct {
 func New(c Config) *Service {
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody
+	}
+	if c.Validated == nil {
+		c.Validated = func(Verdict) {}
+	}
+	if c.Forgotten == nil {
+		c.Forgotten = func(Kind, int) {}
 	}
 	return &Service{Config: c, types: event.NewDefinitions(), signIns: make(chan struct{}, signInsAtATime), recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
 }

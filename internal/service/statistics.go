@@ -132,21 +132,13 @@ func (s *Service) purgeStatistics(ctx context.Context, now time.Time) error {
 		grain store.Grain
 		keep  time.Duration
 	}{{store.ByMinute, keepMinutes}, {store.ByHour, keepHours}} {
-		if err := inSlices(func() (int, error) { return s.Store.PurgeStatistics(ctx, p.grain, now.Add(-p.keep), purgeSlice) }); err != nil {
+		if err := s.forgetBefore(ctx, OldStatistics, now.Add(-p.keep), func(ctx context.Context, before time.Time, limit int) (int, error) {
+			return s.Store.PurgeStatistics(ctx, p.grain, before, limit)
+		}); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// inSlices calls purge until it finds less than a whole slice.
-func inSlices(purge func() (int, error)) error {
-	for {
-		n, err := purge()
-		if err != nil || n < purgeSlice {
-			return err
-		}
-	}
 }
 
 // Span is how far statistics look back.

@@ -231,13 +231,29 @@ func (s *Service) validate(e *event.Event) error {
 	wrong := d.Fits(e.Body)
 	switch {
 	case wrong == nil:
+		s.Validated(Fits)
 	case d.Validation == event.ValidateReject:
+		s.Validated(Rejected)
 		return wrong
 	default:
+		s.Validated(Warned)
 		e.Warnings = append(e.Warnings, wrong)
 	}
 	return nil
 }
+
+// Verdict is what became of an event that was looked at by its type's schema.
+type Verdict string
+
+// The verdicts.
+const (
+	Fits     Verdict = "fits"
+	Warned   Verdict = "warned"   // it does not fit and is accepted
+	Rejected Verdict = "rejected" // it does not fit and is refused
+)
+
+// Verdicts are all there are.
+var Verdicts = []Verdict{Fits, Warned, Rejected}
 
 // sample returns the data of an example of a type, as its account gave it if it did.
 func (s *Service) sample(space event.Space, typ string, created int64) []byte {

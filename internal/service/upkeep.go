@@ -18,6 +18,24 @@ const (
 	deletedGrace = 10 * time.Minute
 )
 
+// Kind is what is forgotten.
+type Kind string
+
+// The kinds.
+const (
+	OldEvents        Kind = "events"
+	OldAudit         Kind = "audit_entries"
+	OldJobs          Kind = "jobs"
+	OldReceipts      Kind = "receipts"
+	OldSessions      Kind = "sessions"
+	OldStatistics    Kind = "statistics"
+	DeletedTypes     Kind = "event_types"
+	DeletedEndpoints Kind = "endpoints"
+)
+
+// Kinds are all there are.
+var Kinds = []Kind{OldEvents, OldAudit, OldJobs, OldReceipts, OldSessions, OldStatistics, DeletedTypes, DeletedEndpoints}
+
 // Retention is for how long things are kept that are done with; 0 keeps them for ever.
 type Retention struct {
 	Events time.Duration // that nobody waits for
@@ -61,77 +79,70 @@ func (s *Service) purgeOnce(ctx context.Context, keep Retention) error {
 // last, because the ones name the others.
 func (s *Service) Purge(ctx context.Context, keep Retention) error {
 	now := s.Now()
-	if err := s.purgeEvents(ctx, now, keep.Events); err != nil {
-		return err
+	if keep.Events > 0 {
+		below := event.KeyAt(now.Add(-keep.Events))
+		if err := forget(s, OldEvents, func(from event.Key) (event.Key, int, error) {
+			return s.Store.PurgeEvents(ctx, from, below, purgeSlice)
+		}); err != nil {
+			return err
+		}
 	}
 	for _, p := range []struct {
-		what  string // for the log; empty: nobody asks
+		kind  Kind
 		keep  time.Duration
 		purge func(ctx context.Context, before time.Time, limit int) (int, error)
 	}{
-		{"", store.ReceiptLife, s.Store.PurgeReceipts},
-		{"", deletedGrace, s.Store.PurgeTypes},
-		{"audit entries", keep.Audit, s.Store.PurgeAudit},
-		{"jobs", keep.Jobs, s.Store.PurgeRecoveries},
+		{OldReceipts, store.ReceiptLife, s.Store.PurgeReceipts},
+		{DeletedTypes, deletedGrace, s.Store.PurgeTypes},
+		{OldAudit, keep.Audit, s.Store.PurgeAudit},
+		{OldJobs, keep.Jobs, s.Store.PurgeRecoveries},
 	} {
 		if p.keep <= 0 {
 			continue
 		}
-		total := 0
-		if err := inSlices(func() (int, error) {
-			n, err := p.purge(ctx, now.Add(-p.keep), purgeSlice)
-			total += n
-			return n, err
-		}); err != nil {
+		if err := s.forgetBefore(ctx, p.kind, now.Add(-p.keep), p.purge); err != nil {
 			return err
 		}
-		if total > 0 && p.what != "" {
-			s.Log.Info(p.what+" forgotten", "count", total, "retention", p.keep)
-		}
 	}
-	if err := inSlices(func() (int, error) { return s.Store.PurgeSessions(ctx, now, purgeSlice) }); err != nil {
+	if err := s.forgetBefore(ctx, OldSessions, now, s.Store.PurgeSessions); err != nil {
 		return err
 	}
 	if err := s.purgeStatistics(ctx, now); err != nil {
 		return err
 	}
-	return s.purgeEndpoints(ctx, now)
+	before := now.Add(-deletedGrace)
+	return forget(s, DeletedEndpoints, func(after int64) (int64, int, error) {
+		return s.Store.PurgeEndpoints(ctx, before, after, purgeEndpoints)
+	})
 }
 
-func (s *Service) purgeEvents(ctx context.Context, now time.Time, retention time.Duration) error {
-	if retention <= 0 {
-		return nil
-	}
-	below := event.KeyAt(now.Add(-retention))
-	for from, total := event.Key(0), 0; ; {
-		next, n, err := s.Store.PurgeEvents(ctx, from, below, purgeSlice)
+// forgetBefore calls purge until it finds less than a whole slice.
+func (s *Service) forgetBefore(ctx context.Context, k Kind, before time.Time, purge func(ctx context.Context, before time.Time, limit int) (int, error)) error {
+	return forget(s, k, func(slice int) (int, int, error) {
+		n, err := purge(ctx, before, purgeSlice)
+		if n < purgeSlice {
+			return 0, n, err
+		}
+		return slice + 1, n, err
+	})
+}
+
+// forget calls purge with 0 and then with what it returned, until that is 0.
+func forget[C int | int64 | event.Key](s *Service, k Kind, purge func(from C) (next C, n int, err error)) error {
+	total := 0
+	for from := C(0); ; {
+		next, n, err := purge(from)
 		if err != nil {
 			return err
 		}
+		s.Forgotten(k, n)
 		total += n
-		if next == 0 {
-			if total > 0 {
-				s.Log.Info("events forgotten", "events", total, "retention", retention)
-			}
-			return nil
+		if from = next; next == 0 {
+			break
 		}
-		from = next
 	}
-}
-
-func (s *Service) purgeEndpoints(ctx context.Context, now time.Time) error {
-	for after, total := int64(0), 0; ; {
-		next, n, err := s.Store.PurgeEndpoints(ctx, now.Add(-deletedGrace), after, purgeEndpoints)
-		if err != nil {
-			return err
-		}
-		total += n
-		if next == 0 {
-			if total > 0 {
-				s.Log.Info("deleted endpoints forgotten", "endpoints", total)
-			}
-			return nil
-		}
-		after = next
+	if total > 0 {
+		s.Log.Info("forgotten", "kind", k, "count", total)
 	}
+	return nil
 }

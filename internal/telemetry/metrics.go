@@ -12,6 +12,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 // Sources is where the numbers are that the parts keep themselves. They are asked at
@@ -64,6 +65,9 @@ type Metrics struct {
 	requestTime map[string]prometheus.Observer // by route; "" is the others
 	limited     prometheus.Counter
 	messages    *prometheus.CounterVec
+
+	validated *prometheus.CounterVec
+	forgotten *prometheus.CounterVec
 }
 
 var (
@@ -147,6 +151,15 @@ func NewMetrics(from Sources) *Metrics {
 		}
 	}
 
+	m.validated = counters("posthaste_events_validated_total", "Events that were looked at by the schema of their type, by what came of it.", "result")
+	for _, v := range service.Verdicts {
+		m.validated.WithLabelValues(string(v))
+	}
+	m.forgotten = counters("posthaste_forgotten_total", "What was deleted because of its age, by kind.", "kind")
+	for _, k := range service.Kinds {
+		m.forgotten.WithLabelValues(string(k))
+	}
+
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "posthaste_build_info", Help: "Always 1; the label names the version.", ConstLabels: prometheus.Labels{"version": from.Version},
 	})
@@ -170,6 +183,14 @@ func (m *Metrics) Request(method, route string, status int, took time.Duration) 
 		h = m.requestTime[""]
 	}
 	h.Observe(took.Seconds())
+}
+
+// Validated counts an event that was looked at by its type's schema.
+func (m *Metrics) Validated(v service.Verdict) { m.validated.WithLabelValues(string(v)).Inc() }
+
+// Forgotten counts what was deleted because of its age.
+func (m *Metrics) Forgotten(k service.Kind, n int) {
+	m.forgotten.WithLabelValues(string(k)).Add(float64(n))
 }
 
 var classes = [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}

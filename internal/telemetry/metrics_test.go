@@ -16,6 +16,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/seal"
+	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/memstore"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
@@ -152,6 +153,18 @@ func TestMetrics_requests(t *testing.T) {
 		`posthaste_api_rate_limited_total 1`,
 		`posthaste_broker_messages_total{broker="orders",result="stored"} 1`, `posthaste_broker_messages_total{broker="orders",result="refused"} 1`,
 		`posthaste_broker_messages_total{broker="orders",result="failed"} 1`)
+}
+
+func TestMetrics_service(t *testing.T) {
+	m := telemetry.NewMetrics(sources())
+	m.Validated(service.Rejected)
+	m.Validated(service.Rejected)
+	m.Validated(service.Warned)
+	m.Forgotten(service.OldAudit, 500)
+	m.Forgotten(service.OldAudit, 20)
+	expect(t, m, `posthaste_events_validated_total{result="rejected"} 2`, `posthaste_events_validated_total{result="warned"} 1`,
+		`posthaste_events_validated_total{result="fits"} 0`,
+		`posthaste_forgotten_total{kind="audit_entries"} 520`, `posthaste_forgotten_total{kind="endpoints"} 0`)
 }
 
 // TestSurvey_oldestDue holds that an endpoint that works and falls behind is told apart
