@@ -34,6 +34,10 @@ release: ## build archives and Debian packages for all platforms into dist/, wit
 package-check: ## build a release twice and compare, and look into its packages and units
 	$(GO) test -count=1 -v -timeout 20m ./deploy/release -release.build
 
+.PHONY: deploy-check
+deploy-check: ## hold the image and the compose files to what the program does, and run the image's program as a container does
+	cd deploy/check && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) mod tidy -diff && $(GO) test -count=1 -timeout 20m ./...
+
 .PHONY: test
 test: tools ## install what the tests need, then run all of them with the race detector
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
@@ -94,7 +98,7 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	  done; done
 
 .PHONY: ci
-ci: lint test ## what continuous integration runs
+ci: lint test deploy-check ## what continuous integration runs
 
 ## Measure
 

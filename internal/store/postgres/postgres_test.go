@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/seal"
@@ -82,5 +85,28 @@ func TestOpen_wrongMasterKey(t *testing.T) {
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Code != fault.Unavailable || f.Hint == "" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A node that was left behind by an upgrade, or is put back after one, does not touch
+// what it does not know.
+func TestOpen_newerSchemaIsRefused(t *testing.T) {
+	url := database(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.Exec(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, TRUE)`)
+	if err = errors.Join(err, conn.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the refused one holds no lock
+		_, err := postgres.Open(t.Context(), url, testRing)
+		for _, err := range []error{err, postgres.Migrate(t.Context(), url)} {
+			var f *fault.Error
+			if !errors.As(err, &f) || f.Code != fault.Unavailable || f.Hint == "" || !strings.Contains(err.Error(), "newer version") {
+				t.Errorf("got %v", err)
+			}
+		}
 	}
 }
