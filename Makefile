@@ -43,7 +43,7 @@ test: tools ## install what the tests need, then run all of them with the race d
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
 	$(GO) test -count=1 -timeout 20m ./e2e # its binary is built by the tests: a result must not come from the cache
 	$(GO) test -count=1 -race -timeout 20m -run '$(RACES)' ./e2e # the program too is built with the race detector here
-	$(GO) test -timeout 20m ./internal/event ./internal/dispatch # in full: the race detector's runs are cut short
+	$(GO) test -timeout 20m ./internal/event ./internal/dispatch ./internal/httpapi ./internal/adminui # in full: the race detector's runs are cut short
 	$(MAKE) test-clients
 
 .PHONY: test-clients

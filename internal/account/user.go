@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
@@ -67,48 +65,6 @@ func CheckUserName(name string) error {
 	}
 	return fault.Param("name", "parameter_invalid", "A user name is 1 to 64 letters, digits and . _ @ + -, and starts with a letter or digit.")
 }
-
-// Lengths of a password, in bytes; bcrypt takes no more.
-const (
-	MinPassword = 12
-	MaxPassword = 72
-)
-
-// HashPassword returns the hash to keep of a password. It takes about 0.2 s of
-// processor time, on purpose. Errors: fault.Invalid.
-func HashPassword(password string) (string, error) {
-	if len(password) < MinPassword || len(password) > MaxPassword {
-		return "", fault.Param("password", "parameter_invalid", "A password has %d to %d bytes.", MinPassword, MaxPassword)
-	}
-	h, err := bcrypt.GenerateFromPassword([]byte(password), passwordCost)
-	if err != nil {
-		return "", fmt.Errorf("hash password: %w", err)
-	}
-	return string(h), nil
-}
-
-const passwordCost = 12
-
-// nobodysPassword is compared with when there is no such user, so that the time
-// it takes does not tell.
-const nobodysPassword = "$2a$12$hQsTYTYGFze9FZ34FAUQRuQM1ZVVyV.9zscW4HGIz0WxirHyMzhO2"
-
-// PasswordIs reports whether password is the user's. A nil user takes as long as
-// any other.
-func (u *User) PasswordIs(password string) bool {
-	hash := nobodysPassword
-	if u != nil {
-		hash = u.Password
-	}
-	if len(password) > MaxPassword {
-		password = password[:MaxPassword] // costs the same, and matches none: hashes are of shorter ones
-		hash = nobodysPassword
-	}
-	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil && u != nil
-}
-
-// NewPassword returns a random password: 18 characters, 108 bits.
-func NewPassword() string { return token("")[:18] }
 
 // Session is somebody's stay in the Admin UI or in a customer's portal.
 type Session struct {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +34,9 @@ const (
 	password = "correct horse battery"
 )
 
+// cheap is the cost of passwords in tests: bcrypt's least.
+const cheap = 4
+
 // idle is an engine that sends nothing.
 type idle struct{}
 
@@ -48,6 +52,15 @@ type desk struct {
 	store   *sqlite.Store
 	account account.Account
 	ids     map[string]string // of an object of each kind, by the part of the path before it
+
+	mu       sync.Mutex
+	compared []string // the hashes that passwords were compared with
+}
+
+func (d *desk) note(hash string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.compared = append(d.compared, hash)
 }
 
 func newDesk(t *testing.T, https bool) *desk {
@@ -68,7 +81,7 @@ func newDesk(t *testing.T, https bool) *desk {
 	d := &desk{t: t, store: st}
 	d.service = service.New(service.Config{
 		Store: st, Events: commits, Endpoints: endpoint.NewRegistry(), Targets: targets, IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: log,
-		Rules: endpoint.Rules{Signature: "Payment-Signature"},
+		Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap, Compared: d.note},
 	})
 	must(d.service.Load(ctx, idle{}))
 	web := httptest.NewServer(adminui.New(adminui.Config{Service: d.service, Brand: "Payment", Log: log, HTTPS: https,
@@ -85,7 +98,7 @@ func newDesk(t *testing.T, https bool) *desk {
 	must(err)
 	d.account = d.service.Accounts()[0]
 	for _, role := range []account.UserRole{account.UserViewer, account.UserMember, account.UserAdmin} {
-		hash, err := account.HashPassword(password)
+		hash, err := d.service.Passwords.Hash(password)
 		must(err)
 		must(st.CreateUser(ctx, &account.User{ID: d.service.IDs.New(event.PrefixUser), Name: string(role), Role: role, Password: hash, Created: time.Now()}, store.Trail{}))
 	}
@@ -239,7 +252,7 @@ func TestAccess_matrix(t *testing.T) {
 				token string
 				want  int
 			}{"nobody": {"pst_nobodyknowsthis", 404}, "a user's session": {sessions["admin"], 404}, "another account": {foreign, 0}, "one who may look": {looking, 0}, "its own": {own, 200}} {
-				if r.Method == http.MethodPost && name == "its own" {
+				if r.Method == http.MethodPost && name == "its own" || !sampled(r.Method+r.Base+r.Path+name) {
 					continue
 				}
 				cells++
@@ -262,6 +275,9 @@ func TestAccess_matrix(t *testing.T) {
 		}
 		path := d.path(r, "")
 		for name, cookie := range map[string]string{"nobody": "", "garbage": "x", "who signed out": ended, "an API key": testKey, "a portal": own} {
+			if !sampled(r.Method + r.Base + r.Path + name) {
+				continue
+			}
 			cells++
 			a := d.ask(r.Method, path, cookie, url.Values{"form_token": {account.FormToken(cookie)}})
 			if toSignIn := a.StatusCode == http.StatusSeeOther && strings.HasPrefix(a.Header.Get("Location"), "/admin/sign-in"); !toSignIn && r.Access != adminui.Public {
@@ -270,6 +286,9 @@ func TestAccess_matrix(t *testing.T) {
 			changed(name)
 		}
 		for name, cookie := range sessions {
+			if !sampled(r.Method + r.Base + r.Path + name) {
+				continue
+			}
 			token := account.FormToken(cookie)
 			if r.Method == http.MethodPost && r.Path != "/sign-in" {
 				for what, a := range map[string]reply{

@@ -54,7 +54,7 @@ func newSite(t testing.TB) *site {
 	commits.Start(func(*store.Batch) {})
 	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Timeout: time.Second, Now: time.Now})
 	sv := service.New(service.Config{Store: st, Events: commits, Endpoints: endpoint.NewRegistry(), Targets: targets,
-		IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: log, Rules: endpoint.Rules{Signature: "Payment-Signature"}})
+		IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: log, Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap}})
 	running, stopRecoveries := context.WithCancel(ctx)
 	var recovering sync.WaitGroup
 	t.Cleanup(func() {

@@ -77,6 +77,7 @@ type Config struct {
 	MaxBody      int           // bytes of a delivered body; default DefaultMaxBody
 	SecretMaxAge time.Duration // the account is reminded to rotate older secrets; 0: never
 	RateLimit    int           // API requests a minute of an account that has no limit of its own; 0: none
+	Passwords    account.Passwords
 }
 
 // DefaultMaxBody is the largest body that is accepted by default, in bytes.

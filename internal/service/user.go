@@ -28,7 +28,7 @@ func (s *Service) CreateUser(ctx context.Context, c *Call, p UserParams) (accoun
 	if err := account.CheckUserName(u.Name); err != nil {
 		return u, err
 	}
-	if err := applyUser(&p, &u); err != nil {
+	if err := s.applyUser(&p, &u); err != nil {
 		return u, err
 	}
 	end, err := s.begin(ctx, c, true)
@@ -42,14 +42,14 @@ func (s *Service) CreateUser(ctx context.Context, c *Call, p UserParams) (accoun
 }
 
 // applyUser changes u as p says. A new user needs a role and a password.
-func applyUser(p *UserParams, u *account.User) (err error) {
+func (s *Service) applyUser(p *UserParams, u *account.User) (err error) {
 	if p.Role != nil || u.Role == "" {
 		if u.Role, err = account.ParseUserRole(deref(p.Role)); err != nil {
 			return err
 		}
 	}
 	if p.Password != nil || u.Password == "" {
-		if u.Password, err = account.HashPassword(deref(p.Password)); err != nil {
+		if u.Password, err = s.Passwords.Hash(deref(p.Password)); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (s *Service) UpdateUser(ctx context.Context, c *Call, id string, p UserPara
 		return account.User{}, fault.Missing("user", id)
 	}
 	wasAdmin := u.Role == account.UserAdmin && !u.Disabled
-	if err := applyUser(&p, u); err != nil {
+	if err := s.applyUser(&p, u); err != nil {
 		return *u, err
 	}
 	if wasAdmin && admins == 0 && (u.Role != account.UserAdmin || u.Disabled) {
@@ -134,13 +134,13 @@ func (s *Service) ChangePassword(ctx context.Context, c *Call, u *account.User, 
 	if err := s.guesses.check(guess{u.Name, host(c.Remote)}, s.Now()); err != nil {
 		return err
 	}
-	if !u.PasswordIs(old) {
+	if !s.Passwords.Match(u, old) {
 		s.guesses.wrong(guess{u.Name, host(c.Remote)}, s.Now())
 		return fault.Param("old_password", "password_wrong", "This is not your password.")
 	}
 	changed := *u
 	var err error
-	if changed.Password, err = account.HashPassword(password); err != nil {
+	if changed.Password, err = s.Passwords.Hash(password); err != nil {
 		return err
 	}
 	audit := s.entry(c, s.Now(), account.UserUpdated, u.ID, "name", u.Name, "password", "changed")
@@ -174,7 +174,7 @@ func (s *Service) SignIn(ctx context.Context, name, password, request, remote st
 		return "", err
 	}
 	now := s.Now()
-	if !known.PasswordIs(password) {
+	if !s.Passwords.Match(known, password) {
 		if s.guesses.wrong(attempt, now) && known != nil {
 			c := &Call{Key: account.Key{ID: account.System}, Request: request, Remote: remote}
 			if err := s.Store.Audit(ctx, s.entry(c, now, account.UserLockedOut, known.ID, "name", known.Name), nil); err != nil {

@@ -1,0 +1,69 @@
+package account
+
+import (
+	"fmt"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Lengths of a password, in bytes; bcrypt takes no more.
+const (
+	MinPassword = 12
+	MaxPassword = 72
+)
+
+// Passwords hashes passwords and compares them. The zero value is for use; tests take
+// less of the processor, and count what is compared.
+type Passwords struct {
+	Cost     int               // of bcrypt; default passwordCost
+	Compared func(hash string) // is told of each comparison, nil: nobody is
+}
+
+// passwordCost takes about 0.2 s of processor time, on purpose.
+const passwordCost = 12
+
+// Hash returns the hash to keep of a password. Errors: fault.Invalid.
+func (p *Passwords) Hash(password string) (string, error) {
+	if len(password) < MinPassword || len(password) > MaxPassword {
+		return "", fault.Param("password", "parameter_invalid", "A password has %d to %d bytes.", MinPassword, MaxPassword)
+	}
+	h, err := bcrypt.GenerateFromPassword([]byte(password), p.cost())
+	if err != nil {
+		return "", fmt.Errorf("hash password: %w", err)
+	}
+	return string(h), nil
+}
+
+func (p *Passwords) cost() int {
+	if p.Cost == 0 {
+		return passwordCost
+	}
+	return p.Cost
+}
+
+// nobody returns the hash that is compared with when there is no such user, so that the
+// time it takes does not tell.
+func (p *Passwords) nobody() string {
+	return fmt.Sprintf("$2a$%02d$hQsTYTYGFze9FZ34FAUQRuQM1ZVVyV.9zscW4HGIz0WxirHyMzhO2", p.cost())
+}
+
+// Match reports whether password is the user's. A nil user takes as long as any other.
+func (p *Passwords) Match(u *User, password string) bool {
+	hash := p.nobody()
+	if u != nil {
+		hash = u.Password
+	}
+	if len(password) > MaxPassword {
+		password = password[:MaxPassword] // costs the same, and matches none: hashes are of shorter ones
+		hash = p.nobody()
+	}
+	if p.Compared != nil {
+		p.Compared(hash)
+	}
+	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil && u != nil
+}
+
+// NewPassword returns a random password: 18 characters, 108 bits.
+func NewPassword() string { return token("")[:18] }

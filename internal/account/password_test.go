@@ -1,0 +1,39 @@
+package account_test
+
+import (
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+)
+
+// What a comparison costs tells nobody whether there is such a user, and it is not
+// little: tests take less, the program may not.
+func TestPasswords_costTheSameForNobody(t *testing.T) {
+	var costs []int
+	p := account.Passwords{Compared: func(hash string) {
+		cost, err := bcrypt.Cost([]byte(hash))
+		if err != nil {
+			t.Errorf("%q is no hash: %v", hash, err)
+		}
+		costs = append(costs, cost)
+	}}
+	const password = "correct horse battery"
+	hash, err := p.Hash(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &account.User{Password: hash}
+	if !p.Match(u, password) || p.Match(u, password+"x") || p.Match(nil, password) || p.Match(u, password+string(make([]byte, 100))) {
+		t.Error("a password matches that is not the user's, or the user's does not")
+	}
+	if len(costs) != 4 {
+		t.Errorf("%d comparisons, want 4", len(costs))
+	}
+	for i, cost := range costs {
+		if cost != 12 {
+			t.Errorf("comparison %d has the cost %d, want 12", i, cost)
+		}
+	}
+}
