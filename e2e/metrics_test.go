@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -313,4 +315,139 @@ func known(t *testing.T, where, expr string, real map[string]metric) {
 	if !found {
 		t.Errorf("%s: no metric in %s", where, expr)
 	}
+}
+
+// measured returns the value of a metric with its labels, 0 without one.
+func (s *server) measured(name string) float64 {
+	s.t.Helper()
+	for line := range strings.Lines(s.call("GET", "/metrics", nil).body) {
+		text, ok := strings.CutPrefix(strings.TrimSpace(line), name+" ")
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			s.t.Fatalf("%s is %q", name, text)
+		}
+		return v
+	}
+	return 0
+}
+
+// TestMetrics_nodes holds the numbers of nodes to what the database knows, to who sends
+// what, and to what is done to nodes: one is killed, another starts, the database is gone
+// for longer than a lease.
+func TestMetrics_nodes(t *testing.T) {
+	db := database(t)
+	const lease = 3 * time.Second // so that a busy machine does not lose one by itself
+	f := newFleet(t, db.URL("postgres"), 2, "--node-lease", lease.String())
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(target.Close)
+	const endpoints = 12
+	for range endpoints {
+		f.node(0).register(target.URL)
+	}
+	f.know(endpoints)
+	ask := func(query string) float64 {
+		t.Helper()
+		n, err := db.Number(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	// agree waits until the nodes that are up say what is so, and returns how many
+	// endpoints each has.
+	agree := func(nodes ...*life) (owned []float64) {
+		t.Helper()
+		want := float64(len(nodes))
+		var last string
+		defer func() {
+			if t.Failed() {
+				t.Log("the nodes said\n" + last)
+			}
+		}()
+		until(t, fmt.Sprintf("%d nodes to agree", len(nodes)), func() bool {
+			generation := ask("SELECT generation FROM cluster")
+			sum := 0.0
+			owned, last = nil, ""
+			right := ask("SELECT count(*) FROM nodes WHERE lease > clock_timestamp()") == want && ask("SELECT count(*) FROM nodes WHERE acked = (SELECT generation FROM cluster)") == want
+			for _, n := range nodes {
+				left := n.measured("posthaste_cluster_lease_remaining_seconds")
+				right = right && n.measured("posthaste_cluster_nodes") == want && n.measured("posthaste_cluster_generation") == generation &&
+					n.measured("posthaste_cluster_settled") == 1 && n.measured("posthaste_cluster_sending") == 1 && left > 0 && left < lease.Seconds()
+				owned = append(owned, n.measured("posthaste_endpoints_owned"))
+				sum += owned[len(owned)-1]
+				last += strings.Join(regexp.MustCompile(`(?m)^posthaste_(cluster|endpoints)_.*`).FindAllString(n.call("GET", "/metrics", nil).body, -1), "\n") + "\n\n"
+			}
+			return right && sum == endpoints
+		})
+		return owned
+	}
+	owned := agree(f.node(0), f.node(1))
+	if owned[0] == 0 || owned[1] == 0 {
+		t.Fatalf("endpoints owned: %v", owned)
+	}
+	// By the numbers of the two nodes and the endpoints, which are the same each time, both
+	// send something; each sends to what it says it has.
+	f.node(0).settled(f.node(0).send("a.b", object{}).text("id"))
+	for i := range 2 {
+		if sent := f.node(i).measured(`posthaste_attempts_total{outcome="succeeded"}`); sent != owned[i] {
+			t.Errorf("node %d has %v endpoints and sent %v events", i, owned[i], sent)
+		}
+	}
+
+	const adopted, suspensions = "posthaste_cluster_adopted_endpoints_total", "posthaste_cluster_suspensions_total"
+	before, generation := f.node(0).measured(adopted), ask("SELECT generation FROM cluster")
+	f.node(1).kill()
+	if alone := agree(f.node(0)); alone[0] != endpoints {
+		t.Errorf("alone with %v endpoints", alone)
+	}
+	if got := f.node(0).measured(adopted) - before; got != owned[1] {
+		t.Errorf("adopted %v endpoints of a node that had %v", got, owned[1])
+	}
+	if got := ask("SELECT generation FROM cluster") - generation; got != 1 {
+		t.Errorf("%v generations for the death of one node", got)
+	}
+
+	f.begin(1)
+	again := agree(f.node(0), f.node(1))
+	if got := f.node(1).measured(adopted); got != again[1] {
+		t.Errorf("a new node adopted %v endpoints and has %v", got, again[1])
+	}
+	if got := ask("SELECT generation FROM cluster") - generation; got != 2 {
+		t.Errorf("%v generations for one node that died and one that came", got)
+	}
+	for i := range 2 {
+		if got := f.node(i).measured(suspensions); got != 0 {
+			t.Errorf("node %d was suspended %v times", i, got)
+		}
+	}
+
+	had := []float64{f.node(0).measured(adopted), f.node(1).measured(adopted)}
+	db.Kill()
+	for i := range 2 {
+		until(t, "the lease to be lost", func() bool {
+			n := f.node(i)
+			return n.measured("posthaste_cluster_sending") == 0 && n.measured("posthaste_cluster_lease_remaining_seconds") == 0 && n.measured(suspensions) == 1
+		})
+		if got := f.node(i).measured("posthaste_endpoints_owned"); got != 0 {
+			t.Errorf("node %d may not send and has %v endpoints", i, got)
+		}
+	}
+	if err := db.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if back := agree(f.node(0), f.node(1)); !slices.Equal(back, again) {
+		t.Errorf("endpoints before the database was gone %v, after %v", again, back)
+	}
+	for i := range 2 {
+		if got := f.node(i).measured(suspensions); got != 1 {
+			t.Errorf("node %d was suspended %v times", i, got)
+		}
+		if got := f.node(i).measured(adopted) - had[i]; got != again[i] {
+			t.Errorf("node %d sends again to %v endpoints and has %v", i, got, again[i])
+		}
+	}
+	f.stop()
 }

@@ -58,7 +58,7 @@ type Cluster struct {
 	sending context.Context
 	cut     context.CancelFunc // ends sending; nil: it has ended
 
-	adopted     int // endpoints taken over so far
+	adopted     int // endpoints taken over so far, its own after a suspension among them
 	suspensions int // times that sending was suspended because the lease was not renewed
 
 	clock clock
@@ -539,7 +539,7 @@ type Stats struct {
 	Sending     bool  // it holds its lease
 	LeaseLeft   time.Duration
 	Settled     bool // all nodes work by the same members
-	Adopted     int  // endpoints taken over since the start
+	Adopted     int  // endpoints taken over since the start, its own after a suspension among them
 	Suspensions int  // times that the lease was not renewed in time
 }
 

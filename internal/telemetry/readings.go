@@ -85,7 +85,7 @@ func newReadings(from Sources) *readings {
 		gauge("posthaste_cluster_settled", "1 when all nodes work by the same list of nodes. Only with a database.", func(s *state) float64 { return number(s.cluster.Settled) })
 		gauge("posthaste_cluster_sending", "1 while this node holds its lease and may send. Only with a database.", func(s *state) float64 { return number(s.cluster.Sending) })
 		gauge("posthaste_cluster_lease_remaining_seconds", "For how long this node may send without renewing its lease. Only with a database.", func(s *state) float64 { return s.cluster.LeaseLeft.Seconds() })
-		counter("posthaste_cluster_adopted_endpoints_total", "Endpoints that this node took over. Only with a database.", func(s *state) float64 { return float64(s.cluster.Adopted) })
+		counter("posthaste_cluster_adopted_endpoints_total", "Endpoints that this node began to send to because nodes came or went, or again after a suspension. Only with a database.", func(s *state) float64 { return float64(s.cluster.Adopted) })
 		counter("posthaste_cluster_suspensions_total", "Times that this node stopped sending because it could not renew its lease. Only with a database.", func(s *state) float64 { return float64(s.cluster.Suspensions) })
 	}
 	return r
