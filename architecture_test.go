@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"internal/sender", "internal/store"},
 	{"internal/account", "internal/delivery", "internal/peer"},
 	{"internal/endpoint"},
-	{"internal/event"},
+	{"internal/event", "internal/expression"},
 	{"internal/fault", "internal/seal", "internal/mail", "webhook", "api", "docs"},
 	{"client/outbox/pgxoutbox"},
 	{"client/outbox"},
@@ -106,6 +106,7 @@ func TestImports_keepOut(t *testing.T) {
 		{"modernc.org/sqlite", []string{"internal/store/sqlite"}},
 		{"net/http", []string{"internal/broker", "internal/httpapi", "internal/adminui", "internal/docsite", "internal/relay", "internal/sender", "internal/telemetry", "internal/cli", "webhook", "client", "client/outbox", "internal/httpapi/apitest"}},
 		{"github.com/spf13/cobra", []string{"internal/cli"}},
+		{"cel.dev/cel-go/cel", []string{"internal/expression"}},
 		{"github.com/yuin/goldmark", []string{"internal/docsite"}},
 	} {
 		for _, p := range packages(t, "./internal/...", "./webhook", "./client/...", "./cmd/...") {

@@ -92,6 +92,7 @@ type endpointForm struct {
 	Enabled          bool
 	Events           []string // chosen
 	Others           string   // typed: more types and patterns
+	Filter           string
 
 	Transport                     string // http, basic or oauth2
 	Username, Password            string
@@ -152,7 +153,7 @@ func editEndpoint(rq *request) error {
 	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: string(e.Auth.Type),
 		Username: e.Auth.Username, Grant: string(e.Auth.Grant), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
 		ClientAuth: string(e.Auth.ClientAuth), HasPassword: e.Auth.Password != "", HasClientSecret: e.Auth.ClientSecret != "",
-		Ordering: string(e.Settings.Ordering), Format: string(e.Format())}
+		Ordering: string(e.Settings.Ordering), Format: string(e.Format()), Filter: e.Settings.Filter}
 	if f.Transport == "" {
 		f.Transport = "http"
 	}
@@ -182,7 +183,7 @@ func (rq *request) endpointForm() endpointForm {
 	return endpointForm{URL: strings.TrimSpace(v("url")), Description: v("description"), Enabled: v("enabled") != "", Events: rq.PostForm["event"], Others: v("others"),
 		Transport: v("transport"), Username: v("username"), Password: v("password"), Grant: v("grant"), TokenURL: strings.TrimSpace(v("token_url")),
 		ClientID: v("client_id"), ClientSecret: v("client_secret"), Scope: v("scope"), ClientAuth: v("client_auth"),
-		Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
+		Filter: strings.TrimSpace(strings.ReplaceAll(v("filter"), "\r\n", "\n")), Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
 }
 
 // params turns what was typed into what the service takes.
@@ -207,7 +208,7 @@ func (f *endpointForm) params() (service.EndpointParams, error) {
 	default:
 		return service.EndpointParams{}, fault.Param("transport", "parameter_invalid", "The transport is HTTP, HTTP Basic or OAuth 2.0.")
 	}
-	p := service.EndpointParams{URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering, Format: &f.Format}
+	p := service.EndpointParams{URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering, Format: &f.Format, Filter: &f.Filter}
 	var seconds, concurrency int
 	var rate float64
 	var err error
@@ -268,9 +269,10 @@ type endpointView struct {
 	*endpoint.Endpoint
 	Counts  *service.EndpointCounts
 	Breaker *delivery.Breaker
-	Live    []endpoint.Secret // secrets, for their ages only
-	Secrets []endpoint.Secret // revealed; nil unless asked for
-	Headers []string          // names of its own headers
+	Live    []endpoint.Secret      // secrets, for their ages only
+	Secrets []endpoint.Secret      // revealed; nil unless asked for
+	Headers []string               // names of its own headers
+	Trouble *service.FilterTrouble // nil: the filter can be evaluated
 	Recent  []store.DeliveryView
 	Types   []event.TypeInfo
 }
@@ -298,7 +300,7 @@ func (rq *request) endpointPage(e *endpoint.Endpoint, revealed []endpoint.Secret
 	if err != nil {
 		return err
 	}
-	return rq.render("endpoint", endpointView{Endpoint: e, Counts: counts[e.No], Breaker: &breaker, Live: live, Secrets: revealed,
+	return rq.render("endpoint", endpointView{Endpoint: e, Counts: counts[e.No], Breaker: &breaker, Live: live, Secrets: revealed, Trouble: rq.ui.Service.FilterTrouble(e),
 		Headers: slices.Sorted(maps.Keys(e.Headers)), Recent: recent, Types: event.Catalogue()})
 }
 

@@ -39,6 +39,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Long: "Change an endpoint: what is not named stays. " + restOfFields,
 		Example: "  posthaste endpoints update we_… --events payment.*,refund.*\n" +
 			"  posthaste endpoints update we_… --retry-schedule 10s,1m,1h --rate-limit 20\n" +
+			"  posthaste endpoints update we_… --filter 'data.object.amount >= 1000'\n" +
 			"  posthaste endpoints update we_… --fields authentication.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fields, err := endpointFields(cmd)
@@ -111,6 +112,7 @@ func endpointFlags(cmd *cobra.Command) {
 	f.StringSlice("events", []string{"*"}, "event types, groups such as payment.*, or *")
 	f.String("description", "", "for people")
 	f.String("payload-format", "", "what is sent: standard, cloudevents_structured, cloudevents_binary or thin")
+	f.String("filter", "", "an expression that events must meet, such as 'data.object.amount >= 1000'; an empty one is none")
 	f.String("ordering", "", "none, or fifo: strictly in order of acceptance")
 	f.Duration("timeout", 0, "for one attempt, 1s to 60s; 0 is the server's default")
 	f.Int("max-concurrency", 0, "the most attempts at a time; 0 is the server's default")
@@ -139,7 +141,7 @@ func endpointFields(cmd *cobra.Command) (map[string]any, error) {
 		switch name := strings.ReplaceAll(flag.Name, "-", "_"); flag.Name {
 		case "events":
 			fields["enabled_events"], err = f.GetStringSlice(flag.Name)
-		case "url", "description", "payload-format", "ordering":
+		case "url", "description", "payload-format", "filter", "ordering":
 			fields[name] = flag.Value.String()
 		case "max-concurrency":
 			fields[name], err = f.GetInt(flag.Name)

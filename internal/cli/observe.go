@@ -7,6 +7,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/telemetry"
 )
 
@@ -19,6 +20,7 @@ func (s *server) observe(endpoints *endpoint.Registry) {
 		Commits:   func() commit.Stats { return s.commits.Stats() },
 		Healthy:   func() bool { return s.commits.Healthy() },
 		Listeners: func() int { return s.relay.Listening() },
+		Filters:   func() service.FilterCounts { return s.service.FilterCounts() },
 		Survey:    func() telemetry.Survey { return s.survey.Last() },
 	}
 	for _, source := range s.sources {

@@ -109,6 +109,7 @@ type Settings struct {
 	Schedule    []time.Duration `json:"schedule,omitzero"`         // delays before the retries
 	Ed25519     bool            `json:"ed25519,omitempty"`         // sign with v1a too
 	Shapes      []Shape         `json:"shapes,omitempty"`          // oldest first; none: all events are Standard
+	Filter      string          `json:"filter,omitempty"`          // an expression; empty: whatever Events name
 }
 
 // Live reports whether the endpoint receives live events.

@@ -40,6 +40,7 @@ type endpointView struct {
 	ClientCertificate *certificateView    `json:"client_certificate"`
 	CACertificates    *string             `json:"ca_certificates"`
 	PayloadFormat     endpoint.Format     `json:"payload_format"`
+	Filter            *string             `json:"filter"`
 }
 
 type secretView struct {
@@ -109,7 +110,7 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 		sum := sha256.Sum256(leaf.Raw)
 		v.ClientCertificate = &certificateView{Subject: leaf.Subject.String(), NotAfter: leaf.NotAfter.Unix(), Fingerprint: hex.EncodeToString(sum[:])}
 	}
-	v.CACertificates, v.PayloadFormat = orNull(e.TLS.RootCAs), e.Format()
+	v.CACertificates, v.PayloadFormat, v.Filter = orNull(e.TLS.RootCAs), e.Format(), orNull(e.Settings.Filter)
 	return v
 }
 
@@ -136,7 +137,7 @@ func endpointParams(p *params) (service.EndpointParams, error) {
 		URL: p.text("url"), Events: p.texts("enabled_events"), Description: p.text("description"), Metadata: p.textMap("metadata"),
 		Disabled: p.truth("disabled"), Ordering: p.text("ordering"), Timeout: p.seconds("timeout"),
 		Concurrency: p.integer("max_concurrency"), Rate: p.number("rate_limit"), Schedule: p.durations("retry_schedule"),
-		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"), Format: p.text("payload_format"),
+		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"), Format: p.text("payload_format"), Filter: p.text("filter"),
 	}
 	out.Auth, out.Certificate, out.Ed25519 = authentication(p), clientCertificate(p), schemes(p)
 	if status := p.text("status"); status != nil {

@@ -46,7 +46,9 @@ func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, 
 			data, err = event.AppendStable(nil, data, "data")
 		}
 		e := s.newEvent(space, event.Input{Type: a.typ, Created: now.Unix(), HasCreated: true, Data: data})
-		all = append(all, &store.Append{Event: e, Deliveries: deliveries(&e, to)})
+		if to = s.accepting(&e, to); len(to) > 0 {
+			all = append(all, &store.Append{Event: e, Deliveries: deliveries(&e, to)})
+		}
 	}
 	var to []*endpoint.Endpoint
 	for _, w := range s.Endpoints.Match(a.about.Space, a.typ) {

@@ -40,7 +40,7 @@ func (s *Service) Emit(ctx context.Context, c *Call, result any, emit []Emission
 		if err := s.validate(&e); err != nil {
 			return err
 		}
-		trail.Announce = append(trail.Announce, &store.Append{Event: e, Deliveries: deliveries(&e, s.Endpoints.Match(c.Space, e.Type))})
+		trail.Announce = append(trail.Announce, &store.Append{Event: e, Deliveries: deliveries(&e, s.wanting(&e))})
 	}
 	if err := write(trail); err != nil {
 		return err

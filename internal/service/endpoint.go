@@ -28,6 +28,7 @@ type EndpointParams struct {
 	Rate        *float64
 	Schedule    *[]time.Duration
 	Format      *string
+	Filter      *string
 
 	Secret      *string // on creation only
 	Ed25519     *bool
@@ -66,6 +67,7 @@ func (s *Service) apply(p *EndpointParams, e *endpoint.Endpoint) {
 	set(&e.Settings.Concurrency, p.Concurrency)
 	set(&e.Settings.Rate, p.Rate)
 	set(&e.Settings.Schedule, p.Schedule)
+	set(&e.Settings.Filter, p.Filter)
 	if p.Ed25519 != nil && *p.Ed25519 != e.Settings.Ed25519 {
 		signWith(e, *p.Ed25519)
 	}
@@ -122,7 +124,7 @@ func (p *EndpointParams) changed() []string {
 		{"url", p.URL != nil}, {"enabled_events", p.Events != nil}, {"description", p.Description != nil}, {"metadata", p.Metadata != nil},
 		{"status", p.Disabled != nil}, {"ordering", p.Ordering != nil}, {"timeout", p.Timeout != nil}, {"max_concurrency", p.Concurrency != nil},
 		{"rate_limit", p.Rate != nil}, {"retry_schedule", p.Schedule != nil}, {"signature_schemes", p.Ed25519 != nil}, {"authentication", p.Auth != nil},
-		{"payload_format", p.Format != nil},
+		{"payload_format", p.Format != nil}, {"filter", p.Filter != nil},
 		{"headers", p.Headers != nil}, {"client_certificate", p.Certificate != nil}, {"ca_certificates", p.RootCAs != nil},
 	} {
 		if field.given {
@@ -332,6 +334,7 @@ func (s *Service) DeleteEndpoint(ctx context.Context, c *Call, id string) error 
 		return err
 	}
 	s.Endpoints.Remove(e.No)
+	s.filters.forget(e.No)
 	s.engine.Wake(e.No)
 	return nil
 }

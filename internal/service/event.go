@@ -136,7 +136,7 @@ func (s *Service) prepare(c *Call, raw []byte) (*incoming, error) {
 	if err := s.validate(&e); err != nil {
 		return nil, err
 	}
-	to := s.Endpoints.Match(c.Space, e.Type)
+	to := s.wanting(&e)
 	return &incoming{
 		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: c.receipt(&e, e.Key.Time())},
 		dated:   in.HasCreated,
@@ -389,7 +389,7 @@ func (s *Service) EventsAfter(ctx context.Context, c *Call, after event.Key, lim
 func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID string) ([]store.DeliveryView, error) {
 	return s.resend(ctx, c, eventID, func(e *event.Event) ([]*endpoint.Endpoint, error) {
 		if endpointID == "" {
-			return s.Endpoints.Match(c.Space, e.Type), nil
+			return s.wanting(e), nil
 		}
 		w, err := s.Endpoint(ctx, c, endpointID)
 		if err != nil {

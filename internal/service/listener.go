@@ -121,6 +121,7 @@ func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, 
 	keys := map[event.Key]bool{}
 	var ds []delivery.Delivery
 	now := s.Now()
+	wants := func(o *store.Occasion) bool { return e.Wants(o.Type) }
 	add := func(k event.Key, typ string) {
 		if e.Wants(typ) && !keys[k] {
 			keys[k] = true
@@ -135,7 +136,9 @@ func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, 
 			return 0, err
 		}
 		for i := range events {
-			add(events[i].Key, events[i].Type)
+			if e.Wants(events[i].Type) && len(s.accepting(&events[i], []*endpoint.Endpoint{e})) > 0 {
+				add(events[i].Key, events[i].Type)
+			}
 		}
 	}
 	for after, until := max(keyAt(since), 1)-1, s.IDs.Keys.Next(); !since.IsZero() && len(ds) < maxReplay; {
@@ -143,8 +146,14 @@ func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, 
 		if err != nil {
 			return 0, err
 		}
+		refused, err := s.refused(ctx, e, occasions, wants)
+		if err != nil {
+			return 0, err
+		}
 		for _, o := range occasions {
-			add(o.Key, o.Type)
+			if !refused[o.Key] {
+				add(o.Key, o.Type)
+			}
 			after = o.Key
 		}
 		if len(occasions) < recoverySlice {

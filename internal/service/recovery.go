@@ -303,7 +303,9 @@ func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, now time.T
 	if err != nil {
 		return nil, 0, err
 	}
-	again = missedBy(w, occasions, r, now)
+	if again, err = s.missedBy(ctx, w, occasions, r, now); err != nil {
+		return nil, 0, err
+	}
 	r.Scanned += len(occasions)
 	r.Requeued += len(again)
 	switch {
@@ -345,20 +347,28 @@ func (s *Service) retrySlice(ctx context.Context, r *store.Recovery, now time.Ti
 }
 
 // missedBy picks what to send again of what happened.
-func missedBy(w *endpoint.Endpoint, occasions []store.Occasion, r *store.Recovery, now time.Time) (again []delivery.Delivery) {
+func (s *Service) missedBy(ctx context.Context, w *endpoint.Endpoint, occasions []store.Occasion, r *store.Recovery, now time.Time) (again []delivery.Delivery, err error) {
 	since := event.KeyAt(w.Created)
-	for _, o := range occasions {
+	missed := func(o *store.Occasion) bool {
+		return o.Delivery == nil && r.Missed && o.Key >= since && w.Wants(o.Type) && !event.Operational(o.Type)
+	}
+	refused, err := s.refused(ctx, w, occasions, missed)
+	if err != nil {
+		return nil, err
+	}
+	for i := range occasions {
+		o := &occasions[i]
 		switch {
 		case o.Delivery != nil && o.Delivery.State == delivery.Failed:
 			again = append(again, *o.Delivery)
-		case o.Delivery == nil && r.Missed && o.Key >= since && w.Wants(o.Type) && !event.Operational(o.Type):
+		case missed(o) && !refused[o.Key]:
 			again = append(again, delivery.New(delivery.ID{Event: o.Key, Endpoint: w.No}, r.Space))
 		default:
 			continue
 		}
 		again[len(again)-1].Requeue(now)
 	}
-	return again
+	return again, nil
 }
 
 // Recovery returns one recovery.

@@ -88,11 +88,12 @@ type Service struct {
 	Config
 	engine Engine
 
-	keys   keyring
-	once   inflight
-	limits limits
-	tally  tally
-	types  *event.Definitions
+	keys    keyring
+	once    inflight
+	limits  limits
+	tally   tally
+	filters filters
+	types   *event.Definitions
 
 	guesses guesses
 	signIns chan struct{} // holds one for each password that is being compared

@@ -24,6 +24,7 @@ type Sources struct {
 	Healthy   func() bool // the last transaction succeeded
 	Endpoints *endpoint.Registry
 	Listeners func() int
+	Filters   func() service.FilterCounts
 	Survey    func() Survey
 	Cluster   func() Cluster // nil: there are no other nodes
 	Brokers   []string       // that events are taken from

@@ -29,7 +29,8 @@ func sources() telemetry.Sources {
 		Version: "1", Endpoints: endpoint.NewRegistry(),
 		Engine: func() dispatch.Stats { return dispatch.Stats{} }, Commits: func() commit.Stats { return commit.Stats{} },
 		Healthy: func() bool { return true }, Listeners: func() int { return 0 },
-		Survey: func() telemetry.Survey { return telemetry.Survey{Writable: true} },
+		Filters: func() service.FilterCounts { return service.FilterCounts{Accepted: 3, Refused: 2, Failed: 1} },
+		Survey:  func() telemetry.Survey { return telemetry.Survey{Writable: true} },
 	}
 }
 
@@ -74,6 +75,7 @@ func TestMetrics_followADelivery(t *testing.T) {
 		recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, nil)
 	}
 	attempt(3*time.Millisecond, delivery.OutcomeTimeout)
+	expect(t, m, `posthaste_filter_evaluations_total{result="accepted"} 3`, `posthaste_filter_evaluations_total{result="refused"} 2`, `posthaste_filter_evaluations_total{result="failed"} 1`)
 	expect(t, m,
 		`posthaste_attempts_total{outcome="timeout"} 1`, `posthaste_retries_scheduled_total 1`,
 		`posthaste_first_attempt_delay_seconds_bucket{le="0.0025"} 0`, `posthaste_first_attempt_delay_seconds_bucket{le="0.005"} 1`,

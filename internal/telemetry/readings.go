@@ -6,6 +6,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/commit"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 // readings are the numbers that others keep. It asks each of them once a scrape, because
@@ -29,6 +30,7 @@ type state struct {
 	cluster   Cluster
 	writable  bool
 	listeners int
+	filters   service.FilterCounts
 
 	endpoints, disabled, owned int
 }
@@ -60,6 +62,10 @@ func newReadings(from Sources) *readings {
 	gauge("posthaste_endpoints", "Registered endpoints.", func(s *state) float64 { return float64(s.endpoints) })
 	gauge("posthaste_endpoints_disabled", "Registered endpoints that are disabled.", func(s *state) float64 { return float64(s.disabled) })
 	gauge("posthaste_endpoints_owned", "Registered endpoints that this node sends to.", func(s *state) float64 { return float64(s.owned) })
+	const filters, filtersHelp = "posthaste_filter_evaluations_total", "Answers of endpoints' filters: accepted, refused, or failed, after which the event was sent."
+	add(prometheus.CounterValue, filters, filtersHelp, prometheus.Labels{"result": "accepted"}, func(s *state) float64 { return float64(s.filters.Accepted) })
+	add(prometheus.CounterValue, filters, filtersHelp, prometheus.Labels{"result": "refused"}, func(s *state) float64 { return float64(s.filters.Refused) })
+	add(prometheus.CounterValue, filters, filtersHelp, prometheus.Labels{"result": "failed"}, func(s *state) float64 { return float64(s.filters.Failed) })
 	gauge("posthaste_listeners", "Connections of posthaste listen.", func(s *state) float64 { return float64(s.listeners) })
 
 	gauge("posthaste_deliveries_waiting", "Pending deliveries in the store at the last survey, counted up to 1,000,000 by one node for all.", func(s *state) float64 { return float64(s.survey.Waiting) })
@@ -107,7 +113,7 @@ func (r *readings) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (r *readings) Collect(to chan<- prometheus.Metric) {
-	s := &state{engine: r.from.Engine(), commits: r.from.Commits(), survey: r.from.Survey(), listeners: r.from.Listeners()}
+	s := &state{engine: r.from.Engine(), commits: r.from.Commits(), survey: r.from.Survey(), listeners: r.from.Listeners(), filters: r.from.Filters()}
 	s.writable = r.from.Healthy() && s.survey.Writable
 	if r.from.Cluster != nil {
 		s.cluster = r.from.Cluster()

@@ -1,0 +1,34 @@
+package endpoint
+
+import (
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/expression"
+)
+
+// Accepts reports whether the filter lets an event through. One that cannot be
+// evaluated over it does, with an error: better an event that nobody wanted than one
+// lost that somebody did.
+func (e *Endpoint) Accepts(in *expression.Input) (bool, error) {
+	if e.Settings.Filter == "" {
+		return true, nil
+	}
+	x, err := expression.Cached("filter", e.Settings.Filter)
+	if err != nil {
+		return true, err
+	}
+	accepted, err := x.Match(in)
+	return accepted || err != nil, err
+}
+
+// InputOf returns an event as filters see it.
+func InputOf(e *event.Event) *expression.Input {
+	return expression.NewInput(e.ID, e.Type, e.Created, e.Data())
+}
+
+func (e *Endpoint) checkFilter() error {
+	if e.Settings.Filter == "" {
+		return nil
+	}
+	_, err := expression.Compile("filter", e.Settings.Filter)
+	return err
+}

@@ -1,0 +1,159 @@
+// Package expression owns the language in which endpoints say which events they want:
+// a part of CEL, the Common Expression Language, over the fields of an event's body.
+//
+// Expressions are pure: they read no clock and no file, and what one evaluation may
+// cost is bounded. The package does no I/O and must not know endpoints or HTTP.
+package expression
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/checker"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+const (
+	// MaxLength bounds an expression, in bytes.
+	MaxLength = 1024
+	// maxDepth bounds how deeply an expression is nested.
+	maxDepth = 50
+	// maxCost bounds one evaluation, in CEL's units: about one for each step, and one
+	// for each ten bytes of text that a step reads.
+	maxCost = 10_000
+	// typicalSize is the length of lists and texts that the cost of a new expression is
+	// estimated for: two loops within each other are affordable, three are not.
+	typicalSize = 20
+)
+
+// Expression is what was written, ready to be evaluated. It is safe for concurrent use.
+type Expression struct{ program cel.Program }
+
+// environment is the language. It is the same for all expressions and made once.
+var environment = sync.OnceValue(func() *cel.Env {
+	env, err := cel.NewEnv(
+		cel.Variable("id", cel.StringType), cel.Variable("type", cel.StringType),
+		cel.Variable("created", cel.IntType), cel.Variable("data", cel.MapType(cel.StringType, cel.DynType)),
+		cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true),
+		cel.ParserRecursionLimit(maxDepth), cel.ParserExpressionSizeLimit(MaxLength),
+	)
+	if err != nil {
+		panic(fmt.Sprintf("make the environment of expressions: %v", err)) // it is a constant
+	}
+	return env
+})
+
+// functions is what an expression may call. What is left out of CEL costs more than its
+// price says (regular expressions, before the limit can stop them) or has results that
+// depend on where it runs (time zones).
+var functions = map[string]bool{
+	operators.Conditional: true, operators.LogicalAnd: true, operators.LogicalOr: true, operators.LogicalNot: true,
+	operators.Equals: true, operators.NotEquals: true, operators.Less: true, operators.LessEquals: true, operators.Greater: true, operators.GreaterEquals: true,
+	operators.Add: true, operators.Subtract: true, operators.Multiply: true, operators.Divide: true, operators.Modulo: true, operators.Negate: true,
+	operators.Index: true, operators.OptIndex: true, operators.OptSelect: true, operators.In: true,
+	operators.NotStrictlyFalse: true, // in what all and exists stand for
+	"size":                     true, "contains": true, "startsWith": true, "endsWith": true,
+	"string": true, "int": true, "double": true,
+	"hasValue": true, "value": true, "orValue": true, "or": true,
+}
+
+// Compile returns the expression that source stands for, which must be true or false.
+// Errors: fault.Invalid for the parameter of that name, which says where and what is
+// wrong.
+func Compile(param, source string) (*Expression, error) {
+	invalid := func(format string, args ...any) error {
+		return fault.Param(param, "expression_invalid", format, args...)
+	}
+	switch {
+	case len(source) > MaxLength:
+		return nil, invalid("The expression is %d bytes long; the limit is %d.", len(source), MaxLength)
+	case strings.TrimSpace(source) == "":
+		return nil, invalid(`Give an expression such as data.object.currency == "EUR", or leave it out.`)
+	}
+	env := environment()
+	parsed, issues := env.Parse(source)
+	if issues.Err() != nil {
+		return nil, invalid("%s", syntaxProblem(source, issues))
+	}
+	if at, name, ok := forbidden(parsed); ok {
+		return nil, invalid("%s there is no function %s; there are size, contains, startsWith, endsWith, string, int, double, has, all, exists, exists_one, filter and map.", place(source, at), name)
+	}
+	checked, issues := env.Check(parsed)
+	if issues.Err() != nil {
+		return nil, invalid("%s", typeProblem(source, issues))
+	}
+	switch t := checked.OutputType(); {
+	case t.IsExactType(types.DynType):
+		return nil, invalid("The expression must be true or false, and nobody can tell whether this is; compare it with something, as in data.object.paid == true.")
+	case !t.IsExactType(types.BoolType):
+		return nil, invalid("The expression must be true or false; this is of type %s. Compare it with something.", t)
+	}
+	cost, err := env.EstimateCost(checked, typical{})
+	if err != nil {
+		return nil, fmt.Errorf("estimate the cost of an expression: %w", err)
+	}
+	if cost.Max > maxCost {
+		return nil, invalid("The expression costs too much: up to %d steps over lists of %d elements, and %d is the limit. Nest fewer loops (all, exists, filter, map).", cost.Max, typicalSize, maxCost)
+	}
+	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(prices{}), cel.CostLimit(maxCost))
+	if err != nil { // a constant part of it has no value, as in 1 / 0
+		return nil, invalid("The expression can never be evaluated: %s.", reason(err))
+	}
+	return &Expression{program}, nil
+}
+
+// forbidden returns the first call of a function that is not there.
+func forbidden(parsed *cel.Ast) (at int, name string, found bool) {
+	tree := parsed.NativeRep()
+	ast.PreOrderVisit(tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		switch {
+		case found:
+			return
+		case e.Kind() == ast.StructKind:
+			name = e.AsStruct().TypeName()
+		case e.Kind() == ast.CallKind && !functions[e.AsCall().FunctionName()]:
+			name = e.AsCall().FunctionName()
+		default:
+			return
+		}
+		found = true
+		if r, ok := tree.SourceInfo().GetOffsetRange(e.ID()); ok {
+			at = int(r.Start)
+		}
+		if s, ok := operators.FindReverse(name); ok {
+			name = s
+		}
+	}))
+	return at, name, found
+}
+
+// typical estimates the size of what an event holds.
+type typical struct{}
+
+func (typical) EstimateSize(checker.AstNode) *checker.SizeEstimate {
+	return &checker.SizeEstimate{Min: 0, Max: typicalSize}
+}
+
+func (typical) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+	return nil
+}
+
+// Match evaluates the expression over an event.
+func (x *Expression) Match(in *Input) (bool, error) {
+	out, _, err := x.program.Eval(in)
+	if err != nil {
+		return false, errors.New(reason(err))
+	}
+	matched, ok := out.Value().(bool)
+	if !ok {
+		return false, errors.New("the expression is neither true nor false")
+	}
+	return matched, nil
+}

@@ -1,0 +1,107 @@
+package expression
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/operators"
+)
+
+// maxReason bounds what is told of an evaluation that failed, in bytes.
+const maxReason = 200
+
+// place says for people where in a text something stands; offset counts characters.
+func place(source string, offset int) string {
+	before := []rune(source)
+	before = before[:min(offset, len(before))]
+	line, column := 1, 1
+	for _, r := range before {
+		column++
+		if r == '\n' {
+			line, column = line+1, 1
+		}
+	}
+	if strings.Contains(strings.TrimSpace(source), "\n") {
+		return fmt.Sprintf("At line %d, character %d,", line, column)
+	}
+	return fmt.Sprintf("At character %d,", column)
+}
+
+// first returns the first problem: where it is and what it says of itself.
+func first(source string, issues *cel.Issues) (where, text string) {
+	problem := issues.Errors()[0]
+	offset := 0
+	for range problem.Location.Line() - 1 {
+		rest := source[offset:]
+		end := strings.IndexByte(rest, '\n')
+		if end < 0 {
+			break
+		}
+		offset += end + 1
+	}
+	return place(source, utf8.RuneCountInString(source[:offset])+max(problem.Location.Column(), 0)), problem.Message
+}
+
+func syntaxProblem(source string, issues *cel.Issues) string {
+	where, text := first(source, issues)
+	switch {
+	case strings.Contains(text, "recursion") || strings.Contains(text, "expression size"):
+		return "The expression is nested too deeply."
+	case strings.Contains(text, "<EOF>"):
+		return where + " the expression ends too early or a bracket or quote is not closed."
+	}
+	return where + ` this is not an expression. They look like data.object.amount >= 1000 && data.object.currency == "EUR".`
+}
+
+var (
+	undeclared = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
+	noOverload = regexp.MustCompile(`^found no matching overload for '([^']*)' applied to '(.*)'`)
+	noField    = regexp.MustCompile(`does not support field selection`)
+)
+
+func typeProblem(source string, issues *cel.Issues) string {
+	where, text := first(source, issues)
+	if m := undeclared.FindStringSubmatch(text); m != nil {
+		return fmt.Sprintf("%s there is no %s. An event has id, type, created and data, as in data.object.amount.", where, m[1])
+	}
+	if m := noOverload.FindStringSubmatch(text); m != nil {
+		name := m[1]
+		if s, ok := operators.FindReverse(name); ok && s != "" {
+			name = s
+		}
+		hint := ""
+		if strings.Contains(m[2], "double") && strings.Contains(m[2], "int") {
+			hint = " Numbers in data are doubles: write 2.0 rather than 2."
+		}
+		return fmt.Sprintf("%s %s does not go with %s.%s", where, name, m[2], hint)
+	}
+	if noField.MatchString(text) {
+		return where + " this has no fields; an event's own are id, type, created and data."
+	}
+	return where + " " + clip(text) + "."
+}
+
+// reason says for people why an evaluation failed. The texts of CEL name keys, types
+// and limits; those of conversions may quote what was to be converted.
+func reason(err error) string {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "cost limit exceeded"):
+		return fmt.Sprintf("it took more than %d steps", maxCost)
+	case strings.HasPrefix(text, "no such key"), strings.HasPrefix(text, "no such overload"), strings.HasPrefix(text, "index out of bounds"),
+		strings.HasPrefix(text, "division by zero"), strings.HasPrefix(text, "modulus by zero"):
+		return clip(text)
+	}
+	return "a value in it is not what it was taken for"
+}
+
+func clip(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	if len(text) > maxReason {
+		return strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return text
+}
