@@ -35,8 +35,12 @@ package-check: ## build a release twice and compare, and look into its packages 
 	$(GO) test -count=1 -v -timeout 20m ./deploy/release -release.build
 
 .PHONY: deploy-check
-deploy-check: ## hold the image and the compose files to what the program does, and run the image's program as a container does
+deploy-check: ## hold the image, the compose files and the chart to what the program does, and run the image's program as a container does
 	cd deploy/check && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) mod tidy -diff && $(GO) test -count=1 -timeout 20m ./...
+
+.PHONY: helm-check
+helm-check: ## of these, the chart alone: lint, render, decode strictly, and start what it makes
+	cd deploy/check && $(GO) test -count=1 -v -timeout 20m -run Chart .
 
 .PHONY: test
 test: tools ## install what the tests need, then run all of them with the race detector

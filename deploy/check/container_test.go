@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -87,6 +88,65 @@ exec env -i $ENVIRONMENT "$(command -v chroot)" --userspec=65532:65532 --groups=
 	return cmd
 }
 
+// service is a container that runs.
+type service struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	ended chan error
+}
+
+// start starts the server. It ends with the test, if not before.
+func (c *container) start(args ...string) *service {
+	c.t.Helper()
+	log, err := os.Create(filepath.Join(c.t.TempDir(), "log"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	s := &service{c.t, c.command(args...), make(chan error, 1)}
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	if err := errors.Join(s.cmd.Start(), log.Close()); err != nil {
+		c.t.Fatal(err)
+	}
+	go func() {
+		s.ended <- s.cmd.Wait()
+		close(s.ended)
+	}()
+	c.t.Cleanup(func() {
+		_ = s.cmd.Process.Kill()
+		<-s.ended
+		if text, _ := os.ReadFile(log.Name()); c.t.Failed() {
+			c.t.Logf("%s", text)
+		}
+	})
+	return s
+}
+
+// stop stops it as a container runtime does.
+func (s *service) stop() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := <-s.ended; err != nil {
+		s.t.Errorf("it does not stop as it should: %v", err)
+	}
+}
+
+// answers reports whether a probe is answered.
+func answers(t *testing.T, url string) bool {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -149,27 +209,10 @@ func TestImage_servesReadOnlyAndUnprivileged(t *testing.T) {
 	if check() == nil {
 		t.Fatal("it is healthy before it runs")
 	}
-	cmd = c.command(append(entry, find[*instructions.CmdCommand](image)[0].CmdLine...)...)
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	defer func() {
-		_ = cmd.Process.Kill()
-		if text, _ := os.ReadFile(log.Name()); t.Failed() {
-			t.Logf("%s", text)
-		}
-	}()
+	server := c.start(append(entry, find[*instructions.CmdCommand](image)[0].CmdLine...)...)
 	until(t, "the health check", func() bool { return check() == nil })
 
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", server.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +221,7 @@ func TestImage_servesReadOnlyAndUnprivileged(t *testing.T) {
 			t.Errorf("the process has other privileges than %q:\n%s", want, status)
 		}
 	}
-	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", cmd.Process.Pid))
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", server.cmd.Process.Pid))
 	if err != nil || !strings.Contains(string(mounts), " "+c.root+" ro,") && !strings.Contains(string(mounts), " / ro,") {
 		t.Errorf("its root can be written: %v\n%s", err, mounts)
 	}
@@ -212,12 +255,7 @@ func TestImage_servesReadOnlyAndUnprivileged(t *testing.T) {
 		t.Fatal("the event was not delivered")
 	}
 
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("it does not stop as it should: %v", err)
-	}
+	server.stop()
 	if _, err := os.Stat(filepath.Join(c.data, "posthaste.db")); err != nil {
 		t.Errorf("the data is not in the volume: %v", err)
 	}
