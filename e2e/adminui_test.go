@@ -281,6 +281,114 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 	}
 }
 
+// The script of docs/how-to/define-event-types.md, for people with a browser.
+func TestAdminUI_eventTypes(t *testing.T) {
+	o := newOffice(t)
+	b := o.open(t)
+	b.visit(o.pages + "/types")
+	b.sees("None yet.")
+	b.press(`a[href$="/new-type"]`)
+	b.fill("[name=name]", "invoice.paid")
+	b.fill("[name=description]", "An invoice was paid.")
+	b.do("refuse", chromedp.Click("[name=validation][value=reject]"))
+	b.fill("[name=schema]", `{"properties": {"data": {"properties": {"object": {"required": ["amount"]}}}}}`)
+	b.fill("[name=sample]", `{"object": {"total": 1}}`)
+	b.press("form.stack button.primary")
+	b.sees("The sample does not fit the schema")
+	if got := b.value("[name=sample]"); got != `{"object": {"total": 1}}` {
+		t.Errorf("what was typed is now %q", got)
+	}
+	b.fill("[name=sample]", `{"object": {"amount": 2999}}`)
+	b.press("form.stack button.primary")
+	b.sees("The event type was defined.")
+	b.sees("is refused")
+
+	// Its page sends the sample, and is told why what does not fit is refused.
+	b.press("form.card button.primary")
+	b.sees("The event was accepted.")
+	b.visit(o.pages + "/types/invoice.paid")
+	b.do("leave the amount out", chromedp.SetValue("[name=data]", `{"object": {}}`))
+	b.press("form.card button.primary")
+	b.sees("data.object.amount")
+
+	// Another schema is another version, and a second sample is kept.
+	b.visit(o.pages + "/types/invoice.paid/edit")
+	b.do("write another sample", chromedp.SendKeys("label:nth-of-type(2) > [name=sample]", `{"object": {"amount": 1}}`))
+	b.do("write another schema", chromedp.SetValue("[name=schema]", `{"properties": {"data": {"properties": {"object": {"required": ["amount"], "properties": {"amount": {"type": "integer"}}}}}}}`))
+	b.press("form.stack button.primary")
+	b.sees("Your changes were saved.")
+	b.sees("version 2")
+	b.sees("Version 1")
+	if d := o.must("GET", "/v1/event_types/invoice.paid", nil); len(d["samples"].([]any)) != 2 || d["validation"] != "reject" {
+		t.Errorf("saved %v", d)
+	}
+
+	// A webhook is offered it, by name, to operators and to customers, until it is deprecated.
+	const offer = `[name=event][value="invoice.paid"]`
+	link := o.must("POST", "/v1/portal_sessions", object{}).text("url")
+	customer := open(t, strings.TrimSuffix(link, "/webhooks"))
+	for _, p := range []struct {
+		tab  *tab
+		path string
+	}{{b, o.pages + "/webhooks/new"}, {customer, "/webhooks/new"}} {
+		p.tab.visit(p.path)
+		p.tab.sees("An invoice was paid.")
+		p.tab.fill("[name=url]", o.good.text("url"))
+		p.tab.do("choose it", chromedp.Click(offer))
+		p.tab.press("form.stack button.primary")
+		p.tab.sees("The webhook was created.")
+		if b := o.must("GET", "/v1/webhooks?limit=1", nil).list()[0]["enabled_events"]; fmt.Sprint(b) != "[invoice.paid]" {
+			t.Errorf("chosen %v", b)
+		}
+	}
+	id := regexp.MustCompile(`we_[0-9a-z]+`).FindString(customer.at())
+	b.visit(o.pages + "/webhooks/" + id)
+	b.choose("form[action$='/test'] select", "invoice.paid")
+	b.press("form[action$='/test'] button")
+	b.sees(`"amount":2999`)
+	o.must("PATCH", "/v1/event_types/invoice.paid", object{"deprecated": true})
+	b.visit(o.pages + "/webhooks/new")
+	b.lacks(`value="invoice.paid"`)
+	b.visit(o.pages + "/webhooks/" + id + "/edit")
+	if got := b.value("[name=others]"); got != "invoice.paid" {
+		t.Errorf("a webhook that has a deprecated type is shown with %q", got)
+	}
+	b.visit(o.pages + "/types")
+	b.sees("deprecated")
+
+	// One of the sandbox is defined anew from what it is, one of the server not at all.
+	b.visit(o.pages + "/types/payment.succeeded")
+	b.press(`a[href$="/new-type?name=payment.succeeded"]`)
+	b.press("form.stack button.primary")
+	b.sees("The event type was defined.")
+	b.visit(o.pages + "/types/webhook_endpoint.failing")
+	b.lacks("new-type")
+
+	// Deleted, its events stay and go on.
+	b.visit(o.pages + "/types/invoice.paid")
+	b.press("form[action$='/delete'] button") // after a dialog, which is accepted
+	b.sees("The definition was deleted")
+	o.send("invoice.paid", object{"total": 1})
+	b.visit(o.pages + "/audit?target=invoice.paid")
+	for _, action := range []string{"created", "updated", "deleted"} {
+		b.sees("event_type." + action)
+	}
+	b.complaints() // the dialog
+
+	// Who may only look sees it, and no form.
+	password := o.user("vera", "viewer")
+	v := open(t, o.base)
+	v.signIn("vera", password)
+	v.visit(o.pages + "/types/payment.succeeded")
+	v.lacks("/edit")
+	v.visit(o.pages + "/types/payment.succeeded/edit")
+	v.press("form.stack button.primary")
+	v.sees("You may look at this but not change it.")
+	if wrong := append(b.complaints(), customer.complaints()...); wrong != nil {
+		t.Errorf("the browser complains: %q", wrong)
+	}
+}
+
 func TestAdminUI_otherScreens(t *testing.T) {
 	o := newOffice(t)
 	b := o.open(t)
@@ -647,6 +755,10 @@ func TestAdminUI_everyScreen(t *testing.T) {
 		o.send([]string{"payment.succeeded", "refund.created", "subscription.created"}[i%3], object{"id": fmt.Sprint("obj_", i), "amount": 100 * i})
 	}
 	o.user("vera", "viewer")
+	o.must("POST", "/v1/event_types", object{"name": "invoice.paid", "description": "An invoice was paid.", "validation": "reject",
+		"schema":  object{"properties": object{"data": object{"properties": object{"object": object{"required": []string{"amount"}, "properties": object{"amount": object{"type": "integer"}}}}}}},
+		"samples": []any{object{"object": object{"amount": 2999}}}})
+	o.must("POST", "/v1/event_types", object{"name": "invoice.sent", "description": "An invoice was sent.", "deprecated": true})
 	b := open(t, o.base)
 	screens := []struct{ name, path string }{
 		{"overview", o.pages + "/overview?span=1h"}, {"webhooks", o.pages + "/webhooks"}, {"webhook", o.pages + "/webhooks/" + o.good.text("id")},
@@ -656,7 +768,8 @@ func TestAdminUI_everyScreen(t *testing.T) {
 		{"events", o.pages + "/events"}, {"event", o.pages + "/events/" + o.event.text("id")},
 		{"deliveries", o.pages + "/deliveries"}, {"delivery", o.pages + "/deliveries/" + o.deliveryOf(o.event)},
 		{"dead-letters", o.pages + "/dead-letters?estimate=1"}, {"jobs", o.pages + "/jobs"}, {"job", ""},
-		{"event-types", o.pages + "/types"}, {"event-type", o.pages + "/types/payment.succeeded"}, {"api-keys", o.pages + "/keys"}, {"audit-log", o.pages + "/audit"},
+		{"event-types", o.pages + "/types"}, {"event-type", o.pages + "/types/invoice.paid"}, {"event-type-edit", o.pages + "/types/invoice.paid/edit"},
+		{"event-type-built-in", o.pages + "/types/webhook_endpoint.failing"}, {"api-keys", o.pages + "/keys"}, {"audit-log", o.pages + "/audit"},
 		{"customer-portal", o.pages + "/portal"}, {"sandbox", o.pages + "/sandbox"}, {"settings", "/admin/settings"}, {"users", "/admin/users"}, {"accounts", "/admin/accounts"},
 		{"profile", "/admin/profile"}, {"not-found", o.pages + "/webhooks/we_none"},
 	}

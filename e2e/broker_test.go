@@ -70,6 +70,8 @@ func TestBroker(t *testing.T) {
 		t.Errorf("a member makes an endpoint at a broker: %d %s", a.status, a.body)
 	}
 	secret := s.must("POST", "/v1/webhooks", in, operator...).text("secret")
+	amounts := object{"properties": object{"data": object{"properties": object{"object": object{"properties": object{"amount": object{"type": "integer"}}}}}}}
+	s.must("POST", "/v1/event_types", object{"name": "payment.checked", "validation": "reject", "schema": amounts})
 	in["url"] = "broker://elsewhere/x"
 	if a := s.call("POST", "/v1/webhooks", in, operator...); a.err("code") != "broker_unknown" || a.err("param") != "url" {
 		t.Errorf("an endpoint at an unknown broker: %d %s", a.status, a.body)
@@ -82,8 +84,10 @@ func TestBroker(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := js.Publish(ctx, "in.payments", []byte(`{"type":"not a type"}`)); err != nil {
-		t.Fatal(err)
+	for _, refused := range []string{`{"type":"not a type"}`, `{"type":"payment.checked","data":{"object":{"amount":"much"}}}`} {
+		if _, err := js.Publish(ctx, "in.payments", []byte(refused)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	withSource := append(brokers, "--sources", "orders/IN="+acct+":test")
 	s = serve(t, data, withSource...)
@@ -146,5 +150,8 @@ func TestBroker(t *testing.T) {
 	}
 	if !strings.Contains(out, `msg="message refused" source="orders/IN=`+acct+`:test"`) {
 		t.Errorf("nothing is said of a message that is no event:\n%s", out)
+	}
+	if !strings.Contains(out, "data.object.amount") || strings.Contains(out, "much") {
+		t.Errorf("of a message that does not fit its event type, the log holds its value, or says nothing:\n%s", out)
 	}
 }

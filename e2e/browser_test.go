@@ -201,6 +201,13 @@ func (b *tab) text(selector string) (text string) {
 	return strings.TrimSpace(text)
 }
 
+// value returns what is in a field.
+func (b *tab) value(selector string) (text string) {
+	b.t.Helper()
+	b.do("read "+selector, chromedp.Value(selector, &text))
+	return text
+}
+
 // eval evaluates an expression.
 func (b *tab) eval(js string, to any) {
 	b.t.Helper()

@@ -500,6 +500,20 @@ func TestCluster_settings(t *testing.T) {
 		f.node(1).must("DELETE", "/v1/api_keys/"+key.text("id"), nil, append(asAdmin, "Payment-Account", accounts[0].text("id"))...)
 	},
 		func(n *life) bool { return with(n) == http.StatusUnauthorized })
+
+	// What one node is told of an event type, all hold events against.
+	kind := func(n *life) int {
+		return n.call("POST", "/v1/events", object{"type": "invoice.paid", "data": object{"object": object{"amount": "much"}}}).status
+	}
+	amounts := object{"properties": object{"data": object{"properties": object{"object": object{"properties": object{"amount": object{"type": "integer"}}}}}}}
+	seen("event type defined", func() {
+		f.node(0).must("POST", "/v1/event_types", object{"name": "invoice.paid", "validation": "reject", "schema": amounts})
+	}, func(n *life) bool { return kind(n) == http.StatusBadRequest })
+	seen("event type changed", func() { f.node(1).must("PATCH", "/v1/event_types/invoice.paid", object{"validation": "off"}) },
+		func(n *life) bool { return kind(n) == http.StatusOK })
+	f.node(2).must("PATCH", "/v1/event_types/invoice.paid", object{"validation": "reject"})
+	seen("event type deleted", func() { f.node(2).must("DELETE", "/v1/event_types/invoice.paid", nil) },
+		func(n *life) bool { return kind(n) == http.StatusOK })
 	f.stop()
 }
 
@@ -592,6 +606,9 @@ func TestMigrateStore(t *testing.T) {
 		}
 		old.must("POST", "/v1/events", fields)
 	}
+	old.must("POST", "/v1/event_types", object{"name": "invoice.paid", "validation": "warn", "schema": object{"required": []string{"data"}}, "samples": []any{object{"object": object{"text": "ü"}}}})
+	old.must("PATCH", "/v1/event_types/invoice.paid", object{"validation": "reject", "schema": object{"properties": object{"data": object{"properties": object{"object": object{"required": []string{"text"}}}}}}})
+	kind := fmt.Sprint(old.must("GET", "/v1/event_types/invoice.paid", nil), old.must("GET", "/v1/event_types/invoice.paid/versions", nil))
 	before := old.must("GET", "/v1/events?limit=100", nil).list()
 	move := func(args ...string) *process {
 		return start(t, nil, binary, append([]string{"migrate-store", "--from", "sqlite", "--to", "postgres", "--data", old.data, "--database-url", db}, args...)...)
@@ -623,6 +640,12 @@ func TestMigrateStore(t *testing.T) {
 	})
 	if after := node.must("GET", "/v1/events?limit=100", nil).list(); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Error("the events are not those of before")
+	}
+	if now := fmt.Sprint(node.must("GET", "/v1/event_types/invoice.paid", nil), node.must("GET", "/v1/event_types/invoice.paid/versions", nil)); now != kind {
+		t.Errorf("the event type is\n%s and was\n%s", now, kind)
+	}
+	if a := node.call("POST", "/v1/events", object{"type": "invoice.paid", "data": object{"object": object{}}}); a.err("code") != "schema_mismatch" {
+		t.Errorf("an event that does not fit the type that was moved: %d %s", a.status, a.body)
 	}
 	e := node.must("GET", "/v1/webhooks", nil).list()[0]
 	if s := node.must("POST", "/v1/webhooks/"+e.text("id")+"/reveal_secret", object{}).text("secret"); s != secret || s == "" {

@@ -237,6 +237,10 @@ func TestCommands(t *testing.T) {
 	if got := s.says("events", "list", "--type", "payment.paid"); strings.Count(got, "payment.paid") != 3 {
 		t.Errorf("events: %s", got)
 	}
+	s.must("POST", "/v1/event_types", object{"name": "invoice.paid", "samples": []any{object{"object": object{"number": "R-1"}, "previous": object{"due": 3}}}})
+	if got := s.says("trigger", "invoice.paid", "--override", "data.object.paid=true", "--json"); !strings.Contains(got, `"data":{"object":{"number":"R-1","paid":true},"previous":{"due":3}}`) {
+		t.Errorf("the account's own sample: %s", got)
+	}
 	if got := s.says("events", "resend", event); !strings.Contains(got, id) {
 		t.Errorf("resend: %s", got)
 	}

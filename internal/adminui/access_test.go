@@ -135,6 +135,8 @@ func (d *desk) digest() string {
 	note(accounts, err)
 	keys, err := d.store.AllKeys(ctx)
 	note(keys, err)
+	types, err := d.store.AllTypes(ctx)
+	note(types, err)
 	note("", d.store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
 		_, err := fmt.Fprintf(&b, "%+v\n", *e)
 		return err

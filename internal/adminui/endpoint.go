@@ -122,27 +122,12 @@ func (v *endpointFormView) At(field string) string {
 	return ""
 }
 
-// typeGroup is event types that begin alike.
-type typeGroup struct {
-	Name  string
-	Types []event.TypeInfo
-}
-
-// groups returns the known types by what they begin with.
-func groups() (out []typeGroup) {
-	for _, t := range event.Catalogue() {
-		name, _, _ := strings.Cut(t.Name, ".")
-		if len(out) == 0 || out[len(out)-1].Name != name {
-			out = append(out, typeGroup{Name: name})
-		}
-		g := &out[len(out)-1]
-		g.Types = append(g.Types, t)
-	}
-	return out
-}
-
 func newEndpoint(rq *request) error {
-	return rq.render("endpoint-form", &endpointFormView{Form: endpointForm{Enabled: true, Transport: "http"}, Groups: groups()})
+	known, err := rq.offered()
+	if err != nil {
+		return err
+	}
+	return rq.render("endpoint-form", &endpointFormView{Form: endpointForm{Enabled: true, Transport: "http"}, Groups: grouped(known)})
 }
 
 func editEndpoint(rq *request) error {
@@ -166,16 +151,20 @@ func editEndpoint(rq *request) error {
 	if r := e.Settings.Rate; r > 0 {
 		f.Rate = strconv.FormatFloat(r, 'g', -1, 64)
 	}
+	known, err := rq.offered()
+	if err != nil {
+		return err
+	}
 	var others []string
 	for _, p := range e.Events {
-		if slices.ContainsFunc(event.Catalogue(), func(t event.TypeInfo) bool { return t.Name == p }) || p == "*" {
+		if slices.ContainsFunc(known, func(d event.Definition) bool { return d.Name == p }) || p == "*" {
 			f.Events = append(f.Events, p)
 		} else {
 			others = append(others, p)
 		}
 	}
 	f.Others = strings.Join(others, ", ")
-	return rq.render("endpoint-form", &endpointFormView{ID: e.ID, Form: f, Groups: groups()})
+	return rq.render("endpoint-form", &endpointFormView{ID: e.ID, Form: f, Groups: grouped(known)})
 }
 
 func (rq *request) endpointForm() endpointForm {
@@ -262,7 +251,11 @@ func updateEndpoint(rq *request) error {
 // wrong with it.
 func (rq *request) again(id string, f endpointForm, err error) error {
 	f.Password, f.ClientSecret = "", ""
-	return rq.renderForm("endpoint-form", &endpointFormView{ID: id, Form: f, Groups: groups(), Problem: errorView(err)}, err)
+	known, broken := rq.offered()
+	if broken != nil {
+		return broken
+	}
+	return rq.renderForm("endpoint-form", &endpointFormView{ID: id, Form: f, Groups: grouped(known), Problem: errorView(err)}, err)
 }
 
 type endpointView struct {
@@ -274,7 +267,7 @@ type endpointView struct {
 	Headers []string               // names of its own headers
 	Trouble *service.FilterTrouble // nil: the filter can be evaluated
 	Recent  []store.DeliveryView
-	Types   []event.TypeInfo
+	Types   []event.Definition
 }
 
 func showEndpoint(rq *request) error {
@@ -300,8 +293,12 @@ func (rq *request) endpointPage(e *endpoint.Endpoint, revealed []endpoint.Secret
 	if err != nil {
 		return err
 	}
+	known, err := rq.offered()
+	if err != nil {
+		return err
+	}
 	return rq.render("endpoint", endpointView{Endpoint: e, Counts: counts[e.No], Breaker: &breaker, Live: live, Secrets: revealed, Trouble: rq.ui.Service.FilterTrouble(e),
-		Headers: slices.Sorted(maps.Keys(e.Headers)), Recent: recent, Types: event.Catalogue()})
+		Headers: slices.Sorted(maps.Keys(e.Headers)), Recent: recent, Types: known})
 }
 
 func testEndpoint(rq *request) error {

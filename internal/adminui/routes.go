@@ -62,6 +62,11 @@ func routes() []route {
 	add(inside, get, "/types", listTypes)
 	add(inside, get, "/types/{type}", showType)
 	add(inside, post, "/types/{type}", sendSample)
+	add(inside, get, "/new-type", newType) // a type may be called new
+	add(inside, post, "/types", createType)
+	add(inside, get, "/types/{type}/edit", editType)
+	add(inside, post, "/types/{type}/edit", updateType)
+	add(inside, post, "/types/{type}/delete", deleteType)
 
 	add(admins, get, "/keys", listKeys)
 	add(admins, post, "/keys", createKey)

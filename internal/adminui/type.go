@@ -1,39 +1,132 @@
 package adminui
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-func listTypes(rq *request) error { return rq.render("types", groups()) }
+// typeGroup is event types that begin alike.
+type typeGroup struct {
+	Name  string
+	Types []event.Definition
+}
+
+// grouped returns types by what they begin with.
+func grouped(all []event.Definition) (out []typeGroup) {
+	for _, d := range all {
+		name, _, _ := strings.Cut(d.Name, ".")
+		i := slices.IndexFunc(out, func(g typeGroup) bool { return g.Name == name })
+		if i < 0 {
+			i, out = len(out), append(out, typeGroup{Name: name})
+		}
+		out[i].Types = append(out[i].Types, d)
+	}
+	return out
+}
+
+// types returns what is known of event types here: the account's own, by name, and those
+// that are built in.
+func (rq *request) types() (own, builtIn []event.Definition, err error) {
+	all, err := rq.ui.Service.Types(rq.Context(), rq.call)
+	for _, d := range all {
+		if d.No != 0 {
+			own = append(own, d)
+		} else {
+			builtIn = append(builtIn, d)
+		}
+	}
+	slices.SortFunc(own, func(a, b event.Definition) int { return strings.Compare(a.Name, b.Name) })
+	return own, builtIn, err
+}
+
+// offered returns the types that somebody may want from now on.
+func (rq *request) offered() ([]event.Definition, error) {
+	own, builtIn, err := rq.types()
+	return append(slices.DeleteFunc(own, func(d event.Definition) bool { return d.Deprecated }), builtIn...), err
+}
+
+type typesView struct {
+	Own    []event.Definition
+	Groups []typeGroup
+}
+
+func listTypes(rq *request) error {
+	own, builtIn, err := rq.types()
+	if err != nil {
+		return err
+	}
+	return rq.render("types", typesView{own, grouped(builtIn)})
+}
 
 type typeView struct {
-	Name, Description string
-	Sample, Schema    string
-	Reserved          bool // the server alone announces it
-	Problem           *problem
+	*event.Definition
+	Sample   string // of what is sent
+	Text     string // of the schema
+	Versions []schemaVersion
+	Own      bool // somebody defined it here
+	Reserved bool // the server alone announces it
+	Problem  *problem
+}
+
+// schemaVersion is a schema that the type has or had.
+type schemaVersion struct {
+	event.SchemaVersion
+	Text string
 }
 
 func showType(rq *request) error { return typePage(rq, "", nil) }
 
 // typePage shows a type; data is what was typed instead of the sample.
 func typePage(rq *request, data string, problem error) error {
-	v := typeView{Name: rq.PathValue("type"), Problem: errorView(problem)}
-	if !event.ValidType(v.Name) {
-		return fault.Missing("event type", v.Name)
+	d, err := rq.knownType(rq.PathValue("type"))
+	if err != nil {
+		return err
 	}
-	for _, t := range event.Catalogue() {
-		if t.Name == v.Name {
-			v.Description = t.Description
+	v := typeView{Definition: d, Sample: data, Text: indented(d.Schema), Own: d.No != 0, Reserved: event.Operational(d.Name), Problem: errorView(problem)}
+	if data == "" {
+		if v.Sample = indented(d.Sample()); !v.Own || v.Sample == "" {
+			v.Sample = string(event.Sample(d.Name, rq.ui.Service.Now().Unix()))
 		}
 	}
-	v.Sample, v.Schema, v.Reserved = data, string(event.Schema(v.Name)), event.Operational(v.Name)
-	if data == "" {
-		v.Sample = string(event.Sample(v.Name, rq.ui.Service.Now().Unix()))
+	if v.Own {
+		versions, err := rq.ui.Service.TypeVersions(rq.Context(), rq.call, d.Name)
+		if err != nil {
+			return err
+		}
+		for _, s := range versions {
+			v.Versions = append(v.Versions, schemaVersion{s, indented(s.Schema)})
+		}
 	}
 	return rq.renderForm("type", v, problem)
+}
+
+// knownType returns what is known of a type. Of one that nobody defined, little is: its
+// events are sent all the same.
+func (rq *request) knownType(name string) (*event.Definition, error) {
+	if !event.ValidType(name) {
+		return nil, fault.Missing("event type", name)
+	}
+	d, err := rq.ui.Service.Type(rq.Context(), rq.call, name)
+	if fault.Is(err, fault.NotFound) {
+		return &event.Definition{Name: name, Validation: event.ValidateOff, Schema: event.Schema(name)}, nil
+	}
+	return d, err
+}
+
+// indented writes JSON as people read it.
+func indented(raw []byte) string {
+	var out bytes.Buffer
+	if len(raw) == 0 || json.Indent(&out, raw, "", "  ") != nil {
+		return string(raw)
+	}
+	return out.String()
 }
 
 // sendSample sends an event of the type to everybody who wants it, like any sender.
@@ -44,4 +137,109 @@ func sendSample(rq *request) error {
 		return typePage(rq, data, err)
 	}
 	return rq.done("sent", "events", e.ID)
+}
+
+// typeForm is the form of a type, as it was typed.
+type typeForm struct {
+	Name, Description, Validation, Schema string
+	Deprecated                            bool
+	Samples                               []string
+}
+
+type typeFormView struct {
+	Name    string // empty: a new one
+	Form    typeForm
+	Problem *problem
+}
+
+// At returns the message for a field, if that is what is wrong.
+func (v *typeFormView) At(field string) string {
+	if v.Problem == nil || !within(v.Problem.Param, field) {
+		return ""
+	}
+	if v.Problem.Param != field { // a place in a schema or a sample
+		return v.Problem.Message + " (" + v.Problem.Param + ")"
+	}
+	return v.Problem.Message
+}
+
+// within reports whether a parameter's path is a field or leads into it.
+func within(path, field string) bool {
+	rest, in := strings.CutPrefix(path, field)
+	return in && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// Fields returns the samples, and an empty one to write another into.
+func (f *typeForm) Fields() []string {
+	if len(f.Samples) < event.MaxSamples {
+		return append(slices.Clone(f.Samples), "")
+	}
+	return f.Samples
+}
+
+func formOf(d *event.Definition) typeForm {
+	f := typeForm{Name: d.Name, Description: d.Description, Validation: string(d.Validation), Schema: indented(d.Schema), Deprecated: d.Deprecated}
+	for _, s := range d.Samples {
+		f.Samples = append(f.Samples, indented(s))
+	}
+	return f
+}
+
+// newType is the form of a new type or, asked for one that is built in, of what it is.
+func newType(rq *request) error {
+	name := rq.URL.Query().Get("name")
+	v := &typeFormView{Form: typeForm{Name: name, Validation: string(event.ValidateOff)}}
+	if d, err := rq.ui.Service.Type(rq.Context(), rq.call, name); err == nil && d.No == 0 && !event.Operational(name) {
+		v.Form = formOf(d)
+	}
+	return rq.render("type-form", v)
+}
+
+func editType(rq *request) error {
+	d, err := rq.ui.Service.Type(rq.Context(), rq.call, rq.PathValue("type"))
+	if err == nil && d.No == 0 {
+		err = fault.Missing("event type", d.Name)
+	}
+	if err != nil {
+		return err
+	}
+	return rq.render("type-form", &typeFormView{Name: d.Name, Form: formOf(d)})
+}
+
+func (rq *request) typeForm() (f typeForm, p service.TypeParams) {
+	v := rq.PostFormValue
+	f = typeForm{Name: strings.TrimSpace(v("name")), Description: v("description"), Validation: v("validation"), Schema: strings.TrimSpace(v("schema")), Deprecated: v("deprecated") != ""}
+	samples := []json.RawMessage{}
+	for _, s := range rq.PostForm["sample"] {
+		if s = strings.TrimSpace(s); s != "" {
+			f.Samples, samples = append(f.Samples, s), append(samples, json.RawMessage(s))
+		}
+	}
+	schema := []byte(f.Schema)
+	return f, service.TypeParams{Name: f.Name, Description: &f.Description, Validation: &f.Validation, Deprecated: &f.Deprecated, Schema: &schema, Samples: &samples}
+}
+
+func createType(rq *request) error {
+	f, p := rq.typeForm()
+	d, err := rq.ui.Service.CreateType(rq.Context(), rq.call, p)
+	if err != nil {
+		return rq.renderForm("type-form", &typeFormView{Form: f, Problem: errorView(err)}, err)
+	}
+	return rq.done("type_created", "types", d.Name)
+}
+
+func updateType(rq *request) error {
+	name := rq.PathValue("type")
+	f, p := rq.typeForm()
+	if _, err := rq.ui.Service.UpdateType(rq.Context(), rq.call, name, p); err != nil {
+		return rq.renderForm("type-form", &typeFormView{Name: name, Form: f, Problem: errorView(err)}, err)
+	}
+	return rq.done("saved", "types", name)
+}
+
+func deleteType(rq *request) error {
+	if err := rq.ui.Service.DeleteType(rq.Context(), rq.call, rq.PathValue("type")); err != nil {
+		return err
+	}
+	return rq.done("type_deleted", "types")
 }

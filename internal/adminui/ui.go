@@ -411,7 +411,7 @@ var said = map[string]string{
 	"canceled": "The delivery was cancelled.", "job_canceled": "The job was cancelled; what it has sent stays sent.",
 	"key_revoked": "The key is of no use any more.", "user_saved": "The user was changed, and is signed out everywhere.",
 	"account_created": "The account was created.", "password": "Your password was changed.", "sent": "The event was accepted.",
-	"refunded": "The refund was made.",
+	"refunded": "The refund was made.", "type_created": "The event type was defined.", "type_deleted": "The definition was deleted; the type's events stay.",
 }
 
 func unknownPage(rq *request) error {

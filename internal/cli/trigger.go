@@ -2,11 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -24,8 +25,9 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trigger TYPE",
 		Short: "Send an event",
-		Long: "Send an event of a type, with sample data or your own. --data is a file, or - for standard input: the whole\n" +
-			"\"data\", or the object in it. --override sets single values; those that are JSON are taken as JSON.",
+		Long: "Send an event of a type, with sample data or your own. The sample is the first of the account's definition of\n" +
+			"the type, if there is one. --data is a file, or - for standard input: the whole \"data\", or the object in it.\n" +
+			"--override sets single values; those that are JSON are taken as JSON.",
 		Example: "  posthaste trigger payment.succeeded\n" +
 			"  posthaste trigger payment.succeeded --override data.object.amount=500\n" +
 			"  posthaste trigger invoice.paid --data invoice.json --count 100 --rate 20",
@@ -44,7 +46,16 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if count < 1 || perSecond < 0 {
 			return &config.Usage{Err: errors.New("--count is 1 or more, --rate 0 or more")}
 		}
-		body, err := eventData(cmd.InOrStdin(), args[0], data)
+		var raw []byte
+		if data != "" {
+			raw, err = readFileOr(cmd.InOrStdin(), data)
+		} else {
+			raw, err = c.sample(cmd.Context(), args[0])
+		}
+		if err != nil {
+			return fmt.Errorf("read the event's data: %w", err)
+		}
+		body, err := eventData(raw)
 		if err != nil {
 			return err
 		}
@@ -53,8 +64,7 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 				return &config.Usage{Err: fmt.Errorf("--override %s: %w", o, err)}
 			}
 		}
-		raw, err := json.Marshal(map[string]any{"type": args[0], "data": body})
-		if err != nil {
+		if raw, err = json.Marshal(map[string]any{"type": args[0], "data": body}); err != nil {
 			return err
 		}
 		return c.sendMany(cmd, raw, count, perSecond)
@@ -62,15 +72,31 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-// eventData returns the value of "data".
-func eventData(stdin io.Reader, typ, file string) (map[string]any, error) {
-	raw := event.Sample(typ, time.Now().Unix())
-	if file != "" {
-		var err error
-		if raw, err = readFileOr(stdin, file); err != nil {
-			return nil, fmt.Errorf("read the event's data: %w", err)
+// sample returns the data of an example of a type: the account's own, or what is built in.
+func (c *client) sample(ctx context.Context, typ string) ([]byte, error) {
+	var d struct {
+		BuiltIn bool `json:"built_in"`
+		Samples []json.RawMessage
+	}
+	raw, err := c.call(ctx, http.MethodGet, "/v1/event_types/"+url.PathEscape(typ), nil)
+	var refused *apiError
+	switch {
+	case errors.As(err, &refused) && refused.status == http.StatusNotFound: // nobody defined it
+	case err != nil:
+		return nil, err
+	default:
+		if err := json.Unmarshal(raw, &d); err != nil {
+			return nil, err
 		}
 	}
+	if d.BuiltIn || len(d.Samples) == 0 { // built-in samples are made with today's times
+		return event.Sample(typ, time.Now().Unix()), nil
+	}
+	return d.Samples[0], nil
+}
+
+// eventData returns the value of "data".
+func eventData(raw []byte) (map[string]any, error) {
 	v, err := decodeObject(raw)
 	if err != nil {
 		return nil, fmt.Errorf("the event's data is not a JSON object: %w", err)

@@ -115,3 +115,22 @@ func TestEventTypes_sample(t *testing.T) {
 		t.Errorf("sent %v", e)
 	}
 }
+
+// What the sandbox announces is held against the account's definition too, and a payment
+// whose event is refused is not made.
+func TestEventTypes_sandbox(t *testing.T) {
+	w := newWorld(t)
+	w.must("POST", "/v1/event_types", `{"name":"payment.succeeded","validation":"reject","schema":{"properties":{"data":{"properties":{"object":{"properties":{"amount":{"maximum":100}}}}}}}}`)
+	pay := func(amount string) answer {
+		return w.call("POST", "/v1/payments", `{"amount":`+amount+`,"currency":"usd","payment_method":{"type":"card","card":{"number":"4242424242424242","exp_month":12,"exp_year":2035,"cvc":"123"}}}`)
+	}
+	if a := pay("101"); a.status != 400 || a.object().in("error").text("code") != "schema_mismatch" || a.object().in("error").text("param") != "data.object.amount" {
+		t.Errorf("a payment that does not fit: %d %v", a.status, a.object())
+	}
+	if n := len(w.must("GET", "/v1/events", "").list()); n != 0 {
+		t.Errorf("%d events of a payment that was refused", n)
+	}
+	if a := pay("100"); a.status != 200 {
+		t.Errorf("a payment that fits: %d %v", a.status, a.object())
+	}
+}
