@@ -98,8 +98,15 @@ mutants: tools ## break one guarantee after the other, and print which test noti
 fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for target in $$(grep -ho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' $$pkg/*_test.go | cut -d' ' -f2); do \
-	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-10s} $$pkg || exit 1; \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $${FUZZTIME:-10s} -fuzzminimizetime 50x $$pkg || exit 1; \
 	  done; done
+
+.PHONY: corpus
+corpus: ## keep what fuzzing has found beside the tests: of each target the 50 smallest inputs that reach code no other does
+	@cache=$$($(GO) env GOCACHE)/fuzz/$$($(GO) list -m); cd "$$cache" && for dir in $$(find . -type d -name 'Fuzz*'); do \
+	  to=$(CURDIR)/$$(dirname $$dir)/testdata/fuzz/$$(basename $$dir); mkdir -p $$to; \
+	  ls -Sr $$dir | head -50 | while read -r f; do cp -n $$dir/$$f $$to/; done; \
+	done
 
 .PHONY: ci
 ci: lint test deploy-check ## what continuous integration runs

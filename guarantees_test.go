@@ -19,7 +19,7 @@ func TestGuarantees_nameTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`(Test\\w+)` in `(\\./[\\w/]+)`")
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)` in `(\\./[\\w/]+)`")
 	tests := named.FindAllStringSubmatch(string(text), -1)
 	for _, m := range tests {
 		files, err := filepath.Glob(filepath.Join(m[2], "*_test.go"))
@@ -32,7 +32,7 @@ func TestGuarantees_nameTestsThatExist(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found = found || strings.Contains(string(code), "\nfunc "+m[1]+"(t *testing.T)")
+			found = found || strings.Contains(string(code), "\nfunc "+m[1]+"(t *testing.T)") || strings.Contains(string(code), "\nfunc "+m[1]+"(f *testing.F)")
 		}
 		if !found {
 			t.Errorf("there is no %s in %s", m[1], m[2])

@@ -136,7 +136,8 @@ func FuzzPages(f *testing.F) {
 		if rec.Header().Get("Request-Id") == "" {
 			t.Errorf("%s %s: %d without a Request-Id", method, target, rec.Code)
 		}
-		if !strings.HasPrefix(path, "/admin/static/") && !utf8.Valid(rec.Body.Bytes()) {
+		quoted := rec.Code/100 == 3 // net/http quotes the query as it came, for clients that follow nothing
+		if !strings.HasPrefix(path, "/admin/static/") && !quoted && !utf8.Valid(rec.Body.Bytes()) {
 			t.Errorf("%s %s: %q", method, target, rec.Body)
 		}
 	})
