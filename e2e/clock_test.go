@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -266,5 +269,264 @@ func TestFault_clockSteps(t *testing.T) {
 	defer stamps.mu.Unlock()
 	if len(stamps.bad) > 0 || stamps.good == 0 {
 		t.Errorf("%d signatures bear the time of the clock, and %d do not, such as %s", stamps.good, len(stamps.bad), strings.Join(stamps.bad[:min(3, len(stamps.bad))], ", "))
+	}
+}
+
+// visit asks for a page of the Admin UI with a session, and reports whether it is shown.
+func visit(s *server, session string) bool {
+	s.t.Helper()
+	req, err := http.NewRequest("GET", s.base+"/admin", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Cookie", session)
+	resp, err := http.DefaultTransport.RoundTrip(req) // which follows no redirect
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	to := resp.Header.Get("Location")
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusSeeOther {
+		s.t.Errorf("/admin: %d", resp.StatusCode)
+	}
+	return !strings.HasPrefix(to, "/admin/sign-in")
+}
+
+// What lasts for a while lasts that long, wherever the wall clock is put meanwhile: requests
+// are repeated under their key without being done twice, a clock that was ahead leaves no
+// session that is still good, limits are neither refilled nor held, and jobs go on.
+func TestFault_clockStepsAndLives(t *testing.T) {
+	c := newClock(t)
+	data := t.TempDir()
+	s := c.serve(data, "--dev")
+	password := s.out.await(t, `Password +(\S+)`)[1]
+
+	type request struct {
+		path, key string
+		body      any
+		made      string // id of what the first one made
+	}
+	var requests []*request
+	repeat := func(when string) {
+		t.Helper()
+		for _, r := range requests {
+			a := s.call("POST", r.path, r.body, "Idempotency-Key", r.key)
+			if id := a.object.text("id"); a.status != http.StatusOK || id != r.made {
+				t.Errorf("%s, the request %s is answered %d with %s, not %s", when, r.key, a.status, id, r.made)
+			}
+		}
+	}
+	begin := func(name string) {
+		t.Helper()
+		for _, r := range []*request{
+			{path: "/v1/events", key: name + " event", body: object{"type": "once.sent", "data": object{"object": object{"name": name}}}},
+			{path: "/v1/webhooks", key: name + " endpoint", body: object{"url": "http://127.0.0.1:1/" + name, "enabled_events": []string{"never.sent"}}},
+		} {
+			r.made = s.must("POST", r.path, r.body, "Idempotency-Key", r.key).text("id")
+			requests = append(requests, r)
+		}
+	}
+	signIn := func() string {
+		t.Helper()
+		resp, err := http.DefaultTransport.RoundTrip(signInRequest(t, s.base, password))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if len(resp.Cookies()) == 0 {
+			t.Fatalf("no session: %d", resp.StatusCode)
+		}
+		return resp.Cookies()[0].Name + "=" + resp.Cookies()[0].Value
+	}
+	session := func(when, session string, want bool) {
+		t.Helper()
+		if got := visit(s, session); got != want {
+			t.Errorf("%s, the session is good: %t", when, got)
+		}
+	}
+
+	// Five requests a minute: where the clock shows something else is no minute passed.
+	limited := s.must("POST", "/v1/accounts", object{"name": "limited", "rate_limit": 5}, "Authorization", "Bearer "+adminKey).text("id")
+	key := s.must("POST", "/v1/api_keys", object{"name": "limited"}, "Authorization", "Bearer "+adminKey, "Payment-Account", limited).text("secret")
+	ask := func() answer { return s.call("GET", "/v1/events", nil, "Authorization", "Bearer "+key) }
+	until(t, "the limit to be reached", func() bool { return ask().status == http.StatusTooManyRequests })
+	limit := func(when string) {
+		t.Helper()
+		wait, err := strconv.Atoi(ask().header.Get("Retry-After"))
+		if until(t, when+", the limit to be reached", func() bool { return ask().status == http.StatusTooManyRequests }); err == nil && wait > 12 {
+			t.Errorf("%s, the limit holds for %d s", when, wait)
+		}
+		taken := 0
+		for range 10 {
+			if ask().status == http.StatusOK {
+				taken++
+			}
+		}
+		if taken > 3 {
+			t.Errorf("%s, %d of 10 requests above the limit are taken", when, taken)
+		}
+	}
+
+	// A receiver that is down for as long as the clock is ahead.
+	var up atomic.Bool
+	var recovered atomic.Int64
+	receiver := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		if !up.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		recovered.Add(1)
+	})
+	down := s.register(receiver.URL, "enabled_events", []string{"down.*"}, "retry_schedule", []int{1}).text("id")
+
+	begin("right")
+	first := signIn()
+	c.step(11 * time.Hour)
+	session("eleven hours ahead", first, true)
+	c.step(13 * time.Hour)
+	session("thirteen hours ahead", first, false)
+	c.step(72 * time.Hour)
+	repeat("three days ahead")
+	begin("ahead")
+	ahead := signIn()
+	session("three days ahead", ahead, true)
+	limit("three days ahead")
+	s.settled(s.send("down.one", object{"n": 1}).text("id"))
+
+	c.step(0)
+	repeat("right again")
+	session("right again", first, true)
+	session("made three days ahead", ahead, false)
+	limit("right again")
+	up.Store(true)
+	job := s.must("POST", "/v1/webhooks/"+down+"/recover", object{"since": c.now().Add(-time.Hour).Unix()})
+	s.until("the job to be done", func() bool { return s.must("GET", "/v1/jobs/"+job.text("id"), nil).text("status") == "succeeded" })
+	s.until("what failed ahead of time to arrive", func() bool { return recovered.Load() == 1 })
+
+	c.step(-26 * time.Hour)
+	repeat("a day behind")
+	begin("behind")
+	session("made a day in the future", first, false)
+	behind := signIn()
+	limit("a day behind")
+	s.kill()
+	s = c.serve(data, "--dev")
+	repeat("a day behind, after a restart")
+	session("a day behind, after a restart", behind, true)
+	s.kill()
+	c.step(0)
+	s = c.serve(data, "--dev")
+	session("a day later, after a restart", behind, false)
+	for typ, want := range map[string]int{"once.sent": 3} {
+		if got := len(s.must("GET", "/v1/events?type="+typ+"&limit=100", nil).list()); got != want {
+			t.Errorf("%d events %s, not %d", got, typ, want)
+		}
+	}
+	s.stop()
+	checkStore(t, data)
+}
+
+func signInRequest(t testing.TB, base, password string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequest("POST", base+"/admin/sign-in", strings.NewReader(url.Values{"name": {"admin"}, "password": {password}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return r
+}
+
+// The wall clock of one node of several moves nothing: all go by the database's clock. The
+// node keeps its lease and takes nobody else's, order holds whichever node an event is sent
+// to, retries are due when they were, and signatures bear the right time.
+func TestFault_clockStepsOfANode(t *testing.T) {
+	db := database(t)
+	c := newClock(t)
+	right := &clock{t: t, steps: []time.Duration{0}}
+	stamps := &stamped{clocks: []*clock{right}}
+	l := newLoad(t, stamps.before)
+	order := &sequence{refused: map[string]bool{}}
+	sat := newSitters(t)
+	f := newFleetWith(t, c.serve, db.URL("postgres"), 2, "--test-schedule", faultSchedule)
+	for range 4 { // so that each node has some
+		f.node(1).register(l.receiver.URL, "enabled_events", []string{"payment.*"})
+	}
+	f.node(0).register(newServer(t, order.receive).URL, "enabled_events", []string{"step.*"}, "ordering", "fifo")
+	f.know(5)
+	members := strings.Count(f.node(0).out.String()+f.node(1).out.String(), "members changed")
+	var steps []string
+	send := func(events int) {
+		t.Helper()
+		for range events {
+			id := fmt.Sprintf("evt_step%016d", len(steps))
+			f.node(len(steps)%2).must("POST", "/v1/events", object{"id": id, "type": "step.done", "data": object{"object": object{}}})
+			steps = append(steps, id)
+		}
+	}
+	key := []string{"Idempotency-Key", "across nodes"}
+	once := object{"type": "once.sent", "data": object{"object": object{}}}
+	made := f.node(1).must("POST", "/v1/events", once, key...).text("id")
+
+	l.begin(f.node(0).server)
+	l.start(4)
+	for range *faultRounds {
+		for _, to := range []time.Duration{2 * time.Hour, -26 * time.Hour, 72 * time.Hour, 0} {
+			sat.sit(f.node(1).server)
+			c.step(to)
+			l.advance(50)
+			send(10)
+			sat.sane(f.node(0).server, time.Now)
+			if id := f.node(0).must("POST", "/v1/events", once, key...).text("id"); id != made {
+				t.Errorf("with its clock off by %s, a node does a request again that was done", to)
+			}
+		}
+	}
+	l.stop()
+	until(t, "all that was acknowledged", func() bool { return len(l.missing()) == 0 && order.len() >= len(steps) })
+
+	// A node that starts with its clock off takes its part, and what it dates is right for
+	// those who take over.
+	nothing := strings.Count(f.node(0).out.String()+f.node(1).out.String(), "members changed")
+	f.node(0).stop()
+	c.step(-72 * time.Hour)
+	f.begin(0)
+	f.know(5 + len(sat.refused))
+	f.node(1).out.await(t, `(?s)members changed.*members changed.*members changed`)
+	sat.sit(f.node(0).server)
+	send(10)
+	until(t, "events in order", func() bool { return order.len() >= len(steps) })
+	if id := f.node(0).must("POST", "/v1/events", once, key...).text("id"); id != made {
+		t.Error("started with its clock off, a node does a request again that was done")
+	}
+	f.node(0).stop()
+	sat.sane(f.node(1).server, time.Now)
+	f.node(1).stop()
+
+	if left, err := db.Number("SELECT count(*) FROM deliveries d JOIN events e ON e.key = d.event WHERE d.state = 0 AND e.type NOT LIKE 'sit.%'"); err != nil || left > 0 {
+		t.Errorf("%v deliveries are left: %v", left, err)
+	}
+	if n, err := db.Number("SELECT count(*) FROM events_default"); err != nil || n > 0 {
+		t.Errorf("%v events are in no day's partition: %v", n, err)
+	}
+	l.compare(fmt.Sprintf("steps=%d waited=%d", *faultRounds*4, len(sat.refused)), l.missing())
+	order.mu.Lock()
+	defer order.mu.Unlock()
+	if !slices.Equal(order.taken, steps) {
+		t.Errorf("out of order: %v", firstDifference(order.taken, steps))
+	}
+	if nothing > members {
+		t.Error("the members changed when a node's clock was stepped")
+	}
+	for _, said := range []string{"lease was not renewed", "renew the lease", "others have taken over"} {
+		for i := range f.nodes {
+			if strings.Contains(f.node(i).out.String(), said) {
+				t.Errorf("node %d says: %s", i, said)
+			}
+		}
+	}
+	stamps.mu.Lock()
+	defer stamps.mu.Unlock()
+	if len(stamps.bad) > 0 || stamps.good == 0 {
+		t.Errorf("%d signatures bear the database's time, and %d do not", stamps.good, len(stamps.bad))
 	}
 }

@@ -32,6 +32,7 @@ type fleet struct {
 	data  string // of all: it holds the master key only
 	args  []string
 	nodes []atomic.Pointer[life]
+	first func(data string, args ...string) *server // starts node 0; nil: as the others
 }
 
 // database starts a PostgreSQL server of the test's own.
@@ -52,7 +53,13 @@ func database(t testing.TB) *pgtest.Cluster {
 // newFleet starts nodes on a database, all at once.
 func newFleet(t testing.TB, url string, size int, args ...string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, data: t.TempDir(), nodes: make([]atomic.Pointer[life], size),
+	return newFleetWith(t, nil, url, size, args...)
+}
+
+// newFleetWith is newFleet where the first node is started in a way of its own.
+func newFleetWith(t testing.TB, first func(data string, args ...string) *server, url string, size int, args ...string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, data: t.TempDir(), nodes: make([]atomic.Pointer[life], size), first: first,
 		args: append([]string{"--dev", "--database-url", url, "--node-lease", nodeLease}, args...)}
 	if code := start(t, nil, binary, "keys", "new-master", "--out", f.data+"/master-key").exit(); code != 0 {
 		t.Fatalf("keys new-master: exit code %d", code)
@@ -70,7 +77,12 @@ func newFleet(t testing.TB, url string, size int, args ...string) *fleet {
 
 // begin starts a node, in the place of one that has ended.
 func (f *fleet) begin(i int) {
-	n := &life{server: serveWith(f.t, f.data, f.args...), next: make(chan struct{})}
+	n := &life{next: make(chan struct{})}
+	if i == 0 && f.first != nil {
+		n.server = f.first(f.data, f.args...)
+	} else {
+		n.server = serveWith(f.t, f.data, f.args...)
+	}
 	if old := f.nodes[i].Swap(n); old != nil {
 		close(old.next)
 	}

@@ -75,6 +75,15 @@ type Session struct {
 	Expires time.Time
 }
 
+// clockSlack is how far clocks may be apart, or be set back, with no session the worse for it.
+const clockSlack = 5 * time.Minute
+
+// Live reports whether the session has begun and not ended. One that begins in the future
+// was made before the clock was stepped back, and would last longer by the step.
+func (n *Session) Live(now time.Time) bool {
+	return now.Before(n.Expires) && !now.Add(clockSlack).Before(n.Created)
+}
+
 // How long sessions last.
 const (
 	SessionLife       = 12 * time.Hour

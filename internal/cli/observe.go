@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"time"
-
 	"github.com/posthaste-hq/posthaste/internal/commit"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
@@ -31,7 +29,7 @@ func (s *server) observe(endpoints *endpoint.Registry) {
 	}
 	s.metrics = telemetry.NewMetrics(from)
 	s.survey = &telemetry.Surveyor{
-		Store: s.store, Endpoints: endpoints, Now: time.Now, Log: s.log, Metrics: s.metrics,
+		Store: s.store, Endpoints: endpoints, Now: s.now, Log: s.log, Metrics: s.metrics,
 		Breaker: func(no int64) delivery.Breaker { return s.engine.Breaker(no) },
 	}
 	if s.cluster != nil {

@@ -86,6 +86,7 @@ type server struct {
 	master  *masterKeys
 	store   store.Store
 	cluster *cluster.Cluster // nil: this is the only node
+	now     func() time.Time // all nodes go by the database's clock
 	commits *commit.Committer
 	sender  *sender.Sender
 	engine  *dispatch.Engine
@@ -283,9 +284,11 @@ const leaveTimeout = 2 * time.Second
 
 // wire makes the parts and joins them.
 func (s *server) wire(ctx context.Context) error {
-	keys := event.NewKeys(time.Now, 0)
+	s.now = time.Now
+	keys := event.NewKeys(s.now, 0)
 	if s.cluster != nil {
-		keys = event.NewKeys(s.cluster.Now, uint8(s.cluster.Self()))
+		s.now = s.cluster.Now
+		keys = event.NewKeys(s.now, uint8(s.cluster.Self()))
 	}
 	last, err := s.store.LastKey(ctx)
 	if err != nil {
@@ -294,7 +297,7 @@ func (s *server) wire(ctx context.Context) error {
 	keys.After(last)
 	s.sender = sender.New(sender.Config{
 		Brand: s.Brand, Version: version, Timeout: s.Timeout,
-		AllowNets: s.AllowTargets, DenyNets: s.DenyTargets, AllowLoopback: s.Dev, Ports: s.ports(), Now: time.Now,
+		AllowNets: s.AllowTargets, DenyNets: s.DenyTargets, AllowLoopback: s.Dev, Ports: s.ports(), Now: s.now,
 		EgressProxy: s.EgressProxy, ProxyResolves: s.ProxyResolves,
 	})
 	if s.Mail.Addr != "" {
@@ -313,7 +316,7 @@ func (s *server) wire(ctx context.Context) error {
 	s.commits = commit.New(s.metrics.Commits(s.store), s.log)
 	conf := service.Config{
 		Store: s.store, Events: s.events(), Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
-		Now: time.Now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
+		Now: s.now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
 		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature"), Brokers: s.hasBroker},
 		Notify:       s.notify,
 		Validated:    s.metrics.Validated,
@@ -321,7 +324,7 @@ func (s *server) wire(ctx context.Context) error {
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	}
 	engine := dispatch.Config{
-		Store: s.metrics.Lanes(s.store), Recorder: s.metrics.Recorder(s.commits), Endpoints: endpoints, Now: time.Now, Random: rand.Float64, Log: s.log,
+		Store: s.metrics.Lanes(s.store), Recorder: s.metrics.Recorder(s.commits), Endpoints: endpoints, Now: s.now, Random: rand.Float64, Log: s.log,
 		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, Health: s.Health,
 	}
 	if s.cluster != nil {
@@ -329,8 +332,8 @@ func (s *server) wire(ctx context.Context) error {
 		engine.Cluster = s.cluster
 	}
 	s.service = service.New(conf)
-	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: time.Now, Log: s.log})
-	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: time.Now}
+	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: s.now, Log: s.log})
+	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: s.now}
 	engine.Sender, engine.Watcher = s.attempts(toBrokers), s.metrics.Watcher(s.service.Watcher(nil))
 	s.engine = dispatch.New(engine)
 	if err := s.service.Load(ctx, s.engine); err != nil {

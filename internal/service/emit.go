@@ -27,7 +27,7 @@ func (s *Service) Emit(ctx context.Context, c *Call, result any, emit []Emission
 	}
 	defer end()
 	now := s.Now()
-	trail := store.Trail{Receipt: c.receipt(result, now)}
+	trail := store.Trail{Receipt: s.receipt(c, result, now)}
 	for _, m := range emit {
 		data, err := event.AppendStable(nil, m.Data, "data")
 		if err != nil {
@@ -68,7 +68,7 @@ func (s *Service) Answered(ctx context.Context, c *Call) error {
 	}
 	earlier, err := s.Store.Receipt(ctx, c.Space, c.Idem.Key)
 	switch {
-	case fault.Is(err, fault.NotFound), err == nil && !earlier.Live(s.Now()):
+	case fault.Is(err, fault.NotFound), err == nil && !earlier.Live(s.past()):
 		return nil
 	case err == nil:
 		return c.replay(&earlier)

@@ -138,7 +138,7 @@ func (s *Service) prepare(c *Call, raw []byte) (*incoming, error) {
 	}
 	to := s.wanting(&e)
 	return &incoming{
-		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: c.receipt(&e, e.Key.Time())},
+		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: s.receipt(c, &e, s.Now())},
 		dated:   in.HasCreated,
 		ordered: slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO }),
 	}, nil
@@ -252,7 +252,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 	}
 	now := s.Now().Unix()
 	e := s.newEvent(c.Space, event.Input{Type: typ, Created: now, HasCreated: true, Data: s.sample(c.Space, typ, now)})
-	a := &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: c.receipt(&e, e.Key.Time())}
+	a := &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.receipt(c, &e, s.Now())}
 	if err := s.Events.Append(ctx, a); err != nil {
 		return nil, err
 	}

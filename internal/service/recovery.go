@@ -235,8 +235,8 @@ func pause(ctx context.Context, d time.Duration) (goOn bool) {
 
 // recover works off one recovery until it is done, is canceled, or ctx ends.
 func (s *Service) recover(ctx context.Context, r store.Recovery) {
-	for s.owns(r.Endpoint) {
-		wait, err := s.recoverSlice(ctx, &r)
+	for began := s.Now(); s.owns(r.Endpoint); {
+		wait, err := s.recoverSlice(ctx, &r, began)
 		switch {
 		case fault.Is(err, fault.NotFound): // canceled
 			return
@@ -255,7 +255,7 @@ func (s *Service) recover(ctx context.Context, r store.Recovery) {
 
 // recoverSlice goes one slice on and writes how far it came. It returns how long
 // to wait before the next.
-func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery) (wait time.Duration, err error) {
+func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery, began time.Time) (wait time.Duration, err error) {
 	s.steps.Lock()
 	defer s.steps.Unlock()
 	now, next := s.Now(), *r
@@ -263,7 +263,7 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery) (wait tim
 	if r.Kind == store.RetryFailed {
 		again, err = s.retrySlice(ctx, &next, now)
 	} else {
-		again, wait, err = s.missedSlice(ctx, &next, now)
+		again, wait, err = s.missedSlice(ctx, &next, began, now)
 	}
 	if err != nil {
 		return 0, err
@@ -286,10 +286,13 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery) (wait tim
 }
 
 // missedSlice returns what to send again of the next events, and takes r past them.
-func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, now time.Time) (again []delivery.Delivery, wait time.Duration, err error) {
+func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, began, now time.Time) (again []delivery.Delivery, wait time.Duration, err error) {
 	// Events that are being accepted just now may get a lower key than others that
 	// are there already; they must not be passed over.
 	until := min(r.Until, max(keyAt(now.Add(-recoveryGrace)), r.Cursor.Event+1))
+	if now.Sub(began) >= recoveryGrace { // where the clock was stepped back, keys are ahead of it
+		until = r.Until
+	}
 	w := s.Endpoints.Get(r.Endpoint)
 	switch {
 	case w == nil:

@@ -93,6 +93,7 @@ type Service struct {
 	limits  limits
 	tally   tally
 	filters filters
+	offsets offsets
 	types   *event.Definitions
 
 	guesses guesses
@@ -124,6 +125,7 @@ func New(c Config) *Service {
 // Load reads accounts, keys and endpoints into memory. engine is woken from then on.
 func (s *Service) Load(ctx context.Context, engine Engine) error {
 	s.engine = engine
+	s.offsets.spare(s.Now()) // steps are noticed from here on
 	accounts, err := s.Store.AllAccounts(ctx)
 	if err != nil {
 		return fmt.Errorf("load accounts: %w", err)
@@ -193,11 +195,11 @@ type Replayed struct{ Receipt store.Receipt }
 func (r *Replayed) Error() string { return "request was answered before" }
 
 // receipt returns what to keep for a call that led to result, nil without a key.
-func (c *Call) receipt(result any, now time.Time) *store.Receipt {
+func (s *Service) receipt(c *Call, result any, now time.Time) *store.Receipt {
 	if c.Idem == nil {
 		return nil
 	}
-	r := &store.Receipt{Space: c.Space, Key: c.Idem.Key, Fingerprint: c.Idem.Fingerprint, Private: c.Idem.Private, Created: now}
+	r := &store.Receipt{Space: c.Space, Key: c.Idem.Key, Fingerprint: c.Idem.Fingerprint, Private: c.Idem.Private, Created: now, Spare: s.offsets.spare(s.Now())}
 	r.Status, r.Body = c.Idem.Encode(result)
 	return r
 }
@@ -205,7 +207,7 @@ func (c *Call) receipt(result any, now time.Time) *store.Receipt {
 // trail returns what a call leaves that did something to an object: its receipt
 // and a line in the audit log. detail is pairs of names and values.
 func (s *Service) trail(c *Call, result any, now time.Time, action account.Action, object string, detail ...string) store.Trail {
-	return store.Trail{Receipt: c.receipt(result, now), Audit: s.entry(c, now, action, object, detail...)}
+	return store.Trail{Receipt: s.receipt(c, result, now), Audit: s.entry(c, now, action, object, detail...)}
 }
 
 func (s *Service) entry(c *Call, now time.Time, action account.Action, object string, detail ...string) *account.Entry {

@@ -78,7 +78,7 @@ func (s *Service) purgeOnce(ctx context.Context, keep Retention) error {
 // Purge forgets now what Upkeep would forget by and by. Events go first and endpoints
 // last, because the ones name the others.
 func (s *Service) Purge(ctx context.Context, keep Retention) error {
-	now := s.Now()
+	now := s.past()
 	if keep.Events > 0 {
 		below := event.KeyAt(now.Add(-keep.Events))
 		if err := forget(s, OldEvents, func(from event.Key) (event.Key, int, error) {

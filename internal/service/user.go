@@ -201,7 +201,7 @@ func (s *Service) Session(ctx context.Context, token string) (account.Session, a
 	switch {
 	case err != nil && !fault.Is(err, fault.NotFound):
 		return n, u, err
-	case err != nil || !s.Now().Before(n.Expires) || u.Disabled:
+	case err != nil || !n.Live(s.Now()) || u.Disabled:
 		return n, u, &fault.Error{Code: fault.Unauthenticated, Reason: "session_ended", Message: "The session has ended."}
 	}
 	return n, u, nil

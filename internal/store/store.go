@@ -126,6 +126,10 @@ type Receipt struct {
 	Body        []byte // the response body
 	Private     bool   // Body holds a secret and is sealed at rest
 	Created     time.Time
+
+	// Spare is by how much longer than ReceiptLife earlier ones of the same key answer, as
+	// the clock was stepped forward. It is not kept.
+	Spare time.Duration
 }
 
 // ReceiptLife is for how long a request can be repeated under its idempotency key.

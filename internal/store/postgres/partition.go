@@ -24,6 +24,16 @@ const (
 	dayFormat = "20060102"
 )
 
+// makeNextPartitions makes those that keys need soon. Keys go by the database's clock;
+// by another, rows of a day without a partition could keep that from being made.
+func (s *Store) makeNextPartitions(ctx context.Context) error {
+	now, err := s.Clock(ctx)
+	if err != nil {
+		return err
+	}
+	return s.makePartitions(ctx, now)
+}
+
 // makePartitions makes the partitions of yesterday to some days ahead.
 func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
 	today := now.UTC().Truncate(day)
@@ -81,7 +91,7 @@ func makePartition(c relational.Conn, table string, from time.Time) error {
 // costs less.
 func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit int) (next event.Key, deleted int, err error) {
 	if from == 0 {
-		if err := s.makePartitions(ctx, time.Now()); err != nil {
+		if err := s.makeNextPartitions(ctx); err != nil {
 			return 0, 0, err
 		}
 		if deleted, err = s.dropDays(ctx, below); err != nil {

@@ -91,12 +91,13 @@ func (t *Tx) judge(a *store.Append, taken claims) error {
 	id, key := claim{false, e.Space, e.ID}, claim{}
 	if r := a.Receipt; r != nil {
 		key = claim{true, e.Space, r.Key}
-		if other := taken[key]; other != nil && other.Receipt.Live(r.Created) {
+		now := r.Created.Add(-r.Spare)
+		if other := taken[key]; other != nil && other.Receipt.Live(now) {
 			earlier := *other.Receipt
 			a.Replay = &earlier
 			return nil
 		}
-		earlier, found, err := t.receipt(e.Space, r.Key, r.Created)
+		earlier, found, err := t.receipt(e.Space, r.Key, now)
 		if err != nil {
 			return err
 		}

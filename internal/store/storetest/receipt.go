@@ -30,6 +30,12 @@ func testReceipts(b *bundle) {
 		b.equal("replay", *again.Replay, *first.Receipt)
 		b.absent(again)
 	}
+	forward := b.compose(mine, "a.b", 7) // when a clock has been stepped forward by a minute
+	forward.Receipt = receipt(mine, "k", start.Add(store.ReceiptLife))
+	forward.Receipt.Spare = time.Minute
+	if b.commit(forward); forward.Replay == nil {
+		b.Error("a receipt did not outlive a step of the clock")
+	}
 	next := put(start.Add(store.ReceiptLife), "next")
 	if next.Refused() {
 		b.Error("a receipt outlived its life")
