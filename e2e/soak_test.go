@@ -32,9 +32,10 @@ var (
 
 // TestSoak runs a server under a load of everything that it does, for long, and then
 // reconciles, and looks for what it holds on to. Before and after the load it is idle, so
-// that what it needs can be compared: goroutines and file descriptors come back to what
-// they were, and memory but for the page caches of the store; memory and disk stay where
-// they were once the load had begun. What the server forgets by its age is gone.
+// that what it needs can be compared: goroutines, file descriptors and what is used of the
+// file come back to what they were, and memory does but for the page caches of the store;
+// memory and disk stay where they were once the load had begun. What the server forgets by
+// its age is gone.
 func TestSoak(t *testing.T) {
 	if *soakFor == 0 {
 		t.Skip("make soak runs this")
@@ -47,6 +48,9 @@ func TestSoak(t *testing.T) {
 	k.rest()
 	after := k.sample()
 	k.report(before, after, load)
+	if err := k.file.Close(); err != nil {
+		t.Fatal(err)
+	}
 	k.s.stop()
 	stopped := time.Now()
 	l := k.load
@@ -76,7 +80,8 @@ type soak struct {
 	order     *sequence
 	steps     []string // ids in the order in which they were taken
 	admin     *http.Client
-	accounts  string // path of the account's pages
+	accounts  string  // path of the account's pages
+	file      *sql.DB // of the server, to look at
 
 	batches, listeners, churned, rotations, jobs, lists, pages atomic.Int64
 }
@@ -85,6 +90,12 @@ func newSoak(t testing.TB) *soak {
 	k := &soak{t: t, load: newLoad(t, nil), order: &sequence{refused: map[string]bool{}}}
 	k.s = serve(t, "", "--retention", "1m", "--audit-retention", "1m", "--job-retention", "1m", "--debug-addr", "127.0.0.1:0", "--timeout", "2s", "--test-schedule", "200ms,500ms,1s,2s,2s,2s,2s")
 	k.load.begin(k.s)
+	var err error
+	if k.file, err = sql.Open("sqlite", "file:"+filepath.Join(k.s.data, "posthaste.db")+"?mode=ro&_pragma=busy_timeout(10000)"); err != nil {
+		t.Fatal(err)
+	}
+	k.file.SetMaxOpenConns(1)
+	t.Cleanup(func() { _ = k.file.Close() })
 	k.debug = "http://" + k.s.out.await(t, `debug_addr=(\S+)`)[1]
 	receiver := func(h http.HandlerFunc) string {
 		r := newServer(t, h)
@@ -127,9 +138,7 @@ func newSoak(t testing.TB) *soak {
 
 // work brings on the load for so long and returns what the server needed meanwhile.
 func (k *soak) work(d time.Duration) (samples []sample) {
-	for _, to := range k.troubled {
-		k.endpoints = append(k.endpoints, k.s.register(to, "enabled_events", []string{"other.*"}).text("id"))
-	}
+	k.replace()
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
 	every := func(d time.Duration, do func()) {
@@ -163,6 +172,7 @@ func (k *soak) work(d time.Duration) (samples []sample) {
 		k.rotations.Add(1)
 	})
 	every(10*time.Second, k.retry)
+	every(30*time.Second, k.replace)
 	every(200*time.Millisecond, func() {
 		paths := []string{"/v1/events?limit=50", "/v1/deliveries?limit=50&status=failed", "/v1/deliveries?endpoint=" + k.good, "/v1/webhooks", "/v1/audit_log", "/metrics", "/readyz"}
 		k.s.call("GET", paths[k.lists.Add(1)%int64(len(paths))], nil)
@@ -191,6 +201,23 @@ func (k *soak) batch() {
 	}
 	k.s.must("POST", "/v1/events/batch", object{"events": events})
 	k.batches.Add(1)
+}
+
+// replace makes new endpoints in the place of those in trouble. What waits for these ones
+// would grow for as long as there is load, and the disk with it.
+func (k *soak) replace() {
+	old := k.endpoints
+	k.endpoints = nil
+	for _, to := range k.troubled {
+		k.endpoints = append(k.endpoints, k.s.register(to, "enabled_events", []string{"other.*"}).text("id"))
+	}
+	k.drop(old)
+}
+
+func (k *soak) drop(endpoints []string) {
+	for _, id := range endpoints {
+		k.s.must("DELETE", "/v1/webhooks/"+id, nil)
+	}
 }
 
 // churn makes an endpoint, sends it something, and deletes it while that is under way.
@@ -259,9 +286,7 @@ func (k *soak) page() {
 func (k *soak) rest() {
 	k.t.Helper()
 	until(k.t, "all events to arrive", func() bool { return len(k.load.missing()) == 0 && k.order.len() == len(k.steps) })
-	for _, id := range k.endpoints { // what waits for them would wait for minutes
-		k.s.must("DELETE", "/v1/webhooks/"+id, nil)
-	}
+	k.drop(k.endpoints) // what waits for them would wait for minutes
 	k.endpoints = nil
 	k.hear()
 	var pending []object
@@ -275,6 +300,11 @@ func (k *soak) rest() {
 		return len(pending) == 0
 	})
 	until(k.t, "jobs to end", func() bool { return !strings.Contains(k.s.call("GET", "/v1/jobs", nil).body, `"running"`) })
+	if *soakFor >= steadyFrom {
+		k.await(3*time.Minute, "all events to be forgotten", func() bool {
+			return len(k.s.must("GET", "/v1/events?limit=1", nil).list()) == 0 && len(k.s.must("GET", "/v1/audit_log?limit=1", nil).list()) == 0
+		})
+	}
 	for _, r := range k.receivers {
 		r.CloseClientConnections()
 	}
@@ -290,6 +320,16 @@ func (k *soak) rest() {
 	})
 }
 
+// await waits for what takes its time.
+func (k *soak) await(most time.Duration, what string, ok func() bool) {
+	k.t.Helper()
+	for deadline := time.Now().Add(most); !ok(); pause(time.Second) {
+		if time.Now().After(deadline) {
+			k.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
 // sample is what the server needs at one moment.
 type sample struct {
 	goroutines int // those that only wait for deliveries apart
@@ -298,6 +338,8 @@ type sample struct {
 	beyond     int // KiB of it that are not Go's: program, page caches of the store
 	live       int // KiB of the heap, after a collection
 	disk       int // KiB of the data directory
+	used       int // KiB of the store's file that are in use
+	waiting    int // deliveries
 }
 
 var sampled = []struct {
@@ -312,6 +354,8 @@ var sampled = []struct {
 	{"of which not Go's, KiB", func(s sample) int { return s.beyond }, sqlite.PageCaches + slack, true},
 	{"live heap, KiB", func(s sample) int { return s.live }, slack / 2, true},
 	{"disk, KiB", func(s sample) int { return s.disk }, 0, true}, // what is freed in the file stays in it
+	{"used of it, KiB", func(s sample) int { return s.used }, slack / 4, true},
+	{"deliveries waiting", func(s sample) int { return s.waiting }, 0, false},
 }
 
 func (k *soak) sample() (s sample) {
@@ -337,6 +381,14 @@ func (k *soak) sample() (s sample) {
 	s = sample{goroutines: metric("go_goroutines") - metric("posthaste_workers"), files: metric("process_open_fds"),
 		resident: metric("process_resident_memory_bytes") >> 10, live: metric("go_memstats_heap_alloc_bytes") >> 10}
 	s.beyond = s.resident - (metric("go_memstats_sys_bytes")-metric("go_memstats_heap_released_bytes"))>>10
+	s.waiting = metric("posthaste_deliveries_waiting")
+	var pages, free, size int
+	for query, to := range map[string]*int{"page_count": &pages, "freelist_count": &free, "page_size": &size} {
+		if err := k.file.QueryRow("PRAGMA " + query).Scan(to); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	s.used = (pages - free) * size >> 10
 	err = filepath.WalkDir(k.s.data, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
