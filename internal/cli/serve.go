@@ -178,7 +178,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	defer background.Wait()
 	defer stopUpkeep()
 	background.Go(func() {
-		s.service.Upkeep(upkeep, service.Retention{Events: s.Retention, Audit: s.AuditKept, Jobs: s.JobsKept})
+		s.service.Upkeep(upkeep, service.Retention{Events: s.Retention, Audit: s.AuditKept, Jobs: s.JobsKept, Sandbox: s.SandboxKept})
 	})
 	background.Go(func() { s.service.RunRecoveries(upkeep) })
 	background.Go(func() { s.service.RunStatistics(upkeep) })

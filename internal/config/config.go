@@ -79,6 +79,7 @@ type Config struct {
 	Retention    time.Duration // of events; 0 keeps them for ever
 	AuditKept    time.Duration // for so long; 0: for ever
 	JobsKept     time.Duration // after they ended; 0: for ever
+	SandboxKept  time.Duration // after it was last written; 0: for ever
 	StopTimeout  time.Duration
 }
 
@@ -150,6 +151,7 @@ func Flags(f *pflag.FlagSet) {
 	f.Duration("retention", 30*24*time.Hour, "keep events that nobody waits for so long; 0 keeps them for ever")
 	f.Duration("audit-retention", 365*24*time.Hour, "keep the audit log for so long; 0 keeps it for ever")
 	f.Duration("job-retention", 30*24*time.Hour, "keep jobs that have ended for so long; 0 keeps them for ever")
+	f.Duration("sandbox-retention", 90*24*time.Hour, "keep objects of the sandbox for so long after they were last changed or used; 0 keeps them for ever")
 	f.Duration("stop-timeout", 25*time.Second, "let attempts under way finish for so long when stopping")
 	f.String("config", "", "YAML file of settings, one flag name a line (default: posthaste.yaml if there is one)")
 }
@@ -211,6 +213,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.Mail.Every = r.duration("smtp-every")
 	c.Retention, c.StopTimeout = r.duration("retention"), r.duration("stop-timeout")
 	c.AuditKept, c.JobsKept = r.duration("audit-retention"), r.duration("job-retention")
+	c.SandboxKept = r.duration("sandbox-retention")
 	c.LiveSchedule, c.TestSchedule = r.schedule("live-schedule"), r.schedule("test-schedule")
 	c.AllowTargets, c.DenyTargets = r.prefixes("allow-targets"), r.prefixes("deny-targets")
 	if r.err != nil {
@@ -274,6 +277,8 @@ func (c *Config) check() error {
 		return usagef("--audit-retention %s: use a minute or more, or 0 to keep everything", c.AuditKept)
 	case c.JobsKept != 0 && c.JobsKept < time.Minute:
 		return usagef("--job-retention %s: use a minute or more, or 0 to keep everything", c.JobsKept)
+	case c.SandboxKept != 0 && c.SandboxKept < time.Minute:
+		return usagef("--sandbox-retention %s: use a minute or more, or 0 to keep everything", c.SandboxKept)
 	case c.StopTimeout < 0 || c.StopTimeout > 28*time.Second:
 		return usagef("--stop-timeout %s: use up to 28s", c.StopTimeout)
 	case c.OTLP != "" && !strings.HasPrefix(c.OTLP, "http://") && !strings.HasPrefix(c.OTLP, "https://"):

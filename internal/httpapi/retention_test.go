@@ -93,6 +93,31 @@ func TestPurge_forgetsByAge(t *testing.T) {
 	}
 }
 
+// A payment is kept from its last refund on, a product from its last subscription on.
+func TestPurge_keepsWhatIsUsed(t *testing.T) {
+	w := newWorld(t)
+	const card = `"payment_method":{"type":"card","card":{"number":"4242424242424242","exp_month":12,"exp_year":2035,"cvc":"123"}}`
+	pay := func() string {
+		t.Helper()
+		return w.must("POST", "/v1/payments", `{"amount":2999,"currency":"usd",`+card+`}`).text("id")
+	}
+	idle, refunded := pay(), pay()
+	product := w.must("POST", "/v1/products", `{"name":"Tea","price":300,"currency":"usd"}`).text("id")
+	w.pass(60 * day)
+	w.must("POST", "/v1/refunds", `{"payment_id":"`+refunded+`","amount":1}`)
+	w.must("POST", "/v1/subscriptions", `{"product_id":"`+product+`"}`)
+	w.pass(60 * day)
+	if err := w.service.Purge(context.Background(), service.Retention{Sandbox: 90 * day}); err != nil {
+		t.Fatal(err)
+	}
+	w.call("GET", "/v1/payments/"+idle, "").check(refusal{404, "not_found_error", "resource_missing", "id"})
+	w.must("GET", "/v1/payments/"+refunded, "")
+	w.must("GET", "/v1/products/"+product, "")
+	if w.gone[service.OldSandbox] != 1 {
+		t.Errorf("counted %d objects", w.gone[service.OldSandbox])
+	}
+}
+
 func TestPurge_keepsForEver(t *testing.T) {
 	w := newWorld(t)
 	w.register("payment.*")

@@ -125,7 +125,7 @@ func (s *Sandbox) CreatePayment(ctx context.Context, c *service.Call, in Payment
 		receipt := s.BaseURL() + "/receipts/" + p.ID
 		p.ReceiptURL = &receipt
 	}
-	o, err := object(c.Space, kindPayment, p.ID, "", p)
+	o, err := s.object(c.Space, kindPayment, p.ID, "", p)
 	if err != nil {
 		return nil, err
 	}

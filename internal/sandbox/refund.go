@@ -79,11 +79,11 @@ func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundPa
 		r.Metadata = map[string]string{}
 	}
 	p.AmountRefunded += amount
-	refund, err := object(c.Space, kindRefund, r.ID, p.ID, r)
+	refund, err := s.object(c.Space, kindRefund, r.ID, p.ID, r)
 	if err != nil {
 		return nil, err
 	}
-	payment, err := object(c.Space, kindPayment, p.ID, "", &p)
+	payment, err := s.object(c.Space, kindPayment, p.ID, "", &p)
 	if err != nil {
 		return nil, err
 	}

@@ -87,12 +87,12 @@ func testMode(c *service.Call) error {
 }
 
 // object is what is kept of anything in the sandbox.
-func object(space event.Space, kind, id, parent string, v any) (store.SandboxObject, error) {
+func (s *Sandbox) object(space event.Space, kind, id, parent string, v any) (store.SandboxObject, error) {
 	body, err := json.Marshal(v, json.Deterministic(true))
 	if err != nil {
 		return store.SandboxObject{}, fmt.Errorf("encode %s %s: %w", kind, id, err)
 	}
-	return store.SandboxObject{Space: space, Kind: kind, ID: id, Parent: parent, Body: body}, nil
+	return store.SandboxObject{Space: space, Kind: kind, ID: id, Parent: parent, Body: body, Updated: s.now()}, nil
 }
 
 // load reads one object.

@@ -49,7 +49,7 @@ func (s *Sandbox) CreateProduct(ctx context.Context, c *service.Call, in Product
 		return nil, fault.Param("currency", "parameter_invalid", "The currency is a three-letter code such as usd (ISO 4217).")
 	}
 	p := s.newProduct(in.Name, *in.Price, strings.ToLower(in.Currency))
-	o, err := object(c.Space, kindProduct, p.ID, "", p)
+	o, err := s.object(c.Space, kindProduct, p.ID, "", p)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (s *Sandbox) CreateSubscription(ctx context.Context, c *service.Call, in Su
 	var product *Product
 	var objects []store.SandboxObject
 	keep := func(kind, id, parent string, v any) error {
-		o, err := object(c.Space, kind, id, parent, v)
+		o, err := s.object(c.Space, kind, id, parent, v)
 		objects = append(objects, o)
 		return err
 	}
@@ -148,9 +148,9 @@ func (s *Sandbox) CreateSubscription(ctx context.Context, c *service.Call, in Su
 		product = &p
 	} else {
 		product = s.newProduct("Sample subscription", 999, "usd")
-		if err := keep(kindProduct, product.ID, "", product); err != nil {
-			return nil, err
-		}
+	}
+	if err := keep(kindProduct, product.ID, "", product); err != nil { // what is used is kept for longer
+		return nil, err
 	}
 	now := s.now().Unix()
 	sub := &Subscription{ID: s.id("sub_"), Object: "subscription", Shopper: Shopper{ID: s.number(), Email: in.Email}, Product: ProductRef{product.ID}, Status: "active", Created: now}
@@ -210,7 +210,7 @@ func (s *Sandbox) ShopperToken(ctx context.Context, c *service.Call, shopper str
 	var b [24]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	token = "shpt_" + base64.RawURLEncoding.EncodeToString(b[:])
-	o, err := object(store.AnySpace, kindToken, tokenID(token), shopper, shopperToken{shopper, c.Space, s.now().Add(TokenLife).Unix()})
+	o, err := s.object(store.AnySpace, kindToken, tokenID(token), shopper, shopperToken{shopper, c.Space, s.now().Add(TokenLife).Unix()})
 	if err != nil {
 		return "", err
 	}

@@ -26,6 +26,7 @@ const (
 	OldEvents        Kind = "events"
 	OldAudit         Kind = "audit_entries"
 	OldJobs          Kind = "jobs"
+	OldSandbox       Kind = "sandbox_objects"
 	OldReceipts      Kind = "receipts"
 	OldSessions      Kind = "sessions"
 	OldStatistics    Kind = "statistics"
@@ -34,13 +35,15 @@ const (
 )
 
 // Kinds are all there are.
-var Kinds = []Kind{OldEvents, OldAudit, OldJobs, OldReceipts, OldSessions, OldStatistics, DeletedTypes, DeletedEndpoints}
+var Kinds = []Kind{OldEvents, OldAudit, OldJobs, OldSandbox, OldReceipts, OldSessions, OldStatistics, DeletedTypes, DeletedEndpoints}
 
 // Retention is for how long things are kept that are done with; 0 keeps them for ever.
 type Retention struct {
 	Events time.Duration // that nobody waits for
 	Audit  time.Duration // entries of the audit log
 	Jobs   time.Duration // that have ended
+
+	Sandbox time.Duration // objects that nobody wrote
 }
 
 // Upkeep forgets what is old until ctx ends: receipts after their life, sessions,
@@ -96,6 +99,7 @@ func (s *Service) Purge(ctx context.Context, keep Retention) error {
 		{DeletedTypes, deletedGrace, s.Store.PurgeTypes},
 		{OldAudit, keep.Audit, s.Store.PurgeAudit},
 		{OldJobs, keep.Jobs, s.Store.PurgeRecoveries},
+		{OldSandbox, keep.Sandbox, s.Store.PurgeSandbox},
 	} {
 		if p.keep <= 0 {
 			continue

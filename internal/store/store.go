@@ -325,6 +325,8 @@ type SandboxObject struct {
 	ID     string
 	Parent string // what it belongs to, if anything
 	Body   []byte // JSON
+
+	Updated time.Time // it was last put
 }
 
 // AnySpace stands for no space in particular. No account's space is it.
@@ -350,6 +352,9 @@ type Upkeep interface {
 	PurgeAudit(ctx context.Context, t time.Time, limit int) (int, error)
 	// PurgeRecoveries deletes up to limit recoveries that ended before t and returns how many.
 	PurgeRecoveries(ctx context.Context, t time.Time, limit int) (int, error)
+	// PurgeSandbox deletes up to limit objects of the sandbox that were last put before t
+	// and returns how many.
+	PurgeSandbox(ctx context.Context, t time.Time, limit int) (int, error)
 	// PurgeEndpoints deletes what is left of endpoints that were deleted before t, of up to
 	// limit with a store number above after, but for those that a delivery or a recovery
 	// names. It returns where to go on: the number to pass as after, or 0 when it is through.

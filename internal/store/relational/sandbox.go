@@ -2,6 +2,7 @@ package relational
 
 import (
 	"context"
+	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -13,9 +14,9 @@ func (s *Store) PutSandbox(ctx context.Context, objects []store.SandboxObject, t
 	return s.write(ctx, "put sandbox objects", func(t *Tx) error {
 		for i := range objects {
 			o := &objects[i]
-			if err := t.exec(`INSERT INTO sandbox_objects (space, kind, id, parent, body) VALUES (?, ?, ?, ?, ?)
-				ON CONFLICT (space, kind, id) DO UPDATE SET parent = excluded.parent, body = excluded.body`,
-				int64(o.Space), o.Kind, o.ID, o.Parent, nonNil(o.Body)); err != nil {
+			if err := t.exec(`INSERT INTO sandbox_objects (space, kind, id, parent, body, updated) VALUES (?, ?, ?, ?, ?, ?)
+				ON CONFLICT (space, kind, id) DO UPDATE SET parent = excluded.parent, body = excluded.body, updated = excluded.updated`,
+				int64(o.Space), o.Kind, o.ID, o.Parent, nonNil(o.Body), Millis(o.Updated)); err != nil {
 				return err
 			}
 		}
@@ -23,10 +24,12 @@ func (s *Store) PutSandbox(ctx context.Context, objects []store.SandboxObject, t
 	})
 }
 
-const sandboxColumns = `space, kind, id, parent, body`
+const sandboxColumns = `space, kind, id, parent, body, updated`
 
 func scanSandbox(row scanner) (o store.SandboxObject, err error) {
-	err = row.Scan(&o.Space, &o.Kind, &o.ID, &o.Parent, &o.Body)
+	var updated int64
+	err = row.Scan(&o.Space, &o.Kind, &o.ID, &o.Parent, &o.Body, &updated)
+	o.Updated = instant(updated)
 	return o, err
 }
 
@@ -52,4 +55,10 @@ func (s *Store) ListSandbox(ctx context.Context, space event.Space, kind, parent
 		n.and("parent = ?", parent)
 	}
 	return page(ctx, s, "list sandbox objects", scanSandbox, `SELECT `+sandboxColumns+` FROM sandbox_objects`, &n, "id", p)
+}
+
+// PurgeSandbox implements [store.Upkeep].
+func (s *Store) PurgeSandbox(ctx context.Context, before time.Time, limit int) (int, error) {
+	return s.purge(ctx, "purge sandbox", `DELETE FROM sandbox_objects WHERE (space, kind, id) IN (
+		SELECT space, kind, id FROM sandbox_objects WHERE updated < ? ORDER BY updated LIMIT ?)`, Millis(before), limit)
 }

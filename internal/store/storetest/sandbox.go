@@ -11,7 +11,7 @@ import (
 func testSandbox(b *bundle) {
 	var all, of1 []store.SandboxObject // newest first
 	for i := range 6 {
-		o := store.SandboxObject{Space: mine, Kind: "payment", ID: fmt.Sprint("pay_", i), Parent: fmt.Sprint(i % 2), Body: []byte("{\"x\":\"\x00é\"}")}
+		o := store.SandboxObject{Space: mine, Kind: "payment", ID: fmt.Sprint("pay_", i), Parent: fmt.Sprint(i % 2), Body: []byte("{\"x\":\"\x00é\"}"), Updated: now()}
 		same, kin := o, o
 		same.Space = theirs
 		kin.Kind, kin.Body = "refund", []byte("{}")

@@ -76,6 +76,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Purge/Requeue", testRequeuePurged},
 		{"Purge/Audit", testPurgeAudit},
 		{"Purge/Recoveries", testPurgeRecoveries},
+		{"Purge/Sandbox", testPurgeSandbox},
 		{"Purge/Endpoints", testPurgeDeletedEndpoints},
 		{"Purge/Types", testPurgeTypes},
 		{"Waiting", testWaiting},

@@ -188,6 +188,28 @@ func testPurgeRecoveries(b *bundle) {
 	b.equal("running", running, all[:1])
 }
 
+func testPurgeSandbox(b *bundle) {
+	start := time.UnixMilli(1700000000000)
+	put := func(i int, at time.Time) {
+		for _, space := range []event.Space{mine, theirs} {
+			b.ok(b.PutSandbox(b.ctx, []store.SandboxObject{{Space: space, Kind: "payment", ID: fmt.Sprint("pay_", i), Body: []byte("{}"), Updated: at}}, store.Trail{}))
+		}
+	}
+	for i := range 5 {
+		put(i, start.Add(time.Duration(i)*time.Second))
+	}
+	put(1, start.Add(time.Hour)) // changed since
+	b.purges("objects", func(limit int) (int, error) { return b.PurgeSandbox(b.ctx, start.Add(3*time.Second), limit) }, 2, 2)
+	for i := range 5 {
+		for _, space := range []event.Space{mine, theirs} {
+			_, err := b.SandboxObject(b.ctx, space, "payment", fmt.Sprint("pay_", i))
+			if want := map[bool]fault.Code{true: fault.NotFound, false: ""}[i == 0 || i == 2]; fault.CodeOf(err) != want {
+				b.Errorf("object %d: got %v, want %q", i, err, want)
+			}
+		}
+	}
+}
+
 // What is left of a deleted endpoint stays for as long as something names it.
 func testPurgeDeletedEndpoints(b *bundle) {
 	deleted := now()
