@@ -225,7 +225,10 @@ func (rq *request) admit(rt route, base string) error {
 		if err := rq.ui.origin.Check(rq.Request); err != nil {
 			return forged()
 		}
-		if err := rq.ParseForm(); err != nil {
+		var over *http.MaxBytesError
+		if err := rq.ParseForm(); errors.As(err, &over) {
+			return fault.Param("form", reasonTooLarge, "The form is larger than %d bytes.", maxForm)
+		} else if err != nil {
 			return fault.Param("form", "form_invalid", "The form could not be read.")
 		}
 	}
@@ -315,6 +318,9 @@ func (rq *request) enterPortal() error {
 	return nil
 }
 
+// reasonTooLarge is the one fault whose status is not its code's.
+const reasonTooLarge = "form_too_large"
+
 // statuses is how each kind of fault is answered.
 var statuses = map[fault.Code]int{
 	fault.Invalid: http.StatusBadRequest, fault.Unauthenticated: http.StatusUnauthorized, fault.Forbidden: http.StatusForbidden,
@@ -325,6 +331,10 @@ var statuses = map[fault.Code]int{
 func statusOf(err error) int {
 	if err == nil {
 		return http.StatusOK
+	}
+	var f *fault.Error
+	if errors.As(err, &f) && f.Reason == reasonTooLarge {
+		return http.StatusRequestEntityTooLarge
 	}
 	if s, ok := statuses[fault.CodeOf(err)]; ok {
 		return s

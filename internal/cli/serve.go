@@ -150,20 +150,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err := s.engine.Start(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	// HTTP/2 without TLS too: senders on the same network put many requests on one connection.
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	web := &http.Server{
-		Handler:           s.handler(),
-		Protocols:         protocols,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       time.Minute,
-		WriteTimeout:      time.Minute,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	web := newWeb(s.handler(), s.log)
 	var visiting visitors
 	visiting.watch(web)
 	served := make(chan error, 1)
@@ -395,11 +382,12 @@ func (s *server) handler() http.Handler {
 	for _, path := range []string{"/docs", "/docs/"} {
 		mux.Handle(path, site)
 	}
-	mux.Handle("/", s.requests(httpapi.New(httpapi.Config{
+	calls := s.requests(httpapi.New(httpapi.Config{
 		Service: s.service, Sandbox: payments, PublicURL: s.reachedAt, RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
 		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(), Observe: s.metrics.Request, Profiles: pprofHandler(), Closing: s.closing,
-	})))
-	return mux
+	}))
+	mux.Handle("/", calls)
+	return cleanPaths(mux, calls)
 }
 
 // sourceURL is where the documentation's links to other files of the repository lead.

@@ -265,6 +265,9 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 			}
 		}()
 		limit := max(a.MaxRequest, rt.maxBody)
+		if err := refuseBody(rq.Request, limit); err != nil {
+			return writeError(w, err), err
+		}
 		leave, err := a.room.enter(rq.Request, limit)
 		if err != nil {
 			return writeError(w, err), err
@@ -339,10 +342,22 @@ func (a *api) admit(w http.ResponseWriter, c *service.Call) error {
 	return err
 }
 
-func (a *api) readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, limit int64) error {
+// refuseBody returns an error for a body that is not worth reading: one that its length
+// says is too large, which would else keep others out while it is, and one that is
+// compressed, which may be a thousand times its size.
+func refuseBody(r *http.Request, limit int64) error {
 	if r.ContentLength > limit {
 		return tooLarge(limit)
 	}
+	for _, coding := range r.Header["Content-Encoding"] {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return &fault.Error{Code: fault.Invalid, Reason: reasonEncoding, Param: "Content-Encoding", Message: "Send the body as it is, without a Content-Encoding."}
+		}
+	}
+	return nil
+}
+
+func (a *api) readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, limit int64) error {
 	if r.ContentLength > 0 { // a promise, so that no more than usual is set aside for it
 		buf.Grow(int(min(r.ContentLength, DefaultMaxRequest)) + bytes.MinRead)
 	}

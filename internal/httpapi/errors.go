@@ -27,8 +27,13 @@ var wire = map[fault.Code]struct {
 	fault.Internal:            {http.StatusInternalServerError, "api_error"},
 }
 
-// reasonTooLarge is the one fault whose status is not its code's.
-const reasonTooLarge = "request_too_large"
+// Faults whose status is not their code's.
+const (
+	reasonTooLarge = "request_too_large"
+	reasonEncoding = "content_encoding_unsupported"
+)
+
+var statusOf = map[string]int{reasonTooLarge: http.StatusRequestEntityTooLarge, reasonEncoding: http.StatusUnsupportedMediaType}
 
 func tooLarge(limit int64) error {
 	return &fault.Error{Code: fault.Invalid, Reason: reasonTooLarge, Message: fmt.Sprintf("The request body is larger than %d bytes.", limit)}
@@ -50,8 +55,8 @@ type errorView struct {
 func writeError(w http.ResponseWriter, err error) int {
 	status := wire[fault.CodeOf(err)].status
 	var f *fault.Error
-	if errors.As(err, &f) && f.Reason == reasonTooLarge {
-		status = http.StatusRequestEntityTooLarge
+	if errors.As(err, &f) && statusOf[f.Reason] != 0 {
+		status = statusOf[f.Reason]
 	}
 	return writeErrorStatus(w, status, err)
 }

@@ -78,7 +78,11 @@ func TestErrors(t *testing.T) {
 		{"nonsense as content type", "POST", "/v1/events", `x`, []string{"Content-Type", ";;"}, invalid("content_type_unsupported", "Content-Type")},
 		{"too large", "POST", "/v1/webhooks", `{"description":"` + strings.Repeat("x", 1<<20) + `"}`, nil,
 			refusal{http.StatusRequestEntityTooLarge, "invalid_request_error", "request_too_large", ""}},
-		{"no parameters", "POST", "/v1/webhooks", "", nil, invalid("parameter_missing", "url")},
+		{"compressed", "POST", "/v1/webhooks", `{` + good + `}`, []string{"Content-Encoding", "gzip"},
+			refusal{http.StatusUnsupportedMediaType, "invalid_request_error", "content_encoding_unsupported", "Content-Encoding"}},
+		{"compressed, among others", "POST", "/v1/events", `{}`, []string{"Content-Encoding", "identity, br"},
+			refusal{http.StatusUnsupportedMediaType, "invalid_request_error", "content_encoding_unsupported", "Content-Encoding"}},
+		{"no parameters", "POST", "/v1/webhooks", "", []string{"Content-Encoding", "identity"}, invalid("parameter_missing", "url")},
 
 		// Forms.
 		{"form: bad escape", "POST", "/v1/webhooks", "url=%zz", form, invalid("form_invalid", "")},

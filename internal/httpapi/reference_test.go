@@ -89,6 +89,8 @@ func statusOf(name string, f found) int {
 	switch name {
 	case "request_too_large":
 		return 413
+	case "content_encoding_unsupported":
+		return 415
 	case "method_not_allowed":
 		return 405
 	}
@@ -170,8 +172,11 @@ func textOf(e ast.Expr) string {
 			return textOf(e.Args[0])
 		}
 	case *ast.Ident:
-		if e.Name == "reasonTooLarge" {
+		switch e.Name {
+		case "reasonTooLarge":
 			return "request_too_large"
+		case "reasonEncoding":
+			return "content_encoding_unsupported"
 		}
 	}
 	return ""

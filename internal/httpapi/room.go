@@ -20,7 +20,7 @@ type room struct{ taken atomic.Int64 }
 // it likes while there is no other.
 func (k *room) enter(r *http.Request, limit int64) (leave func(), err error) {
 	size := r.ContentLength
-	if size < 0 || size > limit { // not known, or refused when it is read
+	if size < 0 { // not known
 		size = limit
 	}
 	if now := k.taken.Add(size); now > roomFor && now > size {

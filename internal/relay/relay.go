@@ -7,6 +7,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -250,14 +251,14 @@ func eventType(body []byte) string {
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call, err := h.authenticate(r)
 	if err != nil {
-		refuse(w, http.StatusUnauthorized, err)
+		h.refuse(w, err)
 		return
 	}
 	q := r.URL.Query()
 	latest, lerr := number(q.Get("latest"))
 	since, serr := number(q.Get("since"))
 	if lerr != nil || serr != nil {
-		refuse(w, http.StatusBadRequest, errors.New("latest and since are numbers"))
+		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "parameter_invalid", Message: "The parameters latest and since are numbers."})
 		return
 	}
 	events := strings.FieldsFunc(q.Get("events"), func(c rune) bool { return c == ',' })
@@ -266,7 +267,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e, err := h.Service.Listen(r.Context(), call, q.Get("device"), events)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
+		h.refuse(w, err)
 		return
 	}
 	ws, err := websocket.Accept(w, r, nil)
@@ -289,24 +290,56 @@ func number(s string) (int64, error) {
 	return n, err
 }
 
-func refuse(w http.ResponseWriter, status int, err error) {
-	message := "The server cannot do this now."
+// wire is how a fault is answered. Others are ours, and their text stays here.
+var wire = map[fault.Code]struct {
+	status int
+	typ    string
+}{
+	fault.Invalid:         {http.StatusBadRequest, "invalid_request_error"},
+	fault.Unauthenticated: {http.StatusUnauthorized, "authentication_error"},
+	fault.Forbidden:       {http.StatusForbidden, "authorization_error"},
+	fault.NotFound:        {http.StatusNotFound, "not_found_error"},
+	fault.RateLimited:     {http.StatusTooManyRequests, "rate_limit_error"},
+}
+
+// reasonTooLarge is the one fault whose status is not its code's.
+const reasonTooLarge = "request_too_large"
+
+// refuse answers with an error as the rest of the API does.
+func (h *Hub) refuse(w http.ResponseWriter, err error) {
+	id, header := h.Service.IDs.New("req_"), w.Header()
 	var f *fault.Error
-	if errors.As(err, &f) && f.Code != fault.Internal && f.Code != fault.Unavailable {
-		message = f.Message
-	} else if f == nil {
-		message = err.Error()
+	is := errors.As(err, &f)
+	as, known := wire[fault.CodeOf(err)]
+	if !is || !known {
+		h.Log.Error("listener", "request_id", id, "err", err)
+		as.status, as.typ = http.StatusServiceUnavailable, "api_error"
+		f = &fault.Error{Code: fault.Unavailable, Message: "The server cannot do this now."}
+		header.Set("Retry-After", "1")
 	}
-	body, _ := json.Marshal(map[string]any{"error": map[string]string{"type": "invalid_request_error", "message": message}})
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
+	switch {
+	case f.Reason == reasonTooLarge:
+		as.status = http.StatusRequestEntityTooLarge
+	case as.status == http.StatusUnauthorized:
+		header.Set("WWW-Authenticate", `Bearer realm="api"`)
+	}
+	said := map[string]string{"type": as.typ, "code": cmp.Or(f.Reason, string(f.Code)), "message": f.Message}
+	if f.Param != "" {
+		said["param"] = f.Param
+	}
+	body, _ := json.Marshal(map[string]any{"error": said}) // strings
+	header.Set("Request-Id", id)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Type", "application/json")
+	w.WriteHeader(as.status)
 	_, _ = w.Write(body)
 }
 
 func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
 	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
-		return nil, errors.New("send an API key as 'Authorization: Bearer sk_test_…'")
+		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_missing", Message: "Send your API key as 'Authorization: Bearer sk_test_…'."}
 	}
 	call, err := h.Service.Authenticate(strings.TrimSpace(key))
 	if err != nil {

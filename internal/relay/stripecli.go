@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -56,17 +57,21 @@ type stripeSession struct {
 func (h *Hub) StripeSession(w http.ResponseWriter, r *http.Request) {
 	call, err := h.authenticate(r)
 	if err != nil {
-		refuse(w, http.StatusUnauthorized, err)
+		h.refuse(w, err)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxStripeForm)
-	if err := r.ParseForm(); err != nil {
-		refuse(w, http.StatusBadRequest, &fault.Error{Code: fault.Invalid, Message: "The form cannot be read."})
+	var over *http.MaxBytesError
+	if err := r.ParseForm(); errors.As(err, &over) {
+		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: reasonTooLarge, Message: "The form is too large."})
+		return
+	} else if err != nil {
+		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: "The form cannot be read."})
 		return
 	}
 	e, err := h.Service.Listen(r.Context(), call, stripeDevice(r.PostForm.Get("device_name")), []string{"*"})
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
+		h.refuse(w, err)
 		return
 	}
 	var b [24]byte
@@ -118,7 +123,7 @@ func (s *sessions) get(id string, now time.Time) (session, bool) {
 func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
 	one, ok := h.sessions.get(r.Header.Get("Websocket-Id"), h.Now())
 	if !ok { // in these words, which make the CLI ask for a new session
-		refuse(w, http.StatusBadRequest, &fault.Error{Code: fault.Invalid, Message: "Unknown WebSocket ID."})
+		h.refuse(w, &fault.Error{Code: fault.Invalid, Message: "Unknown WebSocket ID."})
 		return
 	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{stripeProtocol}})
