@@ -28,6 +28,7 @@ type snippet struct {
 	language string
 	text     string
 	exempt   string // why it is not run
+	schema   string // of which the page says that it is
 	file     string // what the page says to save it as
 }
 
@@ -36,30 +37,33 @@ func (s snippet) place() string { return fmt.Sprintf("%s:%d", s.page, s.line) }
 var (
 	fence     = regexp.MustCompile("^( *)```(.*)$")
 	exemption = regexp.MustCompile(`^ *<!-- not run: (.+) -->$`)
+	schemaOf  = regexp.MustCompile(`^ *<!-- schema: (.+) -->$`)
 	saveAs    = regexp.MustCompile("Save this as `([^`]+)`")
 )
 
 // snippets returns a page's blocks, without their indentation.
 func snippets(page, text string) (out []snippet, err error) {
 	var open *snippet
-	var indent, exempt, file string
+	var indent, exempt, schema, file string
 	for i, line := range strings.Split(text, "\n") {
 		m := fence.FindStringSubmatch(line)
 		switch {
 		case open != nil && m != nil:
 			out, open = append(out, *open), nil
-			exempt, file = "", ""
+			exempt, schema, file = "", "", ""
 		case open != nil:
 			open.text += strings.TrimPrefix(line, indent) + "\n"
 		case m != nil:
 			indent = m[1]
-			open = &snippet{page: page, line: i + 1, language: m[2], exempt: exempt, file: file}
+			open = &snippet{page: page, line: i + 1, language: m[2], exempt: exempt, schema: schema, file: file}
 		case exemption.MatchString(line):
 			exempt = exemption.FindStringSubmatch(line)[1]
+		case schemaOf.MatchString(line):
+			schema = schemaOf.FindStringSubmatch(line)[1]
 		case saveAs.MatchString(line):
 			file = saveAs.FindStringSubmatch(line)[1]
-		case exempt != "" && strings.TrimSpace(line) != "":
-			return nil, fmt.Errorf("%s:%d: an exemption stands right before its block", page, i+1)
+		case exempt+schema != "" && strings.TrimSpace(line) != "":
+			return nil, fmt.Errorf("%s:%d: what is said of a block stands right before it", page, i+1)
 		}
 	}
 	if open != nil {
@@ -324,7 +328,7 @@ func parse(t *testing.T, b snippet) error {
 	}
 	switch b.language {
 	case "json":
-		return parseJSON(t, b.text)
+		return parseJSON(t, b)
 	case "yaml":
 		return yaml.Unmarshal([]byte(b.text), new(any))
 	case "go run", "go":
@@ -343,14 +347,18 @@ func parse(t *testing.T, b snippet) error {
 	return fmt.Errorf("nothing checks blocks of %q: name a language that is checked, or say why it is not run", b.language)
 }
 
-// parseJSON reads one value after the other. One that is an event is sent.
-func parseJSON(t *testing.T, text string) error {
-	dec := json.NewDecoder(strings.NewReader(text))
+// parseJSON reads one value after the other, and holds each to the API's description. One
+// that is an event is sent.
+func parseJSON(t *testing.T, b snippet) error {
+	dec := json.NewDecoder(strings.NewReader(b.text))
 	for {
 		var o object
 		if err := dec.Decode(&o); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
+			return err
+		}
+		if err := described(t, b.schema, o); err != nil {
 			return err
 		}
 		if o.text("type") != "" && o["data"] != nil {
