@@ -112,6 +112,10 @@ type endpointFormView struct {
 	Form    endpointForm
 	Groups  []typeGroup
 	Problem *problem
+
+	Sample  string           // what the filter and the format are tried on: a type or an event's id
+	Preview *service.Preview // nil until they are
+	Wrong   string           // why they cannot be
 }
 
 // At returns the message for a field, if that is what is wrong.
@@ -232,6 +236,27 @@ func createEndpoint(rq *request) error {
 		return rq.again("", f, err)
 	}
 	return rq.done("created", "webhooks", e.ID)
+}
+
+// previewEndpoint shows the form again with what would be sent of an event.
+func previewEndpoint(rq *request) error {
+	known, err := rq.offered()
+	if err != nil {
+		return err
+	}
+	v := &endpointFormView{ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Groups: grouped(known), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
+	v.Form.Password, v.Form.ClientSecret = "", ""
+	p := service.PreviewParams{Filter: v.Form.Filter, Format: v.Form.Format, Type: v.Sample}
+	if strings.HasPrefix(v.Sample, event.PrefixEvent) {
+		p.Event, p.Type = v.Sample, ""
+	}
+	if v.Preview, err = rq.ui.Service.PreviewEndpoint(rq.Context(), rq.call, p); err != nil {
+		if !mistake(err) {
+			return err
+		}
+		v.Wrong = errorView(err).Message
+	}
+	return rq.render("endpoint-form", v)
 }
 
 func updateEndpoint(rq *request) error {

@@ -33,6 +33,7 @@ func routes() []route {
 	both(get, "/webhooks", listEndpoints)
 	both(get, "/webhooks/new", newEndpoint)
 	both(post, "/webhooks", createEndpoint)
+	both(post, "/webhooks/preview", previewEndpoint)
 	both(get, "/webhooks/{id}", showEndpoint)
 	both(get, "/webhooks/{id}/edit", editEndpoint)
 	both(post, "/webhooks/{id}", updateEndpoint)

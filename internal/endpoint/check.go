@@ -73,13 +73,18 @@ func (e *Endpoint) Check(r Rules) error {
 	if err := e.TLS.check(target); err != nil {
 		return err
 	}
-	if err := e.checkFormat(); err != nil {
-		return err
-	}
-	if err := e.checkFilter(); err != nil {
+	if err := e.CheckPayload(); err != nil {
 		return err
 	}
 	return e.Settings.check()
+}
+
+// CheckPayload is the part of [Endpoint.Check] that is about what is sent.
+func (e *Endpoint) CheckPayload() error {
+	if err := e.checkFormat(); err != nil {
+		return err
+	}
+	return e.checkFilter()
 }
 
 // checkBroker checks an endpoint that is an address at a broker.

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,6 +90,9 @@ type Payload struct {
 	ContentType string              // empty: application/json
 	Attributes  map[string][]string // further headers, by canonical name
 }
+
+// MediaType returns the payload's Content-Type.
+func (p *Payload) MediaType() string { return cmp.Or(p.ContentType, "application/json") }
 
 // Payload returns what the endpoint is sent of an event with that stored body. It
 // depends on nothing else, so that each attempt sends the same.

@@ -132,3 +132,56 @@ func TestRecover_filter(t *testing.T) {
 		}
 	}
 }
+
+func TestPreview(t *testing.T) {
+	w := newWorld(t)
+	sent := w.must("POST", "/v1/events", `{"type":"payment.succeeded","data":{"object":{"id":"pay_1","amount":999}}}`)
+	body := `{"id":"` + sent.text("id") + `","type":"payment.succeeded","created":1699564800,"data":{"object":{"id":"pay_1","amount":999}}}`
+	for _, tt := range []struct {
+		name, in string
+		matched  bool
+		failure  any
+		body     any
+		media    any
+	}{
+		{"no filter", `{}`, true, nil, body, "application/json"},
+		{"one that it meets", `{"filter":"data.object.amount < 1000"}`, true, nil, body, "application/json"},
+		{"one that refuses it", `{"filter":"data.object.amount >= 1000"}`, false, nil, nil, nil},
+		{"one that cannot be evaluated", `{"filter":"data.object.total >= 1000"}`, true, "no such key: total", body, "application/json"},
+		{"a form", `{"payload_format":"cloudevents_binary"}`, true, nil, `{"object":{"id":"pay_1","amount":999}}`, "application/json"},
+		{"another", `{"payload_format":"cloudevents_structured"}`, true, nil, `{"specversion":"1.0","id":"` + sent.text("id") + `","source":"/accounts/` + w.account.ID +
+			`/test","type":"payment.succeeded","time":"2023-11-09T21:20:00Z","subject":"pay_1","datacontenttype":"application/json","data":{"object":{"id":"pay_1","amount":999}}}`, "application/cloudevents+json"},
+	} {
+		in := `{"event":"` + sent.text("id") + `"`
+		if tt.in != "{}" {
+			in += "," + tt.in[1:]
+		} else {
+			in += "}"
+		}
+		got := w.must("POST", "/v1/webhooks/preview", in)
+		if got.text("event") != sent.text("id") || got["matched"] != tt.matched || got["filter_error"] != tt.failure || got["body"] != tt.body || got.in("headers")["content-type"] != tt.media {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+		if strings.Contains(tt.in, "binary") && got.in("headers").text("ce-subject") != "pay_1" {
+			t.Errorf("%s: headers %v", tt.name, got["headers"])
+		}
+	}
+	if got := w.must("POST", "/v1/webhook_endpoints/preview", `{"type":"payment.failed","filter":"type == \"payment.failed\""}`); got["matched"] != true || got.text("event_type") != "payment.failed" {
+		t.Errorf("of a sample: %v", got)
+	}
+	for in, want := range map[string]refusal{
+		`{}`:                                 {400, "invalid_request_error", "event_type_invalid", "type"},
+		`{"type":"a b"}`:                     {400, "invalid_request_error", "event_type_invalid", "type"},
+		`{"type":"a","event":"evt_1"}`:       {400, "invalid_request_error", "parameter_invalid", "type"},
+		`{"event":"evt_1234567890abcdefgh"}`: {400, "invalid_request_error", "resource_missing", "event"},
+		`{"type":"a","filter":"b"}`:          {400, "invalid_request_error", "expression_invalid", "filter"},
+		`{"type":"a","payload_format":"b"}`:  {400, "invalid_request_error", "parameter_invalid", "payload_format"},
+		`{"type":"a","url":"b"}`:             {400, "invalid_request_error", "parameter_unknown", "url"},
+	} {
+		w.call("POST", "/v1/webhooks/preview", in).check(want)
+	}
+	w.call("POST", "/v1/webhooks/preview", `{"event":"`+sent.text("id")+`"}`, with(otherKey)...).check(refusal{400, "invalid_request_error", "resource_missing", "event"})
+	if n := len(w.must("GET", "/v1/events", "").list()); n != 1 {
+		t.Errorf("%d events are stored", n)
+	}
+}

@@ -184,6 +184,8 @@ func TestOpenAPI_responses(t *testing.T) {
 	w.attempted(id, delivery.Attempt{Started: start, Duration: time.Millisecond, Outcome: delivery.OutcomeServerError, StatusCode: 500, ResponseHeader: "A: b\n"})
 	w.must("POST", "/v1/accounts", `{"name":"x"}`, with(adminKey)...)
 	k := w.must("POST", "/v1/api_keys", `{}`, w.asOperator()...)
+	preview := w.must("POST", "/v1/webhooks/preview", `{"type":"payment.succeeded","payload_format":"cloudevents_binary"}`)
+	d.match(t, at(d, "paths", "/v1/webhooks/preview", "post", "responses", "200", "content", "application/json", "schema"), map[string]any(preview), "")
 	for _, c := range []struct {
 		method, path, route string
 		header              []string

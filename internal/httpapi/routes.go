@@ -29,6 +29,7 @@ func routes() []route {
 	for _, base := range []string{"/webhooks", "/webhook_endpoints"} { // the second is what Stripe's libraries ask for
 		add(post, base, createEndpoint)
 		add(get, base, listEndpoints)
+		add(post, base+"/preview", previewEndpoint)
 		add(get, base+"/{id}", getEndpoint)
 		add(post, base+"/{id}", updateEndpoint)
 		add(patch, base+"/{id}", updateEndpoint)

@@ -1,0 +1,41 @@
+package httpapi
+
+import (
+	"strings"
+
+	"github.com/posthaste-hq/posthaste/internal/service"
+)
+
+// previewView is the webhook_endpoint.preview object.
+type previewView struct {
+	Object      string            `json:"object"`
+	Event       string            `json:"event"`
+	EventType   string            `json:"event_type"`
+	Matched     bool              `json:"matched"`
+	FilterError *string           `json:"filter_error"`
+	Body        *string           `json:"body"`
+	Headers     map[string]string `json:"headers"` // that depend on the event and its form
+}
+
+func previewEndpoint(rq *request) (any, error) {
+	p := rq.params()
+	in := service.PreviewParams{Filter: deref(p.text("filter")), Format: deref(p.text("payload_format")), Event: p.given("event"), Type: p.given("type")}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	preview, err := rq.service().PreviewEndpoint(rq.Context(), rq.call, in)
+	if err != nil {
+		return nil, err
+	}
+	v := previewView{Object: "webhook_endpoint.preview", Event: preview.Event.ID, EventType: preview.Event.Type, Matched: preview.Matched,
+		FilterError: orNull(preview.Failure), Headers: map[string]string{}}
+	if preview.Matched {
+		body := string(preview.Payload.Body)
+		v.Body = &body
+		v.Headers["content-type"] = preview.Payload.MediaType()
+		for name, values := range preview.Payload.Attributes {
+			v.Headers[strings.ToLower(name)] = strings.Join(values, ", ")
+		}
+	}
+	return v, nil
+}

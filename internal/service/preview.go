@@ -1,0 +1,72 @@
+package service
+
+import (
+	"context"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// PreviewParams is an endpoint's choice of events and their form, to try on one event:
+// one that was accepted, or the sample of a type.
+type PreviewParams struct {
+	Filter, Format string
+	Event, Type    string // one of them
+}
+
+// Preview is what an endpoint would get of an event.
+type Preview struct {
+	Event   *event.Event
+	Matched bool             // it would be sent
+	Failure string           // why the filter could not be evaluated; empty when it could
+	Payload endpoint.Payload // if it matched
+}
+
+// PreviewEndpoint returns what an endpoint would get of an event. Nothing is stored or
+// sent. Errors: fault.Invalid, also where an endpoint could not be made so.
+func (s *Service) PreviewEndpoint(ctx context.Context, c *Call, p PreviewParams) (*Preview, error) {
+	if err := c.mustAccount(); err != nil {
+		return nil, err
+	}
+	end, err := s.begin(ctx, c, false) // it is for those who may make endpoints
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	w := &endpoint.Endpoint{Space: c.Space, Settings: endpoint.Settings{Filter: p.Filter}}
+	if err := s.setFormat(c, &EndpointParams{Format: &p.Format}, w); err != nil {
+		return nil, err
+	}
+	if err := w.CheckPayload(); err != nil {
+		return nil, err
+	}
+	e, err := s.previewed(ctx, c, p)
+	if err != nil {
+		return nil, err
+	}
+	out := &Preview{Event: e}
+	out.Matched, err = w.Accepts(endpoint.InputOf(e))
+	if err != nil {
+		out.Failure = err.Error()
+	}
+	if out.Matched {
+		out.Payload = w.Payload(e.Key, e.ID, e.Type, e.Body)
+	}
+	return out, nil
+}
+
+func (s *Service) previewed(ctx context.Context, c *Call, p PreviewParams) (*event.Event, error) {
+	switch {
+	case p.Event != "" && p.Type != "":
+		return nil, fault.Param("type", "parameter_invalid", "Give an event or a type, not both.")
+	case p.Event != "":
+		e, err := s.Store.Event(ctx, c.Space, p.Event)
+		return &e, CursorFault(err, "event", p.Event)
+	case !event.ValidType(p.Type):
+		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded", or an event.`)
+	}
+	now := s.Now().Unix()
+	e := s.newEvent(c.Space, event.Input{Type: p.Type, Created: now, HasCreated: true, Data: s.sample(c.Space, p.Type, now)})
+	return &e, nil
+}
