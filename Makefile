@@ -67,6 +67,7 @@ tools:
 	@command -v pgbouncer /usr/sbin/pgbouncer >/dev/null || { echo "make: the tests need PgBouncer; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends pgbouncer >/dev/null; }
 	@ls /usr/lib/rabbitmq/bin/rabbitmq-server >/dev/null 2>&1 || { echo "make: the tests need RabbitMQ; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends rabbitmq-server >/dev/null; }
 	@command -v strace >/dev/null || { echo "make: the tests of faults need strace; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends strace >/dev/null; }
+	@command -v mkfs.ext4 /usr/sbin/mkfs.ext4 >/dev/null || { echo "make: the tests of faults need mkfs.ext4; installing e2fsprogs"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends e2fsprogs >/dev/null; }
 	@command -v promtool >/dev/null || { echo "make: the tests of the alerts need promtool; installing prometheus"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends prometheus >/dev/null; }
 	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get update -q >/dev/null && apt-get install -y -q python3 >/dev/null; }
 

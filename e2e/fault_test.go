@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"database/sql"
 	"flag"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -299,6 +302,121 @@ func TestFault_readOnlyAtStart(t *testing.T) {
 	l.reconcile("read-only=1")
 }
 
+// disk is an ext4 file system in a file, which becomes read-only when something is wrong
+// with it, as those of most systems do.
+type disk struct {
+	t          testing.TB
+	image, dir string
+}
+
+func newDisk(t testing.TB, size int64) *disk {
+	t.Helper()
+	d := &disk{t: t, image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir()}
+	err := os.WriteFile(d.image, nil, 0o600)
+	if err == nil {
+		err = os.Truncate(d.image, size<<20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", d.image).CombinedOutput(); err != nil {
+		t.Skipf("making a file system: %v %s; this test wants mkfs.ext4", err, out)
+	}
+	if out, err := d.mount(); err != nil {
+		t.Skipf("mounting a file: %v %s; this test wants root, and loop devices", err, out)
+	}
+	t.Cleanup(d.unmount)
+	return d
+}
+
+func (d *disk) mount() ([]byte, error) {
+	return exec.Command("mount", "-o", "loop,errors=remount-ro", d.image, d.dir).CombinedOutput()
+}
+
+func (d *disk) unmount() {
+	d.t.Helper()
+	if out, err := exec.Command("umount", d.dir).CombinedOutput(); err != nil {
+		d.t.Errorf("umount: %v %s", err, out)
+	}
+}
+
+// A file system that turns read-only under a running server, as ext4 does when its disk
+// reports an error, refuses events and says why; deliveries go on. Mounted again, it has
+// all that was acknowledged. (A plain remount is no fault that a running server can meet:
+// the system refuses it while a file is open for writing.)
+func TestFault_readOnlyRemount(t *testing.T) {
+	l := newLoad(t, nil)
+	d := newDisk(t, 96)
+	begin := func() *life { return l.begin(serve(t, d.dir, "--test-schedule", faultSchedule)) }
+	begin().register(l.receiver.URL)
+	l.start(8)
+	for range *faultRounds {
+		l.advance(100)
+		s := l.current.Load()
+		s.failed.Store(true)
+		if err := syscall.Mount("", d.dir, "", syscall.MS_REMOUNT, "abort"); err != nil { // what an error of the disk brings about
+			t.Fatal(err)
+		}
+		refused := l.refusals()
+		until(t, "events to be refused", func() bool { return l.refusals() > refused })
+		taken := l.progress()
+		if said := s.ready(http.StatusServiceUnavailable); !strings.Contains(said, "disk") {
+			t.Errorf("/readyz says %q, not why", said)
+		}
+		if now := l.progress(); now > taken {
+			t.Errorf("%d events were acknowledged that cannot be on disk", now-taken)
+		}
+		s.killed.Store(true)
+		s.kill()
+		d.unmount()
+		check := exec.Command("e2fsck", "-p", d.image)
+		if out, err := check.CombinedOutput(); err != nil && check.ProcessState.ExitCode() != 1 { // 1: it has repaired something
+			t.Fatalf("e2fsck: %v %s", err, out)
+		}
+		if out, err := d.mount(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		begin()
+	}
+	l.advance(50)
+	l.reconcile(fmt.Sprintf("read-only=%d", *faultRounds))
+}
+
+// A file system that is frozen for a snapshot makes events wait, acknowledges none of them
+// meanwhile, and costs none.
+func TestFault_frozen(t *testing.T) {
+	l := newLoad(t, nil)
+	d := newDisk(t, 96)
+	s := l.begin(serve(t, d.dir, "--test-schedule", faultSchedule))
+	s.register(l.receiver.URL)
+	freeze := func(how string) {
+		t.Helper()
+		if out, err := exec.Command("fsfreeze", how, d.dir).CombinedOutput(); err != nil {
+			t.Fatalf("fsfreeze %s: %v %s", how, err, out)
+		}
+	}
+	l.start(8)
+	for range *faultRounds {
+		l.advance(100)
+		s.failed.Store(true)
+		freeze("--freeze")
+		thaw := sync.OnceFunc(func() { freeze("--unfreeze") })
+		t.Cleanup(thaw)               // or nobody could unmount it
+		pause(100 * time.Millisecond) // for acknowledgements that are on their way
+		before := l.progress()
+		pause(1500 * time.Millisecond)
+		if now := l.progress(); now > before {
+			t.Errorf("%d events were acknowledged that cannot be on disk", now-before)
+		}
+		thaw()
+		l.advance(50)
+		s.ready(http.StatusOK)
+		s.failed.Store(false)
+	}
+	l.advance(50)
+	l.reconcile(fmt.Sprintf("freezes=%d", *faultRounds))
+}
+
 // A server with too few file descriptors for its slow receivers takes events and delivers
 // them; it is not the endpoints' fault when it has none left.
 func TestFault_fileDescriptors(t *testing.T) {
@@ -332,6 +450,108 @@ func TestFault_fileDescriptors(t *testing.T) {
 	if strings.Contains(s.out.String(), "endpoint is failing") {
 		t.Error("endpoints were blamed")
 	}
+}
+
+// limitMemory lets a server take so many bytes of addresses more than it has.
+func limitMemory(t testing.TB, s *life, more int) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	m := regexp.MustCompile(`VmSize:\s+(\d+) kB`).FindSubmatch(status)
+	if err != nil || m == nil {
+		t.Skipf("reading how much memory a process has: %v; this test wants Linux", err)
+	}
+	has, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("prlimit", "--pid", fmt.Sprint(s.cmd.Process.Pid), fmt.Sprintf("--as=%d", has<<10+more)).CombinedOutput(); err != nil {
+		t.Skipf("limiting the memory of a process: %v %s; this test wants prlimit", err, out)
+	}
+}
+
+// A server that gets no more memory dies of it, wherever it just was. The next one has all
+// that was acknowledged.
+func TestFault_outOfMemory(t *testing.T) {
+	l := newLoad(t, nil)
+	data := t.TempDir()
+	begin := func() *life { return l.begin(serve(t, data, "--test-schedule", faultSchedule)) }
+	begin().register(l.receiver.URL, "enabled_events", []string{"payment.*"})
+	l.start(8)
+	var mu sync.Mutex
+	var taken []string // ids
+	var next atomic.Int64
+	text := strings.Repeat("x", 200<<10)
+	announce := func(s *life) {
+		ids, events := make([]string, 30), make([]object, 30)
+		for i := range events {
+			ids[i] = fmt.Sprintf("evt_memory%016d", next.Add(1))
+			events[i] = object{"id": ids[i], "type": "refund.created", "data": object{"object": object{"text": text}}}
+		}
+		if a, err := s.try("POST", "/v1/events/batch", object{"events": events}); err == nil && a.object["accepted"] == float64(len(ids)) {
+			mu.Lock()
+			defer mu.Unlock()
+			taken = append(taken, ids...)
+		}
+	}
+	for range *faultRounds {
+		l.advance(100)
+		s := l.current.Load()
+		announce(s)
+		s.killed.Store(true)
+		s.failed.Store(true)
+		limitMemory(t, s, 32<<20)
+		var burst sync.WaitGroup
+		for range 12 {
+			burst.Go(func() {
+				for !closed(s.done) {
+					announce(s)
+				}
+			})
+		}
+		if code := s.exit(); code == 0 || !regexp.MustCompile(`out of memory|cannot allocate memory`).MatchString(s.out.String()) {
+			t.Errorf("exit code %d", code)
+		}
+		burst.Wait()
+		begin()
+	}
+	l.advance(50)
+	l.reconcile(fmt.Sprintf("deaths=%d large=%d", *faultRounds, len(taken)))
+	there := ownIDs(t, data)
+	for _, id := range taken {
+		if !there[id] {
+			t.Errorf("%s was acknowledged, and is not there", id)
+		}
+	}
+	if len(taken) == 0 {
+		t.Error("no large event was taken: the test proves little")
+	}
+}
+
+// ownIDs returns the ids that senders chose, of the events in a store whose server has stopped.
+func ownIDs(t testing.TB, data string) map[string]bool {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(data, "posthaste.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	rows, err := db.Query("SELECT custom_id FROM events WHERE custom_id IS NOT NULL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	ids := map[string]bool{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		ids[id] = true
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }
 
 // A burst of the largest requests, more than the disk takes meanwhile, does not take the
