@@ -439,6 +439,7 @@ func (e *Engine) plan(l *lane, now time.Time) {
 	case ep == nil: // deleted
 		e.dropReady(l)
 		e.wake(l, time.Time{})
+		l.breaker, l.unsaved = delivery.Breaker{}, false // it fails nobody any more
 		if l.more && !l.clearing {
 			l.clearing = true
 			e.workers.Go(func() { e.clear(l) })
@@ -703,6 +704,7 @@ func (e *Engine) forget(now time.Time) {
 			return
 		}
 		switch {
+		case l.idleSince.IsZero() && e.forgetDeleted(l):
 		case !l.idle(now):
 			l.idleSince = time.Time{}
 		case l.idleSince.IsZero():
@@ -712,6 +714,17 @@ func (e *Engine) forget(now time.Time) {
 			delete(e.lanes, no)
 		}
 	}
+}
+
+// forgetDeleted drops the lane of an endpoint that is gone, unless something of it is
+// under way. One that failed would never be idle again.
+func (e *Engine) forgetDeleted(l *lane) bool {
+	if !l.resting() || e.Endpoints.Get(l.no) != nil {
+		return false
+	}
+	e.wake(l, time.Time{})
+	delete(e.lanes, l.no)
+	return true
 }
 
 // clear cancels what is pending for an endpoint that is gone.
@@ -746,6 +759,9 @@ func (e *Engine) clearOn(l *lane) bool {
 	defer e.mu.Unlock()
 	l.clearing = l.more
 	l.more, l.behind, l.nextDue = false, false, time.Time{}
+	if !l.clearing {
+		e.forgetDeleted(l)
+	}
 	return l.clearing
 }
 

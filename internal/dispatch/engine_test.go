@@ -384,6 +384,41 @@ func TestEngine_disabledWaitsDeletedCancels(t *testing.T) {
 	})
 }
 
+// What an endpoint was doing when it was deleted is no reason to remember it: one that
+// failed would count as failing for as long as the server runs.
+func TestEngine_forgetsTheDeleted(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		slow := func(context.Context, *sender.Request) delivery.Attempt {
+			time.Sleep(10 * time.Second)
+			return no(context.Background(), nil)
+		}
+		good, bad, busy := w.receiver("good", false, endpoint.Settings{}, yes), w.receiver("bad", false, endpoint.Settings{}, no), w.receiver("busy", false, endpoint.Settings{}, slow)
+		kept := w.receiver("kept", false, endpoint.Settings{}, no)
+		for _, e := range []*endpoint.Endpoint{good, bad, busy, kept} {
+			w.send(e, 20)
+		}
+		settle(time.Second)
+		if s := w.engine.Stats(); s.Lanes != 4 || s.Failing != 2 {
+			t.Fatalf("before: %+v", s)
+		}
+		for _, e := range []*endpoint.Endpoint{good, bad, busy} {
+			if err := w.store.DeleteEndpoint(context.Background(), e.No, time.Now(), store.Trail{}); err != nil {
+				t.Fatal(err)
+			}
+			w.endpoints.Remove(e.No)
+			w.engine.Wake(e.No)
+		}
+		settle(time.Second)
+		if s := w.engine.Stats(); s.Lanes != 2 || s.Failing != 1 || s.InFlight == 0 {
+			t.Errorf("while one has attempts under way: %+v", s)
+		}
+		settle(2 * time.Minute)
+		if s := w.engine.Stats(); s.Lanes != 1 || s.Failing != 1 {
+			t.Errorf("after: %+v", s)
+		}
+	})
+}
+
 func TestEngine_requeued(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		e := w.receiver("good", false, endpoint.Settings{}, yes)

@@ -89,10 +89,14 @@ func (l *lane) loadSize() int {
 	return max(2*l.pace.limit, minLoad)
 }
 
+// resting reports whether nothing of the lane is under way.
+func (l *lane) resting() bool {
+	return l.inflight == 0 && len(l.held) == 0 && !l.more && !l.loading && !l.clearing && !l.queued
+}
+
 // idle reports whether the lane can be forgotten without losing anything.
 func (l *lane) idle(now time.Time) bool {
-	return l.inflight == 0 && len(l.held) == 0 && !l.more && !l.loading && !l.clearing && !l.queued &&
-		l.nextDue.IsZero() && l.breaker.FailingSince.IsZero() && !l.unsaved &&
+	return l.resting() && l.nextDue.IsZero() && l.breaker.FailingSince.IsZero() && !l.unsaved &&
 		(l.limiter == nil || l.limiter.TokensAt(now) >= float64(l.limiter.Burst()))
 }
 
