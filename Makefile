@@ -130,6 +130,10 @@ bench/go: ## run the Go benchmarks, with allocations
 bench/diff: ## compare the Go benchmarks of two commits (BASE=main HEAD=; HEAD is the working tree unless named)
 	bench/diff.sh $${BASE:-HEAD} $${HEAD}
 
+.PHONY: first-run
+first-run: ## follow the README and the tutorial on a fresh clone, and time each step (COLD=1 without caches)
+	$(GO) test -count=1 -v -run TestFirstRun -timeout 30m ./e2e -first.run=$(if $(COLD),cold,warm)
+
 .PHONY: crash
 crash: ## kill -9 the server under load, again and again, and reconcile
 	$(GO) test -count=1 -v -run TestCrash -timeout 20m ./e2e -crash.kills=$${KILLS:-50}

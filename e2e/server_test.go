@@ -85,6 +85,11 @@ func (o *output) String() string {
 // await returns the first match in the output, waiting for it.
 func (o *output) await(t testing.TB, pattern string) []string {
 	t.Helper()
+	return o.awaitFor(t, pattern, patience)
+}
+
+func (o *output) awaitFor(t testing.TB, pattern string, patience time.Duration) []string {
+	t.Helper()
 	re := regexp.MustCompile(pattern)
 	deadline := time.After(patience)
 	for {
