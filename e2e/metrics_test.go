@@ -151,7 +151,7 @@ func TestMetrics(t *testing.T) {
 	for name, m := range real {
 		if m.kind == "histogram" {
 			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-				real[name+suffix] = metric{}
+				real[name+suffix] = m
 			}
 		}
 	}
@@ -294,6 +294,7 @@ func checkDashboard(t *testing.T, real map[string]metric) {
 
 var (
 	notNames  = regexp.MustCompile(`"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)`)
+	scraped   = map[string]bool{"instance": true, "job": true, "le": true} // labels that Prometheus adds, and that of buckets
 	operators = map[string]bool{"and": true, "or": true, "unless": true, "bool": true, "offset": true}
 )
 
@@ -310,6 +311,15 @@ func known(t *testing.T, where, expr string, real map[string]metric) {
 		found = true
 		if _, ok := real[name]; !ok {
 			t.Errorf("%s: there is no metric %s (in %s)", where, name, expr)
+		}
+	}
+	// A label that a metric does not have selects nothing, and says nothing of it.
+	labels := regexp.MustCompile(`(\w+)\s*=[~"]|(\w+)\s*![=~]`)
+	for _, m := range regexp.MustCompile(`([a-zA-Z_]\w*)\{([^}]*)\}`).FindAllStringSubmatch(expr, -1) {
+		for _, l := range labels.FindAllStringSubmatch(m[2], -1) {
+			if name := l[1] + l[2]; !scraped[name] && !slices.Contains(strings.Fields(real[m[1]].labels), name) {
+				t.Errorf("%s: the metric %s has no label %s (in %s)", where, m[1], name, expr)
+			}
 		}
 	}
 	if !found {
