@@ -96,45 +96,57 @@ func (s *Store) DeleteEndpoint(ctx context.Context, no int64, now time.Time, tra
 	})
 }
 
-// PurgeEndpoints implements [store.Upkeep].
+// named is whether a delivery or a recovery names an endpoint: subqueries with a limit,
+// which no planner turns into a join with all deliveries.
+const named = `((SELECT 1 FROM deliveries d WHERE d.endpoint = endpoints.no LIMIT 1) IS NOT NULL
+	OR (SELECT 1 FROM recoveries r WHERE r.endpoint = endpoints.no LIMIT 1) IS NOT NULL)`
+
+// forgettable is a deleted endpoint, and whether nothing names it.
+type forgettable struct {
+	no, space int64
+	free      bool
+}
+
+// PurgeEndpoints implements [store.Upkeep]. Most of what it looks at stays, time and again,
+// so nobody who writes waits for the look.
 func (s *Store) PurgeEndpoints(ctx context.Context, before time.Time, after int64, limit int) (next int64, deleted int, err error) {
+	old, err := list(ctx, s, "look for deleted endpoints", func(row scanner) (f forgettable, err error) {
+		err = row.Scan(&f.no, &f.space, &f.free)
+		return f, err
+	}, `SELECT no, space, NOT `+named+` FROM endpoints INDEXED BY endpoints_deleted WHERE deleted > 0 AND deleted < ? AND no > ? ORDER BY no LIMIT ?`,
+		Millis(before), after, limit)
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(old) == limit {
+		next = old[limit-1].no
+	}
+	old = slices.DeleteFunc(old, func(f forgettable) bool { return !f.free })
+	if len(old) == 0 {
+		return next, 0, nil
+	}
 	err = s.write(ctx, "purge deleted endpoints", func(t *Tx) error {
-		next, deleted = 0, 0
-		// Subqueries with a limit, which no planner turns into a join with all deliveries.
-		rows, err := t.rows(3, `SELECT no, space, CASE WHEN (SELECT 1 FROM deliveries d WHERE d.endpoint = w.no LIMIT 1) IS NULL
-			AND (SELECT 1 FROM recoveries r WHERE r.endpoint = w.no LIMIT 1) IS NULL THEN 0 ELSE 1 END
-			FROM endpoints w INDEXED BY endpoints_deleted WHERE deleted > 0 AND deleted < ? AND no > ? ORDER BY no LIMIT ?`, Millis(before), after, limit)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			no, space, named := row[0].(int64), row[1].(int64), row[2].(int64)
-			if named != 0 {
-				continue
-			}
-			if err := t.forgetEndpoint(no, space); err != nil {
+		deleted = 0
+		for _, f := range old {
+			n, err := t.changed(`DELETE FROM endpoints WHERE no = ? AND deleted > 0 AND NOT `+named, f.no)
+			if err != nil {
 				return err
 			}
+			if n == 0 {
+				continue
+			}
 			deleted++
-		}
-		if len(rows) == limit {
-			next = rows[limit-1][0].(int64)
+			// What was still written of it while it was being deleted.
+			if err := t.exec(`DELETE FROM statistics WHERE space = ? AND endpoint = ?`, f.space, f.no); err != nil {
+				return err
+			}
+			if err := t.exec(`DELETE FROM endpoint_health WHERE endpoint = ?`, f.no); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
 	return next, deleted, err
-}
-
-// forgetEndpoint deletes a deleted endpoint's row and what was still written of it while
-// it was being deleted.
-func (t *Tx) forgetEndpoint(no, space int64) error {
-	if err := t.exec(`DELETE FROM statistics WHERE space = ? AND endpoint = ?`, space, no); err != nil {
-		return err
-	}
-	if err := t.exec(`DELETE FROM endpoint_health WHERE endpoint = ?`, no); err != nil {
-		return err
-	}
-	return t.exec(`DELETE FROM endpoints WHERE no = ?`, no)
 }
 
 const endpointColumns = `no, id, space, url, events, status, description, metadata, sealed, settings, created, updated, enabled_since, disabled_reason`
