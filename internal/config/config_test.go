@@ -109,6 +109,9 @@ func TestLoad_refuses(t *testing.T) {
 		{"notify with a bad secret", []string{"--notify-url", "https://ops.example"}, map[string]string{"POSTHASTE_NOTIFY_SECRET": "1234567890abcdef"}, "POSTHASTE_NOTIFY_SECRET"},
 		{"mail to nobody", []string{"--smtp-addr", "smtp.example:25"}, nil, "--smtp-to"},
 		{"mail over what", []string{"--smtp-tls", "ssl3"}, nil, "--smtp-tls"},
+		{"audit log kept for seconds", []string{"--audit-retention", "1s"}, nil, "--audit-retention"},
+		{"jobs kept for less than nothing", []string{"--job-retention", "-1h"}, nil, "--job-retention"},
+		{"sandbox kept for seconds", []string{"--sandbox-retention", "59s"}, nil, "--sandbox-retention"},
 		{"health", []string{"--disable-after-failures", "-1"}, nil, "--disable-after-failures"},
 		{"test key as operator key", nil, map[string]string{"POSTHASTE_ADMIN_KEY": "sk_test_1234567890abcdef"}, "starts with sk_admin_"},
 	} {
@@ -168,6 +171,26 @@ func TestLoad_tracing(t *testing.T) {
 		c, err := load(t, nil, tt.env)
 		if err != nil || c.Tracing != tt.want {
 			t.Errorf("%v: traced %t, %v", tt.env, err == nil && c.Tracing, err)
+		}
+	}
+}
+
+func TestLoad_retention(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want [4]time.Duration // events, audit log, jobs, sandbox
+	}{
+		{nil, [4]time.Duration{720 * time.Hour, 8760 * time.Hour, 720 * time.Hour, 2160 * time.Hour}},
+		{[]string{"--retention", "1m", "--audit-retention", "2m", "--job-retention", "3m", "--sandbox-retention", "4m"},
+			[4]time.Duration{time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}},
+		{[]string{"--retention", "0", "--audit-retention", "0", "--job-retention", "0", "--sandbox-retention", "0"}, [4]time.Duration{}},
+	} {
+		c, err := load(t, tt.args, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [4]time.Duration{c.Retention, c.AuditKept, c.JobsKept, c.SandboxKept}; got != tt.want {
+			t.Errorf("%v: %v, want %v", tt.args, got, tt.want)
 		}
 	}
 }
