@@ -140,4 +140,52 @@ var mutations = []mutation{
 		edits: []edit{{`"synchronous(FULL)"`, `"synchronous(OFF)"`}},
 		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestOpen_.*"}},
 	},
+	{
+		what:  "a step of the clock back leaves retries dated ahead",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"redated := j.Delivery.Redate(e.policy(ep), now)", "redated := false && j.Delivery.Redate(e.policy(ep), now)"}},
+		tests: []run{engine("TestEngine_stepsBackPutNothingOff")},
+	},
+	{
+		what:  "an event is not sent that a filter cannot be evaluated over",
+		file:  "internal/endpoint/filter.go",
+		edits: []edit{{"	return accepted || err != nil, err", "	return accepted, err"}},
+		tests: []run{{pkg: "./internal/endpoint", tests: "TestAccepts_.*"}},
+	},
+	{
+		what:  "a revoked API key is good for as long as it is known",
+		file:  "internal/service/account.go",
+		edits: []edit{{"	case !k.Revoked.IsZero():\n		return nil", "	case k.ID == \"\" && !k.Revoked.IsZero():\n		return nil"}},
+		tests: []run{{pkg: "./internal/httpapi", tests: "TestAuth_.*"}},
+	},
+	{
+		what:  "viewers may change what they see",
+		file:  "internal/service/service.go",
+		edits: []edit{{"	if c.Key.Role == account.Viewer {", "	if c.Key.Role == account.Viewer && c.Request == \"\" {"}},
+		tests: []run{{pkg: "./internal/httpapi", tests: "TestAuth_matrix"}},
+	},
+	{
+		what:  "a form of another session is taken",
+		file:  "internal/adminui/ui.go",
+		edits: []edit{{"	if rq.Method == http.MethodPost && rq.token != \"\" &&", "	if rq.Method == http.MethodPost && rq.token == \"\" &&"}},
+		tests: []run{{pkg: "./internal/adminui", tests: "TestAccess_matrix"}},
+	},
+	{
+		what:  "a repeated request with its idempotency key makes a second event",
+		file:  "internal/service/service.go",
+		edits: []edit{{"	return &Replayed{Receipt: *earlier}", "	return nil"}},
+		tests: []run{{pkg: "./internal/httpapi", tests: "TestIdempotency_.*"}},
+	},
+	{
+		what:  "credentials are written as they are",
+		file:  "internal/store/relational/endpoint.go",
+		edits: []edit{{"	j.private = t.Ring.Seal(j.private, e.ID)\n", ""}},
+		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestSeal_.*"}},
+	},
+	{
+		what:  "a deleted endpoint is forgotten while deliveries name it",
+		file:  "internal/store/relational/endpoint.go",
+		edits: []edit{{"			if named != 0 {", "			if named > 1 {"}},
+		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestContract"}},
+	},
 }
