@@ -84,6 +84,29 @@ func TestRead_exports(t *testing.T) {
 	}
 }
 
+// Headers that could end a line of a request, or that are the connection's or a
+// signature's, stay behind; the report names them and not their values.
+func TestRead_leavesOutHeaders(t *testing.T) {
+	all, err := Read("svix", strings.NewReader(`[{"id":"ep_1","url":"https://a.example/","headers":{"headers":{"X-Ok":"1","X-A":"hush\r\nX-Evil: 1","X\r\nX-Evil":"hush",
+		"X-B":"hush\u0000","X-C":"hush\n hush","Host":"hush","Content-Length":"7","Transfer-Encoding":"hush","webhook-signature":"hush","Payment-Signature":"hush"}}}]`))
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%v %v", all, err)
+	}
+	e := all[0]
+	if len(e.Headers) != 1 || e.Headers["X-Ok"] != "1" {
+		t.Errorf("the headers are %v", e.Headers)
+	}
+	said := fmt.Sprint(e.Lost)
+	for _, name := range []string{"X-A", "X-B", "X-C", "Host", "Content-Length", "Transfer-Encoding", "webhook-signature", "Payment-Signature"} {
+		if !strings.Contains(said, "header "+name) {
+			t.Errorf("the report does not say that %s stays behind: %s", name, said)
+		}
+	}
+	if strings.Contains(said, "hush") {
+		t.Errorf("the report holds a value: %s", said)
+	}
+}
+
 // What is no export is refused by what is wrong with it, never by the value.
 func TestRead_refuses(t *testing.T) {
 	for _, tt := range []struct{ from, text, says string }{
