@@ -53,6 +53,8 @@ type desk struct {
 	account account.Account
 	ids     map[string]string // of an object of each kind, by the part of the path before it
 
+	idle map[string]bool // jobs that nobody works off
+
 	mu       sync.Mutex
 	compared []string // the hashes that passwords were compared with
 }
@@ -78,7 +80,7 @@ func newDesk(t *testing.T, https bool) *desk {
 	commits := commit.New(st, log)
 	commits.Start(func(*store.Batch) {})
 	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Now: time.Now})
-	d := &desk{t: t, store: st}
+	d := &desk{t: t, store: st, idle: map[string]bool{}}
 	d.service = service.New(service.Config{
 		Store: st, Events: commits, Endpoints: endpoint.NewRegistry(), Targets: targets, IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: log,
 		Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap, Compared: d.note},
