@@ -21,8 +21,9 @@ const (
 
 // Run takes messages from sources until ctx ends, and keeps at it when a broker is away.
 // take stores what a message says, as the body of a request to send an event, for the
-// source's account; it returns [ErrRefused] for what can never be stored.
-func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, take func(ctx context.Context, s SourceSpec, body []byte) error) {
+// source's account; it returns [ErrRefused] for what can never be stored. interrupted is
+// called when a source has to be asked again.
+func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, take func(ctx context.Context, s SourceSpec, body []byte) error, interrupted func(SourceSpec)) {
 	var wg sync.WaitGroup
 	for _, s := range sources {
 		wg.Go(func() {
@@ -44,6 +45,7 @@ func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, 
 				if ctx.Err() != nil {
 					return
 				}
+				interrupted(s)
 				log.Warn("source interrupted", "source", s.String(), "err", err, "again_in", pause)
 				t := time.NewTimer(pause)
 				select {

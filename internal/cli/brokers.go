@@ -68,3 +68,6 @@ func (s *server) take(ctx context.Context, source broker.SourceSpec, body []byte
 	s.metrics.Message(source.Broker, errors.Is(err, broker.ErrRefused), err)
 	return err
 }
+
+// interrupted notes that a source has to be asked again.
+func (s *server) interrupted(source broker.SourceSpec) { s.metrics.Interrupted(source.Broker) }

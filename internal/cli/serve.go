@@ -173,7 +173,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	if s.mailer != nil {
 		background.Go(func() { s.mailer.Run(upkeep) })
 	}
-	background.Go(func() { s.brokers.Run(upkeep, s.sources, s.log, s.take) })
+	background.Go(func() { s.brokers.Run(upkeep, s.sources, s.log, s.take, s.interrupted) })
 	background.Go(func() { s.master.goOn(upkeep, s.store, s.log) })
 
 	s.greet(banner, listener.Addr().String())

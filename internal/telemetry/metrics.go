@@ -62,10 +62,11 @@ type Metrics struct {
 	storeErrors       *prometheus.CounterVec
 	fenced            prometheus.Counter
 
-	requests    *prometheus.CounterVec
-	requestTime map[string]prometheus.Observer // by route; "" is the others
-	limited     prometheus.Counter
-	messages    *prometheus.CounterVec
+	requests      *prometheus.CounterVec
+	requestTime   map[string]prometheus.Observer // by route; "" is the others
+	limited       prometheus.Counter
+	messages      *prometheus.CounterVec
+	interruptions *prometheus.CounterVec
 
 	validated *prometheus.CounterVec
 	forgotten *prometheus.CounterVec
@@ -146,7 +147,9 @@ func NewMetrics(from Sources) *Metrics {
 	}
 	m.limited = counter("posthaste_api_rate_limited_total", "Requests to the API that were refused with 429.")
 	m.messages = counters("posthaste_broker_messages_total", "Messages of sources at brokers, by what became of them.", "broker", "result")
+	m.interruptions = counters("posthaste_broker_interruptions_total", "Times that a source at a broker had to be asked again.", "broker")
 	for _, b := range from.Brokers {
+		m.interruptions.WithLabelValues(b)
 		for _, r := range []string{stored, refused, failed} {
 			m.messages.WithLabelValues(b, r)
 		}

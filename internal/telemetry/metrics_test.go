@@ -146,6 +146,7 @@ func TestMetrics_requests(t *testing.T) {
 	m.Message("orders", false, nil)
 	m.Message("orders", true, errors.New("no event"))
 	m.Message("orders", false, errors.New("no disk"))
+	m.Interrupted("orders")
 	expect(t, m,
 		`posthaste_api_requests_total{method="POST",route="/v1/events",status="2xx"} 1`,
 		`posthaste_api_requests_total{method="POST",route="/v1/events",status="5xx"} 1`,
@@ -154,7 +155,7 @@ func TestMetrics_requests(t *testing.T) {
 		`posthaste_api_request_duration_seconds_count{kind="event"} 2`, `posthaste_api_request_duration_seconds_count{kind="other"} 2`,
 		`posthaste_api_rate_limited_total 1`,
 		`posthaste_broker_messages_total{broker="orders",result="stored"} 1`, `posthaste_broker_messages_total{broker="orders",result="refused"} 1`,
-		`posthaste_broker_messages_total{broker="orders",result="failed"} 1`)
+		`posthaste_broker_messages_total{broker="orders",result="failed"} 1`, `posthaste_broker_interruptions_total{broker="orders"} 1`)
 }
 
 func TestMetrics_service(t *testing.T) {

@@ -168,3 +168,6 @@ func (m *Metrics) Message(broker string, wasRefused bool, err error) {
 	}
 	m.messages.WithLabelValues(broker, result).Inc()
 }
+
+// Interrupted counts a time that a source at a broker could not be asked.
+func (m *Metrics) Interrupted(broker string) { m.interruptions.WithLabelValues(broker).Inc() }

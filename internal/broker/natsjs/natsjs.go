@@ -30,6 +30,8 @@ const (
 	maxUnacks = 1024
 )
 
+var errLost = errors.New("the connection to the broker is lost")
+
 // Open returns a broker for nats://user:password@host:port or tls://…, several hosts
 // separated by commas. It connects by itself, now or when the server is there.
 func Open(u *url.URL) (*Broker, error) {
@@ -86,10 +88,21 @@ func (b *Broker) Consume(ctx context.Context, address string, take func(context.
 	defer wg.Wait()
 	defer messages.Stop()
 	defer context.AfterFunc(ctx, messages.Stop)()
+	// The library would wait for its server without a word, so that nobody knew.
+	lost := b.conn.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer b.conn.RemoveStatusListener(lost)
+	wg.Go(func() {
+		if _, open := <-lost; open {
+			messages.Stop()
+		}
+	})
 	slots := make(chan struct{}, broker.AtOnce)
 	for {
 		msg, err := messages.Next()
 		if err != nil {
+			if !b.conn.IsConnected() {
+				err = errors.Join(errLost, b.conn.LastError())
+			}
 			return err
 		}
 		slots <- struct{}{}
