@@ -26,7 +26,7 @@ run: build ## start a server for trying out, with a test key, on 127.0.0.1:8080
 
 .PHONY: release
 release: ## build archives and Debian packages for all platforms into dist/, with checksums and a bill of materials
-	$(GO) run ./deploy/release $(if $(VERSION),-version $(VERSION))
+	$(GO) run ./deploy/release $(if $(VERSION),-version $(VERSION)) $(if $(MAINTAINER),-maintainer "$(MAINTAINER)")
 
 ## Check
 

@@ -159,6 +159,7 @@ make() { test "$*" = run; } # the page's server runs already
 var sessions = map[string]string{
 	"docs/how-to/receive-events-on-your-machine.md": `echo '{"object": {"amount": 1}}' > invoice.json`,
 	"docs/how-to/back-up-and-restore.md":            `mkdir "$ROOT/backups"`,
+	"docs/how-to/upgrade.md":                        `mkdir "$ROOT/backups"`,
 }
 
 // asides are what a page has its reader do between two commands, before the one that

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -339,6 +340,24 @@ func TestChart_alerts(t *testing.T) {
 	}
 }
 
+// The values that the documentation shows are values of this chart.
+func TestChart_documentation(t *testing.T) {
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, "docs/how-to/run-in-containers.md"), -1)
+	for _, b := range blocks {
+		var values map[string]any
+		if err := yaml.UnmarshalStrict([]byte(b[1]), &values); err != nil {
+			t.Fatal(err)
+		}
+		template, _ := pod(t, objects(t, values))
+		if got := template.Spec.Containers[0].Image; got != "registry.example.com/posthaste:1.2.3" {
+			t.Errorf("%s makes pods of %s", b[1], got)
+		}
+	}
+	if len(blocks) != 2 {
+		t.Errorf("%d examples of values", len(blocks))
+	}
+}
+
 func TestChart_notes(t *testing.T) {
 	for _, name := range examples {
 		files, err := render(valuesOf(t, name))
@@ -403,10 +422,13 @@ func TestChart_containerServes(t *testing.T) {
 	if err != nil || !bytes.Contains(out, []byte("Password:")) {
 		t.Errorf("make a user: %v %s", err, out)
 	}
+	if out, err := c.command("/usr/bin/posthaste", "backup", "/data/copy.db").CombinedOutput(); err != nil {
+		t.Errorf("back up: %v %s", err, out)
+	}
 	s.stop()
-	for _, name := range []string{"store/posthaste.db"} {
+	for _, name := range []string{"store/posthaste.db", "copy.db"} {
 		if _, err := os.Stat(filepath.Join(c.data, name)); err != nil {
-			t.Errorf("the data is not in the volume: %v", err)
+			t.Errorf("the volume lacks data: %v", err)
 		}
 	}
 	if info, err := os.Stat(filepath.Join(c.data, "store")); err != nil || info.Mode().Perm() != 0o700 {

@@ -38,7 +38,7 @@ func (r *release) debian(goarch string, program []byte, pages []file) error {
 	control := fmt.Sprintf(`Package: posthaste
 Version: %s
 Architecture: %s
-Maintainer: The Posthaste authors <posthaste@localhost>
+Maintainer: %s
 Installed-Size: %d
 Depends: adduser
 Section: net
@@ -47,7 +47,7 @@ Homepage: https://github.com/posthaste-hq/posthaste
 Description: webhook delivery server
  Accepts events, keeps them, and hands each to every endpoint that wants it:
  signed, within milliseconds, retried until it is acknowledged.
-`, debianVersion(r.version), goarch, (size+1023)/1024)
+`, debianVersion(r.version), goarch, r.maintainer, (size+1023)/1024)
 	if err := os.WriteFile(filepath.Join(root, "DEBIAN", "control"), []byte(control), 0o644); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net/mail"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,12 +26,17 @@ const bomTool = "github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.
 // platforms are those that releases are built for.
 var platforms = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64"}
 
+// maintainer is nobody who could be written to: mail to .example goes nowhere. Who
+// publishes packages gives an address of their own.
+const maintainer = "The Posthaste authors <authors@posthaste.example>"
+
 func main() {
 	var r release
 	only := flag.String("platforms", strings.Join(platforms, ","), "what to build for")
 	flag.StringVar(&r.source, "source", ".", "the repository")
 	flag.StringVar(&r.out, "out", "dist", "directory for the files; what is in it is deleted")
 	flag.StringVar(&r.version, "version", "", "such as 1.2.3 (default: the last tag of git)")
+	flag.StringVar(&r.maintainer, "maintainer", maintainer, "who answers for the Debian packages, a name and an address")
 	flag.BoolVar(&r.bom, "bom", true, "write a bill of materials")
 	flag.Parse()
 	r.platforms = strings.Split(*only, ",")
@@ -43,6 +49,7 @@ func main() {
 // release is one version of the program.
 type release struct {
 	source, out, version string
+	maintainer           string
 	platforms            []string
 	bom                  bool
 
@@ -52,6 +59,9 @@ type release struct {
 }
 
 func (r *release) make() (err error) {
+	if who, err := mail.ParseAddress(r.maintainer); err != nil || who.Name == "" {
+		return fmt.Errorf("-maintainer %q: give a name and an address, such as %q", r.maintainer, maintainer)
+	}
 	if err := r.identify(); err != nil {
 		return err
 	}

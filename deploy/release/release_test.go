@@ -103,7 +103,7 @@ func TestRelease_isReproducible(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		last = filepath.Join(source, "dist")
-		r := release{source: source, out: last, version: "1.2.3", platforms: []string{"linux/amd64", "windows/amd64"}, bom: true}
+		r := release{source: source, out: last, version: "1.2.3", maintainer: maintainer, platforms: []string{"linux/amd64", "windows/amd64"}, bom: true}
 		if err := r.make(); err != nil {
 			t.Fatal(err)
 		}
