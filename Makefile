@@ -25,14 +25,14 @@ run: build ## start a server for trying out, with a test key, on 127.0.0.1:8080
 	./bin/posthaste serve --dev --data data
 
 .PHONY: release
-release: ## build archives and Debian packages for all platforms into dist/, with checksums and a bill of materials
+release: ## build archives, Debian packages and the Helm chart into dist/, with checksums and a bill of materials
 	$(GO) run ./deploy/release $(if $(VERSION),-version $(VERSION)) $(if $(MAINTAINER),-maintainer "$(MAINTAINER)")
 
 ## Check
 
 .PHONY: package-check
-package-check: ## build a release twice and compare, and look into its packages and units
-	$(GO) test -count=1 -v -timeout 20m ./deploy/release -release.build
+package-check: ## build a release twice and compare, look into its packages and units, and install and remove the Debian package
+	$(GO) test -count=1 -v -timeout 40m ./deploy/release -release.build
 
 .PHONY: deploy-check
 deploy-check: ## hold the image, the compose files and the chart to what the program does, and run the image's program as a container does

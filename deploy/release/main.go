@@ -1,6 +1,6 @@
 // Command release builds what is published: the program for every platform, with its
-// manual pages, completions and units, as archives and Debian packages, a bill of
-// materials, and the checksums of all. The same commit makes the same bytes.
+// manual pages, completions and units, as archives and Debian packages, the Helm chart, a
+// bill of materials, and the checksums of all. The same commit makes the same bytes.
 package main
 
 import (
@@ -80,6 +80,9 @@ func (r *release) make() (err error) {
 		if err := r.build(platform, pages); err != nil {
 			return fmt.Errorf("%s: %w", platform, err)
 		}
+	}
+	if err := r.chart(); err != nil {
+		return err
 	}
 	if r.bom {
 		if err := r.materials(); err != nil {
