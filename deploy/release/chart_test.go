@@ -34,6 +34,9 @@ func TestChart_isOfTheVersion(t *testing.T) {
 			t.Errorf("the chart lacks %s", want)
 		}
 	}
+	if alerts := tar("--extract", "--to-stdout", "posthaste/files/alerts.yaml"); !strings.Contains(alerts, "alert: PosthasteDown") {
+		t.Error("the chart has a link instead of the alerts")
+	}
 	if strings.Contains(names, "/ci/") {
 		t.Error("the chart holds the tests' values")
 	}
