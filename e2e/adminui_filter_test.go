@@ -33,7 +33,12 @@ func TestAdminUI_filter(t *testing.T) {
 	try(`type.startsWith("payment.")`, "payment.failed", "This event is sent")
 	b.choose("[name=payload_format]", "cloudevents_binary")
 	try(`data.object.amount > 7`, sent, "Ce-Type: payment.succeeded")
+	b.fill("[name=transform]", `{"object": {"twice": data.object.total * 2.0}}`)
+	try(`data.object.amount > 7`, sent, `{"object":{"twice":14}}`)
 	b.both("webhook-try")
+	b.fill("[name=transform]", `{"object": data.object.nowhere}`)
+	try(`data.object.total > 5`, sent, "This event is not sent, and its delivery fails: its data cannot be made. no such key: nowhere.")
+	b.fill("[name=transform]", "")
 
 	b.fill("[name=filter]", "total > 7")
 	b.press("form.stack button.primary")

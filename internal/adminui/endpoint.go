@@ -93,6 +93,7 @@ type endpointForm struct {
 	Events           []string // chosen
 	Others           string   // typed: more types and patterns
 	Filter           string
+	Data             string // the transformation; Transport is something else
 
 	Transport                     string // http, basic or oauth2
 	Username, Password            string
@@ -142,7 +143,7 @@ func editEndpoint(rq *request) error {
 	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: string(e.Auth.Type),
 		Username: e.Auth.Username, Grant: string(e.Auth.Grant), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
 		ClientAuth: string(e.Auth.ClientAuth), HasPassword: e.Auth.Password != "", HasClientSecret: e.Auth.ClientSecret != "",
-		Ordering: string(e.Settings.Ordering), Format: string(e.Format()), Filter: e.Settings.Filter}
+		Ordering: string(e.Settings.Ordering), Format: string(e.Format()), Filter: e.Settings.Filter, Data: e.Transform()}
 	if f.Transport == "" {
 		f.Transport = "http"
 	}
@@ -173,10 +174,11 @@ func editEndpoint(rq *request) error {
 
 func (rq *request) endpointForm() endpointForm {
 	v := rq.PostFormValue
+	expression := func(name string) string { return strings.TrimSpace(strings.ReplaceAll(v(name), "\r\n", "\n")) }
 	return endpointForm{URL: strings.TrimSpace(v("url")), Description: v("description"), Enabled: v("enabled") != "", Events: rq.PostForm["event"], Others: v("others"),
 		Transport: v("transport"), Username: v("username"), Password: v("password"), Grant: v("grant"), TokenURL: strings.TrimSpace(v("token_url")),
 		ClientID: v("client_id"), ClientSecret: v("client_secret"), Scope: v("scope"), ClientAuth: v("client_auth"),
-		Filter: strings.TrimSpace(strings.ReplaceAll(v("filter"), "\r\n", "\n")), Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
+		Filter: expression("filter"), Data: expression("transform"), Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
 }
 
 // params turns what was typed into what the service takes.
@@ -201,7 +203,7 @@ func (f *endpointForm) params() (service.EndpointParams, error) {
 	default:
 		return service.EndpointParams{}, fault.Param("transport", "parameter_invalid", "The transport is HTTP, HTTP Basic or OAuth 2.0.")
 	}
-	p := service.EndpointParams{URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering, Format: &f.Format, Filter: &f.Filter}
+	p := service.EndpointParams{URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering, Format: &f.Format, Filter: &f.Filter, Transform: &f.Data}
 	var seconds, concurrency int
 	var rate float64
 	var err error
@@ -246,7 +248,7 @@ func previewEndpoint(rq *request) error {
 	}
 	v := &endpointFormView{ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Groups: grouped(known), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
 	v.Form.Password, v.Form.ClientSecret = "", ""
-	p := service.PreviewParams{Filter: v.Form.Filter, Format: v.Form.Format, Type: v.Sample}
+	p := service.PreviewParams{Filter: v.Form.Filter, Format: v.Form.Format, Transform: v.Form.Data, Type: v.Sample}
 	if strings.HasPrefix(v.Sample, event.PrefixEvent) {
 		p.Event, p.Type = v.Sample, ""
 	}

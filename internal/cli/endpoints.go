@@ -113,6 +113,7 @@ func endpointFlags(cmd *cobra.Command) {
 	f.String("description", "", "for people")
 	f.String("payload-format", "", "what is sent: standard, cloudevents_structured, cloudevents_binary or thin")
 	f.String("filter", "", "an expression that events must meet, such as 'data.object.amount >= 1000'; an empty one is none")
+	f.String("transform", "", "an expression for what is sent as the event's data; an empty one is the data")
 	f.String("ordering", "", "none, or fifo: strictly in order of acceptance")
 	f.Duration("timeout", 0, "for one attempt, 1s to 60s; 0 is the server's default")
 	f.Int("max-concurrency", 0, "the most attempts at a time; 0 is the server's default")
@@ -141,7 +142,7 @@ func endpointFields(cmd *cobra.Command) (map[string]any, error) {
 		switch name := strings.ReplaceAll(flag.Name, "-", "_"); flag.Name {
 		case "events":
 			fields["enabled_events"], err = f.GetStringSlice(flag.Name)
-		case "url", "description", "payload-format", "filter", "ordering":
+		case "url", "description", "payload-format", "filter", "transform", "ordering":
 			fields[name] = flag.Value.String()
 		case "max-concurrency":
 			fields[name], err = f.GetInt(flag.Name)

@@ -570,3 +570,25 @@ func TestEngine_clockSteps(t *testing.T) {
 }
 
 var _ dispatch.Sender = (*world)(nil)
+
+// An event that an endpoint's transformation cannot be made of makes no request, is tried
+// again, and ends as a dead letter; the others go on.
+func TestEngine_transformationFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		requests := 0
+		e := w.receiver("transformed", false, endpoint.Settings{Shapes: []endpoint.Shape{{Format: endpoint.Standard, Transform: `{"object": data.object.missing}`}}},
+			func(ctx context.Context, r *sender.Request) delivery.Attempt {
+				requests++
+				return yes(ctx, r)
+			})
+		w.send(e, 1)
+		settle(days)
+		w.want(e, map[delivery.State]int{delivery.Failed: 1})
+		if requests != 0 {
+			t.Errorf("%d requests were made", requests)
+		}
+		w.stop(time.Minute)
+	})
+}

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -300,7 +301,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round u
 	d := job.Delivery
 	e.stats.inflight.Add(1)
 	ctx, done := e.allowed()
-	a := e.Sender.Send(ctx, request(ep, job, e.Now()))
+	a := e.try(ctx, ep, job)
 	done()
 	e.stats.inflight.Add(-1)
 	if a.Outcome == delivery.OutcomeNone { // the server stops or has lost its lease; the delivery stays pending
@@ -329,9 +330,20 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round u
 	}
 }
 
-// request returns the next attempt at a delivery.
-func request(ep *endpoint.Endpoint, job *store.Job, now time.Time) *sender.Request {
-	p := ep.Payload(job.Delivery.ID.Event, job.EventID, job.Type, job.Body)
+// try makes the next attempt at a delivery. One whose payload cannot be made fails
+// without a request: it is tried again, and ends where people look for what failed.
+func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, job *store.Job) delivery.Attempt {
+	now := e.Now()
+	p, err := ep.Payload(job.Delivery.ID.Event, job.EventID, job.Type, job.Body)
+	if err != nil {
+		return delivery.Attempt{Number: job.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,
+			Error: "nothing was sent, because the endpoint's transformation cannot be made of this event: " + err.Error()}
+	}
+	return e.Sender.Send(ctx, request(ep, job, &p, now))
+}
+
+// request returns the request of the next attempt at a delivery.
+func request(ep *endpoint.Endpoint, job *store.Job, p *endpoint.Payload, now time.Time) *sender.Request {
 	r := &sender.Request{
 		EventID: job.EventID, Trace: job.Trace, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
 		Timeout: ep.Settings.Timeout, Number: job.Delivery.Attempts + 1, Header: ep.Headers,

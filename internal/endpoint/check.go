@@ -84,6 +84,9 @@ func (e *Endpoint) CheckPayload() error {
 	if err := e.checkFormat(); err != nil {
 		return err
 	}
+	if err := e.checkTransform(); err != nil {
+		return err
+	}
 	return e.checkFilter()
 }
 

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/expression"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
@@ -45,6 +47,8 @@ type Shape struct {
 	Since  event.Key `json:"since,omitempty"`
 	Format Format    `json:"format"`
 	Source string    `json:"source,omitempty"` // of CloudEvents
+	// Transform is an expression for what takes the place of the data; empty: nothing does.
+	Transform string `json:"transform,omitempty"`
 }
 
 // Format returns the format that an endpoint was last given.
@@ -55,33 +59,42 @@ func (e *Endpoint) Format() Format {
 	return Standard
 }
 
-// SetFormat changes the format of events from a key on; of a new endpoint, of all.
-// Errors: fault.Invalid.
-func (e *Endpoint) SetFormat(f Format, source string, since event.Key) error {
+// Transform returns the transformation that an endpoint was last given, empty for none.
+func (e *Endpoint) Transform() string {
+	if n := len(e.Settings.Shapes); n > 0 {
+		return e.Settings.Shapes[n-1].Transform
+	}
+	return ""
+}
+
+// SetShape changes the shape of events from its key on; of a new endpoint, of all. param
+// is what asked for it. Errors: fault.Invalid.
+func (e *Endpoint) SetShape(param string, s Shape) error {
 	have := e.Settings.Shapes
 	switch {
-	case f == e.Format():
+	case s.Format == e.Format() && s.Transform == e.Transform():
 		return nil
 	case len(have) >= MaxShapes:
-		return fault.Param("payload_format", "parameter_invalid", "The format was changed %d times, which is as often as it can be; make a new endpoint.", MaxShapes-1)
+		return fault.Param(param, "parameter_invalid", "The format and the transformation were changed %d times, which is as often as they can be; make a new endpoint.", MaxShapes-1)
 	case e.No == 0:
-		since = 0
+		s.Since = 0
 	case len(have) == 0:
 		have = []Shape{{Format: Standard}}
 	}
 	// The list is shared with the endpoint that is in use.
-	e.Settings.Shapes = append(have[:len(have):len(have)], Shape{Since: since, Format: f, Source: source})
+	e.Settings.Shapes = append(have[:len(have):len(have)], s)
 	return nil
 }
 
-// shapeOf returns the shape of an event. Of two with one beginning, the later counts.
-func (e *Endpoint) shapeOf(k event.Key) Shape {
-	for _, s := range slices.Backward(e.Settings.Shapes) {
+// shapesOf returns the shape of an event, and the later ones. Of two with one beginning,
+// the later counts.
+func (e *Endpoint) shapesOf(k event.Key) []Shape {
+	for i, s := range slices.Backward(e.Settings.Shapes) {
 		if s.Since <= k {
-			return s
+			return e.Settings.Shapes[i:]
 		}
 	}
-	return Shape{Format: Standard}
+	return []Shape{{Format: Standard}}
 }
 
 // Payload is what an endpoint is sent of one event.
@@ -96,15 +109,63 @@ func (p *Payload) MediaType() string { return cmp.Or(p.ContentType, "application
 
 // Payload returns what the endpoint is sent of an event with that stored body. It
 // depends on nothing else, so that each attempt sends the same.
-func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) Payload {
-	s := e.shapeOf(k)
-	if s.Format == Standard {
-		return Payload{Body: body}
+//
+// An event that its transformation cannot be made of is never sent as it is: the
+// transformation may be there to keep something back. Nothing was sent under its id
+// then, so it takes the first later shape that can be made of it, which is how a
+// transformation is mended.
+func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) (Payload, error) {
+	if len(e.Settings.Shapes) == 0 {
+		return Payload{Body: body}, nil
+	}
+	var first error
+	for _, s := range e.shapesOf(k) {
+		p, err := e.shaped(&s, id, typ, body)
+		if err == nil {
+			return p, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return Payload{}, first
+}
+
+func (e *Endpoint) shaped(s *Shape, id, typ string, body []byte) (Payload, error) {
+	if s.Format == Standard && s.Transform == "" {
+		return Payload{Body: body}, nil
 	}
 	created, data, ok := event.SplitBody(body)
-	if !ok {
-		return Payload{Body: body}
+	switch {
+	case !ok && s.Transform == "":
+		return Payload{Body: body}, nil
+	case !ok:
+		return Payload{}, errors.New("the event has no data")
+	case s.Transform != "":
+		var err error
+		if data, err = transform(s.Transform, id, typ, created, data); err != nil {
+			return Payload{}, err
+		}
+		body = event.NewBody(id, typ, created, data)
 	}
+	return e.formed(s, id, typ, created, data, body), nil
+}
+
+// transform returns what takes the place of an event's data, in stable form.
+func transform(source, id, typ string, created int64, data []byte) ([]byte, error) {
+	t, err := expression.CachedTransform("transform", source)
+	if err != nil {
+		return nil, err
+	}
+	out, err := t.Apply(expression.NewInput(id, typ, created, data))
+	if err != nil {
+		return nil, err
+	}
+	return event.AppendStable(nil, out, "data")
+}
+
+// formed returns an event in a shape's format.
+func (e *Endpoint) formed(s *Shape, id, typ string, created int64, data, body []byte) Payload {
 	switch s.Format {
 	case Structured:
 		return Payload{Body: structured(s.Source, id, typ, created, data), ContentType: "application/cloudevents+json"}
@@ -205,6 +266,16 @@ func percentEncode(s string) string {
 		}
 	}
 	return string(b)
+}
+
+// checkTransform refuses what is no transformation.
+func (e *Endpoint) checkTransform() error {
+	source := e.Transform()
+	if source == "" {
+		return nil
+	}
+	_, err := expression.CompileTransform("transform", source)
+	return err
 }
 
 // checkFormat refuses formats that do not exist or that the endpoint's kind has no

@@ -21,7 +21,7 @@ const (
 func shapedEndpoint(t testing.TB, f Format) *Endpoint {
 	t.Helper()
 	e := &Endpoint{Space: event.SpaceOf(1, true), URL: "https://example.com"}
-	if err := e.SetFormat(f, "/accounts/acct_1/live", 1<<40); err != nil {
+	if err := e.SetShape("payload_format", Shape{Format: f, Source: "/accounts/acct_1/live", Since: 1 << 40}); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -56,7 +56,10 @@ func TestPayload_formats(t *testing.T) {
 		{"thin, of what names itself oddly", Thin, `{"object":{"ID":"x","id":{"a":1}}}`, `{"id":"` + shapedID + `","type":"payment.succeeded","created":1699564800,"mode":"live","object":{"id":null,"type":null},"event_url":"/v1/events/` + shapedID + `"}`, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := shapedEndpoint(t, tt.format).Payload(1, shapedID, shapedType, event.NewBody(shapedID, shapedType, 1699564800, []byte(tt.data)))
+			p, err := shapedEndpoint(t, tt.format).Payload(1, shapedID, shapedType, event.NewBody(shapedID, shapedType, 1699564800, []byte(tt.data)))
+			if err != nil {
+				t.Fatal(err)
+			}
 			if string(p.Body) != tt.body || p.ContentType != tt.media {
 				t.Errorf("got %q\n%s\nwant %q\n%s", p.ContentType, p.Body, tt.media, tt.body)
 			}
@@ -72,12 +75,12 @@ func TestPayload_formats(t *testing.T) {
 }
 
 // What an event looks like is decided when it is accepted, whatever changes later.
-func TestSetFormat_keepsEarlierEvents(t *testing.T) {
+func TestSetShape_keepsEarlierEvents(t *testing.T) {
 	e := &Endpoint{No: 1, URL: "https://example.com"}
 	set := func(f Format, since event.Key) {
 		t.Helper()
 		used := *e
-		if err := e.SetFormat(f, "s", since); err != nil {
+		if err := e.SetShape("payload_format", Shape{Format: f, Source: "s", Since: since}); err != nil {
 			t.Fatal(err)
 		}
 		if used.Format() == f {
@@ -88,18 +91,18 @@ func TestSetFormat_keepsEarlierEvents(t *testing.T) {
 	set(Thin, 200)
 	set(Binary, 200) // before anybody saw the one before
 	for k, want := range map[event.Key]Format{1: Standard, 99: Standard, 100: Structured, 199: Structured, 200: Binary, 1 << 62: Binary} {
-		if got := e.shapeOf(k).Format; got != want {
+		if got := e.shapesOf(k)[0].Format; got != want {
 			t.Errorf("event %d is %s, want %s", k, got, want)
 		}
 	}
 	before := len(e.Settings.Shapes)
-	if err := e.SetFormat(Binary, "s", 300); err != nil || len(e.Settings.Shapes) != before {
+	if err := e.SetShape("payload_format", Shape{Format: Binary, Source: "s", Since: 300}); err != nil || len(e.Settings.Shapes) != before {
 		t.Errorf("no change made a shape: %v %v", err, e.Settings.Shapes)
 	}
 	var err error
 	changes := 0
 	for ; err == nil && changes <= MaxShapes; changes++ {
-		err = e.SetFormat([]Format{Thin, Standard}[changes%2], "s", event.Key(300+changes))
+		err = e.SetShape("payload_format", Shape{Format: []Format{Thin, Standard}[changes%2], Source: "s", Since: event.Key(300 + changes)})
 	}
 	if fault.CodeOf(err) != fault.Invalid || len(e.Settings.Shapes) != MaxShapes {
 		t.Errorf("after %d changes: %v, %d shapes", changes, err, len(e.Settings.Shapes))
@@ -140,7 +143,10 @@ func FuzzPayload(f *testing.F) {
 			t.Fatalf("split %d %s %v", c, data, ok)
 		}
 		for _, format := range []Format{Standard, Structured, Binary, Thin} {
-			p := shapedEndpoint(t, format).Payload(1, shapedID, shapedType, body)
+			p, err := shapedEndpoint(t, format).Payload(1, shapedID, shapedType, body)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if !json.Valid(p.Body) {
 				t.Errorf("%s: %s", format, p.Body)
 			}
@@ -154,4 +160,68 @@ func FuzzPayload(f *testing.F) {
 			}
 		}
 	})
+}
+
+func transformed(t testing.TB, shapes ...Shape) *Endpoint {
+	t.Helper()
+	e := &Endpoint{Space: event.SpaceOf(1, true), URL: "https://example.com", Events: []string{"*"}}
+	for i, s := range shapes {
+		if err := e.SetShape("transform", s); err != nil {
+			t.Fatal(err)
+		}
+		e.No = int64(i + 1)
+	}
+	return e
+}
+
+func TestPayload_transformed(t *testing.T) {
+	const data = `{"object":{"id":"pay_1","amount":1e21,"card":{"last4":"4242"},"10":1,"9":2}}`
+	body := event.NewBody(shapedID, shapedType, 1699564800, []byte(data))
+	const keep = `{"object": {"id": data.object.id, "10": data.object["10"], "9": 0.5, "big": data.object.amount, "e": "\u2028<"}}`
+	// As JSON.stringify writes it: integer-like names first and ascending.
+	const kept = `{"object":{"9":0.5,"10":1,"big":1e+21,"e":"` + "\u2028" + `<","id":"pay_1"}}`
+	for format, want := range map[Format]string{
+		Standard:   `{"id":"` + shapedID + `","type":"payment.succeeded","created":1699564800,"data":` + kept + `}`,
+		Binary:     kept,
+		Structured: `"data":` + kept + `}`,
+		Thin:       `"object":{"id":"pay_1","type":null}`,
+	} {
+		e := transformed(t, Shape{Format: format, Transform: keep})
+		if err := e.Check(Rules{}); err != nil {
+			t.Error(err)
+		}
+		p, err := e.Payload(1, shapedID, shapedType, body)
+		if err != nil || !strings.Contains(string(p.Body), want) || strings.Contains(string(p.Body), "4242") {
+			t.Errorf("%s: %s %v\nwant %s", format, p.Body, err, want)
+		}
+	}
+	if err := transformed(t, Shape{Format: Standard, Transform: "1"}).Check(Rules{}); fault.CodeOf(err) != fault.Invalid {
+		t.Errorf("what is no object: %v", err)
+	}
+}
+
+// What cannot be transformed is not sent, until a later transformation can be made of it;
+// from then on it is that, whatever comes after.
+func TestPayload_neverLeaksWhatCannotBeTransformed(t *testing.T) {
+	body := event.NewBody(shapedID, shapedType, 1, []byte(`{"object":{"id":"pay_1","secret":"s3cret"}}`))
+	shapes := []Shape{{Format: Standard, Transform: `{"object": data.object.public}`}, {Since: 100, Format: Standard, Transform: `{"object": data.object.other}`}}
+	fails := func(body []byte) {
+		t.Helper()
+		if p, err := transformed(t, shapes...).Payload(1, shapedID, shapedType, body); err == nil || p.Body != nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("sent %s, %v", p.Body, err)
+		}
+	}
+	fails(body)
+	fails([]byte(`not a body, s3cret`))
+	shapes = append(shapes, Shape{Since: 200, Format: Standard, Transform: `{"object": {"id": data.object.id}}`})
+	const want = `{"id":"` + shapedID + `","type":"payment.succeeded","created":1,"data":{"object":{"id":"pay_1"}}}`
+	for range 3 {
+		for k, sent := range map[event.Key]bool{1: true, 150: true, 250: len(shapes) == 3} {
+			p, err := transformed(t, shapes...).Payload(k, shapedID, shapedType, body)
+			if sent && (err != nil || string(p.Body) != want) {
+				t.Errorf("event %d with %d shapes: %s %v", k, len(shapes), p.Body, err)
+			}
+		}
+		shapes = append(shapes, Shape{Since: event.Key(100 * (len(shapes) + 1)), Format: []Format{Thin, Standard}[len(shapes)%2]})
+	}
 }

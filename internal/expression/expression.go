@@ -1,5 +1,6 @@
-// Package expression owns the language in which endpoints say which events they want:
-// a part of CEL, the Common Expression Language, over the fields of an event's body.
+// Package expression owns the language in which endpoints say which events they want,
+// and what of their data: a part of CEL, the Common Expression Language, over the fields
+// of an event's body.
 //
 // Expressions are pure: they read no clock and no file, and what one evaluation may
 // cost is bounded. The package does no I/O and must not know endpoints or HTTP.
@@ -16,13 +17,16 @@ import (
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/ext"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
 const (
-	// MaxLength bounds an expression, in bytes.
+	// MaxLength bounds a filter, in bytes.
 	MaxLength = 1024
+	// MaxTransform bounds a transformation, which writes out more.
+	MaxTransform = 2048
 	// maxDepth bounds how deeply an expression is nested.
 	maxDepth = 50
 	// maxCost bounds one evaluation, in CEL's units: about one for each step, and one
@@ -42,7 +46,8 @@ var environment = sync.OnceValue(func() *cel.Env {
 		cel.Variable("id", cel.StringType), cel.Variable("type", cel.StringType),
 		cel.Variable("created", cel.IntType), cel.Variable("data", cel.MapType(cel.StringType, cel.DynType)),
 		cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true),
-		cel.ParserRecursionLimit(maxDepth), cel.ParserExpressionSizeLimit(MaxLength),
+		cel.ParserRecursionLimit(maxDepth), cel.ParserExpressionSizeLimit(MaxTransform),
+		ext.TwoVarComprehensions(),
 	)
 	if err != nil {
 		panic(fmt.Sprintf("make the environment of expressions: %v", err)) // it is a constant
@@ -58,24 +63,43 @@ var functions = map[string]bool{
 	operators.Equals: true, operators.NotEquals: true, operators.Less: true, operators.LessEquals: true, operators.Greater: true, operators.GreaterEquals: true,
 	operators.Add: true, operators.Subtract: true, operators.Multiply: true, operators.Divide: true, operators.Modulo: true, operators.Negate: true,
 	operators.Index: true, operators.OptIndex: true, operators.OptSelect: true, operators.In: true,
-	operators.NotStrictlyFalse: true, // in what all and exists stand for
-	"size":                     true, "contains": true, "startsWith": true, "endsWith": true,
+	operators.NotStrictlyFalse: true, "cel.@mapInsert": true, // in what all, exists and transformMap stand for
+	"size": true, "contains": true, "startsWith": true, "endsWith": true,
 	"string": true, "int": true, "double": true,
 	"hasValue": true, "value": true, "orValue": true, "or": true,
 }
 
+// kind is what an expression is for.
+type kind struct {
+	limit   int                            // of the source, in bytes
+	example string                         // for who left it out
+	check   func(*cel.Type) (wrong string) // of the result; empty: it may be that
+}
+
+var filter = &kind{MaxLength, `data.object.currency == "EUR"`, func(t *cel.Type) string {
+	switch {
+	case t.IsExactType(types.DynType):
+		return "The expression must be true or false, and nobody can tell whether this is; compare it with something, as in data.object.paid == true."
+	case !t.IsExactType(types.BoolType):
+		return fmt.Sprintf("The expression must be true or false; this is of type %s. Compare it with something.", t)
+	}
+	return ""
+}}
+
 // Compile returns the expression that source stands for, which must be true or false.
 // Errors: fault.Invalid for the parameter of that name, which says where and what is
 // wrong.
-func Compile(param, source string) (*Expression, error) {
+func Compile(param, source string) (*Expression, error) { return compile(filter, param, source) }
+
+func compile(k *kind, param, source string) (*Expression, error) {
 	invalid := func(format string, args ...any) error {
 		return fault.Param(param, "expression_invalid", format, args...)
 	}
 	switch {
-	case len(source) > MaxLength:
-		return nil, invalid("The expression is %d bytes long; the limit is %d.", len(source), MaxLength)
+	case len(source) > k.limit:
+		return nil, invalid("The expression is %d bytes long; the limit is %d.", len(source), k.limit)
 	case strings.TrimSpace(source) == "":
-		return nil, invalid(`Give an expression such as data.object.currency == "EUR", or leave it out.`)
+		return nil, invalid(`Give an expression such as %s, or leave it out.`, k.example)
 	}
 	env := environment()
 	parsed, issues := env.Parse(source)
@@ -83,17 +107,14 @@ func Compile(param, source string) (*Expression, error) {
 		return nil, invalid("%s", syntaxProblem(source, issues))
 	}
 	if at, name, ok := forbidden(parsed); ok {
-		return nil, invalid("%s there is no function %s; there are size, contains, startsWith, endsWith, string, int, double, has, all, exists, exists_one, filter and map.", place(source, at), name)
+		return nil, invalid("%s there is no function %s; there are size, contains, startsWith, endsWith, string, int, double, has, all, exists, exists_one, filter, map and transformMap.", place(source, at), name)
 	}
 	checked, issues := env.Check(parsed)
 	if issues.Err() != nil {
 		return nil, invalid("%s", typeProblem(source, issues))
 	}
-	switch t := checked.OutputType(); {
-	case t.IsExactType(types.DynType):
-		return nil, invalid("The expression must be true or false, and nobody can tell whether this is; compare it with something, as in data.object.paid == true.")
-	case !t.IsExactType(types.BoolType):
-		return nil, invalid("The expression must be true or false; this is of type %s. Compare it with something.", t)
+	if wrong := k.check(checked.OutputType()); wrong != "" {
+		return nil, invalid("%s", wrong)
 	}
 	cost, err := env.EstimateCost(checked, typical{})
 	if err != nil {

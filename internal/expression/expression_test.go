@@ -107,7 +107,7 @@ func TestMatch_saysWhyItCannot(t *testing.T) {
 }
 
 func TestCached_isBounded(t *testing.T) {
-	c, was := cache{all: map[string]outcome{}}, kept.all
+	c, was := cache{all: map[cacheKey]outcome{}}, kept.all
 	kept.all = c.all
 	defer func() { kept.all = was }()
 	first, err := Cached("filter", "1 == 1")
@@ -118,7 +118,7 @@ func TestCached_isBounded(t *testing.T) {
 		t.Error("what was kept was compiled again")
 	}
 	for i := range maxKept - 1 {
-		kept.all[fmt.Sprint("x", i)] = outcome{}
+		kept.all[cacheKey{filter, fmt.Sprint("x", i)}] = outcome{}
 	}
 	if _, err := Cached("filter", "2 == 1"); err != nil || len(kept.all) != maxKept {
 		t.Errorf("%d are kept, %v", len(kept.all), err)

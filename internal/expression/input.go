@@ -12,13 +12,14 @@ import (
 type Input struct {
 	id, typ string
 	created int64
+	size    int // of the data
 	decode  func() map[string]any
 }
 
 // NewInput returns an event whose data is stable JSON. It is decoded once, when the
 // first expression looks at it.
 func NewInput(id, typ string, created int64, data []byte) *Input {
-	return &Input{id: id, typ: typ, created: created, decode: sync.OnceValue(func() map[string]any {
+	return &Input{id: id, typ: typ, created: created, size: len(data), decode: sync.OnceValue(func() map[string]any {
 		var d map[string]any
 		// A stable body may hold the escapes of lone surrogates, as JSON.stringify writes them.
 		if json.Unmarshal(data, &d, jsontext.AllowInvalidUTF8(true)) != nil {

@@ -41,6 +41,7 @@ type endpointView struct {
 	CACertificates    *string             `json:"ca_certificates"`
 	PayloadFormat     endpoint.Format     `json:"payload_format"`
 	Filter            *string             `json:"filter"`
+	Transform         *string             `json:"transform"`
 }
 
 type secretView struct {
@@ -111,6 +112,7 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 		v.ClientCertificate = &certificateView{Subject: leaf.Subject.String(), NotAfter: leaf.NotAfter.Unix(), Fingerprint: hex.EncodeToString(sum[:])}
 	}
 	v.CACertificates, v.PayloadFormat, v.Filter = orNull(e.TLS.RootCAs), e.Format(), orNull(e.Settings.Filter)
+	v.Transform = orNull(e.Transform())
 	return v
 }
 
@@ -137,7 +139,7 @@ func endpointParams(p *params) (service.EndpointParams, error) {
 		URL: p.text("url"), Events: p.texts("enabled_events"), Description: p.text("description"), Metadata: p.textMap("metadata"),
 		Disabled: p.truth("disabled"), Ordering: p.text("ordering"), Timeout: p.seconds("timeout"),
 		Concurrency: p.integer("max_concurrency"), Rate: p.number("rate_limit"), Schedule: p.durations("retry_schedule"),
-		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"), Format: p.text("payload_format"), Filter: p.text("filter"),
+		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"), Format: p.text("payload_format"), Filter: p.text("filter"), Transform: p.text("transform"),
 	}
 	out.Auth, out.Certificate, out.Ed25519 = authentication(p), clientCertificate(p), schemes(p)
 	if status := p.text("status"); status != nil {

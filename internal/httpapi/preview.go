@@ -8,18 +8,19 @@ import (
 
 // previewView is the webhook_endpoint.preview object.
 type previewView struct {
-	Object      string            `json:"object"`
-	Event       string            `json:"event"`
-	EventType   string            `json:"event_type"`
-	Matched     bool              `json:"matched"`
-	FilterError *string           `json:"filter_error"`
-	Body        *string           `json:"body"`
-	Headers     map[string]string `json:"headers"` // that depend on the event and its form
+	Object         string            `json:"object"`
+	Event          string            `json:"event"`
+	EventType      string            `json:"event_type"`
+	Matched        bool              `json:"matched"`
+	FilterError    *string           `json:"filter_error"`
+	TransformError *string           `json:"transform_error"`
+	Body           *string           `json:"body"`
+	Headers        map[string]string `json:"headers"` // that depend on the event and its form
 }
 
 func previewEndpoint(rq *request) (any, error) {
 	p := rq.params()
-	in := service.PreviewParams{Filter: deref(p.text("filter")), Format: deref(p.text("payload_format")), Event: p.given("event"), Type: p.given("type")}
+	in := service.PreviewParams{Filter: deref(p.text("filter")), Format: deref(p.text("payload_format")), Transform: deref(p.text("transform")), Event: p.given("event"), Type: p.given("type")}
 	if err := p.done(); err != nil {
 		return nil, err
 	}
@@ -28,8 +29,8 @@ func previewEndpoint(rq *request) (any, error) {
 		return nil, err
 	}
 	v := previewView{Object: "webhook_endpoint.preview", Event: preview.Event.ID, EventType: preview.Event.Type, Matched: preview.Matched,
-		FilterError: orNull(preview.Failure), Headers: map[string]string{}}
-	if preview.Matched {
+		FilterError: orNull(preview.FilterFailure), TransformError: orNull(preview.Failure), Headers: map[string]string{}}
+	if preview.Matched && preview.Failure == "" {
 		body := string(preview.Payload.Body)
 		v.Body = &body
 		v.Headers["content-type"] = preview.Payload.MediaType()

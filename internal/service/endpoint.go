@@ -29,6 +29,7 @@ type EndpointParams struct {
 	Schedule    *[]time.Duration
 	Format      *string
 	Filter      *string
+	Transform   *string
 
 	Secret      *string // on creation only
 	Ed25519     *bool
@@ -97,21 +98,25 @@ func (s *Service) apply(p *EndpointParams, e *endpoint.Endpoint) {
 	set(&e.TLS.RootCAs, p.RootCAs)
 }
 
-// setFormat gives e the format that p names. The source of its CloudEvents tells one
-// account and mode from another, in which ids may be the same.
-func (s *Service) setFormat(c *Call, p *EndpointParams, e *endpoint.Endpoint) error {
-	if p.Format == nil {
+// setShape gives e the format and the transformation that p names. The source of its
+// CloudEvents tells one account and mode from another, in which ids may be the same.
+func (s *Service) setShape(c *Call, p *EndpointParams, e *endpoint.Endpoint) error {
+	if p.Format == nil && p.Transform == nil {
 		return nil
 	}
+	shape, param := endpoint.Shape{Format: e.Format(), Transform: e.Transform()}, "transform"
+	if p.Format != nil {
+		shape.Format, param = cmp.Or(endpoint.Format(*p.Format), endpoint.Standard), "payload_format"
+	}
+	set(&shape.Transform, p.Transform)
 	mode := "test"
 	if c.Space.Live() {
 		mode = "live"
 	}
-	source := "/accounts/" + s.keys.accountID(c.Space.Account()) + "/" + mode
-	format := cmp.Or(endpoint.Format(*p.Format), endpoint.Standard)
+	shape.Source = "/accounts/" + s.keys.accountID(c.Space.Account()) + "/" + mode
 	// Keys, not the clock, which may have been stepped back behind them.
-	since := event.KeyAt(s.IDs.Keys.Next().Time().Add(endpoint.ShapeDelay))
-	return e.SetFormat(format, source, since)
+	shape.Since = event.KeyAt(s.IDs.Keys.Next().Time().Add(endpoint.ShapeDelay))
+	return e.SetShape(param, shape)
 }
 
 // changed names what a request mentions, for the audit log: no values.
@@ -124,7 +129,7 @@ func (p *EndpointParams) changed() []string {
 		{"url", p.URL != nil}, {"enabled_events", p.Events != nil}, {"description", p.Description != nil}, {"metadata", p.Metadata != nil},
 		{"status", p.Disabled != nil}, {"ordering", p.Ordering != nil}, {"timeout", p.Timeout != nil}, {"max_concurrency", p.Concurrency != nil},
 		{"rate_limit", p.Rate != nil}, {"retry_schedule", p.Schedule != nil}, {"signature_schemes", p.Ed25519 != nil}, {"authentication", p.Auth != nil},
-		{"payload_format", p.Format != nil}, {"filter", p.Filter != nil},
+		{"payload_format", p.Format != nil}, {"filter", p.Filter != nil}, {"transform", p.Transform != nil},
 		{"headers", p.Headers != nil}, {"client_certificate", p.Certificate != nil}, {"ca_certificates", p.RootCAs != nil},
 	} {
 		if field.given {
@@ -198,7 +203,7 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 		Created: now, Updated: now, EnabledSince: now,
 	}
 	s.apply(&p, e)
-	if err := s.setFormat(c, &p, e); err != nil {
+	if err := s.setShape(c, &p, e); err != nil {
 		return nil, err
 	}
 	if e.Listener() {
@@ -209,6 +214,9 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 	}
 	setStatus(e, p.Disabled, now)
 	if err := s.check(e); err != nil {
+		return nil, err
+	}
+	if err := s.checkTransform(e); err != nil {
 		return nil, err
 	}
 	if err := s.Store.CreateEndpoint(ctx, e, s.trail(c, e, now, account.EndpointCreated, e.ID)); err != nil {
@@ -247,7 +255,7 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 		was = e.Status
 		listener, url := e.Listener(), e.URL
 		s.apply(&p, e)
-		if err := s.setFormat(c, &p, e); err != nil {
+		if err := s.setShape(c, &p, e); err != nil {
 			return "", nil, nil, err
 		}
 		if url != e.URL {
@@ -268,7 +276,15 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 			action, a = account.EndpointDisabled, &announcement{about: e, typ: event.TypeEndpointDisabled, others: true,
 				object: endpointObject(e, "disabled_reason", e.DisabledReason)}
 		}
-		return action, p.changed(), a, s.check(e)
+		if err := s.check(e); err != nil {
+			return "", nil, nil, err
+		}
+		if p.Transform != nil || p.Events != nil {
+			if err := s.checkTransform(e); err != nil {
+				return "", nil, nil, err
+			}
+		}
+		return action, p.changed(), a, nil
 	})
 	if err != nil {
 		return nil, err

@@ -250,8 +250,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 	if !event.ValidType(typ) {
 		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded".`)
 	}
-	now := s.Now().Unix()
-	e := s.newEvent(c.Space, event.Input{Type: typ, Created: now, HasCreated: true, Data: s.sample(c.Space, typ, now)})
+	e := s.sampleEvent(c.Space, typ)
 	a := &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.receipt(c, &e, s.Now())}
 	if err := s.Events.Append(ctx, a); err != nil {
 		return nil, err

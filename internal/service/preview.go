@@ -11,16 +11,17 @@ import (
 // PreviewParams is an endpoint's choice of events and their form, to try on one event:
 // one that was accepted, or the sample of a type.
 type PreviewParams struct {
-	Filter, Format string
-	Event, Type    string // one of them
+	Filter, Format, Transform string
+	Event, Type               string // one of them
 }
 
 // Preview is what an endpoint would get of an event.
 type Preview struct {
-	Event   *event.Event
-	Matched bool             // it would be sent
-	Failure string           // why the filter could not be evaluated; empty when it could
-	Payload endpoint.Payload // if it matched
+	Event         *event.Event
+	Matched       bool             // it would be sent
+	FilterFailure string           // why the filter could not be evaluated; empty when it could
+	Failure       string           // why the transformation cannot be made, and nothing be sent
+	Payload       endpoint.Payload // if it matched and could be made
 }
 
 // PreviewEndpoint returns what an endpoint would get of an event. Nothing is stored or
@@ -35,7 +36,7 @@ func (s *Service) PreviewEndpoint(ctx context.Context, c *Call, p PreviewParams)
 	}
 	defer end()
 	w := &endpoint.Endpoint{Space: c.Space, Settings: endpoint.Settings{Filter: p.Filter}}
-	if err := s.setFormat(c, &EndpointParams{Format: &p.Format}, w); err != nil {
+	if err := s.setShape(c, &EndpointParams{Format: &p.Format, Transform: &p.Transform}, w); err != nil {
 		return nil, err
 	}
 	if err := w.CheckPayload(); err != nil {
@@ -48,10 +49,12 @@ func (s *Service) PreviewEndpoint(ctx context.Context, c *Call, p PreviewParams)
 	out := &Preview{Event: e}
 	out.Matched, err = w.Accepts(endpoint.InputOf(e))
 	if err != nil {
-		out.Failure = err.Error()
+		out.FilterFailure = err.Error()
 	}
 	if out.Matched {
-		out.Payload = w.Payload(e.Key, e.ID, e.Type, e.Body)
+		if out.Payload, err = w.Payload(e.Key, e.ID, e.Type, e.Body); err != nil {
+			out.Failure = err.Error()
+		}
 	}
 	return out, nil
 }
@@ -66,7 +69,6 @@ func (s *Service) previewed(ctx context.Context, c *Call, p PreviewParams) (*eve
 	case !event.ValidType(p.Type):
 		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded", or an event.`)
 	}
-	now := s.Now().Unix()
-	e := s.newEvent(c.Space, event.Input{Type: p.Type, Created: now, HasCreated: true, Data: s.sample(c.Space, p.Type, now)})
+	e := s.sampleEvent(c.Space, p.Type)
 	return &e, nil
 }

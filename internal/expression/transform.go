@@ -1,0 +1,129 @@
+package expression
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxGrowth is by how much the result of a transformation may be larger than the data
+// that it was made of, in bytes. Few steps can write the same list often.
+const maxGrowth = 256 << 10
+
+// Transform is an expression whose result takes the place of an event's data.
+type Transform struct{ x *Expression }
+
+var transformation = &kind{MaxTransform, `{"object": {"id": data.object.id}}`, func(t *cel.Type) string {
+	if t.Kind() != types.MapKind && !t.IsExactType(types.DynType) {
+		return fmt.Sprintf(`The expression must be an object, such as {"object": {"id": data.object.id}}; this is of type %s.`, t)
+	}
+	return ""
+}}
+
+// CompileTransform returns the transformation that source stands for. Errors are those of
+// [Compile].
+func CompileTransform(param, source string) (*Transform, error) {
+	x, err := compile(transformation, param, source)
+	return &Transform{x}, err
+}
+
+// CachedTransform is to [CompileTransform] what [Cached] is to [Compile].
+func CachedTransform(param, source string) (*Transform, error) {
+	x, err := cached(transformation, param, source)
+	return &Transform{x}, err
+}
+
+// Apply returns the new data of an event as JSON, with the members of objects sorted. It
+// depends on the event alone.
+func (t *Transform) Apply(in *Input) ([]byte, error) {
+	out, _, err := t.x.program.Eval(in)
+	if err != nil {
+		return nil, errors.New(reason(err))
+	}
+	if _, ok := out.(traits.Mapper); !ok {
+		return nil, errors.New("its result is no object")
+	}
+	return appendJSON(nil, out, in.size+maxGrowth)
+}
+
+// appendJSON appends a value of an expression as JSON, and stops soon after limit bytes.
+func appendJSON(b []byte, v ref.Val, limit int) (_ []byte, err error) {
+	if len(b) > limit {
+		return nil, fmt.Errorf("its result is larger than %d bytes", limit)
+	}
+	switch v := v.(type) {
+	case types.Null:
+		return append(b, "null"...), nil
+	case types.Bool:
+		return strconv.AppendBool(b, bool(v)), nil
+	case types.Int:
+		return strconv.AppendInt(b, int64(v), 10), nil
+	case types.Uint:
+		return strconv.AppendUint(b, uint64(v), 10), nil
+	case types.Double:
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, errors.New("its result holds a number that JSON does not have")
+		}
+		return strconv.AppendFloat(b, float64(v), 'g', -1, 64), nil
+	case types.String:
+		return appendText(b, string(v))
+	case types.Bytes:
+		return appendText(b, base64.StdEncoding.EncodeToString(v))
+	case traits.Mapper:
+		return appendObject(b, v, limit)
+	case traits.Lister:
+		b = append(b, '[')
+		for it, first := v.Iterator(), true; it.HasNext() == types.True; first = false {
+			if !first {
+				b = append(b, ',')
+			}
+			if b, err = appendJSON(b, it.Next(), limit); err != nil {
+				return nil, err
+			}
+		}
+		return append(b, ']'), nil
+	}
+	return nil, fmt.Errorf("its result holds a value of type %s", v.Type().TypeName())
+}
+
+func appendObject(b []byte, v traits.Mapper, limit int) (_ []byte, err error) {
+	var names []string
+	for it := v.Iterator(); it.HasNext() == types.True; {
+		name, ok := it.Next().(types.String)
+		if !ok {
+			return nil, errors.New("its result holds an object with a name that is no text")
+		}
+		names = append(names, string(name))
+	}
+	slices.Sort(names)
+	b = append(b, '{')
+	for i, name := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if b, err = appendText(b, name); err != nil {
+			return nil, err
+		}
+		if b, err = appendJSON(append(b, ':'), v.Get(types.String(name)), limit); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, '}'), nil
+}
+
+func appendText(b []byte, s string) ([]byte, error) {
+	b, err := jsontext.AppendQuote(b, s)
+	if err != nil {
+		return nil, errors.New("its result holds text that is not UTF-8")
+	}
+	return b, nil
+}

@@ -1,0 +1,102 @@
+package expression
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+func TestApply_whatEventsHold(t *testing.T) {
+	for source, want := range map[string]string{
+		`{"object": {"id": data.object.id, "amount": data.object.amount, "rate": data.object.rate}}`:                 `{"object":{"amount":4200,"id":"pay_1","rate":1.5}}`,
+		`{"object": data.object.transformMap(k, v, !(k in ["customer", "items", "metadata", "rate", "amount"]), v)}`: `{"object":{"currency":"EUR","id":"pay_1","note":null,"object":"payment","paid":true}}`,
+		`data.object.metadata`: `{"Order Id":"7"}`,
+		`{"object": {"skus": data.object.items.map(i, i.sku), "n": size(data.object.items), "cents": int(data.object.amount * 1.5)}}`: `{"object":{"cents":6300,"n":2,"skus":["a","b"]}}`,
+		`{"object": {"text": "a\"\u00e9\n" + data.object.id, "type": type, "at": created}}`:                                           `{"object":{"at":1699564800,"text":"a\"é\npay_1","type":"payment.succeeded"}}`,
+		`data.object.paid == true ? {"paid": data.object.items[1]} : {"paid": {}}`:                                                    `{"paid":{"n":2,"sku":"b"}}`,
+		`{}`: `{}`,
+	} {
+		x, err := CompileTransform("transform", source)
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		for range 3 {
+			if got, err := x.Apply(input(payment)); err != nil || string(got) != want {
+				t.Errorf("%s is %s, %v; want %s", source, got, err, want)
+			}
+		}
+	}
+}
+
+func TestCompileTransform_refusesWhatIsNoObject(t *testing.T) {
+	for source, want := range map[string]string{
+		`1`:                "must be an object",
+		`data.a == 1`:      "this is of type bool",
+		``:                 `{"object": {"id": data.object.id}}`,
+		`{"object": nope}`: "At character 12, there is no nope.",
+		`{"object": "` + strings.Repeat("a", MaxTransform) + `"}`: "the limit is 2048",
+	} {
+		_, err := CompileTransform("transform", source)
+		if fault.CodeOf(err) != fault.Invalid || !strings.HasPrefix(fmt.Sprint(err), "transform: ") || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%.40q: %v\nwant %q", source, err, want)
+		}
+	}
+}
+
+func TestApply_saysWhyItCannot(t *testing.T) {
+	long := `{"object":{"a":"` + strings.Repeat("x", 100_000) + `"}}`
+	for _, tt := range []struct{ source, data, want string }{
+		{`{"object": data.object.missing}`, payment, "no such key: missing"},
+		{`data.object.id`, payment, "its result is no object"},
+		{`{"object": {"a": 1.0 / 0.0}}`, payment, "its result holds a number that JSON does not have"},
+		{`{1: data}`, payment, "its result holds an object with a name that is no text"},
+		{`{"object": {"a": data.object.?missing}}`, payment, "its result holds a value of type optional_type"},
+		// A few steps, and a result of gigabytes.
+		{`{"object": [data].map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a])}`, long,
+			fmt.Sprintf("its result is larger than %d bytes", len(long)+maxGrowth)},
+	} {
+		x, err := CompileTransform("transform", tt.source)
+		if err != nil {
+			t.Errorf("%s: %v", tt.source, err)
+			continue
+		}
+		if got, err := x.Apply(input(tt.data)); fmt.Sprint(err) != tt.want {
+			t.Errorf("%s: %.80s %v, want %s", tt.source, got, err, tt.want)
+		}
+	}
+}
+
+func TestCachedTransform_isNotTheFilterOfTheSameText(t *testing.T) {
+	const source = `data.object.id == "pay_1"`
+	if _, err := Cached("filter", source); err != nil {
+		t.Error(err)
+	}
+	if _, err := CachedTransform("transform", source); err == nil {
+		t.Error("a filter is taken for a transformation")
+	}
+}
+
+// Whatever the expression and the event: JSON or an error comes soon, and the same again.
+func FuzzTransform(f *testing.F) {
+	for _, s := range []string{`data`, `{"object": data.object}`, `data.object.transformMap(k, v, k != "id", v)`, `{"a": [data, [data.?b]], "": b"\xff"}`, `{"a": -0.0, "b": 1e300, "c": 9007199254740993}`} {
+		f.Add(s, payment)
+		f.Add(s, `{"object":{"a":[1,2,[3]],"":{"\ud800":-0.5e-300}}}`)
+	}
+	f.Fuzz(func(t *testing.T, source, data string) {
+		x, err := CompileTransform("transform", source)
+		if err != nil {
+			if fault.CodeOf(err) != fault.Invalid {
+				t.Errorf("%q: %v", source, err)
+			}
+			return
+		}
+		got, err := x.Apply(input(data))
+		again, errAgain := x.Apply(input(data))
+		if string(got) != string(again) || fmt.Sprint(err) != fmt.Sprint(errAgain) || len(got) > 2*(len(data)+maxGrowth)+MaxTransform {
+			t.Errorf("%q: %d bytes, %v; again %d bytes, %v", source, len(got), err, len(again), errAgain)
+		}
+	})
+}

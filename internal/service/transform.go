@@ -1,0 +1,38 @@
+package service
+
+import (
+	"slices"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// checkTransform refuses a transformation that cannot be made of the sample of a type that
+// the endpoint names: it would not be made of its events either.
+func (s *Service) checkTransform(e *endpoint.Endpoint) error {
+	if e.Transform() == "" {
+		return nil
+	}
+	w := &endpoint.Endpoint{Space: e.Space}
+	if err := w.SetShape("transform", endpoint.Shape{Format: endpoint.Standard, Transform: e.Transform()}); err != nil {
+		return err
+	}
+	for _, typ := range e.Events {
+		known := slices.ContainsFunc(event.Catalogue(), func(t event.TypeInfo) bool { return t.Name == typ })
+		if !known && s.types.Get(e.Space, typ).Sample() == nil {
+			continue
+		}
+		sample := s.sampleEvent(e.Space, typ)
+		if _, err := w.Payload(sample.Key, sample.ID, typ, sample.Body); err != nil {
+			return fault.Param("transform", "expression_invalid", "The transformation cannot be made of the sample of %s: %s.", typ, err)
+		}
+	}
+	return nil
+}
+
+// sampleEvent returns the sample of a type as an event of its own, which is not stored.
+func (s *Service) sampleEvent(space event.Space, typ string) event.Event {
+	now := s.Now().Unix()
+	return s.newEvent(space, event.Input{Type: typ, Created: now, HasCreated: true, Data: s.sample(space, typ, now)})
+}
