@@ -185,7 +185,7 @@ var mutations = []mutation{
 	{
 		what:  "a deleted endpoint is forgotten while deliveries name it",
 		file:  "internal/store/relational/endpoint.go",
-		edits: []edit{{"			if named != 0 {", "			if named > 1 {"}},
+		edits: []edit{{"d.endpoint = endpoints.no LIMIT 1", "d.endpoint = -endpoints.no LIMIT 1"}},
 		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestContract"}},
 	},
 }
