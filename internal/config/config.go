@@ -222,6 +222,13 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	return c, c.check()
 }
 
+// webURL reports whether text is a URL of http or https. What says that it is none does not
+// repeat it: it may hold a password.
+func webURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != ""
+}
+
 // tracing reports whether spans are wanted, by OpenTelemetry's own variables too.
 func tracing(endpoint string, getenv func(string) (string, bool)) bool {
 	env := func(name string) string {
@@ -262,7 +269,7 @@ func (c *Config) check() error {
 	case c.SecretMaxAge < 0:
 		return usagef("--secret-max-age %s: use 0 or more", c.SecretMaxAge)
 	case c.PublicURL != "" && !strings.HasPrefix(c.PublicURL, "https://") && !strings.HasPrefix(c.PublicURL, "http://"):
-		return usagef("--public-url %q: use a URL such as https://webhooks.example.com", c.PublicURL)
+		return usagef("--public-url: use a URL such as https://webhooks.example.com")
 	case c.NotifyURL != "" && endpoint.CheckSecret(c.NotifySecret) != nil:
 		return usagef("--notify-url: set %sNOTIFY_SECRET to whsec_ and 24 to 64 bytes in base64", EnvPrefix)
 	case c.Mail.TLS != "starttls" && c.Mail.TLS != "tls" && c.Mail.TLS != "none":
@@ -281,8 +288,8 @@ func (c *Config) check() error {
 		return usagef("--sandbox-retention %s: use a minute or more, or 0 to keep everything", c.SandboxKept)
 	case c.StopTimeout < 0 || c.StopTimeout > 28*time.Second:
 		return usagef("--stop-timeout %s: use up to 28s", c.StopTimeout)
-	case c.OTLP != "" && !strings.HasPrefix(c.OTLP, "http://") && !strings.HasPrefix(c.OTLP, "https://"):
-		return usagef("--otlp-endpoint %q: use a URL such as http://collector:4318", c.OTLP)
+	case c.OTLP != "" && !webURL(c.OTLP):
+		return usagef("--otlp-endpoint: use a URL such as http://collector:4318")
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return usagef("--log-format %q: use text or json", c.LogFormat)
 	}
