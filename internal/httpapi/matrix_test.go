@@ -136,6 +136,7 @@ func entries() map[string]entry {
 		"GET /v1/shoppers/me/products/{id}": {right: visitors, made: func(w *world) string { return subscription(w).in("product").text("id") }},
 	}
 	for _, base := range []string{"/v1/webhooks", "/v1/webhook_endpoints"} {
+		all["POST "+base+"/preview"] = entry{right: members, made: sent, body: `{"event":"{id}"}`, whose: true}
 		all["POST "+base] = entry{right: members, body: `{"url":"https://example.com/","enabled_events":["*"]}`}
 		all["GET "+base] = entry{right: members, made: endpoint}
 		for route, body := range map[string]string{
