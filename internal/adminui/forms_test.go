@@ -125,9 +125,6 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 		"/profile": func(string) form {
 			return of("", url.Values{"old_password": {password}, "password": {password}, "again": {password}})
 		},
-		"/webhooks/preview": func(string) form { // which only shows
-			return of("", url.Values{"sample": {"payment.succeeded"}, "filter": {"created > 0"}})
-		},
 		"/users": func(string) form { return of("", url.Values{"name": {next()}, "role": {"viewer"}}) },
 		"/users/{id}": func(string) form {
 			name, role, pass := next(), "viewer", password
