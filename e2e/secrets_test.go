@@ -1,25 +1,35 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Secrets of every kind go in; then everything that the server shows or writes is
 // searched for them.
 func TestSecrets_showNowhere(t *testing.T) {
+	const notifySecret = "whsec_bm90aWZ5bm90aWZ5bm90aWZ5bm90aWZ5bm90aWZ5bm8="
 	data := t.TempDir()
 	if err := os.Chmod(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey, "POSTHASTE_EGRESS_PROXY=http://carrier:proxy-in-clear@127.0.0.1:1"}
+	env := []string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey, "POSTHASTE_EGRESS_PROXY=http://carrier:proxy-in-clear@127.0.0.1:1",
+		"POSTHASTE_BROKERS=queue=amqp://carrier:broker-in-clear@127.0.0.1:1", "POSTHASTE_OTLP_ENDPOINT=http://carrier:collector-in-clear@127.0.0.1:1",
+		"POSTHASTE_SMTP_ADDR=127.0.0.1:1", "POSTHASTE_SMTP_FROM=a@example.com", "POSTHASTE_SMTP_TO=b@example.com", "POSTHASTE_SMTP_USERNAME=carrier", "POSTHASTE_SMTP_PASSWORD=smtp-in-clear",
+		"POSTHASTE_NOTIFY_URL=http://127.0.0.1:1/operator?token=notify-in-clear", "POSTHASTE_NOTIFY_SECRET=" + notifySecret}
 	p := start(t, env, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--log-level", "debug", "--test-schedule", "")
 	s := &server{process: p, data: data, base: "http://" + p.out.await(t, `msg=listening addr=(\S+)`)[1]}
 	password := p.out.await(t, `Password +(\S+)`)[1]
@@ -67,13 +77,18 @@ func TestSecrets_showNowhere(t *testing.T) {
 		"other signing secret": basic.text("secret"), "header": "header-in-clear", "OAuth password": "password-in-clear", "OAuth client secret": "client-secret-in-clear",
 		"Basic password": "basic-in-clear", "user's password": "user-in-clear-1234", "admin's password": password, "session": cookies[0].Value, "portal's session": token,
 		"card number": "5555555555554444", "master key": strings.TrimSpace(string(master)), "proxy's password": "proxy-in-clear",
+		"broker's password": "broker-in-clear", "collector's password": "collector-in-clear", "SMTP password": "smtp-in-clear", "operator's webhook's secret": notifySecret,
 	}
+	code := regexp.MustCompile(`(?i)cvc\W{0,8}987`)
 	places := 0
 	search := func(place, text string) {
 		t.Helper()
 		places++
 		if text == "" {
 			t.Errorf("%s is empty, so that nothing was searched", place)
+		}
+		if code.MatchString(text) { // three digits alone are in many numbers
+			t.Errorf("%s shows the card's verification code", place)
 		}
 		for name, secret := range secrets {
 			if secret == "" {
@@ -99,10 +114,10 @@ func TestSecrets_showNowhere(t *testing.T) {
 	}
 	search("the refusal of a key", s.call("GET", "/v1/events", nil, "Authorization", "Bearer "+testKey+"x").body)
 	pages := "/admin/" + account + "/test"
-	for _, path := range []string{ // not the sandbox's, which offers the test cards
+	for _, path := range []string{
 		pages + "/overview", pages + "/webhooks", pages + "/webhooks/" + e.text("id"), pages + "/webhooks/" + e.text("id") + "/edit", pages + "/webhooks/" + basic.text("id") + "/edit",
 		pages + "/events", pages + "/events/" + sent, pages + "/deliveries", pages + "/deliveries/" + deliveries[0].text("id"), pages + "/deliveries/" + deliveries[1].text("id"),
-		pages + "/keys", pages + "/audit", pages + "/portal", "/admin/settings", "/admin/users", "/admin/accounts", "/admin/server-audit", "/admin/profile",
+		pages + "/keys", pages + "/audit", pages + "/portal", pages + "/jobs", pages + "/types", pages + "/sandbox", "/admin/settings", "/admin/users", "/admin/accounts", "/admin/server-audit", "/admin/profile",
 	} {
 		resp, err := browser.Get(s.base + path)
 		if err != nil {
@@ -114,7 +129,11 @@ func TestSecrets_showNowhere(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Errorf("%s: %d, %v", path, resp.StatusCode, err)
 		}
-		search(path, page.String())
+		text := page.String()
+		if path == pages+"/sandbox" { // offers the test cards
+			text = strings.ReplaceAll(text, card["number"].(string), "")
+		}
+		search(path, text)
 	}
 	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid)); err == nil { // on Linux
 		search("the process list", string(args))
@@ -131,13 +150,127 @@ func TestSecrets_showNowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	search("the backup", string(backup))
+	files := func(when string) {
+		all, err := filepath.Glob(filepath.Join(data, "*"))
+		if err != nil || len(all) < 2 {
+			t.Fatal(all, err)
+		}
+		for _, f := range all {
+			text, err := os.ReadFile(f)
+			if name := filepath.Base(f); err != nil {
+				t.Error(err)
+			} else if name != "master-key" && len(text) > 0 { // the lock is empty
+				search(when+", "+name, string(text))
+			}
+		}
+	}
+	files("running")
 	s.stop()
+	files("stopped")
 	_, log, _ := strings.Cut(p.out.String(), "msg=listening") // before it, development mode shows what one starts with
 	search("the log", log)
+	if strings.Contains(log, "notify-in-clear") { // URLs are stored in clear, but logged without their query
+		t.Error("the log shows the query of the operator's webhook")
+	}
 	for path, want := range map[string]os.FileMode{"": 0o700, "master-key": 0o600, "posthaste.db": 0o600} {
 		if info, err := os.Stat(filepath.Join(data, path)); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s has the mode %v, want %v, %v", filepath.Join("data", path), info.Mode().Perm(), want, err)
 		}
 	}
 	t.Logf("secrets=%d places=%d", len(secrets), places)
+}
+
+// A setting that cannot be used may be a password with a slip of the pen in it: what says
+// so, of any command, does not repeat it.
+func TestSecrets_inNoErrors(t *testing.T) {
+	const secret = "hush-in-clear"
+	serve := []string{"serve", "--dev", "--addr", "127.0.0.1:0", "--data"}
+	doctor := []string{"doctor", "--addr", "127.0.0.1:1", "--data"}
+	commands := 0
+	for _, tt := range []struct {
+		setting  string
+		commands [][]string
+		values   []string
+	}{
+		{"DATABASE_URL", [][]string{serve, doctor, {"migrate", "--data"}, {"users", "list", "--data"}}, []string{
+			"postgres://u:hush-in-clear@127.0.0.1:1/db", "postgres://u:hush-in-clear%zz@127.0.0.1:1/db", "postgres://u:hush-in-clear@127.0.0.1:1x/db", "postgres://u:hush-in-clear/x@127.0.0.1:1/db",
+			"postgres://u:hush-in-clear#x@127.0.0.1:1/db", "user=u password=hush-in-clear host=127.0.0.1 port=x", "postgres://u@127.0.0.1:1/db?password=hush-in-clear&sslmode=none", "hush-in-clear",
+		}},
+		{"BROKERS", [][]string{serve}, []string{
+			"q=amqp://u:hush-in-clear@127.0.0.1:1x", "q=amqp://u:hush-in-clear%zz@127.0.0.1:1", "q=nats://u:hush-in-clear@127.0.0.1:x", "q=kafka://u:hush-in-clear#x@127.0.0.1:1", "q=none://u:hush-in-clear@127.0.0.1:1", "amqp://u:hush-in-clear@127.0.0.1:1",
+		}},
+		{"EGRESS_PROXY", [][]string{serve, doctor}, []string{"http://u:hush-in-clear%zz@127.0.0.1:1", "http://u:hush-in-clear@127.0.0.1:x", "socks5://u:hush-in-clear@127.0.0.1:1", "hush-in-clear"}},
+		{"OTLP_ENDPOINT", [][]string{serve}, []string{"http://u:hush-in-clear%zz@127.0.0.1:1", "http://u:hush-in-clear@127.0.0.1:x", "http://u:hush-in-clear#x@127.0.0.1:1", "grpc://u:hush-in-clear@127.0.0.1:1"}},
+		{"NOTIFY_URL", [][]string{serve}, []string{"http://u:hush-in-clear%zz@127.0.0.1:1", "http://u:hush-in-clear@127.0.0.1:1/"}},
+		{"PUBLIC_URL", [][]string{serve}, []string{"ftp://u:hush-in-clear@127.0.0.1:1"}},
+		{"MASTER_KEY", [][]string{serve, doctor}, []string{"phmk_hush-in-clear", "hush-in-clear"}},
+		{"ADMIN_KEY", [][]string{serve}, []string{"hush-in-clear", "sk_test_hush-in-clear"}},
+		{"TEST_KEY", [][]string{serve}, []string{"hush-in-clear"}},
+	} {
+		for _, value := range tt.values {
+			for _, args := range tt.commands {
+				commands++
+				p := start(t, []string{"POSTHASTE_" + tt.setting + "=" + value}, binary, append(slices.Clone(args), t.TempDir())...)
+				if code := p.exit(); code == 0 {
+					t.Errorf("%s with %s=%s: exit code 0", args[0], tt.setting, value)
+				}
+				if said := p.out.String(); said == "" || strings.Contains(said, secret) {
+					t.Errorf("%s with %s=%s says %q", args[0], tt.setting, value, said)
+				}
+			}
+		}
+	}
+	t.Logf("commands=%d", commands)
+}
+
+// What a token URL sends beyond its answer, net/http tells the standard logger, with the
+// beginning of it. None of that reaches the log.
+func TestLog_holdsNoStrayAnswers(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	delivered, dropped := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			dropped <- err
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		requests := bufio.NewReader(conn)
+		if _, err := http.ReadRequest(requests); err != nil {
+			dropped <- err
+			return
+		}
+		say := func(token string) {
+			body := `{"access_token":"` + token + `","token_type":"Bearer","expires_in":3600}`
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		}
+		say("first-in-clear")
+		<-delivered // the connection is idle
+		say("stray-in-clear")
+		_, err = io.Copy(io.Discard, conn) // until the server gives it up, which it has told of by then
+		dropped <- err
+	}()
+	receiver := newServer(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer first-in-clear" {
+			delivered <- struct{}{}
+		}
+	})
+	s := serve(t, "", "--log-level", "debug")
+	s.register(receiver.URL, "authentication", object{"type": "oauth2", "grant_type": "client_credentials", "token_url": "http://" + listener.Addr().String() + "/token", "client_id": "c", "client_secret": "d"})
+	s.settled(s.send("a.b", object{}).text("id"))
+	select {
+	case <-dropped:
+	case <-time.After(patience):
+		t.Fatal("the connection is kept")
+	}
+	s.stop()
+	for _, text := range []string{"Unsolicited", "in-clear", "HTTP/1.1 200"} {
+		if strings.Contains(s.out.String(), text) {
+			t.Errorf("the log holds %q", text)
+		}
+	}
 }
