@@ -31,6 +31,9 @@ type office struct {
 
 const markup = `<script>document.title="owned"</script><img src=x onerror='document.title="owned"'>`
 
+// short fits where a name is short.
+const short = `<script>document.title="owned"</script>`
+
 func newOffice(t testing.TB) *office { return newOfficeWith(t, "") }
 
 // newOfficeWith puts a note into whatever the pages show of others.
@@ -476,13 +479,40 @@ func TestAdminUI_otherScreens(t *testing.T) {
 // What is stored runs nowhere: bodies, answers, headers and names with markup.
 func TestAdminUI_runsNothingStored(t *testing.T) {
 	o := newOfficeWith(t, markup)
-	b := o.open(t)
+	operator := []string{"Authorization", "Bearer " + adminKey}
+	other := "/admin/" + o.must("POST", "/v1/accounts", object{"name": markup}, operator...).text("id") + "/test"
+	o.must("POST", "/v1/api_keys", object{"name": short}, append(operator, "Payment-Account", o.account)...)
+	o.must("POST", "/v1/event_types", object{"name": "markup.stored", "description": markup, "schema": object{"title": markup, "description": markup}, "samples": []object{{"object": object{"note": markup}}}})
+	odd := o.register(o.good.text("url")+`/?q="><script>document.title='owned'</script>`, "metadata", object{"note": markup})
+	o.must("POST", "/v1/payments", object{"amount": 2999, "currency": "usd", "description": markup,
+		"payment_method": object{"type": "card", "card": object{"number": "4242424242424242", "exp_month": 12, "exp_year": 2030, "cvc": "123"}}})
+	portal, err := url.Parse(o.must("POST", "/v1/portal_sessions", object{"brand": object{"name": short}}).text("url"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop, _, _ := strings.Cut(portal.Path, "/webhooks")
+	b := open(t, o.base)
+	b.visit("/admin/sign-in?next=" + url.QueryEscape(markup))
+	b.fill("[name=name]", markup)
+	b.fill("[name=password]", markup)
+	b.press("form button.primary")
+	b.sees("The user name or the password is wrong.")
+	b.lacks("<script>document")
+	b.signIn("admin", o.password)
+	pages := 0
 	for _, path := range []string{
+		"/admin/accounts", "/admin/server-audit", "/admin/users", "/admin/nothing/" + url.PathEscape(markup), other + "/overview", other + "/keys", shop + "/webhooks", shop + "/webhooks/" + odd.text("id"),
+		shop + "/webhooks/new", shop + "/events/" + o.hostile.text("id"), shop + "/deliveries/" + o.deliveryOf(o.hostile), "/docs/search?q=" + url.QueryEscape(markup), "/docs/" + url.PathEscape(markup),
+		"/webhooks/" + odd.text("id"), "/webhooks/" + odd.text("id") + "/edit", "/webhooks/" + o.good.text("id") + "/edit", "/webhooks/new", "/keys", "/audit", "/sandbox", "/types", "/types/markup.stored", "/types/markup.stored/edit",
 		"/events", "/events/" + o.hostile.text("id"), "/deliveries", "/deliveries/" + o.deliveryOf(o.hostile), "/webhooks", "/webhooks/" + o.good.text("id"),
 		"/webhooks?q=" + url.QueryEscape(markup), "/events?text=" + url.QueryEscape(markup), "/events?id=" + url.QueryEscape(markup), "/types/" + url.PathEscape(markup),
 		"/audit?target=" + url.QueryEscape(markup), "/dead-letters?type=" + url.QueryEscape(markup), "/overview?span=" + url.QueryEscape(markup), "/webhooks?done=" + url.QueryEscape(markup),
 	} {
-		b.visit(o.pages + path)
+		if !strings.HasPrefix(path, "/admin/") && !strings.HasPrefix(path, "/portal/") && !strings.HasPrefix(path, "/docs/") {
+			path = o.pages + path
+		}
+		b.visit(path)
+		pages++
 		var title string
 		var scripts int
 		b.eval(`document.title`, &title)
@@ -494,6 +524,7 @@ func TestAdminUI_runsNothingStored(t *testing.T) {
 	if wrong := b.complaints(); wrong != nil { // a refused script would be one that had got into a page
 		t.Errorf("the browser complains: %q", wrong)
 	}
+	t.Logf("pages=%d", pages)
 }
 
 // Without scripts, the essentials work.
