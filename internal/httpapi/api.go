@@ -161,7 +161,7 @@ func (a *api) outermost(next http.Handler) http.Handler {
 				panic(v)
 			default:
 				a.Log.Error("panic in handler", "request_id", id, "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
-				writeError(w, &fault.Error{Code: fault.Internal})
+				WriteError(w, &fault.Error{Code: fault.Internal})
 			}
 		}()
 		// The mux would redirect to the clean path, and a POST would lose its body.
@@ -238,22 +238,22 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		return a.serveVisitor(w, rq, rt)
 	}
 	if rq.call, err = a.authenticate(rq.Request); err != nil {
-		return writeError(w, err), err
+		return WriteError(w, err), err
 	}
 	rq.call.Request, rq.call.Remote = w.Header().Get("Request-Id"), rq.RemoteAddr
 	if err := a.admit(w, rq.call); err != nil {
-		return writeError(w, err), err
+		return WriteError(w, err), err
 	}
 	if rt.stream != nil {
 		if err := rt.stream(w, rq); err != nil {
-			return writeError(w, err), err
+			return WriteError(w, err), err
 		}
 		return http.StatusOK, nil
 	}
 	if rq.Method != http.MethodGet && rq.Method != http.MethodHead && rq.URL.RawQuery != "" && !rt.query {
 		// Ignoring them could do more than was asked for.
 		if err := rq.query().done(); err != nil {
-			return writeError(w, err), err
+			return WriteError(w, err), err
 		}
 	}
 	if rq.Method == http.MethodPost || rq.Method == http.MethodPatch {
@@ -266,15 +266,15 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		}()
 		limit := max(a.MaxRequest, rt.maxBody)
 		if err := refuseBody(rq.Request, limit); err != nil {
-			return writeError(w, err), err
+			return WriteError(w, err), err
 		}
 		leave, err := a.room.enter(rq.Request, limit)
 		if err != nil {
-			return writeError(w, err), err
+			return WriteError(w, err), err
 		}
 		defer leave()
 		if err := a.readBody(w, rq.Request, buf, limit); err != nil {
-			return writeError(w, err), err
+			return WriteError(w, err), err
 		}
 		rq.body = buf.Bytes()
 	}
@@ -285,7 +285,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 			w.Header().Set("Idempotent-Replayed", "true")
 			return writeJSON(w, replayed.Receipt.Status, replayed.Receipt.Body), nil
 		}
-		return writeError(w, err), err
+		return WriteError(w, err), err
 	}
 	return respond(w, result)
 }
@@ -297,11 +297,11 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 		rq.visitor, err = a.Sandbox.Admit(rq.Context(), token)
 	}
 	if err != nil {
-		return writeError(w, err), err
+		return WriteError(w, err), err
 	}
 	result, err := rt.handle(rq)
 	if err != nil {
-		return writeError(w, err), err
+		return WriteError(w, err), err
 	}
 	return respond(w, result)
 }
@@ -309,7 +309,7 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 func respond(w http.ResponseWriter, result any) (int, error) {
 	status, body, err := encodeAnswer(result)
 	if err != nil {
-		return writeError(w, err), err
+		return WriteError(w, err), err
 	}
 	if status == http.StatusNotModified {
 		w.WriteHeader(status)
@@ -492,7 +492,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request) (status int, err er
 		return writeErrorStatus(w, http.StatusMethodNotAllowed, err), err
 	}
 	err = &fault.Error{Code: fault.NotFound, Reason: "unrecognized_request_url", Message: "There is nothing at " + r.Method + " " + r.URL.Path + "."}
-	return writeError(w, err), err
+	return WriteError(w, err), err
 }
 
 func (a *api) logRequest(w http.ResponseWriter, rq *request, rt route, status int, err error, took time.Duration) {

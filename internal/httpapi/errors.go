@@ -50,9 +50,9 @@ type errorView struct {
 	Param   string `json:"param,omitzero"`
 }
 
-// writeError answers with an error and returns the status. What is no
+// WriteError answers with an error and returns the status. What is no
 // [fault.Error] is our fault, and its text stays here.
-func writeError(w http.ResponseWriter, err error) int {
+func WriteError(w http.ResponseWriter, err error) int {
 	status := wire[fault.CodeOf(err)].status
 	var f *fault.Error
 	if errors.As(err, &f) && statusOf[f.Reason] != 0 {

@@ -21,7 +21,7 @@ func (a *api) meta(w http.ResponseWriter, _ *http.Request) {
 	body, err := encode(metaView{Object: "meta", Version: a.Version, EgressAddresses: a.Egress, SignatureHeader: a.Brand + "-Signature",
 		UserAgent: a.Brand + "-Webhooks/" + a.Version, SignatureSchemes: []string{"v1", "v1a"}})
 	if err != nil {
-		writeError(w, err)
+		WriteError(w, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, body)

@@ -21,7 +21,7 @@ func (a *api) profile(w http.ResponseWriter, r *http.Request) {
 	}
 	status := http.StatusOK
 	if err != nil {
-		status = writeError(w, err)
+		status = WriteError(w, err)
 	} else {
 		a.Profiles.ServeHTTP(w, r)
 	}

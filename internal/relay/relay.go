@@ -7,10 +7,8 @@
 package relay
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -81,6 +79,8 @@ type Config struct {
 	Brand   string
 	Now     func() time.Time
 	Log     *slog.Logger
+	// Answer writes an error as every route of the API does, and returns the status.
+	Answer func(w http.ResponseWriter, err error) int
 }
 
 // Hub is a dispatch.Sender that knows who listens. Use [New]; it is safe for
@@ -290,50 +290,18 @@ func number(s string) (int64, error) {
 	return n, err
 }
 
-// wire is how a fault is answered. Others are ours, and their text stays here.
-var wire = map[fault.Code]struct {
-	status int
-	typ    string
-}{
-	fault.Invalid:         {http.StatusBadRequest, "invalid_request_error"},
-	fault.Unauthenticated: {http.StatusUnauthorized, "authentication_error"},
-	fault.Forbidden:       {http.StatusForbidden, "authorization_error"},
-	fault.NotFound:        {http.StatusNotFound, "not_found_error"},
-	fault.RateLimited:     {http.StatusTooManyRequests, "rate_limit_error"},
-}
-
-// reasonTooLarge is the one fault whose status is not its code's.
-const reasonTooLarge = "request_too_large"
-
-// refuse answers with an error as the rest of the API does.
+// refuse answers with an error as the rest of the API does. What is not the caller's doing
+// is a 503, after which a listener comes back, and its text stays here.
 func (h *Hub) refuse(w http.ResponseWriter, err error) {
 	id, header := h.Service.IDs.New("req_"), w.Header()
-	var f *fault.Error
-	is := errors.As(err, &f)
-	as, known := wire[fault.CodeOf(err)]
-	if !is || !known {
+	if code := fault.CodeOf(err); code == fault.Internal || code == fault.Unavailable {
 		h.Log.Error("listener", "request_id", id, "err", err)
-		as.status, as.typ = http.StatusServiceUnavailable, "api_error"
-		f = &fault.Error{Code: fault.Unavailable, Message: "The server cannot do this now."}
-		header.Set("Retry-After", "1")
+		err = &fault.Error{Code: fault.Unavailable}
 	}
-	switch {
-	case f.Reason == reasonTooLarge:
-		as.status = http.StatusRequestEntityTooLarge
-	case as.status == http.StatusUnauthorized:
-		header.Set("WWW-Authenticate", `Bearer realm="api"`)
-	}
-	said := map[string]string{"type": as.typ, "code": cmp.Or(f.Reason, string(f.Code)), "message": f.Message}
-	if f.Param != "" {
-		said["param"] = f.Param
-	}
-	body, _ := json.Marshal(map[string]any{"error": said}) // strings
 	header.Set("Request-Id", id)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Type", "application/json")
-	w.WriteHeader(as.status)
-	_, _ = w.Write(body)
+	h.Answer(w, err)
 }
 
 func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {

@@ -63,7 +63,7 @@ func (h *Hub) StripeSession(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxStripeForm)
 	var over *http.MaxBytesError
 	if err := r.ParseForm(); errors.As(err, &over) {
-		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: reasonTooLarge, Message: "The form is too large."})
+		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "request_too_large", Message: "The form is too large."})
 		return
 	} else if err != nil {
 		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: "The form cannot be read."})
