@@ -9,6 +9,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/expression"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -102,31 +103,36 @@ func (s *Service) accepting(e *event.Event, to []*endpoint.Endpoint) []*endpoint
 	if !slices.ContainsFunc(to, filtered) {
 		return to
 	}
-	in := endpoint.InputOf(e)
 	accepting := make([]*endpoint.Endpoint, 0, len(to))
+	in := endpoint.InputOf(e)
 	for _, w := range to {
-		if !filtered(w) {
-			accepting = append(accepting, w)
-			continue
-		}
-		ok, err := w.Accepts(in)
-		switch {
-		case err != nil:
-			s.filters.failed.Add(1)
-			if s.filters.note(w, e, err, s.Now()) {
-				// Not the reason: it may quote the event.
-				s.Log.Warn("filter cannot be evaluated, event is sent", "endpoint", w.ID, "event", e.ID)
-			}
-		case ok:
-			s.filters.accepted.Add(1)
-		default:
-			s.filters.refused.Add(1)
-		}
-		if ok {
+		if s.accepts(w, e, in) {
 			accepting = append(accepting, w)
 		}
 	}
 	return accepting
+}
+
+// accepts reports whether an endpoint's filter lets an event through, and keeps count of
+// what filters answer. in is the event as filters see it.
+func (s *Service) accepts(w *endpoint.Endpoint, e *event.Event, in *expression.Input) bool {
+	if !filtered(w) {
+		return true
+	}
+	ok, err := w.Accepts(in)
+	switch {
+	case err != nil:
+		s.filters.failed.Add(1)
+		if s.filters.note(w, e, err, s.Now()) {
+			// Not the reason: it may quote the event.
+			s.Log.Warn("filter cannot be evaluated, event is sent", "endpoint", w.ID, "event", e.ID)
+		}
+	case ok:
+		s.filters.accepted.Add(1)
+	default:
+		s.filters.refused.Add(1)
+	}
+	return ok
 }
 
 // refused returns which of the events that ask names the endpoint's filter refuses.
@@ -151,7 +157,7 @@ func (s *Service) refused(ctx context.Context, w *endpoint.Endpoint, occasions [
 			return nil, err
 		}
 		for i := range events {
-			if e := &events[i]; wanted[e.Key] && len(s.accepting(e, []*endpoint.Endpoint{w})) == 0 {
+			if e := &events[i]; wanted[e.Key] && !s.accepts(w, e, endpoint.InputOf(e)) {
 				refused[e.Key] = true
 			}
 		}

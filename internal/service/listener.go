@@ -136,8 +136,8 @@ func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, 
 			return 0, err
 		}
 		for i := range events {
-			if e.Wants(events[i].Type) && len(s.accepting(&events[i], []*endpoint.Endpoint{e})) > 0 {
-				add(events[i].Key, events[i].Type)
+			if ev := &events[i]; e.Wants(ev.Type) && s.accepts(e, ev, endpoint.InputOf(ev)) {
+				add(ev.Key, ev.Type)
 			}
 		}
 	}
