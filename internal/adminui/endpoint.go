@@ -128,11 +128,17 @@ func (v *endpointFormView) At(field string) string {
 }
 
 func newEndpoint(rq *request) error {
+	return rq.endpointFormPage(&endpointFormView{Form: endpointForm{Enabled: true, Transport: "http"}}, nil)
+}
+
+// endpointFormPage shows a form, with the types to choose from and what is wrong with it.
+func (rq *request) endpointFormPage(v *endpointFormView, wrong error) error {
 	known, err := rq.offered()
 	if err != nil {
 		return err
 	}
-	return rq.render("endpoint-form", &endpointFormView{Form: endpointForm{Enabled: true, Transport: "http"}, Groups: grouped(known)})
+	v.Groups, v.Problem = grouped(known), errorView(wrong)
+	return rq.renderForm("endpoint-form", v, wrong)
 }
 
 func editEndpoint(rq *request) error {
@@ -242,23 +248,20 @@ func createEndpoint(rq *request) error {
 
 // previewEndpoint shows the form again with what would be sent of an event.
 func previewEndpoint(rq *request) error {
-	known, err := rq.offered()
-	if err != nil {
-		return err
-	}
-	v := &endpointFormView{ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Groups: grouped(known), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
+	v := &endpointFormView{ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
 	v.Form.Password, v.Form.ClientSecret = "", ""
 	p := service.PreviewParams{Filter: v.Form.Filter, Format: v.Form.Format, Transform: v.Form.Data, Type: v.Sample}
 	if strings.HasPrefix(v.Sample, event.PrefixEvent) {
 		p.Event, p.Type = v.Sample, ""
 	}
+	var err error
 	if v.Preview, err = rq.ui.Service.PreviewEndpoint(rq.Context(), rq.call, p); err != nil {
 		if !mistake(err) {
 			return err
 		}
 		v.Wrong = errorView(err).Message
 	}
-	return rq.render("endpoint-form", v)
+	return rq.endpointFormPage(v, nil)
 }
 
 func updateEndpoint(rq *request) error {
@@ -278,11 +281,7 @@ func updateEndpoint(rq *request) error {
 // wrong with it.
 func (rq *request) again(id string, f endpointForm, err error) error {
 	f.Password, f.ClientSecret = "", ""
-	known, broken := rq.offered()
-	if broken != nil {
-		return broken
-	}
-	return rq.renderForm("endpoint-form", &endpointFormView{ID: id, Form: f, Groups: grouped(known), Problem: errorView(err)}, err)
+	return rq.endpointFormPage(&endpointFormView{ID: id, Form: f}, err)
 }
 
 type endpointView struct {
