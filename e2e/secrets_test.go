@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/cookiejar"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -48,24 +46,7 @@ func TestSecrets_showNowhere(t *testing.T) {
 	sent := s.send("a.b", object{"n": 1}).text("id")
 	deliveries := s.settled(sent)
 
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser := &http.Client{Jar: jar}
-	resp, err := browser.PostForm(s.base+"/admin/sign-in", url.Values{"name": {"admin"}, "password": {password}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	home, err := url.Parse(s.base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cookies := jar.Cookies(home)
-	if len(cookies) != 1 {
-		t.Fatalf("%d cookies", len(cookies))
-	}
+	browser, session := s.signIn("admin", password)
 	master, err := os.ReadFile(filepath.Join(data, "master-key"))
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +56,7 @@ func TestSecrets_showNowhere(t *testing.T) {
 	secrets := map[string]string{
 		"API key": testKey, "operator key": adminKey, "made API key": key.text("secret"), "signing secret": e.text("secret"), "new signing secret": rotated.text("secret"),
 		"other signing secret": basic.text("secret"), "header": "header-in-clear", "OAuth password": "password-in-clear", "OAuth client secret": "client-secret-in-clear",
-		"Basic password": "basic-in-clear", "user's password": "user-in-clear-1234", "admin's password": password, "session": cookies[0].Value, "portal's session": token,
+		"Basic password": "basic-in-clear", "user's password": "user-in-clear-1234", "admin's password": password, "session": session.Value, "portal's session": token,
 		"card number": "5555555555554444", "master key": strings.TrimSpace(string(master)), "proxy's password": "proxy-in-clear",
 		"broker's password": "broker-in-clear", "collector's password": "collector-in-clear", "SMTP password": "smtp-in-clear", "operator's webhook's secret": notifySecret,
 	}

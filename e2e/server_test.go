@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -251,6 +253,31 @@ func (a answer) err(name string) string {
 	e, _ := a.object["error"].(map[string]any)
 	s, _ := e[name].(string)
 	return s
+}
+
+// signIn returns a client with the session of a user of the Admin UI, and its cookie.
+func (s *server) signIn(name, password string) (*http.Client, *http.Cookie) {
+	s.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{}}
+	s.t.Cleanup(c.CloseIdleConnections)
+	resp, err := c.PostForm(s.base+"/admin/sign-in", url.Values{"name": {name}, "password": {password}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	home, err := url.Parse(s.base)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cookies := jar.Cookies(home)
+	if resp.StatusCode != http.StatusOK || len(cookies) != 1 {
+		s.t.Fatalf("signing in: %d and %d cookies", resp.StatusCode, len(cookies))
+	}
+	return c, cookies[0]
 }
 
 func (s *server) try(method, path string, body any, header ...string) (answer, error) {

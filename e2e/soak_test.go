@@ -8,9 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -121,16 +119,7 @@ func newSoak(t testing.TB) *soak {
 	})
 	trouble(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.admin = &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{}}
-	resp, err := k.admin.PostForm(k.s.base+"/admin/sign-in", url.Values{"name": {"admin"}, "password": {k.s.out.await(t, `Password +(\S+)`)[1]}})
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatal(resp, err)
-	}
-	_ = resp.Body.Close()
+	k.admin, _ = k.s.signIn("admin", k.s.out.await(t, `Password +(\S+)`)[1])
 	me, _ := k.s.must("GET", "/v1/account", nil)["account"].(map[string]any)
 	k.accounts = "/admin/" + object(me).text("id") + "/test"
 	return k

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"net/http/cookiejar"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -26,20 +24,8 @@ func TestAuth_everySurface(t *testing.T) {
 	if a := s.call("DELETE", "/v1/api_keys/"+gone.text("id"), nil, append(operator, "Payment-Account", account)...); a.status != http.StatusOK {
 		t.Fatalf("revoke: %d %s", a.status, a.body)
 	}
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := (&http.Client{Jar: jar}).PostForm(s.base+"/admin/sign-in", url.Values{"name": {"admin"}, "password": {password}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	home, err := url.Parse(s.base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	session := jar.Cookies(home)[0].Value
+	_, signedIn := s.signIn("admin", password)
+	session := signedIn.Value
 	portal := regexp.MustCompile(`pst_[^/]+`).FindString(s.must("POST", "/v1/portal_sessions", nil).text("url"))
 
 	roles := []struct {

@@ -198,6 +198,27 @@ func (d *desk) session(name string) string {
 	return token
 }
 
+// change changes a user as the admin would.
+func (d *desk) change(name string, p service.UserParams) {
+	d.t.Helper()
+	ctx := context.Background()
+	admin, err := d.store.UserNamed(ctx, "admin")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	call, err := d.service.UserCall(&admin, "", false)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	u, err := d.store.UserNamed(ctx, name)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err := d.service.UpdateUser(ctx, call, u.ID, p); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
 // path fills in a route's path.
 func (d *desk) path(r adminui.Route, portal string) string {
 	kind, _, _ := strings.Cut(strings.TrimPrefix(r.Path, "/"), "/")
@@ -362,18 +383,6 @@ func TestHeaders_everyPage(t *testing.T) {
 func TestSessions_endWithChanges(t *testing.T) {
 	d := newDesk(t, false)
 	ctx := context.Background()
-	admin, err := d.store.UserNamed(ctx, "admin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	call, err := d.service.UserCall(&admin, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	member, err := d.store.UserNamed(ctx, "member")
-	if err != nil {
-		t.Fatal(err)
-	}
 	fresh, role, yes := "another good password", "viewer", true
 	for _, tt := range []struct {
 		name   string
@@ -390,9 +399,7 @@ func TestSessions_endWithChanges(t *testing.T) {
 		if a := d.ask("GET", "/admin/profile", token, nil); a.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %d before", tt.name, a.StatusCode)
 		}
-		if _, err := d.service.UpdateUser(ctx, call, member.ID, tt.change); err != nil {
-			t.Fatal(err)
-		}
+		d.change("member", tt.change)
 		if a := d.ask("GET", "/admin/profile", token, nil); a.StatusCode != http.StatusSeeOther {
 			t.Errorf("after a change of %s the session goes on: %d", tt.name, a.StatusCode)
 		}

@@ -1,7 +1,6 @@
 package adminui_test
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,23 +17,8 @@ import (
 // takes does not tell who is a user.
 func TestSignIn_comparesForNobodyToo(t *testing.T) {
 	d := newDesk(t, false)
-	ctx := context.Background()
-	admin, err := d.store.UserNamed(ctx, "admin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	call, err := d.service.UserCall(&admin, "", false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	member, err := d.store.UserNamed(ctx, "member")
-	if err != nil {
-		t.Fatal(err)
-	}
 	yes := true
-	if _, err := d.service.UpdateUser(ctx, call, member.ID, service.UserParams{Disabled: &yes}); err != nil {
-		t.Fatal(err)
-	}
+	d.change("member", service.UserParams{Disabled: &yes})
 	for _, tt := range []struct {
 		who, name, password string
 		status              int
