@@ -66,7 +66,7 @@ func TestPowerLoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(string(text), "\n")
+	lines := wholeTrace(string(text))
 	acks := 0
 	for _, line := range lines {
 		acks += len(acknowledgement(line))
@@ -91,6 +91,16 @@ func TestPowerLoss(t *testing.T) {
 		d.follow(line)
 	}
 	t.Logf("acknowledgements=%d cuts=%d writes=%d syncs=%d", acks, len(cuts), d.writes, d.syncs)
+}
+
+// wholeTrace returns the lines of a trace up to where strace let go of the first thread: it
+// writes the call that the thread was in without a result, and sees no further call of it.
+func wholeTrace(text string) []string {
+	lines := strings.Split(text, "\n")
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.HasSuffix(line, " <detached ...>") }); i >= 0 {
+		return lines[:i]
+	}
+	return lines
 }
 
 func readDisk(t testing.TB, data string) map[string][]byte {
@@ -190,7 +200,7 @@ func (d *tracedDisk) follow(line string) {
 	case "pwrite64":
 		w := tracedWrite.FindStringSubmatch(m[3])
 		if w == nil || w[2] != "" || w[3] != w[5] {
-			d.t.Fatalf("cannot follow %.200s", line)
+			d.cannotFollow(line)
 		}
 		at, err := strconv.ParseInt(w[4], 10, 64)
 		if err != nil {
@@ -201,7 +211,7 @@ func (d *tracedDisk) follow(line string) {
 	case "ftruncate":
 		w := tracedLength.FindStringSubmatch(m[3])
 		if w == nil || w[2] != "0" {
-			d.t.Fatalf("cannot follow %.200s", line)
+			d.cannotFollow(line)
 		}
 		length, err := strconv.ParseInt(w[1], 10, 64)
 		if err != nil {
@@ -211,7 +221,7 @@ func (d *tracedDisk) follow(line string) {
 	case "fdatasync", "fsync":
 		r := tracedResult.FindStringSubmatch(m[3])
 		if r == nil || r[1] != "0" {
-			d.t.Fatalf("cannot follow %.200s", line)
+			d.cannotFollow(line)
 		}
 		n := d.syncing[thread][file]
 		for _, w := range d.dirty[file][:n] {
@@ -220,8 +230,14 @@ func (d *tracedDisk) follow(line string) {
 		d.dirty[file] = d.dirty[file][n:]
 		d.syncs++
 	default:
-		d.t.Fatalf("cannot follow %.200s", line)
+		d.cannotFollow(line)
 	}
+}
+
+// cannotFollow ends the test with both ends of a line, as its middle is what was written.
+func (d *tracedDisk) cannotFollow(line string) {
+	d.t.Helper()
+	d.t.Fatalf("cannot follow %.60s … %s", line, line[max(0, len(line)-140):])
 }
 
 // begin notes what a sync covers.
@@ -297,5 +313,28 @@ func (d *tracedDisk) check(random *rand.Rand, part float64, ids []string) {
 		if !there[id] {
 			d.t.Fatalf("%s was acknowledged, and is not on the disk after the power failed at acknowledgement %d", id, len(ids))
 		}
+	}
+}
+
+func TestWholeTrace(t *testing.T) {
+	const (
+		begun    = `7 fdatasync(9<\x61> <unfinished ...>`
+		ended    = `7 <... fdatasync resumed>) = 0`
+		detached = `8 pwrite64(9<\x61>, "\x2f", 1, 0 <detached ...>`
+	)
+	for _, c := range []struct {
+		name  string
+		trace []string
+		want  int
+	}{
+		{"every call ended", []string{begun, ended}, 2},
+		{"let go of within a call", []string{begun, detached}, 1},
+		{"calls seen after letting go of a thread", []string{begun, detached, ended}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := wholeTrace(strings.Join(c.trace, "\n")); !slices.Equal(got, c.trace[:c.want]) {
+				t.Errorf("got %q, want the first %d of %q", got, c.want, c.trace)
+			}
+		})
 	}
 }
