@@ -46,6 +46,9 @@ func (idle) Wake(int64)                     {}
 func (idle) Forgive(int64)                  {}
 func (idle) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 func (idle) CheckTarget(_, _ string) error  { return nil }
+func (idle) AskConsent(context.Context, *endpoint.Endpoint, endpoint.ConsentRequest) endpoint.ConsentAnswer {
+	return endpoint.ConsentAnswer{}
+}
 
 const (
 	span    = 6 * 24 * time.Hour // that the events are spread over

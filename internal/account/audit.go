@@ -37,6 +37,8 @@ const (
 	EndpointEnabled Action = "webhook_endpoint.enabled"
 	// EndpointDisabled is by a person or, when the actor is [System], for its failures.
 	EndpointDisabled  Action = "webhook_endpoint.disabled"
+	EndpointAsked     Action = "webhook_endpoint.asked_for_consent"
+	EndpointConsented Action = "webhook_endpoint.consented"
 	EndpointDeleted   Action = "webhook_endpoint.deleted"
 	SecretRotated     Action = "webhook_endpoint.secret_rotated"
 	SecretRevealed    Action = "webhook_endpoint.secret_revealed"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -79,11 +80,12 @@ func newDesk(t *testing.T, https bool) *desk {
 	log := slog.New(slog.DiscardHandler)
 	commits := commit.New(st, log)
 	commits.Start(func(*store.Batch) {})
-	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Now: time.Now})
+	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Now: time.Now, Resolver: &net.Resolver{PreferGo: true,
+		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no name servers here") }}})
 	d := &desk{t: t, store: st, idle: map[string]bool{}}
 	d.service = service.New(service.Config{
 		Store: st, Events: commits, Endpoints: endpoint.NewRegistry(), Targets: targets, IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: log,
-		Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap, Compared: d.note},
+		Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap, Compared: d.note}, PublicURL: func() string { return "https://pay.example" },
 	})
 	must(d.service.Load(ctx, idle{}))
 	web := httptest.NewServer(adminui.New(adminui.Config{Service: d.service, Brand: "Payment", Log: log, HTTPS: https,

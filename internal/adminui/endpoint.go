@@ -94,6 +94,7 @@ type endpointForm struct {
 	Others           string   // typed: more types and patterns
 	Filter           string
 	Data             string // the transformation; Transport is something else
+	Validated        bool   // the receiver is asked for its consent
 
 	Transport                     string // http, basic or oauth2
 	Username, Password            string
@@ -149,7 +150,7 @@ func editEndpoint(rq *request) error {
 	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: string(e.Auth.Type),
 		Username: e.Auth.Username, Grant: string(e.Auth.Grant), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
 		ClientAuth: string(e.Auth.ClientAuth), HasPassword: e.Auth.Password != "", HasClientSecret: e.Auth.ClientSecret != "",
-		Ordering: string(e.Settings.Ordering), Format: string(e.Format()), Filter: e.Settings.Filter, Data: e.Transform()}
+		Ordering: string(e.Settings.Ordering), Format: string(e.Format()), Filter: e.Settings.Filter, Data: e.Transform(), Validated: e.Settings.Validation == endpoint.Handshake}
 	if f.Transport == "" {
 		f.Transport = "http"
 	}
@@ -184,7 +185,7 @@ func (rq *request) endpointForm() endpointForm {
 	return endpointForm{URL: strings.TrimSpace(v("url")), Description: v("description"), Enabled: v("enabled") != "", Events: rq.PostForm["event"], Others: v("others"),
 		Transport: v("transport"), Username: v("username"), Password: v("password"), Grant: v("grant"), TokenURL: strings.TrimSpace(v("token_url")),
 		ClientID: v("client_id"), ClientSecret: v("client_secret"), Scope: v("scope"), ClientAuth: v("client_auth"),
-		Filter: expression("filter"), Data: expression("transform"), Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
+		Filter: expression("filter"), Data: expression("transform"), Validated: v("validated") != "", Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
 }
 
 // params turns what was typed into what the service takes.
@@ -209,7 +210,11 @@ func (f *endpointForm) params() (service.EndpointParams, error) {
 	default:
 		return service.EndpointParams{}, fault.Param("transport", "parameter_invalid", "The transport is HTTP, HTTP Basic or OAuth 2.0.")
 	}
-	p := service.EndpointParams{URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering, Format: &f.Format, Filter: &f.Filter, Transform: &f.Data}
+	validation := "none"
+	if f.Validated {
+		validation = string(endpoint.Handshake)
+	}
+	p := service.EndpointParams{Validation: &validation, URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering, Format: &f.Format, Filter: &f.Filter, Transform: &f.Data}
 	var seconds, concurrency int
 	var rate float64
 	var err error
@@ -333,6 +338,15 @@ func testEndpoint(rq *request) error {
 		return err
 	}
 	return rq.done("tested", "events", e.ID)
+}
+
+// validateEndpoint asks the receiver for its consent again.
+func validateEndpoint(rq *request) error {
+	id := rq.PathValue("id")
+	if _, err := rq.ui.Service.ValidateEndpoint(rq.Context(), rq.call, id); err != nil {
+		return err
+	}
+	return rq.done("asked", "webhooks", id)
 }
 
 // confirmation is something that has to be confirmed.

@@ -14,6 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/adminui"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
@@ -134,11 +135,17 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 			must(err)
 			return of(u.ID, url.Values{"do": {"role"}, "role": {"member"}})
 		},
-		"/accounts":              func(string) form { return of("", url.Values{"name": {next()}}) },
-		"/webhooks":              func(string) form { return of("", webhook) },
-		"/webhooks/{id}":         func(string) form { return of(hook(), webhook) },
-		"/webhooks/preview":      func(string) form { return of("", url.Values{"sample": {"payment.succeeded"}}) },
-		"/webhooks/{id}/test":    func(string) form { return of(hook(), url.Values{"type": {"form.event"}}) },
+		"/accounts":           func(string) form { return of("", url.Values{"name": {next()}}) },
+		"/webhooks":           func(string) form { return of("", webhook) },
+		"/webhooks/{id}":      func(string) form { return of(hook(), webhook) },
+		"/webhooks/preview":   func(string) form { return of("", url.Values{"sample": {"payment.succeeded"}}) },
+		"/webhooks/{id}/test": func(string) form { return of(hook(), url.Values{"type": {"form.event"}}) },
+		"/webhooks/{id}/validate": func(string) form {
+			to, all, handshake := "https://receiver.invalid/", []string{"form.event"}, string(endpoint.Handshake)
+			e, err := d.service.CreateEndpoint(ctx, by, service.EndpointParams{URL: &to, Events: &all, Validation: &handshake})
+			must(err)
+			return of(e.ID, url.Values{})
+		},
 		"/events/{id}/resend":    func(string) form { id, _ := sent(); return of(id, url.Values{}) },
 		"/deliveries/{id}/retry": func(string) form { return of(failed(), url.Values{}) },
 		"/deliveries/{id}/cancel": func(string) form {

@@ -38,6 +38,7 @@ func routes() []route {
 	both(get, "/webhooks/{id}/edit", editEndpoint)
 	both(post, "/webhooks/{id}", updateEndpoint)
 	both(post, "/webhooks/{id}/test", testEndpoint)
+	both(post, "/webhooks/{id}/validate", validateEndpoint)
 	for name := range confirmations {
 		both(get, "/webhooks/{id}/"+name, confirmForm(name))
 		both(post, "/webhooks/{id}/"+name, confirm(name))

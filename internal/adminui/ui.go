@@ -417,7 +417,7 @@ var said = map[string]string{
 	"created": "The webhook was created.", "saved": "Your changes were saved.", "enabled": "The webhook is enabled.",
 	"disabled": "The webhook is disabled; nothing is sent to it.", "deleted": "The webhook was deleted.",
 	"rotated": "The webhook has a new secret. Reveal it to hand it over.", "revoked": "The old secrets are of no use any more.",
-	"tested": "A test event is on its way.", "resent": "The event is sent again.", "retried": "The delivery is tried again now.",
+	"tested": "A test event is on its way.", "asked": "The receiver was asked for its consent.", "resent": "The event is sent again.", "retried": "The delivery is tried again now.",
 	"canceled": "The delivery was cancelled.", "job_canceled": "The job was cancelled; what it has sent stays sent.",
 	"key_revoked": "The key is of no use any more.", "user_saved": "The user was changed, and is signed out everywhere.",
 	"account_created": "The account was created.", "password": "Your password was changed.", "sent": "The event was accepted.",

@@ -80,6 +80,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		acting(get, "get", "Show one", http.MethodGet, at("")),
 		acting(get, "enable", "Enable one", http.MethodPost, at("/enable")),
 		acting(get, "disable", "Disable one", http.MethodPost, at("/disable")),
+		acting(get, "validate", "Ask one's receiver for its consent again", http.MethodPost, at("/validate")),
 		acting(get, "test", "Send one a sample event", http.MethodPost, at("/test")),
 		acting(get, "reveal-secret", "Show one's signing secrets", http.MethodPost, at("/reveal_secret")),
 		acting(get, "revoke-secret", "End one's old signing secrets at once", http.MethodPost, at("/revoke_secret")),
@@ -114,6 +115,7 @@ func endpointFlags(cmd *cobra.Command) {
 	f.String("payload-format", "", "what is sent: standard, cloudevents_structured, cloudevents_binary or thin")
 	f.String("filter", "", "an expression that events must meet, such as 'data.object.amount >= 1000'; an empty one is none")
 	f.String("transform", "", "an expression for what is sent as the event's data; an empty one is the data")
+	f.String("validation", "", "cloudevents: send only once the receiver has consented to it, by CloudEvents' validation handshake; or none")
 	f.String("ordering", "", "none, or fifo: strictly in order of acceptance")
 	f.Duration("timeout", 0, "for one attempt, 1s to 60s; 0 is the server's default")
 	f.Int("max-concurrency", 0, "the most attempts at a time; 0 is the server's default")
@@ -142,7 +144,7 @@ func endpointFields(cmd *cobra.Command) (map[string]any, error) {
 		switch name := strings.ReplaceAll(flag.Name, "-", "_"); flag.Name {
 		case "events":
 			fields["enabled_events"], err = f.GetStringSlice(flag.Name)
-		case "url", "description", "payload-format", "filter", "transform", "ordering":
+		case "url", "description", "payload-format", "filter", "transform", "validation", "ordering":
 			fields[name] = flag.Value.String()
 		case "max-concurrency":
 			fields[name], err = f.GetInt(flag.Name)

@@ -306,6 +306,7 @@ func (s *server) wire(ctx context.Context) error {
 		Now: s.now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, SecretMaxAge: s.SecretMaxAge,
 		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature"), Brokers: s.hasBroker},
 		Notify:       s.notify,
+		PublicURL:    s.publicURL,
 		Validated:    s.metrics.Validated,
 		Forgotten:    s.metrics.Forgotten,
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
@@ -363,6 +364,15 @@ func (s *server) reachedAt() string {
 		return s.PublicURL
 	}
 	return "http://" + s.listening
+}
+
+// publicURL returns where receivers reach the server, empty if that is not known. In
+// development they are on this machine.
+func (s *server) publicURL() string {
+	if s.Dev {
+		return s.reachedAt()
+	}
+	return s.PublicURL
 }
 
 func (s *server) handler() http.Handler {

@@ -502,7 +502,8 @@ func (e *Engine) hasWork(l *lane, ep *endpoint.Endpoint) bool {
 // throttled returns when the lane's rate limit, or the rate that the endpoint was
 // found to take, lets the next attempt start; zero is now.
 func (e *Engine) throttled(l *lane, ep *endpoint.Endpoint, now time.Time) time.Time {
-	limit, burst := rate.Limit(ep.Settings.Rate), max(1, int(ep.Settings.Rate))
+	set := ep.Rate()
+	limit, burst := rate.Limit(set), max(1, int(set))
 	if found := rate.Limit(l.pace.rate()); found > 0 && (limit <= 0 || found < limit) {
 		limit, burst = found, max(1, int(found/20)) // evenly, because what is too much at once is not known
 	}

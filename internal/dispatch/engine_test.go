@@ -313,8 +313,18 @@ func TestEngine_concurrency(t *testing.T) {
 }
 
 func TestEngine_rate(t *testing.T) {
+	allowed := endpoint.Consent{Granted: time.Now(), Rate: 600} // a minute
+	for name, settings := range map[string]endpoint.Settings{
+		"set": {Rate: 10}, "allowed by the receiver": {Rate: 1000, Validation: endpoint.Handshake, Consent: allowed},
+		"set below what is allowed": {Rate: 10, Validation: endpoint.Handshake, Consent: endpoint.Consent{Granted: time.Now(), Rate: 6000}},
+	} {
+		t.Run(name, func(t *testing.T) { testRate(t, settings) })
+	}
+}
+
+func testRate(t *testing.T, settings endpoint.Settings) {
 	inWorld(t, func(t *testing.T, w *world) {
-		e := w.receiver("slowly", false, endpoint.Settings{Rate: 10}, yes)
+		e := w.receiver("slowly", false, settings, yes)
 		began := time.Now()
 		ids := w.send(e, 200)
 		settle(time.Minute)

@@ -76,6 +76,9 @@ func (e *Endpoint) Check(r Rules) error {
 	if err := e.CheckPayload(); err != nil {
 		return err
 	}
+	if err := e.checkValidation(); err != nil {
+		return err
+	}
 	return e.Settings.check()
 }
 

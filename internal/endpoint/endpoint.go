@@ -26,6 +26,8 @@ const (
 	DisabledByUser = "requested" // by an API call or a person
 	DisabledGone   = "gone"      // it answered 410
 	DisabledFailed = "failing"   // it acknowledged nothing for too long
+
+	DisabledNoConsent = "no_consent" // its receiver was asked for it and did not give it
 )
 
 // Ordering says in which order an endpoint gets its events.
@@ -94,7 +96,9 @@ func ValidBroker(name string) bool {
 }
 
 // Sends reports whether deliveries may be attempted now.
-func (e *Endpoint) Sends() bool { return e.Status == Enabled && !e.Paused && !e.Remote }
+func (e *Endpoint) Sends() bool {
+	return e.Status == Enabled && !e.Paused && !e.Remote && !e.AwaitsConsent()
+}
 
 // Listener reports whether the endpoint is a listener.
 func (e *Endpoint) Listener() bool { return strings.HasPrefix(e.URL, ListenerScheme) }
@@ -110,6 +114,8 @@ type Settings struct {
 	Ed25519     bool            `json:"ed25519,omitempty"`         // sign with v1a too
 	Shapes      []Shape         `json:"shapes,omitempty"`          // oldest first; none: all events are Standard
 	Filter      string          `json:"filter,omitempty"`          // an expression; empty: whatever Events name
+	Validation  Validation      `json:"validation,omitempty"`
+	Consent     Consent         `json:"consent,omitzero"` // zero: none is needed, or it was not asked for
 }
 
 // Live reports whether the endpoint receives live events.

@@ -82,9 +82,10 @@ func New(c Config) http.Handler {
 	for _, r := range routes() {
 		a.mux.Handle(r.Method+" "+r.Path, a.endpoint(r))
 	}
-	for path, page := range a.pages() {
-		a.mux.HandleFunc("GET "+path, page)
+	for route, page := range a.pages() {
+		a.mux.HandleFunc(route, page)
 	}
+	a.mux.HandleFunc("HEAD /v1/consents/{key}", a.unknown) // a GET is consent
 	if a.Profiles != nil {
 		a.mux.HandleFunc(profiles, a.profile)
 	}

@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"net/http"
 	"slices"
 	"time"
 
@@ -42,6 +44,9 @@ type endpointView struct {
 	PayloadFormat     endpoint.Format     `json:"payload_format"`
 	Filter            *string             `json:"filter"`
 	Transform         *string             `json:"transform"`
+
+	Validation endpoint.Validation `json:"validation"`
+	Consent    *consentView        `json:"consent"` // null unless the receiver is, or was, asked for it
 }
 
 type secretView struct {
@@ -61,6 +66,16 @@ type authenticationView struct {
 	ClientID   string              `json:"client_id,omitzero"`
 	Scope      string              `json:"scope,omitzero"`
 	ClientAuth endpoint.ClientAuth `json:"client_auth,omitzero"`
+}
+
+type consentView struct {
+	Status      string  `json:"status"` // pending or granted
+	URL         string  `json:"url"`
+	Origin      string  `json:"origin"`
+	AllowedRate *int    `json:"allowed_rate"` // deliveries a minute
+	GrantedAt   *int64  `json:"granted_at"`
+	AskedAt     *int64  `json:"asked_at"`
+	Message     *string `json:"message"` // why the last answer is no consent
 }
 
 type certificateView struct {
@@ -113,6 +128,13 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 	}
 	v.CACertificates, v.PayloadFormat, v.Filter = orNull(e.TLS.RootCAs), e.Format(), orNull(e.Settings.Filter)
 	v.Transform = orNull(e.Transform())
+	v.Validation = cmp.Or(e.Settings.Validation, "none")
+	if c := &e.Settings.Consent; *c != (endpoint.Consent{}) {
+		v.Consent = &consentView{Status: "pending", URL: c.URL, Origin: c.Origin, AllowedRate: orNull(c.Rate), GrantedAt: seconds(c.Granted), AskedAt: seconds(c.Asked), Message: orNull(c.Answer)}
+		if !c.Granted.IsZero() {
+			v.Consent.Status = "granted"
+		}
+	}
 	return v
 }
 
@@ -139,7 +161,7 @@ func endpointParams(p *params) (service.EndpointParams, error) {
 		URL: p.text("url"), Events: p.texts("enabled_events"), Description: p.text("description"), Metadata: p.textMap("metadata"),
 		Disabled: p.truth("disabled"), Ordering: p.text("ordering"), Timeout: p.seconds("timeout"),
 		Concurrency: p.integer("max_concurrency"), Rate: p.number("rate_limit"), Schedule: p.durations("retry_schedule"),
-		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"), Format: p.text("payload_format"), Filter: p.text("filter"), Transform: p.text("transform"),
+		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"), Format: p.text("payload_format"), Filter: p.text("filter"), Transform: p.text("transform"), Validation: p.text("validation"),
 	}
 	out.Auth, out.Certificate, out.Ed25519 = authentication(p), clientCertificate(p), schemes(p)
 	if status := p.text("status"); status != nil {
@@ -297,6 +319,33 @@ func switchEndpoint(rq *request, disabled bool) (any, error) {
 		return nil, err
 	}
 	return changeEndpoint(rq, service.EndpointParams{Disabled: &disabled})
+}
+
+func validateEndpoint(rq *request) (any, error) {
+	if err := rq.params().done(); err != nil {
+		return nil, err
+	}
+	view := func(v any) any { return rq.api.viewEndpoint(v.(*endpoint.Endpoint)) }
+	if err := rq.repeatable(view); err != nil {
+		return nil, err
+	}
+	e, err := rq.service().ValidateEndpoint(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return view(e), nil
+}
+
+// consent is where a receiver, or a person who found the address in its log, consents to
+// be sent to (CloudEvents' HTTP 1.1 Web Hooks for Event Delivery 1.0.2, section 4.1.3).
+// The path is the only credential.
+func (a *api) consent(w http.ResponseWriter, r *http.Request) {
+	url, err := a.Service.Consent(r.Context(), r.PathValue("key"), r.Header.Get("WebHook-Allowed-Rate"))
+	if err != nil {
+		WriteError(w, err)
+		return
+	}
+	plain(w, http.StatusOK, "Thank you. Events are sent to "+url+" from now on.\n")
 }
 
 func getEndpoint(rq *request) (any, error) {

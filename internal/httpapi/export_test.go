@@ -13,8 +13,8 @@ func Routes() []string {
 		all = append(all, r.Method+" "+r.Path)
 	}
 	a := &api{Config: Config{Metrics: noPage}}
-	for path := range a.pages() {
-		all = append(all, "GET "+path)
+	for route := range a.pages() {
+		all = append(all, route)
 	}
 	return all
 }

@@ -31,12 +31,16 @@ type entry struct {
 	body    string
 	query   string
 	sandbox bool // test mode only
+	nowhere bool // there is nothing behind it for anybody
 	whose   bool // the path names an object of an account; else it is a list, or makes something
 }
 
 // entries is every route. A new route without one fails the test.
 func entries() map[string]entry {
 	endpoint := func(w *world) string { return w.register("never.sent").text("id") }
+	validated := func(w *world) string {
+		return w.must("POST", "/v1/webhooks", `{"url":"https://receiver.invalid/","enabled_events":["*"],"validation":"cloudevents"}`).text("id")
+	}
 	rotated := func(w *world) string {
 		id := endpoint(w)
 		w.must("POST", "/v1/webhooks/"+id+"/rotate_secret", `{"expires_in":3600}`)
@@ -76,7 +80,7 @@ func entries() map[string]entry {
 	}
 	all := map[string]entry{
 		"GET /{$}": {}, "GET /healthz": {}, "GET /readyz": {}, "GET /openapi.yaml": {}, "GET /v1/meta": {}, "GET /metrics": {},
-		"GET /receipts/{id}": {made: payment},
+		"GET /receipts/{id}": {made: payment}, "GET /v1/consents/{key}": {nowhere: true}, "POST /v1/consents/{key}": {nowhere: true}, // by what only a receiver is told
 
 		"POST /v1/events":                {right: members, body: `{"type":"a.b","data":{"object":{}}}`},
 		"POST /v1/events/batch":          {right: members, body: `{"events":[{"type":"a.b","data":{"object":{}}}]}`},
@@ -147,6 +151,7 @@ func entries() map[string]entry {
 			all[method+" "+base+"/{id}"+action] = of(endpoint, body)
 		}
 		all["POST "+base+"/{id}/revoke_secret"] = of(rotated, "")
+		all["POST "+base+"/{id}/validate"] = of(validated, "")
 	}
 	for route, e := range all {
 		for _, resource := range []string{"/payments", "/refunds", "/subscriptions", "/products", "/oauth20"} {
@@ -287,7 +292,10 @@ func TestAuth_matrix(t *testing.T) {
 		for _, refused := range []bool{true, false} { // first those who leave no trace
 			for _, r := range roles {
 				want := http.StatusOK
-				if e.right != everybody {
+				switch {
+				case e.nowhere:
+					want = http.StatusNotFound
+				case e.right != everybody:
 					want = r.want(e)
 				}
 				if !sampled(route + r.name) {

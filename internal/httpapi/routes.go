@@ -7,13 +7,14 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-// pages is what needs no API key, by path. Each answers GET.
+// pages is what needs no API key, by method and path.
 func (a *api) pages() map[string]http.HandlerFunc {
 	all := map[string]http.HandlerFunc{
-		"/{$}": a.index, "/healthz": a.healthy, "/readyz": a.ready, "/openapi.yaml": a.description, "/v1/meta": a.meta, "/receipts/{id}": a.receipt,
+		"GET /{$}": a.index, "GET /healthz": a.healthy, "GET /readyz": a.ready, "GET /openapi.yaml": a.description, "GET /v1/meta": a.meta, "GET /receipts/{id}": a.receipt,
+		"GET /v1/consents/{key}": a.consent, "POST /v1/consents/{key}": a.consent,
 	}
 	if a.Metrics != nil {
-		all["/metrics"] = a.Metrics.ServeHTTP
+		all["GET /metrics"] = a.Metrics.ServeHTTP
 	}
 	return all
 }
@@ -36,6 +37,7 @@ func routes() []route {
 		add(del, base+"/{id}", deleteEndpoint)
 		add(post, base+"/{id}/enable", enableEndpoint)
 		add(post, base+"/{id}/disable", disableEndpoint)
+		add(post, base+"/{id}/validate", validateEndpoint)
 		add(post, base+"/{id}/test", testEndpoint)
 		add(post, base+"/{id}/rotate_secret", rotateSecret)
 		add(post, base+"/{id}/reveal_secret", revealSecret)

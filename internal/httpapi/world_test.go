@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -51,17 +52,18 @@ var start = time.Unix(1699564800, 0)
 // world is the API over a real service and store, with a clock that only the test
 // moves and an engine that only notes what it is told.
 type world struct {
-	t       testing.TB
-	url     string
-	dir     string // of the data
-	handler http.Handler
-	service *service.Service
-	store   *sqlite.Store
-	commits *commit.Committer
-	events  *gate
-	engine  *engine
-	log     *logBuffer
-	account account.Account // of testKey and liveKey
+	t        testing.TB
+	url      string
+	dir      string // of the data
+	handler  http.Handler
+	service  *service.Service
+	store    *sqlite.Store
+	commits  *commit.Committer
+	events   *gate
+	engine   *engine
+	log      *logBuffer
+	account  account.Account // of testKey and liveKey
+	nameless bool            // the server has no public name
 
 	mu    sync.Mutex
 	seen  map[string]int // requests, as they are told of to Observe
@@ -96,7 +98,8 @@ func newWorld(t testing.TB) *world {
 	return newWorldLogging(t, slog.LevelDebug)
 }
 
-func newWorldLogging(t testing.TB, level slog.Level) *world {
+// newWorldLogging makes a world in which no name is found, unless change has it otherwise.
+func newWorldLogging(t testing.TB, level slog.Level, change ...func(*sender.Config)) *world {
 	t.Helper()
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -116,10 +119,17 @@ func newWorldLogging(t testing.TB, level slog.Level) *world {
 	w.commits = commit.New(st, log)
 	w.commits.Start(func(*store.Batch) {})
 	w.events = &gate{next: w.commits}
-	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Timeout: time.Second, Now: w.now})
+	to := sender.Config{Brand: "Payment", Version: "test", Timeout: time.Second, Now: w.now, Resolver: &net.Resolver{PreferGo: true,
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("no name servers here")
+		}}}
+	for _, c := range change {
+		c(&to)
+	}
+	targets := sender.New(to)
 	w.service = service.New(service.Config{
 		Store: st, Events: w.events, Endpoints: endpoint.NewRegistry(), Targets: targets,
-		IDs: event.NewIDs(event.NewKeys(w.now, 0)), Now: w.now, Log: log, Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap},
+		IDs: event.NewIDs(event.NewKeys(w.now, 0)), Now: w.now, Log: log, Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap}, PublicURL: w.publicURL,
 		Validated: func(v service.Verdict) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -198,6 +208,13 @@ func (w *world) seed(ctx context.Context) {
 		}
 	}
 	must(w.service.Load(ctx, w.engine))
+}
+
+func (w *world) publicURL() string {
+	if w.nameless {
+		return ""
+	}
+	return w.url
 }
 
 func (w *world) observe(method, route string, status int, took time.Duration) {

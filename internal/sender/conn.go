@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,6 +127,14 @@ func dialled(c net.Conn) *conn {
 type leftover struct {
 	conn  atomic.Pointer[conn] // nil: it is new, or its answers are numbered (HTTP/2)
 	found atomic.Bool
+}
+
+// trace lets l follow a request.
+func (l *leftover) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn:              func(c httptrace.GotConnInfo) { l.begin(c.Conn, c.Reused) },
+		GotFirstResponseByte: l.answer,
+	}
 }
 
 // begin is called when a request gets a connection.

@@ -118,6 +118,8 @@ type Request struct {
 	TLS     *endpoint.TLS            // nil: none of its own
 	Trusted bool                     // the operator's own receiver, which may be anywhere
 
+	Origin string // who the receiver agreed to be sent to by (CloudEvents); empty: it was not asked
+
 	EndpointID string // for those who do not call the endpoint but know it
 
 	Trace       event.Trace // of the event; for those who trace attempts
@@ -173,17 +175,12 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 	f.watch.follow(&f.trace)
 	f.trace.GotConn, f.trace.GotFirstResponseByte = f.gotConn, f.firstByte
 	req, err := s.request(httptrace.WithClientTrace(ctx, &f.trace), r, f, plain)
-	transport := s.direct
-	if err == nil && (r.Trusted || r.TLS != nil) {
-		transport, err = s.transport(r.route())
-	}
 	if err != nil {
 		return f.Attempt, "", &misconfigured{err}
 	}
-	if r.Auth != nil {
-		if token, err = s.authenticate(ctx, req.Header, r, stale); err != nil {
-			return f.Attempt, token, err
-		}
+	transport, token, err := s.prepare(ctx, req.Header, r, stale)
+	if err != nil {
+		return f.Attempt, token, err
 	}
 	f.RequestHeader = showHeader(req.Header, r.Header)
 	resp, err := transport.RoundTrip(req)
@@ -197,6 +194,21 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 	}
 	f.Timing = f.watch.timing()
 	return f.Attempt, token, err
+}
+
+// prepare returns the connections that a request may use, adds to its header what the
+// endpoint wants to know the server by, and returns the access token, if there is one.
+func (s *Sender) prepare(ctx context.Context, h http.Header, r *Request, stale string) (transport *http.Transport, token string, err error) {
+	transport = s.direct
+	if r.Trusted || r.TLS != nil {
+		if transport, err = s.transport(r.route()); err != nil {
+			return nil, "", &misconfigured{err}
+		}
+	}
+	if r.Auth != nil {
+		token, err = s.authenticate(ctx, h, r, stale)
+	}
+	return transport, token, err
 }
 
 func (r *Request) route() route {
@@ -340,6 +352,9 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	header[webhook.IDHeader] = f.values[1:2:2]
 	header[webhook.TimestampHeader] = f.values[2:3:3]
 	header[webhook.StandardSignatureHeader] = f.values[3:4:4]
+	if r.Origin != "" {
+		header[requestOrigin] = []string{r.Origin}
+	}
 	if r.TraceParent != "" {
 		header["Traceparent"] = []string{r.TraceParent}
 	}

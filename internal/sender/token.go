@@ -93,10 +93,7 @@ func (t *tokens) valid() bool {
 // fetch asks for a token, and takes none that was there before it asked.
 func (t *tokens) fetch(ctx context.Context) (*oauth2.Token, error) {
 	var l leftover
-	token, err := t.ask(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:              func(c httptrace.GotConnInfo) { l.begin(c.Conn, c.Reused) },
-		GotFirstResponseByte: l.answer,
-	}))
+	token, err := t.ask(httptrace.WithClientTrace(ctx, l.trace()))
 	if l.found.Load() {
 		return nil, errLeftover
 	}

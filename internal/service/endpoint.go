@@ -30,6 +30,7 @@ type EndpointParams struct {
 	Format      *string
 	Filter      *string
 	Transform   *string
+	Validation  *string
 
 	Secret      *string // on creation only
 	Ed25519     *bool
@@ -69,6 +70,12 @@ func (s *Service) apply(p *EndpointParams, e *endpoint.Endpoint) {
 	set(&e.Settings.Rate, p.Rate)
 	set(&e.Settings.Schedule, p.Schedule)
 	set(&e.Settings.Filter, p.Filter)
+	if p.Validation != nil {
+		e.Settings.Validation = endpoint.Validation(*p.Validation)
+		if *p.Validation == "none" {
+			e.Settings.Validation = endpoint.NotValidated
+		}
+	}
 	if p.Ed25519 != nil && *p.Ed25519 != e.Settings.Ed25519 {
 		signWith(e, *p.Ed25519)
 	}
@@ -129,7 +136,7 @@ func (p *EndpointParams) changed() []string {
 		{"url", p.URL != nil}, {"enabled_events", p.Events != nil}, {"description", p.Description != nil}, {"metadata", p.Metadata != nil},
 		{"status", p.Disabled != nil}, {"ordering", p.Ordering != nil}, {"timeout", p.Timeout != nil}, {"max_concurrency", p.Concurrency != nil},
 		{"rate_limit", p.Rate != nil}, {"retry_schedule", p.Schedule != nil}, {"signature_schemes", p.Ed25519 != nil}, {"authentication", p.Auth != nil},
-		{"payload_format", p.Format != nil}, {"filter", p.Filter != nil}, {"transform", p.Transform != nil},
+		{"payload_format", p.Format != nil}, {"filter", p.Filter != nil}, {"transform", p.Transform != nil}, {"validation", p.Validation != nil},
 		{"headers", p.Headers != nil}, {"client_certificate", p.Certificate != nil}, {"ca_certificates", p.RootCAs != nil},
 	} {
 		if field.given {
@@ -219,10 +226,17 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 	if err := s.checkTransform(e); err != nil {
 		return nil, err
 	}
+	ask, err := s.seekConsent(e, now)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.Store.CreateEndpoint(ctx, e, s.trail(c, e, now, account.EndpointCreated, e.ID)); err != nil {
 		return nil, err
 	}
 	s.publish(e)
+	if ask {
+		e = s.askConsent(context.WithoutCancel(ctx), c, e)
+	}
 	return e, nil
 }
 
@@ -242,12 +256,16 @@ func setStatus(e *endpoint.Endpoint, disabled *bool, now time.Time) {
 		e.Status, e.DisabledReason = endpoint.Disabled, endpoint.DisabledByUser
 	case !*disabled && e.Status == endpoint.Disabled:
 		e.Status, e.DisabledReason, e.EnabledSince = endpoint.Enabled, "", now
+		if e.Settings.Consent.Granted.IsZero() {
+			e.Settings.Consent = endpoint.Consent{} // the wait begins anew
+		}
 	}
 }
 
 // UpdateEndpoint changes what p mentions. Enabling an endpoint closes its breaker.
 func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p EndpointParams) (*endpoint.Endpoint, error) {
 	var was endpoint.Status
+	var ask bool
 	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		if p.Secret != nil {
 			return "", nil, nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
@@ -284,7 +302,9 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 				return "", nil, nil, err
 			}
 		}
-		return action, p.changed(), a, nil
+		var err error
+		ask, err = s.seekConsent(e, now)
+		return action, p.changed(), a, err
 	})
 	if err != nil {
 		return nil, err
@@ -293,6 +313,9 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 		s.engine.Forgive(e.No)
 	} else {
 		s.engine.Wake(e.No)
+	}
+	if ask {
+		e = s.askConsent(context.WithoutCancel(ctx), c, e)
 	}
 	return e, nil
 }
@@ -419,6 +442,8 @@ func (s *Service) disable(ctx context.Context, no int64, reason string) error {
 var disabledText = map[string]string{
 	endpoint.DisabledGone:   "The endpoint answered 410 Gone.",
 	endpoint.DisabledFailed: "The endpoint has acknowledged nothing for too long.",
+
+	endpoint.DisabledNoConsent: "The endpoint's receiver was asked whether it wants to be sent to, and did not agree within a day.",
 }
 
 // mustBeOn refuses to send to an endpoint that is off; param is what named it.

@@ -34,10 +34,13 @@ type Engine interface {
 	Breaker(endpoint int64) delivery.Breaker
 }
 
-// Targets says at registration whether a URL can be allowed (sender.Sender).
+// Targets says at registration whether a URL can be allowed, and asks its receiver
+// (sender.Sender).
 type Targets interface {
 	// CheckTarget returns a fault.Invalid for param when url cannot be allowed.
 	CheckTarget(param, url string) error
+	// AskConsent asks an endpoint's receiver whether it wants to be sent to.
+	AskConsent(ctx context.Context, e *endpoint.Endpoint, ask endpoint.ConsentRequest) endpoint.ConsentAnswer
 }
 
 // Note is something that the operator may want to hear of at once.
@@ -60,6 +63,9 @@ type Config struct {
 	Now       func() time.Time
 	Log       *slog.Logger
 	Notify    func(Note) // must not block; nil: nobody listens
+	// PublicURL returns where receivers reach the server, without a slash at its end, empty
+	// if that is not known. Nil: it is not.
+	PublicURL func() string
 	// Validated is told what a look at an event by its type's schema found; nil: nobody counts.
 	Validated func(Verdict)
 	// Forgotten is told how many of a kind were deleted because of their age; nil: nobody counts.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -48,8 +49,12 @@ type Retention struct {
 
 // Upkeep forgets what is old until ctx ends: receipts after their life, sessions,
 // statistics, secrets that have expired, what was deleted, and what has been kept for
-// long enough. It reminds accounts of secrets that should be rotated.
+// long enough. It reminds accounts of secrets that should be rotated, and asks receivers
+// again for their consent.
 func (s *Service) Upkeep(ctx context.Context, keep Retention) {
+	var asking sync.WaitGroup
+	asking.Go(func() { s.pursueConsents(ctx) }) // apart, because receivers may take their time
+	defer asking.Wait()
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
 	for {

@@ -1,0 +1,242 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+const (
+	consentEvery = 30 * time.Second // receivers are looked for that should be asked again
+	asksAtATime  = 16
+	consentPath  = "/v1/consents/" // what follows is a consent key
+)
+
+// seekConsent makes an endpoint wait for its receiver's consent if it needs one, and
+// reports whether to ask for it now.
+func (s *Service) seekConsent(e *endpoint.Endpoint, now time.Time) (bool, error) {
+	origin := s.origin()
+	ask := e.SeekConsent(origin, now)
+	if ask && origin == "" {
+		return false, fault.Param("validation", "validation_unavailable", "Receivers are asked in the server's public name, and it has none: its operator sets --public-url.")
+	}
+	return ask, nil
+}
+
+// origin returns the server's public name, by which receivers are asked.
+func (s *Service) origin() string {
+	if s.PublicURL == nil {
+		return ""
+	}
+	u, err := url.Parse(s.PublicURL())
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// ValidateEndpoint asks an endpoint's receiver for its consent now, whether or not it is
+// waited for. A consent that was given stays. Errors: fault.Invalid, and those of
+// idempotency.
+func (s *Service) ValidateEndpoint(ctx context.Context, c *Call, id string) (*endpoint.Endpoint, error) {
+	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
+		if e.Settings.Validation != endpoint.Handshake {
+			return "", nil, nil, fault.Param("id", "validation_off", `The endpoint %s is sent to without asking; set its validation to %q first.`, e.ID, endpoint.Handshake)
+		}
+		if err := mustBeOn(e, "id"); err != nil {
+			return "", nil, nil, err
+		}
+		_, err := s.seekConsent(e, now)
+		return account.EndpointAsked, nil, nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.askConsent(context.WithoutCancel(ctx), c, e), nil // an answer counts though nobody waits for it
+}
+
+// askConsent asks a receiver first for an answer at once and, if that is no consent, for
+// one that comes later: receivers that see a callback may take it for the only way. It
+// returns the endpoint as it is known then; what cannot be written is asked again. c is
+// whose request it is.
+func (s *Service) askConsent(ctx context.Context, c *Call, e *endpoint.Endpoint) *endpoint.Endpoint {
+	ask := endpoint.ConsentRequest{Origin: cmp.Or(s.origin(), e.Settings.Consent.Origin)}
+	answer := s.Targets.AskConsent(ctx, e, ask)
+	e = s.noted(ctx, c, e, ask, answer)
+	if answer.Granted || !answer.Answered || !e.AwaitsConsent() || s.origin() == "" {
+		return e
+	}
+	// What came of the first request is written by now, so that nothing is written over
+	// what the callback does meanwhile, perhaps on another node.
+	ask.Callback = s.PublicURL() + consentPath + consentKey(e)
+	if answer = s.Targets.AskConsent(ctx, e, ask); answer.Granted {
+		return s.noted(ctx, c, e, ask, answer)
+	}
+	return e
+}
+
+// noted is noteAnswer for those who go on when nothing can be written.
+func (s *Service) noted(ctx context.Context, c *Call, e *endpoint.Endpoint, ask endpoint.ConsentRequest, answer endpoint.ConsentAnswer) *endpoint.Endpoint {
+	s.Log.Info("asked for consent", "endpoint", e.ID, "granted", answer.Granted, "answered", answer.Answered, "callback", ask.Callback != "")
+	next, err := s.noteAnswer(ctx, c, e, ask.Origin, answer)
+	if err != nil {
+		if !fault.Is(err, fault.NotFound) && ctx.Err() == nil {
+			s.Log.Error("note the answer to a request for consent", "endpoint", e.ID, "err", err)
+		}
+		return e
+	}
+	return next
+}
+
+// noteAnswer writes what a receiver answered who was asked at the URL that asked has, and
+// nothing if that is not waited for any more. It returns the endpoint as it is then.
+func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpoint, origin string, answer endpoint.ConsentAnswer) (*endpoint.Endpoint, error) {
+	s.edits.Lock()
+	defer s.edits.Unlock()
+	e, err := s.Store.Endpoint(ctx, asked.Space, asked.ID)
+	if err != nil {
+		return nil, err
+	}
+	have := e.Settings.Consent
+	if have.URL != asked.Settings.Consent.URL || !have.Since.Equal(asked.Settings.Consent.Since) {
+		return &e, nil // it was changed meanwhile
+	}
+	now := s.Now()
+	next := have
+	next.Asked, next.Answer = now, answer.Reason
+	next.Asks++
+	var entry *account.Entry
+	if answer.Granted {
+		next.Granted, next.Rate = now, answer.Rate
+		entry = s.entry(byItself(e.Space), now, account.EndpointConsented, e.ID, "allowed_rate", strconv.Itoa(answer.Rate))
+	}
+	if answer.Granted || have.Granted.IsZero() { // else it stays who was agreed to
+		next.Origin = origin
+	}
+	e.Settings.Consent = next
+	if err := s.Store.UpdateEndpoint(ctx, &e, store.Trail{Receipt: s.receipt(c, &e, now), Audit: entry}); err != nil {
+		return nil, err
+	}
+	s.publish(&e)
+	s.engine.Wake(e.No)
+	return &e, nil
+}
+
+// Consent takes a receiver's consent that comes by the callback of a key, with the value
+// of WebHook-Allowed-Rate. It returns the endpoint's URL without its query. Errors:
+// fault.NotFound for a key that nobody was given or that has served, fault.Invalid.
+func (s *Service) Consent(ctx context.Context, key, allowedRate string) (string, error) {
+	gone := &fault.Error{Code: fault.NotFound, Reason: "consent_unknown", Message: "Nobody waits for this consent: it was given, is no longer needed, or the address is incomplete."}
+	space, id, sealed, ok := splitConsentKey(key)
+	if !ok {
+		return "", gone
+	}
+	e, err := s.Store.Endpoint(ctx, space, id)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return "", gone
+	case err != nil:
+		return "", err
+	case !e.AwaitsConsent() || subtle.ConstantTimeCompare(sealed, sealConsent(&e)) != 1:
+		return "", gone
+	}
+	origin := e.Settings.Consent.Origin
+	perMinute, err := endpoint.Consents(origin, origin, allowedRate)
+	if err != nil {
+		return "", &fault.Error{Code: fault.Invalid, Reason: "header_invalid", Message: "This is a consent " + err.Error() + "."}
+	}
+	_, err = s.noteAnswer(ctx, byItself(space), &e, origin, endpoint.ConsentAnswer{Answered: true, Granted: true, Rate: perMinute})
+	return withoutQuery(e.URL), err
+}
+
+// consentKey is what a receiver's callback knows an endpoint by: its space, a seal, its
+// identifier. Nothing is kept for it. It is good until consent is given, the URL is
+// changed, or the secret is rotated.
+func consentKey(e *endpoint.Endpoint) string {
+	b := binary.AppendUvarint(nil, uint64(e.Space))
+	b = append(b, sealConsent(e)...)
+	return base64.RawURLEncoding.EncodeToString(append(b, e.ID...))
+}
+
+// sealConsent is of what the receiver is asked for and when the wait began.
+func sealConsent(e *endpoint.Endpoint) []byte {
+	m := hmac.New(sha256.New, []byte(e.Newest().Value))
+	m.Write([]byte("consent\x00" + e.ID + "\x00" + e.URL + "\x00"))
+	m.Write(strconv.AppendInt(nil, e.Settings.Consent.Since.UnixNano(), 10))
+	return m.Sum(nil)
+}
+
+func splitConsentKey(key string) (space event.Space, id string, sealed []byte, ok bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(key)
+	if err != nil {
+		return 0, "", nil, false
+	}
+	v, n := binary.Uvarint(b)
+	if n <= 0 || v > math.MaxInt64 || len(b) < n+sha256.Size {
+		return 0, "", nil, false
+	}
+	id = string(b[n+sha256.Size:])
+	return event.Space(v), id, b[n : n+sha256.Size], strings.HasPrefix(id, event.PrefixEndpoint) && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// pursueConsents calls PursueConsents from time to time until ctx ends.
+func (s *Service) pursueConsents(ctx context.Context) {
+	tick := time.NewTicker(consentEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.PursueConsents(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// PursueConsents does now what Upkeep would do by and by: it asks receivers whose consent
+// is waited for again, each after a time that grows, or disables their endpoints. It
+// returns when all have answered.
+func (s *Service) PursueConsents(ctx context.Context) {
+	now, past := s.Now(), s.past()
+	room := make(chan struct{}, asksAtATime)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+		if !e.AwaitsConsent() || !s.owns(e.No) || ctx.Err() != nil {
+			return
+		}
+		step := func() error {
+			s.askConsent(ctx, byItself(e.Space), e)
+			return nil
+		}
+		switch {
+		case past.Sub(e.Settings.Consent.Since) >= endpoint.ConsentWithin:
+			step = func() error { return s.disable(ctx, e.No, endpoint.DisabledNoConsent) }
+		case !e.Settings.Consent.AskAgain(now):
+			return
+		}
+		room <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-room }()
+			if err := step(); err != nil && !fault.Is(err, fault.NotFound) && ctx.Err() == nil {
+				s.Log.Error("ask for consent", "endpoint", e.ID, "err", err)
+			}
+		})
+	})
+}
