@@ -89,6 +89,9 @@ var substitutions = []struct{ page, old, new string }{
 	{"docs/tutorial.md", "npm init -y >/dev/null && npm install express@5", "ln -s @MODULES node_modules"},
 	{"docs/tutorial.md", " node receiver.js", " background listening node receiver.js"},
 	{"docs/how-to/receive-events-on-your-machine.md", "localhost:3000", "@RECEIVER"},
+	{"docs/how-to/ask-a-receiver-for-its-consent.md", "127.0.0.1:3000", "127.0.0.1:@PORT"},
+	{"docs/how-to/ask-a-receiver-for-its-consent.md", "listen(3000,", "listen(@PORT,"},
+	{"docs/how-to/ask-a-receiver-for-its-consent.md", "node receiver.mjs", "background listening node receiver.mjs"},
 	{"", "http://127.0.0.1:8080", "http://@ADDR"},
 	{"", "--addr 127.0.0.1:8080", "--addr @ADDR"},
 	{"", "https://sandbox-api.payment.com", "http://@ADDR"},
@@ -168,6 +171,7 @@ var asides = []struct{ page, before, do string }{
 	{"docs/how-to/retrieve-an-anonymous-shoppers-orders.md", "curl -X POST \"http://127.0.0.1:8080/oauth20", `SHOPPER=$(grep -oE '"shopper": ?\{"id": ?"[0-9]+' "$ROOT/answers" | grep -oE '[0-9]+$'); PRODUCT=$(grep -oE '"product": ?\{"id": ?"[0-9]+' "$ROOT/answers" | grep -oE '[0-9]+$'); test -n "$SHOPPER$PRODUCT"`},
 	{"docs/how-to/retrieve-an-anonymous-shoppers-orders.md", "curl http://127.0.0.1:8080/v1/shoppers", "TOKEN=$(field access_token)"},
 	{"docs/how-to/recover-after-an-outage.md", "curl http://127.0.0.1:8080/v1/jobs/", "JOB=$(last job_)"},
+	{"docs/how-to/ask-a-receiver-for-its-consent.md", "curl -X POST", "grep -q '\"status\": *\"granted\"' $ROOT/answers; ENDPOINT=$(last we_)"},
 	{"docs/tutorial.md", "curl -u sk_test_1234567890abcdef: http://127.0.0.1:8080/v1/deliveries\n", "command curl -sS -u $KEY: http://@ADDR/v1/events >> $ROOT/answers"},
 	{"docs/tutorial.md", "curl http://127.0.0.1:8080/v1/refunds", "until grep -q 'Received event: payment.succeeded' $ROOT/background; do sleep 0.05; done"},
 }

@@ -95,7 +95,7 @@ func TestAuth_everySurface(t *testing.T) {
 func TestHeaders_everySurface(t *testing.T) {
 	s := serve(t, "")
 	paths := []string{
-		"/", "/healthz", "/readyz", "/openapi.yaml", "/metrics", "/v1/meta", "/v1/events", "/v1/nothing", "/nothing", "/receipts/pay_none", "/v1/listen", "/v1/stripecli/connect", "/debug/pprof/", "/v1//x",
+		"/", "/healthz", "/readyz", "/openapi.yaml", "/metrics", "/v1/meta", "/v1/events", "/v1/nothing", "/nothing", "/receipts/pay_none", "/v1/consents/none", "/v1/listen", "/v1/stripecli/connect", "/debug/pprof/", "/v1//x",
 		"/admin", "/admin/", "/admin/sign-in", "/admin/nothing", "/admin/users", "/admin/acct_none/test/overview", "/admin/acct_none/none/overview", "/admin/static/nothing.js", "/portal/pst_none/webhooks", "/portal/", "/portal/pst_none",
 		"/docs", "/docs/", "/docs/api", "/docs/security", "/docs/nothing", "/docs/search?q=<script>", "/docs/static/x/nothing.js", "/docs/images/nothing.webp", "/docs/how-to/rotate-a-secret.md",
 	}

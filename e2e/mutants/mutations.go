@@ -188,4 +188,22 @@ var mutations = []mutation{
 		edits: []edit{{"d.endpoint = endpoints.no LIMIT 1", "d.endpoint = -endpoints.no LIMIT 1"}},
 		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestContract"}},
 	},
+	{
+		what:  "an event is sent whole that its endpoint's transformation cannot be made of",
+		file:  "internal/endpoint/shape.go",
+		edits: []edit{{"		if data, err = transform(s.Transform, id, typ, created, data); err != nil {\n			return Payload{}, err", "		if data, err = transform(s.Transform, id, typ, created, data); err != nil {\n			return Payload{Body: body}, nil"}},
+		tests: []run{{pkg: "./internal/endpoint", tests: "TestPayload_.*"}},
+	},
+	{
+		what:  "deliveries do not wait for their receiver's consent",
+		file:  "internal/endpoint/endpoint.go",
+		edits: []edit{{" && !e.AwaitsConsent()", ""}},
+		tests: []run{{pkg: "./internal/endpoint", tests: "TestSeekConsent"}},
+	},
+	{
+		what:  "anybody may consent for a receiver",
+		file:  "internal/service/consent.go",
+		edits: []edit{{"subtle.ConstantTimeCompare(sealed, sealConsent(&e)) != 1", "subtle.ConstantTimeCompare(sealed, sealConsent(&e)) == 2"}},
+		tests: []run{{pkg: "./internal/httpapi", tests: "TestValidation_.*"}},
+	},
 }

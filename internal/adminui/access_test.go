@@ -81,7 +81,9 @@ func newDesk(t *testing.T, https bool) *desk {
 	commits := commit.New(st, log)
 	commits.Start(func(*store.Batch) {})
 	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Now: time.Now, Resolver: &net.Resolver{PreferGo: true,
-		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no name servers here") }}})
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("no name servers here")
+		}}})
 	d := &desk{t: t, store: st, idle: map[string]bool{}}
 	d.service = service.New(service.Config{
 		Store: st, Events: commits, Endpoints: endpoint.NewRegistry(), Targets: targets, IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: log,

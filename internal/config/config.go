@@ -128,7 +128,7 @@ func Flags(f *pflag.FlagSet) {
 	f.String("master-key-file", "", "file of the key that secrets are sealed with (default: master-key in the data directory)")
 	f.String("brokers", "", "message brokers that endpoints and sources may name, such as \"orders=nats://nats:4222 audit=kafka://k1:9092,k2:9092\"; give them as POSTHASTE_BROKERS where they hold passwords")
 	f.String("sources", "", "where events are taken from beside the API, such as \"orders/payments=acct_0d1…:live\"")
-	f.String("public-url", "", "where the server is reached, such as https://webhooks.example.com, for links in its answers")
+	f.String("public-url", "", "where the server is reached, such as https://webhooks.example.com, for links in its answers, and the name that receivers are asked in")
 	f.Bool("require-idempotency-key", false, "refuse sandbox payments and refunds without an Idempotency-Key")
 	f.Int("rate-limit", 0, "API requests a minute of an account that has no limit of its own; 0 is none")
 	f.Duration("secret-max-age", 90*24*time.Hour, "remind accounts of signing secrets that are older; 0 is never")
