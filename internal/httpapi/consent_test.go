@@ -138,7 +138,9 @@ func TestValidation_byCallback(t *testing.T) {
 			}
 			path := strings.TrimPrefix(callbacks[0], w.url)
 			anybody := []string{"Authorization", ""}
-			for _, wrong := range []string{path[:len(path)-1], path + "AA", path[:len(path)-6] + "AAAAAA", "/v1/consents/AA", "/v1/consents/" + strings.Repeat("A", 200), "/v1/consents/%00"} {
+			forged := []byte(path)
+			forged[len("/v1/consents/")+20] ^= 'A' ^ 'B' // within the seal
+			for _, wrong := range []string{string(forged), path[:len(path)-1], path + "AA", path[:len(path)-6] + "AAAAAA", "/v1/consents/AA", "/v1/consents/" + strings.Repeat("A", 200), "/v1/consents/%00"} {
 				w.call(method, wrong, "", anybody...).check(refusal{http.StatusNotFound, "not_found_error", "consent_unknown", ""})
 			}
 			if a := w.call("HEAD", path, "", anybody...); a.status != http.StatusMethodNotAllowed {
