@@ -313,10 +313,10 @@ func TestEngine_concurrency(t *testing.T) {
 }
 
 func TestEngine_rate(t *testing.T) {
-	allowed := endpoint.Consent{Granted: time.Now(), Rate: 600} // a minute
+	allowed := &endpoint.Consent{Granted: time.Now(), Rate: 600} // a minute
 	for name, settings := range map[string]endpoint.Settings{
 		"set": {Rate: 10}, "allowed by the receiver": {Rate: 1000, Validation: endpoint.Handshake, Consent: allowed},
-		"set below what is allowed": {Rate: 10, Validation: endpoint.Handshake, Consent: endpoint.Consent{Granted: time.Now(), Rate: 6000}},
+		"set below what is allowed": {Rate: 10, Validation: endpoint.Handshake, Consent: &endpoint.Consent{Granted: time.Now(), Rate: 6000}},
 	} {
 		t.Run(name, func(t *testing.T) { testRate(t, settings) })
 	}

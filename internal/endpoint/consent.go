@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,12 @@ type Consent struct {
 	Answer string    `json:"answer,omitempty"` // why the last answer is no consent, for people
 }
 
+// IsGranted reports whether there is consent; nil is none.
+func (c *Consent) IsGranted() bool { return c != nil && !c.Granted.IsZero() }
+
+// String returns what c holds, where its address would say nothing.
+func (c *Consent) String() string { return fmt.Sprintf("%+v", *c) }
+
 // ConsentRequest is how a receiver is asked.
 type ConsentRequest struct {
 	Origin   string // a DNS name
@@ -61,37 +68,39 @@ type ConsentAnswer struct {
 
 // AwaitsConsent reports whether deliveries wait for the receiver's consent.
 func (e *Endpoint) AwaitsConsent() bool {
-	return e.Settings.Validation == Handshake && e.Status == Enabled && e.Settings.Consent.Granted.IsZero()
+	return e.Settings.Validation == Handshake && e.Status == Enabled && !e.Settings.Consent.IsGranted()
 }
 
 // SeekConsent makes an endpoint that is validated and enabled wait for its receiver's
 // consent to the URL that it has, unless it has that or waits already, and drops what is
 // needed no more. It reports whether a wait began: the receiver is to be asked.
 func (e *Endpoint) SeekConsent(origin string, now time.Time) bool {
-	if e.Settings.Validation == NotValidated || e.Settings.Consent.URL != e.URL {
-		e.Settings.Consent = Consent{}
+	if c := e.Settings.Consent; c != nil && (e.Settings.Validation == NotValidated || c.URL != e.URL) {
+		e.Settings.Consent = nil
 	}
-	if e.Settings.Validation == NotValidated || e.Status != Enabled || e.Settings.Consent != (Consent{}) {
+	if e.Settings.Validation == NotValidated || e.Status != Enabled || e.Settings.Consent != nil {
 		return false
 	}
-	e.Settings.Consent = Consent{URL: e.URL, Origin: origin, Since: now}
+	e.Settings.Consent = &Consent{URL: e.URL, Origin: origin, Since: now}
 	return true
 }
 
 // Origin returns who the receiver agreed to be sent to by, empty if it was not asked.
 func (e *Endpoint) Origin() string {
-	if c := &e.Settings.Consent; !c.Granted.IsZero() {
-		return c.Origin
+	if !e.Settings.Consent.IsGranted() {
+		return ""
 	}
-	return ""
+	return e.Settings.Consent.Origin
 }
 
 // Rate returns how many attempts a second may start: the lower of what was set and what
 // the receiver allows; 0 is no limit.
 func (e *Endpoint) Rate() float64 {
 	set := e.Settings.Rate
-	if allowed := float64(e.Settings.Consent.Rate) / 60; allowed > 0 && (set <= 0 || allowed < set) {
-		return allowed
+	if c := e.Settings.Consent; c != nil && c.Rate > 0 {
+		if allowed := float64(c.Rate) / 60; set <= 0 || allowed < set {
+			return allowed
+		}
 	}
 	return set
 }

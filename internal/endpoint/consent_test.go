@@ -86,7 +86,7 @@ func TestSeekConsent(t *testing.T) {
 	step("elsewhere while it is disabled", func() { e.URL = "https://c.example/" }, false, false)
 	step("enabled", func() { e.Status = Enabled }, true, false)
 	step("not validated any more", func() { e.Settings.Validation = NotValidated }, false, true)
-	if e.Settings.Consent != (Consent{}) || e.Rate() != 3 {
+	if e.Settings.Consent != nil || e.Rate() != 3 {
 		t.Errorf("left %+v", e.Settings.Consent)
 	}
 }

@@ -115,7 +115,7 @@ type Settings struct {
 	Shapes      []Shape         `json:"shapes,omitempty"`          // oldest first; none: all events are Standard
 	Filter      string          `json:"filter,omitempty"`          // an expression; empty: whatever Events name
 	Validation  Validation      `json:"validation,omitempty"`
-	Consent     Consent         `json:"consent,omitzero"` // zero: none is needed, or it was not asked for
+	Consent     *Consent        `json:"consent,omitempty"` // replaced, never changed; nil: none is needed, or it was not asked for
 }
 
 // Live reports whether the endpoint receives live events.

@@ -129,9 +129,9 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 	v.CACertificates, v.PayloadFormat, v.Filter = orNull(e.TLS.RootCAs), e.Format(), orNull(e.Settings.Filter)
 	v.Transform = orNull(e.Transform())
 	v.Validation = cmp.Or(e.Settings.Validation, "none")
-	if c := &e.Settings.Consent; *c != (endpoint.Consent{}) {
+	if c := e.Settings.Consent; c != nil {
 		v.Consent = &consentView{Status: "pending", URL: c.URL, Origin: c.Origin, AllowedRate: orNull(c.Rate), GrantedAt: seconds(c.Granted), AskedAt: seconds(c.Asked), Message: orNull(c.Answer)}
-		if !c.Granted.IsZero() {
+		if c.IsGranted() {
 			v.Consent.Status = "granted"
 		}
 	}
@@ -280,11 +280,18 @@ func revokeSecret(rq *request) (any, error) {
 	if err := p.done(); err != nil {
 		return nil, err
 	}
+	return withEndpoint(rq, func() (*endpoint.Endpoint, error) {
+		return rq.service().RevokeSecret(rq.Context(), rq.call, rq.id(), id)
+	})
+}
+
+// withEndpoint answers with an endpoint, and again so when the request is repeated.
+func withEndpoint(rq *request, do func() (*endpoint.Endpoint, error)) (any, error) {
 	view := func(v any) any { return rq.api.viewEndpoint(v.(*endpoint.Endpoint)) }
 	if err := rq.repeatable(view); err != nil {
 		return nil, err
 	}
-	e, err := rq.service().RevokeSecret(rq.Context(), rq.call, rq.id(), id)
+	e, err := do()
 	if err != nil {
 		return nil, err
 	}
@@ -300,15 +307,9 @@ func updateEndpoint(rq *request) (any, error) {
 }
 
 func changeEndpoint(rq *request, in service.EndpointParams) (any, error) {
-	view := func(v any) any { return rq.api.viewEndpoint(v.(*endpoint.Endpoint)) }
-	if err := rq.repeatable(view); err != nil {
-		return nil, err
-	}
-	e, err := rq.service().UpdateEndpoint(rq.Context(), rq.call, rq.id(), in)
-	if err != nil {
-		return nil, err
-	}
-	return view(e), nil
+	return withEndpoint(rq, func() (*endpoint.Endpoint, error) {
+		return rq.service().UpdateEndpoint(rq.Context(), rq.call, rq.id(), in)
+	})
 }
 
 func enableEndpoint(rq *request) (any, error)  { return switchEndpoint(rq, false) }
@@ -325,15 +326,9 @@ func validateEndpoint(rq *request) (any, error) {
 	if err := rq.params().done(); err != nil {
 		return nil, err
 	}
-	view := func(v any) any { return rq.api.viewEndpoint(v.(*endpoint.Endpoint)) }
-	if err := rq.repeatable(view); err != nil {
-		return nil, err
-	}
-	e, err := rq.service().ValidateEndpoint(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return view(e), nil
+	return withEndpoint(rq, func() (*endpoint.Endpoint, error) {
+		return rq.service().ValidateEndpoint(rq.Context(), rq.call, rq.id())
+	})
 }
 
 // consent is where a receiver, or a person who found the address in its log, consents to

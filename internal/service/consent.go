@@ -114,11 +114,11 @@ func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpo
 		return nil, err
 	}
 	have := e.Settings.Consent
-	if have.URL != asked.Settings.Consent.URL || !have.Since.Equal(asked.Settings.Consent.Since) {
+	if have == nil || have.URL != asked.Settings.Consent.URL || !have.Since.Equal(asked.Settings.Consent.Since) {
 		return &e, nil // it was changed meanwhile
 	}
 	now := s.Now()
-	next := have
+	next := *have
 	next.Asked, next.Answer = now, answer.Reason
 	next.Asks++
 	var entry *account.Entry
@@ -126,10 +126,10 @@ func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpo
 		next.Granted, next.Rate = now, answer.Rate
 		entry = s.entry(byItself(e.Space), now, account.EndpointConsented, e.ID, "allowed_rate", strconv.Itoa(answer.Rate))
 	}
-	if answer.Granted || have.Granted.IsZero() { // else it stays who was agreed to
+	if answer.Granted || !have.IsGranted() { // else it stays who was agreed to
 		next.Origin = origin
 	}
-	e.Settings.Consent = next
+	e.Settings.Consent = &next
 	if err := s.Store.UpdateEndpoint(ctx, &e, store.Trail{Receipt: s.receipt(c, &e, now), Audit: entry}); err != nil {
 		return nil, err
 	}
@@ -161,8 +161,14 @@ func (s *Service) Consent(ctx context.Context, key, allowedRate string) (string,
 	if err != nil {
 		return "", &fault.Error{Code: fault.Invalid, Reason: "header_invalid", Message: "This is a consent " + err.Error() + "."}
 	}
-	_, err = s.noteAnswer(ctx, byItself(space), &e, origin, endpoint.ConsentAnswer{Answered: true, Granted: true, Rate: perMinute})
-	return withoutQuery(e.URL), err
+	next, err := s.noteAnswer(ctx, byItself(space), &e, origin, endpoint.ConsentAnswer{Answered: true, Granted: true, Rate: perMinute})
+	if err != nil {
+		return "", err
+	}
+	if next.AwaitsConsent() { // to something else, by now
+		return "", gone
+	}
+	return withoutQuery(e.URL), nil
 }
 
 // consentKey is what a receiver's callback knows an endpoint by: its space, a seal, its

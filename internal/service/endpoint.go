@@ -256,8 +256,8 @@ func setStatus(e *endpoint.Endpoint, disabled *bool, now time.Time) {
 		e.Status, e.DisabledReason = endpoint.Disabled, endpoint.DisabledByUser
 	case !*disabled && e.Status == endpoint.Disabled:
 		e.Status, e.DisabledReason, e.EnabledSince = endpoint.Enabled, "", now
-		if e.Settings.Consent.Granted.IsZero() {
-			e.Settings.Consent = endpoint.Consent{} // the wait begins anew
+		if !e.Settings.Consent.IsGranted() {
+			e.Settings.Consent = nil // the wait begins anew
 		}
 	}
 }
