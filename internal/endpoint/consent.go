@@ -71,6 +71,14 @@ func (e *Endpoint) AwaitsConsent() bool {
 	return e.Settings.Validation == Handshake && e.Status == Enabled && !e.Settings.Consent.IsGranted()
 }
 
+// AskedFor returns the consent that deliveries wait for, nil if they wait for none.
+func (e *Endpoint) AskedFor() *Consent {
+	if !e.AwaitsConsent() {
+		return nil
+	}
+	return e.Settings.Consent
+}
+
 // SeekConsent makes an endpoint that is validated and enabled wait for its receiver's
 // consent to the URL that it has, unless it has that or waits already, and drops what is
 // needed no more. It reports whether a wait began: the receiver is to be asked.

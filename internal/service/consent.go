@@ -153,7 +153,7 @@ func (s *Service) Consent(ctx context.Context, key, allowedRate string) (string,
 		return "", gone
 	case err != nil:
 		return "", err
-	case !e.AwaitsConsent() || subtle.ConstantTimeCompare(sealed, sealConsent(&e)) != 1:
+	case e.AskedFor() == nil || subtle.ConstantTimeCompare(sealed, sealConsent(&e)) != 1:
 		return "", gone
 	}
 	origin := e.Settings.Consent.Origin
@@ -224,7 +224,8 @@ func (s *Service) PursueConsents(ctx context.Context) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if !e.AwaitsConsent() || !s.owns(e.No) || ctx.Err() != nil {
+		wait := e.AskedFor()
+		if wait == nil || !s.owns(e.No) || ctx.Err() != nil {
 			return
 		}
 		step := func() error {
@@ -232,9 +233,9 @@ func (s *Service) PursueConsents(ctx context.Context) {
 			return nil
 		}
 		switch {
-		case past.Sub(e.Settings.Consent.Since) >= endpoint.ConsentWithin:
+		case past.Sub(wait.Since) >= endpoint.ConsentWithin:
 			step = func() error { return s.disable(ctx, e.No, endpoint.DisabledNoConsent) }
-		case !e.Settings.Consent.AskAgain(now):
+		case !wait.AskAgain(now):
 			return
 		}
 		room <- struct{}{}
