@@ -155,7 +155,7 @@ func TestRetryAfter(t *testing.T) {
 		{"503", "3", 503, 3 * time.Second},
 		{"date", "", 429, 3 * time.Second},
 		{"sooner than the schedule", "0", 429, time.Second},
-		{"not with 500", "3", 500, time.Second},
+		{"not with 500", "60", 500, time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -177,8 +177,8 @@ func TestRetryAfter(t *testing.T) {
 			if d.text("status") != "succeeded" || r.count() != 2 {
 				t.Fatalf("%d requests, delivery %v", r.count(), d)
 			}
-			// The schedule's jitter adds a fifth at most; the rest is for a busy machine.
-			if gap := r.arrivals[1].Sub(r.arrivals[0]); gap < tt.wait-50*time.Millisecond || gap > tt.wait+1800*time.Millisecond {
+			// A busy machine may add some, but not a minute.
+			if gap := r.arrivals[1].Sub(r.arrivals[0]); gap < tt.wait-50*time.Millisecond || gap > tt.wait+30*time.Second {
 				t.Errorf("retried after %s, want %s", gap, tt.wait)
 			}
 		})
@@ -262,7 +262,7 @@ func TestTimeout(t *testing.T) {
 		t.Errorf("delivery %v", d)
 	}
 	tried := s.must("GET", "/v1/deliveries/"+d.text("id")+"/attempts", nil).list()
-	if took, _ := tried[0]["duration_ms"].(float64); len(tried) != 1 || took < 1000 || took > 3000 {
+	if took, _ := tried[0]["duration_ms"].(float64); len(tried) != 1 || took < 1000 || took >= 15_000 { // which is the default
 		t.Errorf("%d attempts, the last took %v ms, want one of 1000", len(tried), took)
 	}
 }

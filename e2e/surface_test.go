@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"regexp"
@@ -85,6 +86,11 @@ func TestAuth_everySurface(t *testing.T) {
 			if a.status == http.StatusUnauthorized && (a.header.Get("Www-Authenticate") == "" || a.header.Get("Request-Id") == "" || a.err("code") == "") {
 				t.Errorf("%s %s with %s: a refusal without challenge, Request-Id or code: %s", route.method, route.path, r.name, a.body)
 			}
+		}
+	}
+	for _, spelt := range []string{"bearer " + testKey, "Basic " + base64.StdEncoding.EncodeToString([]byte(testKey+":"))} {
+		if a := s.call("GET", "/v1/listen?device=x", nil, "Authorization", spelt); a.status != http.StatusUpgradeRequired {
+			t.Errorf("a key as %.6s: %d %s", spelt, a.status, a.body)
 		}
 	}
 	t.Logf("routes=11 roles=%d cells=%d", len(roles), cells)

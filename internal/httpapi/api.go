@@ -293,7 +293,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 
 // serveVisitor serves a request with an anonymous shopper's token.
 func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status int, err error) {
-	token, err := bearer(rq.Request)
+	token, err := Key(rq.Request)
 	if err == nil {
 		rq.visitor, err = a.Sandbox.Admit(rq.Context(), token)
 	}
@@ -389,8 +389,9 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) int {
 	return status
 }
 
-// bearer returns the credential that a request carries.
-func bearer(r *http.Request) (string, error) {
+// Key returns the API key, or another credential, that a request carries. Errors:
+// fault.Unauthenticated when it carries none.
+func Key(r *http.Request) (string, error) {
 	const scheme = "Bearer " // in any case (RFC 9110, section 11.1)
 	key := r.Header.Get("Authorization")
 	ok := len(key) > len(scheme) && strings.EqualFold(key[:len(scheme)], scheme)
@@ -408,7 +409,7 @@ func bearer(r *http.Request) (string, error) {
 
 // authenticate returns the call that the request's key opens.
 func (a *api) authenticate(r *http.Request) (*service.Call, error) {
-	key, err := bearer(r)
+	key, err := Key(r)
 	if err != nil {
 		return nil, err
 	}

@@ -222,6 +222,9 @@ func TestValidation_pursued(t *testing.T) {
 	if got.text("status") != "disabled" || got.text("disabled_reason") != "no_consent" || !strings.Contains(got.in("consent").text("message"), "without WebHook-Allowed-Origin") {
 		t.Errorf("after a day: %v", got)
 	}
+	if !slices.Equal(w.lost, []string{"no_consent"}) {
+		t.Errorf("given up: %v", w.lost)
+	}
 	before, _ := hopeless.told()
 	pursue(time.Hour)
 	if n, _ := hopeless.told(); n != before {

@@ -69,6 +69,7 @@ type world struct {
 	seen  map[string]int // requests, as they are told of to Observe
 	found map[service.Verdict]int
 	gone  map[service.Kind]int
+	lost  []string // why endpoints were disabled by the server
 	clock time.Time
 	ready error
 	close func()
@@ -134,6 +135,11 @@ func newWorldLogging(t testing.TB, level slog.Level, change ...func(*sender.Conf
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.found[v]++
+		},
+		GivenUp: func(reason string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.lost = append(w.lost, reason)
 		},
 		Forgotten: func(k service.Kind, n int) {
 			w.mu.Lock()

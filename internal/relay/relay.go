@@ -79,6 +79,8 @@ type Config struct {
 	Brand   string
 	Now     func() time.Time
 	Log     *slog.Logger
+	// Key reads a request's API key as every route of the API does.
+	Key func(r *http.Request) (string, error)
 	// Answer writes an error as every route of the API does, and returns the status.
 	Answer func(w http.ResponseWriter, err error) int
 }
@@ -305,11 +307,11 @@ func (h *Hub) refuse(w http.ResponseWriter, err error) {
 }
 
 func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
-	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_missing", Message: "Send your API key as 'Authorization: Bearer sk_test_…'."}
+	key, err := h.Key(r)
+	if err != nil {
+		return nil, err
 	}
-	call, err := h.Service.Authenticate(strings.TrimSpace(key))
+	call, err := h.Service.Authenticate(key)
 	if err != nil {
 		return nil, err
 	}

@@ -434,6 +434,7 @@ func (s *Service) disable(ctx context.Context, no int64, reason string) error {
 	}
 	s.publish(&e)
 	s.engine.Wake(no)
+	s.GivenUp(reason)
 	s.announced(a, trail.Announce)
 	return nil
 }

@@ -68,6 +68,8 @@ type Config struct {
 	PublicURL func() string
 	// Validated is told what a look at an event by its type's schema found; nil: nobody counts.
 	Validated func(Verdict)
+	// GivenUp is told why the server disabled an endpoint; nil: nobody counts.
+	GivenUp func(reason string)
 	// Forgotten is told how many of a kind were deleted because of their age; nil: nobody counts.
 	Forgotten func(kind Kind, n int)
 	// Owns says whether this node sends to an endpoint; 0 stands for what is done once for
@@ -121,6 +123,9 @@ func New(c Config) *Service {
 	}
 	if c.Validated == nil {
 		c.Validated = func(Verdict) {}
+	}
+	if c.GivenUp == nil {
+		c.GivenUp = func(string) {}
 	}
 	if c.Forgotten == nil {
 		c.Forgotten = func(Kind, int) {}

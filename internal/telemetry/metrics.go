@@ -123,7 +123,7 @@ func NewMetrics(from Sources) *Metrics {
 	m.retries = counter("posthaste_retries_scheduled_total", "Failed attempts after which another one was scheduled.")
 	m.created = counter("posthaste_deliveries_created_total", "Deliveries that were written together with their event.")
 	m.givenUp = counters("posthaste_endpoints_given_up_total", "Endpoints that the server disabled, by reason.", "reason")
-	for _, reason := range []string{endpoint.DisabledGone, endpoint.DisabledFailed} {
+	for _, reason := range []string{endpoint.DisabledGone, endpoint.DisabledFailed, endpoint.DisabledNoConsent} {
 		m.givenUp.WithLabelValues(reason)
 	}
 
@@ -191,6 +191,9 @@ func (m *Metrics) Request(method, route string, status int, took time.Duration) 
 
 // Validated counts an event that was looked at by its type's schema.
 func (m *Metrics) Validated(v service.Verdict) { m.validated.WithLabelValues(string(v)).Inc() }
+
+// GivenUp counts an endpoint that the server disabled.
+func (m *Metrics) GivenUp(reason string) { m.givenUp.WithLabelValues(reason).Inc() }
 
 // Forgotten counts what was deleted because of its age.
 func (m *Metrics) Forgotten(k service.Kind, n int) {

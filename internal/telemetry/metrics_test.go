@@ -92,6 +92,8 @@ func TestMetrics_followADelivery(t *testing.T) {
 	attempt(time.Hour+time.Millisecond, delivery.OutcomeGone)
 	expect(t, m, `posthaste_first_attempt_delay_seconds_bucket{le="0.005"} 2`, `posthaste_deliveries_settled_total{state="failed"} 1`)
 	watcher.EndpointDead(7, endpoint.DisabledGone)
+	expect(t, m, `posthaste_endpoints_given_up_total{reason="gone"} 0`) // whoever disables it counts
+	m.GivenUp(endpoint.DisabledGone)
 	expect(t, m, `posthaste_endpoints_given_up_total{reason="gone"} 1`, `posthaste_endpoints_given_up_total{reason="failing"} 0`)
 	if *next != (sink{settled: 3, attempted: 3, dead: 1}) {
 		t.Errorf("passed on: %+v", *next)
@@ -205,14 +207,15 @@ func TestSurvey_oldestDue(t *testing.T) {
 		e := event.Event{Key: key, ID: event.FormatID(event.PrefixEvent, key, 1), Nonce: 1, Space: 2, Type: "a.b", Body: []byte("{}")}
 		b.Appends = append(b.Appends, &store.Append{Event: e, Deliveries: []delivery.Delivery{delivery.New(delivery.ID{Event: key, Endpoint: no}, 2)}})
 	}
-	from.Endpoints.Put(&endpoint.Endpoint{No: 3, ID: "we_3", Space: 2, Events: []string{"*"}, Status: endpoint.Disabled})
+	from.Endpoints.Put(&endpoint.Endpoint{No: 3, ID: "we_3", Space: 2, Events: []string{"*"}, Status: endpoint.Disabled, Settings: endpoint.Settings{Validation: endpoint.Handshake}})
+	from.Endpoints.Put(&endpoint.Endpoint{No: 6, ID: "we_6", Space: 2, Events: []string{"*"}, Status: endpoint.Enabled, Remote: true, Settings: endpoint.Settings{Validation: endpoint.Handshake}})
 	if err := st.Commit(ctx, b); err != nil {
 		t.Fatal(err)
 	}
 	surveyor.Look(ctx)
 	expect(t, surveyor.Metrics, `posthaste_oldest_due_age_seconds{endpoints="healthy"} 60`, `posthaste_oldest_due_age_seconds{endpoints="failing"} 3600`,
 		`posthaste_deliveries_waiting 5`, `posthaste_store_writable 1`, `posthaste_survey_timestamp_seconds 1.7e+09`, `posthaste_jobs_running 0`,
-		`posthaste_endpoints 5`, `posthaste_endpoints_disabled 1`, `posthaste_endpoints_owned 4`)
+		`posthaste_endpoints 6`, `posthaste_endpoints_disabled 1`, `posthaste_endpoints_awaiting_consent 1`, `posthaste_endpoints_owned 4`)
 	if s := surveyor.Last(); s.Size <= 0 || s.DiskFree == 0 || s.DiskSize < s.DiskFree {
 		t.Errorf("size %d, disk %d of %d", s.Size, s.DiskFree, s.DiskSize)
 	}

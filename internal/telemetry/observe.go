@@ -127,7 +127,7 @@ func (r *recorder) Settle(s store.Settlement, h *store.Health) {
 // positive is a span in seconds, none where a clock was stepped back meanwhile.
 func positive(d time.Duration) float64 { return max(d, 0).Seconds() }
 
-// Watcher returns next with attempts, and endpoints that are given up, counted.
+// Watcher returns next with attempts counted.
 func (m *Metrics) Watcher(next dispatch.Watcher) dispatch.Watcher { return &watcher{next, m} }
 
 type watcher struct {
@@ -142,12 +142,6 @@ func (w *watcher) Attempted(e *endpoint.Endpoint, a *delivery.Attempt) {
 	}
 	w.m.duration.Observe(a.Duration.Seconds())
 	w.Watcher.Attempted(e, a)
-}
-
-// EndpointDead implements [dispatch.Watcher].
-func (w *watcher) EndpointDead(no int64, reason string) {
-	w.m.givenUp.WithLabelValues(reason).Inc()
-	w.Watcher.EndpointDead(no, reason)
 }
 
 // What becomes of a broker's message.

@@ -32,7 +32,7 @@ type state struct {
 	listeners int
 	filters   service.FilterCounts
 
-	endpoints, disabled, owned int
+	endpoints, disabled, awaiting, owned int
 }
 
 func newReadings(from Sources) *readings {
@@ -61,6 +61,7 @@ func newReadings(from Sources) *readings {
 
 	gauge("posthaste_endpoints", "Registered endpoints.", func(s *state) float64 { return float64(s.endpoints) })
 	gauge("posthaste_endpoints_disabled", "Registered endpoints that are disabled.", func(s *state) float64 { return float64(s.disabled) })
+	gauge("posthaste_endpoints_awaiting_consent", "Registered endpoints whose deliveries wait for their receiver's consent.", func(s *state) float64 { return float64(s.awaiting) })
 	gauge("posthaste_endpoints_owned", "Registered endpoints that this node sends to.", func(s *state) float64 { return float64(s.owned) })
 	const filters, filtersHelp = "posthaste_filter_evaluations_total", "Answers of endpoints' filters: accepted, refused, or failed, after which the event was sent."
 	add(prometheus.CounterValue, filters, filtersHelp, prometheus.Labels{"result": "accepted"}, func(s *state) float64 { return float64(s.filters.Accepted) })
@@ -122,6 +123,9 @@ func (r *readings) Collect(to chan<- prometheus.Metric) {
 		s.endpoints++
 		if e.Status != endpoint.Enabled {
 			s.disabled++
+		}
+		if e.AwaitsConsent() {
+			s.awaiting++
 		}
 		if !e.Remote {
 			s.owned++
