@@ -28,7 +28,8 @@ import (
 
 // Service is what the cluster tells of changes (service.Service).
 type Service interface {
-	Reassign() (adopted []int64)
+	Reassign()
+	Adopted() []int64
 	Refresh(ctx context.Context, nodes store.Nodes, version int64) (int64, error)
 }
 
@@ -334,7 +335,8 @@ func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (acked
 		c.service.Reassign()
 	}
 	if settles {
-		adopted := c.service.Reassign()
+		c.service.Reassign()
+		adopted := c.service.Adopted()
 		c.mu.Lock()
 		c.adopted += len(adopted)
 		c.mu.Unlock()

@@ -53,6 +53,9 @@ func (l *listening) was(no int64) bool {
 func (s *Service) publish(e *endpoint.Endpoint) {
 	e.Paused = e.Listener() && !s.listening.is(e.No)
 	e.Remote = s.remote(e)
+	if old := s.Endpoints.Get(e.No); old != nil && old.Remote != e.Remote {
+		s.adoptions.note(e.No, !e.Remote)
+	}
 	s.Endpoints.Put(e)
 }
 

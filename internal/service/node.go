@@ -2,6 +2,9 @@ package service
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"sync"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -11,9 +14,42 @@ import (
 // that it is connected to.
 func (s *Service) remote(e *endpoint.Endpoint) bool { return !e.Listener() && !s.owns(e.No) }
 
-// Reassign asks again who sends to which endpoint. It returns those that this node
-// sends to from now on; to those that it does no more, no new attempt starts.
-func (s *Service) Reassign() (adopted []int64) {
+// adoptions are the endpoints that this node began to send to and that nobody was told of.
+type adoptions struct {
+	mu  sync.Mutex
+	nos map[int64]bool
+}
+
+// note takes down that this node sends to an endpoint or, told so, that it does not.
+func (a *adoptions) note(no int64, ours bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !ours {
+		delete(a.nos, no)
+		return
+	}
+	if a.nos == nil {
+		a.nos = map[int64]bool{}
+	}
+	a.nos[no] = true
+}
+
+func (a *adoptions) take() []int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	nos := slices.Collect(maps.Keys(a.nos))
+	a.nos = nil
+	return nos
+}
+
+// Adopted returns the endpoints that another node sent to, and this one does, since the
+// last call. Whatever asks who sends to an endpoint may find that, Reassign or a change
+// of the endpoint's.
+func (s *Service) Adopted() []int64 { return s.adoptions.take() }
+
+// Reassign asks again who sends to which endpoint. To those that this node sends to no
+// more, no new attempt starts; the others are Adopted.
+func (s *Service) Reassign() {
 	s.edits.Lock()
 	defer s.edits.Unlock()
 	var changed []*endpoint.Endpoint
@@ -27,11 +63,8 @@ func (s *Service) Reassign() (adopted []int64) {
 		s.publish(&next)
 		if next.Remote {
 			s.engine.Wake(e.No) // to drop what it holds
-		} else {
-			adopted = append(adopted, e.No)
 		}
 	}
-	return adopted
 }
 
 // Refresh takes over what other nodes changed since a version, and returns the new one.

@@ -102,7 +102,9 @@ type Service struct {
 	tally   tally
 	filters filters
 	offsets offsets
-	types   *event.Definitions
+
+	adoptions adoptions
+	types     *event.Definitions
 
 	guesses guesses
 	signIns chan struct{} // holds one for each password that is being compared
