@@ -91,6 +91,8 @@ func (l *ledger) note(n int64, own string, a answer, err error, x excuse) bool {
 		}
 	case a.status == http.StatusServiceUnavailable && x.refused && a.header.Get("Retry-After") != "":
 		l.turnedAway[n] = true
+	case a.status == http.StatusInternalServerError && x.refused && a.err("code") == "outcome_unknown":
+		l.cutOff[n] = true
 	case a.status != http.StatusOK:
 		l.unexpected = append(l.unexpected, fmt.Sprintf("%d %s", a.status, a.body))
 	default:

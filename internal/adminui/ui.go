@@ -196,7 +196,7 @@ func (u *ui) handler(rt route, base string) http.Handler {
 // token, and no form.
 func (u *ui) log(rq *request, rt route, err error, took time.Duration) {
 	level := slog.LevelDebug
-	if code := fault.CodeOf(err); err != nil && (code == fault.Internal || code == fault.Unavailable) && rq.Context().Err() == nil {
+	if code := fault.CodeOf(err); err != nil && (code == fault.Internal || code == fault.Unavailable || code == fault.Unsure) && rq.Context().Err() == nil {
 		level = slog.LevelError
 	}
 	if !u.Log.Enabled(rq.Context(), level) {
@@ -380,6 +380,8 @@ func errorView(err error) *problem {
 		p.Title = "Not so fast"
 	case fault.Unavailable:
 		p.Title, p.Message = "Not at the moment", "The server cannot do this at the moment; nothing was done. Try again."
+	case fault.Unsure:
+		p.Title = "It is not known whether that was done"
 	case fault.Internal, "":
 		p.Title, p.Message = "Something went wrong on our side", "The Request-Id below helps to find out what."
 	}

@@ -188,9 +188,9 @@ func (c *Committer) queue(all ...*pending) bool {
 }
 
 // outcome is what a caller is told of err: whatever the cause, nothing was done and it
-// can be tried again.
+// can be tried again, unless the store says that it does not know.
 func outcome(err error) error {
-	if fault.CodeOf(err) == fault.Internal {
+	if fault.Is(err, fault.Internal) {
 		return &fault.Error{Code: fault.Unavailable, Reason: "not_stored", Message: "The server could not store the event.", RetryAfter: time.Second, Err: err}
 	}
 	return err
@@ -354,6 +354,13 @@ func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch)
 	if err == nil {
 		c.finish(waiting, b)
 		return nil
+	}
+	if fault.Is(err, fault.Unsure) { // to try again would find it done
+		for _, p := range waiting {
+			p.answer(err)
+		}
+		kept.Settlements, kept.Health = b.Settlements, b.Health
+		return err
 	}
 	outcomes := &store.Batch{Settlements: b.Settlements, Health: b.Health}
 	alone := len(outcomes.Settlements)+len(outcomes.Health) == 0

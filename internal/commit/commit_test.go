@@ -301,6 +301,40 @@ func TestCommitter_onePoisonedPartSparesTheRest(t *testing.T) {
 	}
 }
 
+// Of what may be on disk or not nobody is told that it is not, and nothing is written
+// again for it; outcomes are.
+func TestCommitter_unsure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls, broken atomic.Int64
+		d := open(t, func(c memstore.Call) memstore.Trouble {
+			if c.Method != "Commit" || len(c.Batch.Appends)+len(c.Batch.Settlements) == 0 {
+				return memstore.Trouble{}
+			}
+			calls.Add(1)
+			if broken.CompareAndSwap(1, 0) {
+				return memstore.Trouble{Err: &fault.Error{Code: fault.Unsure, Reason: "outcome_unknown"}}
+			}
+			return memstore.Trouble{}
+		})
+		if err := d.Append(context.Background(), appendOf(1)); err != nil {
+			t.Fatal(err)
+		}
+		broken.Store(1)
+		d.Settle(settled(1), nil)
+		if err := d.Append(context.Background(), appendOf(2)); !fault.Is(err, fault.Unsure) {
+			t.Errorf("answered %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if s, _ := d.state(1); s != delivery.Succeeded {
+			t.Errorf("the outcome that was written with it is %v", s)
+		}
+		if n := calls.Load(); n != 3 {
+			t.Errorf("%d transactions, want those of the first event, of both, and of the outcome alone", n)
+		}
+		stop(t, d)
+	})
+}
+
 // On a disk that is nearly full something small may be written, so the store says that
 // it works; outcomes that it refuses wait for space all the same.
 func TestCommitter_keepsOutcomesOfAFullDisk(t *testing.T) {

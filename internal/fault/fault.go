@@ -24,6 +24,7 @@ const (
 	IdempotencyMismatch Code = "idempotency_mismatch" // the key was used with another request
 	RateLimited         Code = "rate_limited"         // over the account's limit
 	Unavailable         Code = "unavailable"          // the store cannot accept now; nothing was done
+	Unsure              Code = "unsure"               // it may have been done, or not
 	Internal            Code = "internal"             // our fault
 )
 

@@ -24,6 +24,7 @@ var wire = map[fault.Code]struct {
 	fault.IdempotencyMismatch: {http.StatusUnprocessableEntity, "idempotency_replay_mismatch"},
 	fault.RateLimited:         {http.StatusTooManyRequests, "rate_limit_error"},
 	fault.Unavailable:         {http.StatusServiceUnavailable, "api_error"},
+	fault.Unsure:              {http.StatusInternalServerError, "api_error"},
 	fault.Internal:            {http.StatusInternalServerError, "api_error"},
 }
 

@@ -49,7 +49,7 @@ type found struct {
 var kinds = map[string]fault.Code{
 	"Invalid": fault.Invalid, "Unauthenticated": fault.Unauthenticated, "Forbidden": fault.Forbidden, "NotFound": fault.NotFound,
 	"IdempotencyConflict": fault.IdempotencyConflict, "IdempotencyMismatch": fault.IdempotencyMismatch,
-	"RateLimited": fault.RateLimited, "Unavailable": fault.Unavailable, "Internal": fault.Internal,
+	"RateLimited": fault.RateLimited, "Unavailable": fault.Unavailable, "Unsure": fault.Unsure, "Internal": fault.Internal,
 }
 
 func writeErrors(t *testing.T) string {
@@ -77,10 +77,12 @@ func writeErrors(t *testing.T) string {
 		_, typ := httpapi.WireOf(codes[name].code)
 		_, _ = fmt.Fprintf(&b, "| %d | `%s` | `%s` | %s |\n", statusOf(name, codes[name]), name, typ, strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(codes[name].message))
 	}
+	b.WriteString("| 500 | `outcome_unknown` | `api_error` | It is not known whether this was stored. Repeat it, with the same id or Idempotency-Key, when the server is well again. |\n")
 	b.WriteString("| 500 | `internal_error` | `api_error` | Something went wrong on our side. The Request-Id helps us to find it. |\n" +
 		"| 503 | `unavailable` | `api_error` | The server cannot accept this at the moment; nothing was done. Try again. |\n\n" +
 		"A declined card of [the sandbox](../sandbox.md) is a 402 of type `payment_error`, with `decline_code` and the failed `payment`.\n\n" +
 		"## Trying again\n\n429 and 503 come with `Retry-After`, in seconds. A request with an `Idempotency-Key` can be repeated after any error: what was done is not done again.\n" +
+		"After `outcome_unknown`, which only a file system that breaks down brings about, and after an answer that never came, nobody else knows whether it was done.\n" +
 		"A 409 says that the first request with the key is still running. Other 4xx stay what they are until the request is changed.\n")
 	return b.String()
 }

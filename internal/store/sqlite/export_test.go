@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -38,6 +39,13 @@ func RefuseWrites(t *testing.T, s *Store) (lift func()) {
 	}
 	set("ON")
 	return func() { set("OFF") }
+}
+
+// BreakDown makes the file system one that gave up its journal, from the next commit on.
+func BreakDown(s *Store) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.intact = func() error { return errors.New("read-only file system") }
 }
 
 // PlanOfListDeliveries returns how the database goes about a page of deliveries.

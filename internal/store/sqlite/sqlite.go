@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -54,6 +55,9 @@ type Store struct {
 
 	mu sync.Mutex // held by whoever writes
 	w  *writer
+
+	intact   func() error // whether the file system is, asked after each commit
+	doubtful atomic.Bool  // it was not
 }
 
 var _ store.Store = (*Store)(nil)
@@ -138,6 +142,7 @@ func (s *Store) prepare(ctx context.Context) (path, write string, err error) {
 	if s.lock, err = lockDir(s.dir); err != nil {
 		return "", "", err
 	}
+	s.intact = s.lock.intact
 	// fdatasync makes a commit just as durable and skips the journal of the file's times.
 	sqlite.Fdatasync(true)
 	path = filepath.Join(s.dir, FileName)

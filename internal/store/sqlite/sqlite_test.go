@@ -155,6 +155,42 @@ func TestOpen_again(t *testing.T) {
 	}
 }
 
+// What is committed while the file system breaks down may be undone by the next start: it
+// is not called done, nor by the receipt of the request. (A real one is in ./e2e,
+// TestFault_readOnlyRemount.)
+func TestCommit_fileSystemBreaksDown(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	s := open(t, dir)
+	keys := event.NewKeys(time.Now, 0)
+	receipt := func(key string) *store.Receipt {
+		return &store.Receipt{Space: 2, Key: key, Status: 200, Body: []byte("{}"), Created: time.Now()}
+	}
+	before, after := newAppend(keys, 1), newAppend(keys, 1)
+	before.Receipt, after.Receipt = receipt("before"), receipt("after")
+	if err := s.Commit(ctx, &store.Batch{Appends: []*store.Append{before}}); err != nil {
+		t.Fatal(err)
+	}
+	sqlite.BreakDown(s)
+	if err := s.Commit(ctx, &store.Batch{Appends: []*store.Append{after}}); !fault.Is(err, fault.Unsure) || !errors.Is(err, store.ErrMedium) {
+		t.Errorf("committed with %v", err)
+	}
+	for _, key := range []string{"before", "after"} {
+		if _, err := s.Receipt(ctx, 2, key); !fault.Is(err, fault.Unsure) {
+			t.Errorf("the receipt of what was done %s: %v", key, err)
+		}
+	}
+	if err := s.Ready(ctx); !fault.Is(err, fault.Unsure) {
+		t.Errorf("ready: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	if _, err := s.Receipt(ctx, 2, "before"); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+}
+
 func TestClosed(t *testing.T) {
 	s, err := sqlite.Open(context.Background(), t.TempDir(), testRing)
 	if err != nil {

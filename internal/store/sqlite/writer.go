@@ -9,6 +9,7 @@ import (
 
 	"modernc.org/sqlite"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
@@ -185,7 +186,30 @@ func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn
 	if err := t.exec("COMMIT"); err != nil {
 		return unavailable(op, errors.Join(err, t.rollback()))
 	}
+	if err := s.intact(); err != nil {
+		s.doubtful.Store(true)
+		return unsure(op, err)
+	}
 	return nil
+}
+
+// unsure is the error for a transaction that was synced while the file system broke down:
+// whoever reads sees it, and the next start may not.
+func unsure(op string, err error) error {
+	return &fault.Error{Code: fault.Unsure, Reason: "outcome_unknown",
+		Message: "It is not known whether this was stored. Repeat it, with the same id or Idempotency-Key, when the server is well again.",
+		Hint:    "look into the system's log for errors of the disk, mend the file system, and restart the server",
+		Err:     fmt.Errorf("%s: %w: %w", op, store.ErrMedium, err)}
+}
+
+// Receipt is [relational.Store]'s, but for a store that may not have what it shows: a
+// request that is repeated must not be told that it was done.
+func (s *Store) Receipt(ctx context.Context, space event.Space, key string) (store.Receipt, error) {
+	r, err := s.Store.Receipt(ctx, space, key)
+	if err == nil && s.doubtful.Load() {
+		return store.Receipt{}, unsure("read receipt", errors.New("the file system broke down"))
+	}
+	return r, err
 }
 
 // rollback ends the transaction. SQLite has ended it by itself after some
