@@ -14,22 +14,41 @@ const descriptorPause = 50 * time.Millisecond
 // patient dials again, for as long as dialling may take, while the process has no file
 // descriptor left: that is no fault of the endpoint, and attempts that end give theirs
 // back. Kept connections that nobody uses give way.
+//
+// Nobody dials while one waits. What is given back meanwhile is for those who connect to
+// the server: they look for a descriptor once a second, and would never find one that so many
+// dials look for.
 func (s *Sender) patient(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		for began := time.Now(); ; { // with a monotonic reading, whatever clock is injected
+			if until := s.scarce.Load(); until != nil && time.Since(began) <= dialTimeout {
+				if left := time.Until(*until); left > 0 {
+					if err := wait(ctx, left); err != nil {
+						return nil, err
+					}
+					continue
+				}
+			}
 			c, err := dial(ctx, network, address)
 			if !noDescriptor(err) || time.Since(began) > dialTimeout {
 				return c, err
 			}
 			s.Close()
-			again := time.NewTimer(descriptorPause)
-			select {
-			case <-again.C:
-			case <-ctx.Done():
-				again.Stop()
-				return nil, err
-			}
+			until := time.Now().Add(descriptorPause)
+			s.scarce.Store(&until)
 		}
+	}
+}
+
+// wait returns when d has passed, or with ctx's error.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

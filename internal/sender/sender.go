@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -79,6 +80,7 @@ type Sender struct {
 	tokens     cache[account, *tokens]
 	secrets    cache[string, *webhook.Secret]
 	keys       cache[string, *webhook.SigningKey]
+	scarce     atomic.Pointer[time.Time] // until when nobody dials, for want of file descriptors
 	urls       cache[string, *url.URL]
 }
 
