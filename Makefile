@@ -11,9 +11,6 @@ export POSTHASTE_TEST_KEY ?= sk_test_1234567890abcdef
 help:
 	@grep -hE '^[a-z/-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# The end-to-end tests in which most happens at once.
-RACES = ^Test(Crash|Cluster_killed|Listen_restarted|Rotation_underTraffic|Sigterm_underLoad|Recover)
-
 ## Use
 
 .PHONY: build
@@ -43,33 +40,24 @@ helm-check: ## of these, the chart alone: lint, render, decode strictly, and sta
 	cd deploy/check && $(GO) test -count=1 -v -timeout 20m -run Chart .
 
 .PHONY: test
-test: tools ## install what the tests need, then run all of them with the race detector
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
-	$(GO) test -count=1 -timeout 20m ./e2e # its binary is built by the tests: a result must not come from the cache
-	$(GO) test -count=1 -race -timeout 20m -run '$(RACES)' ./e2e # the program too is built with the race detector here
-	$(GO) test -timeout 20m ./internal/event ./internal/dispatch ./internal/httpapi ./internal/adminui # in full: the race detector's runs are cut short
-	$(MAKE) test-clients
-
-.PHONY: test-clients
-test-clients: tools ## the receivers' libraries in other languages
-	cd clients/node && npm ci --no-audit --no-fund --loglevel=error && npm test --silent
-	cd clients/python && python3 -m unittest discover -q
+test: tools ## install what the tests need, then run all of them; SUITE='-busy 2' runs them beside two busy loops
+	$(GO) run ./e2e/suite $(SUITE)
 
 .PHONY: test-fast
-test-fast: ## the tests that need no other program, without the race detector
-	$(GO) test -short $$($(GO) list ./... | grep -v /e2e)
+test-fast: ## the inner loop: tests that need no other program, without the race detector
+	$(GO) run ./e2e/suite -fast
+
+.PHONY: test-times
+test-times: ## print where the time of the last make test or test-fast went
+	@$(GO) run ./e2e/suite -times
+
+.PHONY: test-clients
+test-clients: tools ## test the receivers' libraries in other languages
+	$(GO) run ./e2e/suite -only clients
 
 .PHONY: tools
-tools:
-	@command -v node >/dev/null || { echo "make: the tests need Node.js 20 or later (https://nodejs.org)" >&2; exit 1; }
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "make: the tests of the Admin UI need Chromium; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; }
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { echo "make: the tests need PostgreSQL; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends postgresql >/dev/null; }
-	@command -v pgbouncer /usr/sbin/pgbouncer >/dev/null || { echo "make: the tests need PgBouncer; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends pgbouncer >/dev/null; }
-	@ls /usr/lib/rabbitmq/bin/rabbitmq-server >/dev/null 2>&1 || { echo "make: the tests need RabbitMQ; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends rabbitmq-server >/dev/null; }
-	@command -v strace >/dev/null || { echo "make: the tests of faults need strace; installing it"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends strace >/dev/null; }
-	@command -v mkfs.ext4 /usr/sbin/mkfs.ext4 >/dev/null || { echo "make: the tests of faults need mkfs.ext4; installing e2fsprogs"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends e2fsprogs >/dev/null; }
-	@command -v promtool >/dev/null || { echo "make: the tests of the alerts need promtool; installing prometheus"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends prometheus >/dev/null; }
-	@command -v python3 >/dev/null || { echo "make: the tests of clients/python need python3; installing it"; apt-get update -q >/dev/null && apt-get install -y -q python3 >/dev/null; }
+tools: ## install the programs that the tests need and this machine lacks
+	@e2e/install-tools.sh
 
 .PHONY: lint
 lint: ## vet, staticcheck and formatting

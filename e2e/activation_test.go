@@ -29,6 +29,7 @@ func activate(t *testing.T, socket *os.File, data string, env ...string) *proces
 // A server that is restarted behind a socket that somebody else holds refuses no
 // connection, fails no request and loses nothing.
 func TestActivation_restartUnderLoad(t *testing.T) {
+	t.Parallel()
 	const restarts, senders = 3, 4
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -125,6 +126,7 @@ func sendAlone(transport http.RoundTripper, base string) (id string, err error) 
 }
 
 func TestActivation_refusesTwoSockets(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, binary, "serve", "--dev", "--data", t.TempDir())
 	if code := startCommand(t, []string{"LISTEN_FDS=2"}, cmd).exit(); code != 2 {
 		t.Errorf("exit code %d, want 2", code)
@@ -136,6 +138,7 @@ func TestActivation_refusesTwoSockets(t *testing.T) {
 
 // The service manager is told once the server answers, and when it stops.
 func TestNotify_readyAndStopping(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "n") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)

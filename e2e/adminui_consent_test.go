@@ -11,6 +11,7 @@ import (
 // A webhook's form asks for validation, its page tells how it stands with the receiver,
 // and asks again.
 func TestAdminUI_consent(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	b := o.open(t)
 	r := newConsenting(t, 120, "other.example", false)

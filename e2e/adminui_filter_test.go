@@ -11,6 +11,7 @@ import (
 // The form of a webhook tries a filter before it is saved, and the webhook's page tells
 // of one that could not be evaluated.
 func TestAdminUI_filter(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	b := o.open(t)
 	b.visit(o.pages + "/webhooks/" + o.good.text("id") + "/edit")

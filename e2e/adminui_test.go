@@ -82,6 +82,7 @@ func (o *office) deliveryOf(e object) string {
 
 // The script of docs/how-to/manage-webhooks-in-the-admin-ui.md.
 func TestAdminUI_webhooks(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	b := o.open(t)
 	b.visit(o.pages + "/overview")
@@ -195,6 +196,7 @@ func TestAdminUI_webhooks(t *testing.T) {
 }
 
 func TestAdminUI_eventsAndDeliveries(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	b := o.open(t)
 
@@ -286,6 +288,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 
 // The script of docs/how-to/define-event-types.md, for people with a browser.
 func TestAdminUI_eventTypes(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	b := o.open(t)
 	b.visit(o.pages + "/types")
@@ -393,6 +396,7 @@ func TestAdminUI_eventTypes(t *testing.T) {
 }
 
 func TestAdminUI_otherScreens(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	b := o.open(t)
 
@@ -416,7 +420,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 	b.sees("The card has insufficient funds.")
 
 	b.visit(o.pages + "/keys")
-	b.sees(" ago") // the test's own key is in use
+	b.seesAny("just now", " ago") // when the test's own key was used last
 	b.lacks(testKey)
 	b.fill("[name=name]", "billing")
 	b.press("form.filters button.primary")
@@ -478,6 +482,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 
 // What is stored runs nowhere: bodies, answers, headers and names with markup.
 func TestAdminUI_runsNothingStored(t *testing.T) {
+	t.Parallel()
 	o := newOfficeWith(t, markup)
 	operator := []string{"Authorization", "Bearer " + adminKey}
 	other := "/admin/" + o.must("POST", "/v1/accounts", object{"name": markup}, operator...).text("id") + "/test"
@@ -529,6 +534,7 @@ func TestAdminUI_runsNothingStored(t *testing.T) {
 
 // Without scripts, the essentials work.
 func TestAdminUI_withoutScripts(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	b := open(t, o.base)
 	b.withoutScripts(true)
@@ -570,6 +576,7 @@ func TestAdminUI_withoutScripts(t *testing.T) {
 
 // Guessing is slowed down, for names that exist and names that do not alike.
 func TestAdminUI_guessing(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	try := func(name, password string) (int, string) {
 		resp, err := http.PostForm(o.base+"/admin/sign-in", url.Values{"name": {name}, "password": {password}})
@@ -601,6 +608,7 @@ func TestAdminUI_guessing(t *testing.T) {
 
 // Nobody gets at a page, or posts a form, without a session of their own.
 func TestAdminUI_sessions(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	ask := func(method, path, cookie string, form url.Values, header ...string) (*http.Response, string) {
@@ -701,6 +709,7 @@ func first(resp *http.Response, _ string) *http.Response { return resp }
 
 // A customer sees its own account in an iframe of an allowed page, and nothing else.
 func TestPortal(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	operator := []string{"Authorization", "Bearer " + adminKey}
 	other := o.must("POST", "/v1/accounts", object{"name": "Other"}, operator...)
@@ -781,6 +790,7 @@ func TestPortal(t *testing.T) {
 
 // Every screen passes axe-core in light and dark; with -screenshots, each is kept.
 func TestAdminUI_everyScreen(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	for i := range 40 { // so that the charts show something
 		o.send([]string{"payment.succeeded", "refund.created", "subscription.created"}[i%3], object{"id": fmt.Sprint("obj_", i), "amount": 100 * i})
@@ -862,6 +872,7 @@ func (b *tab) both(name string) {
 
 // The keyboard alone reaches and works everything on the way to a webhook.
 func TestAdminUI_keyboard(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t)
 	b := open(t, o.base)
 	b.visit("/admin/sign-in")

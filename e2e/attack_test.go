@@ -72,6 +72,7 @@ type attack struct{ name, request, want string }
 // is refused as the table says, in the shape of the API's errors wherever a request can be
 // made out; none makes an event, and none changes what another client is answered.
 func TestAttack_rawRequests(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	address := strings.TrimPrefix(s.base, "http://")
 	auth := "Authorization: Bearer " + testKey + "\r\n"
@@ -243,6 +244,7 @@ func TestAttack_rawRequests(t *testing.T) {
 // Hundreds of requests past the limits at once, and hundreds that stop half-way, cost
 // little memory, and others are served meanwhile.
 func TestAttack_manyAtOnce(t *testing.T) {
+	t.Parallel()
 	const many = 200
 	const growth = 5 * 64 << 20 // bodies under way have 64 MiB, and what is made of them some three times as much
 	s := serve(t, t.TempDir())

@@ -34,6 +34,7 @@ func restore(t testing.TB, file, masterKey string) (data string) {
 // same bytes and the same secret. What was delivered since comes a second time, with the
 // same id; what was accepted since is not in the copy.
 func TestBackup(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	late := map[string]string{} // bodies that came to an endpoint that is down until the restore, by id
 	var up atomic.Bool
@@ -114,6 +115,7 @@ func TestBackup(t *testing.T) {
 
 // The same with PostgreSQL's own tools, as docs/how-to/back-up-and-restore.md says.
 func TestBackup_postgres(t *testing.T) {
+	t.Parallel()
 	tool := func(name string, args ...string) {
 		t.Helper()
 		path := name

@@ -20,6 +20,7 @@ import (
 // TestBroker takes events from a stream and delivers them to a receiver and to another
 // stream; the server is killed meanwhile, and each event exists once.
 func TestBroker(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	n, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, Username: "u", Password: "hunter2"})

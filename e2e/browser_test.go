@@ -162,16 +162,22 @@ func (b *tab) choose(selector, value string) {
 // sees waits until the page shows a text.
 func (b *tab) sees(text string) {
 	b.t.Helper()
-	quoted, err := json.Marshal(text)
+	b.seesAny(text)
+}
+
+// seesAny waits until the page shows one of some texts.
+func (b *tab) seesAny(texts ...string) {
+	b.t.Helper()
+	quoted, err := json.Marshal(texts)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	if !holds(func() bool { // a page that is just being left answers with an error
 		var there bool
-		err := b.try(chromedp.Evaluate(`document.body.innerText.includes(`+string(quoted)+`)`, &there))
+		err := b.try(chromedp.Evaluate(string(quoted)+`.some(text => document.body.innerText.includes(text))`, &there))
 		return err == nil && there
 	}) {
-		b.t.Fatalf("%q does not come up on %s", text, b.look())
+		b.t.Fatalf("%q does not come up on %s", texts, b.look())
 	}
 }
 

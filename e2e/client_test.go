@@ -19,6 +19,7 @@ import (
 // The client for senders brings every event to a server that is killed and started
 // again, and none of them twice.
 func TestClient_serverKilled(t *testing.T) {
+	t.Parallel()
 	const kills, events = 3, 6000
 	s := serve(t, "")
 	s.register("http://127.0.0.1:1/nobody")
@@ -93,6 +94,7 @@ func TestClient_serverKilled(t *testing.T) {
 
 // The programs of docs/how-to/send-events-from-go.md do what the page says.
 func TestClient_guide(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../docs/how-to/send-events-from-go.md")
 	if err != nil {
 		t.Fatal(err)
@@ -112,20 +114,16 @@ func TestClient_guide(t *testing.T) {
 		if out, err := exec.Command("go", "build", "-o", program, source).CombinedOutput(); err != nil {
 			t.Fatalf("program %d: %v\n%s", n, err, out)
 		}
-		t.Chdir(dir)
-		return start(t, env, program)
+		cmd := exec.Command(program)
+		cmd.Dir = dir // where it keeps its outbox
+		return startCommand(t, env, cmd)
 	}
 	stored := func() int { return len(s.must("GET", "/v1/events?type=payment.succeeded", nil).list()) }
-	wd, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
 	send := run(0)
 	send.out.await(t, `on the server's disk as evt_\w+`)
 	if code := send.exit(); code != 0 || stored() != 1 {
 		t.Errorf("exit code %d, %d events stored", code, stored())
 	}
-	t.Chdir(wd)
 	relay := run(1)
 	s.until("the outbox's event to be stored", func() bool { return stored() == 2 })
 	if err := relay.cmd.Process.Signal(os.Interrupt); err != nil {

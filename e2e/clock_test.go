@@ -225,6 +225,7 @@ func (s *stamped) before(next http.HandlerFunc) http.HandlerFunc {
 // and while it does not, loses nothing and puts nothing off: what was acknowledged arrives,
 // retries are due when their schedule says, and signatures bear the time of the clock.
 func TestFault_clockSteps(t *testing.T) {
+	t.Parallel()
 	c := newClock(t)
 	stamps := &stamped{clocks: []*clock{c}}
 	l := newLoad(t, stamps.before)
@@ -296,6 +297,7 @@ func visit(s *server, session string) bool {
 // are repeated under their key without being done twice, a clock that was ahead leaves no
 // session that is still good, limits are neither refilled nor held, and jobs go on.
 func TestFault_clockStepsAndLives(t *testing.T) {
+	t.Parallel()
 	c := newClock(t)
 	data := t.TempDir()
 	s := c.serve(data, "--dev")
@@ -440,6 +442,7 @@ func signInRequest(t testing.TB, base, password string) *http.Request {
 // node keeps its lease and takes nobody else's, order holds whichever node an event is sent
 // to, retries are due when they were, and signatures bear the right time.
 func TestFault_clockStepsOfANode(t *testing.T) {
+	t.Parallel()
 	db := database(t)
 	c := newClock(t)
 	right := &clock{t: t, steps: []time.Duration{0}}

@@ -138,6 +138,7 @@ func (s *sequence) len() int {
 // TestCluster_killed kills one of three nodes every few seconds, under load, and
 // reconciles: what was acknowledged arrives, and in order where that was asked for.
 func TestCluster_killed(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 3, "--test-schedule", "200ms,200ms,200ms,1s,1s,1s,1s,1s,1s")
 	l := newLedger()
 	order := &sequence{refused: map[string]bool{}}
@@ -267,6 +268,7 @@ func (f *fleet) know(endpoints int) {
 // TestCluster_paused stops a node for longer than its lease, while it is in the middle of
 // an attempt: what it would write after that is refused, and it ends.
 func TestCluster_paused(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
 	var mu sync.Mutex
 	from := map[string][]string{} // event ids by the endpoint's path
@@ -352,6 +354,7 @@ func TestCluster_paused(t *testing.T) {
 // TestCluster_failover kills the primary under load and promotes its standby: nothing
 // that was acknowledged is lost, and delivery goes on by itself.
 func TestCluster_failover(t *testing.T) {
+	t.Parallel()
 	primary := database(t)
 	standby, err := primary.Standby()
 	if err != nil {
@@ -435,6 +438,7 @@ func TestCluster_failover(t *testing.T) {
 // TestCluster_settings: what one node changes counts on all, and an endpoint's limits
 // hold for all nodes together.
 func TestCluster_settings(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 3)
 	var mu sync.Mutex
 	var now, most, count int
@@ -532,6 +536,7 @@ func TestCluster_settings(t *testing.T) {
 // TestCluster_pooled: nodes work through a PgBouncer that gives a connection for a
 // transaction only.
 func TestCluster_pooled(t *testing.T) {
+	t.Parallel()
 	url, stop, err := database(t).Pooler("postgres")
 	if err != nil {
 		t.Fatal(err)
@@ -573,6 +578,7 @@ func TestCluster_pooled(t *testing.T) {
 
 // TestCluster_badDatabase: what is wrong with the database is said, without the password.
 func TestCluster_badDatabase(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	for name, c := range map[string]struct{ url, want string }{
 		"malformed":   {"postgres://posthaste:hunter2@[bad/posthaste", "not one such as postgres://"},
@@ -593,6 +599,7 @@ func TestCluster_badDatabase(t *testing.T) {
 // TestMigrateStore moves a data directory with events that wait, secrets and keys into a
 // database; a node on that goes on where the server stopped.
 func TestMigrateStore(t *testing.T) {
+	t.Parallel()
 	db := database(t).URL("postgres")
 	var up atomic.Bool
 	var mu sync.Mutex

@@ -71,6 +71,7 @@ func (r *consenting) callback() string {
 // by callback, or by the hand of somebody who found the address in its log; then all that
 // was accepted meanwhile.
 func TestValidation(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	for _, tt := range []struct {
 		name       string
@@ -125,6 +126,7 @@ func TestValidation(t *testing.T) {
 
 // A restart forgets neither that consent is waited for nor the address to give it at.
 func TestValidation_survivesARestart(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	s := serve(t, data)
 	r := newConsenting(t, 6000, "other.example", false)
@@ -147,6 +149,7 @@ func TestValidation_survivesARestart(t *testing.T) {
 
 // Consent that is given to one node lets the other send.
 func TestValidation_nodes(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
 	for i := range 4 { // whichever node sends to it
 		r := newConsenting(t, 6000, "other.example", false)

@@ -17,6 +17,7 @@ var (
 // reconciles: every event that was acknowledged arrives, as it was acknowledged,
 // and no delivery is left behind.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	seed := *crashSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())

@@ -11,6 +11,7 @@ import (
 // Without --dev and without a setting, the data are the owner's alone, whatever the
 // umask is, and no private address can be an endpoint.
 func TestDefaults_withoutDev(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	if p := start(t, nil, binary, "serve", "--addr", "127.0.0.1:0", "--data", data); p.exit() == 0 {
 		t.Error("the server started without a master key")

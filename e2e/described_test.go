@@ -168,6 +168,7 @@ func alike(path string, a, b map[string]any) error {
 
 // The check finds what it is there for.
 func TestDescribed_refuses(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		named string
 		shown object

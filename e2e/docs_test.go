@@ -9,6 +9,7 @@ import (
 
 // The documentation can be read: light and dark, on a desk and on a phone.
 func TestDocs_inABrowser(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	b := open(t, s.base)
 	for _, page := range []string{"/docs/", "/docs/reference/configuration", "/docs/explanation/architecture", "/docs/api"} {

@@ -52,6 +52,7 @@ func (s *server) ready(want int) (said string) {
 // A process that is stopped and continued, as by a hypervisor that pauses a machine,
 // loses nothing: attempts that timed out meanwhile are made again.
 func TestFault_stopped(t *testing.T) {
+	t.Parallel()
 	l := newLoad(t, nil)
 	s := l.begin(serve(t, "", "--test-schedule", faultSchedule, "--timeout", "1s"))
 	s.register(l.receiver.URL)
@@ -141,6 +142,7 @@ func (b *ballast) remove() {
 // With space again the server goes on by itself; a little space, page by page, that is
 // enough for some writes and not for others, makes it give up nothing.
 func TestFault_diskFull(t *testing.T) {
+	t.Parallel()
 	var gate atomic.Pointer[chan struct{}] // attempts wait at it
 	l := newLoad(t, func(next http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -211,6 +213,7 @@ func inject(t testing.TB, s *life, calls, how string) (lift func()) {
 
 // A disk that takes its time slows events down. None is refused, as they share syncs.
 func TestFault_slowSync(t *testing.T) {
+	t.Parallel()
 	l := newLoad(t, nil)
 	s := l.begin(serve(t, "", "--test-schedule", faultSchedule))
 	s.register(l.receiver.URL)
@@ -228,6 +231,7 @@ func TestFault_slowSync(t *testing.T) {
 // What a broken or read-only disk does not take is not acknowledged. Once it does, the
 // server goes on by itself.
 func TestFault_diskErrors(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, calls, how string
 		all              bool // nothing at all can be written
@@ -276,6 +280,7 @@ func TestFault_diskErrors(t *testing.T) {
 // A server does not start on a read-only disk, and says why; when it is writable again,
 // it goes on where the last one was killed.
 func TestFault_readOnlyAtStart(t *testing.T) {
+	t.Parallel()
 	l := newLoad(t, nil)
 	data := smallDisk(t, 96)
 	begin := func() *life { return l.begin(serve(t, data, "--test-schedule", faultSchedule)) }
@@ -345,6 +350,7 @@ func (d *disk) unmount() {
 // all that was acknowledged. (A plain remount is no fault that a running server can meet:
 // the system refuses it while a file is open for writing.)
 func TestFault_readOnlyRemount(t *testing.T) {
+	t.Parallel()
 	l := newLoad(t, nil)
 	d := newDisk(t, 96)
 	begin := func() *life { return l.begin(serve(t, d.dir, "--test-schedule", faultSchedule)) }
@@ -385,6 +391,7 @@ func TestFault_readOnlyRemount(t *testing.T) {
 // A file system that is frozen for a snapshot makes events wait, acknowledges none of them
 // meanwhile, and costs none.
 func TestFault_frozen(t *testing.T) {
+	t.Parallel()
 	l := newLoad(t, nil)
 	d := newDisk(t, 96)
 	s := l.begin(serve(t, d.dir, "--test-schedule", faultSchedule))
@@ -420,6 +427,7 @@ func TestFault_frozen(t *testing.T) {
 // A server with too few file descriptors for its slow receivers takes events and delivers
 // them; it is not the endpoints' fault when it has none left.
 func TestFault_fileDescriptors(t *testing.T) {
+	t.Parallel()
 	l := newLoad(t, nil)
 	data := t.TempDir()
 	s := l.begin(serveProgram(t, nil, data, "prlimit", "--nofile=64:64", binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--test-schedule", faultSchedule))
@@ -472,6 +480,7 @@ func limitMemory(t testing.TB, s *life, more int) {
 // A server that gets no more memory dies of it, wherever it just was. The next one has all
 // that was acknowledged.
 func TestFault_outOfMemory(t *testing.T) {
+	t.Parallel()
 	l := newLoad(t, nil)
 	data := t.TempDir()
 	begin := func() *life { return l.begin(serve(t, data, "--test-schedule", faultSchedule)) }
@@ -557,6 +566,7 @@ func ownIDs(t testing.TB, data string) map[string]bool {
 // A burst of the largest requests, more than the disk takes meanwhile, does not take the
 // memory: what does not fit is refused, and comes again.
 func TestFault_memory(t *testing.T) {
+	t.Parallel()
 	const senders, most = 120, 700 // MiB; what the senders have under way is as much, three times over
 	l := newLoad(t, nil)
 	s := l.begin(serve(t, "", "--test-schedule", faultSchedule))

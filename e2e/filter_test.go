@@ -9,6 +9,7 @@ import (
 // On either store, an endpoint gets what its filter lets through and what it cannot be
 // evaluated over, and a recovery does not bring what it refused.
 func TestFilter(t *testing.T) {
+	t.Parallel()
 	for _, store := range []string{"sqlite", "postgres"} {
 		t.Run(store, func(t *testing.T) {
 			var s *server

@@ -23,6 +23,7 @@ const firstRunPatience = 20 * time.Minute
 // sees the project for the first time, and says how long each step takes. The ports are
 // others; all else is verbatim.
 func TestFirstRun(t *testing.T) {
+	t.Parallel()
 	var caches []string
 	switch *firstRun {
 	case "":

@@ -14,6 +14,7 @@ import (
 // What an export of another server says is registered once, however often it is
 // imported, and a receiver that knows its old secret only verifies what comes.
 func TestImport(t *testing.T) {
+	t.Parallel()
 	const secret = "whsec_b3dub3dub3dub3dub3dub3dub3dub3du"
 	s := serve(t, "")
 	r := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })

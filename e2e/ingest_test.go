@@ -17,6 +17,7 @@ import (
 
 // One connection of HTTP/2 without TLS carries many requests at once.
 func TestIngest_http2(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	rec := receive(t, func(http.ResponseWriter, *http.Request) {})
 	s.register(rec.URL)
@@ -64,6 +65,7 @@ func TestIngest_http2(t *testing.T) {
 
 // An endpoint that wants order gets a batch in the batch's order.
 func TestIngest_batchInOrder(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	rec := receive(t, func(http.ResponseWriter, *http.Request) {})
 	s.register(rec.URL, "ordering", "fifo")

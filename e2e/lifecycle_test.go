@@ -82,6 +82,7 @@ func answers(codes ...int) http.HandlerFunc {
 }
 
 func TestLibraries_go(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers())
 	s := serve(t, "")
 	secret := s.register(r.URL).text("secret")
@@ -122,6 +123,7 @@ func TestLibraries_go(t *testing.T) {
 }
 
 func TestRetries(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers(500, 302, 429))
 	s := serve(t, "", "--test-schedule", "1s,1s,1s,1s")
 	s.register(r.URL)
@@ -187,6 +189,7 @@ func TestRetryAfter(t *testing.T) {
 
 // A redirect is a failure, and its target hears nothing of the event.
 func TestRedirect_isNotFollowed(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{301, 302, 303, 307, 308} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			elsewhere := receive(t, answers())
@@ -208,6 +211,7 @@ func TestRedirect_isNotFollowed(t *testing.T) {
 }
 
 func TestExhausted_thenRetried(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers(500, 500))
 	s := serve(t, "", "--test-schedule", "1s")
 	s.register(r.URL)
@@ -225,6 +229,7 @@ func TestExhausted_thenRetried(t *testing.T) {
 }
 
 func TestGone_disables(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers(410))
 	watch := receive(t, answers())
 	s := serve(t, "")
@@ -247,6 +252,7 @@ func TestGone_disables(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
+	t.Parallel()
 	hang := make(chan struct{})
 	r := receive(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -268,6 +274,7 @@ func TestTimeout(t *testing.T) {
 }
 
 func TestEndpoint_switchAndDelete(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers(500))
 	s := serve(t, "", "--test-schedule", "1h")
 	e := s.register(r.URL)
@@ -298,6 +305,7 @@ func TestEndpoint_switchAndDelete(t *testing.T) {
 }
 
 func TestRestart_keepsEverything(t *testing.T) {
+	t.Parallel()
 	var up atomic.Bool
 	r := receive(t, func(w http.ResponseWriter, _ *http.Request) {
 		if !up.Load() {
@@ -344,6 +352,7 @@ func TestRestart_keepsEverything(t *testing.T) {
 
 // What is under way and ends soon is waited for, and not sent again.
 func TestStop_waitsForAnAttempt(t *testing.T) {
+	t.Parallel()
 	const hold = 500 * time.Millisecond // from when the server takes no more requests
 	started, closed := make(chan struct{}, 8), make(chan struct{})
 	var cut atomic.Int64
@@ -389,6 +398,7 @@ func TestStop_waitsForAnAttempt(t *testing.T) {
 }
 
 func TestStop_withAnAttemptUnderWay(t *testing.T) {
+	t.Parallel()
 	started, release := make(chan struct{}, 8), make(chan struct{})
 	r := receive(t, func(_ http.ResponseWriter, r *http.Request) {
 		started <- struct{}{}
@@ -412,6 +422,7 @@ func TestStop_withAnAttemptUnderWay(t *testing.T) {
 }
 
 func TestSecondServer_refuses(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	p := start(t, nil, binary, "serve", "--addr", "127.0.0.1:0", "--data", s.data)
 	if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "another server is running") {
@@ -420,6 +431,7 @@ func TestSecondServer_refuses(t *testing.T) {
 }
 
 func TestWrongUsage(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"serve", "--nonsense"}, {"serve", "--timeout", "1h"}, {"nonsense"}, {"serve", "surplus"}} {
 		p := start(t, nil, binary, args...)
 		if code := p.exit(); code != 2 || !strings.Contains(p.out.String(), "--help") {
@@ -429,6 +441,7 @@ func TestWrongUsage(t *testing.T) {
 }
 
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "new")
 	p := start(t, nil, binary, "migrate", "--data", data)
 	if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), "up to date") {
@@ -437,6 +450,7 @@ func TestMigrate(t *testing.T) {
 }
 
 func TestTargets_outsideDevelopment(t *testing.T) {
+	t.Parallel()
 	s := serveWith(t, "")
 	for _, target := range []string{"http://127.0.0.1:1/", "http://10.0.0.1/", "http://169.254.169.254/latest/meta-data", "http://[::1]/", "http://localhost/", "http://2130706433/"} {
 		a := s.call("POST", "/v1/webhooks", object{"url": target, "enabled_events": []string{"*"}})
@@ -452,6 +466,7 @@ func TestTargets_outsideDevelopment(t *testing.T) {
 // What a target may be is checked again at each attempt: an endpoint from a time
 // when loopback was allowed gets nothing once it is not.
 func TestTargets_atDelivery(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers())
 	data := t.TempDir()
 	s := serve(t, data)
@@ -468,6 +483,7 @@ func TestTargets_atDelivery(t *testing.T) {
 }
 
 func TestOperator_makesAccounts(t *testing.T) {
+	t.Parallel()
 	s := serveWith(t, "")
 	operator := []string{"Authorization", "Bearer " + adminKey}
 	acme := s.must("POST", "/v1/accounts", object{"name": "Acme"}, operator...)
@@ -501,6 +517,7 @@ func TestOperator_makesAccounts(t *testing.T) {
 
 // The first operator key is in a file that only its owner can read, and nowhere else.
 func TestFirstOperatorKey(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	if code := start(t, nil, binary, "keys", "new-master", "--out", filepath.Join(data, "master-key")).exit(); code != 0 {
 		t.Fatalf("exit code %d", code)
@@ -524,6 +541,7 @@ func TestFirstOperatorKey(t *testing.T) {
 }
 
 func TestLog_holdsNoSecrets(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers(500))
 	s := serve(t, "", "--log-level", "debug", "--test-schedule", "")
 	secret := s.register(r.URL + "/hook?token=querysecret").text("secret")
@@ -550,6 +568,7 @@ func TestLog_holdsNoSecrets(t *testing.T) {
 }
 
 func TestIdempotency(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	r := receive(t, answers())
 	s := serve(t, data)
@@ -578,6 +597,7 @@ func TestIdempotency(t *testing.T) {
 }
 
 func TestFIFO(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var order []int
 	fails := 0
@@ -622,6 +642,7 @@ func TestFIFO(t *testing.T) {
 }
 
 func TestSigterm_underLoad(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers())
 	s := serve(t, "")
 	s.register(r.URL)

@@ -38,6 +38,7 @@ func pay(card string) object {
 // The tutorial's path: listen forwards to the documentation's receiver, and a
 // payment, a decline and a refund arrive and verify.
 func TestListen_seed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	read := func(name string) string {
 		text, err := os.ReadFile(filepath.Join("node", name))
@@ -86,6 +87,7 @@ func TestListen_seed(t *testing.T) {
 
 // listen is killed and started again during a burst: it misses none.
 func TestListen_restartedDuringABurst(t *testing.T) {
+	t.Parallel()
 	const count = 1000
 	s := serve(t, "")
 	var verifier atomic.Pointer[webhook.Verifier]
@@ -141,6 +143,7 @@ func TestListen_restartedDuringABurst(t *testing.T) {
 }
 
 func TestListen_options(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	for i := range 3 {
 		s.send("a.b", object{"n": i})
@@ -181,6 +184,7 @@ func TestListen_options(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	r := receive(t, answers())
 	out := s.says("endpoints", "create", r.URL, "--events", "payment.*", "--description", "mine")

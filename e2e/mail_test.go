@@ -29,6 +29,7 @@ func (i inbox) Data(r io.Reader) error {
 // The operator is written to when an endpoint is disabled, without its query, which
 // may hold a credential.
 func TestOperatorMail(t *testing.T) {
+	t.Parallel()
 	got := make(chan string, 10)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -120,6 +120,7 @@ func watched(t *testing.T) (file, shared *server) {
 // TestMetrics holds what servers on either store expose to docs/reference/metrics.md, and
 // the alerts and the dashboard to what they expose.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	file, shared := watched(t)
 	real := map[string]metric{"up": {}}
 	for _, tt := range []struct {
@@ -349,6 +350,7 @@ func (s *server) measured(name string) float64 {
 // what, and to what is done to nodes: one is killed, another starts, the database is gone
 // for longer than a lease.
 func TestMetrics_nodes(t *testing.T) {
+	t.Parallel()
 	db := database(t)
 	const lease = 3 * time.Second // so that a busy machine does not lose one by itself
 	f := newFleet(t, db.URL("postgres"), 2, "--node-lease", lease.String())

@@ -28,6 +28,7 @@ var powerCuts = flag.Int("power.cuts", 6, "at how many moments TestPowerLoss cut
 // by then is on each of those disks. Killing the process proves nothing of the kind, as
 // the system keeps what a killed process wrote.
 func TestPowerLoss(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("this test wants strace, which make tools installs")
 	}
@@ -317,6 +318,7 @@ func (d *tracedDisk) check(random *rand.Rand, part float64, ids []string) {
 }
 
 func TestWholeTrace(t *testing.T) {
+	t.Parallel()
 	const (
 		begun    = `7 fdatasync(9<\x61> <unfinished ...>`
 		ended    = `7 <... fdatasync resumed>) = 0`

@@ -99,6 +99,7 @@ func (r runbooks) follow(t testing.TB, s *server, signs []sign) {
 // they say to do helps: with a full disk, a broker that is away, receivers that are down, and
 // a backlog for them.
 func TestRunbooks(t *testing.T) {
+	t.Parallel()
 	r := readRunbooks(t)
 	t.Run("full disk and broker away", func(t *testing.T) { runbooksOfDisk(t, r) })
 	t.Run("receivers that are down", func(t *testing.T) { runbooksOfReceivers(t, r) })

@@ -19,6 +19,7 @@ import (
 // Secrets of every kind go in; then everything that the server shows or writes is
 // searched for them.
 func TestSecrets_showNowhere(t *testing.T) {
+	t.Parallel()
 	const notifySecret = "whsec_bm90aWZ5bm90aWZ5bm90aWZ5bm90aWZ5bm90aWZ5bm8="
 	data := t.TempDir()
 	if err := os.Chmod(data, 0o700); err != nil {
@@ -164,6 +165,7 @@ func TestSecrets_showNowhere(t *testing.T) {
 // A setting that cannot be used may be a password with a slip of the pen in it: what says
 // so, of any command, does not repeat it.
 func TestSecrets_inNoErrors(t *testing.T) {
+	t.Parallel()
 	const secret = "hush-in-clear"
 	serve := []string{"serve", "--dev", "--addr", "127.0.0.1:0", "--data"}
 	doctor := []string{"doctor", "--addr", "127.0.0.1:1", "--data"}
@@ -207,6 +209,7 @@ func TestSecrets_inNoErrors(t *testing.T) {
 // What a token URL sends beyond its answer, net/http tells the standard logger, with the
 // beginning of it. None of that reaches the log.
 func TestLog_holdsNoStrayAnswers(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

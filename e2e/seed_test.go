@@ -38,6 +38,7 @@ func block(t testing.TB, language string, n int) string {
 // The documentation's request works as it stands, but for the host, and gets the
 // documentation's response: the same fields in the same order.
 func TestSeed_request(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	const host = "https://sandbox-api.payment.com"
 	curl := block(t, "bash", 0)
@@ -110,6 +111,7 @@ var oddObjects = []string{
 }
 
 func TestSeed_receivers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	code := block(t, "javascript", 0)
 	verify, _, found := strings.Cut(code, "// In your webhook handler")
@@ -219,6 +221,7 @@ func tampered(signature string) string {
 // What no receiver of the documentation's kind could verify is refused, and the
 // answer names the place.
 func TestSeed_refuses(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	for _, tt := range []struct{ name, object, param string }{
 		{"integer beyond 2^53", `{"a":[{"n":9007199254740993}]}`, "data.object.a[0].n"},
@@ -240,6 +243,7 @@ func TestSeed_refuses(t *testing.T) {
 }
 
 func TestLibraries_node(t *testing.T) {
+	t.Parallel()
 	app := node(t, nil, "node/libraries.mjs")
 	s := serve(t, "", "--test-schedule", "")
 	secret := s.register("http://127.0.0.1:" + app.out.await(t, `ready (\d+)`)[1] + "/").text("secret")
@@ -261,6 +265,7 @@ func TestLibraries_node(t *testing.T) {
 }
 
 func TestStripeSDK(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	p := node(t, []string{"BASE=" + s.base, "KEY=" + testKey}, "node/stripe.mjs")
 	if code := p.exit(); code != 0 || !strings.HasSuffix(strings.TrimSpace(p.out.String()), "ok") {

@@ -45,6 +45,7 @@ func must[T any](v T, err error) T {
 // Every attempt at an event in every format is the same bytes, before and after the
 // format changes, and signed as it is sent. The SDK of CloudEvents reads those that are.
 func TestPayloadFormats(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "", "--test-schedule", "10ms,10ms")
 	account := s.must("GET", "/v1/account", nil)["account"].(map[string]any)["id"].(string)
 	const id, quoted = `pay é"%1`, `"pay é\"%1"`
@@ -122,6 +123,7 @@ func TestPayloadFormats(t *testing.T) {
 
 // A changed format comes into force, for events that are accepted after it has.
 func TestPayloadFormat_changes(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers())
 	s := serve(t, "")
 	e := s.register(r.URL)

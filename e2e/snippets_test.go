@@ -179,6 +179,7 @@ var asides = []struct{ page, before, do string }{
 // Every command of the documentation runs, and all its code is code. What a test
 // cannot do says so beside it, with its reason.
 func TestSnippets(t *testing.T) {
+	t.Parallel()
 	pages := map[string][]snippet{}
 	for _, pattern := range []string{"README.md", "docs", "clients/node/README.md", "clients/python/README.md", "client", "webhook/README.md", "bench/README.md"} {
 		err := filepath.WalkDir(filepath.Join("..", pattern), func(path string, d fs.DirEntry, err error) error {

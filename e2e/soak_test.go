@@ -35,6 +35,7 @@ var (
 // memory and disk stay where they were once the load had begun. What the server forgets by
 // its age is gone.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	if *soakFor == 0 {
 		t.Skip("make soak runs this")
 	}

@@ -18,6 +18,7 @@ import (
 
 // What the Stripe CLI says over the wire when it listens, said by the test.
 func TestStripeCLI_protocol(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	s := serve(t, "")
 	form := url.Values{"device_name": {"jane's laptop"}, "websocket_features[]": {"webhooks"}, "forward_to_url": {"http://localhost:3000"}}
@@ -106,6 +107,7 @@ func TestStripeCLI_protocol(t *testing.T) {
 
 // The unmodified Stripe CLI, where STRIPE_CLI names its binary.
 func TestStripeCLI(t *testing.T) {
+	t.Parallel()
 	binary := os.Getenv("STRIPE_CLI")
 	if _, err := exec.LookPath(binary); err != nil {
 		t.Skip("set STRIPE_CLI to the Stripe CLI's binary; TestStripeCLI_protocol speaks for it meanwhile")

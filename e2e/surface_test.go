@@ -14,6 +14,7 @@ import (
 // What the API's own matrix does not reach, because other parts of the program answer it,
 // × everybody who may come to it.
 func TestAuth_everySurface(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	password := s.out.await(t, `Password +(\S+)`)[1]
 	operator := []string{"Authorization", "Bearer " + adminKey}
@@ -99,6 +100,7 @@ func TestAuth_everySurface(t *testing.T) {
 // Whatever answers, pages and errors alike, says what it is and that nobody may frame it,
 // and pages say what they may load: nothing that is not this server's.
 func TestHeaders_everySurface(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	paths := []string{
 		"/", "/healthz", "/readyz", "/openapi.yaml", "/metrics", "/v1/meta", "/v1/events", "/v1/nothing", "/nothing", "/receipts/pay_none", "/v1/consents/none", "/v1/listen", "/v1/stripecli/connect", "/debug/pprof/", "/v1//x",
@@ -149,6 +151,7 @@ func TestHeaders_everySurface(t *testing.T) {
 // Plain http is for test mode: in live mode it is refused, on creation and on a change,
 // unless the operator allows it.
 func TestPlainHTTP_notInLiveMode(t *testing.T) {
+	t.Parallel()
 	got := make(chan string, 10)
 	receiver := newServer(t, func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("Webhook-Id") })
 	for _, allowed := range []bool{false, true} {

@@ -15,6 +15,7 @@ import (
 )
 
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	secret := "whsec_" + strings.Repeat("b3du", 8)
 	body := `{"id":"evt_1","type":"a.b","created":1,"data":{"object":{"n":1}}}`
 	sent := time.Unix(1699564800, 0)
@@ -71,6 +72,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestSink(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "", "--test-schedule", "1s,1s,1s")
 	p := start(t, nil, binary, "sink", "--addr", "127.0.0.1:0", "--fail-first", "1", "--show-body")
 	url := p.out.await(t, `http://\S+`)[0]
@@ -93,6 +95,7 @@ func TestSink(t *testing.T) {
 
 // Every command that prints a result prints it as JSON too.
 func TestJSON(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -128,6 +131,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	addr := strings.TrimPrefix(s.base, "http://")
 	if err := os.Chmod(s.data, 0o700); err != nil {
@@ -151,6 +155,7 @@ func TestDoctor(t *testing.T) {
 }
 
 func TestCompletion(t *testing.T) {
+	t.Parallel()
 	p := start(t, nil, binary, "completion", "bash")
 	if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), "posthaste") {
 		t.Errorf("exit code %d: %.200s", code, fmt.Sprint(p.out))
@@ -158,6 +163,7 @@ func TestCompletion(t *testing.T) {
 }
 
 func TestLogsTail(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	p, failed := s.command("logs", "tail"), s.command("logs", "tail", "--failed", "--json")
 	for _, one := range []*process{p, failed} {
@@ -180,6 +186,7 @@ func TestLogsTail(t *testing.T) {
 }
 
 func TestMan(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "man")
 	p := start(t, nil, binary, "man", dir)
 	if code := p.exit(); code != 0 {
@@ -195,6 +202,7 @@ func TestMan(t *testing.T) {
 
 // Users are made, changed and listed with and without a server that runs.
 func TestUsers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)

@@ -96,9 +96,12 @@ func TestTraces(t *testing.T) {
 		}
 	}))
 	defer r.Close()
-	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20") // milliseconds
-	args := []string{"--otlp-endpoint", c.url, "--test-schedule", "1s,1s,1s,1s,1s,1s,1s,1s"}
-	s := serve(t, "", args...)
+	data := t.TempDir()
+	traced := func() *server { // exports its spans after 20 milliseconds
+		return serveProgram(t, []string{"OTEL_BSP_SCHEDULE_DELAY=20"}, data, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data,
+			"--otlp-endpoint", c.url, "--test-schedule", "1s,1s,1s,1s,1s,1s,1s,1s")
+	}
+	s := traced()
 	s.register(r.URL + "/hooks?token=in-the-query")
 	const theirTrace, theirSpan = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	sent := s.call("POST", "/v1/events", object{"type": "a.b", "data": object{"object": object{"card": "in-the-payload"}}}, "Traceparent", "00-"+theirTrace+"-"+theirSpan+"-01")
@@ -111,7 +114,7 @@ func TestTraces(t *testing.T) {
 	mu.Lock()
 	works = true
 	mu.Unlock()
-	s = serve(t, s.data, args...)
+	s = traced()
 	s.settled(id)
 	var request, publish *trace.Span
 	var attempts []*trace.Span
@@ -184,6 +187,7 @@ func TestTraces(t *testing.T) {
 
 // TestTraces_off holds that a server that is not told to trace sends nothing to anybody.
 func TestTraces_off(t *testing.T) {
+	t.Parallel()
 	var got string
 	var mu sync.Mutex
 	r := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

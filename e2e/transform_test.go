@@ -12,6 +12,7 @@ import (
 // try whatever is changed meanwhile. What it cannot be made of is not sent until the
 // transformation is mended.
 func TestTransform(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "", "--test-schedule", "10ms,10ms")
 	r := receive(t, answers(http.StatusInternalServerError))
 	const keep = `{"object": {"id": data.object.id, "amount": data.object.amount}}`

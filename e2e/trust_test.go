@@ -49,6 +49,7 @@ func (s *server) traffic(typ string) (sent *atomic.Int64, stop func() []string) 
 // secret at a time and a Standard Webhooks receiver too; both are given the new one
 // before the old one expires. Not one delivery is refused.
 func TestRotation_underTraffic(t *testing.T) {
+	t.Parallel()
 	seed := block(t, "javascript", 0)
 	file := filepath.Join(t.TempDir(), "receiver.js")
 	prelude, err := os.ReadFile("node/express-prelude.js")
@@ -150,6 +151,7 @@ func receiveVerified(t testing.TB, v *atomic.Pointer[standardwebhooks.Webhook], 
 
 // Endpoints with v1a signatures are verified with the public key alone.
 func TestEd25519(t *testing.T) {
+	t.Parallel()
 	var verifier atomic.Pointer[webhook.Verifier]
 	var refused atomic.Int64
 	srv := newServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -187,6 +189,7 @@ func TestEd25519(t *testing.T) {
 
 // What is in the data directory shows no secret of any kind to whoever copies it.
 func TestData_holdsNoSecrets(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	e := s.register("https://example.com/hook", "signature_schemes", []string{"v1", "v1a"}, "headers", object{"X-Api-Key": "header-in-clear"},
 		"authentication", object{"type": "oauth2", "grant_type": "password", "token_url": "https://example.com/token", "username": "jane",
@@ -238,6 +241,7 @@ func TestData_holdsNoSecrets(t *testing.T) {
 }
 
 func TestMasterKey(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "")
 	file := filepath.Join(s.data, "master-key")
 	info, err := os.Stat(file)
@@ -341,6 +345,7 @@ func TestMasterKey(t *testing.T) {
 // An endpoint is down, then disabled, then up again: recover sends it all that it
 // missed, in order, and nothing twice.
 func TestRecover(t *testing.T) {
+	t.Parallel()
 	var down atomic.Bool
 	var mu sync.Mutex
 	arrived := map[string]int{}
@@ -403,6 +408,7 @@ func TestRecover(t *testing.T) {
 
 // A recovery goes on after kill -9.
 func TestRecover_afterACrash(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers())
 	s := serve(t, "", "--test-schedule", "")
 	e := s.register(r.URL)
@@ -424,6 +430,7 @@ func TestRecover_afterACrash(t *testing.T) {
 // The operator's receiver hears of all accounts' troubles, and may be where
 // endpoints may not.
 func TestOperatorReceiver(t *testing.T) {
+	t.Parallel()
 	secret := "whsec_" + strings.Repeat("b3du", 8)
 	verifier, err := webhook.NewVerifier(secret)
 	if err != nil {
@@ -464,6 +471,7 @@ func TestOperatorReceiver(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "", "--rate-limit", "5")
 	var last answer
 	ok := 0
@@ -497,6 +505,7 @@ func TestRateLimit(t *testing.T) {
 }
 
 func TestMeta(t *testing.T) {
+	t.Parallel()
 	s := serve(t, "", "--egress-addresses", "203.0.113.7,2001:db8::/64")
 	resp, err := http.Get(s.base + "/v1/meta")
 	if err != nil {
@@ -511,6 +520,7 @@ func TestMeta(t *testing.T) {
 
 // A secret that is old is announced once.
 func TestSecretRotationDue(t *testing.T) {
+	t.Parallel()
 	r := receive(t, answers())
 	s := serve(t, "", "--secret-max-age", "1ns")
 	s.register(r.URL, "enabled_events", []string{"webhook_endpoint.*"})

@@ -18,6 +18,7 @@ import (
 // behind what balances the load: no request fails and nothing is lost. Once the schema is
 // newer than they know, nodes that run go on, and one that is started is refused.
 func TestCluster_upgraded(t *testing.T) {
+	t.Parallel()
 	url := database(t).URL("postgres")
 	f := newFleet(t, url, 3, "--test-schedule", "200ms,200ms,1s,1s")
 	l := newLedger()

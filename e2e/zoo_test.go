@@ -21,6 +21,7 @@ import (
 // Each attempt is called what it should be and ends with the timeout; the healthy
 // endpoint notices nothing; and once the animals are gone nothing is left of them.
 func TestZoo(t *testing.T) {
+	t.Parallel()
 	const timeout = time.Second // the shortest that the server takes
 	z, err := zoo.Open()
 	if err != nil {

@@ -56,8 +56,10 @@ func TestMain(m *testing.M) {
 		outbox.NewRelay(b.store, c, outbox.Options{Batch: 50, Every: 10 * time.Millisecond}).Run(context.Background())
 	}
 	code := m.Run()
-	if c, err := cluster(); err == nil {
-		_ = c.Stop()
+	if !testing.Short() {
+		if c, err := cluster(); err == nil {
+			_ = c.Stop()
+		}
 	}
 	os.Exit(code)
 }
@@ -163,6 +165,9 @@ func each(t *testing.T, f func(t *testing.T, b *box)) {
 		t.Run(kind, func(t *testing.T) {
 			at := "file:" + filepath.Join(t.TempDir(), "app.db") + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)"
 			if kind != "sqlite" {
+				if testing.Short() {
+					t.Skip("needs PostgreSQL, which make test-fast does without")
+				}
 				c, err := cluster()
 				if err != nil {
 					t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 // hostile documents: JSON.stringify(JSON.parse(b)) === b, and the same meaning.
 func TestStable_underNode(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts Node.js")
+		t.Skip("needs Node.js, which make test-fast does without")
 	}
 	documents := 120_000
 	if underRace { // make test runs it both ways

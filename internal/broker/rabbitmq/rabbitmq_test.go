@@ -32,6 +32,9 @@ func freePort(t *testing.T) string {
 // run starts a RabbitMQ server with a queue, and a name service of its own.
 func run(t *testing.T) *url.URL {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs RabbitMQ, which make test-fast does without")
+	}
 	const program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 	if _, err := os.Stat(program); err != nil {
 		t.Fatalf("there is no RabbitMQ; make test installs it (package rabbitmq-server): %v", err)

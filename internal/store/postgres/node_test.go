@@ -17,7 +17,7 @@ import (
 // nothing after.
 func TestNodes(t *testing.T) {
 	ctx := context.Background()
-	url := database(t)
+	url := database(t, template)
 	a, b := open(t, url), open(t, url)
 	va, err := a.Join(ctx, time.Minute)
 	if err != nil {
@@ -85,7 +85,7 @@ func newAppend(keys *event.Keys) *store.Append {
 func TestChanges(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	url := database(t)
+	url := database(t, template)
 	a, b := open(t, url), open(t, url)
 	start, err := b.Changes(ctx, 0)
 	if err != nil {
@@ -133,10 +133,7 @@ func TestChanges(t *testing.T) {
 // Several nodes can start at once on an empty database.
 func TestOpen_together(t *testing.T) {
 	for range 5 {
-		url, err := cluster.NewDatabase("")
-		if err != nil {
-			t.Fatal(err)
-		}
+		url := database(t, "")
 		var wg sync.WaitGroup
 		for range 6 {
 			wg.Go(func() {
@@ -157,7 +154,7 @@ func TestOpen_together(t *testing.T) {
 // After a while in which nobody could renew a lease, none is taken for dead.
 func TestBeat_afterAnOutage(t *testing.T) {
 	ctx := context.Background()
-	url := database(t)
+	url := database(t, template)
 	a, b := open(t, url), open(t, url)
 	const lease = 300 * time.Millisecond
 	for _, s := range []store.Nodes{a, b} {

@@ -3,9 +3,9 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -18,37 +18,47 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/storetest"
 )
 
-var (
-	cluster  *pgtest.Cluster
-	template string // name of a database with the schema, to be copied
-	testRing = seal.NewRing(seal.NewKey())
-)
+var testRing = seal.NewRing(seal.NewKey())
+
+// template is a database with the schema, to be copied.
+const template = "db1"
+
+// cluster starts the PostgreSQL server of these tests and makes its template.
+var cluster = sync.OnceValues(func() (*pgtest.Cluster, error) {
+	c, err := pgtest.Start("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+	if err != nil {
+		return nil, err
+	}
+	started = c
+	url, err := c.NewDatabase("")
+	if err == nil {
+		err = postgres.Migrate(context.Background(), url)
+	}
+	return c, err
+})
+
+// started is the server, nil before there is one.
+var started *pgtest.Cluster
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if cluster, err = pgtest.Start("fsync=off", "synchronous_commit=off", "full_page_writes=off"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = cluster.Stop() }()
-		url, err := cluster.NewDatabase("")
-		if err == nil {
-			template = "db1"
-			err = postgres.Migrate(context.Background(), url)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return m.Run()
-	}())
+	code := m.Run()
+	if started != nil {
+		_ = started.Stop()
+	}
+	os.Exit(code)
 }
 
-// database makes a database with the schema and returns its URL.
-func database(t testing.TB) string {
+// database makes a database, a copy of another one, and returns its URL.
+func database(t testing.TB, template string) string {
 	t.Helper()
-	url, err := cluster.NewDatabase(template)
+	if testing.Short() {
+		t.Skip("needs PostgreSQL, which make test-fast does without")
+	}
+	c, err := cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, err := c.NewDatabase(template)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,16 +80,16 @@ func open(t testing.TB, url string) *postgres.Store {
 }
 
 func TestContract(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t)) })
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t, template)) })
 }
 
 // As a pooler in transaction mode wants it: nothing is kept on a connection.
 func TestContract_pooled(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t)+"&pooling=transaction") })
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t, template)+"&pooling=transaction") })
 }
 
 func TestOpen_wrongMasterKey(t *testing.T) {
-	url := database(t)
+	url := database(t, template)
 	open(t, url)
 	_, err := postgres.Open(context.Background(), url, seal.NewRing(seal.NewKey()))
 	var f *fault.Error
@@ -91,7 +101,7 @@ func TestOpen_wrongMasterKey(t *testing.T) {
 // A node that was left behind by an upgrade, or is put back after one, does not touch
 // what it does not know.
 func TestOpen_newerSchemaIsRefused(t *testing.T) {
-	url := database(t)
+	url := database(t, template)
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)

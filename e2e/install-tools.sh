@@ -1,0 +1,34 @@
+#!/bin/sh
+# Installs the programs that the tests need and this machine lacks, from Debian's packages.
+set -eu
+missing=
+
+# need PACKAGE FILE...: one of the files, which may be patterns, or of the commands of these names is there.
+need() {
+	package=$1
+	shift
+	for name; do
+		case $name in
+		/*) [ -e "$name" ] && return 0 ;;
+		*) command -v "$name" >/dev/null && return 0 ;;
+		esac
+	done
+	missing="$missing $package"
+}
+
+command -v node >/dev/null || { echo "make: the tests need Node.js 20 or later: https://nodejs.org" >&2; exit 1; }
+need chromium chromium chromium-browser google-chrome
+need postgresql initdb /usr/lib/postgresql/*/bin/initdb
+need pgbouncer pgbouncer /usr/sbin/pgbouncer
+need rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
+need strace strace
+need e2fsprogs mkfs.ext4 /usr/sbin/mkfs.ext4
+need prometheus promtool
+need python3 python3
+
+[ -n "$missing" ] || exit 0
+echo "make: installing what the tests need:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q >/dev/null
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -q --no-install-recommends $missing >/dev/null
