@@ -95,7 +95,7 @@ func ExampleVerifier_Middleware() {
 	receiver := httptest.NewServer(v.Middleware(handler,
 		webhook.WithSeen(webhook.NewMemory(7*24*time.Hour)),
 		webhook.WithLogger(slog.New(slog.DiscardHandler)),
-		webhook.WithAlert(10, func(refusedInARow int) { fmt.Println(refusedInARow, "refused in a row") }),
+		webhook.WithAlert(10, func(refused int) { fmt.Println(refused, "deliveries refused") }),
 	))
 	defer receiver.Close()
 

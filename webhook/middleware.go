@@ -30,7 +30,7 @@ type Seen interface {
 // waits for the outcome: senders try again when they get no answer in time, which
 // does not mean that nobody works on the first.
 func (v *Verifier) Middleware(next http.Handler, options ...Option) http.Handler {
-	m := &middleware{verifier: v, next: next, maxBody: 1 << 20, log: slog.Default(), running: map[string]chan struct{}{}}
+	m := &middleware{verifier: v, next: next, maxBody: 1 << 20, log: slog.Default(), refusals: refusals{window: DefaultAlertWindow}, running: map[string]chan struct{}{}}
 	for _, o := range options {
 		o(m)
 	}
@@ -49,24 +49,17 @@ func WithMaxBody(n int64) Option { return func(m *middleware) { m.maxBody = n } 
 // WithLogger sets where refused deliveries are logged; the default is [slog.Default].
 func WithLogger(l *slog.Logger) Option { return func(m *middleware) { m.log = l } }
 
-// WithAlert calls alert when so many deliveries in a row were refused, and at each
-// multiple of it. A verified delivery starts the count anew.
-func WithAlert(after int, alert func(refusedInARow int)) Option {
-	return func(m *middleware) { m.alertAfter, m.alert = after, alert }
-}
-
 type middleware struct {
-	verifier   *Verifier
-	next       http.Handler
-	seen       Seen
-	maxBody    int64
-	log        *slog.Logger
-	alertAfter int
-	alert      func(int)
+	verifier *Verifier
+	next     http.Handler
+	seen     Seen
+	maxBody  int64
+	log      *slog.Logger
+	alert    func(refused int)
 
-	mu      sync.Mutex
-	refused int                      // in a row
-	running map[string]chan struct{} // by event id, while next works on it; closed when it ends
+	mu       sync.Mutex
+	refusals refusals
+	running  map[string]chan struct{} // by event id, while next works on it; closed when it ends
 }
 
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -81,9 +74,9 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	signedID, err := m.verifier.verify(r.Header, body)
-	inARow := m.count(err)
 	if err != nil {
-		m.log.WarnContext(r.Context(), "webhook refused", "reason", err.Error(), "remote", r.RemoteAddr, "in_a_row", inARow)
+		m.log.WarnContext(r.Context(), "webhook refused", "reason", err.Error(), "remote", r.RemoteAddr)
+		m.refuse()
 		http.Error(w, "Invalid signature", http.StatusUnauthorized)
 		return
 	}
@@ -95,21 +88,14 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.once(w, r, cmp.Or(eventID(body), signedID))
 }
 
-// count returns how many were refused in a row.
-func (m *middleware) count(err error) int {
+// refuse counts a refused delivery and alerts if it is one too many.
+func (m *middleware) refuse() {
 	m.mu.Lock()
-	if err == nil {
-		m.refused = 0
-		m.mu.Unlock()
-		return 0
-	}
-	m.refused++
-	n := m.refused
+	refused := m.refusals.add(m.verifier.now())
 	m.mu.Unlock()
-	if m.alert != nil && m.alertAfter > 0 && n%m.alertAfter == 0 {
-		m.alert(n)
+	if refused > 0 && m.alert != nil {
+		m.alert(refused)
 	}
-	return n
 }
 
 // eventID returns the id in the body. It is signed under both schemes, which

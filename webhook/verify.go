@@ -109,11 +109,7 @@ func (v *Verifier) verifyStandard(id, stamp, list string, body []byte) error {
 	if !ok || id == "" {
 		return ErrMalformed
 	}
-	now := time.Now
-	if v.Now != nil {
-		now = v.Now
-	}
-	switch age := now().Unix() - seconds; {
+	switch age := v.now().Unix() - seconds; {
 	case age > int64(v.Tolerance/time.Second):
 		return ErrTooOld
 	case -age > int64(v.Tolerance/time.Second):
@@ -136,6 +132,13 @@ func (v *Verifier) verifyStandard(id, stamp, list string, body []byte) error {
 		return nil
 	}
 	return ErrBadSignature
+}
+
+func (v *Verifier) now() time.Time {
+	if v.Now == nil {
+		return time.Now()
+	}
+	return v.Now()
 }
 
 // fitsPublic reports whether one of the v1a signatures is one of the public keys'.

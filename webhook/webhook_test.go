@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,6 +39,21 @@ type vectorFile struct {
 	Vectors        []vector
 	Deliveries     []request
 	SecretsRefused []string `json:"secrets_refused"`
+	Alerts         []alertVector
+}
+
+// alertVector is what a receiver gets, step by step, and the alerts that it must give.
+type alertVector struct {
+	Name        string
+	AlertAfter  int `json:"alert_after"`
+	AlertWindow int `json:"alert_window"` // in seconds; 0: the default
+	Steps       []alertStep
+	Alerts      [][2]int64 // the time and the count of each
+}
+
+type alertStep struct {
+	At              int64
+	Forged, Genuine int // how many of each, the forged ones first
 }
 
 func readVectors(t testing.TB) vectorFile {
@@ -50,7 +66,7 @@ func readVectors(t testing.TB) vectorFile {
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
 	}
-	if len(file.Vectors) == 0 || len(file.Deliveries) == 0 || len(file.SecretsRefused) == 0 {
+	if len(file.Vectors) == 0 || len(file.Deliveries) == 0 || len(file.SecretsRefused) == 0 || len(file.Alerts) == 0 {
 		t.Fatal("a part of the vectors is missing")
 	}
 	return file
@@ -124,6 +140,39 @@ func TestVectors_secretsRefused(t *testing.T) {
 		if _, err := webhook.ParseSecret(s); !errors.Is(err, webhook.ErrBadSecret) {
 			t.Errorf("%q: %v", s, err)
 		}
+	}
+}
+
+func TestVectors_alerts(t *testing.T) {
+	const secret, body = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", `{"id":"evt_1"}`
+	for _, a := range readVectors(t).Alerts {
+		t.Run(a.Name, func(t *testing.T) {
+			var now int64
+			v := verifier(t, 0, secret)
+			v.Now = func() time.Time { return time.Unix(now, 0) }
+			alerts := [][2]int64{}
+			h := v.Middleware(http.NotFoundHandler(), webhook.WithLogger(slog.New(slog.DiscardHandler)),
+				webhook.WithAlert(a.AlertAfter, func(refused int) { alerts = append(alerts, [2]int64{now, int64(refused)}) }),
+				webhook.WithAlertWindow(time.Duration(a.AlertWindow)*time.Second))
+			post := func(times int, signature string, status int) {
+				for range times {
+					r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+					r.Header.Set("Payment-Signature", signature)
+					w := httptest.NewRecorder()
+					if h.ServeHTTP(w, r); w.Code != status {
+						t.Fatalf("answered %d, want %d", w.Code, status)
+					}
+				}
+			}
+			for _, s := range a.Steps {
+				now = s.At
+				post(s.Forged, strings.Repeat("0", 64), http.StatusUnauthorized)
+				post(s.Genuine, webhook.Sign(secret, []byte(body)), http.StatusNotFound)
+			}
+			if !slices.Equal(alerts, a.Alerts) {
+				t.Errorf("alerts (time, count) %v, want %v", alerts, a.Alerts)
+			}
+		})
 	}
 }
 

@@ -87,9 +87,12 @@ export interface ReceiverOptions {
   /** Bytes. Default 1 MiB. */
   maxBody?: number;
   logger?: { warn(message: string, detail?: object): void; error(message: string, detail?: object): void };
-  /** Calls alert when so many deliveries in a row were refused, and at each multiple of it. */
+  /** Calls alert when this many deliveries were refused within alertWindow, and after each further so many. Default 0: never. */
   alertAfter?: number;
-  alert?: (refusedInARow: number) => void;
+  /** Seconds. Default 600. */
+  alertWindow?: number;
+  /** refused is the total of alerts that followed one another within a window. */
+  alert?: (refused: number) => void;
 }
 
 /** A request behind the middleware. */

@@ -11,7 +11,7 @@ const server = http.createServer(
       console.log(req.webhook.id, req.body.type);
       res.end('ok');
     },
-    { seen: new MemoryStore(), alertAfter: 10, alert: (n) => console.error(`${n} deliveries in a row were refused`) },
+    { seen: new MemoryStore(), alertAfter: 10, alert: (n) => console.error(`${n} deliveries were refused`) },
   ),
 );
 server.listen(process.env.PORT ?? 3000, '127.0.0.1', () => console.log(`listening on 127.0.0.1:${server.address().port}`));

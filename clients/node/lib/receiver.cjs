@@ -1,5 +1,7 @@
 'use strict';
 
+const { Refusals } = require('./refusals.cjs');
+
 const DEFAULT_MAX_BODY = 1 << 20;
 
 /**
@@ -8,15 +10,15 @@ const DEFAULT_MAX_BODY = 1 << 20;
  */
 class Receiver {
   #running = new Map(); // by event id: a promise that ends when the work does
-  #refusedInARow = 0;
+  #refusals;
 
   constructor(verifier, options = {}) {
     this.verifier = verifier;
     this.seen = options.seen;
     this.maxBody = options.maxBody ?? DEFAULT_MAX_BODY;
     this.logger = options.logger ?? console;
-    this.alertAfter = options.alertAfter ?? 0;
     this.alert = options.alert;
+    this.#refusals = new Refusals(options.alertAfter, options.alertWindow);
   }
 
   /** Returns { id, event }: the event's id, '' if unknown, and the parsed body, undefined if it is not JSON. Throws when it is refused. */
@@ -28,7 +30,6 @@ class Receiver {
       this.#refused(err, remote);
       throw err;
     }
-    this.#refusedInARow = 0;
     let event;
     try {
       event = JSON.parse(Buffer.from(rawBody).toString('utf8'));
@@ -41,9 +42,9 @@ class Receiver {
   }
 
   #refused(err, remote) {
-    const n = ++this.#refusedInARow;
-    this.logger.warn(`webhook refused: ${err.message}`, { code: err.code, remote, inARow: n });
-    if (this.alert && this.alertAfter > 0 && n % this.alertAfter === 0) this.alert(n);
+    this.logger.warn(`webhook refused: ${err.message}`, { code: err.code, remote });
+    const refused = this.#refusals.add(this.verifier.now());
+    if (refused > 0) this.alert?.(refused);
   }
 
   /**

@@ -6,11 +6,12 @@ const assert = require('node:assert/strict');
 const fs = require('node:fs');
 const path = require('node:path');
 const { sign, signStandard, signEd25519, Verifier, WebhookError } = require('..');
+const { Receiver } = require('../lib/receiver.cjs');
 
 const file = JSON.parse(fs.readFileSync(path.join(__dirname, '../../../webhook/testdata/vectors.json'), 'utf8'));
 
 test('the file is whole', () => {
-  for (const part of ['vectors', 'ed25519', 'deliveries', 'secrets_refused', 'keys_refused']) assert.ok(file[part]?.length > 0, part);
+  for (const part of ['vectors', 'ed25519', 'deliveries', 'secrets_refused', 'keys_refused', 'alerts']) assert.ok(file[part]?.length > 0, part);
   const official = file.vectors.find((v) => v.name === 'the official Standard Webhooks vector');
   assert.equal(official.standard, 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=');
   const accepted = file.deliveries.filter((d) => d.accepted).length;
@@ -43,6 +44,28 @@ for (const d of file.deliveries) {
       if (d.accepted) verify(headers);
       else assert.throws(() => verify(headers), WebhookError);
     }
+  });
+}
+
+for (const a of file.alerts) {
+  test(`alerts: ${a.name}`, () => {
+    const secret = file.vectors[1].secret;
+    let now;
+    const alerts = [];
+    const receiver = new Receiver(new Verifier(secret, { now: () => now }), {
+      logger: { warn() {} },
+      alertAfter: a.alert_after,
+      alertWindow: a.alert_window || undefined,
+      alert: (n) => alerts.push([now, n]),
+    });
+    const forged = { 'Payment-Signature': '0'.repeat(64) };
+    const genuine = { 'Payment-Signature': sign(secret, '{}') };
+    for (const step of a.steps) {
+      now = step.at;
+      for (let i = 0; i < step.forged; i++) assert.throws(() => receiver.verify(forged, '{}'), { code: 'bad_signature' });
+      for (let i = 0; i < step.genuine; i++) receiver.verify(genuine, '{}');
+    }
+    assert.deepEqual(alerts, a.alerts);
   });
 }
 

@@ -2,13 +2,16 @@
 
 import json
 import logging
+import math
 import threading
-from typing import Callable, Mapping, Optional, Protocol
+from collections import deque
+from typing import Callable, Deque, Mapping, Optional, Protocol
 
 from .errors import WebhookError
 from .verifier import Verifier
 
 DEFAULT_MAX_BODY = 1 << 20
+DEFAULT_ALERT_WINDOW = 600  # seconds
 
 
 class Seen(Protocol):
@@ -17,6 +20,34 @@ class Seen(Protocol):
     def processed(self, id: str) -> bool: ...
 
     def mark_processed(self, id: str) -> None: ...
+
+
+class Refusals:
+    """Counts refused deliveries in a sliding window. Holds at most alert_after times. For several threads."""
+
+    def __init__(self, after: int, window: float) -> None:
+        self._after, self._window = after, window if window > 0 else DEFAULT_ALERT_WINDOW
+        self._lock = threading.Lock()
+        self._at: Deque[float] = deque()  # refusals since the last alert and within the window, oldest first
+        self._alerted = -math.inf  # the last alert
+        self._total = 0  # refusals in alerts that followed one another within a window
+
+    def add(self, now: float) -> int:
+        """Records a refusal and returns the total to alert with, or 0. now is in Unix seconds."""
+        if self._after <= 0:
+            return 0
+        with self._lock:
+            while self._at and now - self._at[0] > self._window:
+                self._at.popleft()
+            self._at.append(now)
+            if len(self._at) < self._after:
+                return 0
+            if now - self._alerted > self._window:
+                self._total = 0
+            self._total += len(self._at)
+            self._alerted = now
+            self._at.clear()
+            return self._total
 
 
 class Receiver:
@@ -28,13 +59,13 @@ class Receiver:
         max_body: int = DEFAULT_MAX_BODY,
         logger: Optional[logging.Logger] = None,
         alert_after: int = 0,
+        alert_window: float = DEFAULT_ALERT_WINDOW,
         alert: Optional[Callable[[int], None]] = None,
     ) -> None:
         self.verifier, self.seen, self.max_body = verifier, seen, max_body
         self.logger = logger or logging.getLogger("posthaste_webhook")
-        self.alert_after, self.alert = alert_after, alert
-        self._lock = threading.Lock()
-        self._refused_in_a_row = 0
+        self.alert = alert
+        self._refusals = Refusals(alert_after, alert_window)
 
     def verify(self, headers: Mapping[str, str], body: bytes, remote: str) -> str:
         """Returns the event's id, "" if it has none. Raises WebhookError, counted and logged, when it is refused."""
@@ -43,8 +74,6 @@ class Receiver:
         except WebhookError as err:
             self._refused(err, remote)
             raise
-        with self._lock:
-            self._refused_in_a_row = 0
         try:
             event = json.loads(body)
         except ValueError:
@@ -54,12 +83,10 @@ class Receiver:
         return id if isinstance(id, str) and id else signed
 
     def _refused(self, err: WebhookError, remote: str) -> None:
-        with self._lock:
-            self._refused_in_a_row += 1
-            n = self._refused_in_a_row
-        self.logger.warning("webhook refused: %s remote=%s in_a_row=%d", err, remote, n)
-        if self.alert and self.alert_after > 0 and n % self.alert_after == 0:
-            self.alert(n)
+        self.logger.warning("webhook refused: %s remote=%s", err, remote)
+        refused = self._refusals.add(self.verifier.now())
+        if refused and self.alert:
+            self.alert(refused)
 
     def was_processed(self, id: str) -> bool:
         """Raises what the store raises, logged."""

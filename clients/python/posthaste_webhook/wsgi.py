@@ -16,7 +16,7 @@ class WSGIMiddleware:
 
     Others get 401. An event that was processed before is answered with 200, when there is a seen store; while one
     delivery of an event is worked on in this process, another of it waits. Options are those of ASGIMiddleware: seen,
-    max_body (bytes), logger, alert_after, alert. The event's id is environ["posthaste_webhook.id"].
+    max_body (bytes), logger, alert_after, alert_window, alert. The event's id is environ["posthaste_webhook.id"].
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]], verifier: Verifier, **options: Any) -> None:

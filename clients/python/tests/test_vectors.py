@@ -1,18 +1,20 @@
 """The vectors that every language's library is held to."""
 
 import json
+import logging
 import pathlib
 import random
 import unittest
 
 from posthaste_webhook import ErrorCode, Verifier, WebhookError, sign, sign_ed25519, sign_standard
+from posthaste_webhook.receiver import Receiver
 
 FILE = json.loads((pathlib.Path(__file__).parents[3] / "webhook/testdata/vectors.json").read_text("utf-8"))
 
 
 class Vectors(unittest.TestCase):
     def test_the_file_is_whole(self) -> None:
-        for part in ("vectors", "ed25519", "deliveries", "secrets_refused", "keys_refused"):
+        for part in ("vectors", "ed25519", "deliveries", "secrets_refused", "keys_refused", "alerts"):
             self.assertTrue(FILE.get(part), part)
         official = [v for v in FILE["vectors"] if v["name"] == "the official Standard Webhooks vector"]
         self.assertEqual(official[0]["standard"], "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
@@ -44,6 +46,28 @@ class Vectors(unittest.TestCase):
                     else:
                         with self.assertRaises(WebhookError):
                             verifier.verify(headers, d["body"].encode())
+
+    def test_alerts(self) -> None:
+        for a in FILE["alerts"]:
+            with self.subTest(a["name"]):
+                clock, alerts, logger = [0], [], logging.Logger("test")
+                logger.addHandler(logging.NullHandler())
+                receiver = Receiver(
+                    Verifier(FILE["vectors"][1]["secret"], now=lambda: clock[0]),
+                    logger=logger,
+                    alert_after=a["alert_after"],
+                    alert_window=a["alert_window"],
+                    alert=lambda n: alerts.append([clock[0], n]),
+                )
+                genuine = {"Payment-Signature": sign(FILE["vectors"][1]["secret"], b"{}")}
+                for step in a["steps"]:
+                    clock[0] = step["at"]
+                    for _ in range(step["forged"]):
+                        with self.assertRaises(WebhookError):
+                            receiver.verify({"Payment-Signature": "0" * 64}, b"{}", "")
+                    for _ in range(step["genuine"]):
+                        receiver.verify(genuine, b"{}", "")
+                self.assertEqual(alerts, a["alerts"])
 
     def test_refuses_what_is_no_secret(self) -> None:
         for secret in [*FILE["secrets_refused"], None, 7]:
