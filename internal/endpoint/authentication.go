@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"net/url"
 	"strings"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -176,7 +175,8 @@ func (t *TLS) Leaf() *x509.Certificate {
 	return leaf
 }
 
-func (t *TLS) check(target *url.URL) error {
+// check checks t for an endpoint of an https URL, or with a token URL of that kind (secure).
+func (t *TLS) check(secure bool) error {
 	for _, part := range []struct{ name, value string }{
 		{"client_certificate[certificate]", t.Certificate}, {"client_certificate[private_key]", t.PrivateKey}, {"ca_certificates", t.RootCAs},
 	} {
@@ -184,8 +184,8 @@ func (t *TLS) check(target *url.URL) error {
 			return fault.Param(part.name, "parameter_invalid", "The PEM text is longer than %d bytes.", maxPEM)
 		}
 	}
-	if *t != (TLS{}) && target.Scheme != "https" {
-		return fault.Param("url", "url_invalid", "An endpoint with certificates of its own has an https:// URL.")
+	if *t != (TLS{}) && !secure {
+		return fault.Param("url", "url_invalid", "An endpoint with certificates of its own needs an https:// URL, or an https:// token URL.")
 	}
 	if _, err := t.Pair(); err != nil { // the cause may quote the key
 		return fault.Param("client_certificate", "certificate_invalid",

@@ -70,7 +70,7 @@ func (e *Endpoint) Check(r Rules) error {
 	if err != nil {
 		return err // checkURL parsed it
 	}
-	if err := e.TLS.check(target); err != nil {
+	if err := e.TLS.check(target.Scheme == "https" || strings.HasPrefix(e.Auth.TokenURL, "https://")); err != nil {
 		return err
 	}
 	if err := e.CheckPayload(); err != nil {
@@ -103,8 +103,10 @@ func (e *Endpoint) checkBroker(r Rules) error {
 		return fault.Param("url", "url_invalid", "Name an address at the broker, such as broker://%s/payments.succeeded.", name)
 	case e.Auth.Type != AuthNone:
 		return fault.Param("authentication", "parameter_invalid", "The operator's broker is logged in to as the operator set it up; leave authentication out.")
-	case e.TLS != (TLS{}):
-		return fault.Param("tls", "parameter_invalid", "The operator's broker is connected to as the operator set it up; leave certificates out.")
+	case e.TLS.Certificate != "" || e.TLS.PrivateKey != "":
+		return fault.Param("client_certificate", "parameter_invalid", "The server connects to the broker as its operator configured it. Leave client_certificate out.")
+	case e.TLS.RootCAs != "":
+		return fault.Param("ca_certificates", "parameter_invalid", "The server connects to the broker as its operator configured it. Leave ca_certificates out.")
 	}
 	return nil
 }

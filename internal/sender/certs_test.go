@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -157,6 +158,52 @@ func TestSend_ownCA(t *testing.T) {
 			if a := s.Send(context.Background(), r); a.Outcome != tt.want {
 				t.Errorf("%s: %s %q, want %s", tt.name, a.Outcome, a.Error, tt.want)
 			}
+		}
+	}
+}
+
+// An identity provider of the endpoint's own authority gives tokens, also where it asks for the
+// endpoint's client certificate; one with a usual certificate still does.
+func TestSend_tokenURLWithOwnCA(t *testing.T) {
+	usual, own := newAuthority(t), newAuthority(t)
+	var subject atomic.Value
+	give := func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TLS.PeerCertificates) > 0 {
+			subject.Store(r.TLS.PeerCertificates[0].Subject.CommonName)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"access_token":"good","token_type":"bearer"}`)
+	}
+	wantsCertificate := func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, own.pool() }
+	ownIssuer, mutual, usualIssuer := own.serveTLS(give, nil, nil), own.serveTLS(give, wantsCertificate, nil), usual.serveTLS(give, nil, nil)
+	accept := func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer good" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}
+	target, plain := own.serveTLS(accept, nil, nil), serve(t, accept)
+	s := newSender(t, func(c *sender.Config) { c.RootCAs = usual.pool() })
+	chain, key := own.issue(nil)
+	for _, tt := range []struct {
+		name             string
+		issuer, receiver *httptest.Server
+		tls              *endpoint.TLS
+		want             delivery.Outcome
+	}{
+		{"own CA", ownIssuer, target, &endpoint.TLS{RootCAs: own.pem}, delivery.OutcomeSucceeded},
+		{"usual CA at the issuer, own at the receiver", usualIssuer, target, &endpoint.TLS{RootCAs: own.pem}, delivery.OutcomeSucceeded},
+		{"own CA for the issuer alone", ownIssuer, plain, &endpoint.TLS{RootCAs: own.pem}, delivery.OutcomeSucceeded},
+		{"a client certificate", mutual, target, &endpoint.TLS{RootCAs: own.pem, Certificate: chain, PrivateKey: key}, delivery.OutcomeSucceeded},
+		{"no client certificate", mutual, target, &endpoint.TLS{RootCAs: own.pem}, delivery.OutcomeNoToken},
+		{"own CA, not named", ownIssuer, plain, nil, delivery.OutcomeNoToken},
+		{"another CA", ownIssuer, plain, &endpoint.TLS{RootCAs: newAuthority(t).pem}, delivery.OutcomeNoToken},
+	} {
+		subject.Store("")
+		r := authenticated(tt.receiver.URL, &endpoint.Authentication{Type: endpoint.AuthOAuth, Grant: endpoint.ClientCredentials, TokenURL: tt.issuer.URL, ClientID: "shop", ClientSecret: "sesame"})
+		r.TLS = tt.tls
+		a := s.Send(context.Background(), r)
+		if a.Outcome != tt.want || (subject.Load() == "issued") != (tt.tls != nil && tt.tls.Certificate != "") {
+			t.Errorf("%s: %s %q, the issuer saw %q", tt.name, a.Outcome, a.Error, subject.Load())
 		}
 	}
 }

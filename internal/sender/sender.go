@@ -228,7 +228,7 @@ func (s *Sender) authenticate(ctx context.Context, h http.Header, r *Request, st
 	case endpoint.AuthBasic:
 		h["Authorization"] = []string{basic(r.Auth.Username, r.Auth.Password)}
 	case endpoint.AuthOAuth:
-		source, err := s.tokens.get(account{*r.Auth, r.Trusted}, s.newTokens)
+		source, err := s.tokens.get(account{*r.Auth, r.Trusted, r.route().tls}, s.newTokens)
 		if err != nil {
 			return "", &misconfigured{err}
 		}

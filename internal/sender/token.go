@@ -23,9 +23,11 @@ var errToken = errors.New("no access token")
 const tokenWait = time.Second
 
 // account is whose tokens they are. Its comparison tells when credentials changed.
+// The client certificate is one of them (RFC 8705).
 type account struct {
 	auth    endpoint.Authentication
 	trusted bool
+	tls     endpoint.TLS
 }
 
 // tokens gets access tokens for one account and keeps the last one.
@@ -40,7 +42,7 @@ type tokens struct {
 }
 
 func (s *Sender) newTokens(a account) (*tokens, error) {
-	transport, err := s.transport(route{trusted: a.trusted})
+	transport, err := s.transport(route{trusted: a.trusted, tls: a.tls, tokenURL: a.tls != (endpoint.TLS{})})
 	if err != nil {
 		return nil, err
 	}

@@ -19,9 +19,12 @@ import (
 
 // route is which connections an attempt may share: those to the operator's own
 // receiver are not guarded, and certificates of an endpoint's own are for it alone.
+// On the route to its token URL, its CAs are trusted beside the usual ones: the
+// identity provider may be a public one although the endpoint is private.
 type route struct {
-	trusted bool
-	tls     endpoint.TLS
+	trusted  bool
+	tls      endpoint.TLS
+	tokenURL bool
 }
 
 // transport returns the pool of connections for an attempt.
@@ -41,12 +44,8 @@ func (s *Sender) newTransport(r route) (*http.Transport, error) {
 		if pair != nil {
 			config.Certificates = []tls.Certificate{*pair}
 		}
-		roots, ok := r.tls.Roots()
-		switch {
-		case !ok:
-			return nil, errors.New("the endpoint's CA certificates cannot be used")
-		case roots != nil:
-			config.RootCAs = roots
+		if config.RootCAs, err = s.roots(r); err != nil {
+			return nil, err
 		}
 	}
 	return &http.Transport{
@@ -64,6 +63,37 @@ func (s *Sender) newTransport(r route) (*http.Transport, error) {
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second,
 			MaxReceiveBufferPerStream: keepOnFailure}, // all that is read of an answer; else each may fill megabytes of memory
 	}, nil
+}
+
+// roots returns the CAs that are trusted on a route, nil for the system's.
+func (s *Sender) roots(r route) (*x509.CertPool, error) {
+	own, ok := r.tls.Roots()
+	switch {
+	case !ok:
+		return nil, errors.New("the endpoint's CA certificates cannot be used")
+	case own == nil:
+		return s.RootCAs, nil
+	case !r.tokenURL:
+		return own, nil
+	}
+	usual, err := s.usualRoots()
+	if err != nil {
+		return nil, err
+	}
+	usual.AppendCertsFromPEM([]byte(r.tls.RootCAs))
+	return usual, nil
+}
+
+// usualRoots returns a copy of the CAs that are trusted for endpoints without their own.
+func (s *Sender) usualRoots() (*x509.CertPool, error) {
+	if s.RootCAs != nil {
+		return s.RootCAs.Clone(), nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read the system's CA certificates: %w", err)
+	}
+	return pool, nil
 }
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
