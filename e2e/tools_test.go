@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -60,14 +61,49 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
-	// A whole request in one file.
-	file := filepath.Join(t.TempDir(), "request")
-	if err := os.WriteFile(file, []byte("POST /hooks HTTP/1.1\r\n"+strings.Join(good, "\r\n")+"\r\n\r\n"+body), 0o600); err != nil {
-		t.Fatal(err)
+	// A whole request in one file, as terminals and editors leave it.
+	head := "POST /hooks HTTP/1.1\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n" + strings.Join(good, "\r\n") + "\r\n\r\n"
+	bare := strings.Join(good, "\r\n") + "\r\n\r\n"
+	lf := func(s string) string { return strings.ReplaceAll(s, "\r\n", "\n") }
+	for _, tt := range []struct{ name, text, says string }{
+		{"as it came", head + body, "good"},
+		{"LF", lf(head) + body, "good"},
+		{"LF, no request line", lf(bare) + body, "good"},
+		{"LF, a line end added", lf(bare) + body + "\n", "added a line end"},
+		{"LF, an empty line added", lf(bare) + body + "\r\n\r\n", "added a line end"},
+		{"LF, a line end added after a known length", lf(head) + body + "\n", "left out"},
+		{"LF in the head, CRLF before the body", strings.Replace(lf(head), "\n\n", "\n\r\n", 1) + body, "good"},
+		{"CRLF in the head, LF before the body", strings.Replace(head, "\r\n\r\n", "\r\n\n", 1) + body, "good"},
+		{"a byte order mark", "\ufeff" + head + body, "good"},
+		{"empty lines first", "\n\n" + lf(head) + body + "\n\n", "left out"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "request")
+			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, []string{"WEBHOOK_SECRET=" + secret}, binary, "verify", "--body", file, "--at", "2023-11-09T21:20:00Z")
+			if code := p.exit(); code != 0 || strings.Count(p.out.String(), "good") != 2 || !strings.Contains(p.out.String(), tt.says) || strings.Contains(p.out.String(), "JSON") {
+				t.Errorf("exit code %d: %s", code, p.out)
+			}
+		})
 	}
-	p := start(t, []string{"WEBHOOK_SECRET=" + secret}, binary, "verify", "--body", file, "--at", "2023-11-09T21:20:00Z")
-	if code := p.exit(); code != 0 || strings.Count(p.out.String(), "good") != 2 {
-		t.Errorf("exit code %d: %s", code, p.out)
+	// Bodies of several lines, whose line ends were converted.
+	for _, tt := range []struct{ name, signed, captured, says string }{
+		{"CRLF became LF", "{\r\n\"a\": 1\r\n}", "{\n\"a\": 1\n}\n", "from CRLF to LF"},
+		{"LF became CRLF", "{\n\"a\": 1\n}\n", "{\r\n\"a\": 1\r\n}\r\n", "from LF to CRLF"},
+		{"empty lines within", "{\r\n\r\n\"a\": 1\r\n\r\n}", "{\r\n\r\n\"a\": 1\r\n\r\n}", "good"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "request")
+			if err := os.WriteFile(file, []byte("Payment-Signature: "+webhook.Sign(secret, []byte(tt.signed))+"\n\n"+tt.captured), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, []string{"WEBHOOK_SECRET=" + secret}, binary, "verify", "--body", file)
+			if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), "Payment-Signature: good") || !strings.Contains(p.out.String(), tt.says) {
+				t.Errorf("exit code %d: %s", code, p.out)
+			}
+		})
 	}
 }
 

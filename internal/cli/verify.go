@@ -1,15 +1,14 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/textproto"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +28,8 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Use:   "verify",
 		Short: "Check a captured delivery against a secret, and say what is wrong with it",
 		Long: "Check a captured delivery. The secret, or the public key (whpk_…), is WEBHOOK_SECRET; several are separated by\n" +
-			"commas. Headers are given with --header, or stand before the body, as in a recorded request.",
+			"commas. Headers are given with --header, or precede the body, as in a recorded request. In a recorded request,\n" +
+			"line ends that an editor changed or added are undone, and reported.",
 		Example: "  WEBHOOK_SECRET=whsec_… posthaste verify --body body.json --header 'webhook-id: evt_…' \\\n" +
 			"    --header 'webhook-timestamp: 1699564800' --header 'webhook-signature: v1,…'\n" +
 			"  WEBHOOK_SECRET=whsec_… posthaste verify --body request.txt   # headers, an empty line, the body",
@@ -43,9 +43,9 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			h := http.Header{}
-			if len(headers) == 0 {
-				if h, raw, err = splitRequest(raw); err != nil {
+			c := &capture{header: http.Header{}, body: raw}
+			if len(headers) == 0 || bytes.Contains(firstLine(raw), []byte(" HTTP/")) {
+				if c, err = readCapture(raw); err != nil {
 					return &config.Usage{Err: err}
 				}
 			}
@@ -54,7 +54,7 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 				if !ok {
 					return &config.Usage{Err: fmt.Errorf("--header %q: write 'name: value'", one)}
 				}
-				h.Set(strings.TrimSpace(name), strings.TrimSpace(value))
+				c.header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
 			}
 			now := time.Now()
 			if at != "" {
@@ -62,7 +62,7 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 					return &config.Usage{Err: fmt.Errorf("--at: %w", err)}
 				}
 			}
-			return verify(cmd, *asJSON, strings.Split(secret, ","), brand+"-Signature", h, raw, now)
+			return verify(cmd, *asJSON, strings.Split(secret, ","), brand+"-Signature", c, now)
 		},
 	}
 	asJSON = jsonFlag(cmd)
@@ -74,6 +74,11 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
+func firstLine(raw []byte) []byte {
+	line, _, _ := bytes.Cut(raw, []byte("\n"))
+	return line
+}
+
 func readFileOr(stdin io.Reader, path string) ([]byte, error) {
 	if path == "-" {
 		return io.ReadAll(stdin)
@@ -81,28 +86,8 @@ func readFileOr(stdin io.Reader, path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// splitRequest takes a recorded request apart: a request line, if there is one,
-// headers, an empty line, the body.
-func splitRequest(raw []byte) (http.Header, []byte, error) {
-	head, body, ok := bytes.Cut(raw, []byte("\r\n\r\n"))
-	if !ok {
-		head, body, ok = bytes.Cut(raw, []byte("\n\n"))
-	}
-	if !ok {
-		return nil, nil, errors.New("give the headers with --header, or put them and an empty line before the body")
-	}
-	if first, rest, _ := bytes.Cut(head, []byte("\n")); bytes.Contains(first, []byte(" HTTP/")) {
-		head = rest
-	}
-	h, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(append(head, "\r\n\r\n"...)))).ReadMIMEHeader()
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the headers: %w", err)
-	}
-	return http.Header(h), body, nil
-}
-
 // verify says whether each scheme's signature fits, and if not, why.
-func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, h http.Header, body []byte, now time.Time) error {
+func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, c *capture, now time.Time) error {
 	v, err := webhook.NewVerifier(keys...)
 	if err != nil {
 		return &config.Usage{Err: fmt.Errorf("WEBHOOK_SECRET: %w", err)}
@@ -117,8 +102,8 @@ func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, 
 		headers []string
 		present bool
 	}{
-		{"webhook-signature (Standard Webhooks)", []string{webhook.IDHeader, webhook.TimestampHeader, webhook.StandardSignatureHeader}, h.Get(webhook.StandardSignatureHeader) != ""},
-		{plainHeader, []string{plainHeader}, h.Get(plainHeader) != ""},
+		{"webhook-signature (Standard Webhooks)", []string{webhook.IDHeader, webhook.TimestampHeader, webhook.StandardSignatureHeader}, c.header.Get(webhook.StandardSignatureHeader) != ""},
+		{plainHeader, []string{plainHeader}, c.header.Get(plainHeader) != ""},
 	} {
 		if !scheme.present {
 			say(scheme.name, "not there")
@@ -126,18 +111,18 @@ func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, 
 		}
 		only := http.Header{}
 		for _, name := range scheme.headers {
-			only.Set(name, h.Get(name))
+			only.Set(name, c.header.Get(name))
 		}
-		err := v.Verify(only, body)
+		why, err := c.judge(v, only, now)
 		if err == nil {
-			say(scheme.name, "good")
+			say(scheme.name, "good", why...)
 			continue
 		}
 		bad++
-		say(scheme.name, "BAD: "+strings.TrimPrefix(err.Error(), "webhook: "), diagnose(v, only, body, err, now)...)
+		say(scheme.name, "BAD: "+strings.TrimPrefix(err.Error(), "webhook: "), why...)
 	}
 	switch {
-	case h.Get(webhook.StandardSignatureHeader) == "" && h.Get(plainHeader) == "":
+	case c.header.Get(webhook.StandardSignatureHeader) == "" && c.header.Get(plainHeader) == "":
 		return errors.New("the request carries no signature")
 	case bad > 0:
 		return errors.New("the delivery does not verify")
@@ -145,44 +130,54 @@ func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, 
 	return nil
 }
 
-// diagnose looks for the usual reasons.
-func diagnose(v *webhook.Verifier, h http.Header, body []byte, err error, now time.Time) (lines []string) {
-	fits := func(b []byte) bool { return v.Verify(h, b) == nil }
+// judge verifies the captured body and, where that fails, the bodies that it was perhaps
+// made of. A whole request that was recorded as text is good if one of these is: the
+// capture changed it, not the delivery. A body by itself is what the receiver verified.
+func (c *capture) judge(v *webhook.Verifier, h http.Header, now time.Time) (why []string, err error) {
+	if err = v.Verify(h, c.body); err == nil {
+		return c.notes, nil
+	}
 	if errors.Is(err, webhook.ErrTooOld) || errors.Is(err, webhook.ErrTooNew) {
-		seconds, perr := strconv.ParseInt(h.Get(webhook.TimestampHeader), 10, 64)
-		if perr == nil {
-			sent := time.Unix(seconds, 0)
-			lines = append(lines, fmt.Sprintf("It was sent at %s, %s away from %s; %s are tolerated.", sent.UTC().Format(time.RFC3339),
-				now.Sub(sent).Abs().Round(time.Second), now.UTC().Format(time.RFC3339), v.Tolerance))
-			then := *v
-			then.Now = func() time.Time { return sent }
-			if then.Verify(h, body) == nil {
-				lines = append(lines, "Apart from that it is genuine: a replay, a slow queue, or a wrong clock. Try --at "+sent.UTC().Format(time.RFC3339))
-			}
-		}
-		return lines
+		return append(slices.Clone(c.notes), c.age(v, h, now)...), err
 	}
 	if !errors.Is(err, webhook.ErrBadSignature) {
-		return lines
+		return c.notes, err
 	}
-	trimmed := bytes.TrimRight(body, "\r\n\t ")
-	var value any
-	isJSON := json.Unmarshal(body, &value) == nil
-	stable := []byte(nil)
-	if isJSON {
-		if b, serr := event.AppendStable(nil, body, ""); serr == nil {
-			stable = b
+	for _, r := range readings(c.body) {
+		if v.Verify(h, r.body) == nil {
+			if c.whole {
+				err = nil
+			}
+			return append(slices.Clone(c.notes), r.note), err
 		}
 	}
-	switch {
-	case len(trimmed) < len(body) && fits(trimmed):
-		return []string{"The body ends with white space that was not signed: the capture, or an editor, added a line end."}
-	case fits(append(bytes.Clone(body), '\n')):
-		return []string{"The signed body ended with a line end that is missing here."}
-	case stable != nil && fits(stable):
-		return []string{"The body was decoded and written again, with other white space, order or escapes. Verify the raw bytes of the request,", "before any body parser."}
-	case !isJSON:
+	return append(slices.Clone(c.notes), diagnose(v, h, c.body)...), err
+}
+
+// age says what is wrong with the time of a delivery, and whether that is all.
+func (c *capture) age(v *webhook.Verifier, h http.Header, now time.Time) []string {
+	seconds, err := strconv.ParseInt(h.Get(webhook.TimestampHeader), 10, 64)
+	if err != nil {
+		return nil
+	}
+	sent := time.Unix(seconds, 0)
+	lines := []string{fmt.Sprintf("It was sent at %s, %s away from %s; %s are tolerated.", sent.UTC().Format(time.RFC3339),
+		now.Sub(sent).Abs().Round(time.Second), now.UTC().Format(time.RFC3339), v.Tolerance)}
+	then := *v
+	then.Now = func() time.Time { return sent }
+	why, err := c.judge(&then, h, sent)
+	if err == nil {
+		lines = append(lines, "Apart from that it is genuine: a replay, a slow queue, or a wrong clock. Try --at "+sent.UTC().Format(time.RFC3339))
+	}
+	return append(lines, why[len(c.notes):]...)
+}
+
+// diagnose looks for the usual reasons, other than line ends, why no signature fits a body.
+func diagnose(v *webhook.Verifier, h http.Header, body []byte) (lines []string) {
+	if !json.Valid(body) {
 		lines = append(lines, "The body is no complete JSON: it was cut off, or decoded in the wrong character set.")
+	} else if stable, err := event.AppendStable(nil, body, ""); err == nil && v.Verify(h, stable) == nil {
+		return []string{"The body was decoded and written again, with other white space, order or escapes. Verify the raw bytes of the request,", "before any body parser."}
 	}
 	return append(lines, "Another secret signed it, or the body is not the one that was sent. Check that the secret is this endpoint's: `posthaste",
 		"endpoints reveal-secret we_…` shows it; test and live mode have different endpoints.")
