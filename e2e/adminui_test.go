@@ -568,6 +568,7 @@ func TestAdminUI_withoutScripts(t *testing.T) {
 	shows("refund.created")
 	b.visit(o.pages + "/dead-letters")
 	b.press("[name=estimate]")
+	shows("every failed delivery of the account")
 	b.press("form.note button")
 	shows("Retry of dead letters")
 	b.press("header form button")
@@ -819,7 +820,7 @@ func TestAdminUI_everyScreen(t *testing.T) {
 	b.signIn("admin", o.password)
 	b.visit(o.pages + "/sandbox")
 	b.press("form.filters button.primary")
-	job := o.must("POST", "/v1/deliveries/retry", object{}).text("id")
+	job := o.must("POST", "/v1/deliveries/retry", object{"all": true}).text("id")
 	o.until("the statistics", func() bool {
 		resp := o.must("GET", "/v1/jobs/"+job, nil)
 		b.visit(o.pages + "/overview?span=1h")

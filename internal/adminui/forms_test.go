@@ -152,7 +152,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 			_, id := sent()
 			return of(id.String(), url.Values{})
 		},
-		"/dead-letters": func(string) form { failed(); return of("", url.Values{}) },
+		"/dead-letters": func(string) form { failed(); return of("", url.Values{"all": {"1"}}) },
 		"/jobs/{id}/cancel": func(string) form {
 			job := store.Recovery{ID: d.service.IDs.New(event.PrefixJob), Space: by.Space, State: store.RecoveryRunning, Created: time.Now()} // which nobody works off
 			job.EndpointID = hook()

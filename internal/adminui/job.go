@@ -50,7 +50,8 @@ func retryDeadLetters(rq *request) error {
 	if err != nil {
 		return showDeadLetters(rq, err)
 	}
-	job, err := rq.ui.Service.RetryFailed(rq.Context(), rq.call, service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, From: from, Until: until})
+	job, err := rq.ui.Service.RetryFailed(rq.Context(), rq.call, service.BulkRetry{
+		DeliveryFilter: service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, From: from, Until: until}, All: rq.FormValue("all") != ""})
 	if mistake(err) {
 		return showDeadLetters(rq, err)
 	}

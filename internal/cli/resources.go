@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -174,8 +175,10 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 		return func(id string) string { return "/v1/deliveries/" + id + action }
 	}
 	var endpoint, typ, since, until string
-	retryFailed := &cobra.Command{Use: "retry-failed", Short: "Try all failed ones again, or some of them; waits with a progress line", Args: cobra.NoArgs,
-		Example: "  posthaste deliveries retry-failed --type payment.* --since 6h",
+	var all, dryRun bool
+	retryFailed := &cobra.Command{Use: "retry-failed", Short: "Retry failed deliveries, selected by flags, with a progress line", Args: cobra.NoArgs,
+		Example: "  posthaste deliveries retry-failed --type payment.* --since 6h --dry-run   # only count them\n" +
+			"  posthaste deliveries retry-failed --type payment.* --since 6h",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := get()
 			if err != nil {
@@ -197,12 +200,28 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 				}
 				body[name] = t.Unix()
 			}
+			if all {
+				body["all"] = true
+			}
+			if dryRun {
+				body["dry_run"] = true
+				raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/deliveries/retry", body)
+				if err != nil {
+					return err
+				}
+				return c.show(raw)
+			}
+			if len(body) == 0 {
+				return &config.Usage{Err: errors.New("select deliveries with --endpoint, --type, --since or --until, or give --all; --dry-run counts them")}
+			}
 			return c.runJob(cmd, "/v1/deliveries/retry", body, "deliveries looked at")
 		}}
 	retryFailed.Flags().StringVar(&endpoint, "endpoint", "", "only those to this endpoint")
 	retryFailed.Flags().StringVar(&typ, "type", "", "only events of this type, or of types such as payment.*")
 	retryFailed.Flags().StringVar(&since, "since", "", "only events accepted from then on: a duration ago, or a time such as 2026-01-31T15:00:00Z")
 	retryFailed.Flags().StringVar(&until, "until", "", "only events accepted before: the same")
+	retryFailed.Flags().BoolVar(&all, "all", false, "every failed delivery of the account; instead of the other filters")
+	retryFailed.Flags().BoolVar(&dryRun, "dry-run", false, "count the deliveries and retry none")
 	cmd.AddCommand(
 		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status"),
 		acting(get, "get", "Show one", http.MethodGet, at("")),

@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"time"
-
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -39,22 +37,37 @@ func jobResult(v any) any {
 	return viewJob(&r)
 }
 
+// planView is the job.dry_run object.
+type planView struct {
+	Object   string  `json:"object"`
+	Type     string  `json:"type"`
+	Endpoint *string `json:"endpoint"`
+	Pattern  *string `json:"event_type"`
+	Since    *int64  `json:"since"`
+	Until    *int64  `json:"until"`
+	Total    int     `json:"total"` // failed deliveries
+	Livemode bool    `json:"livemode"`
+}
+
+func planResult(v any) any {
+	p := v.(service.RetryPlan)
+	return planView{Object: "job.dry_run", Type: string(store.RetryFailed), Endpoint: orNull(p.Endpoint), Pattern: orNull(p.Type),
+		Since: seconds(p.From), Until: seconds(p.Until), Total: p.Total, Livemode: p.Space.Live()}
+}
+
 func recoverEndpoint(rq *request) (any, error) {
 	p := rq.params()
-	since, missed := p.integer("since"), p.truth("include_missed")
+	since, missed := p.moment("since"), p.truth("include_missed")
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	switch {
-	case since == nil:
-		return nil, fault.Param("since", "parameter_missing", "Say from when on, in Unix seconds.")
-	case *since < 0 || *since > maxTime:
-		return nil, fault.Param("since", "parameter_invalid", "The time is in Unix seconds.")
+	if since == nil {
+		return nil, fault.Param("since", "parameter_missing", "Set since to the start of the outage, in Unix seconds.")
 	}
 	if err := rq.repeatable(jobResult); err != nil {
 		return nil, err
 	}
-	r, err := rq.service().Recover(rq.Context(), rq.call, rq.id(), time.Unix(int64(*since), 0), missed == nil || *missed)
+	r, err := rq.service().Recover(rq.Context(), rq.call, rq.id(), *since, missed == nil || *missed)
 	if err != nil {
 		return nil, err
 	}
@@ -63,28 +76,26 @@ func recoverEndpoint(rq *request) (any, error) {
 
 func retryDeliveries(rq *request) (any, error) {
 	p := rq.params()
-	f := service.DeliveryFilter{Endpoint: p.given("endpoint"), Type: p.given("type")}
-	since, until := p.integer("since"), p.integer("until")
+	f := service.DeliveryFilter{Endpoint: p.given("endpoint"), Type: p.given("type"), From: deref(p.moment("since")), Until: deref(p.moment("until"))}
+	all, dry := deref(p.truth("all")), deref(p.truth("dry_run"))
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	for _, t := range []struct {
-		name  string
-		given *int
-		to    *time.Time
-	}{{"since", since, &f.From}, {"until", until, &f.Until}} {
-		switch {
-		case t.given == nil:
-		case *t.given < 0 || *t.given > maxTime:
-			return nil, fault.Param(t.name, "parameter_invalid", "The time is in Unix seconds.")
-		default:
-			*t.to = time.Unix(int64(*t.given), 0)
+	b := service.BulkRetry{DeliveryFilter: f, All: all}
+	if dry {
+		if err := rq.repeatable(planResult); err != nil {
+			return nil, err
 		}
+		plan, err := rq.service().PlanRetry(rq.Context(), rq.call, b)
+		if err != nil {
+			return nil, err
+		}
+		return planResult(plan), nil
 	}
 	if err := rq.repeatable(jobResult); err != nil {
 		return nil, err
 	}
-	r, err := rq.service().RetryFailed(rq.Context(), rq.call, f)
+	r, err := rq.service().RetryFailed(rq.Context(), rq.call, b)
 	if err != nil {
 		return nil, err
 	}

@@ -324,6 +324,24 @@ func (p *params) number(name string) *float64 {
 	return &f
 }
 
+// moment returns a time in Unix seconds; JSON null counts as left out.
+func (p *params) moment(name string) *time.Time {
+	if v, ok := p.values[name]; ok && v == nil {
+		delete(p.values, name)
+		return nil
+	}
+	n := p.integer(name)
+	switch {
+	case n == nil:
+		return nil
+	case *n < 0 || *n > maxTime:
+		p.fail(name, "The parameter %s is a time in Unix seconds.", name)
+		return nil
+	}
+	t := time.Unix(int64(*n), 0)
+	return &t
+}
+
 func (p *params) integer(name string) *int {
 	f := p.number(name)
 	if f == nil {

@@ -260,7 +260,7 @@ func TestRecover_job(t *testing.T) {
 		t.Errorf("started: %v", job)
 	}
 	w.call("POST", path+"/recover", fmt.Sprintf(`{"since":%d}`, since)).check(refusal{400, "invalid_request_error", "recovery_running", "id"})
-	for _, body := range []string{`{}`, `{"endpoint":"` + e.text("id") + `"}`} { // all endpoints, and the same one
+	for _, body := range []string{`{"all":true}`, `{"endpoint":"` + e.text("id") + `"}`} { // all endpoints, and the same one
 		w.call("POST", "/v1/deliveries/retry", body).check(refusal{400, "invalid_request_error", "recovery_running", "endpoint"})
 	}
 	w.call("GET", "/v1/jobs/"+job.text("id"), "", with(otherKey)...).check(refusal{404, "not_found_error", "resource_missing", "id"})

@@ -103,7 +103,16 @@ func TestBulkRetry(t *testing.T) {
 	}
 	run(fmt.Sprintf(`{"endpoint":%q,"type":"payment.*"}`, e.text("id")), 2)
 	run(`{"until":1}`, 0)
-	run(`{}`, 2) // the rest
+	// What selects nothing by omission retries nothing; asked for a dry run, it is counted.
+	for _, body := range []string{``, `{}`, `{"all":false}`, `{"endpoint":null,"since":null,"until":null}`, `{"all":true,"type":"payment.*"}`} {
+		w.call("POST", "/v1/deliveries/retry", body).names("all")
+	}
+	for body, want := range map[string]float64{`{"dry_run":true}`: 2, `{"dry_run":true,"all":true}`: 2, `{"dry_run":true,"until":1}`: 0} {
+		if plan := w.must("POST", "/v1/deliveries/retry", body); plan.text("object") != "job.dry_run" || plan["total"] != want || plan["id"] != nil {
+			t.Errorf("%s: %v, want %v deliveries", body, plan, want)
+		}
+	}
+	run(`{"all":true,"dry_run":false}`, 2) // the rest
 	for _, id := range failed {
 		if d := w.must("GET", "/v1/deliveries/"+id, ""); d.text("status") != "pending" {
 			t.Errorf("delivery %s is %s", id, d.text("status"))

@@ -105,11 +105,77 @@ func (s *Service) CountFailed(ctx context.Context, c *Call, f DeliveryFilter) (n
 	return s.Store.CountDeliveries(ctx, c.Space, narrow, mostCounted)
 }
 
-// RetryFailed starts a job that sends failed deliveries again. The filter's Event
-// and Status are not looked at. Deliveries to endpoints that are disabled or deleted
-// stay as they are. Errors: fault.Invalid, and those of idempotency.
-func (s *Service) RetryFailed(ctx context.Context, c *Call, f DeliveryFilter) (store.Recovery, error) {
+// BulkRetry selects failed deliveries to retry.
+type BulkRetry struct {
+	DeliveryFilter      // Event and Status are not looked at
+	All            bool // every failed delivery; instead of a filter
+}
+
+// check refuses a selection that is empty by omission: it would retry everything.
+func (b *BulkRetry) check() error {
+	b.Event, b.Status = "", delivery.Failed.String()
+	filtered := b.DeliveryFilter != (DeliveryFilter{Status: b.Status})
+	switch {
+	case b.All && filtered:
+		return fault.Param("all", "parameter_invalid", "Leave all out, or leave endpoint, type, since and until out.")
+	case !b.All && !filtered:
+		return fault.Param("all", "parameter_missing",
+			"Select deliveries with endpoint, type, since or until, or set all to true to retry every failed delivery of the account. With dry_run they are only counted.")
+	}
+	return nil
+}
+
+// failed returns the store's filter for a selection, whose endpoint must be enabled.
+func (s *Service) failed(ctx context.Context, c *Call, b BulkRetry) (store.DeliveryFilter, error) {
+	if b.Endpoint != "" {
+		w, err := s.Endpoint(ctx, c, b.Endpoint)
+		if err != nil {
+			return store.DeliveryFilter{}, CursorFault(err, "endpoint", b.Endpoint)
+		}
+		if err := mustBeOn(w, "endpoint"); err != nil {
+			return store.DeliveryFilter{}, err
+		}
+	}
+	return s.narrow(ctx, c, b.DeliveryFilter)
+}
+
+// PlanRetry returns how many deliveries [Service.RetryFailed] would look at, and changes
+// nothing. A selection that is empty counts all.
+func (s *Service) PlanRetry(ctx context.Context, c *Call, b BulkRetry) (RetryPlan, error) {
 	if err := c.mustAccount(); err != nil {
+		return RetryPlan{}, err
+	}
+	if b.DeliveryFilter == (DeliveryFilter{}) {
+		b.All = true
+	}
+	if err := b.check(); err != nil {
+		return RetryPlan{}, err
+	}
+	return answer(ctx, s, c, func() (RetryPlan, error) {
+		narrow, err := s.failed(ctx, c, b)
+		if err != nil {
+			return RetryPlan{}, err
+		}
+		total, _, err := s.Store.CountDeliveries(ctx, c.Space, narrow, math.MaxInt32)
+		return RetryPlan{BulkRetry: b, Space: c.Space, Total: total}, err
+	})
+}
+
+// RetryPlan is what a bulk retry would do.
+type RetryPlan struct {
+	BulkRetry
+	Space event.Space
+	Total int // failed deliveries
+}
+
+// RetryFailed starts a job that sends failed deliveries again. Deliveries to endpoints
+// that are disabled or deleted stay as they are. Errors: fault.Invalid, and those of
+// idempotency.
+func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (store.Recovery, error) {
+	if err := c.mustAccount(); err != nil {
+		return store.Recovery{}, err
+	}
+	if err := b.check(); err != nil {
 		return store.Recovery{}, err
 	}
 	end, err := s.begin(ctx, c, true)
@@ -117,20 +183,11 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, f DeliveryFilter) (s
 		return store.Recovery{}, err
 	}
 	defer end()
-	f.Event, f.Status = "", delivery.Failed.String()
-	narrow, err := s.narrow(ctx, c, f)
+	narrow, err := s.failed(ctx, c, b)
 	if err != nil {
 		return store.Recovery{}, err
 	}
-	if f.Endpoint != "" {
-		w, err := s.Endpoint(ctx, c, f.Endpoint)
-		if err != nil {
-			return store.Recovery{}, err
-		}
-		if err := mustBeOn(w, "endpoint"); err != nil {
-			return store.Recovery{}, err
-		}
-	}
+	f := b.DeliveryFilter
 	s.steps.Lock()
 	defer s.steps.Unlock()
 	if err := s.mustBeOnly(ctx, "endpoint", c.Space, narrow.Endpoint); err != nil {
