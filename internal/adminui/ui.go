@@ -319,7 +319,7 @@ func (rq *request) enterPortal() error {
 }
 
 // reasonTooLarge is the one fault whose status is not its code's.
-const reasonTooLarge = "form_too_large"
+const reasonTooLarge fault.Reason = "form_too_large"
 
 // statuses is how each kind of fault is answered.
 var statuses = map[fault.Code]int{

@@ -70,7 +70,7 @@ func (a *Authentication) InheritSecrets(old *Authentication) {
 }
 
 func (a *Authentication) check(plain bool) error {
-	fail := func(field, reason, format string, args ...any) error {
+	fail := func(field string, reason fault.Reason, format string, args ...any) error {
 		return fault.Param("authentication["+field+"]", reason, format, args...)
 	}
 	for _, part := range []struct{ name, value string }{

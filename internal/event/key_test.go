@@ -110,7 +110,10 @@ func TestNames(t *testing.T) {
 }
 
 func TestParseInput_refuses(t *testing.T) {
-	for _, tt := range []struct{ name, in, param, reason string }{
+	for _, tt := range []struct {
+		name, in, param string
+		reason          fault.Reason
+	}{
 		{"nothing", ``, "", "json_invalid"},
 		{"no object", `[]`, "", "json_invalid"},
 		{"text after it", `{"type":"a.b","data":{"object":{}}} x`, "", "json_invalid"},

@@ -386,7 +386,7 @@ func parseDecimal(raw []byte) (d decimal) {
 }
 
 // refuse returns the fault for what was read last.
-func (w *stableWriter) refuse(reason, format string, args ...any) error {
+func (w *stableWriter) refuse(reason fault.Reason, format string, args ...any) error {
 	return fault.Param(w.path(w.dec.StackPointer()), reason, format, args...)
 }
 

@@ -38,7 +38,10 @@ func TestAppendStable(t *testing.T) {
 }
 
 func TestAppendStable_refuses(t *testing.T) {
-	for _, tt := range []struct{ name, in, param, reason string }{
+	for _, tt := range []struct {
+		name, in, param string
+		reason          fault.Reason
+	}{
 		{"integer beyond 2^53", `{"a":[0,{"amount":9007199254740993}]}`, "data.a[1].amount", "number_not_representable"},
 		{"overflow", `{"a":1e400}`, "data.a", "number_not_representable"},
 		{"underflow", `{"a":1e-400}`, "data.a", "number_not_representable"},

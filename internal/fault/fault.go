@@ -19,6 +19,7 @@ const (
 	Invalid             Code = "invalid"              // the request itself is wrong; Param names where
 	Unauthenticated     Code = "unauthenticated"      // no key, or an unknown or revoked one
 	Forbidden           Code = "forbidden"            // the key is good but may not do this
+	Declined            Code = "declined"             // the sandbox: the payment's card
 	NotFound            Code = "not_found"            // no such object in this account and mode
 	IdempotencyConflict Code = "idempotency_conflict" // the first request with this key still runs
 	IdempotencyMismatch Code = "idempotency_mismatch" // the key was used with another request
@@ -35,7 +36,7 @@ const (
 // logged, never shown.
 type Error struct {
 	Code       Code
-	Reason     string        // machine-readable detail, such as "parameter_unknown"
+	Reason     Reason        // machine-readable detail, such as "parameter_unknown"
 	Param      string        // the request parameter at fault, such as "enabled_events[0]"
 	Message    string        // one or two sentences: what is wrong and how to mend it
 	Hint       string        // what the operator should do next; may be empty
@@ -81,7 +82,7 @@ func Is(err error, code Code) bool { return CodeOf(err) == code }
 
 // Param returns an [Invalid] fault for one request parameter.
 // The reason is the machine-readable detail; the rest is a format.
-func Param(param, reason, format string, args ...any) *Error {
+func Param(param string, reason Reason, format string, args ...any) *Error {
 	return &Error{Code: Invalid, Reason: reason, Param: param, Message: fmt.Sprintf(format, args...)}
 }
 

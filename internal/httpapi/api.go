@@ -489,9 +489,9 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request) (status int, err er
 	}
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		err = &fault.Error{Code: fault.Invalid, Reason: "method_not_allowed",
+		err = &fault.Error{Code: fault.Invalid, Reason: reasonMethod,
 			Message: "This path does not take " + r.Method + "; it takes " + strings.Join(allowed, ", ") + "."}
-		return writeErrorStatus(w, http.StatusMethodNotAllowed, err), err
+		return WriteError(w, err), err
 	}
 	err = &fault.Error{Code: fault.NotFound, Reason: "unrecognized_request_url", Message: "There is nothing at " + r.Method + " " + r.URL.Path + "."}
 	return WriteError(w, err), err

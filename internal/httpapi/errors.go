@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ var wire = map[fault.Code]struct {
 	fault.Invalid:             {http.StatusBadRequest, "invalid_request_error"},
 	fault.Unauthenticated:     {http.StatusUnauthorized, "authentication_error"},
 	fault.Forbidden:           {http.StatusForbidden, "authorization_error"},
+	fault.Declined:            {http.StatusPaymentRequired, "payment_error"},
 	fault.NotFound:            {http.StatusNotFound, "not_found_error"},
 	fault.IdempotencyConflict: {http.StatusConflict, "idempotency_conflict"},
 	fault.IdempotencyMismatch: {http.StatusUnprocessableEntity, "idempotency_replay_mismatch"},
@@ -30,11 +32,14 @@ var wire = map[fault.Code]struct {
 
 // Faults whose status is not their code's.
 const (
-	reasonTooLarge = "request_too_large"
-	reasonEncoding = "content_encoding_unsupported"
+	reasonTooLarge fault.Reason = "request_too_large"
+	reasonEncoding fault.Reason = "content_encoding_unsupported"
+	reasonMethod   fault.Reason = "method_not_allowed"
 )
 
-var statusOf = map[string]int{reasonTooLarge: http.StatusRequestEntityTooLarge, reasonEncoding: http.StatusUnsupportedMediaType}
+var statusOf = map[fault.Reason]int{
+	reasonTooLarge: http.StatusRequestEntityTooLarge, reasonEncoding: http.StatusUnsupportedMediaType, reasonMethod: http.StatusMethodNotAllowed,
+}
 
 func tooLarge(limit int64) error {
 	return &fault.Error{Code: fault.Invalid, Reason: reasonTooLarge, Message: fmt.Sprintf("The request body is larger than %d bytes.", limit)}
@@ -54,18 +59,9 @@ type errorView struct {
 // WriteError answers with an error and returns the status. What is no
 // [fault.Error] is our fault, and its text stays here.
 func WriteError(w http.ResponseWriter, err error) int {
-	status := wire[fault.CodeOf(err)].status
-	var f *fault.Error
-	if errors.As(err, &f) && statusOf[f.Reason] != 0 {
-		status = statusOf[f.Reason]
-	}
-	return writeErrorStatus(w, status, err)
-}
-
-func writeErrorStatus(w http.ResponseWriter, status int, err error) int {
 	f := &fault.Error{Code: fault.Internal}
 	errors.As(err, &f)
-	_, view := viewError(err)
+	status, view := viewError(err)
 	if f.Code == fault.Unavailable {
 		w.Header().Set("Retry-After", "1")
 	}
@@ -86,19 +82,18 @@ func writeErrorStatus(w http.ResponseWriter, status int, err error) int {
 func viewError(err error) (status int, view errorView) {
 	f := &fault.Error{Code: fault.Internal}
 	errors.As(err, &f)
-	view = errorView{Type: wire[f.Code].typ, Code: f.Reason, Message: f.Message, Param: f.Param}
+	reason := f.Reason
+	view = errorView{Type: wire[f.Code].typ, Message: f.Message, Param: f.Param}
 	switch f.Code {
 	case fault.Internal:
-		view.Code, view.Message, view.Param = "internal_error", "Something went wrong on our side. The Request-Id helps us to find it.", ""
+		reason, view.Message, view.Param = "internal_error", "Something went wrong on our side. The Request-Id helps us to find it.", ""
 	case fault.Unavailable:
-		view.Message = "The server cannot accept this at the moment; nothing was done. Try again."
+		reason, view.Message = cmp.Or(reason, "unavailable"), "The server cannot accept this at the moment; nothing was done. Try again."
 	}
-	if view.Code == "" {
-		view.Code = string(f.Code)
-	}
+	view.Code = cmp.Or(string(reason), string(f.Code))
 	// Both can repeat what was sent.
 	view.Message, view.Param = clip(view.Message, maxMessage), clip(view.Param, maxParam)
-	return wire[f.Code].status, view
+	return cmp.Or(statusOf[f.Reason], wire[f.Code].status), view
 }
 
 // Limits of what an error repeats, in bytes.
@@ -112,7 +107,7 @@ const (
 func logError(err error) []slog.Attr {
 	var f *fault.Error
 	if errors.As(err, &f) && f.Code != fault.Internal && f.Code != fault.Unavailable {
-		return []slog.Attr{slog.String("code", string(f.Code)), slog.String("reason", f.Reason)}
+		return []slog.Attr{slog.String("code", string(f.Code)), slog.String("reason", string(f.Reason))}
 	}
 	return []slog.Attr{slog.Any("err", err)}
 }

@@ -46,7 +46,7 @@ type warningView struct {
 
 func viewWarnings(e *event.Event) (out []warningView) {
 	for _, w := range e.Warnings {
-		out = append(out, warningView{w.Reason, clip(w.Message, maxMessage), clip(w.Param, maxParam)})
+		out = append(out, warningView{string(w.Reason), clip(w.Message, maxMessage), clip(w.Param, maxParam)})
 	}
 	return out
 }

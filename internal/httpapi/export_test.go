@@ -24,11 +24,16 @@ var noPage http.HandlerFunc = http.NotFound
 // ErrorTypes is the types of all errors.
 func ErrorTypes() []string {
 	var all []string
-	for _, w := range wire {
-		all = append(all, w.typ)
+	for code, w := range wire {
+		if code != fault.Declined { // whose body has a schema of its own
+			all = append(all, w.typ)
+		}
 	}
 	return all
 }
 
-// WireOf is the status and type of a kind of fault.
-func WireOf(code fault.Code) (status int, typ string) { return wire[code].status, wire[code].typ }
+// WireOf is the status and type of a fault.
+func WireOf(code fault.Code, reason fault.Reason) (status int, typ string) {
+	status, view := viewError(&fault.Error{Code: code, Reason: reason})
+	return status, view.Type
+}

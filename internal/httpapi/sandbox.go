@@ -96,8 +96,9 @@ func paymentResult(v any) any {
 	if p.Failure == nil {
 		return p
 	}
-	return &answered{http.StatusPaymentRequired, declinedBody{declinedView{
-		Type: "payment_error", Code: p.Failure.Code, Message: p.Failure.Message, DeclineCode: p.Failure.DeclineCode, Payment: p.ID,
+	declined := wire[fault.Declined]
+	return &answered{declined.status, declinedBody{declinedView{
+		Type: declined.typ, Code: string(p.Failure.Code), Message: p.Failure.Message, DeclineCode: p.Failure.DeclineCode, Payment: p.ID,
 	}}}
 }
 

@@ -82,7 +82,7 @@ func (t *tails) note(rq *request, requestID string, status int, err error, took 
 func reasonOf(err error) string {
 	var f *fault.Error
 	if errors.As(err, &f) && f.Reason != "" {
-		return f.Reason
+		return string(f.Reason)
 	}
 	return string(fault.CodeOf(err))
 }

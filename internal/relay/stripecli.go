@@ -123,7 +123,7 @@ func (s *sessions) get(id string, now time.Time) (session, bool) {
 func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
 	one, ok := h.sessions.get(r.Header.Get("Websocket-Id"), h.Now())
 	if !ok { // in these words, which make the CLI ask for a new session
-		h.refuse(w, &fault.Error{Code: fault.Invalid, Message: "Unknown WebSocket ID."})
+		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "resource_missing", Param: "Websocket-Id", Message: "Unknown WebSocket ID."})
 		return
 	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{stripeProtocol}})

@@ -65,7 +65,7 @@ const cardParam = "payment_method[card]"
 // check returns what is kept of the card and how it behaves. Errors are
 // fault.Invalid and never hold a number or a CVC.
 func (c *Card) check(now time.Time) (CardView, testCard, error) {
-	fail := func(field, reason, message string) (CardView, testCard, error) {
+	fail := func(field string, reason fault.Reason, message string) (CardView, testCard, error) {
 		return CardView{}, testCard{}, fault.Param(cardParam+"["+field+"]", reason, "%s", message)
 	}
 	number := strings.NewReplacer(" ", "", "-", "").Replace(c.Number)

@@ -36,9 +36,9 @@ type PaymentMethod struct {
 
 // Failure is why a payment failed.
 type Failure struct {
-	Code        string `json:"code"`
-	DeclineCode string `json:"decline_code"`
-	Message     string `json:"message"`
+	Code        fault.Reason `json:"code"`
+	DeclineCode string       `json:"decline_code"`
+	Message     string       `json:"message"`
 }
 
 // PaymentParams is what a request says of a payment.

@@ -149,7 +149,7 @@ func TestCheckTarget(t *testing.T) {
 					t.Errorf("%s: %v", tt.url, err)
 					continue
 				}
-				got = f.Reason
+				got = string(f.Reason)
 			}
 			if got != want {
 				t.Errorf("%s, ranges allowed: %t: got %q, want %q", tt.url, s == inside, got, want)
