@@ -28,7 +28,7 @@ func TestStripeCLI_protocol(t *testing.T) {
 	}
 	session := a.object
 	secret := session.text("secret")
-	if !strings.HasPrefix(secret, "whsec_") || !strings.HasPrefix(session.text("websocket_url"), "wss://127.0.0.1:") || session.text("websocket_authorized_feature") != "webhooks" {
+	if !strings.HasPrefix(secret, "whsec_") || session.text("websocket_url") != "ws"+strings.TrimPrefix(s.base, "http")+"/v1/stripecli/connect" || session.text("websocket_authorized_feature") != "webhooks" {
 		t.Fatalf("session: %v", session)
 	}
 	if again, err := s.try("POST", "/v1/stripecli/sessions", form.Encode(), "Content-Type", "application/x-www-form-urlencoded"); err != nil || again.object.text("secret") != secret {
@@ -37,7 +37,17 @@ func TestStripeCLI_protocol(t *testing.T) {
 	if a, err := s.try("POST", "/v1/stripecli/sessions", "", "Authorization", "Bearer sk_test_wrongwrongwrong12"); err != nil || a.status != http.StatusUnauthorized {
 		t.Errorf("with a wrong key: %v %d", err, a.status)
 	}
-	address := "ws" + strings.TrimPrefix(session.text("websocket_url"), "wss") + "?websocket_feature=webhooks"
+	// Behind a proxy that ends TLS, without a public URL and with one.
+	if a, err := s.try("POST", "/v1/stripecli/sessions", form.Encode(), "Content-Type", "application/x-www-form-urlencoded", "X-Forwarded-Proto", "https"); err != nil ||
+		!strings.HasPrefix(a.object.text("websocket_url"), "wss://") {
+		t.Errorf("behind TLS: %v %s", err, a.body)
+	}
+	public := serve(t, "", "--public-url", "https://hooks.example")
+	if a, err := public.try("POST", "/v1/stripecli/sessions", form.Encode(), "Content-Type", "application/x-www-form-urlencoded"); err != nil ||
+		a.object.text("websocket_url") != "wss://hooks.example/v1/stripecli/connect" {
+		t.Errorf("with a public URL: %v %s", err, a.body)
+	}
+	address := session.text("websocket_url") + "?websocket_feature=webhooks"
 	connect := func(id string) (*websocket.Conn, *http.Response, error) {
 		return websocket.Dial(ctx, address, &websocket.DialOptions{HTTPHeader: http.Header{"Websocket-Id": {id}}, Subprotocols: []string{"stripecli-devproxy-v1"}})
 	}
@@ -115,7 +125,7 @@ func TestStripeCLI(t *testing.T) {
 	s := serve(t, "")
 	r := receive(t, answers())
 	env := []string{"STRIPE_API_KEY=" + testKey, "STRIPE_CLI_TELEMETRY_OPTOUT=1", "XDG_CONFIG_HOME=" + t.TempDir(), "HOME=" + t.TempDir()}
-	l := start(t, env, binary, "listen", "--api-base", s.base, "--no-wss", "--skip-update", "--forward-to", r.URL)
+	l := start(t, env, binary, "listen", "--api-base", s.base, "--skip-update", "--forward-to", r.URL)
 	secret := l.out.await(t, `(whsec_[A-Za-z0-9+/=]+)`)[1]
 	id := s.send("payment.succeeded", object{"n": 1}).text("id")
 	l.out.await(t, `\[200\] POST .*`)

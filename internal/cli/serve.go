@@ -321,7 +321,7 @@ func (s *server) wire(ctx context.Context) error {
 		engine.Cluster = s.cluster
 	}
 	s.service = service.New(conf)
-	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, Now: s.now, Log: s.log, Key: httpapi.Key, Answer: httpapi.WriteError})
+	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, PublicURL: s.PublicURL, Now: s.now, Log: s.log, Key: httpapi.Key, Answer: httpapi.WriteError})
 	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: s.now}
 	engine.Sender, engine.Watcher = s.attempts(toBrokers), s.metrics.Watcher(s.service.Watcher(nil))
 	s.engine = dispatch.New(engine)

@@ -79,6 +79,8 @@ type Config struct {
 	Brand   string
 	Now     func() time.Time
 	Log     *slog.Logger
+	// PublicURL is where the server is reached; empty: where the request came to.
+	PublicURL string
 	// Key reads a request's API key as every route of the API does.
 	Key func(r *http.Request) (string, error)
 	// Answer writes an error as every route of the API does, and returns the status.

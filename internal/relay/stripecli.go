@@ -81,8 +81,23 @@ func (h *Hub) StripeSession(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(stripeSession{
 		ReconnectDelay: stripeReconnect, Secret: e.Newest().Value, WebSocketAuthorizedFeature: stripeFeature, WebSocketID: id,
-		WebSocketURL: "wss://" + r.Host + "/v1/stripecli/connect", // with --no-wss the CLI makes it ws
+		WebSocketURL: h.webSocketURL(r),
 	})
+}
+
+// webSocketURL returns where the CLI connects: at the server's public URL or, without one,
+// where the request came to. A proxy that ends TLS says so in X-Forwarded-Proto; nobody but
+// the caller gets the answer, so the header need not be trusted.
+func (h *Hub) webSocketURL(r *http.Request) string {
+	base := h.PublicURL
+	if base == "" {
+		base = "http://" + r.Host
+		forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
+		if r.TLS != nil || strings.EqualFold(strings.TrimSpace(forwarded), "https") {
+			base = "https://" + r.Host
+		}
+	}
+	return "ws" + strings.TrimPrefix(base, "http") + "/v1/stripecli/connect"
 }
 
 // stripeDevice makes a device's name, which may hold anything, one of a listener.
