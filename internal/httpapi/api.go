@@ -417,6 +417,7 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 	if err != nil {
 		return nil, err
 	}
+	call.AccountHeader = a.accountHeader
 	if id := r.Header.Get(a.accountHeader); id != "" {
 		live := false
 		switch mode := r.Header.Get(a.modeHeader); mode {
@@ -424,13 +425,14 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 		case "live":
 			live = true
 		default:
-			return nil, fault.Param(a.modeHeader, "parameter_invalid", "The mode is test or live.")
+			return nil, fault.Param(a.modeHeader, "parameter_invalid", "The header %s is test or live.", a.modeHeader)
 		}
 		if err := a.Service.ActFor(call, id, live); err != nil {
 			return nil, err
 		}
 		if call.Space.Live() != live && r.Header.Get(a.modeHeader) != "" {
-			return nil, &fault.Error{Code: fault.Forbidden, Reason: "mode_forbidden", Message: "This API key is for the other mode."}
+			return nil, &fault.Error{Code: fault.Forbidden, Reason: "mode_forbidden", Param: a.modeHeader,
+				Message: fmt.Sprintf("This API key is for the other mode. Leave the header %s out, or use a key of that mode.", a.modeHeader)}
 		}
 	}
 	return call, nil

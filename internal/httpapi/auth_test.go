@@ -20,7 +20,7 @@ func TestAuth(t *testing.T) {
 	ok := refusal{status: http.StatusOK}
 	unknown := refusal{http.StatusUnauthorized, "authentication_error", "api_key_invalid", ""}
 	none := refusal{http.StatusUnauthorized, "authentication_error", "api_key_missing", ""}
-	foreign := refusal{http.StatusForbidden, "authorization_error", "account_forbidden", ""}
+	foreign := refusal{http.StatusForbidden, "authorization_error", "account_forbidden", "Payment-Account"}
 	operatorsOnly := refusal{http.StatusForbidden, "authorization_error", "operator_key_required", ""}
 	for _, c := range []struct {
 		name, method, path string
@@ -44,14 +44,14 @@ func TestAuth(t *testing.T) {
 		{"its key naming another account", "GET", path, append(with(testKey), "Payment-Account", other), foreign},
 		{"its key naming no account there is", "GET", path, append(with(testKey), "Payment-Account", "acct"+noID), foreign},
 		{"its key naming the other mode", "GET", path, append(with(testKey), "Payment-Account", w.account.ID, "Payment-Mode", "live"),
-			refusal{http.StatusForbidden, "authorization_error", "mode_forbidden", ""}},
+			refusal{http.StatusForbidden, "authorization_error", "mode_forbidden", "Payment-Mode"}},
 		{"operator for its account", "GET", path, w.asOperator(), ok},
 		{"operator for its account and mode", "GET", path, append(w.asOperator(), "Payment-Mode", "test"), ok},
 		{"operator for the other mode", "GET", path, append(w.asOperator(), "Payment-Mode", "live"), missing("id")},
 		{"operator for an odd mode", "GET", path, append(w.asOperator(), "Payment-Mode", "sandbox"), invalid("parameter_invalid", "Payment-Mode")},
 		{"operator for another account", "GET", path, append(with(adminKey), "Payment-Account", other), missing("id")},
-		{"operator for no account", "GET", path, with(adminKey), invalid("account_missing", "account")},
-		{"operator for no account there is", "GET", path, append(with(adminKey), "Payment-Account", "acct"+noID), missing("id")},
+		{"operator for no account", "GET", path, with(adminKey), invalid("account_missing", "Payment-Account")},
+		{"operator for no account there is", "GET", path, append(with(adminKey), "Payment-Account", "acct"+noID), missing("Payment-Account")},
 
 		{"list of another account", "GET", "/v1/events", with(otherKey), ok},
 		{"member lists accounts", "GET", "/v1/accounts", with(testKey), operatorsOnly},

@@ -210,7 +210,7 @@ func TestErrors(t *testing.T) {
 		{"account: name too long", "POST", "/v1/accounts", `{"name":"` + long + `"}`, with(adminKey), invalid("parameter_invalid", "name")},
 		{"account: not there", "GET", "/v1/accounts/acct" + noID, "", with(adminKey), missing("id")},
 		{"accounts: cursor not there", "GET", "/v1/accounts?starting_after=acct" + noID, "", with(adminKey), invalid("resource_missing", "starting_after")},
-		{"key: for no account", "POST", "/v1/api_keys", `{}`, with(adminKey), invalid("account_missing", "account")},
+		{"key: for no account", "POST", "/v1/api_keys", `{}`, with(adminKey), invalid("account_missing", "Payment-Account")},
 		{"key: livemode a string", "POST", "/v1/api_keys", `{"livemode":"yes"}`, w.asOperator(), invalid("parameter_invalid", "livemode")},
 		{"key: not there", "DELETE", "/v1/api_keys/key" + noID, "", w.asOperator(), missing("id")},
 

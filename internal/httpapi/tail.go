@@ -93,8 +93,8 @@ func tailLogs(w http.ResponseWriter, rq *request) error {
 	if err := rq.query().done(); err != nil {
 		return err
 	}
-	if !rq.call.InAccount() {
-		return fault.Param("account", "account_missing", "An operator key acts for one account: name it in the account header.")
+	if err := rq.call.MustAccount(); err != nil {
+		return err
 	}
 	control := http.NewResponseController(w)
 	if err := control.SetWriteDeadline(time.Time{}); err != nil {

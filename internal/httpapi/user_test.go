@@ -68,7 +68,7 @@ func TestPortalSessions(t *testing.T) {
 	} {
 		w.call("POST", "/v1/portal_sessions", body).names(param)
 	}
-	w.call("POST", "/v1/portal_sessions", `{}`, with(adminKey)...).names("account") // names no account
+	w.call("POST", "/v1/portal_sessions", `{}`, with(adminKey)...).names("Payment-Account")
 }
 
 // A bulk retry makes the failed deliveries that it selects pending again.

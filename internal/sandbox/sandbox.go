@@ -77,10 +77,10 @@ func plausibleEmail(s string) bool {
 
 // testMode refuses calls outside an account's test data.
 func testMode(c *service.Call) error {
-	switch {
-	case !c.InAccount():
-		return &fault.Error{Code: fault.Invalid, Reason: "account_missing", Param: "account", Message: "An operator key acts for one account: name it in the account header."}
-	case c.Space.Live():
+	if err := c.MustAccount(); err != nil {
+		return err
+	}
+	if c.Space.Live() {
 		return &fault.Error{Code: fault.Forbidden, Reason: "sandbox_test_mode", Message: "The sandbox takes test keys (sk_test_…) only; it moves no money."}
 	}
 	return nil

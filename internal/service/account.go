@@ -134,10 +134,12 @@ func (s *Service) ActFor(c *Call, accountID string, live bool) error {
 		if ok && a.No == c.Key.Account {
 			return nil
 		}
-		return &fault.Error{Code: fault.Forbidden, Reason: "account_forbidden", Message: "This API key belongs to another account."}
+		return &fault.Error{Code: fault.Forbidden, Reason: "account_forbidden", Param: c.AccountHeader, Message: "This API key belongs to another account than the header names."}
 	}
 	if !ok {
-		return fault.Missing("account", accountID)
+		missing := fault.Missing("account", accountID)
+		missing.Param = c.AccountHeader
+		return missing
 	}
 	c.Space = event.SpaceOf(a.No, live)
 	return nil

@@ -178,6 +178,8 @@ type Call struct {
 	Idem    *Idempotency // nil without a key
 	Request string       // Request-Id
 	Remote  string       // the caller's address
+
+	AccountHeader string // the header that an operator names an account by; empty where none is read
 }
 
 // Operator reports whether the caller may manage accounts and keys.
@@ -334,14 +336,20 @@ func host(remote string) string {
 	return h
 }
 
-// mustAccount refuses calls that work in no account's data.
-func (c *Call) mustAccount() error {
+// MustAccount refuses calls that work in no account's data.
+func (c *Call) MustAccount() error {
 	if c.InAccount() {
 		return nil
 	}
-	return &fault.Error{Code: fault.Invalid, Reason: "account_missing", Param: "account",
-		Message: "An operator key acts for one account: name it in the account header."}
+	if c.AccountHeader == "" {
+		return &fault.Error{Code: fault.Invalid, Reason: "account_missing", Param: "Authorization",
+			Message: "An operator key acts for no account by itself. Use an account's API key (sk_test_… or sk_live_…)."}
+	}
+	return &fault.Error{Code: fault.Invalid, Reason: "account_missing", Param: c.AccountHeader,
+		Message: "An operator key acts for one account. Name it in a header: " + c.AccountHeader + ": acct_…"}
 }
+
+func (c *Call) mustAccount() error { return c.MustAccount() }
 
 func (c *Call) mustOperator() error {
 	if c.Operator() {
