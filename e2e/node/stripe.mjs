@@ -12,7 +12,13 @@ const created = await stripe.webhookEndpoints.create({
   enabled_events: ['payment.succeeded', 'refund.created'],
   description: 'managed by stripe-node & friends = 100 %',
   metadata: { order: '6735', 'a b': 'c&d' },
+  api_version: '2025-03-31.basil',
+  connect: false,
 });
+await assert.rejects(
+  stripe.webhookEndpoints.create({ url: 'https://example.com', enabled_events: ['*'], connect: true }),
+  (e) => e.param === 'connect',
+);
 assert.match(created.id, /^we_/);
 assert.match(created.secret, /^whsec_/);
 assert.deepEqual(created.enabled_events, ['payment.succeeded', 'refund.created']);
@@ -59,4 +65,7 @@ assert.equal(event.object, 'event');
 assert.equal(event.data.object.id, 'pay_1');
 const events = await stripe.events.list({ type: 'payment.succeeded', limit: 3 });
 assert.equal(events.data[0].id, sent.id);
+const several = await stripe.events.list({ types: ['payment.failed', 'payment.succeeded'], delivery_success: false });
+assert.equal(several.data[0].id, sent.id); // nobody answers at example.com/0 to 4
+assert.equal((await stripe.events.list({ types: ['payment.failed'] })).data.length, 0);
 console.log('ok');

@@ -229,8 +229,23 @@ func schemes(p *params) *bool {
 	return &ed25519
 }
 
+// stripeParams reads what Stripe's libraries send and this server has no use for. Events
+// have one form, the one in which they were sent, and no account is connected to another.
+func stripeParams(p *params) {
+	if v := p.text("api_version"); v != nil && len(*v) > maxVersion {
+		p.fail("api_version", "A version of Stripe's API is at most %d bytes. Events have no versions on this server; leave it out.", maxVersion)
+	}
+	if connected := p.truth("connect"); connected != nil && *connected {
+		p.fail("connect", "This server has no connected accounts. Leave connect out, or send false.")
+	}
+}
+
+const maxVersion = 64
+
 func createEndpoint(rq *request) (any, error) {
-	in, err := endpointParams(rq.params())
+	p := rq.params()
+	stripeParams(p)
+	in, err := endpointParams(p)
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,15 @@ func TestErrors(t *testing.T) {
 		{"form: too many", "POST", "/v1/webhooks", strings.Repeat("a=1&", 1001), form, invalid("form_invalid", "")},
 		{"form: gap in a list", "POST", "/v1/webhooks", "url=https://example.com/&enabled_events[0]=a&enabled_events[2]=b", form, invalid("parameter_invalid", "enabled_events")},
 		{"form: number of Go's", "POST", "/v1/webhooks", "url=https://example.com/&enabled_events[0]=a&timeout=0x10", form, invalid("parameter_invalid", "timeout")},
-		{"form: unknown", "POST", "/v1/webhooks", "url=https://example.com/&enabled_events[0]=a&api_version=2026-10-29", form, invalid("parameter_unknown", "api_version")},
+		{"form: unknown", "POST", "/v1/webhooks", "url=https://example.com/&enabled_events[0]=a&application=ca_1", form, invalid("parameter_unknown", "application")},
+		{"form: connected accounts", "POST", "/v1/webhooks", "url=https://example.com/&enabled_events[0]=a&connect=true", form, invalid("parameter_invalid", "connect")},
+		{"connected accounts", "POST", "/v1/webhooks", `{` + good + `,"connect":true}`, nil, invalid("parameter_invalid", "connect")},
+		{"version too long", "POST", "/v1/webhooks", `{` + good + `,"api_version":"` + long + `"}`, nil, invalid("parameter_invalid", "api_version")},
+		{"type and types", "GET", "/v1/events?type=a&types[]=b", "", nil, invalid("parameter_invalid", "types")},
+		{"types empty", "GET", "/v1/events?types=", "", nil, invalid("parameter_invalid", "types")},
+		{"types too many", "GET", "/v1/events?" + strings.Repeat("types[]=a&", 21), "", nil, invalid("parameter_invalid", "types")},
+		{"types with a prefix", "GET", "/v1/events?types[]=a&types[]=b.*", "", nil, invalid("event_type_invalid", "types[1]")},
+		{"delivery_success a word", "GET", "/v1/events?delivery_success=yes", "", nil, invalid("parameter_invalid", "delivery_success")},
 		{"form: event time", "POST", "/v1/events", "type=a&data[object][a]=b&created=now", form, invalid("parameter_invalid", "created")},
 
 		// Endpoints.

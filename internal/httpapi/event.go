@@ -260,7 +260,7 @@ func getEvent(rq *request) (any, error) {
 
 func listEvents(rq *request) (any, error) {
 	p := rq.query()
-	page, f := p.page(), service.EventFilter{Type: p.given("type")}
+	page, f := p.page(), service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success")}
 	f.From, f.Until = p.created()
 	if err := p.done(); err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
 func ids(list []object) []string {
@@ -122,6 +124,29 @@ func TestLists_eventFilters(t *testing.T) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+// Stripe's filters of events.
+func TestLists_eventsAsStripeNarrows(t *testing.T) {
+	w := newWorld(t)
+	w.register("payment.*")
+	done, failed, waiting, nobody := w.send("payment.succeeded").text("id"), w.send("payment.failed").text("id"), w.send("payment.succeeded").text("id"), w.send("refund.created").text("id")
+	w.attempted(w.deliveryOf(done).text("id"), delivery.Attempt{Started: start, Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
+	w.attempted(w.deliveryOf(failed).text("id"), delivery.Attempt{Started: start, Outcome: delivery.OutcomeGone, StatusCode: 410})
+	for query, want := range map[string][]string{
+		"delivery_success=true":                                           {nobody, done},
+		"delivery_success=false":                                          {waiting, failed},
+		"types[]=payment.failed&types[]=refund.created":                   {nobody, failed},
+		"types[]=payment.succeeded":                                       {waiting, done},
+		"types[]=payment.succeeded&delivery_success=true":                 {done},
+		"types[]=nothing.like_it":                                         nil,
+		"type=payment.*&delivery_success=false&limit=1":                   {waiting},
+		"type=payment.*&delivery_success=false&starting_after=" + waiting: {failed},
+	} {
+		if got := ids(w.must("GET", "/v1/events?"+query, "").list()); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", query, got, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -278,8 +279,33 @@ func (s *Service) Event(ctx context.Context, c *Call, id string) (*event.Event, 
 // those of acceptance.
 type EventFilter struct {
 	Type  string    // a type or a pattern such as "payment.*"
+	Types []string  // any of these, at most [MaxListedTypes]; instead of Type
 	From  time.Time // inclusive
 	Until time.Time // exclusive
+
+	Delivered *bool // whether all deliveries have succeeded; none is pending or failed
+}
+
+// MaxListedTypes is how many types a list of events can be narrowed to.
+const MaxListedTypes = 20
+
+func (f *EventFilter) check() error {
+	if f.Type != "" && f.Types != nil {
+		return fault.Param("types", "parameter_invalid", "Give type or types, not both.")
+	}
+	if f.Types != nil && (len(f.Types) == 0 || len(f.Types) > MaxListedTypes) {
+		return fault.Param("types", "parameter_invalid", "Give 1 to %d event types.", MaxListedTypes)
+	}
+	for i, t := range f.Types {
+		if !event.ValidType(t) {
+			return fault.Param(fmt.Sprintf("types[%d]", i), "event_type_invalid", `Give an event type such as "payment.succeeded". The parameter type takes prefixes.`)
+		}
+	}
+	return checkPattern(f.Type)
+}
+
+func (f *EventFilter) narrow() store.EventFilter {
+	return store.EventFilter{Pattern: f.Type, Types: f.Types, From: keyAt(f.From), Until: keyAt(f.Until), Delivered: f.Delivered}
 }
 
 // lastTime is the last that keys can tell, in Unix milliseconds (see event.Key).
@@ -306,7 +332,7 @@ func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page
 	if err := c.mustAccount(); err != nil {
 		return nil, false, err
 	}
-	if err := checkPattern(f.Type); err != nil {
+	if err := f.check(); err != nil {
 		return nil, false, err
 	}
 	page, err := ResolvePage(p, func(param, id string) (event.Key, error) {
@@ -316,7 +342,7 @@ func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page
 	if err != nil {
 		return nil, false, err
 	}
-	return s.Store.ListEvents(ctx, c.Space, store.EventFilter{Pattern: f.Type, From: keyAt(f.From), Until: keyAt(f.Until)}, page)
+	return s.Store.ListEvents(ctx, c.Space, f.narrow(), page)
 }
 
 // EventSearch narrows a search. Zero fields do not narrow.
@@ -340,10 +366,10 @@ func (s *Service) SearchEvents(ctx context.Context, c *Call, f EventSearch) (ite
 	if err := c.mustAccount(); err != nil {
 		return nil, "", err
 	}
-	if err := checkPattern(f.Type); err != nil {
+	if err := f.check(); err != nil {
 		return nil, "", err
 	}
-	narrow := store.EventSearch{EventFilter: store.EventFilter{Pattern: f.Type, From: keyAt(f.From), Until: keyAt(f.Until)}, Text: f.Text}
+	narrow := store.EventSearch{EventFilter: f.narrow(), Text: f.Text}
 	if narrow.State, err = state(f.Status); err != nil {
 		return nil, "", err
 	}

@@ -209,9 +209,12 @@ type Types interface {
 
 // EventFilter narrows a list of events. Zero fields do not narrow.
 type EventFilter struct {
-	Pattern string // a type or a pattern such as "payment.*"
+	Pattern string   // a type or a pattern such as "payment.*"
+	Types   []string // any of these
 	From    event.Key
 	Until   event.Key // exclusive
+
+	Delivered *bool // no delivery is pending or failed, or at least one is
 }
 
 // DeliveryFilter narrows a list of deliveries. Zero fields do not narrow.

@@ -34,7 +34,7 @@ func (s *Store) ListEvents(ctx context.Context, space event.Space, f store.Event
 	var n narrowing
 	n.and("e.space = ?", int64(space))
 	n.keyRange("e.key", f.From, f.Until)
-	n.pattern("e.type", f.Pattern)
+	n.event(&f)
 	return page(ctx, s, "list events", func(row scanner) (e event.Event, err error) {
 		err = scanEvent(row, &e)
 		return e, err
@@ -153,7 +153,7 @@ func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.Eve
 	args := append(n.args, scan)
 
 	wanted := narrowing{args: args}
-	wanted.pattern("e.type", f.Pattern)
+	wanted.event(&f.EventFilter)
 	if f.Text != "" {
 		// Whether it is in a packed body is seen when that is unpacked.
 		wanted.and("("+s.Dialect.Contains("e.body")+" OR substr(e.body, 1, 4) = ?)", []byte(f.Text), store.PackMagic)

@@ -3,6 +3,9 @@ package relational
 import (
 	"strings"
 	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // Millis returns a time as it is kept: Unix milliseconds, 0 for none.
@@ -39,6 +42,25 @@ func (n *narrowing) pattern(column, pattern string) {
 		n.and("substr("+column+", 1, ?) = ?", len(prefix), prefix)
 	default:
 		n.and(column+" = ?", pattern)
+	}
+}
+
+// event narrows rows of events, called e, by type and delivery.
+func (n *narrowing) event(f *store.EventFilter) {
+	n.pattern("e.type", f.Pattern)
+	if len(f.Types) > 0 {
+		args := make([]any, len(f.Types))
+		for i, t := range f.Types {
+			args[i] = t
+		}
+		n.and("e.type IN (?"+strings.Repeat(", ?", len(f.Types)-1)+")", args...)
+	}
+	if f.Delivered != nil {
+		exists := "EXISTS"
+		if *f.Delivered {
+			exists = "NOT EXISTS"
+		}
+		n.and(exists+" (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state IN (?, ?))", int64(delivery.Pending), int64(delivery.Failed))
 	}
 }
 

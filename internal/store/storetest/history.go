@@ -97,6 +97,33 @@ func (h *history) where(f store.DeliveryFilter) []store.DeliveryView {
 	})
 }
 
+// testEventFilters narrows events by several types, and by how their deliveries are.
+func testEventFilters(b *bundle, h *history) {
+	yes, no := true, false
+	for _, types := range [][]string{nil, historyTypes[:1], historyTypes[1:3], {"nothing.like_it"}} {
+		for _, delivered := range []*bool{nil, &yes, &no} {
+			f := store.EventFilter{Types: types, Delivered: delivered, From: h.events[2].Key}
+			var want []event.Key
+			for _, e := range slices.Backward(h.events) {
+				open := slices.ContainsFunc(h.all, func(v store.DeliveryView) bool {
+					return v.ID.Event == e.Key && (v.State == delivery.Pending || v.State == delivery.Failed)
+				})
+				if e.Key >= f.From && (types == nil || slices.Contains(types, e.Type)) && (delivered == nil || *delivered != open) {
+					want = append(want, e.Key)
+				}
+			}
+			pages(b, fmt.Sprintf("events of %v, delivered %v", types, delivered), want, func(k event.Key) event.Key { return k },
+				func(p store.Page[event.Key]) (keys []event.Key, more bool, err error) {
+					items, more, err := b.ListEvents(b.ctx, mine, f, p)
+					for _, e := range items {
+						keys = append(keys, e.Key)
+					}
+					return keys, more, err
+				})
+		}
+	}
+}
+
 func testDeliveries(b *bundle) {
 	h := newHistory(b)
 	failed, pending := delivery.Failed, delivery.Pending
@@ -111,6 +138,7 @@ func testDeliveries(b *bundle) {
 				return b.ListDeliveries(b.ctx, mine, f, p)
 			})
 	}
+	testEventFilters(b, h)
 	for _, want := range h.all {
 		got, err := b.Delivery(b.ctx, mine, want.ID)
 		b.ok(err)
