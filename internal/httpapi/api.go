@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -460,6 +461,9 @@ func (rq *request) repeatable(view func(result any) any) error {
 	}
 	h := sha256.New()
 	_, _ = io.WriteString(h, rq.Method+" "+rq.URL.Path+"\n")
+	if rq.URL.RawQuery != "" { // where one is taken
+		_, _ = io.WriteString(h, rq.URL.RawQuery+"\n")
+	}
 	h.Write(rq.body)
 	rq.call.Idem = &service.Idempotency{Key: key, Encode: func(result any) (int, []byte) {
 		status, body, err := encodeAnswer(view(result))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/httpapi"
 )
 
 func key(k string) []string { return []string{"Idempotency-Key", k} }
@@ -72,6 +73,55 @@ func TestIdempotency_replay(t *testing.T) {
 				t.Error("the repetition has woken the engine")
 			}
 		})
+	}
+}
+
+// No POST with an API key is without it: each route is called twice under one key, and once
+// more with another request.
+func TestIdempotency_everyRoute(t *testing.T) {
+	w := newWorld(t)
+	adaOf(w)
+	w.register("payment.succeeded")
+	known := entries()
+	tried := 0
+	for _, route := range httpapi.Routes() {
+		path, post := strings.CutPrefix(route, "POST ")
+		e := known[route]
+		if !post || e.nowhere {
+			continue
+		}
+		tried++
+		header := map[right][]string{members: with(testKey), operators: with(adminKey), operatorsFor: w.asOperator()}[e.right]
+		id := ""
+		if e.made != nil {
+			id = e.made(w)
+		}
+		fill := strings.NewReplacer("{id}", id).Replace
+		call := func(query, body string) answer {
+			return w.call("POST", fill(path+query), fill(body), append(key(route), header...)...)
+		}
+		first := call(e.query, e.body)
+		before := w.everything()
+		again := call(e.query, e.body)
+		if first.status != http.StatusOK || again.status != first.status || again.header.Get("Idempotent-Replayed") != "true" || path != "/v1/api_keys" && again.body != first.body {
+			t.Errorf("%s: %d, then %d (replayed: %q)\nfirst: %s\nagain: %s", route, first.status, again.status, again.header.Get("Idempotent-Replayed"), first.body, again.body)
+		}
+		if w.everything() != before {
+			t.Errorf("%s: the repetition has changed something", route)
+		}
+		body, query := strings.Replace(e.body, "{", "{ ", 1), e.query
+		if body == e.body {
+			body = "{}"
+		}
+		if query != "" {
+			body, query = e.body, query+"&" // the same parameters, but another request
+		}
+		if other := call(query, body); other.status != http.StatusUnprocessableEntity && path != "/v1/events/batch" { // whose events have receipts of their own
+			t.Errorf("%s: another request under the key is answered with %d %s", route, other.status, other.body)
+		}
+	}
+	if tried < 30 {
+		t.Errorf("tried %d routes", tried)
 	}
 }
 

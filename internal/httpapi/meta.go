@@ -36,9 +36,16 @@ func rotateMasterKey(rq *request) (any, error) {
 	if err := rq.params().done(); err != nil {
 		return nil, err
 	}
+	if err := rq.repeatable(masterResult); err != nil {
+		return nil, err
+	}
 	done, err := rq.service().RotateMasterKey(rq.Context(), rq.call)
 	if err != nil {
 		return nil, err
 	}
-	return masterView{"master_key_rotation", done}, nil
+	return masterResult(done), nil
+}
+
+func masterResult(v any) any {
+	return masterView{"master_key_rotation", v.(service.MasterRotation)}
 }

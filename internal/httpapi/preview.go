@@ -24,10 +24,18 @@ func previewEndpoint(rq *request) (any, error) {
 	if err := p.done(); err != nil {
 		return nil, err
 	}
+	if err := rq.repeatable(previewResult); err != nil {
+		return nil, err
+	}
 	preview, err := rq.service().PreviewEndpoint(rq.Context(), rq.call, in)
 	if err != nil {
 		return nil, err
 	}
+	return previewResult(preview), nil
+}
+
+func previewResult(result any) any {
+	preview := result.(*service.Preview)
 	v := previewView{Object: "webhook_endpoint.preview", Event: preview.Event.ID, EventType: preview.Event.Type, Matched: preview.Matched,
 		FilterError: orNull(preview.FilterFailure), TransformError: orNull(preview.Failure), Headers: map[string]string{}}
 	if preview.Matched && preview.Failure == "" {
@@ -38,5 +46,5 @@ func previewEndpoint(rq *request) (any, error) {
 			v.Headers[strings.ToLower(name)] = strings.Join(values, ", ")
 		}
 	}
-	return v, nil
+	return v
 }

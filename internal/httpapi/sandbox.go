@@ -244,11 +244,18 @@ func shopperToken(rq *request) (any, error) {
 	if grant != "client_credentials" {
 		return nil, fault.Param("grant_type", "parameter_invalid", "The grant type is client_credentials.")
 	}
+	if err := rq.repeatableInPrivate(tokenResult); err != nil {
+		return nil, err
+	}
 	token, err := rq.sandbox().ShopperToken(rq.Context(), rq.call, shopper)
 	if err != nil {
 		return nil, err
 	}
-	return tokenView{token, "bearer", int(sandbox.TokenLife.Seconds())}, nil
+	return tokenResult(token), nil
+}
+
+func tokenResult(token any) any {
+	return tokenView{token.(string), "bearer", int(sandbox.TokenLife.Seconds())}
 }
 
 func shopperOrders(rq *request) (any, error) {

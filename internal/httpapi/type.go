@@ -31,7 +31,7 @@ type typeView struct {
 func viewType(d *event.Definition) typeView {
 	v := typeView{ID: d.Name, Object: "event_type", Name: d.Name, Description: orNull(d.Description), Schema: jsontext.Value("null"),
 		Version: orNull(d.Version), Samples: make([]jsontext.Value, len(d.Samples)), Validation: d.Validation, Deprecated: d.Deprecated,
-		BuiltIn: d.No == 0, Livemode: d.Space.Live(), Created: seconds(d.Created), Updated: seconds(d.Updated)}
+		BuiltIn: d.Created.IsZero(), Livemode: d.Space.Live(), Created: seconds(d.Created), Updated: seconds(d.Updated)}
 	if len(d.Schema) > 0 {
 		v.Schema = jsontext.Value(d.Schema)
 	}

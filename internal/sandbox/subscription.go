@@ -192,13 +192,17 @@ type shopperToken struct {
 }
 
 // ShopperToken makes a token with which an anonymous shopper, by the identifier of
-// an event, sees their own orders. Errors: fault.Invalid for "dr_userid".
+// an event, sees their own orders. Errors: fault.Invalid for "dr_userid", and those of
+// idempotency.
 func (s *Sandbox) ShopperToken(ctx context.Context, c *service.Call, shopper string) (token string, err error) {
 	if err := testMode(c); err != nil {
 		return "", err
 	}
 	if shopper == "" {
 		return "", fault.Param("dr_userid", "parameter_missing", "Give the shopper's identifier, shopper.id of an event.")
+	}
+	if err := s.Events.Answered(ctx, c); err != nil {
+		return "", err
 	}
 	orders, _, err := s.Store.ListSandbox(ctx, c.Space, kindOrder, shopper, store.Page[string]{Limit: 1})
 	if err != nil {
@@ -214,7 +218,7 @@ func (s *Sandbox) ShopperToken(ctx context.Context, c *service.Call, shopper str
 	if err != nil {
 		return "", err
 	}
-	if err := s.Store.PutSandbox(ctx, []store.SandboxObject{o}, store.Trail{}); err != nil {
+	if err := s.write(ctx, c, token, []store.SandboxObject{o}); err != nil {
 		return "", err
 	}
 	return token, nil

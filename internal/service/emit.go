@@ -62,15 +62,12 @@ func (s *Service) wake(all []*store.Append) {
 // answer returns the result of a call that changes nothing. Under an idempotency key it is
 // the same for as long as the key lives, like that of any other call.
 func answer[T any](ctx context.Context, s *Service, c *Call, find func() (T, error)) (result T, err error) {
-	if c.Idem == nil {
-		return find()
-	}
 	end, err := s.begin(ctx, c, true)
 	if err != nil {
 		return result, err
 	}
 	defer end()
-	if result, err = find(); err != nil {
+	if result, err = find(); err != nil || c.Idem == nil {
 		return result, err
 	}
 	return result, s.Store.Audit(ctx, nil, s.receipt(c, result, s.Now()))

@@ -23,6 +23,11 @@ func (s *Service) RotateMasterKey(ctx context.Context, c *Call) (MasterRotation,
 	if s.RotateMaster == nil {
 		return MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_fixed", Message: "This server's master key cannot be rotated while it runs."}
 	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return MasterRotation{}, err
+	}
+	defer end()
 	// A caller who hangs up must not leave it half done.
 	done, err := s.RotateMaster(context.WithoutCancel(ctx))
 	if err != nil {
@@ -30,5 +35,5 @@ func (s *Service) RotateMasterKey(ctx context.Context, c *Call) (MasterRotation,
 	}
 	e := s.entry(c, s.Now(), account.MasterKeyRotated, done.To, "from", done.From)
 	e.Space = 0
-	return done, s.Store.Audit(ctx, e, nil)
+	return done, s.Store.Audit(context.WithoutCancel(ctx), e, s.receipt(c, done, s.Now()))
 }

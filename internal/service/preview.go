@@ -30,11 +30,10 @@ func (s *Service) PreviewEndpoint(ctx context.Context, c *Call, p PreviewParams)
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
-	end, err := s.begin(ctx, c, false) // it is for those who may make endpoints
-	if err != nil {
-		return nil, err
-	}
-	defer end()
+	return answer(ctx, s, c, func() (*Preview, error) { return s.preview(ctx, c, p) })
+}
+
+func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Preview, error) {
 	w := &endpoint.Endpoint{Space: c.Space, Settings: endpoint.Settings{Filter: p.Filter}}
 	if err := s.setShape(c, &EndpointParams{Format: &p.Format, Transform: &p.Transform}, w); err != nil {
 		return nil, err
