@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,7 +67,8 @@ func run(only string, fast, times bool, busy int) error {
 		return err
 	}
 	if len(r.failures) > 0 {
-		return fmt.Errorf("failed: %s", strings.Join(r.failures, ", "))
+		slices.Sort(r.failures)
+		return fmt.Errorf("failed: %s", strings.Join(slices.Compact(r.failures), ", "))
 	}
 	return nil
 }

@@ -123,13 +123,14 @@ func (r *report) readUsage(stage, file string) error {
 
 // close prints what was skipped, and how many tests passed.
 func (r *report) close(w io.Writer) {
-	count := map[string]int{}
+	count, ran := map[string]int{}, map[string]bool{}
 	for _, t := range r.Tests {
 		count[t.Result]++
+		ran[t.Package+t.Test] = ran[t.Package+t.Test] || t.Result != "skip"
 	}
 	var skipped []string
 	for _, t := range r.Tests {
-		if t.Result == "skip" {
+		if !ran[t.Package+t.Test] { // in any stage
 			skipped = append(skipped, fmt.Sprintf("  %s %s: %s", t.Package, t.Test, t.Reason))
 		}
 	}
