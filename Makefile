@@ -138,6 +138,10 @@ soak: ## a load of everything for FOR (default 10m), then look for what the serv
 cluster: tools ## kill one of three nodes on PostgreSQL every three seconds, for a minute under load, and reconcile
 	$(GO) test -count=1 -v -run 'TestCluster_killed' -timeout 20m ./e2e -cluster.for=$${FOR:-60s}
 
+.PHONY: cluster-settings
+cluster-settings: tools ## edit on one of two nodes and send to the other at once, ROUNDS (1000) times
+	$(GO) test -count=1 -v -run 'TestCluster_readYourWrites' -timeout 60m ./e2e -settings.rounds=$${ROUNDS:-1000}
+
 .PHONY: bench/pages
 bench/pages: ## time the pages of the Admin UI with 1,000,000 events in the store
 	$(GO) run ./bench/pages

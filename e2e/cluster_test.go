@@ -684,3 +684,114 @@ func TestMigrateStore(t *testing.T) {
 		t.Errorf("%d of %d events arrived", len(got), events)
 	}
 }
+
+var settingsRounds = flag.Int("settings.rounds", 50, "rounds of TestCluster_readYourWrites")
+
+// TestCluster_readYourWrites: an edit that one node has answered is in force for whatever
+// another node accepts afterwards, without a moment in between.
+func TestCluster_readYourWrites(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, database(t).URL("postgres"), 2)
+	var mu sync.Mutex
+	arrived := map[string][]string{} // paths, by event
+	r := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		id := r.Header.Get("Webhook-Id")
+		arrived[id] = append(arrived[id], r.URL.Path)
+	}))
+	t.Cleanup(r.Close)
+	asAdmin := []string{"Authorization", "Bearer " + adminKey}
+	account := f.node(0).must("GET", "/v1/accounts", nil, asAdmin...).list()[0].text("id")
+	inAccount := append([]string{"Payment-Account", account}, asAdmin...)
+	event := func(typ string) object {
+		return object{"type": typ, "data": object{"object": object{"amount": "much"}}}
+	}
+	count := func(n *life, id string) int { return len(n.must("GET", "/v1/events/"+id+"/deliveries", nil).list()) }
+	typed := object{"properties": object{"data": object{"properties": object{"object": object{"properties": object{"amount": object{"type": "integer"}}}}}}}
+
+	wrong := map[string]int{}
+	check := func(what string, good bool) {
+		if _, seen := wrong[what]; !seen {
+			wrong[what] = 0
+		}
+		if !good {
+			wrong[what]++
+		}
+	}
+	for i := range *settingsRounds {
+		edits, sends := f.node(i%2), f.node(1-i%2)
+		typ := fmt.Sprint("round.r", i)
+		first, second := fmt.Sprint("/", i, "/first"), fmt.Sprint("/", i, "/second")
+
+		e := edits.register(r.URL+first, "enabled_events", []string{typ}).text("id")
+		id := sends.must("POST", "/v1/events", event(typ)).text("id")
+		check("an endpoint is created: no delivery", count(sends, id) == 1)
+
+		edits.must("PATCH", "/v1/webhooks/"+e, object{"url": r.URL + second})
+		id = sends.must("POST", "/v1/events", event(typ)).text("id")
+		var came []string
+		until(t, "the event to arrive", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			came = slices.Clone(arrived[id])
+			return len(came) > 0
+		})
+		check("the URL is changed: sent to the old one", slices.Equal(came, []string{second}))
+
+		edits.must("POST", "/v1/event_types", object{"name": typ, "validation": "reject", "schema": typed})
+		check("a schema is defined: accepted", sends.call("POST", "/v1/events", event(typ)).err("code") == "schema_mismatch")
+		edits.must("PATCH", "/v1/event_types/"+typ, object{"validation": "off"})
+		check("validation is switched off: refused", sends.call("POST", "/v1/events", event(typ)).status == http.StatusOK)
+
+		edits.must("PATCH", "/v1/webhooks/"+e, object{"status": "disabled"})
+		batch := sends.must("POST", "/v1/events/batch", object{"events": []any{event(typ), event(typ)}})
+		for _, one := range batch.list() {
+			if one.text("id") == "" {
+				t.Fatalf("of a batch: %v", one)
+			}
+			check("an endpoint is disabled: a delivery", count(edits, one.text("id")) == 0)
+		}
+		check("an endpoint is disabled: a test event", sends.call("POST", "/v1/webhooks/"+e+"/test", object{}).err("code") == "endpoint_disabled")
+		edits.must("PATCH", "/v1/webhooks/"+e, object{"status": "enabled", "enabled_events": []string{"refund.created"}})
+		payment := sends.must("POST", "/v1/payments", object{"amount": 100, "currency": "usd",
+			"payment_method": object{"type": "card", "card": object{"number": "4242424242424242", "exp_month": 12, "exp_year": time.Now().Year() + 1, "cvc": "123"}}})
+		edits.must("PATCH", "/v1/webhooks/"+e, object{"enabled_events": []string{typ, "refund.*"}})
+		sends.must("POST", "/v1/refunds", object{"payment_id": payment.text("id")})
+		deliveries := sends.must("GET", "/v1/deliveries?type=refund.created&endpoint="+e, nil).list()
+		check("the sandbox makes an event: no delivery", len(deliveries) == 1)
+		edits.must("DELETE", "/v1/webhooks/"+e, nil)
+		id = sends.must("POST", "/v1/events", event(typ)).text("id")
+		check("an endpoint is deleted: a delivery", count(sends, id) == 0)
+
+		key := edits.must("POST", "/v1/api_keys", object{"name": "n"}, inAccount...)
+		as := []string{"Authorization", "Bearer " + key.text("secret")}
+		check("a key is made: refused", sends.call("POST", "/v1/events", event(typ), as...).status == http.StatusOK)
+		edits.must("DELETE", "/v1/api_keys/"+key.text("id"), nil, inAccount...)
+		check("a key is revoked: an event is accepted", sends.call("POST", "/v1/events", event(typ), as...).status == http.StatusUnauthorized)
+		key = edits.must("POST", "/v1/api_keys", object{"name": "n"}, inAccount...)
+		as[1] = "Bearer " + key.text("secret")
+		check("a key is made: refused", sends.call("GET", "/v1/events", nil, as...).status == http.StatusOK)
+		edits.must("DELETE", "/v1/api_keys/"+key.text("id"), nil, inAccount...)
+		check("a key is revoked: the list is shown", sends.call("GET", "/v1/events", nil, as...).status == http.StatusUnauthorized)
+
+		// Another account's, whose bucket is full again when its limit is another one.
+		other := edits.must("POST", "/v1/accounts", object{"name": typ}, asAdmin...).text("id")
+		of := append([]string{"Payment-Account", other}, asAdmin...)
+		key = sends.must("POST", "/v1/api_keys", object{"name": "n"}, of...)
+		as[1] = "Bearer " + key.text("secret")
+		sends.must("POST", "/v1/events", event(typ), as...)
+		edits.must("POST", "/v1/accounts/"+other, object{"rate_limit": 1}, asAdmin...)
+		sends.call("POST", "/v1/events", event(typ), as...)
+		check("a limit is set: accepted beyond it", sends.call("POST", "/v1/events", event(typ), as...).status == http.StatusTooManyRequests)
+		edits.must("POST", "/v1/accounts/"+other, object{"rate_limit": 0}, asAdmin...)
+		check("a limit is lifted: refused", sends.call("POST", "/v1/events", event(typ), as...).status == http.StatusOK)
+	}
+	f.stop()
+	for what, n := range wrong {
+		t.Logf("%s: %d of %d", what, n, *settingsRounds)
+		if n > 0 {
+			t.Errorf("%s: %d times in %d rounds", what, n, *settingsRounds)
+		}
+	}
+}

@@ -23,6 +23,7 @@ type Account struct {
 	// RateLimit is how many API requests a minute the account may make: nil is the
 	// server's default, 0 is no limit.
 	RateLimit *int
+	Revision  int64 // of the stored row: each write makes it greater
 }
 
 // MaxRateLimit bounds [Account.RateLimit].

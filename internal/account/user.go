@@ -24,6 +24,7 @@ type User struct {
 	Password string // bcrypt hash
 	Disabled bool
 	Created  time.Time
+	Revision int64 // of the stored row: each write makes it greater
 }
 
 // UserRole is what a user may do.

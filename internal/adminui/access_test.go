@@ -108,7 +108,7 @@ func newDesk(t *testing.T, https bool) *desk {
 		must(err)
 		must(st.CreateUser(ctx, &account.User{ID: d.service.IDs.New(event.PrefixUser), Name: string(role), Role: role, Password: hash, Created: time.Now()}, store.Trail{}))
 	}
-	call, err := d.service.Authenticate(testKey)
+	call, err := d.service.Authenticate(t.Context(), testKey)
 	must(err)
 	url, all := "https://example.com/hook", []string{"*"}
 	e, err := d.service.CreateEndpoint(ctx, call, service.EndpointParams{URL: &url, Events: &all})
@@ -238,7 +238,7 @@ func TestAccess_matrix(t *testing.T) {
 		t.Fatal(err)
 	}
 	sessions := map[string]string{"viewer": d.session("viewer"), "member": d.session("member"), "admin": d.session("admin")}
-	call, err := d.service.Authenticate(testKey)
+	call, err := d.service.Authenticate(t.Context(), testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestAccess_matrix(t *testing.T) {
 	if err := d.service.Load(ctx, idle{}); err != nil {
 		t.Fatal(err)
 	}
-	foreignCall, err := d.service.Authenticate(otherKey)
+	foreignCall, err := d.service.Authenticate(t.Context(), otherKey)
 	if err != nil {
 		t.Fatal(err)
 	}

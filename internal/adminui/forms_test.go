@@ -211,7 +211,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 // may not leaves no trace.
 func TestForms_everyRole(t *testing.T) {
 	d := newDesk(t, false)
-	by, err := d.service.Authenticate(testKey)
+	by, err := d.service.Authenticate(t.Context(), testKey)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -285,6 +285,9 @@ func (rq *request) enter(rt route) error {
 			return fault.Missing("page", rq.PathValue("mode"))
 		}
 	}
+	if err := rq.ui.Service.CatchUp(rq.Context()); err != nil {
+		return err
+	}
 	var err error
 	if rq.call, err = rq.ui.Service.UserCall(rq.user, id, live); err != nil {
 		return err
@@ -308,6 +311,9 @@ func (rq *request) enterPortal() error {
 		return &fault.Error{Code: fault.NotFound, Reason: "portal_ended", Message: "This link has expired. Ask for a new one."}
 	}
 	if err != nil {
+		return err
+	}
+	if err := rq.ui.Service.CatchUp(rq.Context()); err != nil {
 		return err
 	}
 	rq.token, rq.session, rq.portal = token, session, session.Portal

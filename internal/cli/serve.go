@@ -312,15 +312,17 @@ func (s *server) wire(ctx context.Context) error {
 		Forgotten:    s.metrics.Forgotten,
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	}
+	if nodes, shared := s.store.(store.Nodes); shared && s.cluster != nil {
+		conf.Owns, conf.Await, conf.Settings = s.cluster.Owns, s.cluster.Await, nodes
+	}
+	s.service = service.New(conf)
 	engine := dispatch.Config{
-		Store: s.metrics.Lanes(s.store), Recorder: s.metrics.Recorder(s.commits), Endpoints: endpoints, Now: s.now, Random: rand.Float64, Log: s.log,
+		Store: s.metrics.Lanes(s.service.Lanes(s.store)), Recorder: s.metrics.Recorder(s.commits), Endpoints: endpoints, Now: s.now, Random: rand.Float64, Log: s.log,
 		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, Health: s.Health,
 	}
 	if s.cluster != nil {
-		conf.Owns, conf.Await = s.cluster.Owns, s.cluster.Await
 		engine.Cluster = s.cluster
 	}
-	s.service = service.New(conf)
 	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, PublicURL: s.PublicURL, Now: s.now, Log: s.log, Key: httpapi.Key, Answer: httpapi.WriteError})
 	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: s.now}
 	engine.Sender, engine.Watcher = s.attempts(toBrokers), s.metrics.Watcher(s.service.Watcher(nil))

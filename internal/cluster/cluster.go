@@ -30,7 +30,8 @@ import (
 type Service interface {
 	Reassign()
 	Adopted() []int64
-	Refresh(ctx context.Context, nodes store.Nodes, version int64) (int64, error)
+	CatchUp(ctx context.Context) error
+	Reach(ctx context.Context, version int64) error
 }
 
 // Engine is what sends (dispatch.Engine).
@@ -89,8 +90,9 @@ const (
 
 // Messages between nodes.
 const (
-	wordMembers = "members"
-	wordWork    = "work"
+	wordMembers  = "members"
+	wordWork     = "work"
+	wordSettings = "settings" // and their version: the store says so of each change
 )
 
 // Join makes this process a node and keeps its lease. No endpoint is its own before Run.
@@ -193,9 +195,17 @@ func (c *Cluster) Elsewhere(deliveries []delivery.ID) {
 	signal(c.hasWay)
 }
 
-// Load returns those of some deliveries that are pending.
+// Load returns those of some deliveries that are pending, once this node has the settings
+// that they were accepted under.
 func (c *Cluster) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
-	return c.nodes.Load(ctx, deliveries)
+	jobs, err := c.nodes.Load(ctx, deliveries)
+	if err != nil || len(jobs) == 0 {
+		return jobs, err
+	}
+	if err := c.service.Reach(ctx, jobs[0].Version); err != nil { // one query read all of them
+		return nil, err
+	}
+	return jobs, nil
 }
 
 func signal(c chan struct{}) {
@@ -379,7 +389,7 @@ func (c *Cluster) hear(ctx context.Context) {
 	go func() {
 		defer close(heard)
 		for {
-			err := c.nodes.Hear(ctx, c.heard)
+			err := c.nodes.Hear(ctx, func(message string) { c.heard(ctx, message) })
 			if err == nil || ctx.Err() != nil {
 				return
 			}
@@ -408,9 +418,19 @@ func (c *Cluster) hear(ctx context.Context) {
 	}
 }
 
-func (c *Cluster) heard(message string) {
+// heard acts on a message. That of a change comes before those of the events that were
+// accepted after it, and is acted on before them.
+func (c *Cluster) heard(ctx context.Context, message string) {
 	word, rest, _ := strings.Cut(message, " ")
 	switch word {
+	case wordSettings:
+		version, err := strconv.ParseInt(rest, 10, 64)
+		if err == nil {
+			err = c.service.Reach(ctx, version)
+		}
+		if err != nil && ctx.Err() == nil {
+			c.log.Warn("take over changes of other nodes", "err", err)
+		}
 	case wordMembers:
 		signal(c.poke)
 	case wordWork:
@@ -479,13 +499,12 @@ func parse(text string) (all []delivery.ID) {
 	return all
 }
 
-// refresh takes over what other nodes change.
+// refresh takes over what other nodes change, where that was not heard.
 func (c *Cluster) refresh(ctx context.Context) {
-	version := int64(0) // all of it once: much can have changed since this node read it
 	for {
 		err := c.readClock(ctx)
 		if err == nil {
-			version, err = c.service.Refresh(ctx, c.nodes, version)
+			err = c.service.CatchUp(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
 			c.log.Warn("take over changes of other nodes", "err", err)

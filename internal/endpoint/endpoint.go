@@ -62,6 +62,9 @@ type Endpoint struct {
 	EnabledSince   time.Time // when it last became enabled
 	DisabledReason string    // empty while enabled
 
+	// Revision is that of the stored row: each write makes it greater.
+	Revision int64
+
 	// Paused holds deliveries back without spending attempts: nobody is connected
 	// to a listener. It is not stored.
 	Paused bool

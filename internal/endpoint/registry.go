@@ -17,7 +17,12 @@ type Registry struct {
 	mu     sync.RWMutex
 	byNo   map[int64]*Endpoint
 	spaces map[event.Space]*index
+	gone   map[int64]struct{} // numbers of removed endpoints, which are never used again
 }
+
+// maxGone bounds how many removed endpoints are remembered. What is put too late is late by
+// milliseconds.
+const maxGone = 10_000
 
 // index is one space's enabled endpoints by subscription. Lists are only
 // appended to in place or replaced, because readers hold on to them.
@@ -29,18 +34,30 @@ type index struct {
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{byNo: map[int64]*Endpoint{}, spaces: map[event.Space]*index{}}
+	return &Registry{byNo: map[int64]*Endpoint{}, spaces: map[event.Space]*index{}, gone: map[int64]struct{}{}}
 }
 
-// Put adds e or replaces the endpoint of the same number. e must not be changed
-// afterwards.
-func (r *Registry) Put(e *Endpoint) {
+// Put adds e or replaces the endpoint of the same number, unless that has a greater
+// revision or was removed: what was written at the same time may come in any order. It
+// reports whether it did. e must not be changed afterwards.
+func (r *Registry) Put(e *Endpoint) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, removed := r.gone[e.No]; removed {
+		return false
+	}
 	if old := r.byNo[e.No]; old != nil {
+		if old.Revision > e.Revision {
+			return false
+		}
 		r.drop(old)
 	}
 	r.byNo[e.No] = e
+	r.add(e)
+	return true
+}
+
+func (r *Registry) add(e *Endpoint) {
 	if e.Status != Enabled {
 		return
 	}
@@ -59,10 +76,14 @@ func (r *Registry) Put(e *Endpoint) {
 	}
 }
 
-// Remove forgets the endpoint with the given number.
+// Remove forgets the endpoint with the given number, for good.
 func (r *Registry) Remove(no int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(r.gone) >= maxGone {
+		clear(r.gone)
+	}
+	r.gone[no] = struct{}{}
 	if old := r.byNo[no]; old != nil {
 		r.drop(old)
 		delete(r.byNo, no)

@@ -91,6 +91,39 @@ func TestRegistry_changes(t *testing.T) {
 	}
 }
 
+// Writes of one endpoint may reach memory in any order: the last one counts, and what was
+// removed stays away.
+func TestRegistry_order(t *testing.T) {
+	r := NewRegistry()
+	at := func(revision int64, patterns ...string) *Endpoint {
+		e := on(1, patterns...)
+		e.Revision = revision
+		return e
+	}
+	for _, step := range []struct {
+		name string
+		e    *Endpoint
+		put  bool
+		want int
+	}{
+		{"first", at(2, "a"), true, 1},
+		{"an earlier write", at(1, "b"), false, 1},
+		{"the same write, with other process state", at(2, "a"), true, 1},
+		{"a later write", at(3, "b"), true, 0},
+	} {
+		if got := r.Put(step.e); got != step.put {
+			t.Errorf("%s: put %v", step.name, got)
+		}
+		if got := len(r.Match(space, "a")); got != step.want {
+			t.Errorf("%s: %d match", step.name, got)
+		}
+	}
+	r.Remove(1)
+	if r.Put(at(9, "a")) || r.Len() != 0 {
+		t.Error("a removed endpoint came back")
+	}
+}
+
 // What Match returned stays as it was, and what a caller does to it reaches nobody.
 func TestRegistry_listsAreNotShared(t *testing.T) {
 	r := NewRegistry()

@@ -12,7 +12,12 @@ type Definitions struct {
 	mu     sync.RWMutex
 	byNo   map[int64]*Definition
 	byName map[typeName]*Definition
+	gone   map[int64]struct{} // numbers of removed definitions, which are never used again
 }
+
+// maxGone bounds how many removed definitions are remembered. What is put too late is late
+// by milliseconds.
+const maxGone = 10_000
 
 type typeName struct {
 	space Space
@@ -21,26 +26,35 @@ type typeName struct {
 
 // NewDefinitions returns an empty set.
 func NewDefinitions() *Definitions {
-	return &Definitions{byNo: map[int64]*Definition{}, byName: map[typeName]*Definition{}}
+	return &Definitions{byNo: map[int64]*Definition{}, byName: map[typeName]*Definition{}, gone: map[int64]struct{}{}}
 }
 
-// Put adds d or replaces the definition of the same number. d must not be changed
-// afterwards.
+// Put adds d or replaces the definition of the same number, unless that has a greater
+// revision or was removed: what was written at the same time may come in any order. d must
+// not be changed afterwards.
 func (s *Definitions) Put(d *Definition) {
 	if d.checker == nil && len(d.Schema) > 0 {
 		d.checker = newChecker(d.Schema)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_, removed := s.gone[d.No]
+	if old := s.byNo[d.No]; removed || old != nil && old.Revision > d.Revision {
+		return
+	}
 	s.remove(d.No)
 	s.byNo[d.No], s.byName[typeName{d.Space, d.Name}] = d, d
 	s.n.Store(int64(len(s.byNo)))
 }
 
-// Remove forgets the definition with the given number.
+// Remove forgets the definition with the given number, for good.
 func (s *Definitions) Remove(no int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.gone) >= maxGone {
+		clear(s.gone)
+	}
+	s.gone[no] = struct{}{}
 	s.remove(no)
 	s.n.Store(int64(len(s.byNo)))
 }

@@ -33,6 +33,7 @@ type Definition struct {
 	Version     int               // of the schema; 0: there was none yet
 	Created     time.Time
 	Updated     time.Time
+	Revision    int64 // of the stored row: each write makes it greater
 
 	checker *checker // of Schema
 }

@@ -188,6 +188,7 @@ type route struct {
 	query        bool  // it reads the query although it is no GET
 	visitor      bool  // it is for an anonymous shopper's token, not for API keys
 	maxBody      int64 // bytes, if more than usual
+	checked      bool  // the store itself holds what it stores to the settings of all nodes
 	// stream answers by itself, unless it returns an error, instead of handle.
 	stream func(http.ResponseWriter, *request) error
 }
@@ -243,11 +244,15 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		return WriteError(w, err), err
 	}
 	rq.call.Request, rq.call.Remote = w.Header().Get("Request-Id"), rq.RemoteAddr
-	if err := a.admit(w, rq.call); err != nil {
+	if err := a.admit(rq.Context(), w, rq.call); err != nil {
 		return WriteError(w, err), err
 	}
 	if rt.stream != nil {
-		if err := rt.stream(w, rq); err != nil {
+		err := a.Service.Recheck(rq.Context(), rq.call)
+		if err == nil {
+			err = rt.stream(w, rq)
+		}
+		if err != nil {
 			return WriteError(w, err), err
 		}
 		return http.StatusOK, nil
@@ -279,6 +284,11 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 			return WriteError(w, err), err
 		}
 		rq.body = buf.Bytes()
+	}
+	if !rt.checked { // after the body, which can take its time
+		if err := a.Service.Recheck(rq.Context(), rq.call); err != nil {
+			return WriteError(w, err), err
+		}
 	}
 	result, err := rt.handle(rq)
 	if err != nil {
@@ -333,8 +343,8 @@ func encodeAnswer(result any) (status int, body []byte, err error) {
 }
 
 // admit counts the request against the account's limit and says where that stands.
-func (a *api) admit(w http.ResponseWriter, c *service.Call) error {
-	l, err := a.Service.Admit(c)
+func (a *api) admit(ctx context.Context, w http.ResponseWriter, c *service.Call) error {
+	l, err := a.Service.Admit(ctx, c)
 	if l.Limit > 0 {
 		h := w.Header()
 		h.Set("X-RateLimit-Limit", strconv.Itoa(l.Limit))
@@ -414,7 +424,7 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 	if err != nil {
 		return nil, err
 	}
-	call, err := a.Service.Authenticate(key)
+	call, err := a.Service.Authenticate(r.Context(), key)
 	if err != nil {
 		return nil, err
 	}
@@ -428,7 +438,7 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 		default:
 			return nil, fault.Param(a.modeHeader, "parameter_invalid", "The header %s is test or live.", a.modeHeader)
 		}
-		if err := a.Service.ActFor(call, id, live); err != nil {
+		if err := a.Service.ActFor(r.Context(), call, id, live); err != nil {
 			return nil, err
 		}
 		if call.Space.Live() != live && r.Header.Get(a.modeHeader) != "" {

@@ -16,7 +16,10 @@ func (a *api) profile(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	rq := &request{Request: r, api: a}
 	var err error
-	if rq.call, err = a.authenticate(r); err == nil && !rq.call.Operator() {
+	if rq.call, err = a.authenticate(r); err == nil {
+		err = a.Service.Recheck(r.Context(), rq.call)
+	}
+	if err == nil && !rq.call.Operator() {
 		err = &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Only an operator key (sk_admin_…) may have profiles."}
 	}
 	status := http.StatusOK

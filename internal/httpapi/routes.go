@@ -53,8 +53,8 @@ func routes() []route {
 	add(del, "/event_types/{id}", deleteType)
 	add(get, "/event_types/{id}/versions", listTypeVersions)
 
-	add(post, "/events", sendEvent)
-	all = append(all, route{Method: post, Path: "/v1/events/batch", handle: sendEvents, maxBody: maxBatch})
+	all = append(all, route{Method: post, Path: "/v1/events", handle: sendEvent, checked: true},
+		route{Method: post, Path: "/v1/events/batch", handle: sendEvents, maxBody: maxBatch, checked: true})
 	add(get, "/events", listEvents)
 	add(get, "/events/{id}", getEvent)
 	add(get, "/events/{id}/deliveries", listEventDeliveries)

@@ -313,7 +313,10 @@ func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
 	if err != nil {
 		return nil, err
 	}
-	call, err := h.Service.Authenticate(key)
+	call, err := h.Service.Authenticate(r.Context(), key)
+	if err == nil {
+		err = h.Service.Recheck(r.Context(), call)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -44,15 +44,23 @@ func (r *keyring) set(accounts []account.Account, keys []account.Key) {
 	}
 }
 
+// putKey adds a key or replaces it. One that was revoked stays so.
 func (r *keyring) putKey(k account.Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if old, ok := r.byHash[k.Hash]; ok && !old.Revoked.IsZero() {
+		return
+	}
 	r.byHash[k.Hash] = k
 }
 
+// putAccount adds an account or replaces it, unless a later state of it is there.
 func (r *keyring) putAccount(a account.Account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.accounts[a.ID].Revision > a.Revision {
+		return
+	}
 	r.accounts[a.ID], r.ids[a.No] = a, a.ID
 }
 
@@ -111,25 +119,44 @@ func (r *keyring) takeUsed() map[string]time.Time {
 }
 
 // Authenticate returns the call that an API key opens. An operator key works in
-// no account until [Service.ActFor] names one. Errors: fault.Unauthenticated.
-func (s *Service) Authenticate(secret string) (*Call, error) {
+// no account until [Service.ActFor] names one. A key that another node has revoked may still
+// open one: [Service.Recheck] refuses that, and so does the store what it is to accept.
+// Errors: fault.Unauthenticated, and CatchUp's.
+func (s *Service) Authenticate(ctx context.Context, secret string) (*Call, error) {
 	// The look-up is by hash, so its timing tells nothing of the key.
-	k, ok := s.keys.key(account.HashKey(secret))
+	hash := account.HashKey(secret)
+	k, ok := s.keys.key(hash)
+	if !ok { // another node may have made it
+		if err := s.CatchUp(ctx); err != nil {
+			return nil, err
+		}
+		k, ok = s.keys.key(hash)
+	}
 	switch {
 	case !ok:
 		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_invalid", Message: "This API key is not known."}
 	case !k.Revoked.IsZero():
-		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_revoked", Message: "This API key was revoked."}
+		return nil, errRevoked()
 	}
 	s.keys.use(k.ID, s.Now())
 	return &Call{Key: k, Space: k.Space()}, nil
 }
 
+func errRevoked() error {
+	return &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_revoked", Message: "This API key was revoked."}
+}
+
 // ActFor makes an operator's call work in one account's test or live data. For a
 // key of the account itself it changes nothing but fails for any other account.
-// Errors: fault.Forbidden, fault.NotFound.
-func (s *Service) ActFor(c *Call, accountID string, live bool) error {
+// Errors: fault.Forbidden, fault.NotFound, and CatchUp's.
+func (s *Service) ActFor(ctx context.Context, c *Call, accountID string, live bool) error {
 	a, ok := s.keys.account(accountID)
+	if !ok { // another node may have made it
+		if err := s.CatchUp(ctx); err != nil {
+			return err
+		}
+		a, ok = s.keys.account(accountID)
+	}
 	if !c.Operator() {
 		if ok && a.No == c.Key.Account {
 			return nil

@@ -37,6 +37,7 @@ func endpointObject(e *endpoint.Endpoint, more ...any) map[string]any {
 // the same account and mode that subscribe to it, one for the operator's receiver.
 // It returns none when nobody listens.
 func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, err error) {
+	version := s.SettingsVersion()
 	add := func(space event.Space, to []*endpoint.Endpoint, object map[string]any) {
 		if len(to) == 0 || err != nil {
 			return
@@ -47,7 +48,7 @@ func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, 
 		}
 		e := s.newEvent(space, event.Input{Type: a.typ, Created: now.Unix(), HasCreated: true, Data: data})
 		if to = s.accepting(&e, to); len(to) > 0 {
-			all = append(all, &store.Append{Event: e, Deliveries: deliveries(&e, to)})
+			all = append(all, &store.Append{Event: e, Deliveries: deliveries(&e, to), Version: version})
 		}
 	}
 	var to []*endpoint.Endpoint
@@ -72,18 +73,25 @@ func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, 
 
 // announce sends an announcement that goes with no change in the store.
 func (s *Service) announce(ctx context.Context, a *announcement) error {
-	all, err := s.compose(a, s.Now())
-	if err != nil {
-		return err
-	}
 	s.tell(a)
-	for _, e := range all {
-		if err := s.Events.Append(ctx, e); err != nil {
+	stored := map[event.Space]bool{}
+	return s.afresh(ctx, byItself(a.about.Space), func() error {
+		all, err := s.compose(a, s.Now())
+		if err != nil {
 			return err
 		}
-		s.countEvent(e)
-	}
-	return nil
+		for _, e := range all {
+			if stored[e.Event.Space] {
+				continue
+			}
+			if err := s.append(ctx, e); err != nil {
+				return err
+			}
+			stored[e.Event.Space] = true
+			s.countEvent(e)
+		}
+		return nil
+	})
 }
 
 // announced is called after events were written in the transaction of a change.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -15,8 +16,8 @@ type Emission struct {
 }
 
 // Emit accepts events in the transaction of a change that the caller makes: write
-// gets what goes with it, and the receipt of result. Nothing is written when it
-// returns an error. Errors: fault.Invalid, those of idempotency, and write's.
+// gets what goes with it, and the receipt of result; it is called again when another node
+// has changed the account's settings meanwhile. Nothing is written when it returns an error. Errors: fault.Invalid, those of idempotency, and write's.
 func (s *Service) Emit(ctx context.Context, c *Call, result any, emit []Emission, write func(store.Trail) error) error {
 	if err := c.mustAccount(); err != nil {
 		return err
@@ -26,27 +27,40 @@ func (s *Service) Emit(ctx context.Context, c *Call, result any, emit []Emission
 		return err
 	}
 	defer end()
-	now := s.Now()
-	trail := store.Trail{Receipt: s.receipt(c, result, now)}
-	for _, m := range emit {
-		data, err := event.AppendStable(nil, m.Data, "data")
-		if err != nil {
-			return err
+	var trail store.Trail
+	if err := s.afresh(ctx, c, func() error {
+		now := s.Now()
+		trail = store.Trail{Receipt: s.receipt(c, result, now)}
+		for _, m := range emit {
+			a, err := s.emission(c, m, now)
+			if err != nil {
+				return err
+			}
+			trail.Announce = append(trail.Announce, a)
 		}
-		e := s.newEvent(c.Space, event.Input{Type: m.Type, Created: now.Unix(), HasCreated: true, Data: data})
-		if len(e.Body) > s.MaxBody {
-			return fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d.", len(e.Body), s.MaxBody)
-		}
-		if err := s.validate(&e); err != nil {
-			return err
-		}
-		trail.Announce = append(trail.Announce, &store.Append{Event: e, Deliveries: deliveries(&e, s.wanting(&e))})
-	}
-	if err := write(trail); err != nil {
+		return write(trail)
+	}); err != nil {
 		return err
 	}
 	s.wake(trail.Announce)
 	return nil
+}
+
+// emission makes what is to be stored of an event that goes with a change.
+func (s *Service) emission(c *Call, m Emission, now time.Time) (*store.Append, error) {
+	version := s.SettingsVersion()
+	data, err := event.AppendStable(nil, m.Data, "data")
+	if err != nil {
+		return nil, err
+	}
+	e := s.newEvent(c.Space, event.Input{Type: m.Type, Created: now.Unix(), HasCreated: true, Data: data})
+	if len(e.Body) > s.MaxBody {
+		return nil, fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d.", len(e.Body), s.MaxBody)
+	}
+	if err := s.validate(&e); err != nil {
+		return nil, err
+	}
+	return &store.Append{Event: e, Deliveries: deliveries(&e, s.wanting(&e)), Version: version}, nil
 }
 
 // wake starts what was written in the transaction of a change.

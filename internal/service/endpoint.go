@@ -331,23 +331,28 @@ func (s *Service) change(ctx context.Context, c *Call, id string,
 		return nil, err
 	}
 	defer end()
-	e, err := s.Store.Endpoint(ctx, c.Space, id)
-	if err != nil {
-		return nil, err
-	}
-	now := s.Now()
-	action, detail, a, err := edit(&e, now)
-	if err != nil {
-		return nil, err
-	}
-	e.Updated = now
-	trail := s.trail(c, &e, now, action, e.ID, detail...)
-	if a != nil {
-		if trail.Announce, err = s.compose(a, now); err != nil {
-			return nil, err
+	var e endpoint.Endpoint
+	var a *announcement
+	var trail store.Trail
+	if err := s.afresh(ctx, c, func() (err error) {
+		if e, err = s.Store.Endpoint(ctx, c.Space, id); err != nil {
+			return err
 		}
-	}
-	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
+		now := s.Now()
+		var action account.Action
+		var detail []string
+		if action, detail, a, err = edit(&e, now); err != nil {
+			return err
+		}
+		e.Updated = now
+		trail = s.trail(c, &e, now, action, e.ID, detail...)
+		if a != nil {
+			if trail.Announce, err = s.compose(a, now); err != nil {
+				return err
+			}
+		}
+		return s.Store.UpdateEndpoint(ctx, &e, trail)
+	}); err != nil {
 		return nil, err
 	}
 	s.publish(&e)
@@ -425,11 +430,14 @@ func (s *Service) disable(ctx context.Context, no int64, reason string) error {
 	e.Status, e.DisabledReason, e.Updated = endpoint.Disabled, reason, now
 	a := &announcement{about: &e, typ: event.TypeEndpointDisabled, others: true, object: endpointObject(&e, "disabled_reason", reason),
 		text: disabledText[reason] + " It was disabled; nothing is sent to it until somebody enables it."}
-	trail := store.Trail{Audit: s.entry(byItself(e.Space), now, account.EndpointDisabled, e.ID, "reason", reason)}
-	if trail.Announce, err = s.compose(a, now); err != nil {
-		return err
-	}
-	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
+	var trail store.Trail
+	if err := s.afresh(ctx, byItself(e.Space), func() error {
+		trail = store.Trail{Audit: s.entry(byItself(e.Space), now, account.EndpointDisabled, e.ID, "reason", reason)}
+		if trail.Announce, err = s.compose(a, now); err != nil {
+			return err
+		}
+		return s.Store.UpdateEndpoint(ctx, &e, trail)
+	}); err != nil {
 		return err
 	}
 	s.publish(&e)

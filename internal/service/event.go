@@ -29,7 +29,12 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
-	in, err := s.prepare(c, raw)
+	in, err := s.prepare(c, raw, s.SettingsVersion())
+	if s.rejected(err) { // by this node's settings, which may be out of date
+		if err = s.CatchUp(ctx); err == nil {
+			in, err = s.prepare(c, raw, s.SettingsVersion())
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +46,38 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 	if err := s.Events.Append(ctx, &in.Append); err != nil {
 		return nil, err
 	}
+	if in.Stale {
+		if in, err = s.sendAfresh(ctx, c, raw); err != nil {
+			return nil, err
+		}
+	}
 	e, err := s.accepted(c, in)
 	if err == nil {
 		s.keepOrder(ctx, in)
 	}
 	return e, err
+}
+
+// rejected reports whether an event was refused by settings that another node may have
+// changed.
+func (s *Service) rejected(err error) bool {
+	var r rejection
+	return s.Settings != nil && errors.As(err, &r)
+}
+
+// sendAfresh stores an event that was matched by settings which another node has changed
+// since.
+func (s *Service) sendAfresh(ctx context.Context, c *Call, raw []byte) (in *incoming, err error) {
+	if err := s.Recheck(ctx, c); err != nil {
+		return nil, err
+	}
+	err = s.afresh(ctx, c, func() error {
+		if in, err = s.prepare(c, raw, s.SettingsVersion()); err != nil {
+			return err
+		}
+		return s.append(ctx, &in.Append)
+	})
+	return in, err
 }
 
 // MaxEvents is how many events one call of [Service.SendEvents] may bring.
@@ -72,33 +104,101 @@ func (s *Service) SendEvents(ctx context.Context, c *Call, raws [][]byte) ([]Sen
 		return nil, err
 	}
 	defer end()
-	out := make([]Sent, len(raws))
-	calls, ins := make([]*Call, len(raws)), make([]*incoming, len(raws))
-	appends, places := make([]*store.Append, 0, len(raws)), make([]int, 0, len(raws))
-	for i, raw := range raws {
-		calls[i] = c.part(i, raw)
-		if ins[i], out[i].Err = s.prepare(calls[i], raw); out[i].Err == nil {
-			appends, places = append(appends, &ins[i].Append), append(places, i)
+	b := &eventBatch{raws: raws, out: make([]Sent, len(raws))}
+	for i := range raws {
+		b.left = append(b.left, i)
+	}
+	if err := s.afresh(ctx, c, func() error { return s.sendBatch(ctx, c, b) }); err != nil {
+		if !b.stored {
+			return nil, err
+		}
+		for _, i := range b.left { // the others are stored
+			b.out[i].Err = err
 		}
 	}
-	var stored []*incoming
-	for n, err := range s.Events.AppendAll(ctx, appends) {
-		i := places[n]
+	s.keepOrder(ctx, b.taken...)
+	return b.out, nil
+}
+
+// eventBatch is the events of one call on their way into the store.
+type eventBatch struct {
+	raws   [][]byte
+	out    []Sent
+	left   []int // those that there is no answer to, in order
+	taken  []*incoming
+	stored bool // the store has some of them, from now or before
+}
+
+// sendBatch stores what is left of a batch, all of it matched by the same settings. It
+// returns store.ErrStale when something is left still.
+func (s *Service) sendBatch(ctx context.Context, c *Call, b *eventBatch) error {
+	p := s.prepareBatch(c, b)
+	if p.rejected {
+		if err := s.CatchUp(ctx); err != nil {
+			return err
+		}
+		p = s.prepareBatch(c, b)
+	}
+	b.left = b.left[:0]
+	for n, err := range s.Events.AppendAll(ctx, p.appends) {
+		i, in := p.places[n], p.ins[n]
+		if err == nil && in.Stale {
+			b.left = append(b.left, i)
+			continue
+		}
 		if err == nil {
-			out[i].Event, err = s.accepted(calls[i], ins[i])
+			b.stored = true
+			b.out[i].Event, err = s.accepted(p.calls[n], in)
 		}
 		var earlier *Replayed
 		switch {
 		case errors.As(err, &earlier):
-			out[i].Replayed = &earlier.Receipt
+			b.out[i].Replayed = &earlier.Receipt
 		case err != nil:
-			out[i].Err = err
+			b.out[i].Err = err
 		default:
-			stored = append(stored, ins[i])
+			b.taken = append(b.taken, in)
 		}
 	}
-	s.keepOrder(ctx, stored...)
-	return out, nil
+	if len(b.left) > 0 {
+		return store.ErrStale
+	}
+	return nil
+}
+
+// prepared is what is left of a batch, ready to be stored.
+type prepared struct {
+	appends  []*store.Append
+	ins      []*incoming
+	calls    []*Call
+	places   []int // in the batch
+	rejected bool  // some are not among them, because of settings that another node may have changed
+}
+
+func (s *Service) prepareBatch(c *Call, b *eventBatch) (p prepared) {
+	version := s.SettingsVersion()
+	for _, i := range b.left {
+		call := c.part(i, b.raws[i])
+		in, err := s.prepare(call, b.raws[i], version)
+		if b.out[i].Err = err; err != nil {
+			p.rejected = p.rejected || s.rejected(err)
+			continue
+		}
+		p.appends, p.ins, p.calls, p.places = append(p.appends, &in.Append), append(p.ins, in), append(p.calls, call), append(p.places, i)
+	}
+	return p
+}
+
+// append stores an event. It returns store.ErrStale, and has stored nothing, when the event
+// was matched by settings that another node has changed since.
+func (s *Service) append(ctx context.Context, a *store.Append) error {
+	if err := s.Events.Append(ctx, a); err != nil {
+		return err
+	}
+	if a.Stale {
+		return store.ErrStale
+	}
+	return nil
 }
 
 // part is the call for one of several things that a request brings: it has an
@@ -121,8 +221,9 @@ type incoming struct {
 	ordered bool // somebody wants it in order
 }
 
-// prepare makes what is to be stored for an event. Errors: fault.Invalid.
-func (s *Service) prepare(c *Call, raw []byte) (*incoming, error) {
+// prepare makes what is to be stored for an event, by settings of the given version or
+// later. Errors: fault.Invalid.
+func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error) {
 	in, err := event.ParseInput(raw)
 	if err != nil {
 		return nil, err
@@ -139,7 +240,7 @@ func (s *Service) prepare(c *Call, raw []byte) (*incoming, error) {
 	}
 	to := s.wanting(&e)
 	return &incoming{
-		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: s.receipt(c, &e, s.Now())},
+		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: s.receipt(c, &e, s.Now()), Version: version},
 		dated:   in.HasCreated,
 		ordered: slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO }),
 	}, nil
@@ -232,6 +333,25 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 		return nil, err
 	}
 	defer end()
+	var a *store.Append
+	if err := s.afresh(ctx, c, func() (err error) {
+		if a, err = s.testAppend(ctx, c, endpointID, typ); err != nil {
+			return err
+		}
+		return s.append(ctx, a)
+	}); err != nil {
+		return nil, err
+	}
+	if a.Replay != nil {
+		return nil, c.replay(a.Replay)
+	}
+	s.countEvent(a)
+	return &a.Event, nil
+}
+
+// testAppend makes what is to be stored of a sample event.
+func (s *Service) testAppend(ctx context.Context, c *Call, endpointID, typ string) (*store.Append, error) {
+	version := s.SettingsVersion()
 	w, err := s.Endpoint(ctx, c, endpointID)
 	if err != nil {
 		return nil, err
@@ -252,15 +372,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded".`)
 	}
 	e := s.sampleEvent(c.Space, typ)
-	a := &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.receipt(c, &e, s.Now())}
-	if err := s.Events.Append(ctx, a); err != nil {
-		return nil, err
-	}
-	if a.Replay != nil {
-		return nil, c.replay(a.Replay)
-	}
-	s.countEvent(a)
-	return &a.Event, nil
+	return &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.receipt(c, &e, s.Now()), Version: version}, nil
 }
 
 // Event returns one event.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -23,13 +24,25 @@ type limits struct {
 }
 
 // Admit counts a request against the limit of the account that the call works in.
-// Operators have none. Errors: fault.RateLimited, with when to try again.
-func (s *Service) Admit(c *Call) (RateLimit, error) {
-	perMinute := s.RateLimit
-	if a, ok := s.AccountOf(c); ok && a.RateLimit != nil {
-		perMinute = *a.RateLimit
+// Operators have none. Errors: fault.RateLimited, with when to try again, and CatchUp's.
+func (s *Service) Admit(ctx context.Context, c *Call) (RateLimit, error) {
+	out, err := s.admit(c)
+	if err == nil || s.Settings == nil {
+		return out, err
 	}
-	if perMinute == 0 || c.Operator() {
+	if err := s.CatchUp(ctx); err != nil { // another node may have lifted the limit
+		return out, err
+	}
+	if c.limit == s.limitOf(c) {
+		return out, err
+	}
+	return s.admit(c)
+}
+
+func (s *Service) admit(c *Call) (RateLimit, error) {
+	perMinute := s.limitOf(c)
+	c.limited, c.limit = true, perMinute
+	if perMinute == 0 {
 		return RateLimit{}, nil
 	}
 	now := s.Now()
@@ -47,6 +60,18 @@ func (s *Service) Admit(c *Call) (RateLimit, error) {
 			Message: "Too many requests. Send fewer, or ask the operator for a higher limit."}
 	}
 	return out, nil
+}
+
+// limitOf returns how many requests a minute the account that a call works in may make; 0
+// is any number.
+func (s *Service) limitOf(c *Call) int {
+	if c.Operator() {
+		return 0
+	}
+	if a, ok := s.AccountOf(c); ok && a.RateLimit != nil {
+		return *a.RateLimit
+	}
+	return s.RateLimit
 }
 
 func (l *limits) get(account int64, perMinute int, now time.Time) *rate.Limiter {

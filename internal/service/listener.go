@@ -49,14 +49,41 @@ func (l *listening) was(no int64) bool {
 	return was
 }
 
-// publish makes an endpoint, as it was written, known to matching and the engine.
-func (s *Service) publish(e *endpoint.Endpoint) {
+// publish makes an endpoint, as it was written, known to matching and the engine. It
+// reports whether that is news: a later state may be known already.
+func (s *Service) publish(e *endpoint.Endpoint) bool {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	return s.put(e)
+}
+
+// republish puts an endpoint that is in memory again, with its present process state, after
+// change. It returns nil when there is none.
+func (s *Service) republish(no int64, change func(*endpoint.Endpoint)) *endpoint.Endpoint {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	current := s.Endpoints.Get(no)
+	if current == nil {
+		return nil
+	}
+	next := *current
+	change(&next)
+	s.put(&next)
+	return &next
+}
+
+// put gives e its process state and puts it into the registry. s.publishing is held.
+func (s *Service) put(e *endpoint.Endpoint) bool {
 	e.Paused = e.Listener() && !s.listening.is(e.No)
 	e.Remote = s.remote(e)
-	if old := s.Endpoints.Get(e.No); old != nil && old.Remote != e.Remote {
+	old := s.Endpoints.Get(e.No)
+	if !s.Endpoints.Put(e) {
+		return false
+	}
+	if old != nil && old.Remote != e.Remote {
 		s.adoptions.note(e.No, !e.Remote)
 	}
-	s.Endpoints.Put(e)
+	return true
 }
 
 // Listen returns the listener of a device, made when it is new: an endpoint that
@@ -101,19 +128,17 @@ func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected b
 	s.edits.Lock()
 	defer s.edits.Unlock()
 	s.listening.set(e.No, connected)
-	current := s.Endpoints.Get(e.No)
-	if current == nil { // it was deleted
+	now := s.Now()
+	next := s.republish(e.No, func(n *endpoint.Endpoint) { n.Updated = now }) // a day without a connection begins
+	switch {
+	case next == nil: // it was deleted
 		return
-	}
-	next := *current
-	next.Updated = s.Now() // a day without a connection begins
-	s.publish(&next)
-	if connected {
+	case connected:
 		s.engine.Forgive(e.No)
 		return
 	}
 	s.engine.Wake(e.No)
-	if err := s.Store.UpdateEndpoint(ctx, &next, store.Trail{}); err != nil {
+	if err := s.Store.UpdateEndpoint(ctx, next, store.Trail{}); err != nil {
 		s.Log.Error("note that a listener is gone", "endpoint", e.ID, "err", err)
 	}
 }

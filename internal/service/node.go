@@ -1,13 +1,11 @@
 package service
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // remote reports whether another node sends to e. A listener is sent to by the node
@@ -50,58 +48,12 @@ func (s *Service) Adopted() []int64 { return s.adoptions.take() }
 // Reassign asks again who sends to which endpoint. To those that this node sends to no
 // more, no new attempt starts; the others are Adopted.
 func (s *Service) Reassign() {
-	s.edits.Lock()
-	defer s.edits.Unlock()
-	var changed []*endpoint.Endpoint
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if e.Remote != s.remote(e) {
-			changed = append(changed, e)
+		if e.Remote == s.remote(e) {
+			return
 		}
-	})
-	for _, e := range changed {
-		next := *e
-		s.publish(&next)
-		if next.Remote {
+		if now := s.republish(e.No, func(*endpoint.Endpoint) {}); now != nil && now.Remote {
 			s.engine.Wake(e.No) // to drop what it holds
 		}
-	}
-}
-
-// Refresh takes over what other nodes changed since a version, and returns the new one.
-func (s *Service) Refresh(ctx context.Context, nodes store.Nodes, version int64) (int64, error) {
-	s.edits.Lock()
-	defer s.edits.Unlock()
-	c, err := nodes.Changes(ctx, version)
-	if err != nil || c.Version == version {
-		return version, err
-	}
-	for _, a := range c.Accounts {
-		s.keys.putAccount(a)
-	}
-	for _, k := range c.Keys {
-		s.keys.putKey(k)
-	}
-	for i := range c.Types {
-		s.types.Put(&c.Types[i])
-	}
-	for _, no := range c.DeletedTypes {
-		s.types.Remove(no)
-	}
-	for i := range c.Endpoints {
-		e := &c.Endpoints[i]
-		old := s.Endpoints.Get(e.No)
-		s.publish(e)
-		if old != nil && e.EnabledSince.After(old.EnabledSince) {
-			s.engine.Forgive(e.No)
-		} else {
-			s.engine.Wake(e.No)
-		}
-	}
-	for _, no := range c.Deleted {
-		if s.Endpoints.Get(no) != nil {
-			s.Endpoints.Remove(no)
-			s.engine.Wake(no)
-		}
-	}
-	return c.Version, nil
+	})
 }

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"time"
@@ -18,21 +17,12 @@ func (quiet) Wake(int64)                     {}
 func (quiet) Forgive(int64)                  {}
 func (quiet) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 
-// changing is nodes of which one changed these endpoints.
-type changing struct {
-	store.Nodes
-	endpoints []endpoint.Endpoint
-}
-
-func (c changing) Changes(context.Context, int64) (store.Changes, error) {
-	return store.Changes{Version: 1, Endpoints: c.endpoints}, nil
-}
-
 // An endpoint that becomes this node's is adopted once, whoever looks first: what changes
 // of other nodes are taken over may come between the new members and Reassign.
 func TestAdopted(t *testing.T) {
 	ours := map[int64]bool{}
-	s := New(Config{Endpoints: endpoint.NewRegistry(), Now: time.Now, Owns: func(no int64) bool { return ours[no] }})
+	n := &shared{}
+	s := New(Config{Endpoints: endpoint.NewRegistry(), Now: time.Now, Settings: n, Owns: func(no int64) bool { return ours[no] }})
 	s.engine = quiet{}
 	of := func(no int64) endpoint.Endpoint {
 		return endpoint.Endpoint{No: no, Status: endpoint.Enabled, URL: "https://example.com/"}
@@ -52,7 +42,8 @@ func TestAdopted(t *testing.T) {
 	want("at first")
 
 	ours[1], ours[2] = true, true
-	if _, err := s.Refresh(context.Background(), changing{endpoints: []endpoint.Endpoint{of(1), of(3)}}, 0); err != nil {
+	n.change(func(c *store.Changes) { c.Endpoints = []endpoint.Endpoint{of(1), of(3)} })
+	if err := s.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.Reassign()

@@ -313,6 +313,9 @@ func (s *Service) recover(ctx context.Context, r store.Recovery) {
 // recoverSlice goes one slice on and writes how far it came. It returns how long
 // to wait before the next.
 func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery, began time.Time) (wait time.Duration, err error) {
+	if err := s.CatchUp(ctx); err != nil { // what it sends goes by the endpoint as it is on all nodes
+		return 0, err
+	}
 	s.steps.Lock()
 	defer s.steps.Unlock()
 	now, next := s.Now(), *r

@@ -139,11 +139,15 @@ func (s *Service) tendSecretsOf(ctx context.Context, seen *endpoint.Endpoint, no
 		a = &announcement{about: &e, typ: event.TypeSecretDue,
 			object: endpointObject(&e, "secret_id", e.Newest().ID, "secret_created", e.Newest().Created.Unix()),
 			text:   fmt.Sprintf("The signing secret of the endpoint is %d days old. Rotate it.", days)}
-		if trail.Announce, err = s.compose(a, now); err != nil {
-			return err
-		}
 	}
-	if err := s.Store.UpdateEndpoint(ctx, &e, trail); err != nil {
+	if err := s.afresh(ctx, byItself(e.Space), func() error {
+		if a != nil {
+			if trail.Announce, err = s.compose(a, now); err != nil {
+				return err
+			}
+		}
+		return s.Store.UpdateEndpoint(ctx, &e, trail)
+	}); err != nil {
 		return err
 	}
 	s.publish(&e)

@@ -75,6 +75,8 @@ type Config struct {
 	// Owns says whether this node sends to an endpoint; 0 stands for what is done once for
 	// all. Nil: there is one node, which does everything.
 	Owns func(endpoint int64) bool
+	// Settings is what other nodes change; nil: there is one node.
+	Settings Settings
 	// Await returns when a time has passed on all nodes; nil: there is one node.
 	Await func(ctx context.Context, t time.Time)
 	// RotateMaster makes a new master key and re-seals everything; nil: it cannot be
@@ -103,8 +105,10 @@ type Service struct {
 	filters filters
 	offsets offsets
 
-	adoptions adoptions
-	types     *event.Definitions
+	adoptions  adoptions
+	catchUp    catchUp
+	publishing sync.Mutex // held while an endpoint in memory is given its process state and put
+	types      *event.Definitions
 
 	guesses guesses
 	signIns chan struct{} // holds one for each password that is being compared
@@ -139,6 +143,13 @@ func New(c Config) *Service {
 func (s *Service) Load(ctx context.Context, engine Engine) error {
 	s.engine = engine
 	s.offsets.spare(s.Now()) // steps are noticed from here on
+	if s.Settings != nil {
+		version, err := s.Settings.Version(ctx) // before all that is read: what changes meanwhile is read again
+		if err != nil {
+			return fmt.Errorf("load the version of the settings: %w", err)
+		}
+		s.catchUp.version.Store(version)
+	}
 	accounts, err := s.Store.AllAccounts(ctx)
 	if err != nil {
 		return fmt.Errorf("load accounts: %w", err)
@@ -180,6 +191,9 @@ type Call struct {
 	Remote  string       // the caller's address
 
 	AccountHeader string // the header that an operator names an account by; empty where none is read
+
+	limited bool // it was counted against a limit of requests
+	limit   int  // which was this many a minute
 }
 
 // Operator reports whether the caller may manage accounts and keys.

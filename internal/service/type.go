@@ -215,6 +215,12 @@ func cutPage[T any](all []T, p Page, id func(*T) string) ([]T, bool, error) {
 	return all[:min(page.Limit, len(all))], len(all) > page.Limit, nil
 }
 
+// rejection is why an event is refused by the account's own settings: another node may have
+// changed them.
+type rejection struct{ error }
+
+func (r rejection) Unwrap() error { return r.error }
+
 // validate looks whether an event is as its account says that events of its type are. It
 // adds to the event's warnings, or returns a fault.Invalid when it is to be refused.
 func (s *Service) validate(e *event.Event) error {
@@ -234,7 +240,7 @@ func (s *Service) validate(e *event.Event) error {
 		s.Validated(Fits)
 	case d.Validation == event.ValidateReject:
 		s.Validated(Rejected)
-		return wrong
+		return rejection{wrong}
 	default:
 		s.Validated(Warned)
 		e.Warnings = append(e.Warnings, wrong)

@@ -27,7 +27,11 @@ type Nodes interface {
 	Alone(ctx context.Context, fn func(context.Context) error) error
 	// Leave ends this node's membership.
 	Leave(ctx context.Context) error
-	// Changes returns what changed after a version.
+	// Version returns the version of the settings: of accounts, API keys, event types and
+	// endpoints. Each change that is committed counts it up.
+	Version(ctx context.Context) (int64, error)
+	// Changes returns what changed after a version. What it returns is no older than the
+	// version in it.
 	Changes(ctx context.Context, version int64) (Changes, error)
 	// Load returns those of some deliveries that are pending, with what is needed to send
 	// them, in no order.

@@ -71,20 +71,26 @@ type Batch struct {
 // Append is one accepted event with a pending delivery for each match and the
 // receipt of its request.
 //
-// Commit refuses it, and says why in one of the last two fields, when the
-// receipt's key was used before or the sender's id is taken.
+// Commit refuses it, and says why in one of the last three fields, when the
+// receipt's key was used before, the sender's id is taken, or the settings it was
+// matched by are out of date.
 type Append struct {
 	Event      event.Event
 	Deliveries []delivery.Delivery
 	Receipt    *Receipt // nil without an idempotency key
 	Packed     []byte   // what [Pack] made of the event's body; nil: the store does it
 
+	// Version is that of the settings the deliveries were matched by, as [Nodes] counts
+	// them; 0: no other process changes settings, and nothing is checked.
+	Version int64
+
 	Replay *Receipt     // set by Commit: the earlier receipt of the same key
 	Taken  *event.Event // set by Commit: the earlier event of the same id
+	Stale  bool         // set by Commit: another process has changed the account's settings since Version
 }
 
 // Refused reports whether Commit wrote nothing for a.
-func (a *Append) Refused() bool { return a.Replay != nil || a.Taken != nil }
+func (a *Append) Refused() bool { return a.Replay != nil || a.Taken != nil || a.Stale }
 
 // Settlement is a delivery after an attempt, or after it was given up without
 // one (Attempt is nil). Its state is written only while the stored one is still
@@ -108,6 +114,10 @@ type Job struct {
 	Type     string
 	Body     []byte
 	Trace    event.Trace
+
+	// Version is that of the settings when the job was read, as [Nodes] counts them: it was
+	// accepted under no later one. 0 where no other process changes settings.
+	Version int64
 }
 
 // Lane is an endpoint with pending deliveries.
@@ -145,6 +155,10 @@ type Trail struct {
 	Audit    *account.Entry // who did it
 	Announce []*Append      // the events that tell of it. Their names must be new
 }
+
+// ErrStale is in the error of a change that nothing was written of, because an event that
+// tells of it was matched by settings that another process has changed since.
+var ErrStale = errors.New("another node has changed the settings since")
 
 // Page says which part of a list is wanted, newest first. At most one of After
 // and Before is set.

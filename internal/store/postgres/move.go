@@ -33,7 +33,7 @@ var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "
 // returns the rows of all tables, after it has counted them on both sides.
 func (s *Store) Move(ctx context.Context, from Source, progress func(table string, done, rows int64)) (total int64, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error {
-		t := &tx{ctx, p}
+		t := &tx{ctx: ctx, Tx: p}
 		if err := lockSchema(t); err != nil {
 			return err
 		}

@@ -31,24 +31,28 @@ var _ store.Nodes = (*Store)(nil)
 
 // fence refuses what a node writes that is none any more. The lock keeps others from
 // removing the node before the transaction has ended; it does not keep it from
-// renewing its lease.
+// renewing its lease. The version of the settings comes along.
 func (s *Store) fence(t *tx) error {
 	m := s.member.Load()
 	if m == nil {
 		return nil
 	}
-	rows, err := t.Rows(1, `SELECT 1 FROM nodes WHERE no = $1 AND instance = $2 FOR KEY SHARE`, m.no, m.instance)
-	if err == nil && len(rows) == 0 {
-		err = store.ErrFenced
+	rows, err := t.Rows(1, `SELECT (SELECT version FROM versions WHERE no = 1) FROM nodes WHERE no = $1 AND instance = $2 FOR KEY SHARE`, m.no, m.instance)
+	if err != nil {
+		return err
 	}
-	return err
+	if len(rows) == 0 {
+		return store.ErrFenced
+	}
+	t.version = rows[0][0].(int64)
+	return nil
 }
 
 // clustered runs fn while nobody else changes who is a node.
 func (s *Store) clustered(ctx context.Context, op string, fn func(t *tx, generation int64) error) error {
 	for n := 0; ; n++ {
 		err := pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error {
-			t := &tx{ctx, p}
+			t := &tx{ctx: ctx, Tx: p}
 			rows, err := t.Rows(1, `SELECT generation FROM cluster WHERE no = 1 FOR UPDATE`)
 			if err != nil {
 				return err
@@ -201,13 +205,16 @@ func (s *Store) Leave(ctx context.Context) error {
 	})
 }
 
+// Version implements [store.Nodes].
+func (s *Store) Version(ctx context.Context) (version int64, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT version FROM versions WHERE no = 1`).Scan(&version)
+	return version, unavailable("read the version of the settings", err)
+}
+
 // Changes implements [store.Nodes].
 func (s *Store) Changes(ctx context.Context, version int64) (c store.Changes, err error) {
-	if err := s.DB.QueryRowContext(ctx, `SELECT version FROM versions WHERE no = 1`).Scan(&c.Version); err != nil {
-		return c, unavailable("read the version", err)
-	}
-	if c.Version == version {
-		return c, nil
+	if c.Version, err = s.Version(ctx); err != nil || c.Version == version {
+		return c, err
 	}
 	if c.Accounts, err = s.AccountsSince(ctx, version); err != nil {
 		return c, err

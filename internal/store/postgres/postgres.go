@@ -259,6 +259,9 @@ func (*dialect) Contains(column string) string {
 	return "position(CAST(? AS BYTEA) IN " + column + ") > 0"
 }
 
+// Version implements [relational.Dialect]. It is read once for a whole query.
+func (*dialect) Version() string { return "(SELECT version FROM versions WHERE no = 1)" }
+
 // unavailable wraps what the database answered. Whatever it is, but for text that it
 // cannot hold, the user can only try again.
 func unavailable(op string, err error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -42,7 +43,7 @@ func (s *Store) once(ctx context.Context, fn func(relational.Conn) error) error 
 	if err != nil {
 		return err
 	}
-	conn := &tx{ctx, t}
+	conn := &tx{ctx: ctx, Tx: t}
 	if err = s.fence(conn); err == nil {
 		err = fn(conn)
 	}
@@ -79,6 +80,7 @@ func again(err error) bool {
 type tx struct {
 	ctx context.Context // of the transaction
 	pgx.Tx
+	version int64 // of the settings when the transaction began; 0: it was not asked for
 }
 
 // plain turns what the queries are given into what PostgreSQL's numbers take.
@@ -101,12 +103,6 @@ func plain(args []any) []any {
 func (t *tx) Exec(query string, args ...any) (int64, error) {
 	tag, err := t.Tx.Exec(t.ctx, query, plain(args)...)
 	return tag.RowsAffected(), err
-}
-
-// Insert implements [relational.Conn].
-func (t *tx) Insert(query string, args ...any) (no int64, err error) {
-	err = t.QueryRow(t.ctx, query+" RETURNING no", plain(args)...).Scan(&no)
-	return no, err
 }
 
 // Rows implements [relational.Conn].
@@ -269,6 +265,49 @@ func (b *bulk) nameEvents() error {
 	}
 	_, err := b.t.Exec(`INSERT INTO event_ids (space, custom_id, key) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])`, spaces, ids, keys)
 	return err
+}
+
+// MarkStale implements [relational.Conn]. As long as nothing was changed it asks nothing:
+// the version came with the fence.
+func (t *tx) MarkStale(all []*store.Append) error {
+	oldest := int64(math.MaxInt64)
+	for _, a := range all {
+		a.Stale = false
+		if a.Version != 0 {
+			oldest = min(oldest, a.Version)
+		}
+	}
+	if oldest == math.MaxInt64 {
+		return nil
+	}
+	if t.version == 0 { // this process is no node
+		rows, err := t.Rows(1, `SELECT version FROM versions WHERE no = 1`)
+		if err != nil {
+			return err
+		}
+		t.version = rows[0][0].(int64)
+	}
+	if oldest >= t.version {
+		return nil
+	}
+	rows, err := t.Rows(2, `SELECT account, max(version) FROM (
+			SELECT no AS account, version FROM accounts WHERE version > $1
+			UNION ALL SELECT account, version FROM api_keys WHERE version > $1
+			UNION ALL SELECT space / 2, version FROM event_types WHERE version > $1
+			UNION ALL SELECT space / 2, version FROM endpoints WHERE version > $1) changed
+		GROUP BY account`, oldest)
+	if err != nil {
+		return err
+	}
+	changed := make(map[int64]int64, len(rows))
+	for _, row := range rows {
+		changed[row[0].(int64)] = row[1].(int64)
+	}
+	for _, a := range all {
+		// Account 0 is the operator, whose keys act for all others.
+		a.Stale = a.Version != 0 && max(changed[a.Event.Space.Account()], changed[0]) > a.Version
+	}
+	return nil
 }
 
 const settle = `UPDATE deliveries d

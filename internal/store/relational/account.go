@@ -12,7 +12,7 @@ import (
 // CreateAccount implements [store.Accounts].
 func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "create account", func(t *Tx) (err error) {
-		a.No, err = t.insert(`INSERT INTO accounts (id, name, created, rate) VALUES (?, ?, ?, ?)`, a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit))
+		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate) VALUES (?, ?, ?, ?)`, a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit))
 		if err != nil {
 			return err
 		}
@@ -23,13 +23,14 @@ func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail sto
 // UpdateAccount implements [store.Accounts].
 func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "update account", func(t *Tx) error {
-		n, err := t.changed(`UPDATE accounts SET name = ?, rate = ? WHERE no = ?`, Raw(a.Name), orNull(a.RateLimit), a.No)
+		revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ? WHERE no = ?`, Raw(a.Name), orNull(a.RateLimit), a.No)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if !found {
 			return fault.Missing("account", a.ID)
 		}
+		a.Revision = revision
 		return t.leave(trail)
 	})
 }
@@ -42,11 +43,11 @@ func orNull(n *int) any {
 	return *n
 }
 
-const accountColumns = `no, id, name, created, rate`
+const accountColumns = `no, id, name, created, rate, version`
 
 func scanAccount(row scanner) (a account.Account, err error) {
 	var created int64
-	err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit)
+	err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &a.Revision)
 	a.Created = instant(created)
 	return a, err
 }

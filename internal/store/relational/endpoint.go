@@ -46,7 +46,7 @@ func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 		if err != nil {
 			return err
 		}
-		e.No, err = t.insert(`INSERT INTO endpoints (id, space, url, events, status, description, metadata, sealed, settings,
+		e.No, e.Revision, err = t.create(`INSERT INTO endpoints (id, space, url, events, status, description, metadata, sealed, settings,
 			created, updated, enabled_since, disabled_reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			e.ID, int64(e.Space), Raw(e.URL), string(j.events), string(e.Status), Raw(e.Description), string(j.metadata), j.private, string(j.settings),
 			Millis(e.Created), Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason)
@@ -64,16 +64,17 @@ func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 		if err != nil {
 			return err
 		}
-		n, err := t.changed(`UPDATE endpoints SET url = ?, events = ?, status = ?, description = ?, metadata = ?, sealed = ?, settings = ?,
+		revision, found, err := t.revise(`UPDATE endpoints SET version = version + 1, url = ?, events = ?, status = ?, description = ?, metadata = ?, sealed = ?, settings = ?,
 			updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND deleted = 0`,
 			Raw(e.URL), string(j.events), string(e.Status), Raw(e.Description), string(j.metadata), j.private, string(j.settings),
 			Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason, e.No)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if !found {
 			return fault.Missing("webhook endpoint", e.ID)
 		}
+		e.Revision = revision
 		return t.leave(trail)
 	})
 }
@@ -149,13 +150,13 @@ func (s *Store) PurgeEndpoints(ctx context.Context, before time.Time, after int6
 	return next, deleted, err
 }
 
-const endpointColumns = `no, id, space, url, events, status, description, metadata, sealed, settings, created, updated, enabled_since, disabled_reason`
+const endpointColumns = `no, id, space, url, events, status, description, metadata, sealed, settings, created, updated, enabled_since, disabled_reason, version`
 
 func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 	var j endpointJSON
 	var created, updated, since int64
 	if err := row.Scan(&e.No, &e.ID, &e.Space, &e.URL, &j.events, &e.Status, &e.Description, &j.metadata, &j.private, &j.settings,
-		&created, &updated, &since, &e.DisabledReason); err != nil {
+		&created, &updated, &since, &e.DisabledReason, &e.Revision); err != nil {
 		return e, err
 	}
 	e.Created, e.Updated, e.EnabledSince = instant(created), instant(updated), instant(since)

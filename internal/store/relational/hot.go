@@ -38,6 +38,9 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 
 // append writes those that are not refused.
 func (t *Tx) append(all []*store.Append) error {
+	if err := t.MarkStale(all); err != nil {
+		return fmt.Errorf("look for changed settings: %w", err)
+	}
 	events, deliveries, receipts := t.Bulk(Events), t.Bulk(Deliveries), t.Bulk(Receipts)
 	taken := claims{}
 	for _, a := range all {
@@ -87,6 +90,9 @@ type claim struct {
 // judge decides whether a is refused, and claims its names if not.
 func (t *Tx) judge(a *store.Append, taken claims) error {
 	a.Replay, a.Taken = nil, nil // a batch that failed is tried again
+	if a.Stale {
+		return nil
+	}
 	e := &a.Event
 	id, key := claim{false, e.Space, e.ID}, claim{}
 	if r := a.Receipt; r != nil {
@@ -287,7 +293,7 @@ func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes in
 // Jobs reads deliveries d of events e, with what is needed to send them, until their
 // bodies exceed maxBytes. The text of from must be a constant.
 func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []store.Job, err error) {
-	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace `+from, args...)
+	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace, `+s.Dialect.Version()+` `+from, args...)
 	if err != nil {
 		return nil, s.Fault(op, err)
 	}
@@ -296,7 +302,7 @@ func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, 
 	for size := 0; size <= maxBytes && rows.Next(); {
 		var j store.Job
 		id := eventID{}
-		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body, (*[]byte)(&j.Trace)); err != nil {
+		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body, (*[]byte)(&j.Trace), &j.Version); err != nil {
 			return nil, s.Fault(op, err)
 		}
 		if j.Body, err = store.Unpack(j.Body); err != nil {

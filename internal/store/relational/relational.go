@@ -43,6 +43,8 @@ type Dialect interface {
 	Spell(query string) string
 	// Contains is the condition that a column of bytes contains a parameter.
 	Contains(column string) string
+	// Version is an expression for the version of the settings, as [store.Nodes] counts them.
+	Version() string
 }
 
 // Conn is a transaction that writes. Its queries are written as [Dialect] spells them.
@@ -50,9 +52,6 @@ type Conn interface {
 	// Exec runs a statement and returns how many rows it changed. Each text of a
 	// statement must be a constant: it may be kept prepared.
 	Exec(query string, args ...any) (changed int64, err error)
-	// Insert runs an INSERT of one row into a table whose key "no" the database makes,
-	// and returns that.
-	Insert(query string, args ...any) (no int64, err error)
 	// Rows runs a query for rows of n columns: int64, float64, string, []byte or nil.
 	Rows(n int, query string, args ...any) ([][]any, error)
 	// Bulk gathers rows of a table.
@@ -61,6 +60,10 @@ type Conn interface {
 	// and without the attempt. It returns the attempt's number for each that it wrote, and 0
 	// for those that it leaves to the caller, which may be all.
 	Settle(all []store.Settlement) (numbers []int, err error)
+	// MarkStale sets Stale of each append whose account's settings were changed, by a
+	// transaction that was committed before this one began, after the version that the append
+	// was matched by.
+	MarkStale(all []*store.Append) error
 }
 
 // Raw is text of people's own, which may hold any bytes. Some databases' text may not.
@@ -162,9 +165,24 @@ func (t *Tx) changed(query string, args ...any) (int64, error) {
 	return t.Exec(t.Dialect.Spell(query), args...)
 }
 
-// insert runs a statement and returns the row's number.
-func (t *Tx) insert(query string, args ...any) (int64, error) {
-	return t.Insert(t.Dialect.Spell(query), args...)
+// create runs an INSERT of one row and returns the number and the revision that the
+// database gave it.
+func (t *Tx) create(query string, args ...any) (no, revision int64, err error) {
+	row, _, err := t.row(2, query+" RETURNING no, version", args...)
+	if err != nil {
+		return 0, 0, err
+	}
+	return row[0].(int64), row[1].(int64), nil
+}
+
+// revise runs an UPDATE of one row and returns the revision that it gave it; found is false
+// when there is no such row.
+func (t *Tx) revise(query string, args ...any) (revision int64, found bool, err error) {
+	row, found, err := t.row(1, query+" RETURNING version", args...)
+	if err != nil || !found {
+		return 0, false, err
+	}
+	return row[0].(int64), true, nil
 }
 
 // row runs a query for one row of n columns; found is false when there is none.

@@ -20,6 +20,9 @@ func (t *Tx) leave(trail store.Trail) error {
 		return err
 	}
 	for _, a := range trail.Announce {
+		if a.Stale {
+			return store.ErrStale
+		}
 		if a.Refused() {
 			return errors.New("an announced event has a name that is taken")
 		}

@@ -25,7 +25,7 @@ func (s *Store) CreateType(ctx context.Context, d *event.Definition, trail store
 		if err != nil {
 			return fmt.Errorf("encode the samples of %s: %w", d.Name, err)
 		}
-		d.No, err = t.insert(`INSERT INTO event_types (space, name, description, validation, deprecated, samples, json_schema, schema_version, created, updated)
+		d.No, d.Revision, err = t.create(`INSERT INTO event_types (space, name, description, validation, deprecated, samples, json_schema, schema_version, created, updated)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, int64(d.Space), d.Name, Raw(d.Description), string(d.Validation), d.Deprecated, string(samples),
 			nonNil(d.Schema), d.Version, Millis(d.Created), Millis(d.Updated))
 		if err != nil {
@@ -45,15 +45,16 @@ func (s *Store) UpdateType(ctx context.Context, d *event.Definition, trail store
 		if err != nil {
 			return fmt.Errorf("encode the samples of %s: %w", d.Name, err)
 		}
-		n, err := t.changed(`UPDATE event_types SET description = ?, validation = ?, deprecated = ?, samples = ?, json_schema = ?, schema_version = ?,
+		revision, found, err := t.revise(`UPDATE event_types SET version = version + 1, description = ?, validation = ?, deprecated = ?, samples = ?, json_schema = ?, schema_version = ?,
 			updated = ? WHERE no = ? AND deleted = 0`, Raw(d.Description), string(d.Validation), d.Deprecated, string(samples),
 			nonNil(d.Schema), d.Version, Millis(d.Updated), d.No)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if !found {
 			return fault.Missing("event type", d.Name)
 		}
+		d.Revision = revision
 		if err := t.keepSchema(d); err != nil {
 			return err
 		}
@@ -87,12 +88,12 @@ func (s *Store) DeleteType(ctx context.Context, no int64, now time.Time, trail s
 	})
 }
 
-const typeColumns = `no, space, name, description, validation, deprecated, samples, json_schema, schema_version, created, updated`
+const typeColumns = `no, space, name, description, validation, deprecated, samples, json_schema, schema_version, created, updated, version`
 
 func scanType(row scanner) (d event.Definition, err error) {
 	var samples []byte
 	var created, updated int64
-	if err := row.Scan(&d.No, &d.Space, &d.Name, &d.Description, &d.Validation, &d.Deprecated, &samples, &d.Schema, &d.Version, &created, &updated); err != nil {
+	if err := row.Scan(&d.No, &d.Space, &d.Name, &d.Description, &d.Validation, &d.Deprecated, &samples, &d.Schema, &d.Version, &created, &updated, &d.Revision); err != nil {
 		return d, err
 	}
 	d.Created, d.Updated = instant(created), instant(updated)

@@ -115,15 +115,6 @@ func (t *tx) Exec(sql string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
-// Insert implements [relational.Conn].
-func (t *tx) Insert(sql string, args ...any) (int64, error) {
-	r, err := t.execResult(sql, args...)
-	if err != nil {
-		return 0, err
-	}
-	return r.LastInsertId()
-}
-
 // Rows implements [relational.Conn].
 func (t *tx) Rows(n int, sql string, args ...any) (all [][]any, err error) {
 	s, err := t.w.prepare(sql)
@@ -146,6 +137,9 @@ func (t *tx) Rows(n int, sql string, args ...any) (all [][]any, err error) {
 
 // Settle implements [relational.Conn]: row by row is as fast here.
 func (t *tx) Settle(all []store.Settlement) ([]int, error) { return make([]int, len(all)), nil }
+
+// MarkStale implements [relational.Conn]: no other process changes settings.
+func (t *tx) MarkStale([]*store.Append) error { return nil }
 
 // nextRow returns the next row, nil after the last.
 func nextRow(rows driver.Rows, n int) ([]any, error) {

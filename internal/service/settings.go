@@ -1,0 +1,204 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/dispatch"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Settings is what a store that several nodes share says of the settings: of accounts, API
+// keys, event types and endpoints. A node keeps them in memory.
+type Settings interface {
+	Version(ctx context.Context) (int64, error)
+	Changes(ctx context.Context, version int64) (store.Changes, error)
+}
+
+const (
+	// lookFor bounds one look at what other nodes changed: callers wait for it.
+	lookFor = 5 * time.Second
+	// staleTries bounds how often an event is matched again. Each time, the account's settings
+	// were changed within the milliseconds between the match and the transaction.
+	staleTries = 50
+)
+
+// catchUp reads what other nodes changed: one look at a time, for all who wait.
+type catchUp struct {
+	version atomic.Int64 // memory has all changes up to it
+
+	mu      sync.Mutex
+	next    *look // has not begun
+	looking bool
+}
+
+// look is one reading of what other nodes changed.
+type look struct {
+	done chan struct{}
+	err  error // once done is closed
+}
+
+// CatchUp returns when this node's memory has every change of the settings that was
+// committed before the call, on any node. Without other nodes it does nothing. Errors:
+// fault.Unavailable, and ctx's.
+func (s *Service) CatchUp(ctx context.Context) error {
+	if s.Settings == nil {
+		return nil
+	}
+	c := &s.catchUp
+	c.mu.Lock()
+	if c.next == nil {
+		c.next = &look{done: make(chan struct{})}
+	}
+	mine := c.next
+	if !c.looking {
+		c.looking = true
+		go s.look()
+	}
+	c.mu.Unlock()
+	select {
+	case <-mine.done:
+		return mine.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// look looks for all who wait, until none does.
+func (s *Service) look() {
+	c := &s.catchUp
+	for {
+		c.mu.Lock()
+		l := c.next
+		c.next, c.looking = nil, l != nil
+		c.mu.Unlock()
+		if l == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), lookFor)
+		l.err = s.refresh(ctx)
+		cancel()
+		close(l.done)
+	}
+}
+
+// Reach returns when this node's memory has the settings of a version, or later ones.
+func (s *Service) Reach(ctx context.Context, version int64) error {
+	if s.Settings == nil || s.catchUp.version.Load() >= version {
+		return nil
+	}
+	return s.CatchUp(ctx)
+}
+
+// SettingsVersion returns the version up to which this node's memory has all changes of the
+// settings; 0 without other nodes.
+func (s *Service) SettingsVersion() int64 { return s.catchUp.version.Load() }
+
+// refresh takes over what other nodes changed. Only look calls it.
+func (s *Service) refresh(ctx context.Context) error {
+	version := s.catchUp.version.Load()
+	c, err := s.Settings.Changes(ctx, version)
+	if err != nil || c.Version == version {
+		return err
+	}
+	for _, a := range c.Accounts {
+		s.keys.putAccount(a)
+	}
+	for _, k := range c.Keys {
+		s.keys.putKey(k)
+	}
+	for i := range c.Types {
+		s.types.Put(&c.Types[i])
+	}
+	for _, no := range c.DeletedTypes {
+		s.types.Remove(no)
+	}
+	for i := range c.Endpoints {
+		e := c.Endpoints[i] // a copy, so that one endpoint does not keep all of them
+		old := s.Endpoints.Get(e.No)
+		switch {
+		case !s.publish(&e):
+		case old != nil && e.EnabledSince.After(old.EnabledSince):
+			s.engine.Forgive(e.No)
+		default:
+			s.engine.Wake(e.No)
+		}
+	}
+	for _, no := range c.Deleted {
+		known := s.Endpoints.Get(no) != nil
+		s.Endpoints.Remove(no)
+		if known {
+			s.filters.forget(no)
+			s.engine.Wake(no)
+		}
+	}
+	s.catchUp.version.Store(c.Version)
+	return nil
+}
+
+// Recheck looks again whether a call may go on, by the settings as they are on all nodes:
+// its key may have been revoked, or its account's limit changed, since it began. Without
+// other nodes it does nothing. Errors: fault.Unauthenticated, fault.RateLimited, and
+// CatchUp's.
+func (s *Service) Recheck(ctx context.Context, c *Call) error {
+	if s.Settings == nil {
+		return nil
+	}
+	if err := s.CatchUp(ctx); err != nil {
+		return err
+	}
+	if k, ok := s.keys.key(c.Key.Hash); ok && !k.Revoked.IsZero() {
+		return errRevoked()
+	}
+	if c.limited && c.limit != s.limitOf(c) {
+		_, err := s.admit(c)
+		return err
+	}
+	return nil
+}
+
+// Lanes returns what an engine reads deliveries from: next, but a delivery is returned once
+// this node has the settings that it was accepted under, so that it is not sent by older ones.
+func (s *Service) Lanes(next dispatch.Store) dispatch.Store {
+	if s.Settings == nil {
+		return next
+	}
+	return &lanes{next, s}
+}
+
+type lanes struct {
+	dispatch.Store
+	service *Service
+}
+
+func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error) {
+	jobs, err := l.Store.LoadLane(ctx, endpoint, limit, maxBytes)
+	if err != nil || len(jobs) == 0 {
+		return jobs, err
+	}
+	if err := l.service.Reach(ctx, jobs[0].Version); err != nil { // one query read all of them
+		return nil, err
+	}
+	return jobs, nil
+}
+
+// afresh calls do and, as long as the store finds that do went by settings which another
+// node has changed, catches up, looks whether the call may go on, and calls do again. do
+// returns an error with [store.ErrStale] then, having stored nothing.
+func (s *Service) afresh(ctx context.Context, c *Call, do func() error) error {
+	for range staleTries {
+		err := do()
+		if !errors.Is(err, store.ErrStale) {
+			return err
+		}
+		if err := s.Recheck(ctx, c); err != nil {
+			return err
+		}
+	}
+	return &fault.Error{Code: fault.Unavailable, Reason: "overloaded", RetryAfter: time.Second,
+		Message: "The account's settings are changed faster than the event can be matched by them."}
+}

@@ -1,0 +1,171 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// shared is settings that other nodes change.
+type shared struct {
+	mu    sync.Mutex
+	c     store.Changes
+	err   error
+	looks int
+	takes time.Duration
+}
+
+func (n *shared) Version(context.Context) (int64, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.c.Version, n.err
+}
+
+func (n *shared) Changes(ctx context.Context, _ int64) (store.Changes, error) {
+	n.mu.Lock()
+	c, err := n.c, n.err
+	n.looks++
+	n.mu.Unlock()
+	select {
+	case <-time.After(n.takes):
+		return c, err
+	case <-ctx.Done():
+		return store.Changes{}, ctx.Err()
+	}
+}
+
+// change commits a change of another node.
+func (n *shared) change(do func(*store.Changes)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.c.Version++
+	do(&n.c)
+}
+
+func nodeOf(n *shared) *Service {
+	s := New(Config{Endpoints: endpoint.NewRegistry(), Now: time.Now, Settings: n})
+	s.engine = quiet{}
+	s.keys.set(nil, nil)
+	return s
+}
+
+// Whoever waits gets to see all that was committed before, and those who wait share looks.
+func TestCatchUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &shared{takes: 10 * time.Millisecond}
+		s := nodeOf(n)
+		var wg sync.WaitGroup
+		const callers = 100
+		for i := range callers {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				n.change(func(c *store.Changes) {
+					c.Accounts = append(c.Accounts, account.Account{ID: string(rune('A' + i)), No: int64(i)})
+				})
+				if err := s.CatchUp(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if _, ok := s.keys.account(string(rune('A' + i))); !ok {
+					t.Errorf("what was committed before call %d is not known after it", i)
+				}
+			})
+		}
+		wg.Wait()
+		if s.SettingsVersion() != callers {
+			t.Errorf("version %d of %d", s.SettingsVersion(), callers)
+		}
+		if n.looks > 15 { // one at a time, each of 10 ms, in 100 ms and a bit
+			t.Errorf("%d looks for %d callers", n.looks, callers)
+		}
+
+		n.err = errors.New("away")
+		if err := s.Reach(t.Context(), callers); err != nil {
+			t.Errorf("a version that is known: %v", err)
+		}
+		if err := s.Reach(t.Context(), callers+1); err == nil {
+			t.Error("a version that cannot be read is reached")
+		}
+		n.err, n.takes = nil, time.Hour
+		if err := s.CatchUp(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a store that does not answer: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.CatchUp(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a caller who does not wait: %v", err)
+		}
+		n.takes = 0
+		time.Sleep(lookFor)
+		synctest.Wait()
+		if err := s.CatchUp(t.Context()); err != nil {
+			t.Errorf("when the store is back: %v", err)
+		}
+	})
+}
+
+// A key of another node is known at once and, once revoked there, opens nothing.
+func TestRecheck(t *testing.T) {
+	ctx := context.Background()
+	n := &shared{}
+	s := nodeOf(n)
+	const secret = "sk_test_1234567890abcdef"
+	if _, err := s.Authenticate(ctx, secret); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("a key that nobody made: %v", err)
+	}
+	acct := account.Account{ID: "acct_1", No: 1, Revision: 1}
+	key, _ := account.NewKey("key_1", secret, "n", 1, time.Now())
+	n.change(func(c *store.Changes) { c.Accounts, c.Keys = []account.Account{acct}, []account.Key{key} })
+	c, err := s.Authenticate(ctx, secret)
+	if err != nil {
+		t.Fatalf("a key of another node: %v", err)
+	}
+	if _, err := s.Admit(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Recheck(ctx, c); err != nil {
+		t.Errorf("a good key: %v", err)
+	}
+
+	one := 1
+	acct.RateLimit, acct.Revision = &one, 2
+	n.change(func(c *store.Changes) { c.Accounts = []account.Account{acct} })
+	if err := s.Recheck(ctx, c); err != nil {
+		t.Errorf("the first request under a new limit: %v", err)
+	}
+	if err := s.Recheck(ctx, c); err != nil {
+		t.Errorf("looked at again, a request counts once: %v", err)
+	}
+	if _, err := s.Admit(ctx, c); !fault.Is(err, fault.RateLimited) {
+		t.Errorf("the second request under a limit of one: %v", err)
+	}
+	late, err := s.Authenticate(ctx, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late.limited = true // under no limit, by what was known then
+	if err := s.Recheck(ctx, late); !fault.Is(err, fault.RateLimited) {
+		t.Errorf("a request that was let in before the limit was known: %v", err)
+	}
+
+	key.Revoked = time.Now()
+	n.change(func(c *store.Changes) { c.Keys = []account.Key{key} })
+	if _, err := s.Authenticate(ctx, secret); err != nil {
+		t.Errorf("what is not known yet cannot count: %v", err)
+	}
+	if err := s.Recheck(ctx, c); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("a key that another node has revoked: %v", err)
+	}
+	key.Revoked = time.Time{}
+	s.keys.putKey(key) // written before, and late
+	if _, err := s.Authenticate(ctx, secret); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("a revoked key came back: %v", err)
+	}
+}
