@@ -2,19 +2,28 @@ package expression
 
 import "sync"
 
-// maxKept bounds how many compiled expressions are kept. One takes some ten kilobytes.
-const maxKept = 4096
+// Bounds of how many compiled expressions are kept. One takes some ten kilobytes.
+const (
+	maxKept  = 4096
+	maxTried = 256
+)
 
-// kept is the expressions in use by what was written, so that endpoints which share one
-// share its memory, and a changed one is another.
-var kept = cache{all: map[cacheKey]outcome{}}
+// kept is the expressions that endpoints have, by source, so that endpoints which share one
+// share its memory, and a changed one is another. tried is those that were compiled to see
+// whether they can be: a client that tries many must not displace those that are in use.
+var (
+	kept  = cache{max: maxKept}
+	tried = cache{max: maxTried}
+)
 
 type cacheKey struct {
 	kind   *kind
 	source string
 }
 
+// cache holds what expressions were compiled to.
 type cache struct {
+	max int
 	mu  sync.RWMutex
 	all map[cacheKey]outcome
 }
@@ -24,27 +33,55 @@ type outcome struct {
 	err error
 }
 
+func (c *cache) get(key cacheKey) (outcome, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	o, ok := c.all[key]
+	return o, ok
+}
+
+func (c *cache) put(key cacheKey, o outcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = make(map[cacheKey]outcome, c.max)
+	}
+	for other := range c.all {
+		if len(c.all) < c.max {
+			break
+		}
+		delete(c.all, other) // any: an expression in use is compiled again
+	}
+	c.all[key] = o
+}
+
 // Cached is [Compile] for an expression that was accepted before. Compiling costs as much
 // as hundreds of evaluations, so what it makes is kept.
 func Cached(param, source string) (*Expression, error) { return cached(filter, param, source) }
 
 func cached(k *kind, param, source string) (*Expression, error) {
 	key := cacheKey{k, source}
-	kept.mu.RLock()
-	o, ok := kept.all[key]
-	kept.mu.RUnlock()
-	if ok {
-		return o.x, o.err
+	o, ok := kept.get(key)
+	if !ok { // one that was only tried, as by a preview, stays where it is
+		o, ok = tried.get(key)
 	}
-	o.x, o.err = compile(k, param, source)
-	kept.mu.Lock()
-	defer kept.mu.Unlock()
-	for other := range kept.all {
-		if len(kept.all) < maxKept {
-			break
-		}
-		delete(kept.all, other) // any: what is in use comes back
+	if !ok {
+		o.x, o.err = compile(k, param, source)
+		kept.put(key, o)
 	}
-	kept.all[key] = o
+	return o.x, o.err
+}
+
+// try compiles an expression, unless that was done a moment ago.
+func try(k *kind, param, source string) (*Expression, error) {
+	if len(source) > k.limit {
+		return compile(k, param, source) // fails at once, and the source is not kept
+	}
+	key := cacheKey{k, source}
+	o, ok := tried.get(key)
+	if !ok {
+		o.x, o.err = compile(k, param, source)
+		tried.put(key, o)
+	}
 	return o.x, o.err
 }

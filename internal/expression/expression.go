@@ -13,10 +13,10 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/checker"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -29,26 +29,26 @@ const (
 	MaxTransform = 2048
 	// maxDepth bounds how deeply an expression is nested.
 	maxDepth = 50
-	// maxCost bounds one evaluation, in CEL's units: about one for each step, and one
-	// for each ten bytes of text that a step reads.
+	// maxCost bounds one evaluation, in steps: one for each identifier, field and call that
+	// is evaluated, and one for each ten bytes of text that a step reads.
 	maxCost = 10_000
-	// typicalSize is the length of lists and texts that the cost of a new expression is
-	// estimated for: two loops within each other are affordable, three are not.
-	typicalSize = 20
 )
 
 // Expression is what was written, ready to be evaluated. It is safe for concurrent use.
-type Expression struct{ program cel.Program }
+type Expression struct {
+	program cel.Program
+	steps   int64 // that an evaluation takes without its loops
+}
 
 // environment is the language. It is the same for all expressions and made once.
 var environment = sync.OnceValue(func() *cel.Env {
-	env, err := cel.NewEnv(
+	env, err := cel.NewEnv(append(metering(),
 		cel.Variable("id", cel.StringType), cel.Variable("type", cel.StringType),
 		cel.Variable("created", cel.IntType), cel.Variable("data", cel.MapType(cel.StringType, cel.DynType)),
 		cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true),
 		cel.ParserRecursionLimit(maxDepth), cel.ParserExpressionSizeLimit(MaxTransform),
 		ext.TwoVarComprehensions(),
-	)
+	)...)
 	if err != nil {
 		panic(fmt.Sprintf("make the environment of expressions: %v", err)) // it is a constant
 	}
@@ -88,8 +88,9 @@ var filter = &kind{MaxLength, `data.object.currency == "EUR"`, func(t *cel.Type)
 
 // Compile returns the expression that source stands for, which must be true or false.
 // Errors: fault.Invalid for the parameter of that name, which says where and what is
-// wrong.
-func Compile(param, source string) (*Expression, error) { return compile(filter, param, source) }
+// wrong. It takes a few milliseconds at most, and no time when it did so a moment ago: call
+// it before a lock is taken or a transaction begins, then the call within does not compile.
+func Compile(param, source string) (*Expression, error) { return try(filter, param, source) }
 
 func compile(k *kind, param, source string) (*Expression, error) {
 	invalid := func(format string, args ...any) error {
@@ -109,6 +110,15 @@ func compile(k *kind, param, source string) (*Expression, error) {
 	if at, name, ok := forbidden(parsed); ok {
 		return nil, invalid("%s there is no function %s; there are size, contains, startsWith, endsWith, string, int, double, has, all, exists, exists_one, filter, map and transformMap.", place(source, at), name)
 	}
+	shape := structureOf(parsed.NativeRep().Expr())
+	switch {
+	case shape.loops > maxLoops:
+		return nil, invalid("The expression has %d loops (all, exists, filter, map); the limit is %d.", shape.loops, maxLoops)
+	case shape.cost > maxCost:
+		return nil, invalid("The expression costs too much: up to %d steps over lists of %d elements, and %d is the limit. Nest fewer loops (all, exists, filter, map).", shape.cost, typicalSize, maxCost)
+	}
+	steps := once(parsed.NativeRep().Expr())
+	metered(parsed)
 	checked, issues := env.Check(parsed)
 	if issues.Err() != nil {
 		return nil, invalid("%s", typeProblem(source, issues))
@@ -116,18 +126,11 @@ func compile(k *kind, param, source string) (*Expression, error) {
 	if wrong := k.check(checked.OutputType()); wrong != "" {
 		return nil, invalid("%s", wrong)
 	}
-	cost, err := env.EstimateCost(checked, typical{})
-	if err != nil {
-		return nil, fmt.Errorf("estimate the cost of an expression: %w", err)
-	}
-	if cost.Max > maxCost {
-		return nil, invalid("The expression costs too much: up to %d steps over lists of %d elements, and %d is the limit. Nest fewer loops (all, exists, filter, map).", cost.Max, typicalSize, maxCost)
-	}
-	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(prices{}), cel.CostLimit(maxCost))
+	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize))
 	if err != nil { // a constant part of it has no value, as in 1 / 0
 		return nil, invalid("The expression can never be evaluated: %s.", reason(err))
 	}
-	return &Expression{program}, nil
+	return &Expression{program, steps}, nil
 }
 
 // forbidden returns the first call of a function that is not there.
@@ -155,26 +158,30 @@ func forbidden(parsed *cel.Ast) (at int, name string, found bool) {
 	return at, name, found
 }
 
-// typical estimates the size of what an event holds.
-type typical struct{}
-
-func (typical) EstimateSize(checker.AstNode) *checker.SizeEstimate {
-	return &checker.SizeEstimate{Min: 0, Max: typicalSize}
-}
-
-func (typical) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
-	return nil
-}
-
 // Match evaluates the expression over an event.
 func (x *Expression) Match(in *Input) (bool, error) {
-	out, _, err := x.program.Eval(in)
+	out, err := x.eval(in)
 	if err != nil {
-		return false, errors.New(reason(err))
+		return false, err
 	}
 	matched, ok := out.Value().(bool)
 	if !ok {
 		return false, errors.New("the expression is neither true nor false")
 	}
 	return matched, nil
+}
+
+// eval evaluates the expression and charges the event's account of steps.
+func (x *Expression) eval(in *Input) (ref.Val, error) {
+	e, err := in.begin(x.steps)
+	if err != nil {
+		return nil, err
+	}
+	before := e.meter.left + x.steps
+	out, _, err := x.program.Eval(e)
+	in.spent.Add(before - max(e.meter.left, 0))
+	if err != nil {
+		return nil, errors.New(reason(err))
+	}
+	return out, nil
 }

@@ -1,18 +1,24 @@
 package expression
 
 import (
+	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"cel.dev/cel-go/interpreter"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// maxInputCost bounds what all evaluations over one event may cost together.
+const maxInputCost = 20 * maxCost
+
 // Input is an event that expressions are evaluated over. It is safe for concurrent use.
 type Input struct {
 	id, typ string
 	created int64
-	size    int // of the data
+	size    int          // of the data
+	spent   atomic.Int64 // steps, by all evaluations
 	decode  func() map[string]any
 }
 
@@ -46,3 +52,27 @@ func (in *Input) ResolveName(name string) (any, bool) {
 
 // Parent implements [interpreter.Activation].
 func (in *Input) Parent() interpreter.Activation { return nil }
+
+// evaluation is an event to one evaluation, with what that may cost.
+type evaluation struct {
+	*Input
+	meter meter
+}
+
+// ResolveName implements [interpreter.Activation].
+func (e *evaluation) ResolveName(name string) (any, bool) {
+	if name == meterName {
+		return &e.meter, true
+	}
+	return e.Input.ResolveName(name)
+}
+
+// begin returns what one evaluation over the event may cost, or an error when the earlier
+// ones took all there was.
+func (in *Input) begin(steps int64) (*evaluation, error) {
+	left := maxInputCost - in.spent.Load()
+	if left <= 0 {
+		return nil, fmt.Errorf("the expressions over this event took more than %d steps together", maxInputCost)
+	}
+	return &evaluation{Input: in, meter: meter{min(left, maxCost) - steps}}, nil
+}

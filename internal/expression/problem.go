@@ -1,6 +1,7 @@
 package expression
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/interpreter"
 )
 
 // maxReason bounds what is told of an evaluation that failed, in bytes.
@@ -69,6 +71,9 @@ func typeProblem(source string, issues *cel.Issues) string {
 	}
 	if m := noOverload.FindStringSubmatch(text); m != nil {
 		name := m[1]
+		if name == eachName {
+			return where + " this is neither a list nor an object, and has no elements."
+		}
 		if s, ok := operators.FindReverse(name); ok && s != "" {
 			name = s
 		}
@@ -88,8 +93,9 @@ func typeProblem(source string, issues *cel.Issues) string {
 // and limits; those of conversions may quote what was to be converted.
 func reason(err error) string {
 	text := err.Error()
+	var canceled interpreter.EvalCancelledError
 	switch {
-	case strings.Contains(text, "cost limit exceeded"):
+	case errors.As(err, &canceled):
 		return fmt.Sprintf("it took more than %d steps", maxCost)
 	case strings.HasPrefix(text, "no such key"), strings.HasPrefix(text, "no such overload"), strings.HasPrefix(text, "index out of bounds"),
 		strings.HasPrefix(text, "division by zero"), strings.HasPrefix(text, "modulus by zero"):

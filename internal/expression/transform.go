@@ -32,7 +32,7 @@ var transformation = &kind{MaxTransform, `{"object": {"id": data.object.id}}`, f
 // CompileTransform returns the transformation that source stands for. Errors are those of
 // [Compile].
 func CompileTransform(param, source string) (*Transform, error) {
-	x, err := compile(transformation, param, source)
+	x, err := try(transformation, param, source)
 	return &Transform{x}, err
 }
 
@@ -45,9 +45,9 @@ func CachedTransform(param, source string) (*Transform, error) {
 // Apply returns the new data of an event as JSON, with the members of objects sorted. It
 // depends on the event alone.
 func (t *Transform) Apply(in *Input) ([]byte, error) {
-	out, _, err := t.x.program.Eval(in)
+	out, err := t.x.eval(in)
 	if err != nil {
-		return nil, errors.New(reason(err))
+		return nil, err
 	}
 	if _, ok := out.(traits.Mapper); !ok {
 		return nil, errors.New("its result is no object")

@@ -11,6 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/expression"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -188,6 +189,17 @@ func (s *Service) check(e *endpoint.Endpoint) error {
 	return s.Targets.CheckTarget("url", e.URL)
 }
 
+// compile compiles the expressions of a request, so that this is done when they are checked
+// while the endpoint is being changed. What is wrong with them is said then.
+func (p *EndpointParams) compile() {
+	if p.Filter != nil && *p.Filter != "" {
+		_, _ = expression.Compile("filter", *p.Filter)
+	}
+	if p.Transform != nil && *p.Transform != "" {
+		_, _ = expression.CompileTransform("transform", *p.Transform)
+	}
+}
+
 // CreateEndpoint registers an endpoint. The result holds its first secret.
 // Errors: fault.Invalid, and those of idempotency.
 func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams) (*endpoint.Endpoint, error) {
@@ -266,6 +278,7 @@ func setStatus(e *endpoint.Endpoint, disabled *bool, now time.Time) {
 func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p EndpointParams) (*endpoint.Endpoint, error) {
 	var was endpoint.Status
 	var ask bool
+	p.compile()
 	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		if p.Secret != nil {
 			return "", nil, nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
