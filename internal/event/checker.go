@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,12 +19,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// What a schema may cost. A schema without cycles applies each of its values, references
-// followed, to a value of the body at most once; so the product of both counts bounds
-// what a check does, and both are known before.
+// Limits of what a schema may be, with its references followed.
 const (
-	maxSchemaSpread = 5_000      // values in a schema, references followed
-	maxCheckSteps   = 20_000_000 // values in the schema times values in the body
+	maxSchemaSpread = 5_000 // values
+	maxSchemaDepth  = 200   // levels
 )
 
 // draft is the only dialect of JSON Schema.
@@ -31,52 +31,98 @@ const draft = "https://json-schema.org/draft/2020-12/schema"
 // location is where a schema is for the compiler. Nothing is loaded from there.
 const location = "urn:posthaste:schema"
 
-// checker is a compiled schema. It is compiled when it is first needed, and safe for
-// concurrent use.
+// checker is a schema. It is compiled when it is first needed, and once more for each check
+// at the same time, of which there are a few. It is safe for concurrent use.
 type checker struct {
-	source   []byte
-	once     sync.Once
-	compiled *jsonschema.Schema
-	spread   int
-	err      error
+	source []byte
+	once   sync.Once
+	err    error
+	idle   chan *compiledSchema // holds nil for each that may still be compiled
+}
+
+// compiledSchema is a schema for one check at a time.
+type compiledSchema struct {
+	schema *jsonschema.Schema
+	steps  steps
 }
 
 func newChecker(source []byte) *checker { return &checker{source: source} }
 
 // load compiles the schema. Errors are fault.Invalid.
 func (c *checker) load() error {
-	c.once.Do(func() { c.compiled, c.spread, c.err = compileSchema(c.source) })
+	c.once.Do(func() {
+		var first *compiledSchema
+		if first, c.err = compileSchema(c.source); c.err != nil {
+			return
+		}
+		atATime := runtime.GOMAXPROCS(0)
+		c.idle = make(chan *compiledSchema, atATime)
+		c.idle <- first
+		for range atATime - 1 {
+			c.idle <- nil
+		}
+	})
 	return c.err
 }
 
-func compileSchema(source []byte) (*jsonschema.Schema, int, error) {
+// recent is the schemas that were compiled last to see whether they can be, so that one which
+// is then stored is not compiled again while others wait.
+var recent = struct {
+	sync.Mutex
+	all map[string]*checker
+}{all: map[string]*checker{}}
+
+const maxRecent = 64
+
+// checkerOf returns the checker of a schema, compiled, and keeps it for a while. Errors are
+// fault.Invalid.
+func checkerOf(source []byte) (*checker, error) {
+	recent.Lock()
+	c := recent.all[string(source)]
+	if c == nil {
+		for old := range recent.all {
+			if len(recent.all) < maxRecent {
+				break
+			}
+			delete(recent.all, old)
+		}
+		c = newChecker(source)
+		recent.all[string(source)] = c
+	}
+	recent.Unlock()
+	return c, c.load()
+}
+
+func compileSchema(source []byte) (*compiledSchema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(source))
 	if err != nil {
-		return nil, 0, fmt.Errorf("parse a schema that was accepted: %w", err)
+		return nil, fmt.Errorf("parse a schema that was accepted: %w", err)
 	}
 	root, ok := doc.(map[string]any)
 	if !ok {
-		return nil, 0, badSchema("schema", `A schema is a JSON object, such as {"type":"object"}.`)
+		return nil, badSchema("schema", `A schema is a JSON object, such as {"type":"object"}.`)
 	}
 	if v, given := root["$schema"]; given && v != draft && v != draft+"#" {
-		return nil, 0, badSchema("schema.$schema", "Schemas are of draft 2020-12: %s", draft)
+		return nil, badSchema("schema.$schema", "Schemas are of draft 2020-12: %s", draft)
 	}
-	m := measure{root: root, known: map[string]int{}}
-	spread, err := m.value(root, "schema")
-	if err != nil {
-		return nil, 0, err
+	m := measure{root: root, known: map[string]extent{}}
+	if _, err := m.value(root, "schema", 0); err != nil {
+		return nil, err
 	}
+	out := &compiledSchema{}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
 	compiler.UseLoader(noLoader{})
+	compiler.UseRegexpEngine((&patterns{steps: &out.steps}).compile)
 	if err := compiler.AddResource(location, doc); err != nil {
-		return nil, 0, refusedSchema(err)
+		return nil, refusedSchema(err)
 	}
-	compiled, err := compiler.Compile(location)
-	if err != nil {
-		return nil, 0, refusedSchema(err)
+	out.steps.left = math.MaxInt // it is checked against the schema of schemas, in proportion to its size
+	if out.schema, err = compiler.Compile(location); err != nil {
+		return nil, refusedSchema(err)
 	}
-	return compiled, spread, nil
+	metered(out.schema, &out.steps)
+	return out, nil
 }
 
 // noLoader loads nothing: a schema must not make the server call anybody or read a file.
@@ -95,32 +141,45 @@ func refusedSchema(err error) error {
 		var first *jsonschema.ValidationError
 		if errors.As(wrong.Err, &first) {
 			leaf := deepest(first)
+			var large *tooLargePattern
+			if format, ok := leaf.ErrorKind.(*kind.Format); ok && errors.As(format.Err, &large) {
+				return fault.Param("schema", "schema_too_costly", "%s", large.what)
+			}
 			at := append([]string{"schema"}, leaf.InstanceLocation...)
 			return badSchema(fieldPath(at, func(int) bool { return false }), "This is no JSON Schema: %s.", english(leaf.ErrorKind))
 		}
 	}
 	var pattern *jsonschema.InvalidRegexError
+	var large *tooLargePattern
+	if errors.As(err, &pattern) && errors.As(pattern.Err, &large) {
+		return fault.Param("schema", "schema_too_costly", "%s", large.what)
+	}
 	if errors.As(err, &pattern) {
 		return badSchema("schema", "The pattern %q is no regular expression of RE2's syntax.", shorten(pattern.Regex))
 	}
 	return &fault.Error{Code: fault.Invalid, Reason: "schema_invalid", Param: "schema", Message: "This is no JSON Schema of draft 2020-12.", Err: err}
 }
 
-// measure counts the values of a schema with references followed. It refuses what
-// leads out of the schema or round in a circle.
+// extent is how large a part of a schema is with its references followed.
+type extent struct{ values, levels int }
+
+// measure finds how large a schema is with references followed. It refuses what leads out of
+// the schema or round in a circle.
 type measure struct {
 	root  map[string]any
-	known map[string]int // by reference; being counted: 0
-	count int            // of all that was visited, so that counting ends soon
+	known map[string]extent // by reference; being measured: the zero value
+	count int               // of all values that were visited, so that measuring ends soon
 }
 
-func (m *measure) value(v any, at string) (int, error) {
-	if m.count++; m.count > maxSchemaSpread {
-		return 0, tooCostly(at)
+func (m *measure) value(v any, at string, depth int) (extent, error) {
+	if m.count++; m.count > maxSchemaSpread || depth > maxSchemaDepth {
+		return extent{}, tooCostly(at)
 	}
-	n := 1
-	add := func(more int, err error) error {
-		if n += more; err == nil && n > maxSchemaSpread {
+	size := extent{values: 1}
+	add := func(part extent, err error) error {
+		size.values += part.values
+		size.levels = max(size.levels, part.levels)
+		if err == nil && (size.values > maxSchemaSpread || depth+size.levels > maxSchemaDepth) {
 			err = tooCostly(at)
 		}
 		return err
@@ -128,8 +187,8 @@ func (m *measure) value(v any, at string) (int, error) {
 	switch v := v.(type) {
 	case []any:
 		for i, item := range v {
-			if err := add(m.value(item, fmt.Sprintf("%s[%d]", at, i))); err != nil {
-				return 0, err
+			if err := add(m.value(item, fmt.Sprintf("%s[%d]", at, i), depth+1)); err != nil {
+				return extent{}, err
 			}
 		}
 	case map[string]any:
@@ -139,43 +198,44 @@ func (m *measure) value(v any, at string) (int, error) {
 			switch {
 			case !isText:
 			case name == "$ref":
-				if err := add(m.reference(text, where)); err != nil {
-					return 0, err
+				if err := add(m.reference(text, where, depth+1)); err != nil {
+					return extent{}, err
 				}
 			case name == "$dynamicRef" || name == "$recursiveRef" || name == "$anchor" || name == "$dynamicAnchor" || name == "$id" && at != "schema":
-				return 0, badSchema(where, "Schemas refer to their own parts by $ref and a JSON pointer only, such as #/$defs/money; %s cannot be used.", name)
+				return extent{}, badSchema(where, "Schemas refer to their own parts by $ref and a JSON pointer only, such as #/$defs/money; %s cannot be used.", name)
 			}
-			if err := add(m.value(item, where)); err != nil {
-				return 0, err
+			if err := add(m.value(item, where, depth+1)); err != nil {
+				return extent{}, err
 			}
 		}
 	}
-	return n, nil
+	size.levels++
+	return size, nil
 }
 
-func (m *measure) reference(ref, at string) (int, error) {
+func (m *measure) reference(ref, at string, depth int) (extent, error) {
 	pointer, own := strings.CutPrefix(ref, "#")
 	if !own || pointer != "" && pointer[0] != '/' {
-		return 0, badSchema(at, "Nothing is loaded from elsewhere: put what is referred to under $defs, and refer to it by #/$defs/….")
+		return extent{}, badSchema(at, "Nothing is loaded from elsewhere: put what is referred to under $defs, and refer to it by #/$defs/….")
 	}
-	if n, seen := m.known[pointer]; seen {
-		if n == 0 {
-			return 0, badSchema(at, "The schema refers to itself in a circle, which is not supported.")
+	if size, seen := m.known[pointer]; seen {
+		if size == (extent{}) {
+			return extent{}, badSchema(at, "The schema refers to itself in a circle, which is not supported.")
 		}
-		return n, nil
+		return size, nil
 	}
 	target, ok := resolvePointer(m.root, pointer)
 	if !ok {
-		return 0, badSchema(at, "There is nothing at %s in the schema.", shorten(ref))
+		return extent{}, badSchema(at, "There is nothing at %s in the schema.", shorten(ref))
 	}
-	m.known[pointer] = 0
-	n, err := m.value(target, at)
-	m.known[pointer] = n
-	return n, err
+	m.known[pointer] = extent{}
+	size, err := m.value(target, shorten(at), depth)
+	m.known[pointer] = size
+	return size, err
 }
 
 func tooCostly(at string) error {
-	return fault.Param("schema", "schema_too_costly", "The schema is too large with its references followed: more than %d values at %s.", maxSchemaSpread, shorten(at))
+	return fault.Param("schema", "schema_too_costly", "The schema is too large with its references followed: more than %d values, or %d levels, at %s.", maxSchemaSpread, maxSchemaDepth, shorten(at))
 }
 
 // resolvePointer follows a JSON pointer (RFC 6901).
@@ -207,26 +267,29 @@ func resolvePointer(v any, pointer string) (any, bool) {
 
 // check returns what of a body does not fit, nil when all does.
 func (c *checker) check(body []byte) *fault.Error {
-	if err := c.load(); err != nil {
+	one, err := c.acquire()
+	if err != nil {
 		var known *fault.Error
 		if errors.As(err, &known) {
 			return known
 		}
 		return badSchema("type", "The schema of this event type cannot be used any more; write it anew.")
 	}
+	defer func() { c.idle <- one }()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
 	if err != nil {
 		return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The body is no JSON.", Err: err}
 	}
-	if values(doc)*c.spread > maxCheckSteps {
-		return fault.Param("data", "schema_too_costly", "The event has too many values to be checked against the schema of its type.")
-	}
-	err = c.compiled.Validate(doc)
+	err = one.validate(doc)
 	if err == nil {
 		return nil
 	}
 	var wrong *jsonschema.ValidationError
 	if !errors.As(err, &wrong) {
+		var known *fault.Error
+		if errors.As(err, &known) {
+			return known
+		}
 		return &fault.Error{Code: fault.Invalid, Reason: "schema_mismatch", Message: "The event does not fit the schema of its type.", Err: err}
 	}
 	leaf := deepest(wrong)
@@ -240,6 +303,37 @@ func (c *checker) check(body []byte) *fault.Error {
 		at = append(at, slices.Min(k.Properties))
 	}
 	return fault.Param(fieldPath(at, indexIn(doc, at)), "schema_mismatch", "The event does not fit the schema of its type: %s.", english(leaf.ErrorKind))
+}
+
+// acquire returns a compiled schema for one check. It goes back to idle.
+func (c *checker) acquire() (*compiledSchema, error) {
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	one := <-c.idle
+	if one != nil {
+		return one, nil
+	}
+	one, err := compileSchema(c.source)
+	if err != nil {
+		c.idle <- nil
+	}
+	return one, err
+}
+
+// validate checks a body within the steps that a check may take.
+func (c *compiledSchema) validate(doc any) (err error) {
+	defer func() {
+		switch v := recover(); v.(type) {
+		case nil:
+		case tooManySteps:
+			err = fault.Param("data", "schema_too_costly", "The event is too large to be checked against the schema of its type: the check takes more than %d steps.", maxCheckSteps)
+		default:
+			panic(v)
+		}
+	}()
+	c.steps.left = maxCheckSteps
+	return c.schema.Validate(doc)
 }
 
 // values counts the values of a body.

@@ -92,12 +92,8 @@ func (d *Definition) checkSchema() (err error) {
 	if d.Schema, err = AppendStable(nil, d.Schema, "schema"); err != nil {
 		return err
 	}
-	c := newChecker(d.Schema)
-	if err := c.load(); err != nil {
-		return err
-	}
-	d.checker = c
-	return nil
+	d.checker, err = checkerOf(d.Schema)
+	return err
 }
 
 func (d *Definition) checkSamples() error {
