@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"internal/endpoint"},
 	{"internal/expression"},
 	{"internal/event"},
-	{"internal/fault", "internal/seal", "internal/mail", "webhook", "api", "docs"},
+	{"internal/fault", "internal/seal", "internal/mail", "internal/weburl", "webhook", "api", "docs"},
 	{"client/outbox/pgxoutbox"},
 	{"client/outbox"},
 	{"client"},

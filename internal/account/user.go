@@ -6,13 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"net/url"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // User is a person who works with the Admin UI. Users are the operator's own
@@ -112,16 +111,18 @@ const (
 
 var colour = regexp.MustCompile(`^#[0-9a-fA-F]{6}$`)
 
-// Check returns a fault.Invalid that names what is wrong with p.
+// Check brings the URLs of p into their one spelling, and returns a fault.Invalid that
+// names what is wrong with p.
 func (p *Portal) Check() error {
 	if len(p.Origins) > maxOrigins {
 		return fault.Param("allowed_origins", "parameter_invalid", "Give at most %d origins.", maxOrigins)
 	}
 	for i, o := range p.Origins {
-		u, err := url.Parse(o)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || o != u.Scheme+"://"+u.Host || strings.ContainsAny(u.Host, "*,; '\"") {
+		u, err := weburl.Parse(o)
+		if err != nil || u.String() != u.Scheme+"://"+u.Host {
 			return fault.Param(fmt.Sprintf("allowed_origins[%d]", i), "parameter_invalid", "An origin is a scheme and a host such as https://app.example.com.")
 		}
+		p.Origins[i] = u.String()
 	}
 	switch {
 	case len([]rune(p.Name)) > maxPortalName:
@@ -132,10 +133,11 @@ func (p *Portal) Check() error {
 	if p.Logo == "" {
 		return nil
 	}
-	u, err := url.Parse(p.Logo)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || len(p.Logo) > maxLogo || strings.ContainsAny(u.Host, "*,; '\"") {
+	u, err := weburl.Parse(p.Logo)
+	if err != nil || u.User != nil || len(u.String()) > maxLogo {
 		return fault.Param("brand[logo]", "parameter_invalid", "The logo is the https:// URL of an image, at most %d bytes.", maxLogo)
 	}
+	p.Logo = u.String()
 	return nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // profile is which server to talk to, and as whom.
@@ -106,7 +106,7 @@ func talk(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*clien
 		if !known && wanted != defaultProfile {
 			return nil, &config.Usage{Err: fmt.Errorf("there is no profile %q in %s; make it with: posthaste login --profile %s", wanted, path, wanted)}
 		}
-		c := &client{base: strings.TrimSuffix(first(*server, env("SERVER"), p.Server, defaultServer), "/"), key: first(*key, env("API_KEY"), p.APIKey, env("TEST_KEY")),
+		c := &client{base: weburl.Respell(strings.TrimSuffix(first(*server, env("SERVER"), p.Server, defaultServer), "/")), key: first(*key, env("API_KEY"), p.APIKey, env("TEST_KEY")),
 			json: *asJSON, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
 		if c.key == "" {
 			return nil, &config.Usage{Err: errors.New("no API key: set POSTHASTE_API_KEY, or log in with: posthaste login")}
@@ -224,10 +224,11 @@ func loginCommand(getenv func(string) (string, bool)) *cobra.Command {
 					return &config.Usage{Err: fmt.Errorf("read the API key: %w", err)}
 				}
 			}
-			if _, err := url.Parse(server); err != nil {
+			spelled, err := weburl.Normalize(strings.TrimSuffix(server, "/"))
+			if err != nil {
 				return &config.Usage{Err: fmt.Errorf("--server: %w", err)}
 			}
-			c := &client{base: strings.TrimSuffix(server, "/"), key: strings.TrimSpace(key)}
+			c := &client{base: spelled, key: strings.TrimSpace(key)}
 			raw, err := c.call(cmd.Context(), http.MethodGet, "/v1/account", nil)
 			if err != nil {
 				return err

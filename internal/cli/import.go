@@ -15,6 +15,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/config"
 	"github.com/posthaste-hq/posthaste/internal/peer"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 func importCommand(getenv func(string) (string, bool)) *cobra.Command {
@@ -235,7 +236,7 @@ func (c *client) showImport(rows []imported) error {
 }
 
 func withoutQuery(raw string) string {
-	u, err := url.Parse(raw)
+	u, err := url.Parse(weburl.Respell(raw))
 	if err != nil {
 		return "(not a URL)"
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // EnvPrefix starts the environment variable of every flag: --live-schedule is
@@ -200,7 +201,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.Database, c.NodeLease = r.text("database-url"), r.duration("node-lease")
 	c.Brokers, c.Sources = r.text("brokers"), r.text("sources")
 	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
-	c.OTLP = r.text("otlp-endpoint")
+	c.OTLP = weburl.Respell(r.text("otlp-endpoint"))
 	c.Tracing = tracing(c.OTLP, getenv)
 	c.Dev, c.AllowPlain = r.truth("dev"), r.truth("allow-plain-live")
 	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")
@@ -225,8 +226,8 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 // webURL reports whether text is a URL of http or https. What says that it is none does not
 // repeat it: it may hold a password.
 func webURL(text string) bool {
-	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != ""
+	_, err := weburl.Normalize(text)
+	return err == nil
 }
 
 // tracing reports whether spans are wanted, by OpenTelemetry's own variables too.
@@ -476,8 +477,8 @@ func (r *reader) proxy(name string) *url.URL {
 		if err != nil || text == "" {
 			return nil, err
 		}
-		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		u, err := weburl.Parse(text)
+		if err != nil {
 			return nil, errors.New("use a URL such as http://proxy.internal:3128") // the text may hold a password
 		}
 		return u, nil

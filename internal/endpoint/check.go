@@ -9,6 +9,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // Limits of what an endpoint may hold.
@@ -66,7 +67,7 @@ func (e *Endpoint) Check(r Rules) error {
 	if err := e.checkHeaders(r.Signature); err != nil {
 		return err
 	}
-	target, err := url.Parse(e.URL)
+	target, err := url.Parse(weburl.Respell(e.URL))
 	if err != nil {
 		return err // checkURL parsed it
 	}
@@ -118,30 +119,23 @@ func checkURL(param, raw string, plain bool) error {
 	if raw == "" {
 		return fault.Param(param, "parameter_missing", "Give the URL that events are sent to, such as https://www.acme.com/webhooks/payment.")
 	}
-	if len(raw) > MaxURLLength {
-		return invalid("The URL is longer than %d characters.", MaxURLLength)
+	spelled, err := weburl.Normalize(raw)
+	if err != nil {
+		return invalid("%s", err)
 	}
-	for _, c := range []byte(raw) {
-		if c <= ' ' || c == 0x7f {
-			return invalid("The URL holds a space or control character; percent-encode it.")
-		}
+	if max(len(raw), len(spelled)) > MaxURLLength {
+		return invalid("The URL is longer than %d characters, percent-encoded.", MaxURLLength)
 	}
-	u, err := url.Parse(raw)
+	u, err := url.Parse(spelled)
 	switch {
 	case err != nil:
 		return invalid("This is not a URL.") // the parser's text repeats the input
-	case u.Scheme != "https" && u.Scheme != "http":
-		return invalid("The URL must be absolute and start with https://.")
 	case u.Scheme == "http" && !plain:
 		return invalid("A live endpoint must use https://.")
-	case u.Hostname() == "":
-		return invalid("The URL names no host.")
 	case u.User != nil:
 		return invalid("The URL holds a user name or password; use the endpoint's authentication instead.")
-	case u.Fragment != "" || strings.Contains(raw, "#"):
+	case strings.Contains(spelled, "#"):
 		return invalid("The URL holds a fragment (#…), which is never sent.")
-	case strings.HasSuffix(u.Host, ":"):
-		return invalid("The URL names an empty port.")
 	}
 	return nil
 }

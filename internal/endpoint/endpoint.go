@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // Status says whether new events are sent to an endpoint.
@@ -101,6 +102,18 @@ func ValidBroker(name string) bool {
 // Sends reports whether deliveries may be attempted now.
 func (e *Endpoint) Sends() bool {
 	return e.Status == Enabled && !e.Paused && !e.Remote && !e.AwaitsConsent()
+}
+
+// RespellURLs brings the endpoint's URLs into their one spelling (see package weburl).
+// What is not a URL stays as it is, for [Endpoint.Check] to refuse.
+func (e *Endpoint) RespellURLs() {
+	spelled := weburl.Respell(e.URL)
+	if c := e.Settings.Consent; c != nil && c.URL == e.URL && spelled != e.URL { // it is of the same receiver
+		consent := *c
+		consent.URL = spelled
+		e.Settings.Consent = &consent
+	}
+	e.URL, e.Auth.TokenURL = spelled, weburl.Respell(e.Auth.TokenURL)
 }
 
 // Listener reports whether the endpoint is a listener.

@@ -11,6 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // announcement is something that happened to an endpoint and that its account,
@@ -138,7 +139,7 @@ func (s *Service) SetOperatorReceiver(ctx context.Context, target, secret string
 	if len(have) > 0 {
 		e = &have[0]
 	}
-	e.URL, e.Updated = target, now
+	e.URL, e.Updated = weburl.Respell(target), now
 	setStatus(e, new(bool), now) // enabled
 	e.Secrets = []endpoint.Secret{{ID: s.IDs.New(event.PrefixSecret), Value: secret, Created: now}}
 	if target == "" {

@@ -30,7 +30,7 @@ func (s *Service) Delivery(ctx context.Context, c *Call, id string) (store.Deliv
 // are those of the events' acceptance.
 type DeliveryFilter struct {
 	Event    string
-	Endpoint string
+	Endpoint string // which may be deleted
 	Type     string // a type or a pattern such as "payment.*"
 	Status   string // pending, succeeded, failed or canceled
 	From     time.Time
@@ -73,7 +73,7 @@ func (s *Service) narrow(ctx context.Context, c *Call, f DeliveryFilter) (out st
 		out.Event = e.Key
 	}
 	if f.Endpoint != "" {
-		w, err := s.Store.Endpoint(ctx, c.Space, f.Endpoint)
+		w, err := s.Store.PastEndpoint(ctx, c.Space, f.Endpoint)
 		if err != nil {
 			return out, CursorFault(err, "endpoint", f.Endpoint)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/expression"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // EndpointParams is what a request says of an endpoint; nil is "not mentioned".
@@ -45,7 +46,9 @@ type EndpointParams struct {
 type ClientCertificate struct{ Chain, PrivateKey string }
 
 func (s *Service) apply(p *EndpointParams, e *endpoint.Endpoint) {
-	set(&e.URL, p.URL)
+	if p.URL != nil {
+		e.URL = weburl.Respell(*p.URL)
+	}
 	set(&e.Description, p.Description)
 	if p.Events != nil {
 		e.Events = unique(*p.Events)
@@ -82,6 +85,7 @@ func (s *Service) apply(p *EndpointParams, e *endpoint.Endpoint) {
 	}
 	if p.Auth != nil {
 		auth := *p.Auth
+		auth.TokenURL = weburl.Respell(auth.TokenURL)
 		auth.InheritSecrets(&e.Auth)
 		e.Auth = auth
 	}
@@ -414,7 +418,7 @@ func (s *Service) ListEndpoints(ctx context.Context, c *Call, p Page) ([]endpoin
 		return nil, false, err
 	}
 	page, err := ResolvePage(p, func(param, id string) (int64, error) {
-		e, err := s.Store.Endpoint(ctx, c.Space, id)
+		e, err := s.Store.PastEndpoint(ctx, c.Space, id) // it may be deleted while somebody pages
 		return e.No, CursorFault(err, param, id)
 	})
 	if err != nil {

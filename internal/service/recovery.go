@@ -127,16 +127,18 @@ func (b *BulkRetry) check() error {
 
 // failed returns the store's filter for a selection, whose endpoint must be enabled.
 func (s *Service) failed(ctx context.Context, c *Call, b BulkRetry) (store.DeliveryFilter, error) {
-	if b.Endpoint != "" {
-		w, err := s.Endpoint(ctx, c, b.Endpoint)
-		if err != nil {
-			return store.DeliveryFilter{}, CursorFault(err, "endpoint", b.Endpoint)
-		}
-		if err := mustBeOn(w, "endpoint"); err != nil {
-			return store.DeliveryFilter{}, err
-		}
+	narrow, err := s.narrow(ctx, c, b.DeliveryFilter)
+	if err != nil || b.Endpoint == "" {
+		return narrow, err
 	}
-	return s.narrow(ctx, c, b.DeliveryFilter)
+	w, err := s.Endpoint(ctx, c, b.Endpoint)
+	if fault.Is(err, fault.NotFound) {
+		return narrow, fault.Param("endpoint", "endpoint_deleted", "The endpoint %s was deleted; nothing can be sent to it.", b.Endpoint)
+	}
+	if err != nil {
+		return narrow, err
+	}
+	return narrow, mustBeOn(w, "endpoint")
 }
 
 // PlanRetry returns how many deliveries [Service.RetryFailed] would look at, and changes
@@ -450,7 +452,7 @@ func (s *Service) ListRecoveries(ctx context.Context, c *Call, endpointID string
 	}
 	var no int64
 	if endpointID != "" {
-		w, err := s.Store.Endpoint(ctx, c.Space, endpointID)
+		w, err := s.Store.PastEndpoint(ctx, c.Space, endpointID)
 		if err != nil {
 			return nil, false, CursorFault(err, "endpoint", endpointID)
 		}

@@ -204,6 +204,9 @@ type Endpoints interface {
 	UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, t Trail) error
 	DeleteEndpoint(ctx context.Context, no int64, now time.Time, t Trail) error
 	Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
+	// PastEndpoint returns an endpoint for its history: a deleted one too, without its
+	// secrets, credentials and headers, as long as a delivery or a recovery names it.
+	PastEndpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
 	ListEndpoints(ctx context.Context, space event.Space, p Page[int64]) (items []endpoint.Endpoint, more bool, err error)
 	AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint) error) error
 	AllHealth(ctx context.Context) ([]Health, error)

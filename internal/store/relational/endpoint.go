@@ -160,14 +160,19 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 		return e, err
 	}
 	e.Created, e.Updated, e.EnabledSince = instant(created), instant(updated), instant(since)
-	if j.private, err = s.Ring.Open(j.private, e.ID); err != nil {
-		return e, fmt.Errorf("open the secrets of endpoint %s: %w", e.ID, err)
-	}
 	var p private
+	if len(j.private) > 0 { // else it is deleted
+		if j.private, err = s.Ring.Open(j.private, e.ID); err != nil {
+			return e, fmt.Errorf("open the secrets of endpoint %s: %w", e.ID, err)
+		}
+		if err := json.Unmarshal(j.private, &p); err != nil {
+			return e, fmt.Errorf("decode endpoint %s: %w", e.ID, err)
+		}
+	}
 	for _, part := range []struct {
 		from []byte
 		v    any
-	}{{j.events, &e.Events}, {j.metadata, &e.Metadata}, {j.settings, &e.Settings}, {j.private, &p}} {
+	}{{j.events, &e.Events}, {j.metadata, &e.Metadata}, {j.settings, &e.Settings}} {
 		if err := json.Unmarshal(part.from, part.v); err != nil {
 			return e, fmt.Errorf("decode endpoint %s: %w", e.ID, err)
 		}
@@ -175,6 +180,7 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 	// Endpoints stay in memory, and the decoder leaves room for four in every list.
 	e.Events, e.Secrets = slices.Clone(e.Events), slices.Clone(p.Secrets)
 	e.Auth, e.Headers, e.TLS = p.Auth, p.Headers, p.TLS
+	e.RespellURLs() // those of servers that stored them as they were given
 	return e, nil
 }
 
@@ -182,6 +188,15 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 func (s *Store) Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error) {
 	e, err := s.scanEndpoint(s.queryRow(ctx,
 		`SELECT `+endpointColumns+` FROM endpoints WHERE id = ? AND space = ? AND deleted = 0`, id, int64(space)))
+	if isNone(err) {
+		return e, fault.Missing("webhook endpoint", id)
+	}
+	return e, s.Fault("read endpoint", err)
+}
+
+// PastEndpoint implements [store.Endpoints].
+func (s *Store) PastEndpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error) {
+	e, err := s.scanEndpoint(s.queryRow(ctx, `SELECT `+endpointColumns+` FROM endpoints WHERE id = ? AND space = ?`, id, int64(space)))
 	if isNone(err) {
 		return e, fault.Missing("webhook endpoint", id)
 	}

@@ -78,6 +78,16 @@ func testEndpointSettings(b *bundle) {
 	got, err := b.Endpoint(b.ctx, mine, bystander.ID)
 	b.ok(err)
 	b.equal("another endpoint", got, bystander)
+
+	// Servers before stored URLs as they were given.
+	old := full
+	old.URL, old.Auth = "https://BÜCHER.test/café?q={a}", endpoint.Authentication{Type: endpoint.AuthOAuth, TokenURL: "https://ID.test/|"}
+	old.Settings.Consent = &endpoint.Consent{URL: old.URL, Origin: "pay.example", Granted: time.UnixMilli(1700000001000).UTC()}
+	b.ok(b.UpdateEndpoint(b.ctx, &old, store.Trail{}))
+	got, err = b.Endpoint(b.ctx, mine, e.ID)
+	b.ok(err)
+	want := "https://xn--bcher-kva.test/caf%C3%A9?q=%7Ba%7D"
+	b.equal("URLs", []string{got.URL, got.Settings.Consent.URL, got.Auth.TokenURL}, []string{want, want, "https://id.test/%7C"})
 	missing := full
 	missing.No, missing.ID = 99, "we_99"
 	b.code(b.UpdateEndpoint(b.ctx, &missing, store.Trail{}), fault.NotFound)
@@ -104,6 +114,22 @@ func testDeletedEndpoint(b *bundle) {
 	health, err := b.AllHealth(b.ctx)
 	b.ok(err)
 	b.equal("health", health, []store.Health{{Endpoint: kept.No}})
+
+	past, err := b.PastEndpoint(b.ctx, mine, e.ID)
+	b.ok(err)
+	if past.No != e.No || past.URL != e.URL || len(past.Secrets) != 0 {
+		b.Errorf("the past endpoint is %+v", past)
+	}
+	for _, gone := range []struct {
+		space event.Space
+		id    string
+	}{{theirs, e.ID}, {mine, "we_99"}} {
+		_, err = b.PastEndpoint(b.ctx, gone.space, gone.id)
+		b.code(err, fault.NotFound)
+	}
+	present, err := b.PastEndpoint(b.ctx, mine, kept.ID)
+	b.ok(err)
+	b.equal("an endpoint that is there", present, *kept)
 
 	v, err := b.Delivery(b.ctx, mine, id)
 	b.ok(err)
