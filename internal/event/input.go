@@ -73,7 +73,7 @@ func (w *stableWriter) field(in *Input, name string) (err error) {
 			}
 			return fault.Param("data", "parameter_invalid", `The data is a JSON object: {"object":{…}}.`)
 		}
-		in.Data, err = w.value(make([]byte, 0, w.size), 1, false)
+		in.Data, err = w.value(make([]byte, 0, len(w.source)), 1, false)
 	default:
 		path := w.path(w.dec.StackPointer())
 		if _, err := w.dec.ReadValue(); err != nil {

@@ -3,7 +3,6 @@ package event
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -47,7 +46,7 @@ type stableWriter struct {
 	members []member // of the objects that are open, outermost first
 	scratch []byte
 	prefix  string
-	size    int // of the input
+	source  []byte // the input
 }
 
 // member is where an object's member stands in the output.
@@ -66,12 +65,12 @@ func getWriter(src []byte) *stableWriter {
 	w := writers.Get().(*stableWriter)
 	w.in = *bytes.NewBuffer(src) // the decoder reads a Buffer's bytes in place and does not change them
 	w.dec.Reset(&w.in)
-	w.prefix, w.size = "", len(src)
+	w.prefix, w.source = "", src
 	return w
 }
 
 func (w *stableWriter) free() {
-	w.in = bytes.Buffer{}
+	w.in, w.source = bytes.Buffer{}, nil
 	w.members = w.members[:0]
 	if cap(w.scratch) <= 64<<10 {
 		writers.Put(w)
@@ -80,8 +79,9 @@ func (w *stableWriter) free() {
 
 // end refuses anything after the value.
 func (w *stableWriter) end() error {
+	at := w.dec.InputOffset()
 	if _, err := w.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return fault.Param(w.prefix, "json_invalid", "There is text after the JSON value.")
+		return fault.Param(w.prefix, "json_invalid", "There is text after the JSON value, which ends at byte %d.", at)
 	}
 	return nil
 }
@@ -392,22 +392,16 @@ func (w *stableWriter) refuse(reason fault.Reason, format string, args ...any) e
 
 // syntax turns the decoder's error into a fault.
 func (w *stableWriter) syntax(err error) error {
-	at := w.dec.StackPointer()
-	var syn *jsontext.SyntacticError
-	if errors.As(err, &syn) {
-		at = syn.JSONPointer
+	subject := "This"
+	if w.prefix == "" {
+		subject = "The request body"
 	}
-	switch {
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return fault.Param(w.path(at), "duplicate_key", "This key stands twice in its object.")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fault.Param(w.path(at), "json_invalid", "The JSON ends too early.")
-	}
-	message := "This is not valid JSON in UTF-8."
-	if syn != nil {
-		message = fmt.Sprintf("This is not valid JSON in UTF-8 (at byte %d).", syn.ByteOffset)
-	}
-	return fault.Param(w.path(at), "json_invalid", "%s", message)
+	return Malformed(subject, w.source, err, func(at jsontext.Pointer) string {
+		if at == "" {
+			at = w.dec.StackPointer()
+		}
+		return w.path(at)
+	})
 }
 
 // path writes a JSON pointer as people write paths: data.object.items[3].amount.

@@ -147,13 +147,13 @@ func (rq *request) batch() ([][]byte, error) {
 	var raws [][]byte
 	open, err := dec.ReadToken()
 	if err != nil || open.Kind() != '{' {
-		return nil, notBatch(err)
+		return nil, rq.notBatch(err)
 	}
 	for seen := false; dec.PeekKind() != '}'; seen = true {
 		name, err := dec.ReadToken()
 		switch {
 		case err != nil:
-			return nil, notBatch(err)
+			return nil, rq.notBatch(err)
 		case name.String() != "events":
 			return nil, fault.Param(name.String(), "parameter_unknown", `A batch is {"events":[…]} and nothing else.`)
 		case seen:
@@ -164,10 +164,10 @@ func (rq *request) batch() ([][]byte, error) {
 		}
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return nil, notBatch(err)
+		return nil, rq.notBatch(err)
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, notBatch(err)
+		return nil, rq.notBatch(err)
 	}
 	if len(raws) == 0 {
 		return nil, badEvents()
@@ -181,12 +181,12 @@ func (rq *request) items(dec *jsontext.Decoder) (raws [][]byte, err error) {
 		return nil, badEvents()
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return nil, notBatch(err)
+		return nil, rq.notBatch(err)
 	}
 	for dec.PeekKind() != ']' {
 		value, err := dec.ReadValue()
 		if err != nil {
-			return nil, notBatch(err)
+			return nil, rq.notBatch(err)
 		}
 		if len(raws) == service.MaxEvents {
 			return nil, fault.Param("events", "parameter_invalid", "A batch takes %d events. Send the rest in another one.", service.MaxEvents)
@@ -196,7 +196,7 @@ func (rq *request) items(dec *jsontext.Decoder) (raws [][]byte, err error) {
 	}
 	_, err = dec.ReadToken()
 	if err != nil {
-		err = notBatch(err)
+		err = rq.notBatch(err)
 	}
 	return raws, err
 }
@@ -205,7 +205,11 @@ func badEvents() error {
 	return fault.Param("events", "parameter_invalid", `Give a list of 1 to %d events: {"events":[{"type":"payment.succeeded","data":{"object":{…}}}]}.`, service.MaxEvents)
 }
 
-func notBatch(err error) error {
+// notBatch returns the fault for a body that is no batch; err is nil when it is JSON.
+func (rq *request) notBatch(err error) error {
+	if err != nil && !(errors.Is(err, io.EOF) && len(bytes.TrimSpace(rq.body)) == 0) {
+		return malformed(rq.body, err)
+	}
 	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: `The request body is a JSON object such as {"events":[…]}.`, Err: err}
 }
 

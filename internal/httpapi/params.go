@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
@@ -54,19 +56,46 @@ func (rq *request) params() *params {
 
 func decodeJSON(raw []byte, to *map[string]any) error {
 	err := json.Unmarshal(raw, to)
-	if err == nil && *to == nil {
-		err = errors.New("null")
-	}
-	if err == nil {
+	var kind *json.SemanticError
+	switch {
+	case err == nil && *to != nil:
 		return nil
+	case err == nil, errors.As(err, &kind) && kind.JSONPointer == "":
+		return badJSON("The request body is a JSON object such as {\"limit\":10}; this is %s.", kindOf(raw))
+	case errors.As(err, &kind): // of values that are any, only numbers can be wrong
+		return badJSON("The request body cannot be read: the number %s of %s is out of range.", clip(string(kind.JSONValue), 40), paramAt(kind.JSONPointer))
 	}
-	if errors.Is(err, jsontext.ErrDuplicateName) {
-		var syn *jsontext.SyntacticError
-		if errors.As(err, &syn) {
-			return fault.Param(paramAt(syn.JSONPointer), "duplicate_key", "This parameter stands twice.")
-		}
+	return malformed(raw, err)
+}
+
+func badJSON(format string, args ...any) error {
+	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: fmt.Sprintf(format, args...)}
+}
+
+// malformed returns the fault for a body that is not JSON. The parameter is named where
+// it is one that is at fault, rather than the text.
+func malformed(raw []byte, err error) error {
+	err = event.Malformed("The request body", raw, err, paramAt)
+	var f *fault.Error
+	if errors.As(err, &f) && f.Reason == "json_invalid" {
+		f.Param = ""
 	}
-	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The request body is not a JSON object in UTF-8.", Err: err}
+	return err
+}
+
+// kindOf names the kind of a JSON value.
+func kindOf(raw []byte) string {
+	switch jsontext.Value(raw).Kind() {
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case 't', 'f':
+		return "a boolean"
+	}
+	return "null"
 }
 
 // paramAt writes a JSON pointer as forms and our errors write parameters:
@@ -121,8 +150,12 @@ func formParams(raw string) *params {
 		name, value, _ := strings.Cut(pair, "=")
 		name, err1 := url.QueryUnescape(name)
 		value, err2 := url.QueryUnescape(value)
-		if err1 != nil || err2 != nil || !validText(name) || !validText(value) {
-			p.err = &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: "The form is not properly percent-encoded UTF-8."}
+		if err := cmp.Or(err1, err2); err != nil {
+			p.err = badForm(name, "The parameter %s is not percent-encoded: %s.", err)
+			return p
+		}
+		if !validText(name) || !validText(value) {
+			p.err = badForm(name, "The parameter %s is not UTF-8.")
 			return p
 		}
 		if p.err = put(p.values, name, value); p.err != nil {
@@ -130,6 +163,12 @@ func formParams(raw string) *params {
 		}
 	}
 	return p
+}
+
+// badForm names a parameter of a form that cannot be read.
+func badForm(name, format string, args ...any) error {
+	args = append([]any{clip(strings.ToValidUTF8(name, "\ufffd"), 80)}, args...)
+	return &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: fmt.Sprintf(format, args...)}
 }
 
 func validText(s string) bool { return strings.ToValidUTF8(s, "") == s }

@@ -7,7 +7,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
-	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
@@ -97,7 +96,7 @@ func (p *params) raw(name string) (_ []byte, given bool) {
 	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(p.source, &all); err != nil {
-		p.err = &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The request body is not a JSON object in UTF-8.", Err: err}
+		p.err = malformed(p.source, err)
 	}
 	return bytes.Clone(all[name]), true
 }

@@ -1,0 +1,47 @@
+package event
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// Malformed returns the fault.Invalid for a JSON text that a decoder refused with err. It
+// says what is wrong and at which byte, counted from 0. subject begins the sentence, such
+// as "The request body"; path writes where in the text it is.
+func Malformed(subject string, text []byte, err error, path func(jsontext.Pointer) string) error {
+	var syntax *jsontext.SyntacticError
+	if !errors.As(err, &syntax) {
+		syntax = &jsontext.SyntacticError{ByteOffset: int64(len(text)), Err: err}
+	}
+	param, at, cause := path(syntax.JSONPointer), syntax.ByteOffset, syntax.Err.Error()
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return fault.Param(param, "duplicate_key", "Duplicate key in object.")
+	case strings.Contains(cause, "surrogate"):
+		half, at := halfPair(text, at)
+		return fault.Param(param, "string_not_representable",
+			"The string holds half of a surrogate pair, %s at byte %d, which is no character and has no UTF-8 form. Send the whole pair, or leave the half out.", half, at)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		cause = "unexpected end of input"
+	}
+	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Param: param, Err: err,
+		Message: fmt.Sprintf("%s is not valid JSON: %s at byte %d.", subject, strings.TrimPrefix(cause, "jsontext: "), at)}
+}
+
+// halfPair returns the escape of a surrogate that is wrong at or after an offset, and
+// where it is.
+func halfPair(text []byte, at int64) (string, int64) {
+	const escape = len(`\ud800`)
+	rest := text[min(at, int64(len(text))):]
+	if i := bytes.Index(rest, []byte(`\u`)); i >= 0 {
+		rest, at = rest[i:], at+int64(i)
+	}
+	return string(rest[:min(escape, len(rest))]), at
+}
