@@ -55,6 +55,8 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 		return delivery.OutcomeForbidden, "The target's address is not public, and the server's operator does not allow it."
 	case errors.Is(err, errProxy):
 		return delivery.OutcomeConnection, "No answer: the server's egress proxy refused the connection."
+	case errors.Is(err, errProxyTLS) && limited.Err() == nil:
+		return delivery.OutcomeConnection, "No answer: the server has no trusted TLS connection to its egress proxy."
 	case errors.Is(err, errLeftover):
 		return delivery.OutcomeConnection, "No answer: " + errLeftover.Error() + "."
 	case errors.Is(err, errFlood):
@@ -69,7 +71,7 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 		return delivery.OutcomeDNS, "The host name cannot be resolved: " + dnsReason(dns) + "."
 	case errors.As(err, &cert), errors.As(err, &rec), errors.As(err, &alert),
 		strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
-		return delivery.OutcomeTLS, "No trusted TLS connection: " + reason(err) + "."
+		return delivery.OutcomeTLS, "No trusted TLS connection: " + tlsReason(err) + "."
 	case errors.As(err, &neterr) && neterr.Timeout():
 		return delivery.OutcomeTimeout, "The connection timed out."
 	}
@@ -107,9 +109,11 @@ func reason(err error) string {
 }
 
 // text returns an error's text, short enough to keep.
-func text(err error) string {
+func text(err error) string { return short(err.Error()) }
+
+func short(s string) string {
 	const most = 300
-	s := strings.ToValidUTF8(err.Error(), "?")
+	s = strings.ToValidUTF8(s, "?")
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}

@@ -198,7 +198,7 @@ func (p *proxy) connect(ctx context.Context, c net.Conn, target string) (_ net.C
 	if p.url.Scheme == "https" {
 		t := tls.Client(c, &tls.Config{ServerName: p.url.Hostname(), MinVersion: tls.VersionTLS12, RootCAs: p.roots})
 		if err := t.HandshakeContext(ctx); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errProxyTLS, err)
 		}
 		c = t
 	}
@@ -222,4 +222,7 @@ func (p *proxy) connect(ctx context.Context, c net.Conn, target string) (_ net.C
 	return c, nil
 }
 
-var errProxy = errors.New("it refused the connection")
+var (
+	errProxy    = errors.New("it refused the connection")
+	errProxyTLS = errors.New("no trusted TLS connection")
+)

@@ -1,0 +1,144 @@
+package sender
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+)
+
+// tlsReason says in plain words why there is no TLS connection. What it repeats of a
+// certificate is the receiver's own, and public.
+func tlsReason(err error) string {
+	var (
+		verification *tls.CertificateVerificationError
+		record       tls.RecordHeaderError
+		op           *net.OpError
+	)
+	switch {
+	case errors.As(err, &verification):
+		return certificateReason(verification)
+	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
+		return "the receiver does not speak TLS at this port"
+	case strings.Contains(err.Error(), "server selected unsupported protocol version"):
+		return "the receiver speaks only versions of TLS that are older than 1.2"
+	case errors.As(err, &op) && op.Op == "remote error":
+		return alertReason(strings.TrimPrefix(text(op.Err), "tls: "))
+	}
+	return reason(err)
+}
+
+// alertReason says what the receiver meant by ending the handshake.
+func alertReason(alert string) string {
+	meaning := "the receiver ended the TLS handshake"
+	switch alert {
+	case "protocol version not supported":
+		meaning = "the receiver speaks no version of TLS from 1.2 on"
+	case "handshake failure", "insufficient security level":
+		meaning = "the receiver accepts none of the TLS versions and ciphers that are offered, or wants a client certificate"
+	case "unrecognized name":
+		meaning = "the receiver has no certificate for the URL's host"
+	case "bad certificate", "unsupported certificate", "revoked certificate", "expired certificate", "unknown certificate", "unknown certificate authority", "certificate required", "access denied":
+		meaning = "the receiver did not accept the client certificate, or wants one"
+	}
+	return fmt.Sprintf("%s (alert: %s)", meaning, alert)
+}
+
+// certificateReason says why the receiver's certificate was not accepted.
+func certificateReason(err *tls.CertificateVerificationError) string {
+	var (
+		host    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		unknown x509.UnknownAuthorityError
+	)
+	switch chain := err.UnverifiedCertificates; {
+	case errors.As(err, &host):
+		return fmt.Sprintf("the certificate is for %s, not for %s", hostsOf(host.Certificate), host.Host)
+	case errors.As(err, &invalid):
+		return invalidReason(&invalid, chain)
+	case errors.As(err, &unknown) && len(chain) > 0:
+		return untrustedReason(chain)
+	}
+	return text(err)
+}
+
+// hostsOf lists what a certificate is for.
+func hostsOf(c *x509.Certificate) string {
+	const most = 5
+	names := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	switch {
+	case len(names) == 0:
+		return "no host (it has no subject alternative names)"
+	case len(names) > most:
+		names = append(names[:most], fmt.Sprintf("%d more", len(names)-most))
+	}
+	return short(strings.Join(names, ", "))
+}
+
+func invalidReason(err *x509.CertificateInvalidError, chain []*x509.Certificate) string {
+	which := "the certificate"
+	if len(chain) > 0 && err.Cert != nil && !err.Cert.Equal(chain[0]) {
+		which = fmt.Sprintf("the certificate of the authority %q", nameOf(err.Cert.Subject))
+	}
+	switch err.Reason {
+	case x509.Expired:
+		if strings.Contains(err.Detail, " is before ") {
+			return fmt.Sprintf("%s is valid only from %s on", which, err.Cert.NotBefore.UTC().Format("2006-01-02 15:04 MST"))
+		}
+		return fmt.Sprintf("%s expired on %s", which, err.Cert.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
+	case x509.NotAuthorizedToSign:
+		return which + " signs another one, and is not a certificate authority's"
+	case x509.IncompatibleUsage:
+		return which + " is not for servers"
+	case x509.CANotAuthorizedForThisName:
+		return which + " is of an authority that may not sign for this name"
+	case x509.TooManyIntermediates:
+		return "the receiver's certificates make a longer chain than their authority allows"
+	}
+	return text(err)
+}
+
+// untrustedReason tells a chain that ends too early from one that ends at an authority
+// that is not trusted.
+func untrustedReason(chain []*x509.Certificate) string {
+	last := chain[0]
+	if selfSigned(last) {
+		return "the certificate is self-signed"
+	}
+	for range chain { // each can follow once
+		next := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return c != last && string(c.RawSubject) == string(last.RawIssuer) })
+		if next < 0 {
+			break
+		}
+		if last = chain[next]; selfSigned(last) {
+			return fmt.Sprintf("the certificate is of the authority %q, which is not trusted", nameOf(last.Subject))
+		}
+	}
+	issuer := nameOf(last.Issuer)
+	if last == chain[0] {
+		return fmt.Sprintf("the certificate chain is incomplete: the certificate is signed by %q, which is not trusted itself and whose own certificate the receiver does not send; it must send its intermediate certificates", issuer)
+	}
+	return fmt.Sprintf("the certificate is of the authority %q, which is not trusted", issuer)
+}
+
+func selfSigned(c *x509.Certificate) bool { return string(c.RawSubject) == string(c.RawIssuer) }
+
+// nameOf returns how people call the subject of a certificate.
+func nameOf(n pkix.Name) string {
+	const most = 100
+	name := n.CommonName
+	if name == "" {
+		name = n.String()
+	}
+	if len(name) > most {
+		name = strings.ToValidUTF8(name[:most], "") + "…"
+	}
+	return name
+}
