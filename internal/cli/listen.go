@@ -21,6 +21,8 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/config"
 	"github.com/posthaste-hq/posthaste/internal/relay"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // listener is a running posthaste listen.
@@ -125,10 +127,11 @@ func (l *listener) prepare(device, since string, skipVerify bool) (err error) {
 		if !strings.Contains(l.forward, "://") {
 			l.forward = "http://" + l.forward
 		}
-		u, err := url.Parse(l.forward)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("--forward-to %q: use a URL such as localhost:3000/webhooks", l.forward)
+		spelled, err := weburl.Normalize(l.forward)
+		if err != nil {
+			return fmt.Errorf("--forward-to %q: %w Use a URL such as localhost:3000/webhooks", l.forward, err)
 		}
+		l.forward = spelled
 	}
 	if l.device = device; l.device == "" {
 		host, err := os.Hostname()
@@ -320,7 +323,8 @@ func (l *listener) post(ctx context.Context, m *relay.Message) (status int, head
 	for name := range resp.Header {
 		header[name] = resp.Header.Get(name)
 	}
-	return resp.StatusCode, header, strings.ToValidUTF8(string(text), "?"), ""
+	shown := sender.Preview(resp.Header, text, relay.MaxAnswer)
+	return resp.StatusCode, header, strings.ToValidUTF8(string(shown), "?"), ""
 }
 
 const clockFormat = "15:04:05"

@@ -45,7 +45,7 @@ func (s *Sender) read(ctx context.Context, a *delivery.Attempt, resp *http.Respo
 		keep = keepOnSuccess
 	}
 	if n > 0 {
-		a.ResponseBody = slices.Clone(buf[:min(n, keep)])
+		a.ResponseBody = Preview(resp.Header, buf[:n], keep)
 	}
 	if err != nil && err != io.EOF && ctx.Err() != nil { // EOF is never wrapped (io.Reader)
 		return err
@@ -65,7 +65,7 @@ func (s *Sender) Judge(a *delivery.Attempt, status int, header http.Header, body
 	if a.Outcome == delivery.OutcomeSucceeded {
 		keep = keepOnSuccess
 	}
-	a.ResponseBody = body[:min(len(body), keep)]
+	a.ResponseBody = Preview(header, body, keep)
 }
 
 func outcome(resp *http.Response) delivery.Outcome {

@@ -53,7 +53,7 @@ func (s *Sender) askConsent(ctx context.Context, e *endpoint.Endpoint, ask endpo
 	if err != nil {
 		return nil, &misconfigured{err}
 	}
-	header := http.Header{"User-Agent": s.agent, requestOrigin: {ask.Origin}}
+	header := http.Header{"Accept-Encoding": identity, "User-Agent": s.agent, requestOrigin: {ask.Origin}}
 	if ask.Callback != "" {
 		header.Set(requestCallback, ask.Callback)
 	}

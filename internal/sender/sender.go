@@ -276,6 +276,8 @@ func (f *flight) rewound() (io.ReadCloser, error) {
 
 var (
 	contentType = []string{"application/json"}
+	// identity asks for answers without compression: what is kept of them is small.
+	identity = []string{"identity"}
 	// replayable has no value, so nothing is sent. That it is there tells the
 	// transport that a request may go out again when a kept connection turns out to
 	// be closed (net/http.Transport): receivers tell duplicates by webhook-id.
@@ -339,7 +341,7 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	text = secret.AppendSign(text, r.Body)
 	all := string(text)
 	f.values = [4]string{all[standardEnd:], r.EventID, all[:stampEnd], all[stampEnd:standardEnd]}
-	header := make(http.Header, 8+len(r.Header)+len(r.Attributes))
+	header := make(http.Header, 9+len(r.Header)+len(r.Attributes))
 	header["Idempotency-Key"] = replayable
 	if err := s.addStatic(header, r.Header); err != nil {
 		return nil, err
@@ -349,6 +351,7 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	if r.ContentType != "" {
 		header["Content-Type"] = []string{r.ContentType}
 	}
+	header["Accept-Encoding"] = identity
 	header["User-Agent"] = s.agent
 	header[s.signature] = f.values[0:1:1]
 	header[webhook.IDHeader] = f.values[1:2:2]

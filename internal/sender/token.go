@@ -47,9 +47,20 @@ func (s *Sender) newTokens(a account) (*tokens, error) {
 		return nil, err
 	}
 	return &tokens{auth: &a.auth, now: s.Now, turn: make(chan struct{}, 1), http: &http.Client{
-		Transport:     transport, // guarded like any: the token URL is the endpoint's owner's choice
+		Transport:     uncompressed{transport}, // guarded like any: the token URL is the endpoint's owner's choice
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
+}
+
+// uncompressed asks for answers without compression.
+type uncompressed struct{ http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper], which must not change the request.
+func (u uncompressed) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.WithContext(r.Context())
+	r.Header = r.Header.Clone()
+	r.Header["Accept-Encoding"] = identity
+	return u.RoundTripper.RoundTrip(r)
 }
 
 // get returns a token that is valid and not the stale one. One request at a time
