@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // stage is one command of the suite: a go test or another command.
@@ -96,15 +97,18 @@ func stageNames() (names []string) {
 
 // packages returns the import paths of a stage's packages.
 func (s *stage) packages() ([]string, error) {
+	all, err := modulePackages()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(path string) bool { return !s.tests(short(path)) }), nil
+}
+
+// modulePackages returns the import paths of the module's packages.
+var modulePackages = sync.OnceValues(func() ([]string, error) {
 	out, err := exec.Command("go", "list", "./...").Output()
 	if err != nil {
 		return nil, fmt.Errorf("go list: %w", err)
 	}
-	var chosen []string
-	for _, path := range strings.Fields(string(out)) {
-		if s.tests(short(path)) {
-			chosen = append(chosen, path)
-		}
-	}
-	return chosen, nil
-}
+	return strings.Fields(string(out)), nil
+})
