@@ -246,7 +246,7 @@ func TestAttack_rawRequests(t *testing.T) {
 func TestAttack_manyAtOnce(t *testing.T) {
 	t.Parallel()
 	const many = 200
-	const growth = 5 * 64 << 20 // bodies under way have 64 MiB, and what is made of them some three times as much
+	const growth = 5 * 64 << 20 // one account's bodies have half of 64 MiB, and what is made of them some three times as much
 	s := serve(t, t.TempDir())
 	address := strings.TrimPrefix(s.base, "http://")
 	auth := "Authorization: Bearer " + testKey + "\r\n"
@@ -259,10 +259,10 @@ func TestAttack_manyAtOnce(t *testing.T) {
 		want          []string
 	}{
 		{"of a length past the limit", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(big)) + big, []string{"413 request_too_large"}},
-		// Of those in chunks, only so many are read at once.
-		{"chunks past the limit", head + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(big), big), []string{"413 request_too_large", "503 overloaded"}},
+		// Of one account's, only so many are read at once.
+		{"chunks past the limit", head + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(big), big), []string{"413 request_too_large", "429 quota_exceeded"}},
 		{"headers past the limit", head + "X-Long: " + big, []string{"431"}},
-		{"nested past what is taken", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", 1<<20) + strings.Repeat("[", 1<<20), []string{"400 json_invalid", "503 overloaded"}},
+		{"nested past what is taken", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", 1<<20) + strings.Repeat("[", 1<<20), []string{"400 json_invalid", "429 quota_exceeded"}},
 	} {
 		said := make([]string, many)
 		var all sync.WaitGroup

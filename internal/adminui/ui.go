@@ -24,6 +24,8 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/intake"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
@@ -119,14 +121,16 @@ type request struct {
 	call    *service.Call
 	account account.Account
 	base    string // path that the pages of this account and mode start with
+	intake  *intake.Body
 }
 
 // live reports whether the page shows live data.
 func (rq *request) live() bool { return rq.call != nil && rq.call.Space.Live() }
 
 const (
-	maxForm  = 1 << 20 // bytes
-	slowPage = time.Minute
+	maxForm       = 1 << 20  // bytes
+	maxPublicForm = 16 << 10 // bytes; of a person who has not signed in
+	slowPage      = time.Minute
 )
 
 // outermost gives every answer its Request-Id and headers, and turns a panic into a
@@ -182,6 +186,9 @@ func (u *ui) handler(rt route, base string) http.Handler {
 		began := time.Now()
 		rq := &request{Request: r, ui: u, w: w, id: w.Header().Get("Request-Id")}
 		err := rq.admit(rt, base)
+		if rq.intake != nil {
+			defer func() { _ = rq.intake.Close() }()
+		}
 		if err == nil {
 			err = rt.handle(rq)
 		}
@@ -220,16 +227,9 @@ var errSignIn = errors.New("not signed in")
 
 // admit finds out who asks and whether they may.
 func (rq *request) admit(rt route, base string) error {
-	rq.Body = http.MaxBytesReader(rq.w, rq.Body, maxForm)
 	if rq.Method == http.MethodPost {
 		if err := rq.ui.origin.Check(rq.Request); err != nil {
 			return forged()
-		}
-		var over *http.MaxBytesError
-		if err := rq.ParseForm(); errors.As(err, &over) {
-			return fault.Param("form", reasonTooLarge, "The form is larger than %d bytes.", maxForm)
-		} else if err != nil {
-			return fault.Param("form", "form_invalid", "The form could not be read.")
 		}
 	}
 	if strings.HasPrefix(base, "/portal/") {
@@ -242,6 +242,11 @@ func (rq *request) admit(rt route, base string) error {
 	if rq.call != nil {
 		rq.call.Request, rq.call.Remote = rq.id, rq.RemoteAddr
 	}
+	if rq.Method == http.MethodPost {
+		if err := rq.readForm(); err != nil {
+			return err
+		}
+	}
 	if rq.Method == http.MethodPost && rq.token != "" &&
 		!hmac.Equal([]byte(rq.PostFormValue("form_token")), []byte(account.FormToken(rq.token))) {
 		return forged()
@@ -250,6 +255,22 @@ func (rq *request) admit(rt route, base string) error {
 		return &fault.Error{Code: fault.Forbidden, Reason: "admins_only", Message: "Only admins may open this page."}
 	}
 	return nil
+}
+
+// readForm reads the form, which is charged to the person's account or, before signing in,
+// to the address.
+func (rq *request) readForm() error {
+	limit, owner := int64(maxForm), quota.Owner{Address: quota.Address(rq.RemoteAddr)}
+	switch {
+	case rq.call != nil:
+		owner = rq.call.Owner()
+	case rq.user != nil:
+		owner = quota.Owner{Key: rq.user.ID}
+	default:
+		limit = maxPublicForm
+	}
+	rq.intake = intake.New(rq.w, rq.Request, limit, rq.ui.Service.Bodies.Open(owner))
+	return rq.intake.ParseForm(rq.Request)
 }
 
 func forged() error {
@@ -324,8 +345,8 @@ func (rq *request) enterPortal() error {
 	return nil
 }
 
-// reasonTooLarge is the one fault whose status is not its code's.
-const reasonTooLarge fault.Reason = "form_too_large"
+// statusOfReason is the faults whose status is not their code's.
+var statusOfReason = map[fault.Reason]int{intake.TooLarge: http.StatusRequestEntityTooLarge, intake.TooSlow: http.StatusRequestTimeout}
 
 // statuses is how each kind of fault is answered.
 var statuses = map[fault.Code]int{
@@ -339,8 +360,8 @@ func statusOf(err error) int {
 		return http.StatusOK
 	}
 	var f *fault.Error
-	if errors.As(err, &f) && f.Reason == reasonTooLarge {
-		return http.StatusRequestEntityTooLarge
+	if errors.As(err, &f) && statusOfReason[f.Reason] != 0 {
+		return statusOfReason[f.Reason]
 	}
 	if s, ok := statuses[fault.CodeOf(err)]; ok {
 		return s

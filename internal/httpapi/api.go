@@ -6,6 +6,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -25,6 +26,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/intake"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
@@ -37,7 +39,7 @@ type Config struct {
 	RequireIdempotencyKey bool
 	Brand                 string // "Payment" makes the headers Payment-Account and Payment-Mode
 	Version               string
-	MaxRequest            int64 // bytes of a request body; default DefaultMaxRequest, or more where larger events are allowed
+	MaxRequest            int64 // bytes of the body of an event; default DefaultMaxRequest, or more where larger events are allowed
 	Log                   *slog.Logger
 	OpenAPI               []byte
 	PublicURL             func() string // where the server is reached, without a slash at its end
@@ -52,15 +54,17 @@ type Config struct {
 	Closing  <-chan struct{} // closed when answers that go on must end; nil: never
 }
 
-// DefaultMaxRequest is the largest request body by default, in bytes: room for
+// DefaultMaxRequest is the largest request body with an event by default, in bytes: room for
 // the largest event and its spelling.
 const DefaultMaxRequest = 1 << 20
 
-// maxBatch is the largest body of a batch of events, in bytes.
-const maxBatch = 8 << 20
-
-// spelling is how much longer than its stable form a request may write an event.
-const spelling = 4
+// Limits of the bodies of requests that bring parameters and no events, in bytes. An endpoint
+// may bring certificates, and a type its schema and samples.
+const (
+	maxParams         = 64 << 10
+	maxEndpointParams = 256 << 10
+	maxTypeParams     = 512 << 10
+)
 
 const readyTimeout = 5 * time.Second
 
@@ -71,13 +75,12 @@ type api struct {
 	modeHeader    string
 	tails         tails
 	readiness     readiness
-	room          room
 }
 
 // New returns the server's handler.
 func New(c Config) http.Handler {
 	if c.MaxRequest == 0 {
-		c.MaxRequest = max(DefaultMaxRequest, spelling*int64(c.Service.MaxBody))
+		c.MaxRequest = max(DefaultMaxRequest, c.Service.MaxRequest())
 	}
 	a := &api{Config: c, mux: http.NewServeMux(), accountHeader: c.Brand + "-Account", modeHeader: c.Brand + "-Mode"}
 	for _, r := range routes() {
@@ -187,7 +190,8 @@ type route struct {
 	handle       func(*request) (any, error)
 	query        bool  // it reads the query although it is no GET
 	visitor      bool  // it is for an anonymous shopper's token, not for API keys
-	maxBody      int64 // bytes, if more than usual
+	maxBody      int64 // bytes; 0: maxParams
+	events       bool  // its body is events, and as large as they may be
 	checked      bool  // the store itself holds what it stores to the settings of all nodes
 	// stream answers by itself, unless it returns an error, instead of handle.
 	stream func(http.ResponseWriter, *request) error
@@ -200,6 +204,7 @@ type request struct {
 	call    *service.Call
 	visitor *sandbox.Visitor // instead of call
 	body    []byte           // lent until the handler returns
+	intake  *intake.Body     // what body was read by; nil: there is none
 	header  http.Header      // of the response
 }
 
@@ -271,16 +276,13 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 				bodies.Put(buf)
 			}
 		}()
-		limit := max(a.MaxRequest, rt.maxBody)
+		limit := rt.limit(a)
 		if err := refuseBody(rq.Request, limit); err != nil {
 			return WriteError(w, err), err
 		}
-		leave, err := a.room.enter(rq.Request, limit)
-		if err != nil {
-			return WriteError(w, err), err
-		}
-		defer leave()
-		if err := a.readBody(w, rq.Request, buf, limit); err != nil {
+		rq.intake = intake.New(w, rq.Request, limit, a.Service.Bodies.Open(rq.call.Owner()))
+		defer func() { _ = rq.intake.Close() }()
+		if err := rq.intake.ReadInto(buf, rq.ContentLength); err != nil {
 			return WriteError(w, err), err
 		}
 		rq.body = buf.Bytes()
@@ -354,9 +356,16 @@ func (a *api) admit(ctx context.Context, w http.ResponseWriter, c *service.Call)
 	return err
 }
 
-// refuseBody returns an error for a body that is not worth reading: one that its length
-// says is too large, which would else keep others out while it is, and one that is
-// compressed, which may be a thousand times its size.
+// limit returns the largest body that a route reads, in bytes.
+func (rt *route) limit(a *api) int64 {
+	if rt.events {
+		return max(a.MaxRequest, rt.maxBody)
+	}
+	return cmp.Or(rt.maxBody, maxParams)
+}
+
+// refuseBody returns an error for a body that is not read at all: one that is declared too
+// large, and one that is compressed, which may be a thousand times its size.
 func refuseBody(r *http.Request, limit int64) error {
 	if r.ContentLength > limit {
 		return tooLarge(limit)
@@ -365,21 +374,6 @@ func refuseBody(r *http.Request, limit int64) error {
 		if coding != "" && !strings.EqualFold(coding, "identity") {
 			return &fault.Error{Code: fault.Invalid, Reason: reasonEncoding, Param: "Content-Encoding", Message: "Send the body as it is, without a Content-Encoding."}
 		}
-	}
-	return nil
-}
-
-func (a *api) readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, limit int64) error {
-	if r.ContentLength > 0 { // a promise, so that no more than usual is set aside for it
-		buf.Grow(int(min(r.ContentLength, DefaultMaxRequest)) + bytes.MinRead)
-	}
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
-	var over *http.MaxBytesError
-	switch {
-	case errors.As(err, &over):
-		return tooLarge(limit)
-	case err != nil:
-		return &fault.Error{Code: fault.Invalid, Reason: "request_incomplete", Message: "The request body could not be read to its end.", Err: err}
 	}
 	return nil
 }

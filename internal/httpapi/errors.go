@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/intake"
 )
 
 // wire is how each kind of fault goes over the wire (contract, section 1).
@@ -32,13 +33,14 @@ var wire = map[fault.Code]struct {
 
 // Faults whose status is not their code's.
 const (
-	reasonTooLarge fault.Reason = "request_too_large"
+	reasonTooLarge              = intake.TooLarge
+	reasonTooSlow               = intake.TooSlow
 	reasonEncoding fault.Reason = "content_encoding_unsupported"
 	reasonMethod   fault.Reason = "method_not_allowed"
 )
 
 var statusOf = map[fault.Reason]int{
-	reasonTooLarge: http.StatusRequestEntityTooLarge, reasonEncoding: http.StatusUnsupportedMediaType, reasonMethod: http.StatusMethodNotAllowed,
+	reasonTooLarge: http.StatusRequestEntityTooLarge, reasonTooSlow: http.StatusRequestTimeout, reasonEncoding: http.StatusUnsupportedMediaType, reasonMethod: http.StatusMethodNotAllowed,
 }
 
 func tooLarge(limit int64) error {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/intake"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
@@ -33,8 +34,16 @@ type params struct {
 }
 
 const (
-	maxPairs = 1000
+	maxPairs = intake.MaxPairs
 	maxNest  = 8
+)
+
+// Limits of the parameters in a JSON body. Some values in a few bytes each would otherwise
+// take a hundred times the memory of the body.
+const (
+	maxValues  = 10_000
+	maxDepth   = 100
+	valueBytes = 64 // that a value takes in memory, about
 )
 
 // query reads the parameters of the URL.
@@ -48,10 +57,51 @@ func (rq *request) params() *params {
 		return formParams(string(rq.body))
 	}
 	p := &params{values: map[string]any{}, source: rq.body}
-	if len(bytes.TrimSpace(rq.body)) > 0 {
+	if p.err = rq.admitJSON(); p.err == nil && len(bytes.TrimSpace(rq.body)) > 0 {
 		p.err = decodeJSON(rq.body, &p.values)
 	}
 	return p
+}
+
+// admitJSON refuses a body of more or deeper values than parameters have, before it is
+// decoded, and charges the memory that decoding takes.
+func (rq *request) admitJSON() error {
+	values, depth := measureJSON(rq.body)
+	switch {
+	case values > maxValues:
+		return &fault.Error{Code: fault.Invalid, Reason: "json_too_large", Message: fmt.Sprintf("The request body holds more than %d values.", maxValues)}
+	case depth > maxDepth:
+		return &fault.Error{Code: fault.Invalid, Reason: "json_too_large", Message: fmt.Sprintf("The request body is nested more than %d levels deep.", maxDepth)}
+	case rq.intake == nil:
+		return nil
+	}
+	return rq.intake.Charge(values * valueBytes)
+}
+
+// measureJSON returns at least how many values a JSON text holds, names included, and how
+// deeply they are nested. Of a text that is not JSON it returns some numbers.
+func measureJSON(raw []byte) (values, depth int) {
+	level, quoted, escaped := 0, false, false
+	for _, c := range raw {
+		switch {
+		case escaped:
+			escaped = false
+		case quoted && c == '\\':
+			escaped = true
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == ',' || c == ':':
+			values++
+		case c == '[' || c == '{':
+			values++
+			level++
+			depth = max(depth, level)
+		case c == ']' || c == '}':
+			level--
+		}
+	}
+	return values, depth
 }
 
 func decodeJSON(raw []byte, to *map[string]any) error {
@@ -138,12 +188,11 @@ func formParams(raw string) *params {
 	if raw == "" {
 		return p
 	}
-	pairs := strings.Split(raw, "&")
-	if len(pairs) > maxPairs {
+	if strings.Count(raw, "&") >= maxPairs {
 		p.err = &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: "The form has too many parameters."}
 		return p
 	}
-	for _, pair := range pairs {
+	for pair := range strings.SplitSeq(raw, "&") {
 		if pair == "" {
 			continue
 		}

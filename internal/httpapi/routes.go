@@ -26,14 +26,20 @@ func routes() []route {
 		all = append(all, route{Method: method, Path: "/v1" + path, handle: handle})
 	}
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+	large := func(maxBody int64) { // the bodies of the route that was added last
+		all[len(all)-1].maxBody = maxBody
+	}
 
 	for _, base := range []string{"/webhooks", "/webhook_endpoints"} { // the second is what Stripe's libraries ask for
 		add(post, base, createEndpoint)
+		large(maxEndpointParams)
 		add(get, base, listEndpoints)
 		add(post, base+"/preview", previewEndpoint)
 		add(get, base+"/{id}", getEndpoint)
 		add(post, base+"/{id}", updateEndpoint)
+		large(maxEndpointParams)
 		add(patch, base+"/{id}", updateEndpoint)
+		large(maxEndpointParams)
 		add(del, base+"/{id}", deleteEndpoint)
 		add(post, base+"/{id}/enable", enableEndpoint)
 		add(post, base+"/{id}/disable", disableEndpoint)
@@ -46,15 +52,19 @@ func routes() []route {
 	}
 
 	add(post, "/event_types", createType)
+	large(maxTypeParams)
 	add(get, "/event_types", listTypes)
 	add(get, "/event_types/{id}", getType)
 	add(post, "/event_types/{id}", updateType)
+	large(maxTypeParams)
 	add(patch, "/event_types/{id}", updateType)
+	large(maxTypeParams)
 	add(del, "/event_types/{id}", deleteType)
 	add(get, "/event_types/{id}/versions", listTypeVersions)
 
-	all = append(all, route{Method: post, Path: "/v1/events", handle: sendEvent, checked: true},
-		route{Method: post, Path: "/v1/events/batch", handle: sendEvents, maxBody: maxBatch, checked: true})
+	all = append(all,
+		route{Method: post, Path: "/v1/events", handle: sendEvent, events: true, checked: true},
+		route{Method: post, Path: "/v1/events/batch", handle: sendEvents, events: true, maxBody: service.MaxBatch, checked: true})
 	add(get, "/events", listEvents)
 	add(get, "/events/{id}", getEvent)
 	add(get, "/events/{id}/deliveries", listEventDeliveries)

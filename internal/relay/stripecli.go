@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/intake"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
@@ -60,13 +60,10 @@ func (h *Hub) StripeSession(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, err)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxStripeForm)
-	var over *http.MaxBytesError
-	if err := r.ParseForm(); errors.As(err, &over) {
-		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "request_too_large", Message: "The form is too large."})
-		return
-	} else if err != nil {
-		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: "The form cannot be read."})
+	body := intake.New(w, r, maxStripeForm, h.Service.Bodies.Open(call.Owner()))
+	defer func() { _ = body.Close() }()
+	if err := body.ParseForm(r); err != nil {
+		h.refuse(w, err)
 		return
 	}
 	e, err := h.Service.Listen(r.Context(), call, stripeDevice(r.PostForm.Get("device_name")), []string{"*"})

@@ -83,6 +83,15 @@ func (s *Service) sendAfresh(ctx context.Context, c *Call, raw []byte) (in *inco
 // MaxEvents is how many events one call of [Service.SendEvents] may bring.
 const MaxEvents = 1000
 
+// MaxBatch is the largest body of a request with several events, in bytes.
+const MaxBatch = 8 << 20
+
+// spelling is how much longer than its stable form a request may write an event.
+const spelling = 4
+
+// MaxRequest returns how many bytes a request may take to write the largest event.
+func (s *Service) MaxRequest() int64 { return spelling * int64(s.MaxBody) }
+
 // Sent is what became of one of several events: one of its fields is set.
 type Sent struct {
 	Event    *event.Event

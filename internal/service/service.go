@@ -18,6 +18,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -96,6 +97,7 @@ const DefaultMaxBody = 256 << 10
 // Service is safe for concurrent use. Use [New], then Load.
 type Service struct {
 	Config
+	Bodies *quota.Bodies // of the requests of all surfaces that are under way
 	engine Engine
 
 	keys    keyring
@@ -136,7 +138,9 @@ func New(c Config) *Service {
 	if c.Forgotten == nil {
 		c.Forgotten = func(Kind, int) {}
 	}
-	return &Service{Config: c, types: event.NewDefinitions(), signIns: make(chan struct{}, signInsAtATime), recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
+	s := &Service{Config: c, types: event.NewDefinitions(), signIns: make(chan struct{}, signInsAtATime), recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
+	s.Bodies = quota.NewBodies(quota.DefaultBodies, max(MaxBatch, s.MaxRequest()))
+	return s
 }
 
 // Load reads accounts, keys and endpoints into memory. engine is woken from then on.
@@ -198,6 +202,16 @@ type Call struct {
 
 // Operator reports whether the caller may manage accounts and keys.
 func (c *Call) Operator() bool { return c.Key.Role == account.Operator }
+
+// Owner is who the call's request is charged to. What an operator does for an account is not
+// charged to the account, which must not be able to stop it.
+func (c *Call) Owner() quota.Owner {
+	o := quota.Owner{Account: c.Space.Account(), Key: c.Key.ID}
+	if c.Operator() {
+		o.Account = -o.Account
+	}
+	return o
+}
 
 // InAccount reports whether the call works in an account's data; an operator's
 // call does only when it names one.
