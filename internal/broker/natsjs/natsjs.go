@@ -19,8 +19,9 @@ import (
 
 // Broker is a [broker.Broker].
 type Broker struct {
-	conn *nats.Conn
-	js   jetstream.JetStream
+	conn    *nats.Conn
+	js      jetstream.JetStream
+	ackWait time.Duration
 }
 
 const (
@@ -44,7 +45,7 @@ func Open(u *url.URL) (*Broker, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Broker{conn, js}, nil
+	return &Broker{conn, js, ackWait}, nil
 }
 
 // Publish implements [broker.Broker]. The message's id lets the stream drop a second
@@ -75,7 +76,7 @@ func (b *Broker) Consume(ctx context.Context, address string, take func(context.
 		name += "-" + strings.NewReplacer(".", "_", "*", "any", ">", "all").Replace(subject)
 	}
 	c, err := b.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
-		Durable: name, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, FilterSubject: subject, MaxAckPending: maxUnacks,
+		Durable: name, AckPolicy: jetstream.AckExplicitPolicy, AckWait: b.ackWait, FilterSubject: subject, MaxAckPending: maxUnacks,
 	})
 	if err != nil {
 		return err
@@ -108,7 +109,7 @@ func (b *Broker) Consume(ctx context.Context, address string, take func(context.
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			done(msg, take(ctx, message(msg)))
+			b.done(msg, take(ctx, message(msg)))
 		})
 	}
 }
@@ -118,22 +119,52 @@ func message(msg jetstream.Msg) broker.Message {
 	for k := range msg.Headers() {
 		m.Header[k] = msg.Headers().Get(k)
 	}
-	if meta, err := msg.Metadata(); err == nil && m.ID == "" {
-		m.ID = fmt.Sprintf("%s/%d", meta.Stream, meta.Sequence.Stream)
+	if meta, err := msg.Metadata(); err == nil {
+		m.Time = meta.Timestamp
+		if m.ID == "" {
+			m.ID = fmt.Sprintf("%s/%d", meta.Stream, meta.Sequence.Stream)
+		}
 	}
 	return m
 }
 
 // done tells the stream what became of a message. When that is lost, it comes again.
-func done(msg jetstream.Msg, err error) {
+func (b *Broker) done(msg jetstream.Msg, err error) {
 	switch {
 	case err == nil:
 		_ = msg.Ack()
 	case errors.Is(err, broker.ErrRefused):
-		_ = msg.TermWithReason(err.Error())
+		b.terminate(msg, err)
 	default:
 		_ = msg.NakWithDelay(again)
 	}
+}
+
+// mostTerms is how often a message that is refused may come before it is acknowledged
+// instead: a server that does not understand the termination sends it again for ever.
+const mostTerms = 5
+
+// terminate makes the stream not deliver a message again. Servers before 2.10 do not
+// understand a reason, and take a termination that has one for nothing.
+func (b *Broker) terminate(msg jetstream.Msg, reason error) {
+	if meta, err := msg.Metadata(); err == nil && meta.NumDelivered >= mostTerms {
+		_ = msg.Ack()
+		return
+	}
+	if atLeast(b.conn.ConnectedServerVersion(), 2, 10) {
+		_ = msg.TermWithReason(reason.Error())
+		return
+	}
+	_ = msg.Term()
+}
+
+// atLeast reports whether a version such as "2.9.10" is major.minor or later.
+func atLeast(version string, major, minor int) bool {
+	var a, b int
+	if _, err := fmt.Sscanf(version, "%d.%d", &a, &b); err != nil {
+		return false
+	}
+	return a > major || a == major && b >= minor
 }
 
 // Close ends the connection.

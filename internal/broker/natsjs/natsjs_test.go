@@ -1,9 +1,16 @@
 package natsjs_test
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +75,137 @@ func TestPublish_again(t *testing.T) {
 	for _, want := range []string{"stream EVENTS, sequence 1", "stream EVENTS, sequence 1, had it before"} {
 		if receipt, err := b.Publish(t.Context(), "out.x", broker.Message{ID: "evt_1", Body: []byte("{}")}); err != nil || receipt != want {
 			t.Errorf("got %q, %v; want %q", receipt, err, want)
+		}
+	}
+}
+
+// A message that can never be taken ends with any server: with one before 2.10, which takes a
+// termination with a reason for nothing, and with one that understands none at all.
+func TestConsume_oldServer(t *testing.T) {
+	for _, tt := range []struct {
+		name, version, ignored string
+		most                   int64 // deliveries
+	}{
+		{"this one", "", "nothing", 1},
+		{"2.9", "2.9.10", "+TERM ", 1},
+		{"no termination", "2.9.10", "+TERM", 5},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := run(t)
+			old := *u
+			old.Host = asOldServer(t, u.Host, tt.version, tt.ignored)
+			b, err := natsjs.Open(&old)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = b.Close() })
+			conn, err := nats.Connect(u.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(conn.Close)
+			js, err := jetstream.New(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := js.Publish(t.Context(), "out.poison", []byte("poison")); err != nil {
+				t.Fatal(err)
+			}
+			b.SetAckWait(100 * time.Millisecond)
+			ctx, stop := context.WithCancel(t.Context())
+			var came atomic.Int64
+			ended := make(chan error, 1)
+			go func() {
+				ended <- b.Consume(ctx, "EVENTS", func(context.Context, broker.Message) error {
+					came.Add(1)
+					return fmt.Errorf("%w: never", broker.ErrRefused)
+				})
+			}()
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+				var info *jetstream.ConsumerInfo
+				c, err := js.Consumer(t.Context(), "EVENTS", "posthaste") // once it is made
+				if err == nil {
+					info, err = c.Info(t.Context())
+				}
+				if err == nil && came.Load() > 0 && info.NumAckPending == 0 && info.NumPending == 0 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("the message came %d times and is still pending: %+v, %v", came.Load(), info, err)
+				}
+			}
+			stop()
+			<-ended
+			if n := came.Load(); n > tt.most {
+				t.Errorf("the message came %d times, want at most %d", n, tt.most)
+			}
+		})
+	}
+}
+
+// asOldServer is a proxy that makes a NATS server an old one: it says that it is of that
+// version, and drops acknowledgements that begin with what that server takes for nothing.
+func asOldServer(t *testing.T, server, version, ignored string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = client.Close() }()
+				up, err := net.Dial("tcp", server)
+				if err != nil {
+					return
+				}
+				defer func() { _ = up.Close() }()
+				go dropAcks(bufio.NewReader(client), up, ignored)
+				r := bufio.NewReader(up)
+				for { // line by line: the server says its version whenever it says who it is
+					line, err := r.ReadString('\n')
+					if strings.HasPrefix(line, "INFO {") && version != "" {
+						line = regexp.MustCompile(`"version":"[^"]*"`).ReplaceAllString(line, `"version":"`+version+`"`)
+					}
+					if _, werr := io.WriteString(client, line); err != nil || werr != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// dropAcks hands on what a client says, but for acknowledgements of one kind.
+func dropAcks(from *bufio.Reader, to io.Writer, ignored string) {
+	for {
+		line, err := from.ReadString('\n')
+		if err != nil {
+			return
+		}
+		words := strings.Fields(line)
+		var body []byte
+		if len(words) > 2 && (words[0] == "PUB" || words[0] == "HPUB") {
+			n, err := strconv.Atoi(words[len(words)-1])
+			if err != nil {
+				return
+			}
+			body = make([]byte, n+len("\r\n"))
+			if _, err := io.ReadFull(from, body); err != nil {
+				return
+			}
+			if strings.HasPrefix(words[1], "$JS.ACK.") && strings.HasPrefix(string(body), ignored) {
+				continue
+			}
+		}
+		if _, err := to.Write(append([]byte(line), body...)); err != nil {
+			return
 		}
 	}
 }
