@@ -1,7 +1,6 @@
 package client
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,14 +18,11 @@ type Event struct {
 	Data any
 	// ID is evt_ and 16 or more letters, digits, underscores or hyphens. The server
 	// takes an id once, so whoever sends an event again with its id doubles nothing. An
-	// empty ID becomes a random one, which all tries of one call have.
+	// empty ID becomes one of [NewID], which all tries of one call have.
 	ID string
 	// Created is when it happened, to the second. Zero is when the server accepts it.
 	Created time.Time
 }
-
-// NewID returns a random id for an event.
-func NewID() string { return "evt_" + rand.Text() }
 
 // wireEvent is an event in the words of the API.
 type wireEvent struct {

@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -135,6 +139,12 @@ func TestBroker(t *testing.T) {
 		}
 		mu.Unlock()
 	}
+	// Ids sort by the time that the stream took the messages at, which is in their order.
+	made := slices.SortedFunc(maps.Keys(arrived), func(a, b string) int { return cmp.Compare(numberIn(t, arrived[a]), numberIn(t, arrived[b])) })
+	const toMillisecond = len("evt_") + 9 // 40 of 42 bits of it
+	if !slices.IsSortedFunc(made, func(a, b string) int { return strings.Compare(a[:toMillisecond], b[:toMillisecond]) }) {
+		t.Errorf("ids do not sort by time: %v", made)
+	}
 	d := s.must("GET", "/v1/deliveries?limit=100", nil).list()
 	for _, one := range d {
 		if one.text("status") == "failed" {
@@ -155,4 +165,16 @@ func TestBroker(t *testing.T) {
 	if !strings.Contains(out, "data.object.amount") || strings.Contains(out, "much") {
 		t.Errorf("of a message that does not fit its event type, the log holds its value, or says nothing:\n%s", out)
 	}
+}
+
+// numberIn returns data.object.n of an event.
+func numberIn(t *testing.T, body string) int {
+	t.Helper()
+	var e struct {
+		Data struct{ Object struct{ N int } }
+	}
+	if err := json.Unmarshal([]byte(body), &e); err != nil {
+		t.Fatal(err)
+	}
+	return e.Data.Object.N
 }

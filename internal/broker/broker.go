@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
@@ -20,6 +21,7 @@ import (
 // Message is what goes to or comes from a broker.
 type Message struct {
 	ID     string            // unique; a broker that can drops what has one it has seen
+	Time   time.Time         // when the broker stored it or its sender made it, the same each time it comes; zero: not known
 	Header map[string]string // what an HTTP request would have
 	Body   []byte
 }

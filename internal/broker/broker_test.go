@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
@@ -43,17 +44,24 @@ func TestParseSources(t *testing.T) {
 	}
 }
 
-// A message without an event id gets one that it has each time it comes; all else
-// stays as it is.
+// A message without an event id gets one that it has each time it comes and that sorts by the
+// message's time; all else stays as it is.
 func TestIdentified(t *testing.T) {
 	s := SourceSpec{Broker: "orders", Address: "IN"}
+	at := time.UnixMilli(1699564800000)
 	var ids []string
-	for _, tt := range []struct{ id, body string }{
-		{"1", ` {"type":"a.b","data":{}}`}, {"1", `{"type":"a.b","data":{}}`}, {"2", `{"type":"a.b","data":{}}`}, {"1", `{}`},
+	for _, tt := range []struct {
+		id   string
+		at   time.Time
+		body string
+	}{
+		{"1", at, ` {"type":"a.b","data":{}}`}, {"1", at, `{"type":"a.b","data":{}}`}, {"2", at, `{"type":"a.b","data":{}}`}, {"1", at, `{}`},
+		{"0", at.Add(time.Millisecond), `{}`}, {"3", at.Add(-time.Millisecond), `{}`},
 	} {
 		var got map[string]any
-		if err := json.Unmarshal(identified(s, Message{ID: tt.id, Body: []byte(tt.body)}), &got); err != nil {
-			t.Fatalf("%s: %v", tt.body, err)
+		key, body := identified(s, Message{ID: tt.id, Time: tt.at, Body: []byte(tt.body)})
+		if err := json.Unmarshal(body, &got); err != nil || key != "" {
+			t.Fatalf("%s: %q %v", tt.body, key, err)
 		}
 		id := got["id"].(string)
 		if _, err := event.ParseInput([]byte(`{"id":"` + id + `","type":"a.b","data":{"object":{}}}`)); err != nil {
@@ -64,12 +72,26 @@ func TestIdentified(t *testing.T) {
 	if ids[0] != ids[1] || ids[0] == ids[2] {
 		t.Errorf("ids %v", ids)
 	}
+	before, after := event.FormatID(event.PrefixEvent, event.KeyAt(at)-1, 1<<32-1), event.FormatID(event.PrefixEvent, event.KeyAt(at.Add(time.Millisecond)), 0)
+	if !(ids[5] <= before+"~" && before < ids[0] && before < ids[2] && ids[0] < after && ids[2] < after && after <= ids[4]) {
+		t.Errorf("%s and %s do not sort among %s, %s, %s and %s", ids[0], ids[2], ids[5], before, after, ids[4])
+	}
 	for _, m := range []Message{
-		{ID: "1", Body: []byte(`{"id":"evt_own","type":"a.b"}`)}, {ID: "1", Body: []byte(`{"type":"a.b","id":null}`)},
-		{Body: []byte(`{"type":"a.b"}`)}, {ID: "1", Body: []byte(`[]`)}, {ID: "1", Body: []byte(`{"a"`)}, {ID: "1"},
+		{ID: "1", Time: at, Body: []byte(`{"id":"evt_own","type":"a.b"}`)}, {ID: "1", Time: at, Body: []byte(`[]`)}, {ID: "1", Time: at, Body: []byte(`{"a"`)}, {ID: "1", Time: at},
+		{Time: at, Body: []byte(`{"type":"a.b"}`)},
 	} {
-		if got := identified(s, m); m.ID == "" && string(got) != string(m.Body) || strings.Contains(string(m.Body), "evt_own") && string(got) != string(m.Body) || string(m.Body) == "[]" && string(got) != "[]" {
-			t.Errorf("%s became %s", m.Body, got)
+		if key, got := identified(s, m); string(got) != string(m.Body) || key != "" {
+			t.Errorf("%s became %s, known by %q", m.Body, got, key)
 		}
+	}
+	// Without a time, the server makes the id and the key tells the message.
+	one, body := identified(s, Message{ID: "1", Body: []byte(`{"type":"a.b"}`)})
+	again, _ := identified(s, Message{ID: "1", Body: []byte(`{"type":"a.b"}`)})
+	other, _ := identified(s, Message{ID: "2", Body: []byte(`{"type":"a.b"}`)})
+	if null, body := identified(s, Message{ID: "1", Time: at, Body: []byte(`{"id":null}`)}); null != one || string(body) != `{"id":null}` {
+		t.Errorf("an id that is null: %q, %s", null, body)
+	}
+	if string(body) != `{"type":"a.b"}` || one == "" || one != again || one == other {
+		t.Errorf("keys %q, %q and %q of %s", one, again, other, body)
 	}
 }

@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base32"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
 const (
@@ -21,9 +22,9 @@ const (
 
 // Run takes messages from sources until ctx ends, and keeps at it when a broker is away.
 // take stores what a message says, as the body of a request to send an event, for the
-// source's account; it returns [ErrRefused] for what can never be stored. interrupted is
-// called when a source has to be asked again.
-func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, take func(ctx context.Context, s SourceSpec, body []byte) error, interrupted func(SourceSpec)) {
+// source's account, once for each key that is not empty; it returns [ErrRefused] for what
+// can never be stored. interrupted is called when a source has to be asked again.
+func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, take func(ctx context.Context, s SourceSpec, key string, body []byte) error, interrupted func(SourceSpec)) {
 	var wg sync.WaitGroup
 	for _, s := range sources {
 		wg.Go(func() {
@@ -31,7 +32,8 @@ func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, 
 			for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, longestPause) {
 				err := n[s.Broker].Consume(ctx, s.Address, func(ctx context.Context, m Message) error {
 					pause = firstPause
-					err := take(ctx, s, identified(s, m))
+					key, body := identified(s, m)
+					err := take(ctx, s, key, body)
 					switch {
 					case err == nil:
 						failing.Store(false)
@@ -59,19 +61,27 @@ func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, 
 	wg.Wait()
 }
 
-// identified gives an event without an id one that comes from the message, so that a
-// message that comes again makes no second event.
-func identified(s SourceSpec, m Message) []byte {
-	var has struct{ ID *json.RawMessage }
-	body := bytes.TrimLeft(m.Body, " \t\r\n")
-	if m.ID == "" || len(body) == 0 || body[0] != '{' || json.Unmarshal(body, &has) != nil || has.ID != nil {
-		return m.Body
+// identified gives an event without an id one that comes from the message and its time, so
+// that a message that comes again makes no second event. Where the message has no time, the
+// server makes the id, and the key that is returned tells the message.
+func identified(s SourceSpec, m Message) (key string, body []byte) {
+	var members map[string]json.RawMessage
+	body = bytes.TrimLeft(m.Body, " \t\r\n")
+	if m.ID == "" || len(body) == 0 || body[0] != '{' || json.Unmarshal(body, &members) != nil {
+		return "", m.Body
+	}
+	own, has := members["id"]
+	if has && string(own) != "null" {
+		return "", m.Body
 	}
 	sum := sha256.Sum256([]byte(s.Broker + "/" + s.Address + "\x00" + m.ID))
-	id := `{"id":"evt_` + strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20])) + `"`
+	if m.Time.IsZero() || has {
+		return hex.EncodeToString(sum[:]), m.Body
+	}
+	id := `{"id":"` + event.DerivedID(event.PrefixEvent, m.Time, sum) + `"`
 	rest := bytes.TrimLeft(body[1:], " \t\r\n")
 	if rest[0] != '}' {
 		id += ","
 	}
-	return append([]byte(id), rest...)
+	return "", append([]byte(id), rest...)
 }

@@ -60,9 +60,9 @@ func (s *server) closeBrokers() (err error) {
 }
 
 // take stores what a source brought.
-func (s *server) take(ctx context.Context, source broker.SourceSpec, body []byte) error {
-	err := s.service.TakeEvent(ctx, source.Account, source.Live, body)
-	if fault.Is(err, fault.Invalid) {
+func (s *server) take(ctx context.Context, source broker.SourceSpec, key string, body []byte) error {
+	err := s.service.TakeEvent(ctx, source.Account, source.Live, key, body)
+	if fault.Is(err, fault.Invalid) || fault.Is(err, fault.IdempotencyMismatch) {
 		err = fmt.Errorf("%w: %w", broker.ErrRefused, err)
 	}
 	s.metrics.Message(source.Broker, errors.Is(err, broker.ErrRefused), err)

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -109,6 +110,20 @@ func AppendID(dst []byte, prefix string, k Key, n uint32) []byte {
 	}
 	return append(dst, out[:]...)
 }
+
+// DerivedID returns an id that sorts by t among those of [FormatID], and is the same for
+// the same time and seed: for what is known by something else than an id, and may come again.
+func DerivedID(prefix string, t time.Time, seed [32]byte) string {
+	bits := binary.BigEndian.Uint64(seed[:])
+	id := AppendID(make([]byte, 0, len(prefix)+idLength+derivedTail), prefix, KeyAt(t)|Key(bits>>32&(1<<keyTimeShift-1)), uint32(bits))
+	for _, b := range seed[8 : 8+derivedTail] {
+		id = append(id, idAlphabet[b&31])
+	}
+	return string(id)
+}
+
+// derivedTail makes derived ids longer than others, which are not taken for them so.
+const derivedTail = 12
 
 // ParseID returns what [FormatID] put into id, and false for any other string.
 func ParseID(prefix, id string) (k Key, n uint32, ok bool) {

@@ -285,13 +285,22 @@ func (s *Service) keepOrder(ctx context.Context, all ...*incoming) {
 var bySystem = &Call{Key: account.Key{ID: account.System, Role: account.Operator}}
 
 // TakeEvent accepts what a source brought for an account, as [Service.SendEvent] does
-// what a request brings. Errors: those of SendEvent, and fault.NotFound.
-func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, raw []byte) error {
+// what a request brings: once for a key that is not empty, while a receipt lives. Errors:
+// those of SendEvent but for [Replayed], and fault.NotFound.
+func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, key string, raw []byte) error {
 	a, err := s.Account(ctx, bySystem, accountID)
 	if err != nil {
 		return err
 	}
-	_, err = s.SendEvent(ctx, &Call{Space: event.SpaceOf(a.No, live), Key: bySystem.Key}, raw)
+	c := &Call{Space: event.SpaceOf(a.No, live), Key: bySystem.Key}
+	if key != "" { // which no request can name
+		c.Idem = &Idempotency{Key: "\x1f" + key, Fingerprint: sha256.Sum256(raw), Encode: func(any) (int, []byte) { return 0, nil }}
+	}
+	_, err = s.SendEvent(ctx, c, raw)
+	var replayed *Replayed
+	if errors.As(err, &replayed) {
+		return nil
+	}
 	return err
 }
 

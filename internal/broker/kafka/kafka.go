@@ -135,7 +135,7 @@ func insist(ctx context.Context, take func() error) bool {
 }
 
 func message(r *kgo.Record) broker.Message {
-	m := broker.Message{ID: fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset), Body: r.Value, Header: map[string]string{}}
+	m := broker.Message{ID: fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset), Time: r.Timestamp, Body: r.Value, Header: map[string]string{}}
 	for _, h := range r.Headers {
 		m.Header[h.Key] = string(h.Value)
 	}

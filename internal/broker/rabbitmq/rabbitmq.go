@@ -197,7 +197,7 @@ func pause(ctx context.Context) {
 }
 
 func message(d *amqp.Delivery) broker.Message {
-	m := broker.Message{ID: d.MessageId, Body: d.Body, Header: map[string]string{}}
+	m := broker.Message{ID: d.MessageId, Time: d.Timestamp, Body: d.Body, Header: map[string]string{}}
 	for k, v := range d.Headers {
 		if text, ok := v.(string); ok {
 			m.Header[k] = text
