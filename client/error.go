@@ -14,8 +14,9 @@ var (
 	ErrQueueFull = errors.New("posthaste: the queue is full")
 	// ErrClosed is the result of events that a closed client has not sent.
 	ErrClosed = errors.New("posthaste: the client is closed")
-	// ErrUnknown goes with another error when a request for the event had no answer
-	// that tells: it may have been accepted. Send it again with the same ID.
+	// ErrUnknown goes with another error when a request for the event was sent, in part
+	// at least, and had no answer that tells: it may have been accepted. Send it again
+	// with the same ID. An error without it says that the server does not have the event.
 	ErrUnknown = errors.New("the event may have been accepted")
 )
 
@@ -73,6 +74,14 @@ func (u *unexpected) Error() string {
 	return fmt.Sprintf("posthaste: what answered (%d) is not the server: %s", u.status, u.what)
 }
 
+// notSent is the error of a request for which there was no connection: the server has
+// nothing of it.
+type notSent struct{ err error }
+
+func (n *notSent) Error() string { return "posthaste: no connection: " + n.err.Error() }
+
+func (n *notSent) Unwrap() error { return n.err }
+
 // temporary reports whether to try again after an error of a request.
 func temporary(err error) bool {
 	var e *Error
@@ -85,5 +94,6 @@ func temporary(err error) bool {
 // undone reports whether an error tells that nothing was done.
 func undone(err error) bool {
 	var e *Error
-	return errors.As(err, &e) && e.undone()
+	var n *notSent
+	return errors.As(err, &e) && e.undone() || errors.As(err, &n)
 }

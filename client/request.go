@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 )
 
 // The largest answer that is read, in bytes: that to a full batch of refused events is
@@ -40,8 +42,12 @@ func (c *Client) call(ctx context.Context, method, path, idempotencyKey string, 
 	if idempotencyKey != "" {
 		req.Header.Set("Idempotency-Key", idempotencyKey)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
+	var w way
+	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, w.trace())))
+	switch {
+	case err != nil && w.unsent():
+		return 0, nil, "", &notSent{err}
+	case err != nil:
 		return 0, nil, "", fmt.Errorf("posthaste: no answer: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
@@ -63,6 +69,20 @@ func (c *Client) call(ctx context.Context, method, path, idempotencyKey string, 
 	}
 	return resp.StatusCode, text, requestID, nil
 }
+
+// way is how far a request came. Its zero value is none.
+type way struct{ looked, connected atomic.Bool }
+
+func (w *way) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GetConn: func(string) { w.looked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { w.connected.Store(true) },
+	}
+}
+
+// unsent reports whether no part of the request can have been written: a connection was
+// looked for and none was had. A transport of the user's that does not tell is not believed.
+func (w *way) unsent() bool { return w.looked.Load() && !w.connected.Load() }
 
 // wireError is the API's error object.
 type wireError struct{ Type, Code, Message, Param string }
