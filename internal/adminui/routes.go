@@ -28,6 +28,7 @@ func routes() []route {
 	add(top, get, "/server-audit", serverAudit)
 	add(signedIn, get, "/settings", settings)
 
+	both(get, "", start)
 	add(inside, get, "/overview", overview)
 
 	both(get, "/webhooks", listEndpoints)

@@ -21,6 +21,14 @@ func home(rq *request) error {
 	return rq.redirect("/admin/" + all[0].ID + "/test/overview")
 }
 
+// start goes to the first page of an account or a portal.
+func start(rq *request) error {
+	if rq.portal != nil {
+		return rq.redirect(rq.to("webhooks"))
+	}
+	return rq.redirect(rq.to("overview"))
+}
+
 type signInView struct {
 	Name, Next string
 	Problem    *problem

@@ -72,9 +72,25 @@ func New(c Config) http.Handler {
 	}
 	mux.Handle("GET /admin/static/{file}", u.static())
 	for _, base := range []string{"/admin", "/portal"} {
-		mux.Handle(base+"/", u.handler(route{method: "GET", access: public, handle: unknownPage}, base))
+		mux.Handle(base+"/", withoutSlash(mux, u.handler(route{method: "GET", access: public, handle: unknownPage}, base)))
 	}
 	return u.outermost(mux)
+}
+
+// withoutSlash sends those who ask for a page with a slash at the end of its address to the
+// page, and leaves all else to next.
+func withoutSlash(mux *http.ServeMux, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		bare := *r.URL
+		bare.Path, bare.RawPath = strings.TrimSuffix(bare.Path, "/"), strings.TrimSuffix(bare.RawPath, "/")
+		if (r.Method == http.MethodGet || r.Method == http.MethodHead) && bare.Path != r.URL.Path {
+			if _, pattern := mux.Handler(&http.Request{Method: r.Method, Host: r.Host, URL: &bare}); strings.HasPrefix(pattern, "GET ") {
+				http.Redirect(w, r, bare.RequestURI(), http.StatusPermanentRedirect)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // access is who may open a page.

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"sync"
@@ -143,8 +144,10 @@ func (s *site) page(w http.ResponseWriter, r *http.Request) {
 		s.show(w, http.StatusOK, "page.html", view{Path: name, Title: b.pages[name].Title, Page: b.pages[name]})
 		return
 	}
-	if bare, is := strings.CutSuffix(name, ".md"); is {
-		http.Redirect(w, r, "/docs/"+bare, http.StatusMovedPermanently)
+	bare := strings.TrimSuffix(strings.TrimSuffix(name, "/"), ".md")
+	if bare != name {
+		to := url.URL{Path: "/docs/" + bare, RawQuery: r.URL.RawQuery}
+		http.Redirect(w, r, to.RequestURI(), http.StatusMovedPermanently)
 		return
 	}
 	if ext := path.Ext(name); ext == ".webp" || ext == ".svg" {

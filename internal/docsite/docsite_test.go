@@ -294,7 +294,7 @@ func TestSite_loadsNothingFromElsewhere(t *testing.T) {
 func TestSite_missing(t *testing.T) {
 	h := newSite(docsite.Config{})
 	for target, want := range map[string]int{
-		"/docs/nothing": 404, "/docs/../etc/passwd": 307, "/docs/docs.go": 404, "/docs/delivery.md": 301, "/docs": 301, "/docs/static/x/static/nothing.css": 404,
+		"/docs/nothing": 404, "/docs/../etc/passwd": 307, "/docs/docs.go": 404, "/docs/delivery.md": 301, "/docs/delivery/": 301, "/docs/api/": 301, "/docs/nothing/": 301, "/docs//evil.example/": 307, "/docs": 301, "/docs/static/x/static/nothing.css": 404,
 		"/docs/static/x/../../docsite.go": 307, "/docs/images/nothing.webp": 404,
 	} {
 		if r := get(t, h, target); r.StatusCode != want {
