@@ -515,6 +515,65 @@ func TestOperator_makesAccounts(t *testing.T) {
 	}
 }
 
+// A server for development that was given no test key goes on with the one that it made,
+// and has one at most.
+func TestDevKey(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	if err := os.Chmod(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(data, "test-key")
+	begin := func() (*server, string) {
+		p := start(t, nil, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data)
+		key := p.out.await(t, `Test key      (sk_test_\S+)`)[1]
+		return &server{process: p, data: data, base: "http://" + p.out.await(t, `msg=listening addr=(\S+)`)[1]}, key
+	}
+	list := func(s *server, key string) []object {
+		return s.must("GET", "/v1/api_keys", nil, "Authorization", "Bearer "+key).list()
+	}
+	s, first := begin()
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	s.stop()
+	s, again := begin()
+	if again != first || len(list(s, again)) != 1 {
+		t.Errorf("key %s after %s, of %d", again, first, len(list(s, again)))
+	}
+	s.stop()
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	s, other := begin()
+	if a := s.call("GET", "/v1/account", nil, "Authorization", "Bearer "+first); other == first || a.err("code") != "api_key_revoked" {
+		t.Errorf("the first key after the second, %s: %d %s", other, a.status, a.body)
+	}
+	operator, err := os.ReadFile(filepath.Join(data, "operator-key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := []string{"Authorization", "Bearer " + strings.TrimSpace(string(operator)), "Payment-Account", s.must("GET", "/v1/account", nil, "Authorization", "Bearer "+other)["account"].(map[string]any)["id"].(string)}
+	for _, k := range list(s, other) {
+		if k["revoked"] == nil {
+			s.must("DELETE", "/v1/api_keys/"+k.text("id"), nil, as...)
+		}
+	}
+	s.stop()
+	s, third := begin() // what was revoked stays so
+	if third == other || s.call("GET", "/v1/account", nil, "Authorization", "Bearer "+third).status != http.StatusOK {
+		t.Errorf("key %s after %s was revoked", third, other)
+	}
+	s.stop()
+	if err := os.WriteFile(file, []byte("sk_test_\nnonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, fourth := begin(); !strings.HasPrefix(fourth, "sk_test_") || fourth == third {
+		t.Errorf("key %s for a file of nonsense", fourth)
+	}
+}
+
 // The first operator key is in a file that only its owner can read, and nowhere else.
 func TestFirstOperatorKey(t *testing.T) {
 	t.Parallel()

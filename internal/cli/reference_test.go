@@ -106,7 +106,7 @@ func settingReference() string {
 
 var secretSettings = []struct{ name, about string }{
 	{"ADMIN_KEY", "the operator's API key, `sk_admin_…`; without it, the first start makes one"},
-	{"TEST_KEY", "a test key of the first account, `sk_test_…`; with `--dev`, one is made without it"},
+	{"TEST_KEY", "a test key of the first account, `sk_test_…`; without it, the first start with `--dev` makes one and keeps it in `test-key` in the data directory"},
 	{"MASTER_KEY", "keys that secrets are sealed with, `phmk_…`, the one to seal with first; without it, they are in `--master-key-file`"},
 	{"NOTIFY_SECRET", "signs what `--notify-url` is sent, `whsec_…`"},
 	{"SMTP_USERNAME", "logs in at `--smtp-addr`"},

@@ -31,6 +31,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/docsite"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
 	"github.com/posthaste-hq/posthaste/internal/mail"
 	"github.com/posthaste-hq/posthaste/internal/relay"
@@ -426,9 +427,11 @@ func (s *server) keys(ctx context.Context) ([]string, error) {
 	}
 	key := s.TestKey
 	if key == "" {
-		key = account.NewSecret(account.PrefixTest)
-	}
-	if _, err := s.service.EnsureKey(ctx, key, "Development"); err != nil {
+		var err error
+		if key, err = s.devKey(ctx); err != nil {
+			return nil, err
+		}
+	} else if _, err := s.service.EnsureKey(ctx, key, "Development"); err != nil {
 		return nil, fmt.Errorf("test key: %w", err)
 	}
 	if s.Dev {
@@ -449,16 +452,58 @@ const firstAdmin = "admin"
 
 const operatorKeyFile = "operator-key"
 
+// The test key that a server for development makes for itself, and what it is called.
+const (
+	devKeyFile = "test-key"
+	devKeyName = "Development, from the file " + devKeyFile
+)
+
+// devKey returns the test key of a server for development that was given none: the one of
+// its last start, from a file in the data directory that only its owner can read, unless
+// that was revoked. A new one replaces it, so that there is one at most.
+func (s *server) devKey(ctx context.Context) (key string, err error) {
+	path := filepath.Join(s.Data, devKeyFile)
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the test key: %w", err)
+	}
+	if key = strings.TrimSpace(string(text)); strings.HasPrefix(key, account.PrefixTest) && !s.service.Revoked(key) {
+		_, err := s.service.EnsureKey(ctx, key, devKeyName)
+		if err == nil {
+			return key, nil
+		}
+		if !fault.Is(err, fault.Invalid) { // else somebody has edited the file
+			return "", fmt.Errorf("test key: %w", err)
+		}
+	}
+	key = account.NewSecret(account.PrefixTest)
+	if err := writeKeyFile(path, key); err != nil {
+		return "", fmt.Errorf("write the test key: %w", err)
+	}
+	if _, err := s.service.EnsureKey(ctx, key, devKeyName); err != nil {
+		return "", fmt.Errorf("test key: %w", err)
+	}
+	return key, s.service.RevokeOthers(ctx, key, devKeyName)
+}
+
+// writeKeyFile writes a key to a file that only its owner can read, whatever was there.
+func writeKeyFile(path, key string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(path, []byte(key+"\n"), 0o600)
+}
+
 // newOperatorKey writes the first operator key to a file in the data directory
 // that only its owner can read, so that it is in no log. The file comes first: a
 // key that nobody knows would be worse than a file without a key.
 func (s *server) newOperatorKey(ctx context.Context) (path string, err error) {
-	if err := os.MkdirAll(s.Data, 0o700); err != nil {
-		return "", fmt.Errorf("write the first operator key: %w", err)
-	}
 	path = filepath.Join(s.Data, operatorKeyFile)
 	key := account.NewSecret(account.PrefixAdmin)
-	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+	if err := writeKeyFile(path, key); err != nil {
 		return "", fmt.Errorf("write the first operator key: %w", err)
 	}
 	if _, err := s.service.EnsureKey(ctx, key, "first"); err != nil {

@@ -388,6 +388,33 @@ func (s *Service) EnsureKey(ctx context.Context, secret, name string) (isNew boo
 	return true, s.putKey(ctx, &k, store.Trail{Audit: s.entry(byItself(k.Space()), k.Created, account.KeyCreated, k.ID)})
 }
 
+// Revoked reports whether a key with this secret was revoked.
+func (s *Service) Revoked(secret string) bool {
+	k, ok := s.keys.key(account.HashKey(secret))
+	return ok && !k.Revoked.IsZero()
+}
+
+// RevokeOthers revokes the keys that have the name of a key, in its account, but for itself.
+// It is for the server's own start.
+func (s *Service) RevokeOthers(ctx context.Context, secret, name string) error {
+	kept, ok := s.keys.key(account.HashKey(secret))
+	if !ok {
+		return fault.Missing("API key", name)
+	}
+	for _, k := range s.keys.of(kept.Account) {
+		if k.Name != name || k.ID == kept.ID || !k.Revoked.IsZero() {
+			continue
+		}
+		now := s.Now()
+		if err := s.Store.RevokeKey(ctx, k.ID, now, store.Trail{Audit: s.entry(byItself(k.Space()), now, account.KeyRevoked, k.ID)}); err != nil {
+			return err
+		}
+		k.Revoked = now
+		s.keys.putKey(k)
+	}
+	return nil
+}
+
 func (s *Service) firstAccount(ctx context.Context, name string) (int64, error) {
 	all, err := s.Store.AllAccounts(ctx)
 	if err != nil {
