@@ -55,7 +55,7 @@ func TestNewID_unique(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if newID(1) == newID(1) {
+	if one, other := newID(1), newID(1); one == other {
 		t.Error("nothing of an id is random")
 	}
 }
