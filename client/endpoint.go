@@ -27,7 +27,7 @@ type Endpoint struct {
 // NewEndpoint is an endpoint to be registered.
 type NewEndpoint struct {
 	URL           string            `json:"url"`
-	EnabledEvents []string          `json:"enabled_events"` // such as "payment.succeeded", "refund.*", "*"
+	EnabledEvents []string          `json:"enabled_events"` // such as "payment.succeeded", "refund.*", or "*" for all but the server's notices
 	Description   string            `json:"description,omitempty"`
 	Metadata      map[string]string `json:"metadata,omitempty"`
 }

@@ -188,12 +188,13 @@ func (rq *request) endpointForm() endpointForm {
 		Filter: expression("filter"), Data: expression("transform"), Validated: v("validated") != "", Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
 }
 
-// params turns what was typed into what the service takes.
-func (f *endpointForm) params() (service.EndpointParams, error) {
+// subscription returns the event types that were chosen and typed. "*" makes all others
+// superfluous that do not name the server's notices.
+func (f *endpointForm) subscription() []string {
 	types := slices.Clone(f.Events)
 	types = append(types, strings.FieldsFunc(f.Others, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' })...)
 	if slices.Contains(types, "*") {
-		types = []string{"*"}
+		types = slices.DeleteFunc(types, func(p string) bool { return p != "*" && !endpoint.SelectsNotices(p) })
 	}
 	off := !f.Enabled
 	auth := endpoint.Authentication{}
@@ -233,6 +234,12 @@ func (f *endpointForm) params() (service.EndpointParams, error) {
 			return p, fault.Param("rate_limit", "parameter_invalid", "Give a number, such as 10 or 0.5.")
 		}
 	}
+	return types
+}
+
+// params turns what was typed into what the service takes.
+func (f *endpointForm) params() (service.EndpointParams, error) {
+	types := f.subscription()
 	timeout := time.Duration(seconds) * time.Second
 	p.Timeout, p.Concurrency, p.Rate = &timeout, &concurrency, &rate
 	return p, nil
@@ -255,7 +262,7 @@ func createEndpoint(rq *request) error {
 func previewEndpoint(rq *request) error {
 	v := &endpointFormView{ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
 	v.Form.Password, v.Form.ClientSecret = "", ""
-	p := service.PreviewParams{Filter: v.Form.Filter, Format: v.Form.Format, Transform: v.Form.Data, Type: v.Sample}
+	p := service.PreviewParams{Filter: v.Form.Filter, Format: v.Form.Format, Transform: v.Form.Data, Type: v.Sample, Events: v.Form.subscription()}
 	if strings.HasPrefix(v.Sample, event.PrefixEvent) {
 		p.Event, p.Type = v.Sample, ""
 	}

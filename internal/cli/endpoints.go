@@ -110,7 +110,7 @@ const restOfFields = "--fields is a JSON file, or - for standard input, with any
 // endpointFlags are the parameters that are short, and no secrets.
 func endpointFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringSlice("events", []string{"*"}, "event types, groups such as payment.*, or *")
+	f.StringSlice("events", []string{"*"}, "event types, groups such as payment.*, or * for all but the notices of the server (webhook_endpoint.*, message.*)")
 	f.String("description", "", "for people")
 	f.String("payload-format", "", "what is sent: standard, cloudevents_structured, cloudevents_binary or thin")
 	f.String("filter", "", "an expression that events must meet, such as 'data.object.amount >= 1000'; an empty one is none")

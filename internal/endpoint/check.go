@@ -142,10 +142,10 @@ func checkURL(param, raw string, plain bool) error {
 
 func checkEvents(patterns []string) error {
 	if len(patterns) == 0 {
-		return fault.Param("enabled_events", "parameter_missing", `Name at least one event type, or ["*"] for all.`)
+		return fault.Param("enabled_events", "parameter_missing", `Name at least one event type, or ["*"] for all events of the account.`)
 	}
 	if len(patterns) > MaxEvents {
-		return fault.Param("enabled_events", "parameter_invalid", `Name at most %d event types; "*" selects all, "payment.*" a group.`, MaxEvents)
+		return fault.Param("enabled_events", "parameter_invalid", `Name at most %d event types; "*" selects all events of the account, "payment.*" a group.`, MaxEvents)
 	}
 	for i, p := range patterns {
 		if !event.ValidPattern(p) {

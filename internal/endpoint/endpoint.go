@@ -6,6 +6,7 @@
 package endpoint
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ type Endpoint struct {
 	ID          string // public identifier
 	Space       event.Space
 	URL         string
-	Events      []string // patterns: exact types, "payment.*" or "*"
+	Events      []string // patterns: exact types, "payment.*" or "*"; see [Subscribes]
 	Status      Status
 	Description string
 	Metadata    map[string]string
@@ -138,16 +139,27 @@ type Settings struct {
 func (e *Endpoint) Live() bool { return e.Space.Live() }
 
 // Wants reports whether the endpoint subscribes to events of type t.
-func (e *Endpoint) Wants(t string) bool {
-	for _, p := range e.Events {
-		if Selects(p, t) {
+func (e *Endpoint) Wants(t string) bool { return Subscribes(e.Events, t) }
+
+// Subscribes reports whether a subscription to the patterns has events of type t. The
+// pattern "*" stands for the account's own events: the server's notices come only to
+// subscriptions that name them, exactly or by a prefix.
+func Subscribes(patterns []string, t string) bool {
+	notice := event.Operational(t)
+	for _, p := range patterns {
+		if Selects(p, t) && (p != "*" || !notice) {
 			return true
 		}
 	}
 	return false
 }
 
-// Selects reports whether the pattern selects the event type.
+// SelectsNotices reports whether the pattern subscribes to any of the server's notices.
+func SelectsNotices(pattern string) bool {
+	return pattern != "*" && slices.ContainsFunc(event.Notices, func(t string) bool { return Selects(pattern, t) })
+}
+
+// Selects reports whether the pattern selects the event type, as a filter of a list does.
 func Selects(pattern, eventType string) bool {
 	if pattern == "*" || pattern == eventType {
 		return true

@@ -158,7 +158,7 @@ func (r *Registry) Match(space event.Space, t string) []*Endpoint {
 		return nil
 	}
 	lists := make([][]*Endpoint, 0, 4)
-	if len(x.all) > 0 {
+	if len(x.all) > 0 && !event.Operational(t) {
 		lists = append(lists, x.all)
 	}
 	if l := x.exact[t]; len(l) > 0 {

@@ -215,3 +215,43 @@ func BenchmarkRegistry_Match(b *testing.B) {
 		}
 	}
 }
+
+// "*" is the account's own events. The server's notices come to those who name them.
+func TestRegistry_notices(t *testing.T) {
+	const own, notice, attempt = "message.created", event.TypeEndpointDisabled, event.TypeAttemptExhausted
+	for _, c := range []struct {
+		patterns []string
+		want     []string
+	}{
+		{[]string{"*"}, []string{own}},
+		{[]string{notice}, []string{notice}},
+		{[]string{"webhook_endpoint.*"}, []string{notice}},
+		{[]string{"message.*"}, []string{own, attempt}},
+		{[]string{"message.attempt.*"}, []string{attempt}},
+		{[]string{"*", "webhook_endpoint.*"}, []string{own, notice}},
+		{[]string{"message.attempt.exhausted", "*"}, []string{own, attempt}},
+		{[]string{"payment.*"}, nil},
+	} {
+		r := NewRegistry()
+		e := on(1, c.patterns...)
+		r.Put(e)
+		var got []string
+		for _, typ := range []string{own, notice, attempt} {
+			matched := len(r.Match(space, typ)) == 1
+			if matched != e.Wants(typ) {
+				t.Errorf("%q: of %s the registry says %v, the endpoint %v", c.patterns, typ, matched, e.Wants(typ))
+			}
+			if matched {
+				got = append(got, typ)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%q gets %q, want %q", c.patterns, got, c.want)
+		}
+	}
+	for _, typ := range event.Notices {
+		if !SelectsNotices(typ) || SelectsNotices("*") || SelectsNotices("payment.*") || !event.Operational(typ) {
+			t.Errorf("%s is taken for none of the notices, or something else is", typ)
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package event
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Types that the server itself announces to endpoints that subscribe to them.
 const (
@@ -13,13 +17,12 @@ const (
 	TypeEndpointTest     = "webhook_endpoint.test"
 )
 
+// Notices is all types of events that the server itself announces. Accounts cannot send any.
+var Notices = []string{TypeEndpointFailing, TypeEndpointDisabled, TypeEndpointEnabled, TypeSecretRotated, TypeSecretDue, TypeAttemptExhausted, TypeEndpointTest}
+
 // Operational reports whether the server itself announces events of type t.
 func Operational(t string) bool {
-	switch t {
-	case TypeEndpointFailing, TypeEndpointDisabled, TypeEndpointEnabled, TypeSecretRotated, TypeSecretDue, TypeAttemptExhausted, TypeEndpointTest:
-		return true
-	}
-	return false
+	return (strings.HasPrefix(t, "webhook_endpoint.") || strings.HasPrefix(t, "message.")) && slices.Contains(Notices, t)
 }
 
 // Sample returns the "data" of an example event of type t, in stable form; known

@@ -20,7 +20,7 @@ type previewView struct {
 
 func previewEndpoint(rq *request) (any, error) {
 	p := rq.params()
-	in := service.PreviewParams{Filter: deref(p.text("filter")), Format: deref(p.text("payload_format")), Transform: deref(p.text("transform")), Event: p.given("event"), Type: p.given("type")}
+	in := service.PreviewParams{Filter: deref(p.text("filter")), Format: deref(p.text("payload_format")), Transform: deref(p.text("transform")), Event: p.given("event"), Type: p.given("type"), Events: deref(p.texts("enabled_events"))}
 	if err := p.done(); err != nil {
 		return nil, err
 	}

@@ -359,3 +359,41 @@ func TestMasterKey_operatorsOnly(t *testing.T) {
 		t.Errorf("audit log: %v", log)
 	}
 }
+
+// The server's notices come to subscriptions that name them, and "*" is none of these. A
+// preview says the same.
+func TestAnnouncements_subscriptions(t *testing.T) {
+	w := newWorld(t)
+	names := map[string]string{} // subscriptions by the endpoint's id
+	for _, c := range []string{`"*"`, `"webhook_endpoint.*"`, `"webhook_endpoint.disabled"`, `"*","webhook_endpoint.*"`, `"message.*"`, `"payment.*"`} {
+		e := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/hook","enabled_events":[`+c+`]}`)
+		names[e.text("id")] = c
+	}
+	other := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/other","enabled_events":["order.placed"]}`)
+	w.must("POST", "/v1/webhooks/"+other.text("id")+"/disable", "")
+	w.send("message.created")
+	want := map[string][]string{
+		"webhook_endpoint.disabled": {`"*","webhook_endpoint.*"`, `"webhook_endpoint.*"`, `"webhook_endpoint.disabled"`},
+		"message.created":           {`"*"`, `"*","webhook_endpoint.*"`, `"message.*"`},
+	}
+	for _, e := range w.must("GET", "/v1/events", "").list() {
+		var got []string
+		for _, id := range w.receivers(e.text("id")) {
+			got = append(got, names[id])
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want[e.text("type")]) {
+			t.Errorf("%s goes to %q, want %q", e.text("type"), got, want[e.text("type")])
+		}
+		for _, subscription := range names {
+			preview := w.must("POST", "/v1/webhooks/preview", `{"event":"`+e.text("id")+`","enabled_events":[`+subscription+`]}`)
+			if preview["matched"] != slices.Contains(want[e.text("type")], subscription) {
+				t.Errorf("the preview for %s of %s: matched %v", subscription, e.text("type"), preview["matched"])
+			}
+		}
+		delete(want, e.text("type"))
+	}
+	if len(want) > 0 {
+		t.Errorf("not announced: %v", want)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -135,11 +136,11 @@ func (s *Service) SetOperatorReceiver(ctx context.Context, target, secret string
 		return err
 	}
 	now := s.Now()
-	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: OperatorSpace, Events: []string{"*"}, Status: endpoint.Disabled, Created: now}
+	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: OperatorSpace, Status: endpoint.Disabled, Created: now}
 	if len(have) > 0 {
 		e = &have[0]
 	}
-	e.URL, e.Updated = weburl.Respell(target), now
+	e.URL, e.Events, e.Updated = weburl.Respell(target), slices.Clone(event.Notices), now
 	setStatus(e, new(bool), now) // enabled
 	e.Secrets = []endpoint.Secret{{ID: s.IDs.New(event.PrefixSecret), Value: secret, Created: now}}
 	if target == "" {

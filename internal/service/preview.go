@@ -12,13 +12,15 @@ import (
 // one that was accepted, or the sample of a type.
 type PreviewParams struct {
 	Filter, Format, Transform string
-	Event, Type               string // one of them
+	Event, Type               string   // one of them
+	Events                    []string // the subscription; empty: it is not looked at
 }
 
 // Preview is what an endpoint would get of an event.
 type Preview struct {
 	Event         *event.Event
 	Matched       bool             // it would be sent
+	Unsubscribed  bool             // it would not, because the subscription lacks its type
 	FilterFailure string           // why the filter could not be evaluated; empty when it could
 	Failure       string           // why the transformation cannot be made, and nothing be sent
 	Payload       endpoint.Payload // if it matched and could be made
@@ -46,6 +48,10 @@ func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Previ
 		return nil, err
 	}
 	out := &Preview{Event: e}
+	if len(p.Events) > 0 && !endpoint.Subscribes(p.Events, e.Type) {
+		out.Unsubscribed = true
+		return out, nil
+	}
 	out.Matched, err = w.Accepts(endpoint.InputOf(e))
 	if err != nil {
 		out.FilterFailure = err.Error()
