@@ -2,6 +2,7 @@ package adminui
 
 import (
 	"maps"
+	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,7 +104,42 @@ type endpointForm struct {
 	ClientAuth                    string
 	Ordering, Timeout, Format     string
 	Concurrency, Rate             string
-	HasPassword, HasClientSecret  bool // there is one already; it is not shown
+	HasPassword, HasClientSecret  bool     // there is one already; it is not shown
+	Headers                       string   // typed: a line each, with their values
+	HeaderNames                   []string // that there are already; their values are not shown
+	HasCertificate                bool     // of the client, likewise
+	DropHeaders, DropCertificate  bool
+}
+
+// hide notes which credentials a webhook has: the form says that there are some.
+func (f *endpointForm) hide(e *endpoint.Endpoint) {
+	f.HasPassword, f.HasClientSecret, f.HasCertificate = e.Auth.Password != "", e.Auth.ClientSecret != "", e.TLS.PrivateKey != ""
+	f.HeaderNames = slices.Sorted(maps.Keys(e.Headers))
+}
+
+// headers turns the lines that were typed into headers, and the box for the other ones
+// into their removal.
+func (f *endpointForm) headers() (map[string]*string, error) {
+	if !f.DropHeaders && strings.TrimSpace(f.Headers) == "" {
+		return nil, nil
+	}
+	out := map[string]*string{}
+	if f.DropHeaders {
+		for _, name := range f.HeaderNames {
+			out[name] = nil
+		}
+	}
+	for line := range strings.Lines(f.Headers) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if value = strings.TrimSpace(value); !ok || value == "" {
+			return nil, fault.Param("headers", "parameter_invalid", "Write each header in a line of its own, such as X-Api-Key: a key.")
+		}
+		out[textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))] = &value
+	}
+	return out, nil
 }
 
 // Chosen reports whether a type is ticked.
@@ -149,8 +185,8 @@ func editEndpoint(rq *request) error {
 	}
 	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: string(e.Auth.Type),
 		Username: e.Auth.Username, Grant: string(e.Auth.Grant), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
-		ClientAuth: string(e.Auth.ClientAuth), HasPassword: e.Auth.Password != "", HasClientSecret: e.Auth.ClientSecret != "",
-		Ordering: string(e.Settings.Ordering), Format: string(e.Format()), Filter: e.Settings.Filter, Data: e.Transform(), Validated: e.Settings.Validation == endpoint.Handshake}
+		ClientAuth: string(e.Auth.ClientAuth),
+		Ordering:   string(e.Settings.Ordering), Format: string(e.Format()), Filter: e.Settings.Filter, Data: e.Transform(), Validated: e.Settings.Validation == endpoint.Handshake}
 	if f.Transport == "" {
 		f.Transport = "http"
 	}
@@ -163,6 +199,7 @@ func editEndpoint(rq *request) error {
 	if r := e.Settings.Rate; r > 0 {
 		f.Rate = strconv.FormatFloat(r, 'g', -1, 64)
 	}
+	f.hide(e)
 	known, err := rq.offered()
 	if err != nil {
 		return err
@@ -183,6 +220,7 @@ func (rq *request) endpointForm() endpointForm {
 	v := rq.PostFormValue
 	expression := func(name string) string { return strings.TrimSpace(strings.ReplaceAll(v(name), "\r\n", "\n")) }
 	return endpointForm{URL: strings.TrimSpace(v("url")), Description: v("description"), Enabled: v("enabled") != "", Events: rq.PostForm["event"], Others: v("others"),
+		Headers: v("headers"), DropHeaders: v("drop_headers") != "", DropCertificate: v("drop_certificate") != "",
 		Transport: v("transport"), Username: v("username"), Password: v("password"), Grant: v("grant"), TokenURL: strings.TrimSpace(v("token_url")),
 		ClientID: v("client_id"), ClientSecret: v("client_secret"), Scope: v("scope"), ClientAuth: v("client_auth"),
 		Filter: expression("filter"), Data: expression("transform"), Validated: v("validated") != "", Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
@@ -240,6 +278,12 @@ func (f *endpointForm) subscription() []string {
 // params turns what was typed into what the service takes.
 func (f *endpointForm) params() (service.EndpointParams, error) {
 	types := f.subscription()
+	if p.Headers, err = f.headers(); err != nil {
+		return p, err
+	}
+	if f.DropCertificate {
+		p.Certificate = &service.ClientCertificate{}
+	}
 	timeout := time.Duration(seconds) * time.Second
 	p.Timeout, p.Concurrency, p.Rate = &timeout, &concurrency, &rate
 	return p, nil
@@ -279,6 +323,11 @@ func previewEndpoint(rq *request) error {
 func updateEndpoint(rq *request) error {
 	id := rq.PathValue("id")
 	f := rq.endpointForm()
+	have, err := rq.ui.Service.Endpoint(rq.Context(), rq.call, id)
+	if err != nil {
+		return err
+	}
+	f.hide(have)
 	p, err := f.params()
 	if err == nil {
 		_, err = rq.ui.Service.UpdateEndpoint(rq.Context(), rq.call, id, p)

@@ -164,7 +164,7 @@ func TestAuthentication_isNeverShown(t *testing.T) {
 		t.Errorf("after an edit: %q, %q", secret, header)
 	}
 	w.call("POST", path, `{"authentication":{"type":"oauth2","grant_type":"client_credentials","token_url":"https://evil.example.com/","client_id":"shop"}}`).
-		check(refusal{http.StatusBadRequest, "invalid_request_error", "parameter_missing", "authentication[client_secret]"})
+		check(refusal{http.StatusBadRequest, "invalid_request_error", "credential_required", "authentication[client_secret]"})
 	w.must("POST", path, `{"headers":{"x-api-key":""},"authentication":null}`)
 	if o := w.must("GET", path, ""); len(o.in("headers")) != 1 || o["authentication"] != nil {
 		t.Errorf("after removal: %v", o)

@@ -288,8 +288,11 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 			return "", nil, nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
 		}
 		was = e.Status
-		listener, url := e.Listener(), e.URL
+		listener, url, old := e.Listener(), e.URL, *e
 		s.apply(&p, e)
+		if err := s.bindCredentials(c, &p, &old, e); err != nil {
+			return "", nil, nil, err
+		}
 		if err := s.setShape(c, &p, e); err != nil {
 			return "", nil, nil, err
 		}
@@ -321,7 +324,7 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 		}
 		var err error
 		ask, err = s.seekConsent(e, now)
-		return action, p.changed(), a, err
+		return action, append(p.changed(), moves(&old, e)...), a, err
 	})
 	if err != nil {
 		return nil, err

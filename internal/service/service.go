@@ -190,9 +190,10 @@ func (s *Service) owns(endpoint int64) bool { return s.Owns == nil || s.Owns(end
 type Call struct {
 	Key     account.Key
 	Space   event.Space
-	Idem    *Idempotency // nil without a key
-	Request string       // Request-Id
-	Remote  string       // the caller's address
+	Idem    *Idempotency    // nil without a key
+	Request string          // Request-Id
+	Remote  string          // the caller's address
+	Portal  *account.Portal // of a customer's call; nil otherwise
 
 	AccountHeader string // the header that an operator names an account by; empty where none is read
 

@@ -1,0 +1,76 @@
+package service
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// bindCredentials refuses an edit that would send credentials, which no answer shows, to
+// another receiver: where the origin of the endpoint's URL or of its token URL changes, the
+// edit has to give them again. A customer in a portal has to for any change of the URLs,
+// because one host may serve many receivers. old is the endpoint before the edit p, e after.
+func (s *Service) bindCredentials(c *Call, p *EndpointParams, old, e *endpoint.Endpoint) error {
+	moved := func(from, to string) bool {
+		if c.Portal != nil {
+			return from != to
+		}
+		return endpoint.Origin(from) != endpoint.Origin(to)
+	}
+	url, token := moved(old.URL, e.URL), e.Auth.Type == endpoint.AuthOAuth && old.Auth.Type == endpoint.AuthOAuth && old.Auth.TokenURL != e.Auth.TokenURL
+	if !url && !token {
+		return nil
+	}
+	what, given := "url", p.Auth
+	if !url {
+		what = "token_url"
+	}
+	if given == nil {
+		given = &endpoint.Authentication{}
+	}
+	again := func(param, name string) error {
+		return fault.Param(param, "credential_required", "The edit changes the origin of %s. Give the %s again in the same edit, or remove it: "+
+			"a credential is sent only to the origin that it was given for.", what, name)
+	}
+	if e.Auth.Type == old.Auth.Type {
+		switch {
+		case old.Auth.Password != "" && given.Password == "" && (e.Auth.Password != "" || token):
+			return again("authentication[password]", "password")
+		case old.Auth.ClientSecret != "" && given.ClientSecret == "" && (e.Auth.ClientSecret != "" || token):
+			return again("authentication[client_secret]", "client secret")
+		}
+	}
+	if !url {
+		return nil
+	}
+	named := map[string]bool{}
+	for name := range p.Headers {
+		canonical, ok := endpoint.HeaderName(name, s.Rules.Signature)
+		named[canonical] = ok
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
+		if !named[name] {
+			return again("headers["+name+"]", "header "+name)
+		}
+	}
+	if e.TLS.PrivateKey != "" && p.Certificate == nil {
+		return again("client_certificate", "client certificate")
+	}
+	return nil
+}
+
+// moves returns for the audit log from which origin to which an edit moves an endpoint.
+func moves(old, e *endpoint.Endpoint) (detail []string) {
+	add := func(name, from, to string) {
+		if from, to = endpoint.Origin(from), endpoint.Origin(to); from != to {
+			detail = append(detail, "old_"+name, from, "new_"+name, to)
+		}
+	}
+	add("origin", old.URL, e.URL)
+	if old.Auth.TokenURL != "" || e.Auth.TokenURL != "" {
+		add("token_origin", old.Auth.TokenURL, e.Auth.TokenURL)
+	}
+	return detail
+}
