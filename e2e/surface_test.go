@@ -190,3 +190,25 @@ func TestPlainHTTP_notInLiveMode(t *testing.T) {
 		}
 	}
 }
+
+// Metrics are the operator's: at the server's own address they need an operator key, and at
+// --metrics-addr there is nothing but them.
+func TestMetrics_areTheOperators(t *testing.T) {
+	t.Parallel()
+	s := serveWith(t, "")
+	for header, want := range map[string]int{"": 401, "Bearer " + testKey: 403, "Bearer " + adminKey: 200} {
+		if a := s.call("GET", "/metrics", nil, "Authorization", header); a.status != want || (want == 200) != strings.Contains(a.body, "posthaste_") {
+			t.Errorf("/metrics with %.9q: %d, want %d", header, a.status, want)
+		}
+	}
+	s = serveWith(t, "", "--metrics-addr", "127.0.0.1:0")
+	if a := s.call("GET", "/metrics", nil); a.status != http.StatusNotFound {
+		t.Errorf("/metrics at --addr beside --metrics-addr: %d", a.status)
+	}
+	apart := &server{process: s.process, base: "http://" + s.out.await(t, `metrics_addr=(\S+)`)[1]}
+	for path, want := range map[string]int{"/metrics": 200, "/v1/events": 404, "/admin": 404, "/healthz": 404} {
+		if a := apart.call("GET", path, nil, "Authorization", ""); a.status != want {
+			t.Errorf("%s at --metrics-addr: %d, want %d", path, a.status, want)
+		}
+	}
+}

@@ -106,13 +106,13 @@ func run(events, endpoints, rounds int) error {
 	fmt.Printf("%d events, each delivered to one of %d endpoints, one in 50 failed, one in 1000 waiting; filled in %s\n\n", events, endpoints, time.Since(began).Round(time.Second))
 
 	ui := adminui.New(adminui.Config{Service: s, Sandbox: sandbox.New(sandbox.Config{Store: st, Events: s, BaseURL: func() string { return "" }}), Brand: "Payment", Log: s.Log})
-	token, err := s.SignIn(ctx, "admin", password, "", "127.0.0.1:1")
+	signed, err := s.SignIn(ctx, service.SignInParams{Name: "admin", Password: password, Remote: "127.0.0.1:1"})
 	if err != nil {
 		return err
 	}
 	ask := func(path string) (time.Duration, error) {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
-		r.AddCookie(&http.Cookie{Name: "posthaste_session", Value: token})
+		r.AddCookie(&http.Cookie{Name: "posthaste_session", Value: signed.Token})
 		w := httptest.NewRecorder()
 		began := time.Now()
 		ui.ServeHTTP(w, r)

@@ -24,6 +24,29 @@ type Account struct {
 	// server's default, 0 is no limit.
 	RateLimit *int
 	Revision  int64 // of the stored row: each write makes it greater
+	// SuspendedAt is when the operator suspended the account; zero: it is active.
+	SuspendedAt time.Time
+}
+
+// Suspended reports whether the account's keys and portals are refused, and its deliveries
+// held back.
+func (a *Account) Suspended() bool { return !a.SuspendedAt.IsZero() }
+
+// AccountStatus is whether an account may use the server.
+type AccountStatus string
+
+// The statuses.
+const (
+	Active    AccountStatus = "active"
+	Suspended AccountStatus = "suspended"
+)
+
+// Status returns the account's status.
+func (a *Account) Status() AccountStatus {
+	if a.Suspended() {
+		return Suspended
+	}
+	return Active
 }
 
 // MaxRateLimit bounds [Account.RateLimit].

@@ -28,13 +28,15 @@ type Action string
 
 // The actions.
 const (
-	AccountCreated  Action = "account.created"
-	AccountUpdated  Action = "account.updated"
-	KeyCreated      Action = "api_key.created"
-	KeyRevoked      Action = "api_key.revoked"
-	EndpointCreated Action = "webhook_endpoint.created"
-	EndpointUpdated Action = "webhook_endpoint.updated"
-	EndpointEnabled Action = "webhook_endpoint.enabled"
+	AccountCreated   Action = "account.created"
+	AccountUpdated   Action = "account.updated"
+	AccountSuspended Action = "account.suspended"
+	AccountResumed   Action = "account.resumed"
+	KeyCreated       Action = "api_key.created"
+	KeyRevoked       Action = "api_key.revoked"
+	EndpointCreated  Action = "webhook_endpoint.created"
+	EndpointUpdated  Action = "webhook_endpoint.updated"
+	EndpointEnabled  Action = "webhook_endpoint.enabled"
 	// EndpointDisabled is by a person or, when the actor is [System], for its failures.
 	EndpointDisabled  Action = "webhook_endpoint.disabled"
 	EndpointAsked     Action = "webhook_endpoint.asked_for_consent"
@@ -58,6 +60,9 @@ const (
 	UserUpdated       Action = "user.updated"
 	UserSignedIn      Action = "user.signed_in"
 	UserSignedOut     Action = "user.signed_out"
+	UserUnlocked      Action = "user.unlocked"
 	UserLockedOut     Action = "user.locked_out"
+	SessionRevoked    Action = "user.session_revoked"
 	PortalOpened      Action = "portal_session.created"
+	PortalRevoked     Action = "portal_session.revoked"
 )

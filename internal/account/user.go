@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -23,7 +25,8 @@ type User struct {
 	Password string // bcrypt hash
 	Disabled bool
 	Created  time.Time
-	Revision int64 // of the stored row: each write makes it greater
+	Revision int64     // of the stored row: each write makes it greater
+	Unlocked time.Time // wrong passwords until then do not count; zero: all do
 }
 
 // UserRole is what a user may do.
@@ -56,6 +59,9 @@ func ParseUserRole(name string) (UserRole, error) {
 	return "", fault.Param("role", "parameter_invalid", "The role is viewer, member or admin.")
 }
 
+// MaxUserName is the longest user name, in bytes.
+const MaxUserName = 64
+
 var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 
 // CheckUserName returns a fault.Invalid for what cannot be a user's name.
@@ -68,9 +74,13 @@ func CheckUserName(name string) error {
 
 // Session is somebody's stay in the Admin UI or in a customer's portal.
 type Session struct {
-	Hash    Hash    // of the token, which is nowhere kept
-	User    string  // identifier; empty for a portal
-	Portal  *Portal // nil for a user
+	Hash    Hash   // of the token, which is nowhere kept
+	ID      string // of the portal; names a user's session in the user's own list
+	User    string // identifier; empty for a portal
+	Portal  *Portal
+	Creator string // of a portal: the identifier of the key or user whose revocation ends it
+	Remote  string // the address that it was opened from
+	Agent   string // the browser, as it calls itself
 	Created time.Time
 	Expires time.Time
 }
@@ -148,6 +158,39 @@ func token(prefix string) string {
 	var b [24]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// BrowserLife is how long a browser proves that a user has signed in from it.
+const BrowserLife = 90 * 24 * time.Hour
+
+// NewBrowser returns the proof that u signed in from a browser. It follows from the hash of
+// u's password, which nobody outside knows, so nothing is kept for it, and a new password
+// ends it.
+func NewBrowser(u *User, now time.Time) string {
+	body := fmt.Sprintf("%d.%s", now.Add(BrowserLife).Unix(), token(""))
+	return body + "." + sealBrowser(u, body)
+}
+
+// CheckBrowser returns what names the browser, if proof is one of u's that is good. A nil
+// user has none.
+func CheckBrowser(u *User, proof string, now time.Time) (name string, ok bool) {
+	end := strings.LastIndexByte(proof, '.')
+	if u == nil || end < 0 {
+		return "", false
+	}
+	body := proof[:end]
+	expires, name, _ := strings.Cut(body, ".")
+	until, err := strconv.ParseInt(expires, 10, 64)
+	if err != nil || now.Unix() >= until || !hmac.Equal([]byte(proof[end+1:]), []byte(sealBrowser(u, body))) {
+		return "", false
+	}
+	return name, name != ""
+}
+
+func sealBrowser(u *User, body string) string {
+	m := hmac.New(sha256.New, []byte(u.Password))
+	m.Write([]byte("browser\x00" + u.ID + "\x00" + body))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
 // FormToken returns what the forms of a session carry, so that no other site can

@@ -90,7 +90,7 @@ func newDesk(t *testing.T, https bool) *desk {
 		Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap, Compared: d.note}, PublicURL: func() string { return "https://pay.example" },
 	})
 	must(d.service.Load(ctx, idle{}))
-	web := httptest.NewServer(adminui.New(adminui.Config{Service: d.service, Brand: "Payment", Log: log, HTTPS: https,
+	web := httptest.NewServer(adminui.New(adminui.Config{Service: d.service, Brand: "Payment", Log: log, PublicURL: map[bool]string{true: "https://pay.example", false: ""}[https],
 		Sandbox: sandbox.New(sandbox.Config{Store: st, Events: d.service, BaseURL: func() string { return "https://pay.example" }})}))
 	d.url = web.URL
 	t.Cleanup(func() {
@@ -119,7 +119,7 @@ func newDesk(t *testing.T, https bool) *desk {
 	must(err)
 	users, err := st.AllUsers(ctx)
 	must(err)
-	d.ids = map[string]string{"webhooks": e.ID, "events": ev.ID, "deliveries": ds[0].ID.String(), "jobs": "job_none", "users": users[0].ID, "keys": call.Key.ID, "sandbox": "pay_none"}
+	d.ids = map[string]string{"webhooks": e.ID, "events": ev.ID, "deliveries": ds[0].ID.String(), "jobs": "job_none", "users": users[0].ID, "keys": call.Key.ID, "sandbox": "pay_none", "accounts": d.account.ID, "portal": "prt_none", "sessions": "ses_none"}
 	return d
 }
 
@@ -195,11 +195,11 @@ func (d *desk) ask(method, path, cookie string, form url.Values, header ...strin
 
 func (d *desk) session(name string) string {
 	d.t.Helper()
-	token, err := d.service.SignIn(context.Background(), name, password, "req_x", "127.0.0.1:1")
+	signed, err := d.service.SignIn(context.Background(), service.SignInParams{Name: name, Password: password, Request: "req_x", Remote: "127.0.0.1:1"})
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return token
+	return signed.Token
 }
 
 // change changes a user as the admin would.
@@ -397,10 +397,11 @@ func TestSessions_endWithChanges(t *testing.T) {
 		if tt.name == "disabled" {
 			pass = fresh
 		}
-		token, err := d.service.SignIn(ctx, "member", pass, "req_x", "127.0.0.1:1")
+		signed, err := d.service.SignIn(ctx, service.SignInParams{Name: "member", Password: pass, Request: "req_x", Remote: "127.0.0.1:1"})
 		if err != nil {
 			t.Fatal(err)
 		}
+		token := signed.Token
 		if a := d.ask("GET", "/admin/profile", token, nil); a.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %d before", tt.name, a.StatusCode)
 		}

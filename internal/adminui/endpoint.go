@@ -234,6 +234,12 @@ func (f *endpointForm) subscription() []string {
 	if slices.Contains(types, "*") {
 		types = slices.DeleteFunc(types, func(p string) bool { return p != "*" && !endpoint.SelectsNotices(p) })
 	}
+	return types
+}
+
+// params turns what was typed into what the service takes.
+func (f *endpointForm) params() (service.EndpointParams, error) {
+	types := f.subscription()
 	off := !f.Enabled
 	auth := endpoint.Authentication{}
 	switch f.Transport {
@@ -272,12 +278,6 @@ func (f *endpointForm) subscription() []string {
 			return p, fault.Param("rate_limit", "parameter_invalid", "Give a number, such as 10 or 0.5.")
 		}
 	}
-	return types
-}
-
-// params turns what was typed into what the service takes.
-func (f *endpointForm) params() (service.EndpointParams, error) {
-	types := f.subscription()
 	if p.Headers, err = f.headers(); err != nil {
 		return p, err
 	}
@@ -341,7 +341,7 @@ func updateEndpoint(rq *request) error {
 // again shows the form once more with what was typed, passwords apart, and what is
 // wrong with it.
 func (rq *request) again(id string, f endpointForm, err error) error {
-	f.Password, f.ClientSecret = "", ""
+	f.Password, f.ClientSecret, f.Headers = "", "", ""
 	return rq.endpointFormPage(&endpointFormView{ID: id, Form: f}, err)
 }
 

@@ -138,7 +138,7 @@ func tailEvents(rq *request) error {
 			if !typeMatches(pattern, items[i].Type) {
 				continue
 			}
-			text, err := json.Marshal(tailedEvent{items[i].ID, items[i].Type, items[i].Key.Time().UTC().Format("2006-01-02 15:04:05"), rq.to("events", items[i].ID), len(items[i].Body)})
+			text, err := json.Marshal(tailedEvent{items[i].ID, items[i].Type, items[i].Key.Time().UTC().Format("2006-01-02 15:04:05"), rq.ui.Path.To(rq.to("events", items[i].ID)), len(items[i].Body)})
 			if err != nil {
 				return nil
 			}

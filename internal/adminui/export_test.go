@@ -35,4 +35,4 @@ func Routes() (all []Route) {
 }
 
 // CookieNames is what the session's cookie can be called.
-var CookieNames = []string{(&ui{}).cookieName(), (&ui{Config: Config{HTTPS: true}}).cookieName()}
+var CookieNames = []string{(&ui{}).cookieName(), (&ui{https: true}).cookieName(), (&ui{https: true, Config: Config{Path: "/hooks"}}).cookieName()}

@@ -178,6 +178,26 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 			return of(k.ID, url.Values{})
 		},
 		"/portal": func(string) form { return of("", url.Values{"minutes": {"60"}}) },
+		"/portal/{id}/revoke": func(string) form {
+			p, err := d.service.CreatePortal(ctx, by, service.PortalParams{})
+			must(err)
+			return of(p.ID, url.Values{})
+		},
+		"/accounts/{id}": func(string) form {
+			operator, name := *by, next()
+			operator.Key.Role = account.Operator
+			a, err := d.service.CreateAccount(ctx, &operator, service.AccountParams{Name: &name})
+			must(err)
+			return of(a.ID, url.Values{"status": {"suspended"}})
+		},
+		"/sessions/{id}": func(who string) form {
+			d.session(who)
+			u, err := d.store.UserNamed(ctx, who)
+			must(err)
+			all, err := d.service.UserSessions(ctx, &u)
+			must(err)
+			return of(all[0].ID, url.Values{})
+		},
 		"/sandbox": func(string) form {
 			return of("", url.Values{"amount": {"2999"}, "currency": {"usd"}, "card": {"4242424242424242"}})
 		},

@@ -78,11 +78,11 @@ func newSite(t testing.TB) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session, err := sv.SignIn(ctx, "alice", password, "req_1", "127.0.0.1:1")
+	signed, err := sv.SignIn(ctx, service.SignInParams{Name: "alice", Password: password, Request: "req_1", Remote: "127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{session: session, account: sv.Accounts()[0].ID, handler: adminui.New(adminui.Config{Service: sv, Brand: "Payment", Version: "test", Log: log,
+	return &site{session: signed.Token, account: sv.Accounts()[0].ID, handler: adminui.New(adminui.Config{Service: sv, Brand: "Payment", Version: "test", Log: log,
 		Sandbox: sandbox.New(sandbox.Config{Store: st, Events: sv, BaseURL: func() string { return "https://pay.example" }})})}
 }
 

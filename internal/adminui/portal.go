@@ -18,9 +18,32 @@ type portalView struct {
 	URL                                  string // of the portal that was just opened, shown this once
 	Expires                              time.Time
 	Problem                              *problem
+	Sessions                             []account.Session // that have not ended, newest first
+	More                                 string            // query of the next page
 }
 
-func portalForm(rq *request) error { return rq.render("portal", portalView{Minutes: "60"}) }
+func portalForm(rq *request) error { return rq.portalPage(portalView{Minutes: "60"}, nil) }
+
+// portalPage shows the form, what became of it, and the links that work.
+func (rq *request) portalPage(v portalView, mistaken error) error {
+	all, more, err := rq.ui.Service.ListPortals(rq.Context(), rq.call, rq.page())
+	if err != nil {
+		return err
+	}
+	v.Sessions, v.Problem = all, errorView(mistaken)
+	if more {
+		v.More = withQuery(rq.URL.Query(), "after", all[len(all)-1].ID)
+	}
+	return rq.renderForm("portal", v, mistaken)
+}
+
+// revokePortal ends a customer's portal.
+func revokePortal(rq *request) error {
+	if _, err := rq.ui.Service.RevokePortal(rq.Context(), rq.call, rq.PathValue("id")); err != nil {
+		return err
+	}
+	return rq.done("portal_revoked", "portal")
+}
 
 // createPortal opens a customer's portal, as POST /v1/portal_sessions does.
 func createPortal(rq *request) error {
@@ -35,11 +58,11 @@ func createPortal(rq *request) error {
 		created, err = rq.ui.Service.CreatePortal(rq.Context(), rq.call, service.PortalParams{Life: time.Duration(minutes) * time.Minute,
 			Portal: account.Portal{ReadOnly: v.ReadOnly, Origins: strings.Fields(v.Origins), Name: v.Name, Colour: v.Colour, Logo: v.Logo}})
 	}
-	if v.Problem = errorView(err); err != nil {
-		return rq.renderForm("portal", v, err)
+	if err != nil {
+		return rq.portalPage(v, err)
 	}
-	v.URL, v.Expires = "/portal/"+created.Token+"/webhooks", created.Expires
-	return rq.render("portal", v)
+	v.URL, v.Expires = rq.ui.PublicURL+"/portal/"+created.Token+"/webhooks", created.Expires
+	return rq.portalPage(v, nil)
 }
 
 // brandSheet is the part of the style that a portal's brand sets; the page's policy

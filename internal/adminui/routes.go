@@ -20,11 +20,13 @@ func routes() []route {
 	add(public, post, "/sign-out", signOut)
 	add(signedIn, get, "/profile", profile)
 	add(signedIn, post, "/profile", changePassword)
+	add(signedIn, post, "/sessions/{id}", revokeSession)
 	add(top, get, "/users", listUsers)
 	add(top, post, "/users", createUser)
 	add(top, post, "/users/{id}", updateUser)
 	add(top, get, "/accounts", listAccounts)
 	add(top, post, "/accounts", createAccount)
+	add(top, post, "/accounts/{id}", updateAccount)
 	add(top, get, "/server-audit", serverAudit)
 	add(signedIn, get, "/settings", settings)
 
@@ -78,6 +80,7 @@ func routes() []route {
 
 	add(inside, get, "/portal", portalForm)
 	add(inside, post, "/portal", createPortal)
+	add(inside, post, "/portal/{id}/revoke", revokePortal)
 	add(inside, get, "/sandbox", sandboxPage)
 	add(inside, post, "/sandbox", makePayment)
 	add(inside, post, "/sandbox/{id}/refund", refundPayment)

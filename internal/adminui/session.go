@@ -3,10 +3,12 @@ package adminui
 import (
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 // home goes to the first account's overview.
@@ -43,7 +45,11 @@ func signInForm(rq *request) error {
 
 func signIn(rq *request) error {
 	v := signInView{Name: rq.PostFormValue("name"), Next: localPath(rq.PostFormValue("next"))}
-	token, err := rq.ui.Service.SignIn(rq.Context(), v.Name, rq.PostFormValue("password"), rq.id, rq.RemoteAddr)
+	in := service.SignInParams{Name: v.Name, Password: rq.PostFormValue("password"), Agent: rq.UserAgent(), Request: rq.id, Remote: rq.RemoteAddr}
+	if c, err := rq.Cookie(rq.ui.browserCookie()); err == nil {
+		in.Browser = c.Value
+	}
+	signed, err := rq.ui.Service.SignIn(rq.Context(), in)
 	switch {
 	case fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.RateLimited):
 		v.Problem = errorView(err)
@@ -51,7 +57,8 @@ func signIn(rq *request) error {
 	case err != nil:
 		return err
 	}
-	rq.setCookie(token, rq.ui.Service.Now().Add(account.SessionLife))
+	rq.setCookie(rq.ui.cookieName(), signed.Token, rq.ui.Service.Now().Add(account.SessionLife))
+	rq.setCookie(rq.ui.browserCookie(), signed.Browser, rq.ui.Service.Now().Add(account.BrowserLife))
 	if v.Next == "" {
 		v.Next = "/admin"
 	}
@@ -61,7 +68,7 @@ func signIn(rq *request) error {
 // localPath returns a page of ours to go on to, and nothing else.
 func localPath(next string) string {
 	u, err := url.Parse(next)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/admin/") || strings.Contains(u.Path, "//") || strings.ContainsAny(next, "\\\r\n") {
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/admin/") || u.Path != path.Clean(u.Path) || strings.ContainsAny(next, "\\\r\n") {
 		return ""
 	}
 	return u.RequestURI()
@@ -71,21 +78,43 @@ func signOut(rq *request) error {
 	if err := rq.ui.Service.SignOut(rq.Context(), rq.token, rq.id, rq.RemoteAddr); err != nil {
 		return err
 	}
-	rq.setCookie("", rq.ui.Service.Now())
+	rq.setCookie(rq.ui.cookieName(), "", rq.ui.Service.Now())
 	return rq.redirect("/admin/sign-in")
 }
 
-type profileView struct{ Problem *problem }
+type profileView struct {
+	Problem  *problem
+	Sessions []account.Session
+	This     string // identifier of the session that asks
+}
 
-func profile(rq *request) error { return rq.render("profile", profileView{}) }
+func profile(rq *request) error { return rq.profilePage(http.StatusOK, nil) }
+
+// profilePage shows the form to change the password, what became of it, and the user's
+// sessions.
+func (rq *request) profilePage(status int, problem error) error {
+	all, err := rq.ui.Service.UserSessions(rq.Context(), rq.user)
+	if err != nil {
+		return err
+	}
+	return rq.renderStatus(status, "profile", profileView{errorView(problem), all, rq.session.ID})
+}
+
+// revokeSession ends one of the user's sessions.
+func revokeSession(rq *request) error {
+	if err := rq.ui.Service.RevokeSession(rq.Context(), rq.call, rq.user, rq.PathValue("id")); err != nil {
+		return err
+	}
+	return rq.redirect("/admin/profile?done=session_revoked")
+}
 
 func changePassword(rq *request) error {
 	if rq.PostFormValue("password") != rq.PostFormValue("again") {
-		return rq.renderStatus(http.StatusBadRequest, "profile", profileView{errorView(fault.Param("again", "password_differs", "The two new passwords differ."))})
+		return rq.profilePage(http.StatusBadRequest, fault.Param("again", "password_differs", "The two new passwords differ."))
 	}
 	err := rq.ui.Service.ChangePassword(rq.Context(), rq.call, rq.user, rq.session.Hash, rq.PostFormValue("old_password"), rq.PostFormValue("password"))
 	if mistake(err) || fault.Is(err, fault.RateLimited) {
-		return rq.renderStatus(statusOf(err), "profile", profileView{errorView(err)})
+		return rq.profilePage(statusOf(err), err)
 	}
 	if err != nil {
 		return err

@@ -67,10 +67,13 @@ func TestSignIn_sessions(t *testing.T) {
 			t.Helper()
 			a := d.ask("POST", "/admin/sign-in?"+name+"="+seen[0]+"&session="+seen[0], "", url.Values{"name": {"member"}, "password": {password}, "session": {seen[0]}, "form_token": {account.FormToken(carried)}}, cookie(carried)...)
 			set := a.Cookies()
-			if a.StatusCode != http.StatusSeeOther || len(set) != 1 {
+			if a.StatusCode != http.StatusSeeOther || len(set) != 2 { // the session's, and the browser's
 				t.Fatalf("signing in: %d and %d cookies", a.StatusCode, len(set))
 			}
 			c := set[0]
+			if b := set[1]; b.Name != strings.TrimSuffix(name, "_session")+"_browser" || !b.HttpOnly || b.Secure != https || b.SameSite != http.SameSiteLaxMode || b.Path != "/" {
+				t.Errorf("over https=%v the browser's cookie is %q", https, b.Name)
+			}
 			if c.Name != name || !c.HttpOnly || c.Secure != https || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" || !c.Expires.After(d.service.Now()) {
 				t.Errorf("over https=%v the cookie's attributes are %q", https, strings.Split(a.Header.Get("Set-Cookie"), ";")[1:])
 			}

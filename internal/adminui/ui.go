@@ -25,6 +25,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/intake"
+	"github.com/posthaste-hq/posthaste/internal/mount"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
@@ -37,9 +38,12 @@ type Config struct {
 	Brand    string // names the headers of deliveries
 	Version  string
 	Log      *slog.Logger
-	Settings []SettingGroup  // of the server, to be shown
-	HTTPS    bool            // people come by https, so cookies go over nothing else
-	Closing  <-chan struct{} // closed when answers that go on must end; nil: never
+	Settings []SettingGroup // of the server, to be shown
+	// PublicURL is where people reach the server, without a slash at its end; empty: not
+	// known. With https, cookies go over nothing else.
+	PublicURL string
+	Path      mount.Path      // of PublicURL
+	Closing   <-chan struct{} // closed when answers that go on must end; nil: never
 }
 
 // SettingGroup is settings that belong together.
@@ -59,11 +63,15 @@ type ui struct {
 	pages  map[string]*page
 	assets string // version of what is in static
 	origin *http.CrossOriginProtection
+	https  bool // people come by https
 }
 
 // New returns the handler of /admin and /portal.
 func New(c Config) http.Handler {
-	u := &ui{Config: c, pages: parsePages(), origin: http.NewCrossOriginProtection(), assets: hashOfStatic()}
+	u := &ui{Config: c, pages: parsePages(), origin: http.NewCrossOriginProtection(), assets: hashOfStatic(), https: strings.HasPrefix(c.PublicURL, "https://")}
+	if at, err := url.Parse(c.PublicURL); err == nil && at.Host != "" { // a proxy may pass on another Host than browsers see
+		_ = u.origin.AddTrustedOrigin(at.Scheme + "://" + at.Host) // which is one, by its making
+	}
 	mux := http.NewServeMux()
 	for _, r := range routes() {
 		for _, base := range r.bases() {
@@ -71,6 +79,7 @@ func New(c Config) http.Handler {
 		}
 	}
 	mux.Handle("GET /admin/static/{file}", u.static())
+	mux.Handle("GET /portal", u.handler(route{method: "GET", access: public, handle: unknownPage}, "/admin"))
 	for _, base := range []string{"/admin", "/portal"} {
 		mux.Handle(base+"/", withoutSlash(mux, u.handler(route{method: "GET", access: public, handle: unknownPage}, base)))
 	}
@@ -465,7 +474,8 @@ var said = map[string]string{
 	"tested": "A test event is on its way.", "asked": "The receiver was asked for its consent.", "resent": "The event is sent again.", "retried": "The delivery is tried again now.",
 	"canceled": "The delivery was cancelled.", "job_canceled": "The job was cancelled; what it has sent stays sent.",
 	"key_revoked": "The key is of no use any more.", "user_saved": "The user was changed, and is signed out everywhere.",
-	"account_created": "The account was created.", "password": "Your password was changed.", "sent": "The event was accepted.",
+	"account_created": "The account was created.", "account_suspended": "The account is suspended: its keys and portals are refused, and its deliveries wait.",
+	"account_active": "The account is active again, and its deliveries go on.", "portal_revoked": "The portal link was revoked.", "session_revoked": "The session was ended.", "password": "Your password was changed.", "sent": "The event was accepted.",
 	"refunded": "The refund was made.", "type_created": "The event type was defined.", "type_deleted": "The definition was deleted; the type's events stay.",
 }
 
@@ -473,17 +483,26 @@ func unknownPage(rq *request) error {
 	return &fault.Error{Code: fault.NotFound, Message: "There is nothing at this address."}
 }
 
-// cookieName is that of the session's cookie. With the prefix, browsers take it
-// over https only, from this very host.
+// cookieName is that of the session's cookie. With the prefix, browsers accept it over
+// https only and, unless other programs share the host, for the whole of this host only.
 func (u *ui) cookieName() string {
-	if u.HTTPS {
+	switch {
+	case u.https && u.Path == "":
 		return "__Host-posthaste"
+	case u.https:
+		return "__Secure-posthaste"
 	}
 	return "posthaste_session"
 }
 
-func (rq *request) setCookie(token string, expires time.Time) {
-	c := &http.Cookie{Name: rq.ui.cookieName(), Value: token, Path: "/", Expires: expires, HttpOnly: true, Secure: rq.ui.HTTPS, SameSite: http.SameSiteLaxMode}
+// browserCookie is the name of the cookie that proves that a user has signed in from the
+// browser. It outlives sessions.
+func (u *ui) browserCookie() string {
+	return strings.TrimSuffix(u.cookieName(), "_session") + "_browser"
+}
+
+func (rq *request) setCookie(name, token string, expires time.Time) {
+	c := &http.Cookie{Name: name, Value: token, Path: rq.ui.Path.Cookie(), Expires: expires, HttpOnly: true, Secure: rq.ui.https, SameSite: http.SameSiteLaxMode}
 	if token == "" {
 		c.MaxAge = -1
 	}

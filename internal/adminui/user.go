@@ -1,6 +1,8 @@
 package adminui
 
 import (
+	"net/url"
+
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
@@ -76,6 +78,15 @@ func createAccount(rq *request) error {
 		return err
 	}
 	return rq.redirect("/admin/" + a.ID + "/test/overview?done=account_created")
+}
+
+// updateAccount suspends an account or lets it go on.
+func updateAccount(rq *request) error {
+	status := rq.PostFormValue("status")
+	if _, err := rq.ui.Service.UpdateAccount(rq.Context(), rq.call, rq.PathValue("id"), service.AccountParams{Status: &status}); err != nil {
+		return err
+	}
+	return rq.redirect("/admin/accounts?done=account_" + url.QueryEscape(status))
 }
 
 func settings(rq *request) error { return rq.render("settings", rq.ui.Settings) }

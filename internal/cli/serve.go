@@ -34,6 +34,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
 	"github.com/posthaste-hq/posthaste/internal/mail"
+	"github.com/posthaste-hq/posthaste/internal/mount"
 	"github.com/posthaste-hq/posthaste/internal/relay"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/sender"
@@ -141,17 +142,22 @@ func (s *server) run(ctx context.Context) (err error) {
 		return err
 	}
 	s.listening = listener.Addr().String()
-	stopDebug, err := s.debug(ctx)
+	stopDebug, err := s.beside(ctx, "debug", s.DebugAddr, pprofHandler())
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	defer stopDebug()
+	stopMetrics, err := s.beside(ctx, "metrics", s.MetricsAddr, metricsAlone(s.metrics.Handler()))
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer stopMetrics()
 
 	s.commits.Start(s.engine.Committed)
 	if err := s.engine.Start(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	web := newWeb(s.handler(), s.log)
+	web := newWeb(s.edge(s.handler()), s.log)
 	var visiting visitors
 	visiting.watch(web)
 	served := make(chan error, 1)
@@ -379,6 +385,14 @@ func (s *server) publicURL() string {
 	return s.PublicURL
 }
 
+// edge returns the server's handler as it is seen from outside: behind proxies, below a
+// path, over https.
+func (s *server) edge(inner http.Handler) http.Handler {
+	h := mount.Path(s.PublicPath).Handler(inner)
+	h = strictTransport(strings.HasPrefix(s.PublicURL, "https://"), h)
+	return clientAddresses(s.TrustedProxies, h)
+}
+
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/listen", s.relay)
@@ -386,8 +400,8 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/stripecli/connect", s.relay.StripeConnect)
 	payments := s.sandbox()
 	ui := adminui.New(adminui.Config{Service: s.service, Sandbox: payments, Brand: s.Brand, Version: Version(), Log: s.log,
-		Settings: s.shown(), HTTPS: strings.HasPrefix(s.PublicURL, "https://"), Closing: s.closing})
-	for _, path := range []string{"/admin", "/admin/", "/portal/"} {
+		Settings: s.shown(), PublicURL: s.PublicURL, Path: mount.Path(s.PublicPath), Closing: s.closing})
+	for _, path := range []string{"/admin", "/admin/", "/portal", "/portal/"} {
 		mux.Handle(path, ui)
 	}
 	site := docsite.New(docsite.Config{Files: docs.Files, Source: sourceURL, Version: Version(), Log: s.log, HasAdmin: true,
@@ -397,8 +411,8 @@ func (s *server) handler() http.Handler {
 		mux.Handle(path, site)
 	}
 	calls := s.requests(httpapi.New(httpapi.Config{
-		Service: s.service, Sandbox: payments, PublicURL: s.reachedAt, RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
-		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metrics.Handler(), Observe: s.metrics.Request, Profiles: pprofHandler(), Closing: s.closing,
+		Service: s.service, Sandbox: payments, PublicURL: s.reachedAt, Path: mount.Path(s.PublicPath), RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
+		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metricsAtAddr(), Observe: s.metrics.Request, Profiles: pprofHandler(), Closing: s.closing,
 	}))
 	mux.Handle("/", calls)
 	return cleanPaths(mux, calls)
@@ -523,19 +537,58 @@ func (s *server) greet(lines []string, addr string) {
 		version, base, base, base, base, strings.Join(lines, "\n  "))
 }
 
-// debug serves profiles on an address of their own.
-func (s *server) debug(ctx context.Context) (stop func(), err error) {
-	if s.DebugAddr == "" {
+// beside serves h on an address of its own, unless that is empty. name is that of the flag.
+func (s *server) beside(ctx context.Context, name, addr string, h http.Handler) (stop func(), err error) {
+	if addr == "" {
 		return func() {}, nil
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.DebugAddr)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen on --debug-addr %s: %w", s.DebugAddr, err)
+		return nil, fmt.Errorf("listen on --%s-addr %s: %w", name, addr, err)
 	}
-	web := &http.Server{Handler: pprofHandler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	web := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	go func() { _ = web.Serve(listener) }()
-	s.log.Info("profiles", "debug_addr", listener.Addr().String())
+	s.log.Info("listening for "+name, name+"_addr", listener.Addr().String())
 	return func() { _ = web.Close() }, nil
+}
+
+// metricsAlone serves metrics, and nothing else.
+func metricsAlone(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	return mux
+}
+
+// metricsAtAddr is what /metrics answers at --addr: who serves whom how much is for the
+// operator. It is nil when metrics have an address of their own.
+func (s *server) metricsAtAddr() http.Handler {
+	switch {
+	case s.MetricsAddr != "":
+		return nil
+	case s.Dev:
+		return s.metrics.Handler()
+	}
+	metrics := s.metrics.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.mustBeOperator(r); err != nil {
+			httpapi.WriteError(w, err)
+			return
+		}
+		metrics.ServeHTTP(w, r)
+	})
+}
+
+// mustBeOperator refuses a request without an operator key.
+func (s *server) mustBeOperator(r *http.Request) error {
+	key, err := httpapi.Key(r)
+	if err != nil {
+		return err
+	}
+	call, err := s.service.Authenticate(key)
+	if err == nil && !call.Operator() {
+		err = &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Metrics are for the operator: send an operator key (sk_admin_…), or scrape --metrics-addr."}
+	}
+	return err
 }
 
 // pprofHandler answers with profiles of the process. The command line is left out: it may

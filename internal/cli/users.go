@@ -36,7 +36,7 @@ func usersCommand(getenv func(string) (string, bool)) *cobra.Command {
 			"A viewer looks at everything but secrets; a member changes endpoints and sends again; an admin also\n" +
 			"manages API keys, accounts and users.",
 	}
-	cmd.AddCommand(createUserCommand(getenv), updateUserCommand(getenv), listUsersCommand(getenv))
+	cmd.AddCommand(createUserCommand(getenv), updateUserCommand(getenv), unlockUserCommand(getenv), listUsersCommand(getenv))
 	return cmd
 }
 
@@ -140,16 +140,7 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 			}
 			return s.UpdateUser(ctx, c, u.ID, in)
 		}, func(ctx context.Context, c *config.Config, out *userLine) error {
-			var all struct{ Data []userLine }
-			if err := askServer(ctx, c, http.MethodGet, "/v1/users", nil, &all); err != nil {
-				return err
-			}
-			for _, u := range all.Data {
-				if u.Name == args[0] {
-					return askServer(ctx, c, http.MethodPost, "/v1/users/"+u.ID, body, out)
-				}
-			}
-			return fmt.Errorf("there is no user %q", args[0])
+			return askAboutUser(ctx, c, args[0], "", body, out)
 		})
 		if err != nil {
 			return err
@@ -157,6 +148,43 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 		return sayUser(cmd, *asJSON, out, "changed", password, made)
 	}
 	return cmd
+}
+
+func unlockUserCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{Use: "unlock NAME", Short: "Forget the wrong passwords that were counted under a user's name", Args: cobra.ExactArgs(1),
+		Example: "  posthaste users unlock alice --data /var/lib/posthaste"}
+	config.Flags(cmd.Flags())
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		out, err := onUsers(cmd, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
+			u, err := s.Store.UserNamed(ctx, args[0])
+			if err != nil {
+				return u, err
+			}
+			return s.Unlock(ctx, c, u.ID)
+		}, func(ctx context.Context, c *config.Config, out *userLine) error {
+			return askAboutUser(ctx, c, args[0], "/unlock", map[string]any{}, out)
+		})
+		if err != nil {
+			return err
+		}
+		return sayUser(cmd, *asJSON, out, "unlocked", "", false)
+	}
+	return cmd
+}
+
+// askAboutUser asks the server to do something to the user of that name.
+func askAboutUser(ctx context.Context, c *config.Config, name, action string, body map[string]any, out *userLine) error {
+	var all struct{ Data []userLine }
+	if err := askServer(ctx, c, http.MethodGet, "/v1/users", nil, &all); err != nil {
+		return err
+	}
+	for _, u := range all.Data {
+		if u.Name == name {
+			return askServer(ctx, c, http.MethodPost, "/v1/users/"+u.ID+action, body, out)
+		}
+	}
+	return fmt.Errorf("there is no user %q", name)
 }
 
 func listUsersCommand(getenv func(string) (string, bool)) *cobra.Command {

@@ -3,7 +3,9 @@ package cli
 import (
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -39,6 +41,60 @@ func closeAfterDoubt(next http.Handler) http.Handler {
 		if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
 			w.Header().Set("Connection", "close")
 		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// clientAddresses makes the address of each request the client's where it came through
+// trusted proxies: the last one in X-Forwarded-For that is none of them. Anybody can send
+// that header, so the rest of it, and all of it from others, is not looked at.
+func clientAddresses(trusted []netip.Prefix, next http.Handler) http.Handler {
+	if len(trusted) == 0 {
+		return next
+	}
+	trusts := func(a netip.Addr) bool {
+		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || !trusts(peer.Addr().Unmap()) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		client := peer.Addr().Unmap()
+		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+		for _, hop := range slices.Backward(hops) {
+			a, ok := hopAddress(hop)
+			if !ok {
+				break
+			}
+			if client = a; !trusts(client) {
+				break
+			}
+		}
+		named := *r
+		named.RemoteAddr = client.String()
+		next.ServeHTTP(w, &named)
+	})
+}
+
+// hopAddress reads one entry of X-Forwarded-For, to which some proxies add a port.
+func hopAddress(hop string) (netip.Addr, bool) {
+	hop = strings.TrimSpace(hop)
+	if a, err := netip.ParseAddr(strings.Trim(hop, "[]")); err == nil {
+		return a.Unmap().WithZone(""), true
+	}
+	a, err := netip.ParseAddrPort(hop)
+	return a.Addr().Unmap().WithZone(""), err == nil
+}
+
+// strictTransport tells browsers to come by https only, where the server is reached so.
+func strictTransport(https bool, next http.Handler) http.Handler {
+	if !https {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 		next.ServeHTTP(w, r)
 	})
 }

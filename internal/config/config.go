@@ -12,6 +12,9 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,8 +63,11 @@ type Config struct {
 	Brokers string // "name=url" pairs of message brokers, with credentials; see package broker
 	Sources string // "broker/address=account:mode" pairs
 
-	PublicURL             string // where the server is reached, without a slash at its end; empty: at Addr
-	RequireIdempotencyKey bool   // with payments and refunds of the sandbox
+	MetricsAddr           string         // where /metrics is served without a key; empty: at Addr, with one
+	TrustedProxies        []netip.Prefix // their X-Forwarded-For names the client
+	PublicURL             string         // where the server is reached, without a slash at its end; empty: at Addr
+	PublicPath            string         // the path of PublicURL, such as "/hooks"; empty: none
+	RequireIdempotencyKey bool           // with payments and refunds of the sandbox
 
 	RateLimit    int           // API requests a minute and account; 0: none
 	SecretMaxAge time.Duration // 0: nobody is reminded
@@ -129,7 +135,9 @@ func Flags(f *pflag.FlagSet) {
 	f.String("master-key-file", "", "file of the key that secrets are sealed with (default: master-key in the data directory)")
 	f.String("brokers", "", "message brokers that endpoints and sources may name, such as \"orders=nats://nats:4222 audit=kafka://k1:9092,k2:9092\"; give them as POSTHASTE_BROKERS where they hold passwords")
 	f.String("sources", "", "where events are taken from beside the API, such as \"orders/payments=acct_0d1…:live\"")
-	f.String("public-url", "", "where the server is reached, such as https://webhooks.example.com, for links in its answers, and the name that receivers are asked in")
+	f.String("metrics-addr", "", "address that serves /metrics without a key, such as 127.0.0.1:9090; default: /metrics at --addr, with an operator key")
+	f.StringSlice("trusted-proxies", nil, "addresses or networks of proxies whose X-Forwarded-For names the client, such as 10.0.0.0/8; default none")
+	f.String("public-url", "", "URL that the server is reached at, such as https://webhooks.example.com or https://example.com/hooks, for links in responses and as the name that receivers are asked in")
 	f.Bool("require-idempotency-key", false, "refuse sandbox payments and refunds without an Idempotency-Key")
 	f.Int("rate-limit", 0, "API requests a minute of an account that has no limit of its own; 0 is none")
 	f.Duration("secret-max-age", 90*24*time.Hour, "remind accounts of signing secrets that are older; 0 is never")
@@ -197,7 +205,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.Mail.Username, _ = getenv(EnvPrefix + "SMTP_USERNAME")
 	c.Mail.Password, _ = getenv(EnvPrefix + "SMTP_PASSWORD")
 	r := reader{f: f}
-	c.Addr, c.DebugAddr, c.Data, c.Brand = r.text("addr"), r.text("debug-addr"), r.text("data"), r.text("brand")
+	c.Addr, c.DebugAddr, c.MetricsAddr, c.Data, c.Brand = r.text("addr"), r.text("debug-addr"), r.text("metrics-addr"), r.text("data"), r.text("brand")
 	c.Database, c.NodeLease = r.text("database-url"), r.duration("node-lease")
 	c.Brokers, c.Sources = r.text("brokers"), r.text("sources")
 	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
@@ -216,6 +224,7 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 	c.AuditKept, c.JobsKept = r.duration("audit-retention"), r.duration("job-retention")
 	c.SandboxKept = r.duration("sandbox-retention")
 	c.LiveSchedule, c.TestSchedule = r.schedule("live-schedule"), r.schedule("test-schedule")
+	c.TrustedProxies = r.prefixes("trusted-proxies")
 	c.AllowTargets, c.DenyTargets = r.prefixes("allow-targets"), r.prefixes("deny-targets")
 	if r.err != nil {
 		return nil, r.err
@@ -228,6 +237,24 @@ func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error)
 func webURL(text string) bool {
 	_, err := weburl.Normalize(text)
 	return err == nil
+}
+
+// publicPath is a path that a proxy may serve the server under, and that needs no escaping.
+var publicPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
+
+// ownPaths is the first segments of the paths that the server answers. A public path may
+// not begin with one: a proxy may remove it or not, and the server has to tell which.
+var ownPaths = []string{"admin", "debug", "docs", "healthz", "metrics", "oauth20", "openapi.yaml", "portal", "readyz", "receipts", "v1"}
+
+// setPublicPath takes the path from PublicURL, and reports whether PublicURL can be one.
+func (c *Config) setPublicPath() bool {
+	u, err := url.Parse(c.PublicURL)
+	if err != nil || !webURL(c.PublicURL) || u.User != nil || strings.ContainsAny(c.PublicURL, "?#") || !publicPath.MatchString(u.EscapedPath()) || path.Clean("/"+u.Path) != "/"+strings.TrimPrefix(u.Path, "/") {
+		return false
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	c.PublicPath = u.Path
+	return !slices.Contains(ownPaths, first)
 }
 
 // tracing reports whether spans are wanted, by OpenTelemetry's own variables too.
@@ -269,8 +296,9 @@ func (c *Config) check() error {
 		return usagef("--rate-limit %d: use 0 to %d requests a minute", c.RateLimit, account.MaxRateLimit)
 	case c.SecretMaxAge < 0:
 		return usagef("--secret-max-age %s: use 0 or more", c.SecretMaxAge)
-	case c.PublicURL != "" && !strings.HasPrefix(c.PublicURL, "https://") && !strings.HasPrefix(c.PublicURL, "http://"):
-		return usagef("--public-url: use a URL such as https://webhooks.example.com")
+	case c.PublicURL != "" && !c.setPublicPath():
+		return usagef("--public-url: use a URL such as https://webhooks.example.com or https://example.com/hooks: a host and, optionally, " +
+			"a path of letters, digits and - . _ ~ that does not begin with a path of the server's own such as /admin or /v1")
 	case c.NotifyURL != "" && endpoint.CheckSecret(c.NotifySecret) != nil:
 		return usagef("--notify-url: set %sNOTIFY_SECRET to whsec_ and 24 to 64 bytes in base64", EnvPrefix)
 	case c.Mail.TLS != "starttls" && c.Mail.TLS != "tls" && c.Mail.TLS != "none":

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -26,6 +27,8 @@ const (
 	// ConsentWithin is for how long deliveries wait for consent; then the endpoint is
 	// disabled with [DisabledNoConsent].
 	ConsentWithin = 24 * time.Hour
+
+	consentKeySize = 32 // bytes
 
 	askAgainAfter  = time.Minute // after the first request, and twice as long after each
 	askAgainAtMost = time.Hour
@@ -90,6 +93,8 @@ func (e *Endpoint) SeekConsent(origin string, now time.Time) bool {
 		return false
 	}
 	e.Settings.Consent = &Consent{URL: e.URL, Origin: origin, Since: now}
+	e.ConsentKey = make([]byte, consentKeySize) // a new slice: others hold the old one
+	rand.Read(e.ConsentKey)                     // never fails (crypto/rand)
 	return true
 }
 

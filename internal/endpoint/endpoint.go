@@ -58,6 +58,9 @@ type Endpoint struct {
 	Auth    Authentication
 	Headers map[string]string // its own, by canonical name; values may be credentials
 	TLS     TLS
+	// ConsentKey is what the receiver's callback is sealed with while its consent is waited
+	// for. The server makes it and tells nobody.
+	ConsentKey []byte
 
 	Created        time.Time
 	Updated        time.Time
@@ -70,6 +73,8 @@ type Endpoint struct {
 	// Paused holds deliveries back without spending attempts: nobody is connected
 	// to a listener. It is not stored.
 	Paused bool
+	// Suspended holds deliveries back likewise: the account is suspended. It is not stored.
+	Suspended bool
 	// Remote says that another node sends to it. It is not stored.
 	Remote bool
 }
@@ -102,7 +107,7 @@ func ValidBroker(name string) bool {
 
 // Sends reports whether deliveries may be attempted now.
 func (e *Endpoint) Sends() bool {
-	return e.Status == Enabled && !e.Paused && !e.Remote && !e.AwaitsConsent()
+	return e.Status == Enabled && !e.Paused && !e.Suspended && !e.Remote && !e.AwaitsConsent()
 }
 
 // RespellURLs brings the endpoint's URLs into their one spelling (see package weburl).

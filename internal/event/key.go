@@ -73,6 +73,7 @@ const (
 	PrefixJob      = "job_"
 	PrefixUser     = "usr_"
 	PrefixPortal   = "prt_"
+	PrefixSession  = "ses_"
 )
 
 // idAlphabet is in ASCII order, so that ids sort as the numbers in them do. It

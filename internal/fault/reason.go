@@ -26,6 +26,7 @@ var Reasons = []Entry{
 	{Reason: "broker_unknown", Codes: invalid, Meaning: "The URL names a broker that this server does not have.", Action: "Use a name from `--brokers`."},
 	{Reason: "certificate_invalid", Codes: invalid, Meaning: "A certificate or its key is not PEM, or they do not belong together.", Action: "Send PEM text, the key unencrypted."},
 	{Reason: "content_type_unsupported", Codes: invalid, Meaning: "The body has another media type than the operation takes.", Action: "Send `application/json` or, except for batches, `application/x-www-form-urlencoded`."},
+	{Reason: "credential_required", Codes: invalid, Meaning: "The edit changes the origin of `url` or `token_url`, and a credential is bound to the old one.", Action: "Give the credential that `param` names again in the same edit, or remove it."},
 	{Reason: "duplicate_key", Codes: invalid, Meaning: "A JSON object has the same key twice.", Action: "Send each key once."},
 	{Reason: "endpoint_deleted", Codes: invalid, Meaning: "The endpoint of the delivery was deleted.", Action: "Create an endpoint and resend the event to it."},
 	{Reason: "endpoint_disabled", Codes: invalid, Meaning: "The endpoint is disabled.", Action: "Enable it first."},
@@ -100,6 +101,7 @@ var Reasons = []Entry{
 
 	{Reason: "card_declined", Codes: []Code{Declined}, Meaning: "Sandbox: the card was declined; `decline_code` says why, and `payment` is the failed payment's id.", Action: "Use another test card."},
 
+	{Reason: "account_suspended", Codes: []Code{Forbidden, Unavailable}, Meaning: "The account is suspended.", Action: "Ask the operator of the server."},
 	{Reason: "account_forbidden", Codes: []Code{Forbidden}, Meaning: "The API key belongs to another account.", Action: "Use a key of this account, or an operator key."},
 	{Reason: "mode_forbidden", Codes: []Code{Forbidden}, Meaning: "The API key is for the other mode.", Action: "Use a key of that mode."},
 	{Reason: "operator_key_required", Codes: []Code{Forbidden}, Meaning: "Only the operator may do this.", Action: "Use an operator key (`sk_admin_…`)."},
@@ -111,6 +113,7 @@ var Reasons = []Entry{
 
 	{Reason: "idempotency_key_in_use", Codes: []Code{IdempotencyConflict}, Meaning: "The first request with this `Idempotency-Key` is still running.", Action: "Retry after `Retry-After` seconds."},
 	{Reason: "idempotency_key_reused", Codes: []Code{IdempotencyMismatch}, Meaning: "This `Idempotency-Key` was used with another request.", Action: "Use a new key for a new request."},
+	{Reason: "sign_ins_busy", Codes: []Code{RateLimited}, Meaning: "Too many people sign in at the moment.", Action: "Retry after `Retry-After` seconds.", Pages: true},
 	{Reason: "locked_out", Codes: []Code{RateLimited}, Meaning: "Too many wrong passwords.", Action: "Retry after `Retry-After` seconds.", Pages: true},
 	{Reason: "quota_exceeded", Codes: []Code{RateLimited}, Meaning: "The account uses its whole share of what `param` names.", Action: "Retry after `Retry-After` seconds with fewer requests at a time."},
 	{Reason: "rate_limit_exceeded", Codes: []Code{RateLimited}, Meaning: "The account is over its limit of requests.", Action: "Retry after `Retry-After` seconds, or ask the operator for a higher limit."},

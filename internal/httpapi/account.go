@@ -12,11 +12,13 @@ type accountView struct {
 	Name    string `json:"name"`
 	Created int64  `json:"created"`
 	// RateLimit is in requests a minute; null is the server's default.
-	RateLimit *int `json:"rate_limit"`
+	RateLimit *int                  `json:"rate_limit"`
+	Status    account.AccountStatus `json:"status"`
+	Suspended *int64                `json:"suspended_at"`
 }
 
 func viewAccount(a *account.Account) accountView {
-	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit}
+	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt)}
 }
 
 func accountResult(v any) any {
@@ -44,7 +46,7 @@ func whoAmI(rq *request) (any, error) {
 }
 
 func accountParams(p *params) (service.AccountParams, error) {
-	in := service.AccountParams{Name: p.text("name")}
+	in := service.AccountParams{Name: p.text("name"), Status: p.text("status")}
 	if v, given := p.values["rate_limit"]; given {
 		limit := p.integer("rate_limit")
 		if v == nil || v == "" && p.form {
@@ -76,7 +78,7 @@ func updateAccount(rq *request) (any, error) {
 		return nil, err
 	}
 	if in == (service.AccountParams{}) {
-		return nil, fault.Param("name", "parameter_missing", "Give the account's new name or rate limit.")
+		return nil, fault.Param("name", "parameter_missing", "Give the account's new name, rate limit or status.")
 	}
 	if err := rq.repeatable(accountResult); err != nil {
 		return nil, err

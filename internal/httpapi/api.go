@@ -27,6 +27,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/intake"
+	"github.com/posthaste-hq/posthaste/internal/mount"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
@@ -43,6 +44,7 @@ type Config struct {
 	Log                   *slog.Logger
 	OpenAPI               []byte
 	PublicURL             func() string // where the server is reached, without a slash at its end
+	Path                  mount.Path    // of PublicURL
 	Egress                []string      // addresses that deliveries come from, as the operator states them
 	Ready                 func(context.Context) error
 	Metrics               http.Handler // nil: none
@@ -81,6 +83,9 @@ type api struct {
 func New(c Config) http.Handler {
 	if c.MaxRequest == 0 {
 		c.MaxRequest = max(DefaultMaxRequest, c.Service.MaxRequest())
+	}
+	if c.Path != "" {
+		c.OpenAPI = bytes.Replace(c.OpenAPI, []byte("\nservers:\n  - url: /\n"), []byte("\nservers:\n  - url: "+string(c.Path)+"\n"), 1)
 	}
 	a := &api{Config: c, mux: http.NewServeMux(), accountHeader: c.Brand + "-Account", modeHeader: c.Brand + "-Mode"}
 	for _, r := range routes() {
@@ -309,6 +314,9 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 	token, err := Key(rq.Request)
 	if err == nil {
 		rq.visitor, err = a.Sandbox.Admit(rq.Context(), token)
+	}
+	if err == nil {
+		err = a.Service.Admitted(rq.visitor.Space())
 	}
 	if err != nil {
 		return WriteError(w, err), err

@@ -2,10 +2,15 @@ package httpapi_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -162,8 +167,8 @@ func TestValidation_byCallback(t *testing.T) {
 	}
 }
 
-// The address serves for what was asked: not once the URL is another, the secret is, or
-// the endpoint is gone.
+// The address serves for what was asked: not once the URL is another or the endpoint is
+// gone.
 func TestValidation_staleCallback(t *testing.T) {
 	w, r := newConsentWorld(t), newShy(t, false)
 	for name, change := range map[string]func(path string){
@@ -174,7 +179,6 @@ func TestValidation_staleCallback(t *testing.T) {
 			w.must("POST", path+"/disable", "")
 			w.must("POST", path+"/enable", "")
 		},
-		"another secret":      func(path string) { w.must("POST", path+"/rotate_secret", `{"expires_in":3600}`) },
 		"not validated":       func(path string) { w.must("PATCH", path, `{"validation":"none"}`) },
 		"deleted":             func(path string) { w.must("DELETE", path, "") },
 		"consented otherwise": func(path string) { r.agree("*"); w.must("POST", path+"/validate", "") },
@@ -271,4 +275,40 @@ func TestValidation_refused(t *testing.T) {
 	w.call("PATCH", "/v1/webhooks/"+plain.text("id"), `{"validation":"cloudevents"}`).check(invalid("validation_unavailable", "validation"))
 	w.call("POST", "/v1/webhooks/"+off.text("id")+"/enable", "").check(invalid("validation_unavailable", "validation"))
 	w.must("PATCH", "/v1/webhooks/"+off.text("id"), `{"description":"d"}`)
+}
+
+// The customer has the endpoint's signing secret and can guess when the wait began: that
+// makes no callback. Nor does guessing from one address go on for long.
+func TestValidation_callbackIsNotTheCustomers(t *testing.T) {
+	w, r := newConsentWorld(t), newShy(t, false)
+	e := w.must("POST", "/v1/webhooks", `{"url":"`+r.URL+`/hook","enabled_events":["*"],"validation":"cloudevents"}`)
+	call, err := w.service.Authenticate(testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := hmac.New(sha256.New, []byte(e.text("secret")))
+	m.Write([]byte("consent\x00" + e.text("id") + "\x00" + e.text("url") + "\x00"))
+	m.Write(strconv.AppendInt(nil, start.UnixNano(), 10)) // the clock stands still
+	b := binary.AppendUvarint(nil, uint64(call.Space))
+	b = append(b, m.Sum(nil)...)
+	forged := "/v1/consents/" + base64.RawURLEncoding.EncodeToString(append(b, e.text("id")...))
+	w.call("GET", forged, "", "Authorization", "").check(refusal{http.StatusNotFound, "not_found_error", "consent_unknown", ""})
+	w.wantConsent(e, "pending")
+	tries := 1
+	for ; tries < 100; tries++ {
+		if a := w.call("GET", forged, "", "Authorization", ""); a.status == http.StatusTooManyRequests {
+			if a.header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+			break
+		}
+	}
+	if tries != 30 {
+		t.Errorf("%d tries in a minute, want 30", tries)
+	}
+	_, callbacks := r.told()
+	w.pass(time.Minute)
+	if a := w.call("GET", strings.TrimPrefix(callbacks[0], w.url), "", "Authorization", ""); a.status != http.StatusOK {
+		t.Errorf("the receiver's own consent: %d %s", a.status, a.body)
+	}
 }

@@ -350,7 +350,7 @@ func validateEndpoint(rq *request) (any, error) {
 // be sent to (CloudEvents' HTTP 1.1 Web Hooks for Event Delivery 1.0.2, section 4.1.3).
 // The path is the only credential.
 func (a *api) consent(w http.ResponseWriter, r *http.Request) {
-	url, err := a.Service.Consent(r.Context(), r.PathValue("key"), r.Header.Get("WebHook-Allowed-Rate"))
+	url, err := a.Service.Consent(r.Context(), r.PathValue("key"), r.Header.Get("WebHook-Allowed-Rate"), r.RemoteAddr)
 	if err != nil {
 		WriteError(w, err)
 		return

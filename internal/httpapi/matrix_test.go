@@ -10,6 +10,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 // right is what a route is for.
@@ -121,7 +122,10 @@ func entries() map[string]entry {
 		"POST /v1/users":                    {right: operators, made: func(w *world) string { return w.service.IDs.New("u") }, body: `{"name":"{id}","role":"admin","password":"correct horse battery"}`},
 		"GET /v1/users":                     {right: operators},
 		"POST /v1/users/{id}":               {right: operators, made: adaOf, body: `{"role":"admin"}`},
+		"POST /v1/users/{id}/unlock":        {right: operators, made: adaOf},
 		"POST /v1/portal_sessions":          {right: members, body: `{}`},
+		"GET /v1/portal_sessions":           {right: members, made: portalOf},
+		"DELETE /v1/portal_sessions/{id}":   of(portalOf, ""),
 		"POST /v1/payments":                 {right: members, body: `{` + card + `}`},
 		"GET /v1/payments":                  {right: members, made: payment},
 		"GET /v1/payments/{id}":             of(payment, ""),
@@ -162,6 +166,8 @@ func entries() map[string]entry {
 	return all
 }
 
+func portalOf(w *world) string { return w.must("POST", "/v1/portal_sessions", `{}`).text("id") }
+
 // adaOf returns the user Ada, an admin whose password the tests know.
 func adaOf(w *world) string {
 	for _, u := range w.must("GET", "/v1/users", "", with(adminKey)...).list() {
@@ -180,7 +186,7 @@ func TestAuth_matrix(t *testing.T) {
 	other := w.must("GET", "/v1/accounts", "", with(adminKey)...).list()[0].text("id")
 	adaOf(w)
 	w.register("payment.succeeded")
-	session, err := w.service.SignIn(context.Background(), "ada", "correct horse battery", "req_x", "127.0.0.1:1")
+	signed, err := w.service.SignIn(context.Background(), service.SignInParams{Name: "ada", Password: "correct horse battery", Request: "req_x", Remote: "127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,8 +230,8 @@ func TestAuth_matrix(t *testing.T) {
 		{name: "a garbage key", header: with("sk_test_'; DROP TABLE api_keys; --"), want: always(unauthenticated)},
 		{name: "a revoked key", header: with(goneKey), want: always(unauthenticated)},
 		{name: "a key in the query only", header: []string{"Authorization", "", "X-Query", "?api_key=" + testKey}, want: always(unauthenticated)},
-		{name: "a user's session as a key", header: with(session), want: always(unauthenticated)},
-		{name: "a user's session as a cookie", header: []string{"Authorization", "", "Cookie", "posthaste_session=" + session + "; __Host-posthaste=" + session}, want: always(unauthenticated)},
+		{name: "a user's session as a key", header: with(signed.Token), want: always(unauthenticated)},
+		{name: "a user's session as a cookie", header: []string{"Authorization", "", "Cookie", "posthaste_session=" + signed.Token + "; __Host-posthaste=" + signed.Token}, want: always(unauthenticated)},
 		{name: "a portal's session", header: with(portal), want: always(unauthenticated)},
 		{name: "a shopper", header: with(shopper), want: func(e entry) int {
 			if e.right == visitors {

@@ -97,7 +97,10 @@ func routes() []route {
 	add(post, "/users", createUser)
 	add(get, "/users", listUsers)
 	add(post, "/users/{id}", updateUser)
+	add(post, "/users/{id}/unlock", unlockUser)
 	add(post, "/portal_sessions", createPortal)
+	add(get, "/portal_sessions", listPortals)
+	add(del, "/portal_sessions/{id}", revokePortal)
 
 	sandboxRoutes(add)
 	return append(all,
@@ -116,7 +119,7 @@ type listView[T any] struct {
 }
 
 func list[T, V any](rq *request, items []T, more bool, view func(*T) V) listView[V] {
-	out := listView[V]{Object: "list", URL: rq.URL.Path, Data: make([]V, len(items)), HasMore: more}
+	out := listView[V]{Object: "list", URL: rq.api.Path.To(rq.URL.Path), Data: make([]V, len(items)), HasMore: more}
 	for i := range items {
 		out.Data[i] = view(&items[i])
 	}

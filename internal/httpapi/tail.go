@@ -96,6 +96,11 @@ func tailLogs(w http.ResponseWriter, rq *request) error {
 	if err := rq.call.MustAccount(); err != nil {
 		return err
 	}
+	held, release, err := rq.service().Hold(rq.Context(), rq.call)
+	if err != nil {
+		return err
+	}
+	defer release()
 	control := http.NewResponseController(w)
 	if err := control.SetWriteDeadline(time.Time{}); err != nil {
 		return err
@@ -123,7 +128,7 @@ func tailLogs(w http.ResponseWriter, rq *request) error {
 			line = append(text, '\n')
 		case <-beat.C:
 			line = []byte("\n")
-		case <-rq.Context().Done():
+		case <-held.Done():
 			return nil
 		case <-rq.api.Closing:
 			return nil

@@ -47,6 +47,13 @@ func updateUser(rq *request) (any, error) {
 	return changeUser(rq, func() (account.User, error) { return rq.service().UpdateUser(rq.Context(), rq.call, rq.id(), in) })
 }
 
+func unlockUser(rq *request) (any, error) {
+	if err := rq.params().done(); err != nil {
+		return nil, err
+	}
+	return changeUser(rq, func() (account.User, error) { return rq.service().Unlock(rq.Context(), rq.call, rq.id()) })
+}
+
 func changeUser(rq *request, change func() (account.User, error)) (any, error) {
 	if err := rq.repeatable(userResult); err != nil {
 		return nil, err
@@ -78,13 +85,14 @@ type brandView struct {
 type portalView struct {
 	ID             string    `json:"id"`
 	Object         string    `json:"object"`
-	URL            string    `json:"url"`
+	URL            string    `json:"url,omitzero"` // on creation only: it holds the token
 	ReadOnly       bool      `json:"read_only"`
 	AllowedOrigins []string  `json:"allowed_origins"`
 	Brand          brandView `json:"brand"`
 	Created        int64     `json:"created"`
 	ExpiresAt      int64     `json:"expires_at"`
 	Livemode       bool      `json:"livemode"`
+	CreatedBy      string    `json:"created_by"`
 }
 
 func createPortal(rq *request) (any, error) {
@@ -122,11 +130,40 @@ func createPortal(rq *request) (any, error) {
 }
 
 func (rq *request) viewPortal(p service.CreatedPortal) portalView {
-	v := portalView{ID: p.ID, Object: "portal_session", URL: rq.api.PublicURL() + "/portal/" + p.Token + "/webhooks", ReadOnly: p.ReadOnly,
-		AllowedOrigins: p.Origins, Brand: brandView{orNull(p.Name), orNull(p.Colour), orNull(p.Logo)},
-		Created: p.Created.Unix(), ExpiresAt: p.Expires.Unix(), Livemode: p.Space.Live()}
+	v := viewSession(&account.Session{Portal: &p.Portal, Creator: rq.call.Key.ID, Created: p.Created, Expires: p.Expires})
+	v.URL = rq.api.PublicURL() + "/portal/" + p.Token + "/webhooks"
+	return v
+}
+
+// viewSession returns a portal session without its URL, which only its creation shows.
+func viewSession(n *account.Session) portalView {
+	p := n.Portal
+	v := portalView{ID: p.ID, Object: "portal_session", ReadOnly: p.ReadOnly, AllowedOrigins: p.Origins,
+		Brand:   brandView{orNull(p.Name), orNull(p.Colour), orNull(p.Logo)},
+		Created: n.Created.Unix(), ExpiresAt: n.Expires.Unix(), Livemode: p.Space.Live(), CreatedBy: n.Creator}
 	if v.AllowedOrigins == nil {
 		v.AllowedOrigins = []string{}
 	}
 	return v
+}
+
+func listPortals(rq *request) (any, error) {
+	p := rq.query()
+	page := p.page()
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	items, more, err := rq.service().ListPortals(rq.Context(), rq.call, page)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, items, more, viewSession), nil
+}
+
+func revokePortal(rq *request) (any, error) {
+	n, err := rq.service().RevokePortal(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return nil, err
+	}
+	return deletedView{n.ID, "portal_session", true}, nil
 }

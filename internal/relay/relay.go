@@ -9,6 +9,7 @@ package relay
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -326,8 +327,18 @@ func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
 
 // serve relays deliveries until the connection ends.
 func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoint.Endpoint, latest int, since int64) {
+	held, release, err := h.Service.Hold(ctx, call)
+	if err != nil {
+		_ = c.ws.Close(websocket.StatusPolicyViolation, reason(err))
+		return
+	}
+	defer release()
 	closed, end := context.WithCancel(ctx)
 	defer end()
+	defer context.AfterFunc(held, func() {
+		_ = c.ws.Close(websocket.StatusPolicyViolation, reason(context.Cause(held)))
+		end()
+	})()
 	c.closed, c.end, c.wait = closed, end, map[int64]chan Message{}
 	ready := Message{Type: Ready, Endpoint: e.ID, Secret: e.Newest().Value, Events: e.Events}
 	if acct, ok := h.Service.AccountOf(call); ok {
@@ -372,6 +383,15 @@ func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoin
 			}
 		}
 	}
+}
+
+// reason is why a connection ends, within what a close frame holds.
+func reason(err error) string {
+	var f *fault.Error
+	if errors.As(err, &f) && f.Reason != "" {
+		return string(f.Reason)
+	}
+	return "the request ended"
 }
 
 // Heartbeat calls end when the other side of a connection is silent, until ctx ends.

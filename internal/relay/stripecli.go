@@ -134,7 +134,7 @@ func (s *sessions) get(id string, now time.Time) (session, bool) {
 // StripeConnect answers GET /v1/stripecli/connect.
 func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
 	one, ok := h.sessions.get(r.Header.Get("Websocket-Id"), h.Now())
-	if !ok { // in these words, which make the CLI ask for a new session
+	if !ok || h.Service.StillGood(one.call) != nil { // in these words, which make the CLI ask for a new session
 		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "resource_missing", Param: "Websocket-Id", Message: "Unknown WebSocket ID."})
 		return
 	}

@@ -235,6 +235,9 @@ type Visitor struct {
 	shopper string
 }
 
+// Space returns the account and mode that the visitor sees.
+func (v *Visitor) Space() event.Space { return v.space }
+
 // Admit returns whose token it is. Errors: fault.Unauthenticated.
 func (s *Sandbox) Admit(ctx context.Context, token string) (*Visitor, error) {
 	t, err := load[shopperToken](ctx, s, store.AnySpace, kindToken, tokenID(token))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -137,6 +138,8 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (*Call, error
 		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_invalid", Message: "This API key is not known."}
 	case !k.Revoked.IsZero():
 		return nil, errRevoked()
+	case k.Account != 0 && s.keys.suspended(k.Account):
+		return nil, errSuspended()
 	}
 	s.keys.use(k.ID, s.Now())
 	return &Call{Key: k, Space: k.Space()}, nil
@@ -176,9 +179,19 @@ func (s *Service) ActFor(ctx context.Context, c *Call, accountID string, live bo
 type AccountParams struct {
 	Name      *string
 	RateLimit **int // API requests a minute; a nil inside is the server's default
+	Status    *string
 }
 
-func (p *AccountParams) apply(a *account.Account) error {
+func (p *AccountParams) apply(a *account.Account, now time.Time) error {
+	switch status := account.AccountStatus(deref(p.Status)); {
+	case p.Status == nil:
+	case status != account.Active && status != account.Suspended:
+		return fault.Param("status", "parameter_invalid", "The status is active or suspended.")
+	case status == account.Active:
+		a.SuspendedAt = time.Time{}
+	case !a.Suspended():
+		a.SuspendedAt = now
+	}
 	if p.Name != nil {
 		name, err := checkName(*p.Name)
 		if err != nil {
@@ -199,7 +212,7 @@ func (s *Service) CreateAccount(ctx context.Context, c *Call, p AccountParams) (
 		return account.Account{}, err
 	}
 	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Created: s.Now()}
-	if err := p.apply(&a); err != nil {
+	if err := p.apply(&a, a.Created); err != nil {
 		return account.Account{}, err
 	}
 	end, err := s.begin(ctx, c, true)
@@ -214,26 +227,55 @@ func (s *Service) CreateAccount(ctx context.Context, c *Call, p AccountParams) (
 	return a, nil
 }
 
-// UpdateAccount changes what p mentions. Operators only.
+// UpdateAccount changes what p mentions. Operators only. A suspended account's keys and
+// portals are refused, its connections and jobs end, and its deliveries wait without
+// spending attempts until it is active again.
 func (s *Service) UpdateAccount(ctx context.Context, c *Call, id string, p AccountParams) (account.Account, error) {
+	if err := c.mustOperator(); err != nil {
+		return account.Account{}, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return account.Account{}, err
+	}
+	defer end()
+	s.edits.Lock()
+	defer s.edits.Unlock()
 	a, err := s.Account(ctx, c, id)
 	if err != nil {
 		return a, err
 	}
-	if err := p.apply(&a); err != nil {
+	was, now := a, s.Now()
+	if err := p.apply(&a, now); err != nil {
 		return a, err
 	}
-	end, err := s.begin(ctx, c, true)
-	if err != nil {
+	action := account.AccountUpdated
+	if was.Suspended() != a.Suspended() {
+		action = map[bool]account.Action{true: account.AccountSuspended, false: account.AccountResumed}[a.Suspended()]
+	}
+	if err := s.Store.UpdateAccount(ctx, &a, s.trail(c, a, now, action, a.ID, changes(&was, &a)...)); err != nil {
 		return a, err
 	}
-	defer end()
-	now := s.Now()
-	if err := s.Store.UpdateAccount(ctx, &a, s.trail(c, a, now, account.AccountUpdated, a.ID)); err != nil {
-		return a, err
-	}
-	s.keys.putAccount(a)
+	s.learnAccount(a)
 	return a, nil
+}
+
+// changes returns for the audit log what an edit made of an account.
+func changes(was, is *account.Account) (detail []string) {
+	limit := func(n *int) string {
+		if n == nil {
+			return "default"
+		}
+		return strconv.Itoa(*n)
+	}
+	for _, field := range []struct{ name, old, new string }{
+		{"name", was.Name, is.Name}, {"rate_limit", limit(was.RateLimit), limit(is.RateLimit)}, {"status", string(was.Status()), string(is.Status())},
+	} {
+		if field.old != field.new {
+			detail = append(detail, "old_"+field.name, field.old, "new_"+field.name, field.new)
+		}
+	}
+	return detail
 }
 
 func checkName(name string) (string, error) {
@@ -308,8 +350,8 @@ func (s *Service) putKey(ctx context.Context, k *account.Key, t store.Trail) err
 	return nil
 }
 
-// ListKeys lists the API keys of the call's account, both modes, newest first,
-// without secrets.
+// ListKeys lists the API keys of the call's account, newest first, without secrets: both
+// modes, but for test keys test keys only.
 func (s *Service) ListKeys(ctx context.Context, c *Call, p Page) ([]account.Key, bool, error) {
 	if err := c.mustAccount(); err != nil {
 		return nil, false, err
@@ -323,7 +365,7 @@ func (s *Service) ListKeys(ctx context.Context, c *Call, p Page) ([]account.Key,
 	if err != nil {
 		return nil, false, err
 	}
-	keys, more, err := s.Store.ListKeys(ctx, c.Space.Account(), page)
+	keys, more, err := s.Store.ListKeys(ctx, store.KeyFilter{Account: c.Space.Account(), TestOnly: !c.Operator() && !c.Key.Live}, page)
 	for i := range keys {
 		if at := s.keys.lastUse(keys[i].ID); at.After(keys[i].Used) {
 			keys[i].Used = at
@@ -351,7 +393,7 @@ func (s *Service) RevokeKey(ctx context.Context, c *Call, id string) (account.Ke
 		if k.Revoked.IsZero() {
 			k.Revoked = now
 		}
-		s.keys.putKey(k)
+		s.learnKey(k)
 		return k, nil
 	}
 	return account.Key{}, fault.Missing("API key", id)

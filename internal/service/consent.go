@@ -26,6 +26,8 @@ const (
 	consentEvery = 30 * time.Second // receivers are looked for that should be asked again
 	asksAtATime  = 16
 	consentPath  = "/v1/consents/" // what follows is a consent key
+
+	consentsAMinute = 30 // tries from one address
 )
 
 // seekConsent makes an endpoint wait for its receiver's consent if it needs one, and
@@ -79,7 +81,7 @@ func (s *Service) askConsent(ctx context.Context, c *Call, e *endpoint.Endpoint)
 	ask := endpoint.ConsentRequest{Origin: cmp.Or(s.origin(), e.Settings.Consent.Origin)}
 	answer := s.Targets.AskConsent(ctx, e, ask)
 	e = s.noted(ctx, c, e, ask, answer)
-	if answer.Granted || !answer.Answered || !e.AwaitsConsent() || s.origin() == "" {
+	if answer.Granted || !answer.Answered || !e.AwaitsConsent() || s.origin() == "" || len(e.ConsentKey) == 0 {
 		return e
 	}
 	// What came of the first request is written by now, so that nothing is written over
@@ -140,8 +142,12 @@ func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpo
 
 // Consent takes a receiver's consent that comes by the callback of a key, with the value
 // of WebHook-Allowed-Rate. It returns the endpoint's URL without its query. Errors:
-// fault.NotFound for a key that nobody was given or that has served, fault.Invalid.
-func (s *Service) Consent(ctx context.Context, key, allowedRate string) (string, error) {
+// fault.NotFound for a key that nobody was given or that has served, fault.RateLimited,
+// fault.Invalid.
+func (s *Service) Consent(ctx context.Context, key, allowedRate, remote string) (string, error) {
+	if wait := s.consents.take(network(remote), s.Now()); wait > 0 {
+		return "", &fault.Error{Code: fault.RateLimited, Reason: "rate_limit_exceeded", RetryAfter: wait, Message: "Too many requests from this address. Send fewer."}
+	}
 	gone := &fault.Error{Code: fault.NotFound, Reason: "consent_unknown", Message: "Nobody waits for this consent: it was given, is no longer needed, or the address is incomplete."}
 	space, id, sealed, ok := splitConsentKey(key)
 	if !ok {
@@ -153,7 +159,7 @@ func (s *Service) Consent(ctx context.Context, key, allowedRate string) (string,
 		return "", gone
 	case err != nil:
 		return "", err
-	case e.AskedFor() == nil || subtle.ConstantTimeCompare(sealed, sealConsent(&e)) != 1:
+	case e.AskedFor() == nil || len(e.ConsentKey) == 0 || subtle.ConstantTimeCompare(sealed, sealConsent(&e)) != 1:
 		return "", gone
 	}
 	origin := e.Settings.Consent.Origin
@@ -172,17 +178,17 @@ func (s *Service) Consent(ctx context.Context, key, allowedRate string) (string,
 }
 
 // consentKey is what a receiver's callback knows an endpoint by: its space, a seal, its
-// identifier. Nothing is kept for it. It is good until consent is given, the URL is
-// changed, or the secret is rotated.
+// identifier. It is good until consent is given or another wait begins.
 func consentKey(e *endpoint.Endpoint) string {
 	b := binary.AppendUvarint(nil, uint64(e.Space))
 	b = append(b, sealConsent(e)...)
 	return base64.RawURLEncoding.EncodeToString(append(b, e.ID...))
 }
 
-// sealConsent is of what the receiver is asked for and when the wait began.
+// sealConsent is of what the receiver is asked for, under a random key of the wait that
+// only the server knows: the customer has the signing secret and may guess the time.
 func sealConsent(e *endpoint.Endpoint) []byte {
-	m := hmac.New(sha256.New, []byte(e.Newest().Value))
+	m := hmac.New(sha256.New, e.ConsentKey)
 	m.Write([]byte("consent\x00" + e.ID + "\x00" + e.URL + "\x00"))
 	m.Write(strconv.AppendInt(nil, e.Settings.Consent.Since.UnixNano(), 10))
 	return m.Sum(nil)

@@ -42,6 +42,9 @@ func (s *Service) bindCredentials(c *Call, p *EndpointParams, old, e *endpoint.E
 			return again("authentication[client_secret]", "client secret")
 		}
 	}
+	if e.TLS.PrivateKey != "" && p.Certificate == nil { // token URLs get it too
+		return again("client_certificate", "client certificate")
+	}
 	if !url {
 		return nil
 	}
@@ -54,9 +57,6 @@ func (s *Service) bindCredentials(c *Call, p *EndpointParams, old, e *endpoint.E
 		if !named[name] {
 			return again("headers["+name+"]", "header "+name)
 		}
-	}
-	if e.TLS.PrivateKey != "" && p.Certificate == nil {
-		return again("client_certificate", "client certificate")
 	}
 	return nil
 }

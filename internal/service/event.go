@@ -292,6 +292,9 @@ func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, ke
 	if err != nil {
 		return err
 	}
+	if a.Suspended() { // it waits at the broker
+		return &fault.Error{Code: fault.Unavailable, Reason: "account_suspended", Message: "The account is suspended.", Err: errSuspended()}
+	}
 	c := &Call{Space: event.SpaceOf(a.No, live), Key: bySystem.Key}
 	if key != "" { // which no request can name
 		c.Idem = &Idempotency{Key: "\x1f" + key, Fingerprint: sha256.Sum256(raw), Encode: func(any) (int, []byte) { return 0, nil }}

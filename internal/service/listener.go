@@ -75,6 +75,7 @@ func (s *Service) republish(no int64, change func(*endpoint.Endpoint)) *endpoint
 // put gives e its process state and puts it into the registry. s.publishing is held.
 func (s *Service) put(e *endpoint.Endpoint) bool {
 	e.Paused = e.Listener() && !s.listening.is(e.No)
+	e.Suspended = s.keys.suspended(e.Space.Account())
 	e.Remote = s.remote(e)
 	old := s.Endpoints.Get(e.No)
 	if !s.Endpoints.Put(e) {

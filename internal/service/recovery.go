@@ -50,7 +50,7 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 	if err := s.mustBeOnly(ctx, "id", c.Space, w.No); err != nil {
 		return store.Recovery{}, err
 	}
-	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Kind: store.RecoverEndpoint, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
+	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: store.RecoverEndpoint, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
 		From: max(keyAt(since), 1), Until: s.IDs.Keys.Next(), Missed: missed, State: store.RecoveryRunning, Created: now}
 	r.Cursor.Event = r.From - 1
 	if r.Total, err = s.Store.CountEvents(ctx, r.Space, r.From, r.Until); err != nil {
@@ -196,7 +196,7 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (store.
 		return store.Recovery{}, err
 	}
 	now := s.Now()
-	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Kind: store.RetryFailed, Space: c.Space, Endpoint: narrow.Endpoint, EndpointID: f.Endpoint, Pattern: f.Type,
+	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: store.RetryFailed, Space: c.Space, Endpoint: narrow.Endpoint, EndpointID: f.Endpoint, Pattern: f.Type,
 		From: max(narrow.From, 1), Until: s.IDs.Keys.Next(), State: store.RecoveryRunning, Created: now}
 	if narrow.Until != 0 {
 		r.Until = min(r.Until, narrow.Until)

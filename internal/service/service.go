@@ -113,9 +113,11 @@ type Service struct {
 	types      *event.Definitions
 
 	guesses guesses
-	signIns chan struct{} // holds one for each password that is being compared
+	signIns *comparisons
 
 	listening listening
+	leases    leases
+	consents  meter
 
 	edits sync.Mutex // held while an endpoint is read, changed and written back
 
@@ -138,7 +140,7 @@ func New(c Config) *Service {
 	if c.Forgotten == nil {
 		c.Forgotten = func(Kind, int) {}
 	}
-	s := &Service{Config: c, types: event.NewDefinitions(), signIns: make(chan struct{}, signInsAtATime), recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
+	s := &Service{Config: c, types: event.NewDefinitions(), signIns: newComparisons(), consents: meter{perMinute: consentsAMinute}, recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
 	s.Bodies = quota.NewBodies(quota.DefaultBodies, max(MaxBatch, s.MaxRequest()))
 	return s
 }

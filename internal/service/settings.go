@@ -106,10 +106,10 @@ func (s *Service) refresh(ctx context.Context) error {
 		return err
 	}
 	for _, a := range c.Accounts {
-		s.keys.putAccount(a)
+		s.learnAccount(a)
 	}
 	for _, k := range c.Keys {
-		s.keys.putKey(k)
+		s.learnKey(k)
 	}
 	for i := range c.Types {
 		s.types.Put(&c.Types[i])
@@ -141,8 +141,9 @@ func (s *Service) refresh(ctx context.Context) error {
 }
 
 // Recheck looks again whether a call may go on, by the settings as they are on all nodes:
-// its key may have been revoked, or its account's limit changed, since it began. Without
-// other nodes it does nothing. Errors: fault.Unauthenticated, fault.RateLimited, and
+// its key may have been revoked, its account suspended, or the account's limit changed, since
+// it began. Without other nodes it does nothing. Errors: fault.Unauthenticated,
+// fault.Forbidden, fault.RateLimited, and
 // CatchUp's.
 func (s *Service) Recheck(ctx context.Context, c *Call) error {
 	if s.Settings == nil {
@@ -151,8 +152,8 @@ func (s *Service) Recheck(ctx context.Context, c *Call) error {
 	if err := s.CatchUp(ctx); err != nil {
 		return err
 	}
-	if k, ok := s.keys.key(c.Key.Hash); ok && !k.Revoked.IsZero() {
-		return errRevoked()
+	if err := s.StillGood(c); err != nil {
+		return err
 	}
 	if c.limited && c.limit != s.limitOf(c) {
 		_, err := s.admit(c)

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -128,68 +127,6 @@ func (s *Service) EnsureAdmin(ctx context.Context, name string) (password string
 	return password, err
 }
 
-// ChangePassword gives a user who knows the old password a new one. All other
-// sessions of the user end. Errors: fault.Invalid, fault.RateLimited.
-func (s *Service) ChangePassword(ctx context.Context, c *Call, u *account.User, keep account.Hash, old, password string) error {
-	if err := s.guesses.check(guess{u.Name, host(c.Remote)}, s.Now()); err != nil {
-		return err
-	}
-	if !s.Passwords.Match(u, old) {
-		s.guesses.wrong(guess{u.Name, host(c.Remote)}, s.Now())
-		return fault.Param("old_password", "password_wrong", "This is not your password.")
-	}
-	changed := *u
-	var err error
-	if changed.Password, err = s.Passwords.Hash(password); err != nil {
-		return err
-	}
-	audit := s.entry(c, s.Now(), account.UserUpdated, u.ID, "name", u.Name, "password", "changed")
-	audit.Space = 0
-	return s.Store.UpdateUser(ctx, &changed, keep, store.Trail{Audit: audit})
-}
-
-// signInsAtATime bounds how many passwords are compared side by side: each costs a
-// good part of a second of processor time, which deliveries need too.
-const signInsAtATime = 2
-
-// SignIn starts a session of the user of that name, and returns its token. Errors:
-// fault.Unauthenticated, which does not tell whether there is such a user, and
-// fault.RateLimited after too many wrong passwords.
-func (s *Service) SignIn(ctx context.Context, name, password, request, remote string) (token string, err error) {
-	attempt := guess{name, host(remote)}
-	if err := s.guesses.check(attempt, s.Now()); err != nil {
-		return "", err
-	}
-	select {
-	case s.signIns <- struct{}{}:
-		defer func() { <-s.signIns }()
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	var known *account.User
-	switch u, err := s.Store.UserNamed(ctx, name); {
-	case err == nil && !u.Disabled:
-		known = &u
-	case err != nil && !fault.Is(err, fault.NotFound):
-		return "", err
-	}
-	now := s.Now()
-	if !s.Passwords.Match(known, password) {
-		if s.guesses.wrong(attempt, now) && known != nil {
-			c := &Call{Key: account.Key{ID: account.System}, Request: request, Remote: remote}
-			if err := s.Store.Audit(ctx, s.entry(c, now, account.UserLockedOut, known.ID, "name", known.Name), nil); err != nil {
-				return "", err
-			}
-		}
-		return "", &fault.Error{Code: fault.Unauthenticated, Reason: "sign_in_failed", Message: "The user name or the password is wrong."}
-	}
-	s.guesses.right(attempt)
-	token = account.NewToken("")
-	n := account.Session{Hash: account.HashKey(token), User: known.ID, Created: now, Expires: now.Add(account.SessionLife)}
-	c := &Call{Key: account.Key{ID: known.ID}, Request: request, Remote: remote}
-	return token, s.Store.CreateSession(ctx, &n, store.Trail{Audit: s.entry(c, now, account.UserSignedIn, known.ID, "name", known.Name)})
-}
-
 // Session returns a session that has not ended, with its user unless it is a
 // portal's. Errors: fault.Unauthenticated.
 func (s *Service) Session(ctx context.Context, token string) (account.Session, account.User, error) {
@@ -203,6 +140,8 @@ func (s *Service) Session(ctx context.Context, token string) (account.Session, a
 		return n, u, err
 	case err != nil || !n.Live(s.Now()) || u.Disabled:
 		return n, u, &fault.Error{Code: fault.Unauthenticated, Reason: "session_ended", Message: "The session has ended."}
+	case n.Portal != nil && s.keys.suspended(n.Portal.Space.Account()):
+		return n, u, errSuspended()
 	}
 	return n, u, nil
 }
@@ -275,7 +214,7 @@ func (s *Service) CreatePortal(ctx context.Context, c *Call, p PortalParams) (Cr
 	now := s.Now()
 	out := CreatedPortal{Portal: p.Portal, Token: account.NewToken("pst_"), Created: now, Expires: now.Add(p.Life)}
 	out.ID, out.Space = s.IDs.New(event.PrefixPortal), c.Space
-	n := account.Session{Hash: account.HashKey(out.Token), Portal: &out.Portal, Created: now, Expires: out.Expires}
+	n := account.Session{Hash: account.HashKey(out.Token), ID: out.ID, Portal: &out.Portal, Creator: c.Key.ID, Remote: c.Remote, Created: now, Expires: out.Expires}
 	return out, s.Store.CreateSession(ctx, &n, s.trail(c, out, now, account.PortalOpened, out.ID))
 }
 
@@ -285,81 +224,7 @@ func (s *Service) PortalCall(p *account.Portal) *Call {
 	if p.ReadOnly {
 		role = account.Viewer
 	}
-	return &Call{Key: account.Key{ID: p.ID, Role: role, Account: p.Space.Account(), Live: p.Space.Live()}, Space: p.Space}
-}
-
-// Limits on wrong passwords.
-const (
-	freeGuesses  = 5             // of one name from one address
-	freeForAll   = 30            // of one name, or from one address
-	firstLock    = time.Minute   // doubles with each further wrong one
-	longestLock  = time.Hour     //
-	guessMemory  = 2 * time.Hour // after which wrong passwords are forgotten
-	maxGuessRows = 100_000       // beyond, all are forgotten rather than memory filled
-)
-
-// guess is whose password was tried from where; either may be empty, for all.
-type guess struct{ name, host string }
-
-// guesses counts wrong passwords. It does not ask whether a user exists, so it
-// does not tell either. What it knows ends with the process.
-type guesses struct {
-	mu   sync.Mutex
-	rows map[guess]*guessed
-}
-
-type guessed struct {
-	wrong int
-	last  time.Time
-	until time.Time // locked
-}
-
-func (g *guesses) of(a guess) map[guess]int {
-	return map[guess]int{a: freeGuesses, {name: a.name}: freeForAll, {host: a.host}: freeForAll}
-}
-
-// check returns a fault.RateLimited while no password is looked at.
-func (g *guesses) check(a guess, now time.Time) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for key := range g.of(a) {
-		if r := g.rows[key]; r != nil && now.Before(r.until) {
-			wait := r.until.Sub(now)
-			return &fault.Error{Code: fault.RateLimited, Reason: "locked_out", RetryAfter: wait,
-				Message: "Too many wrong passwords. Try again in " + wait.Round(time.Second).String() + "."}
-		}
-	}
-	return nil
-}
-
-// wrong counts a wrong password and reports whether it locked anything.
-func (g *guesses) wrong(a guess, now time.Time) (locked bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.rows == nil || len(g.rows) > maxGuessRows {
-		g.rows = map[guess]*guessed{}
-	}
-	for key, free := range g.of(a) {
-		r := g.rows[key]
-		if r == nil || now.Sub(r.last) > guessMemory {
-			r = &guessed{}
-			g.rows[key] = r
-		}
-		r.wrong++
-		r.last = now
-		if over := r.wrong - free; over >= 0 {
-			r.until = now.Add(min(firstLock<<min(over, 6), longestLock))
-			locked = true
-		}
-	}
-	return locked
-}
-
-// right forgets what was wrong with a name at an address.
-func (g *guesses) right(a guess) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.rows, a)
+	return &Call{Key: account.Key{ID: p.ID, Role: role, Account: p.Space.Account(), Live: p.Space.Live()}, Space: p.Space, Portal: p}
 }
 
 // ActorNames returns the names of those who may be in the audit log that the call

@@ -19,6 +19,7 @@ type Recovery struct {
 	From       event.Key
 	Until      event.Key // exclusive
 	Missed     bool      // events without a delivery too, with [RecoverEndpoint] only
+	Actor      string    // identifier of who started it: its revocation ends the job
 
 	State    RecoveryState
 	Cursor   delivery.ID // what is up to this one is done; of [RecoverEndpoint], the event alone counts

@@ -160,6 +160,14 @@ type Trail struct {
 // tells of it was matched by settings that another process has changed since.
 var ErrStale = errors.New("another node has changed the settings since")
 
+// Time returns when the change was made, as its audit entry says.
+func (t *Trail) Time() time.Time {
+	if t.Audit == nil {
+		return time.Now()
+	}
+	return t.Audit.Time
+}
+
 // Page says which part of a list is wanted, newest first. At most one of After
 // and Before is set.
 type Page[C any] struct {
@@ -174,11 +182,12 @@ type Accounts interface {
 	Account(ctx context.Context, id string) (account.Account, error)
 	AllAccounts(ctx context.Context) ([]account.Account, error)
 	ListAccounts(ctx context.Context, p Page[int64]) (items []account.Account, more bool, err error)
-	UpdateAccount(ctx context.Context, a *account.Account, t Trail) error
+	UpdateAccount(ctx context.Context, a *account.Account, t Trail) error // of a suspended one, jobs end too
 
 	CreateKey(ctx context.Context, k *account.Key, t Trail) error // fault.Invalid when the secret is in use
 	AllKeys(ctx context.Context) ([]account.Key, error)           // revoked ones too
-	ListKeys(ctx context.Context, account int64, p Page[string]) (items []account.Key, more bool, err error)
+	ListKeys(ctx context.Context, f KeyFilter, p Page[string]) (items []account.Key, more bool, err error)
+	// RevokeKey also ends the portals that were opened and the jobs that were started with it.
 	RevokeKey(ctx context.Context, id string, now time.Time, t Trail) error
 
 	// UseKeys remembers when keys were last used, by id. Unknown ones are passed over.
@@ -187,6 +196,12 @@ type Accounts interface {
 	// Audit writes an entry by itself: for what changes nothing else.
 	Audit(ctx context.Context, e *account.Entry, r *Receipt) error
 	ListAudit(ctx context.Context, f AuditFilter, p Page[string]) (items []account.Entry, more bool, err error)
+}
+
+// KeyFilter narrows a list of API keys to those of an account.
+type KeyFilter struct {
+	Account  int64
+	TestOnly bool // no live keys
 }
 
 // AuditFilter narrows the audit log. Zero fields, Space apart, do not narrow.
@@ -291,13 +306,25 @@ type Users interface {
 	CreateUser(ctx context.Context, u *account.User, t Trail) error // fault.Invalid when the name is in use, in whatever case
 	// UpdateUser writes a user and ends the user's sessions but the one of keep, if any.
 	UpdateUser(ctx context.Context, u *account.User, keep account.Hash, t Trail) error
+	UnlockUser(ctx context.Context, id string, now time.Time, t Trail) error // sets Unlocked
 	User(ctx context.Context, id string) (account.User, error)
 	UserNamed(ctx context.Context, name string) (account.User, error)
 	AllUsers(ctx context.Context) ([]account.User, error) // oldest first
 
 	CreateSession(ctx context.Context, s *account.Session, t Trail) error
 	Session(ctx context.Context, h account.Hash) (account.Session, error) // expired ones too
-	EndSession(ctx context.Context, h account.Hash, t Trail) error
+	// ListSessions lists sessions newest first; the cursor is the ID.
+	ListSessions(ctx context.Context, f SessionFilter, p Page[string]) (items []account.Session, more bool, err error)
+	EndSession(ctx context.Context, h account.Hash, t Trail) error // with the jobs that were started in it
+}
+
+// SessionFilter narrows a list of sessions: to those of a user or, without one, to the
+// portals of a space.
+type SessionFilter struct {
+	User  string
+	Space event.Space
+	ID    string    // empty: all
+	At    time.Time // when they have not ended
 }
 
 // Statistics holds how often what happened.

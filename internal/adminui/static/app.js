@@ -13,7 +13,7 @@ document.querySelector("[data-theme-toggle]")?.addEventListener("click", () => {
 if (matchMedia("(max-width: 50rem)").matches) document.querySelector("details.menu")?.removeAttribute("open");
 
 // Choosing an account goes there.
-document.querySelector("[data-go]")?.addEventListener("change", (e) => { location.href = e.target.value; });
+document.querySelector("[data-go]")?.addEventListener("change", (e) => { location.href = e.target.selectedOptions[0].dataset.href; });
 
 // Copy the text of what stands before the button, or of the element that it names.
 document.addEventListener("click", async (e) => {

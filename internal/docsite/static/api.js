@@ -11,7 +11,7 @@ system.addEventListener("change", follow);
 new MutationObserver(follow).observe(root, { attributeFilter: ["data-theme"] });
 
 SwaggerUIBundle({
-  url: "/openapi.yaml",
+  url: "../openapi.yaml", // from /docs/api: the server may be mounted below a path
   dom_id: "#api",
   deepLinking: true,
   docExpansion: "list",

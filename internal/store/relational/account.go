@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -12,7 +13,8 @@ import (
 // CreateAccount implements [store.Accounts].
 func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "create account", func(t *Tx) (err error) {
-		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate) VALUES (?, ?, ?, ?)`, a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit))
+		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended) VALUES (?, ?, ?, ?, ?)`,
+			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt))
 		if err != nil {
 			return err
 		}
@@ -23,7 +25,8 @@ func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail sto
 // UpdateAccount implements [store.Accounts].
 func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "update account", func(t *Tx) error {
-		revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ? WHERE no = ?`, Raw(a.Name), orNull(a.RateLimit), a.No)
+		revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ? WHERE no = ?`,
+			Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.No)
 		if err != nil {
 			return err
 		}
@@ -31,6 +34,12 @@ func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, trail sto
 			return fault.Missing("account", a.ID)
 		}
 		a.Revision = revision
+		if a.Suspended() {
+			if err := t.exec(`UPDATE recoveries SET state = 'canceled', finished = ? WHERE state = 'running' AND space IN (?, ?)`,
+				Millis(a.SuspendedAt), int64(event.SpaceOf(a.No, false)), int64(event.SpaceOf(a.No, true))); err != nil {
+				return err
+			}
+		}
 		return t.leave(trail)
 	})
 }
@@ -43,12 +52,12 @@ func orNull(n *int) any {
 	return *n
 }
 
-const accountColumns = `no, id, name, created, rate, version`
+const accountColumns = `no, id, name, created, rate, suspended, version`
 
 func scanAccount(row scanner) (a account.Account, err error) {
-	var created int64
-	err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &a.Revision)
-	a.Created = instant(created)
+	var created, suspended int64
+	err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &a.Revision)
+	a.Created, a.SuspendedAt = instant(created), instant(suspended)
 	return a, err
 }
 
@@ -104,9 +113,12 @@ func (s *Store) AllKeys(ctx context.Context) ([]account.Key, error) {
 }
 
 // ListKeys implements [store.Accounts].
-func (s *Store) ListKeys(ctx context.Context, acct int64, p store.Page[string]) ([]account.Key, bool, error) {
+func (s *Store) ListKeys(ctx context.Context, f store.KeyFilter, p store.Page[string]) ([]account.Key, bool, error) {
 	var n narrowing
-	n.and("account = ?", acct)
+	n.and("account = ?", f.Account)
+	if f.TestOnly {
+		n.and("live = ?", 0)
+	}
 	return page(ctx, s, "list keys", scanKey, `SELECT `+keyColumns+` FROM api_keys`, &n, "id", p)
 }
 
@@ -119,6 +131,9 @@ func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail s
 		}
 		if n == 0 {
 			return fault.Missing("API key", id)
+		}
+		if err := t.endChildren(id, now); err != nil {
+			return err
 		}
 		return t.leave(trail)
 	})

@@ -23,10 +23,11 @@ type private struct {
 	Auth    endpoint.Authentication `json:"auth,omitzero"`
 	Headers map[string]string       `json:"headers,omitempty"`
 	TLS     endpoint.TLS            `json:"tls,omitzero"`
+	Consent []byte                  `json:"consent_key,omitempty"`
 }
 
 func (t *Tx) marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
-	p := private{e.Secrets, e.Auth, e.Headers, e.TLS}
+	p := private{e.Secrets, e.Auth, e.Headers, e.TLS, e.ConsentKey}
 	for _, part := range []struct {
 		to *[]byte
 		v  any
@@ -179,7 +180,7 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 	}
 	// Endpoints stay in memory, and the decoder leaves room for four in every list.
 	e.Events, e.Secrets = slices.Clone(e.Events), slices.Clone(p.Secrets)
-	e.Auth, e.Headers, e.TLS = p.Auth, p.Headers, p.TLS
+	e.Auth, e.Headers, e.TLS, e.ConsentKey = p.Auth, p.Headers, p.TLS, p.Consent
 	e.RespellURLs() // those of servers that stored them as they were given
 	return e, nil
 }

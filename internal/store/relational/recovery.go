@@ -15,9 +15,9 @@ import (
 func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail store.Trail) error {
 	return s.write(ctx, "create recovery", func(t *Tx) error {
 		if err := t.exec(`INSERT INTO recoveries (id, kind, space, endpoint, pattern, from_key, until_key, missed, state, cursor, cursor_endpoint,
-			total, scanned, requeued, error, created, finished) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			total, scanned, requeued, error, created, finished, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			r.ID, string(r.Kind), int64(r.Space), r.Endpoint, r.Pattern, int64(r.From), int64(r.Until), r.Missed, string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint,
-			r.Total, r.Scanned, r.Requeued, r.Error, Millis(r.Created), Millis(r.Finished)); err != nil {
+			r.Total, r.Scanned, r.Requeued, r.Error, Millis(r.Created), Millis(r.Finished), r.Actor); err != nil {
 			return err
 		}
 		return t.leave(trail)
@@ -44,12 +44,12 @@ func (s *Store) AdvanceRecovery(ctx context.Context, r *store.Recovery, requeued
 }
 
 const recoveryColumns = `r.id, r.kind, r.space, r.endpoint, coalesce(w.id, ''), r.pattern, r.from_key, r.until_key, r.missed, r.state, r.cursor, r.cursor_endpoint, r.total, r.scanned,
-	r.requeued, r.error, r.created, r.finished FROM recoveries r LEFT JOIN endpoints w ON w.no = r.endpoint`
+	r.requeued, r.error, r.created, r.finished, r.actor FROM recoveries r LEFT JOIN endpoints w ON w.no = r.endpoint`
 
 func scanRecovery(row scanner) (r store.Recovery, err error) {
 	var created, finished int64
 	err = row.Scan(&r.ID, &r.Kind, &r.Space, &r.Endpoint, &r.EndpointID, &r.Pattern, &r.From, &r.Until, &r.Missed, &r.State, &r.Cursor.Event, &r.Cursor.Endpoint, &r.Total, &r.Scanned,
-		&r.Requeued, &r.Error, &created, &finished)
+		&r.Requeued, &r.Error, &created, &finished, &r.Actor)
 	r.Created, r.Finished = instant(created), instant(finished)
 	return r, err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -35,6 +36,11 @@ func (s *Store) UpdateUser(ctx context.Context, u *account.User, keep account.Ha
 		if n == 0 {
 			return fault.Missing("user", u.ID)
 		}
+		if u.Disabled {
+			if err := t.endChildren(u.ID, trail.Time()); err != nil {
+				return err
+			}
+		}
 		if err := t.exec(`DELETE FROM sessions WHERE user_id != '' AND user_id = ? AND hash != ?`, u.ID, keep[:]); err != nil {
 			return err
 		}
@@ -42,12 +48,26 @@ func (s *Store) UpdateUser(ctx context.Context, u *account.User, keep account.Ha
 	})
 }
 
-const userColumns = `id, name, role, password, disabled, created`
+// UnlockUser implements [store.Users].
+func (s *Store) UnlockUser(ctx context.Context, id string, now time.Time, trail store.Trail) error {
+	return s.write(ctx, "unlock user", func(t *Tx) error {
+		n, err := t.changed(`UPDATE users SET unlocked = ? WHERE id = ?`, Millis(now), id)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fault.Missing("user", id)
+		}
+		return t.leave(trail)
+	})
+}
+
+const userColumns = `id, name, role, password, disabled, created, unlocked`
 
 func scanUser(row scanner) (u account.User, err error) {
-	var created int64
-	err = row.Scan(&u.ID, &u.Name, &u.Role, &u.Password, &u.Disabled, &created)
-	u.Created = instant(created)
+	var created, unlocked int64
+	err = row.Scan(&u.ID, &u.Name, &u.Role, &u.Password, &u.Disabled, &created, &unlocked)
+	u.Created, u.Unlocked = instant(created), instant(unlocked)
 	return u, err
 }
 
@@ -76,16 +96,17 @@ func (s *Store) AllUsers(ctx context.Context) ([]account.User, error) {
 
 // CreateSession implements [store.Users].
 func (s *Store) CreateSession(ctx context.Context, n *account.Session, trail store.Trail) error {
-	portal := []byte{}
+	portal, space := []byte{}, event.Space(0)
 	if n.Portal != nil {
 		var err error
+		space = n.Portal.Space
 		if portal, err = json.Marshal(n.Portal); err != nil {
 			return err
 		}
 	}
 	return s.write(ctx, "create session", func(t *Tx) error {
-		if err := t.exec(`INSERT INTO sessions (hash, user_id, portal, created, expires) VALUES (?, ?, ?, ?, ?)`,
-			n.Hash[:], n.User, string(portal), Millis(n.Created), Millis(n.Expires)); err != nil {
+		if err := t.exec(`INSERT INTO sessions (hash, user_id, portal, created, expires, id, space, creator, remote, agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			n.Hash[:], n.User, string(portal), Millis(n.Created), Millis(n.Expires), n.ID, int64(space), n.Creator, n.Remote, Raw(n.Agent)); err != nil {
 			return err
 		}
 		return t.leave(trail)
@@ -94,24 +115,63 @@ func (s *Store) CreateSession(ctx context.Context, n *account.Session, trail sto
 
 // Session implements [store.Users].
 func (s *Store) Session(ctx context.Context, h account.Hash) (account.Session, error) {
-	n := account.Session{Hash: h}
-	var portal []byte
-	var created, expires int64
-	err := s.queryRow(ctx, `SELECT user_id, portal, created, expires FROM sessions WHERE hash = ?`, h[:]).Scan(&n.User, &portal, &created, &expires)
+	n, err := scanSession(s.queryRow(ctx, `SELECT `+sessionColumns+` FROM sessions WHERE hash = ?`, h[:]))
 	if isNone(err) {
 		return n, fault.Missing("session", "…")
 	}
+	return n, s.Fault("read session", err)
+}
+
+const sessionColumns = `hash, user_id, portal, created, expires, id, creator, remote, agent`
+
+func scanSession(row scanner) (n account.Session, err error) {
+	var hash, portal []byte
+	var created, expires int64
+	if err := row.Scan(&hash, &n.User, &portal, &created, &expires, &n.ID, &n.Creator, &n.Remote, &n.Agent); err != nil {
+		return n, err
+	}
+	copy(n.Hash[:], hash)
 	n.Created, n.Expires = instant(created), instant(expires)
-	if err == nil && len(portal) > 0 {
+	if len(portal) > 0 {
 		n.Portal = new(account.Portal)
 		err = json.Unmarshal(portal, n.Portal)
 	}
-	return n, s.Fault("read session", err)
+	return n, err
+}
+
+// ListSessions implements [store.Users].
+func (s *Store) ListSessions(ctx context.Context, f store.SessionFilter, p store.Page[string]) ([]account.Session, bool, error) {
+	var n narrowing
+	n.and("id != ?", "") // older ones have none
+	if f.User != "" {
+		n.and("user_id = ?", f.User)
+	} else {
+		n.and("space = ?", int64(f.Space))
+	}
+	if f.ID != "" {
+		n.and("id = ?", f.ID)
+	}
+	n.and("expires > ?", Millis(f.At))
+	return page(ctx, s, "list sessions", scanSession, `SELECT `+sessionColumns+` FROM sessions`, &n, "id", p)
+}
+
+// endChildren ends what was started with a key, in a portal or by a user: portals and jobs,
+// and the jobs of those portals.
+func (t *Tx) endChildren(creator string, now time.Time) error {
+	if err := t.exec(`UPDATE recoveries SET state = 'canceled', finished = ? WHERE state = 'running' AND (actor = ? OR
+		actor IN (SELECT id FROM sessions WHERE creator = ? AND creator != ''))`, Millis(now), creator, creator); err != nil {
+		return err
+	}
+	return t.exec(`DELETE FROM sessions WHERE creator != '' AND creator = ?`, creator)
 }
 
 // EndSession implements [store.Users].
 func (s *Store) EndSession(ctx context.Context, h account.Hash, trail store.Trail) error {
 	return s.write(ctx, "end session", func(t *Tx) error {
+		if err := t.exec(`UPDATE recoveries SET state = 'canceled', finished = ? WHERE state = 'running' AND actor IN
+			(SELECT id FROM sessions WHERE hash = ? AND id != '')`, Millis(trail.Time()), h[:]); err != nil {
+			return err
+		}
 		if err := t.exec(`DELETE FROM sessions WHERE hash = ?`, h[:]); err != nil {
 			return err
 		}

@@ -75,7 +75,9 @@ func testKeys(b *bundle) {
 		want    []account.Key
 	}{{1, []account.Key{ofOne[3], ofOne[2], ofOne[1], ofOne[0]}}, {2, []account.Key{ofTwo}}, {0, []account.Key{operator}}, {3, nil}} {
 		pages(b, fmt.Sprint("keys of ", tt.account), tt.want, func(k account.Key) string { return k.ID },
-			func(p store.Page[string]) ([]account.Key, bool, error) { return b.ListKeys(b.ctx, tt.account, p) })
+			func(p store.Page[string]) ([]account.Key, bool, error) {
+				return b.ListKeys(b.ctx, store.KeyFilter{Account: tt.account}, p)
+			})
 	}
 	all, err := b.AllKeys(b.ctx)
 	b.ok(err)

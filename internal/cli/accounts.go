@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+)
+
+// accountsCommand manages accounts, over the API with an operator key.
+func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{Use: "accounts", Short: "Manage accounts; needs an operator key"}
+	get := talk(cmd, getenv)
+	at := func(id string) string { return "/v1/accounts/" + id }
+	status := func(use, short, status string) *cobra.Command {
+		return &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			return post(cmd, get, at(url.PathEscape(args[0])), map[string]any{"status": status})
+		}}
+	}
+	create := &cobra.Command{Use: "create NAME", Short: "Create an account", Args: cobra.ExactArgs(1), Example: "  posthaste accounts create Acme --rate-limit 1000"}
+	create.RunE = func(cmd *cobra.Command, args []string) error {
+		fields := accountFields(cmd)
+		fields["name"] = args[0]
+		return post(cmd, get, "/v1/accounts", fields)
+	}
+	update := &cobra.Command{Use: "update ID", Short: "Change an account's name or rate limit", Args: cobra.ExactArgs(1)}
+	update.RunE = func(cmd *cobra.Command, args []string) error {
+		fields := accountFields(cmd)
+		if len(fields) == 0 {
+			return &config.Usage{Err: errors.New("say what to change: --name or --rate-limit")}
+		}
+		return post(cmd, get, at(url.PathEscape(args[0])), fields)
+	}
+	update.Flags().String("name", "", "new name")
+	for _, c := range []*cobra.Command{create, update} {
+		c.Flags().Int("rate-limit", 0, "API requests a minute; 0 is no limit, -1 the server's default")
+	}
+	cmd.AddCommand(
+		listing(get, "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
+		acting(get, "get", "Show an account", http.MethodGet, at), create, update,
+		status("suspend", "Refuse an account's keys and portals at once, and hold its deliveries back", "suspended"),
+		status("resume", "Let a suspended account go on", "active"),
+	)
+	return cmd
+}
+
+// accountFields returns the parameters that the flags of cmd give.
+func accountFields(cmd *cobra.Command) map[string]any {
+	fields := map[string]any{}
+	if f := cmd.Flags().Lookup("name"); f != nil && f.Changed {
+		fields["name"] = f.Value.String()
+	}
+	if cmd.Flags().Changed("rate-limit") {
+		limit, _ := cmd.Flags().GetInt("rate-limit")
+		fields["rate_limit"] = limit
+		if limit < 0 {
+			fields["rate_limit"] = nil
+		}
+	}
+	return fields
+}
+
+// portalsCommand lists and revokes the portal sessions of an account.
+func portalsCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{Use: "portals", Short: "List and revoke customer portal links"}
+	get := talk(cmd, getenv)
+	cmd.AddCommand(
+		listing(get, "/v1/portal_sessions", []column{{"id", "id"}, {"read only", "read_only"}, {"created by", "created_by"}, {"created", "created"}}),
+		acting(get, "revoke", "Revoke a portal link at once", http.MethodDelete, func(id string) string { return "/v1/portal_sessions/" + id }),
+	)
+	return cmd
+}

@@ -1,0 +1,136 @@
+// Package mount owns the path that the server is reached under behind a proxy, the path of
+// --public-url. Handlers are written as if the server had its host to itself: [Path.Handler]
+// takes the path off requests and puts it on the addresses in responses.
+//
+// It must not know what the handlers serve.
+package mount
+
+import (
+	"bytes"
+	"net/http"
+	"regexp"
+	"strings"
+)
+
+// Path is the path that the server is reached under, such as "/hooks"; empty for the root
+// of its host. It begins with a slash and does not end with one.
+type Path string
+
+// To returns the public path of a path of the server.
+func (p Path) To(path string) string { return string(p) + path }
+
+// Cookie returns the path that a cookie of the server has.
+func (p Path) Cookie() string {
+	if p == "" {
+		return "/"
+	}
+	return string(p)
+}
+
+// Handler returns next as seen from outside. It accepts requests with the path and without
+// it, because some proxies remove it and some do not. In responses it puts the path on the
+// Location header and on the addresses in HTML that begin with a slash.
+func (p Path) Handler(next http.Handler) http.Handler {
+	if p == "" {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out := &response{ResponseWriter: w, path: p}
+		next.ServeHTTP(out, p.strip(r))
+		out.finish()
+	})
+}
+
+// strip returns the request without the path. A path that is there twice is removed twice:
+// Stripe's libraries append the url of a list, which has it, to a base that has it too.
+func (p Path) strip(r *http.Request) *http.Request {
+	for {
+		path, has := p.cut(r.URL.Path)
+		raw, hasRaw := p.cut(r.URL.RawPath)
+		if !has || r.URL.RawPath != "" && !hasRaw {
+			return r
+		}
+		u := *r.URL
+		u.Path, u.RawPath = path, ""
+		if r.URL.RawPath != "" {
+			u.RawPath = raw
+		}
+		next := *r
+		next.URL = &u
+		r = &next
+	}
+}
+
+func (p Path) cut(path string) (rest string, ok bool) {
+	if path == string(p) {
+		return "/", true
+	}
+	if rest, ok = strings.CutPrefix(path, string(p)+"/"); ok {
+		return "/" + rest, true
+	}
+	return path, false
+}
+
+// addresses are attributes of HTML whose value is an address on this host. Templates escape
+// quotes in text, so no other text looks like one.
+var addresses = regexp.MustCompile(`(\s(?:href|src|action|formaction|poster|hx-(?:get|post|put|patch|delete)|data-tail|data-href)=")(/(?:[^/"][^"]*)?")`)
+
+// HTML returns a page with the path on its addresses.
+func (p Path) HTML(page []byte) []byte {
+	return addresses.ReplaceAll(page, []byte("${1}"+string(p)+"${2}"))
+}
+
+// response puts the path on what a handler writes. A page is held until it is whole;
+// anything else goes through as it is written.
+type response struct {
+	http.ResponseWriter
+	path    Path
+	started bool
+	page    *bytes.Buffer // nil: not HTML
+	status  int           // of the page
+}
+
+// Unwrap lets [http.ResponseController] reach the connection.
+func (o *response) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+func (o *response) WriteHeader(status int) {
+	if o.started || status < 200 && status != http.StatusSwitchingProtocols {
+		if !o.started {
+			o.ResponseWriter.WriteHeader(status)
+		}
+		return
+	}
+	o.started = true
+	h := o.Header()
+	if to := h.Get("Location"); strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "//") {
+		h.Set("Location", o.path.To(to))
+	}
+	if strings.HasPrefix(h.Get("Content-Type"), "text/html") && h.Get("Content-Encoding") == "" {
+		o.page, o.status = new(bytes.Buffer), status
+		return
+	}
+	o.ResponseWriter.WriteHeader(status)
+}
+
+func (o *response) Write(b []byte) (int, error) {
+	if !o.started {
+		if o.Header().Get("Content-Type") == "" {
+			o.Header().Set("Content-Type", http.DetectContentType(b))
+		}
+		o.WriteHeader(http.StatusOK)
+	}
+	if o.page != nil {
+		return o.page.Write(b)
+	}
+	return o.ResponseWriter.Write(b)
+}
+
+// finish writes the page that was held.
+func (o *response) finish() {
+	if o.page == nil {
+		return
+	}
+	o.Header().Del("Content-Length")
+	o.ResponseWriter.WriteHeader(o.status)
+	_, _ = o.ResponseWriter.Write(o.path.HTML(o.page.Bytes()))
+}

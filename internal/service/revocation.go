@@ -1,0 +1,120 @@
+package service
+
+import (
+	"context"
+	"sync"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// errSuspended is what calls of a suspended account are answered.
+func errSuspended() error {
+	return &fault.Error{Code: fault.Forbidden, Reason: "account_suspended",
+		Message: "This account is suspended: its API keys and portals are refused, and nothing is sent to its endpoints. Ask the operator of the server."}
+}
+
+// leases is what goes on in the name of a caller after its request was admitted: the
+// connections that end when the key is revoked or the account suspended.
+type leases struct {
+	mu  sync.Mutex
+	all map[*lease]struct{}
+}
+
+type lease struct {
+	call *Call
+	end  context.CancelCauseFunc
+}
+
+// Hold returns a context that ends when the caller may not go on: its API key is revoked or
+// its account suspended. The cause is the fault to tell. release ends it too. Errors:
+// fault.Unauthenticated, fault.Forbidden when that is so already.
+func (s *Service) Hold(ctx context.Context, c *Call) (held context.Context, release func(), err error) {
+	held, end := context.WithCancelCause(ctx)
+	l := &lease{c, end}
+	s.leases.mu.Lock()
+	if s.leases.all == nil {
+		s.leases.all = map[*lease]struct{}{}
+	}
+	s.leases.all[l] = struct{}{}
+	s.leases.mu.Unlock()
+	release = func() {
+		s.leases.mu.Lock()
+		delete(s.leases.all, l)
+		s.leases.mu.Unlock()
+		end(nil)
+	}
+	if err := s.StillGood(c); err != nil { // asked once it is known: nothing comes in between
+		release()
+		return nil, nil, err
+	}
+	return held, release, nil
+}
+
+// StillGood returns why a call that was admitted would not be now. Errors:
+// fault.Unauthenticated, fault.Forbidden.
+func (s *Service) StillGood(c *Call) error {
+	if c.Key.Hash != (account.Hash{}) {
+		if k, ok := s.keys.key(c.Key.Hash); !ok || !k.Revoked.IsZero() {
+			return errRevoked()
+		}
+	}
+	if c.Key.Account != 0 && (c.Key.Hash != (account.Hash{}) || c.Portal != nil) && s.keys.suspended(c.Key.Account) {
+		return errSuspended()
+	}
+	return nil
+}
+
+// Admitted refuses visitors of a suspended account's data, who have no key. Errors:
+// fault.Forbidden.
+func (s *Service) Admitted(space event.Space) error {
+	if s.keys.suspended(space.Account()) {
+		return errSuspended()
+	}
+	return nil
+}
+
+// endLeases ends what goes on in the name of callers who may not any more.
+func (s *Service) endLeases() {
+	s.leases.mu.Lock()
+	defer s.leases.mu.Unlock()
+	for l := range s.leases.all {
+		if err := s.StillGood(l.call); err != nil {
+			l.end(err)
+		}
+	}
+}
+
+// learnKey takes over a key as it was written.
+func (s *Service) learnKey(k account.Key) {
+	s.keys.putKey(k)
+	if !k.Revoked.IsZero() {
+		s.endLeases()
+	}
+}
+
+// learnAccount takes over an account as it was written, and holds back the deliveries to its
+// endpoints or lets them go on.
+func (s *Service) learnAccount(a account.Account) {
+	was := s.keys.suspended(a.No)
+	s.keys.putAccount(a)
+	if was == s.keys.suspended(a.No) {
+		return
+	}
+	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+		if e.Space.Account() == a.No && s.republish(e.No, func(*endpoint.Endpoint) {}) != nil {
+			s.engine.Wake(e.No)
+		}
+	})
+	s.endLeases()
+}
+
+// suspended reports whether an account of that number is suspended.
+func (r *keyring) suspended(no int64) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	a := r.accounts[r.ids[no]]
+	return a.Suspended()
+}

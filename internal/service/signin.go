@@ -1,0 +1,355 @@
+package service
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Bounds on comparing passwords: each comparison costs a good part of a second of processor
+// time, which deliveries need too.
+const (
+	signInsAtATime = 2   // by browsers that no user has signed in from
+	waitingSignIns = 256 // beyond, sign-ins are refused
+	waitingAtHost  = 4   // of these, from one address
+)
+
+// SignInParams is what a browser says to sign a user in.
+type SignInParams struct {
+	Name, Password string
+	Browser        string // the proof of an earlier session, from [SignedIn.Browser]; may be empty
+	Agent          string // the browser, as it calls itself
+	Request        string // Request-Id
+	Remote         string // the caller's address
+}
+
+// SignedIn is a new session of a user.
+type SignedIn struct {
+	Token   string // of the session
+	Browser string // proves from now on that the user has signed in from this browser
+}
+
+// SignIn starts a session of the user of that name. A guess is counted before the password
+// is looked at. Errors: fault.Unauthenticated, which does not tell whether there is such a
+// user, and fault.RateLimited after too many wrong passwords.
+func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) {
+	if len(p.Name) > account.MaxUserName {
+		p.Name = "" // nobody's, and as slow
+	}
+	var user, known *account.User
+	switch u, err := s.Store.UserNamed(ctx, p.Name); {
+	case err == nil:
+		user = &u
+		if !u.Disabled {
+			known = user
+		}
+	case !fault.Is(err, fault.NotFound):
+		return SignedIn{}, err
+	}
+	now := s.Now()
+	a := guess{name: p.Name, host: network(p.Remote)}
+	if nonce, ok := account.CheckBrowser(user, p.Browser, now); ok {
+		a = guess{name: p.Name, browser: nonce}
+	}
+	taken, err := s.guesses.take(a, unlocked(user), now)
+	if err != nil {
+		return SignedIn{}, err
+	}
+	leave, err := s.signIns.enter(ctx, a, taken.delay)
+	if err != nil {
+		return SignedIn{}, err
+	}
+	defer leave()
+	if !s.Passwords.Match(known, p.Password) {
+		c := &Call{Key: account.Key{ID: account.System}, Request: p.Request, Remote: p.Remote}
+		if taken.locked && known != nil {
+			if err := s.Store.Audit(ctx, s.entry(c, now, account.UserLockedOut, known.ID, "name", known.Name), nil); err != nil {
+				return SignedIn{}, err
+			}
+		}
+		return SignedIn{}, &fault.Error{Code: fault.Unauthenticated, Reason: "sign_in_failed", Message: "The user name or the password is wrong."}
+	}
+	s.guesses.right(taken)
+	now = s.Now()
+	out := SignedIn{Token: account.NewToken(""), Browser: account.NewBrowser(known, now)}
+	n := account.Session{Hash: account.HashKey(out.Token), ID: s.IDs.New(event.PrefixSession), User: known.ID, Remote: p.Remote, Agent: clip(p.Agent, maxAgent),
+		Created: now, Expires: now.Add(account.SessionLife)}
+	c := &Call{Key: account.Key{ID: known.ID}, Request: p.Request, Remote: p.Remote}
+	return out, s.Store.CreateSession(ctx, &n, store.Trail{Audit: s.entry(c, now, account.UserSignedIn, known.ID, "name", known.Name)})
+}
+
+const maxAgent = 200 // bytes
+
+func clip(text string, most int) string { return text[:min(len(text), most)] }
+
+func unlocked(u *account.User) time.Time {
+	if u == nil {
+		return time.Time{}
+	}
+	return u.Unlocked
+}
+
+// Unlock forgets the wrong passwords that were counted under a user's name, on every node.
+// Operators only. Errors: fault.NotFound.
+func (s *Service) Unlock(ctx context.Context, c *Call, id string) (account.User, error) {
+	if err := c.mustOperator(); err != nil {
+		return account.User{}, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return account.User{}, err
+	}
+	defer end()
+	u, err := s.Store.User(ctx, id)
+	if err != nil {
+		return u, err
+	}
+	u.Unlocked = s.Now()
+	trail := s.trail(c, u, u.Unlocked, account.UserUnlocked, u.ID, "name", u.Name)
+	trail.Audit.Space = 0
+	return u, s.Store.UnlockUser(ctx, u.ID, u.Unlocked, trail)
+}
+
+// ChangePassword gives a user who knows the old password a new one. All other
+// sessions of the user end. Errors: fault.Invalid, fault.RateLimited.
+func (s *Service) ChangePassword(ctx context.Context, c *Call, u *account.User, keep account.Hash, old, password string) error {
+	a := guess{name: u.Name, browser: "session " + string(keep[:])}
+	taken, err := s.guesses.take(a, u.Unlocked, s.Now())
+	if err != nil {
+		return err
+	}
+	leave, err := s.signIns.enter(ctx, a, 0)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if !s.Passwords.Match(u, old) {
+		return fault.Param("old_password", "password_wrong", "This is not your password.")
+	}
+	s.guesses.right(taken)
+	changed := *u
+	if changed.Password, err = s.Passwords.Hash(password); err != nil {
+		return err
+	}
+	audit := s.entry(c, s.Now(), account.UserUpdated, u.ID, "name", u.Name, "password", "changed")
+	audit.Space = 0
+	return s.Store.UpdateUser(ctx, &changed, keep, store.Trail{Audit: audit})
+}
+
+// comparisons is the queue for comparing passwords. Browsers that a user has signed in from
+// have a place of their own, so that guesses elsewhere do not keep the user out.
+type comparisons struct {
+	unknown, known chan struct{}
+
+	mu      sync.Mutex
+	waiting int
+	at      map[string]int // of these, by address
+}
+
+func newComparisons() *comparisons {
+	return &comparisons{unknown: make(chan struct{}, signInsAtATime), known: make(chan struct{}, 1), at: map[string]int{}}
+}
+
+// enter returns after the delay when it is a's turn; leave ends that. Errors:
+// fault.RateLimited when too many wait.
+func (q *comparisons) enter(ctx context.Context, a guess, delay time.Duration) (leave func(), err error) {
+	turn := q.unknown
+	if a.browser != "" {
+		turn = q.known
+	} else {
+		if !q.queue(a.host) {
+			return nil, &fault.Error{Code: fault.RateLimited, Reason: "sign_ins_busy", RetryAfter: time.Second, Message: "Too many people sign in at the moment. Try again in a few seconds."}
+		}
+		defer q.unqueue(a.host)
+	}
+	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (q *comparisons) queue(host string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.waiting >= waitingSignIns || q.at[host] >= waitingAtHost {
+		return false
+	}
+	q.waiting++
+	q.at[host]++
+	return true
+}
+
+func (q *comparisons) unqueue(host string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting--
+	if q.at[host]--; q.at[host] == 0 {
+		delete(q.at, host)
+	}
+}
+
+// Limits on wrong passwords.
+const (
+	freeGuesses  = 5           // of one name from one address, or in one known browser
+	freeAtHost   = 30          // from one address
+	freeOfName   = 30          // of one name from everywhere; beyond, guesses are slower
+	firstLock    = time.Minute // doubles with each further wrong one
+	longestLock  = time.Hour   //
+	firstDelay   = time.Second // doubles with each ten further wrong ones
+	longestDelay = 16 * time.Second
+	guessMemory  = 2 * time.Hour // after which wrong passwords are forgotten
+	maxGuessRows = 100_000       // beyond, those that lock nothing are forgotten
+)
+
+// guess is whose password was tried from where: from an address or, if that has proved an
+// earlier session, from a browser. A row for all names or all addresses leaves them empty.
+type guess struct{ name, host, browser string }
+
+// guesses counts wrong passwords. It does not ask whether a user exists, so it
+// does not tell either. What it knows ends with the process.
+type guesses struct {
+	mu   sync.Mutex
+	rows map[guess]*guessed
+}
+
+type guessed struct {
+	wrong int
+	last  time.Time
+	until time.Time // locked
+}
+
+// counted is a guess that was counted as wrong before the password is looked at.
+type counted struct {
+	guess
+	delay  time.Duration // to wait before
+	locked bool          // it locked something, unless it is right
+}
+
+// of returns how many wrong guesses are free, by row. Nobody can lock a name everywhere:
+// that row only slows guesses down.
+func (g *guesses) of(a guess) map[guess]int {
+	if a.browser != "" {
+		return map[guess]int{a: freeGuesses}
+	}
+	return map[guess]int{a: freeGuesses, {host: a.host}: freeAtHost}
+}
+
+// take counts a guess, unless none is looked at now. What was counted under the name until
+// unlocked does not count. Errors: fault.RateLimited.
+func (g *guesses) take(a guess, unlocked, now time.Time) (counted, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	rows := g.of(a)
+	for key := range rows {
+		r := g.rows[key]
+		if r != nil && key.name != "" && !r.last.After(unlocked) {
+			delete(g.rows, key)
+			continue
+		}
+		if r != nil && now.Before(r.until) {
+			wait := r.until.Sub(now)
+			return counted{}, &fault.Error{Code: fault.RateLimited, Reason: "locked_out", RetryAfter: wait,
+				Message: "Too many wrong passwords. Try again in " + wait.Round(time.Second).String() + "."}
+		}
+	}
+	out := counted{guess: a}
+	for key, free := range rows {
+		if r := g.count(key, now); r.wrong >= free {
+			r.until = now.Add(min(firstLock<<min(r.wrong-free, 6), longestLock))
+			out.locked = true
+		}
+	}
+	if a.browser == "" {
+		key := guess{name: a.name}
+		if r := g.rows[key]; r != nil && !r.last.After(unlocked) {
+			delete(g.rows, key)
+		}
+		if over := g.count(key, now).wrong - freeOfName; over > 0 {
+			out.delay = min(firstDelay<<min(over/10, 4), longestDelay)
+		}
+	}
+	return out, nil
+}
+
+func (g *guesses) count(key guess, now time.Time) *guessed {
+	g.makeRoom(now)
+	r := g.rows[key]
+	if r == nil || now.Sub(r.last) > guessMemory {
+		r = &guessed{}
+		g.rows[key] = r
+	}
+	r.wrong++
+	r.last = now
+	return r
+}
+
+// makeRoom forgets rows when there are too many: first the old ones, then some that lock
+// nothing.
+func (g *guesses) makeRoom(now time.Time) {
+	if g.rows == nil {
+		g.rows = map[guess]*guessed{}
+	}
+	if len(g.rows) < maxGuessRows {
+		return
+	}
+	maps.DeleteFunc(g.rows, func(_ guess, r *guessed) bool { return now.Sub(r.last) > guessMemory })
+	for key, r := range g.rows { // in no order
+		if len(g.rows) < maxGuessRows*9/10 {
+			return
+		}
+		if !now.Before(r.until) {
+			delete(g.rows, key)
+		}
+	}
+	if len(g.rows) >= maxGuessRows { // all lock: more memory is no answer
+		clear(g.rows)
+	}
+}
+
+// right takes back that a guess was counted, and forgets what was wrong with the name at
+// the address.
+func (g *guesses) right(t counted) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.rows, t.guess)
+	for _, key := range []guess{{host: t.host}, {name: t.name}} {
+		if r := g.rows[key]; r != nil && t.browser == "" {
+			if r.wrong--; key.host != "" && r.wrong < freeAtHost {
+				r.until = time.Time{}
+			}
+		}
+	}
+}
+
+// network returns what guesses from an address are counted under: the address, of IPv6 the
+// network that one subscriber has.
+func network(remote string) string {
+	h := host(remote)
+	a, err := netip.ParseAddr(h)
+	if err != nil || a.Is4() || a.Is4In6() {
+		return h
+	}
+	p, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return h
+	}
+	return p.String()
+}
