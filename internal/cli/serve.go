@@ -584,7 +584,7 @@ func (s *server) mustBeOperator(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	call, err := s.service.Authenticate(key)
+	call, err := s.service.Authenticate(r.Context(), key)
 	if err == nil && !call.Operator() {
 		err = &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Metrics are for the operator: send an operator key (sk_admin_…), or scrape --metrics-addr."}
 	}

@@ -84,7 +84,7 @@ func TestCredentials_areBoundToTheTokenURL(t *testing.T) {
 func TestCredentials_portalInheritsNone(t *testing.T) {
 	w := newWorld(t)
 	e := w.must("POST", "/v1/webhooks", `{"url":"https://hooks.example/a","enabled_events":["*"],"headers":{"X-Api-Key":"hidden"}}`)
-	call, err := w.service.Authenticate(testKey)
+	call, err := w.service.Authenticate(t.Context(), testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
