@@ -29,7 +29,6 @@ const (
 	maxAppends     = 512
 	maxSettlements = 2048
 	maxBytes       = 16 << 20             // of event bodies in one transaction, past its first
-	queueAppends   = 8192                 // more than that are turned away
 	queueSettled   = 16384                // more than that wait
 	lingerFor      = 5 * time.Millisecond // settlements alone, until something else comes
 	lingerCount    = 256                  // settlements that are worth a transaction of their own
@@ -57,7 +56,7 @@ type Committer struct {
 	mu       sync.Mutex
 	work     sync.Cond // something was queued, or the end has come
 	room     sync.Cond // settlements were taken
-	appends  []*pending
+	appends  queue
 	settled  []store.Settlement
 	health   map[int64]store.Health
 	ripe     bool // settlements have lingered long enough
@@ -78,7 +77,7 @@ func (c *Committer) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
-	s.QueuedEvents, s.QueuedSettlements = len(c.appends), len(c.settled)
+	s.QueuedEvents, s.QueuedSettlements = c.appends.size, len(c.settled)
 	return s
 }
 
@@ -174,15 +173,14 @@ func (c *Committer) AppendAll(ctx context.Context, all []*store.Append) []error 
 	return errs
 }
 
-// queue takes all or none. It goes by what waits already, so that the largest set has
-// its turn too.
+// queue takes all or none. It goes by what the account has waiting already, so that the
+// largest set has its turn too.
 func (c *Committer) queue(all ...*pending) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopping || len(c.appends) >= queueAppends {
+	if c.stopping || !c.appends.push(all...) {
 		return false
 	}
-	c.appends = append(c.appends, all...)
 	c.work.Signal()
 	return true
 }
@@ -277,10 +275,9 @@ func (c *Committer) rest(d time.Duration) bool {
 func (c *Committer) refuseQueued() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, p := range c.appends {
+	for _, p := range c.appends.all() {
 		p.answer(overloaded())
 	}
-	c.appends = nil
 }
 
 // take waits for work and returns the next batch, with the settlements kept from
@@ -288,20 +285,13 @@ func (c *Committer) refuseQueued() {
 func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.appends) == 0 && len(kept.Settlements) == 0 && !c.stopping &&
+	for c.appends.size == 0 && len(kept.Settlements) == 0 && !c.stopping &&
 		len(c.settled) < lingerCount && (len(c.settled) == 0 || !c.ripe) {
 		c.work.Wait()
 	}
 	c.gather()
-	n, size := 0, 0
-	for n < min(len(c.appends), maxAppends) && size <= maxBytes {
-		size += len(c.appends[n].Event.Body)
-		n++
-	}
-	waiting := make([]*pending, n)
-	copy(waiting, c.appends)
-	c.appends = dropFirst(c.appends, n)
-	b := &store.Batch{Appends: make([]*store.Append, n), Settlements: kept.Settlements, Health: kept.Health}
+	waiting := c.appends.take()
+	b := &store.Batch{Appends: make([]*store.Append, len(waiting)), Settlements: kept.Settlements, Health: kept.Health}
 	for i, p := range waiting {
 		b.Appends[i] = p.Append
 	}
@@ -325,14 +315,14 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 // their turn first.
 func (c *Committer) gather() {
 	for range maxYields {
-		n := len(c.appends)
+		n := c.appends.size
 		if n == 0 {
 			return
 		}
 		c.mu.Unlock()
 		c.Yield()
 		c.mu.Lock()
-		if len(c.appends) == n {
+		if c.appends.size == n {
 			return
 		}
 	}

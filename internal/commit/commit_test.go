@@ -476,6 +476,61 @@ func TestCommitter_backPressure(t *testing.T) {
 	})
 }
 
+// An account that has queued as much as it may delays another account's event by no more
+// than the transaction that runs.
+func TestCommitter_accountsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, slowCommits(time.Minute))
+		const fanOut = 20
+		of := func(account int64, k event.Key, deliveries int) *store.Append {
+			a := &store.Append{Event: event.Event{Key: k, Space: event.SpaceOf(account, false)}}
+			for i := range deliveries {
+				a.Deliveries = append(a.Deliveries, delivery.New(delivery.ID{Event: k, Endpoint: int64(i + 1)}, a.Event.Space))
+			}
+			return a
+		}
+		var wg sync.WaitGroup
+		key := event.Key(0)
+		for hostile := int64(1); hostile <= 3; hostile++ {
+			for range 4 {
+				batch := make([]*store.Append, 1000)
+				for i := range batch {
+					key++
+					batch[i] = of(hostile, key, fanOut)
+				}
+				wg.Go(func() { d.AppendAll(context.Background(), batch) })
+			}
+		}
+		synctest.Wait() // the first transaction runs
+		began := time.Now()
+		for range 5 {
+			key++
+			victim := of(9, key, 1)
+			if err := d.Append(context.Background(), victim); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > 10*time.Minute {
+			t.Errorf("5 events of another account waited for %d transactions of a minute", took/time.Minute)
+		}
+		wg.Wait()
+		d.mu.Lock()
+		if !slices.IsSortedFunc(d.told, func(a, b event.Key) int { // of each account, in order
+			if (a-1)/4000 != (b-1)/4000 {
+				return 0
+			}
+			return int(a) - int(b)
+		}) {
+			t.Error("the events of an account are not written in their order")
+		}
+		if d.batches < int(key)*fanOut/2048 {
+			t.Errorf("%d events with %d deliveries each went into %d transactions", key, fanOut, d.batches)
+		}
+		d.mu.Unlock()
+		stop(t, d)
+	})
+}
+
 func TestCommitter_Stop(t *testing.T) {
 	t.Run("writes what is queued", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
