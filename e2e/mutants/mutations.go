@@ -35,19 +35,19 @@ var mutations = []mutation{
 	{
 		what:  "a delivery that is under way is read and attempted again",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"		if _, ok := l.held[j.Delivery.ID.Event]; ok {\n			continue\n		}\n		if pushed", "		if pushed"}},
+		edits: []edit{{"		if _, ok := l.held[j.Delivery.ID.Event]; ok {\n			end", "		if _, ok := l.held[j.Delivery.ID.Event]; ok && now.IsZero() {\n			end"}},
 		tests: []run{simulation},
 	},
 	{
 		what:  "an ordered lane goes on after a failure",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"	if ep.Settings.Ordering == endpoint.FIFO && d.State == delivery.Pending {", "	if ep.Settings.Ordering == endpoint.FIFO && d.State == delivery.Canceled {"}},
+		edits: []edit{{"	if ordered(ep) && d.State == delivery.Pending {", "	if ordered(ep) && d.State == delivery.Canceled {"}},
 		tests: []run{engine("TestEngine_fifo"), simulation},
 	},
 	{
 		what:  "an ordered lane makes two attempts at a time",
-		file:  "internal/dispatch/lane.go",
-		edits: []edit{{"	if e.Settings.Ordering == endpoint.FIFO || l.breaker.Open() {\n		return 1", "	if e.Settings.Ordering == endpoint.FIFO || l.breaker.Open() {\n		return 2"}},
+		file:  "internal/dispatch/engine.go",
+		edits: []edit{{"	case l.inflight > 0:\n		return stepWait, time.Time{}\n	case l.ready.len() > 0:", "	case l.inflight > 1:\n		return stepWait, time.Time{}\n	case l.ready.len() > 0:"}},
 		tests: []run{simulation},
 	},
 	{
@@ -64,14 +64,38 @@ var mutations = []mutation{
 	},
 	{
 		what:  "the breaker is ignored",
-		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"		l.breaker.Open() && now.Before(l.breaker.ProbeAt),\n", ""}},
+		file:  "internal/dispatch/engine.go",
+		edits: []edit{{"	case now.Before(l.breaker.ProbeAt):\n		return stepWait, l.breaker.ProbeAt", "	case now.IsZero():\n		return stepWait, l.breaker.ProbeAt"}},
 		tests: []run{simulation},
+	},
+	{
+		what:  "a type that is refused opens the breaker although others are acknowledged",
+		file:  "internal/dispatch/streak.go",
+		edits: []edit{{"s.Alone() && effect", "s.Alone() && now.IsZero() && effect"}},
+		tests: []run{engine("TestEngine_poison")},
+	},
+	{
+		what:  "what waits behind a type that is refused is not looked for",
+		file:  "internal/dispatch/worker.go",
+		edits: []edit{{"			l.passOver(&j.Delivery, j.Type)\n			end", "			return end, dated\n			end"}},
+		tests: []run{engine("TestEngine_poisonBacklog"), simulation},
+	},
+	{
+		what:  "a type that is refused is attempted without a pause",
+		file:  "internal/dispatch/streak.go",
+		edits: []edit{{"	case s == nil || !s.Holds():\n		return true", "	case true || !s.Holds():\n		return true"}},
+		tests: []run{engine("TestEngine_refusesEverything")},
+	},
+	{
+		what:  "what a person asks for waits behind the breaker",
+		file:  "internal/dispatch/urgent.go",
+		edits: []edit{{"	if l.urgent.len() == 0 ||", "	if l.urgent.len() == 0 || l.breaker.Open() ||"}},
+		tests: []run{engine("TestEngine_expedite"), simulation},
 	},
 	{
 		what:  "the breaker never opens",
 		file:  "internal/delivery/breaker.go",
-		edits: []edit{{"		b.Interval = breakerFirstInterval", "		b.Interval = 0"}},
+		edits: []edit{{"		b.ProbeAt = now.Add(b.Interval)", "		_ = now"}},
 		tests: []run{{pkg: "./internal/delivery", tests: "TestBreaker.*"}, simulation},
 	},
 	{
@@ -101,7 +125,7 @@ var mutations = []mutation{
 	{
 		what:  "a retry has another body than the first attempt",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"EventID: job.EventID, Body: job.Body,", "EventID: job.EventID, Body: append(make([]byte, min(job.Delivery.Attempts, 1)), job.Body...),"}},
+		edits: []edit{{"Trace: job.Trace, Body: p.Body,", "Trace: job.Trace, Body: append(make([]byte, min(job.Delivery.Attempts, 1)), p.Body...),"}},
 		tests: []run{simulation},
 	},
 	{

@@ -37,6 +37,7 @@ type Service interface {
 // Engine is what sends (dispatch.Engine).
 type Engine interface {
 	Arrived(deliveries []delivery.ID)
+	Urgent(deliveries []delivery.ID)
 	Releasing() int
 	Adopt(ctx context.Context, endpoints []int64) error
 	Rescan()
@@ -69,6 +70,7 @@ type Cluster struct {
 
 	awayMu sync.Mutex
 	away   []delivery.ID // of other nodes, which may not know of them
+	urgent []delivery.ID // that a person asked for
 	hasWay chan struct{}
 	poke   chan struct{} // look at the members now
 }
@@ -92,6 +94,7 @@ const (
 const (
 	wordMembers  = "members"
 	wordWork     = "work"
+	wordUrgent   = "urgent"   // work that a person asked for
 	wordSettings = "settings" // and their version: the store says so of each change
 )
 
@@ -191,6 +194,15 @@ func mix(x uint64) uint64 {
 func (c *Cluster) Elsewhere(deliveries []delivery.ID) {
 	c.awayMu.Lock()
 	c.away = append(c.away, deliveries...)
+	c.awayMu.Unlock()
+	signal(c.hasWay)
+}
+
+// Expedite notes deliveries of other nodes that a person asked for, to be told. It does
+// not block.
+func (c *Cluster) Expedite(deliveries []delivery.ID) {
+	c.awayMu.Lock()
+	c.urgent = append(c.urgent, deliveries...)
 	c.awayMu.Unlock()
 	signal(c.hasWay)
 }
@@ -435,6 +447,8 @@ func (c *Cluster) heard(ctx context.Context, message string) {
 		signal(c.poke)
 	case wordWork:
 		c.engine.Arrived(parse(rest))
+	case wordUrgent:
+		c.engine.Urgent(parse(rest))
 	}
 }
 
@@ -448,10 +462,10 @@ func (c *Cluster) tell(ctx context.Context) {
 			return
 		}
 		c.awayMu.Lock()
-		away := c.away
-		c.away = nil
+		away, urgent := c.away, c.urgent
+		c.away, c.urgent = nil, nil
 		c.awayMu.Unlock()
-		for _, m := range messages(away) {
+		for _, m := range append(messages(wordUrgent, urgent), messages(wordWork, away)...) {
 			if err := c.nodes.Tell(ctx, m); err != nil {
 				if ctx.Err() == nil {
 					c.log.Warn("tell of work", "err", err) // they look by themselves, later
@@ -462,9 +476,9 @@ func (c *Cluster) tell(ctx context.Context) {
 	}
 }
 
-// messages writes deliveries into as many messages as it takes: endpoint.event, or the
-// endpoint alone, in base 36.
-func messages(deliveries []delivery.ID) (all []string) {
+// messages writes deliveries into as many messages of a word as it takes: endpoint.event,
+// or the endpoint alone, in base 36.
+func messages(word string, deliveries []delivery.ID) (all []string) {
 	var b []byte
 	for _, id := range deliveries {
 		if len(b) > maxMessage {
@@ -472,7 +486,7 @@ func messages(deliveries []delivery.ID) (all []string) {
 			b = b[:0]
 		}
 		if len(b) == 0 {
-			b = append(b, wordWork...)
+			b = append(b, word...)
 		}
 		b = strconv.AppendInt(append(b, ' '), id.Endpoint, 36)
 		if id.Event != 0 {

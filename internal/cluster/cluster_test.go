@@ -49,7 +49,7 @@ func TestMessages(t *testing.T) {
 		for i := range n {
 			deliveries = append(deliveries, delivery.ID{Endpoint: int64(i) << 40, Event: event.Key(i % 3 << 50)})
 		}
-		for _, m := range messages(deliveries) {
+		for _, m := range messages(wordWork, deliveries) {
 			rest, ok := strings.CutPrefix(m, wordWork+" ")
 			if !ok || len(m) >= 8000 {
 				t.Errorf("a message of %d bytes: %.20q", len(m), m)

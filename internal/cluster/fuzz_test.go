@@ -14,7 +14,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		all := parse(text)
 		again := all[:0:0]
-		for _, m := range messages(all) {
+		for _, m := range messages(wordWork, all) {
 			word, rest, _ := strings.Cut(m, " ")
 			if word != wordWork {
 				t.Fatalf("%q became the message %q", text, m)

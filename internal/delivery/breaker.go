@@ -3,18 +3,23 @@ package delivery
 import "time"
 
 // Breaker is an endpoint's circuit breaker and the memory of its health. Closed,
-// it lets all deliveries through. After [BreakerThreshold] failures in a row it
-// opens: one delivery at a time probes the endpoint, at a growing interval, and
-// the others wait without spending attempts. The first success closes it.
+// it lets all deliveries through. After [BreakerThreshold] attempts in a row that
+// show the endpoint to be down (see [EndpointDown]) it opens: one delivery at a
+// time probes the endpoint, at a growing interval, and the others wait without
+// spending attempts. The first acknowledgement closes it and resets it. An answer
+// that refuses one event (see [EventRefused]) closes it too, but keeps the
+// interval, so that an endpoint that alternates between both is not sent
+// everything again every few seconds.
 //
-// The zero value is a closed breaker of an endpoint that nothing is known of. The
+// The zero value is a closed breaker of an endpoint without known failures. The
 // engine stores it with every change that matters, so that it survives a restart.
 type Breaker struct {
-	Failures     int           `json:"failures,omitempty"`       // in a row
-	FailingSince time.Time     `json:"failing_since,omitzero"`   // start of the first of them; zero while healthy
+	Failures     int           `json:"failures,omitempty"`       // attempts in a row without an acknowledgement
+	Down         int           `json:"down,omitempty"`           // those of them that count towards opening
+	FailingSince time.Time     `json:"failing_since,omitzero"`   // start of the first of Failures; zero while healthy
 	LastSuccess  time.Time     `json:"last_success,omitzero"`    // only kept exact while failing
 	ProbeAt      time.Time     `json:"probe_at,omitzero"`        // when the next probe may start; zero while closed
-	Interval     time.Duration `json:"probe_interval,omitempty"` // between probes; 0 while closed
+	Interval     time.Duration `json:"probe_interval,omitempty"` // between probes, the last one used while closed; 0 after an acknowledgement
 	Warned       bool          `json:"warned,omitempty"`         // the account was told that the endpoint is failing
 }
 
@@ -26,10 +31,10 @@ const (
 )
 
 // Open reports whether only probes may be sent.
-func (b *Breaker) Open() bool { return b.Interval > 0 }
+func (b *Breaker) Open() bool { return !b.ProbeAt.IsZero() }
 
-// Succeeded notes an acknowledged attempt.
-// It reports whether anything was wrong before, and so whether to store b.
+// Succeeded records an acknowledged attempt.
+// It reports whether the endpoint was failing before, and so whether to store b.
 func (b *Breaker) Succeeded(now time.Time) (recovered bool) {
 	if b.Failures == 0 && b.FailingSince.IsZero() {
 		return false
@@ -38,28 +43,29 @@ func (b *Breaker) Succeeded(now time.Time) (recovered bool) {
 	return true
 }
 
-// Failed notes a failed attempt that started at the given time and ended at now.
-func (b *Breaker) Failed(started, now time.Time) {
+// Failed records a failed attempt that started at the given time and ended at now,
+// and what it shows of the endpoint. Only a probe, which an open breaker let through
+// at its time, puts the next one off: attempts that were in flight when the breaker
+// opened, or that were sent beside the probes, do not.
+func (b *Breaker) Failed(e Effect, probe bool, started, now time.Time) {
 	b.Failures++
 	if b.FailingSince.IsZero() {
 		b.FailingSince = started
 	}
-	if b.Failures < BreakerThreshold {
-		return
+	switch e {
+	case EventRefused:
+		b.Down, b.ProbeAt = 0, time.Time{}
+	case EndpointDown:
+		b.Down++
 	}
-	// Attempts that were under way when the breaker opened fail one after the
-	// other, hanging ones long after; only a probe, which started once its time had
-	// come, grows the interval.
-	if b.Interval == 0 {
-		b.Interval = breakerFirstInterval
-	} else if !started.Before(b.ProbeAt) {
-		b.Interval = min(b.Interval*2, breakerMaxInterval)
+	if opens := b.Down >= BreakerThreshold && !b.Open(); opens || b.Open() && probe {
+		b.Interval = max(breakerFirstInterval, min(b.Interval*2, breakerMaxInterval))
+		b.ProbeAt = now.Add(b.Interval)
 	}
-	b.ProbeAt = now.Add(b.Interval)
 }
 
-// FailingFor returns for how long the endpoint has acknowledged nothing although
-// it was tried; 0 while healthy.
+// FailingFor returns how long the endpoint has acknowledged nothing although
+// deliveries were attempted; 0 while healthy.
 func (b *Breaker) FailingFor(now time.Time) time.Duration {
 	if b.FailingSince.IsZero() {
 		return 0
@@ -69,24 +75,24 @@ func (b *Breaker) FailingFor(now time.Time) time.Duration {
 
 // Health is when an endpoint counts as failing and when it is given up.
 type Health struct {
-	FailingAfter         time.Duration // it acknowledged nothing for so long; 0: only an open breaker tells
-	DisableAfter         time.Duration // it acknowledged nothing for so long
-	DisableAfterFailures int           // it failed so often in a row; 0: however often
+	FailingAfter         time.Duration // without an acknowledgement; 0: only the number of failures tells
+	DisableAfter         time.Duration // without an acknowledgement
+	DisableAfterFailures int           // consecutive failures; 0: never
 }
 
 // DefaultDisableAfter is after how long without an acknowledgement an endpoint is
 // given up by default.
 const DefaultDisableAfter = 5 * 24 * time.Hour
 
-// fewFailures is how many failures in a row prove nothing, however long apart: with
-// nothing to send between them, nobody knows.
+// fewFailures is how many failures in a row prove nothing, however far apart: with
+// nothing to send between them, the endpoint's state is unknown.
 const fewFailures = 3
 
 // Judge says, after a failed attempt that ended at now, whether the account must
 // be warned, which it is once, and whether the endpoint is to be disabled.
 func (h *Health) Judge(b *Breaker, now time.Time) (warn, disable bool) {
-	age := b.FailingFor(now)
-	warn = !b.Warned && (b.Open() || h.FailingAfter > 0 && b.Failures >= fewFailures && age >= h.FailingAfter)
-	disable = b.Open() && age >= h.DisableAfter || h.DisableAfterFailures > 0 && b.Failures >= h.DisableAfterFailures
+	age, many := b.FailingFor(now), b.Failures >= BreakerThreshold
+	warn = !b.Warned && (many || h.FailingAfter > 0 && b.Failures >= fewFailures && age >= h.FailingAfter)
+	disable = many && age >= h.DisableAfter || h.DisableAfterFailures > 0 && b.Failures >= h.DisableAfterFailures
 	return warn, disable
 }

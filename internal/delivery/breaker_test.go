@@ -10,7 +10,7 @@ import (
 func opened(at time.Time) *Breaker {
 	b := new(Breaker)
 	for range BreakerThreshold {
-		b.Failed(at, at)
+		b.Failed(EndpointDown, false, at, at)
 	}
 	return b
 }
@@ -21,7 +21,7 @@ func TestBreaker_opensAtTheThreshold(t *testing.T) {
 		if b.Open() {
 			t.Fatalf("open after %d failures", i-1)
 		}
-		b.Failed(accepted.Add(time.Duration(i)*time.Second), accepted.Add(time.Duration(i+5)*time.Second))
+		b.Failed(EndpointDown, false, accepted.Add(time.Duration(i)*time.Second), accepted.Add(time.Duration(i+5)*time.Second))
 	}
 	if !b.Open() || b.Interval != 2*time.Second {
 		t.Errorf("after %d failures: %+v", BreakerThreshold, b)
@@ -37,10 +37,10 @@ func TestBreaker_opensAtTheThreshold(t *testing.T) {
 func TestBreaker_lateFailuresOfTheSameVolleyDoNotGrow(t *testing.T) {
 	b := opened(accepted)
 	for i := range 60 { // they hung, long past the time of the first probe
-		b.Failed(accepted, accepted.Add(15*time.Second+time.Duration(i)*100*time.Millisecond))
+		b.Failed(EndpointDown, false, accepted, accepted.Add(15*time.Second+time.Duration(i)*100*time.Millisecond))
 	}
-	if b.Interval != 2*time.Second {
-		t.Errorf("interval %s, want 2s", b.Interval)
+	if b.Interval != 2*time.Second || !b.ProbeAt.Equal(accepted.Add(2*time.Second)) {
+		t.Errorf("interval %s, probe at %s; want 2s after it opened", b.Interval, b.ProbeAt)
 	}
 }
 
@@ -48,7 +48,7 @@ func TestBreaker_probesDoubleUpToTheCap(t *testing.T) {
 	b := opened(accepted)
 	for _, want := range []time.Duration{4, 8, 16, 32, 64, 128, 256, 300, 300} {
 		ended := b.ProbeAt.Add(15 * time.Second)
-		b.Failed(b.ProbeAt, ended)
+		b.Failed(EndpointDown, true, b.ProbeAt, ended)
 		if b.Interval != want*time.Second || !b.ProbeAt.Equal(ended.Add(b.Interval)) {
 			t.Fatalf("interval %s, next probe %s after the last one ended; want %s", b.Interval, b.ProbeAt.Sub(ended), want*time.Second)
 		}
@@ -68,9 +68,61 @@ func TestBreaker_successResets(t *testing.T) {
 	if b.Succeeded(now) {
 		t.Error("a healthy endpoint recovered")
 	}
-	b.Failed(now, now)
+	b.Failed(EndpointDown, false, now, now)
 	if !b.Succeeded(now) {
 		t.Error("a single failure must be taken back in the store too")
+	}
+}
+
+// Only what shows the endpoint to be down opens the breaker; an answer closes it, and
+// only an acknowledgement takes the interval back.
+func TestBreaker_effects(t *testing.T) {
+	b := new(Breaker)
+	for range 10 * BreakerThreshold {
+		b.Failed(EventRefused, false, accepted, accepted)
+		b.Failed(EventUnsendable, false, accepted, accepted)
+		b.Failed(NoEffect, false, accepted, accepted)
+		if b.Open() || b.Down != 0 {
+			t.Fatalf("open after failures that do not count: %+v", b)
+		}
+	}
+	b = opened(accepted)
+	b.Failed(NoEffect, false, accepted, accepted)
+	if !b.Open() || b.Interval != breakerFirstInterval {
+		t.Errorf("moved by an attempt without effect: %+v", b)
+	}
+	b.Failed(EndpointDown, true, accepted, accepted)
+	b.Failed(EventRefused, true, accepted, accepted)
+	if b.Open() || b.Failures == 0 || b.FailingSince.IsZero() {
+		t.Errorf("after an answer: %+v", b)
+	}
+	for range BreakerThreshold {
+		if b.Open() {
+			t.Fatalf("opened early: %+v", b)
+		}
+		b.Failed(EndpointDown, false, accepted, accepted)
+	}
+	if !b.Open() || b.Interval != 4*breakerFirstInterval {
+		t.Errorf("opened again: %+v, want twice the last interval", b)
+	}
+}
+
+func TestStreak(t *testing.T) {
+	var s Streak
+	for i := 1; i <= 20*int(streakMaxPause/streakPause); i++ {
+		if s.Holds() != (i > StreakThreshold) {
+			t.Fatalf("holds %t after %d failures", s.Holds(), i-1)
+		}
+		s.Failed(accepted)
+		if want := min(time.Duration(i)*10*time.Millisecond, time.Minute); s.NextAt.Sub(accepted) != want {
+			t.Fatalf("a pause of %s after %d failures, want %s", s.NextAt.Sub(accepted), i, want)
+		}
+	}
+	if s.Alone() {
+		t.Error("alone although no other type was acknowledged")
+	}
+	if s.OthersWork = true; !s.Alone() {
+		t.Error("not alone although others work")
 	}
 }
 
@@ -120,7 +172,7 @@ func TestHealth_Judge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b, at := new(Breaker), accepted
 			for range tt.failures {
-				b.Failed(at, at)
+				b.Failed(EventRefused, false, at, at) // whatever it shows
 				at = at.Add(tt.every)
 			}
 			warn, disable := tt.health.Judge(b, at.Add(-tt.every))

@@ -49,6 +49,7 @@ type arena struct {
 	answers   map[int64]answer
 	tries     map[delivery.ID][]try
 	order     map[int64][]event.Key // of acknowledgement
+	types     map[event.Key]string  // of the events of sendOf
 	underWay  map[underWay]int
 	load      map[int64]int // attempts under way by endpoint
 	peak      map[int64]int
@@ -72,7 +73,7 @@ type underWay struct {
 func newArena(t testing.TB) *arena {
 	return &arena{
 		t: t, store: memstore.New(), endpoints: endpoint.NewRegistry(), keys: event.NewKeys(time.Now, 0),
-		random: rand.New(rand.NewPCG(3, 4)), answers: map[int64]answer{}, tries: map[delivery.ID][]try{}, order: map[int64][]event.Key{},
+		random: rand.New(rand.NewPCG(3, 4)), answers: map[int64]answer{}, tries: map[delivery.ID][]try{}, order: map[int64][]event.Key{}, types: map[event.Key]string{},
 		underWay: map[underWay]int{}, load: map[int64]int{}, peak: map[int64]int{}, exhausted: map[delivery.ID]int{},
 		dead: map[int64]string{}, failing: map[int64]int{},
 	}
@@ -177,6 +178,40 @@ func (w *arena) send(size int, to ...int64) delivery.ID {
 		w.t.Errorf("append: %v", err)
 	}
 	return a.Deliveries[0].ID
+}
+
+// sendOf sends events of the given types to an endpoint, in order, in one transaction.
+func (w *arena) sendOf(to int64, types ...string) (ids []delivery.ID) {
+	w.t.Helper()
+	all := make([]*store.Append, len(types))
+	for i, typ := range types {
+		all[i] = w.event(10, to)
+		all[i].Event.Type = typ
+		w.mu.Lock()
+		w.types[all[i].Event.Key] = typ
+		w.mu.Unlock()
+		ids = append(ids, all[i].Deliveries[0].ID)
+	}
+	for _, err := range w.commits.AppendAll(context.Background(), all) {
+		if err != nil {
+			w.t.Errorf("append: %v", err)
+		}
+	}
+	return ids
+}
+
+// byType answers each event as its type is answered, and all others with yes.
+func (w *arena) byType(answers map[string]answer) answer {
+	return func(ctx context.Context, r *sender.Request) delivery.Attempt {
+		key, _, _ := event.ParseID(event.PrefixEvent, r.EventID)
+		w.mu.Lock()
+		a := answers[w.types[key]]
+		w.mu.Unlock()
+		if a == nil {
+			a = yes
+		}
+		return a(ctx, r)
+	}
 }
 
 // backlog writes n events to disk behind the engine's back.

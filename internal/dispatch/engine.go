@@ -27,6 +27,8 @@ import (
 // Store is what the engine reads, and the one thing it writes by itself.
 type Store interface {
 	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error)
+	ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error)
+	Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error)
 	Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error)
 	CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (int, error)
 	AllHealth(ctx context.Context) ([]store.Health, error)
@@ -91,6 +93,7 @@ type Engine struct {
 	lanes    map[int64]*lane
 	known    map[int64]delivery.Breaker // breakers read at start, until their lane exists
 	scanned  bool                       // all lanes that the store had at start are known
+	urgent   runQueue                   // lanes with urgent deliveries
 	healthy  runQueue
 	fresh    runQueue // not proven, but little speaks against them: see lane.doubtful
 	suspects runQueue
@@ -103,6 +106,7 @@ type Engine struct {
 	idle     int  // of which wait for work and were not called
 	called   bool // one of them, or a new one, is on its way
 	onTrial  int  // attempts under way to suspects
+	rushing  int  // workers that serve urgent deliveries
 	bytes    int  // that ready deliveries take, and may take that are being read
 	stopping bool
 
@@ -348,8 +352,11 @@ func (e *Engine) committed(b *store.Batch) (away []delivery.ID) {
 		}
 		if d.State == delivery.Pending { // from now on the store shows when it is due
 			l.due(d.Due)
+			if !d.Rank.After(now) {
+				l.missed(d.Rank)
+			}
 		}
-		if l.more || d.State == delivery.Pending {
+		if l.more || l.passes() || d.State == delivery.Pending {
 			e.plan(l, now)
 		}
 	}
@@ -373,31 +380,42 @@ func (e *Engine) committed(b *store.Batch) (away []delivery.ID) {
 			l := e.lane(no)
 			if e.Cluster != nil && ep != nil && ep.Settings.Ordering == endpoint.FIFO {
 				// Another node may have taken an earlier one that this one has not heard of yet.
-				l.more, l.behind = true, false
+				l.missed(a.Deliveries[i].Rank)
+				l.behind = false
 				e.plan(l, now)
 				continue
 			}
-			e.accept(l, &store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace})
+			e.accept(l, ep, &store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace})
 			e.plan(l, now)
 		}
 	}
 	return away
 }
 
-// accept takes a fresh delivery into its lane's memory if there is room and
-// nothing older waits in the store; else the store keeps it until its turn. It
-// may have been read from there already.
-func (e *Engine) accept(l *lane, j *store.Job) {
+// accept takes a fresh delivery into its lane's memory if there is room and nothing
+// older waits in the store; else the store keeps it until its turn. It may have been
+// read from there already. While types are passed over, those that are not do not wait
+// behind what is read past.
+func (e *Engine) accept(l *lane, ep *endpoint.Endpoint, j *store.Job) {
 	l.news = true
 	if _, held := l.held[j.Delivery.ID.Event]; held {
 		return
 	}
 	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+weight(j) > e.QueueBytes
-	if full || l.more || l.loading || l.breaker.Open() || !l.holdUntil.IsZero() {
-		l.more = true
-		return
+	passes := l.passes() && !ordered(ep)
+	switch {
+	case full || !l.holdUntil.IsZero(), !passes && (l.more || l.loading || l.breaker.Open()):
+		l.missed(j.Delivery.Rank)
+	case passes && !l.mayGo(j, e.Now()):
+		l.passOver(&j.Delivery, j.Type)
+		l.more = l.more || l.breaker.Open() // there is something to probe with
+	default:
+		e.push(l, j)
 	}
-	e.push(l, j)
+}
+
+func ordered(ep *endpoint.Endpoint) bool {
+	return ep != nil && ep.Settings.Ordering == endpoint.FIFO
 }
 
 func (e *Engine) push(l *lane, j *store.Job) {
@@ -423,7 +441,7 @@ func (e *Engine) Forgive(endpoint int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(endpoint)
-	l.breaker, l.unsaved = delivery.Breaker{}, true
+	l.breaker, l.unsaved, l.streaks = delivery.Breaker{}, true, nil
 	l.pace.restart()
 	l.changed()
 	e.plan(l, e.Now())
@@ -438,8 +456,9 @@ func (e *Engine) plan(l *lane, now time.Time) {
 		return
 	case ep == nil: // deleted
 		e.dropReady(l)
+		e.dropUrgent(l)
 		e.wake(l, time.Time{})
-		l.breaker, l.unsaved = delivery.Breaker{}, false // it fails nobody any more
+		l.breaker, l.unsaved, l.streaks = delivery.Breaker{}, false, nil // it fails nobody any more
 		if l.more && !l.clearing {
 			l.clearing = true
 			e.workers.Go(func() { e.clear(l) })
@@ -447,57 +466,134 @@ func (e *Engine) plan(l *lane, now time.Time) {
 		return
 	case !ep.Sends():
 		e.dropReady(l)
+		e.dropUrgent(l)
 		e.wake(l, time.Time{})
 		if ep.Remote { // whoever sends looks in the store by itself
-			l.more, l.behind, l.unsaved, l.nextDue, l.holdUntil, l.breaker = false, false, false, time.Time{}, time.Time{}, delivery.Breaker{}
+			l.more, l.look, l.behind, l.unsaved, l.nextDue, l.holdUntil = false, false, false, false, time.Time{}, time.Time{}
+			l.breaker, l.streaks = delivery.Breaker{}, nil
 		}
 		return
 	}
-
-	var wake time.Time
-	if !l.nextDue.IsZero() {
-		if l.nextDue.After(now) {
-			wake = l.nextDue
-		} else {
-			l.nextDue, l.more = time.Time{}, true
-		}
+	if !l.nextDue.IsZero() && !l.nextDue.After(now) {
+		l.reached(l.nextDue) // the cursor may be past it
+		l.nextDue, l.more = time.Time{}, true
 	}
-	if !l.holdUntil.IsZero() {
-		if l.holdUntil.After(now) {
-			e.wake(l, l.holdUntil)
-			return
-		}
+	if !l.holdUntil.IsZero() && !l.holdUntil.After(now) {
 		l.holdUntil, l.more = time.Time{}, true
 	}
-	if l.breaker.Open() && now.Before(l.breaker.ProbeAt) {
-		e.dropReady(l)
-		e.wake(l, l.breaker.ProbeAt)
-		return
+	rush, rushAt := e.rush(l, ep, now)
+	if rush {
+		e.hurry(l)
 	}
-	if !e.hasWork(l, ep) || l.inflight >= l.concurrency(ep, e.Concurrency) {
-		e.wake(l, wake)
-		return
+	next, at := e.decide(l, ep, now)
+	if next != stepWait {
+		e.enqueue(l)
 	}
-	if at := e.throttled(l, ep, now); !at.IsZero() {
-		e.wake(l, at)
-		return
-	}
-	e.wake(l, wake)
-	e.enqueue(l)
+	e.wake(l, earliest(rushAt, at, l.nextDue))
 }
 
-// hasWork reports whether a worker would find something to do in the lane.
-func (e *Engine) hasWork(l *lane, ep *endpoint.Endpoint) bool {
-	if l.ready.len() > 0 {
-		return true
+// earliest returns the first of some times that is not zero, zero if all are.
+func earliest(times ...time.Time) (first time.Time) {
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
 	}
-	if !l.more || l.behind || l.loading || len(l.held) >= maxHeld {
-		return false
-	}
-	// In a FIFO lane the store must show all settlements before it is asked what
-	// comes next.
-	return ep.Settings.Ordering != endpoint.FIFO || len(l.held) == 0
+	return first
 }
+
+// step is what a worker would do next with a lane.
+type step uint8
+
+const (
+	stepWait  step = iota
+	stepSend       // the next ready delivery
+	stepRead       // deliveries from the store
+	stepProbe      // with a delivery that is read from the store
+)
+
+// decide returns what a worker would do with a lane now. If that is to wait, it returns
+// until when, zero if only an event can change it.
+func (e *Engine) decide(l *lane, ep *endpoint.Endpoint, now time.Time) (step, time.Time) {
+	if !l.holdUntil.IsZero() {
+		return stepWait, l.holdUntil
+	}
+	var next step
+	var at time.Time
+	switch {
+	case ordered(ep):
+		next, at = e.decideOrdered(l, now)
+	case l.breaker.Open():
+		next, at = e.decideOpen(l, ep, now)
+	default:
+		next, at = e.decideClosed(l, ep, now)
+	}
+	if next != stepWait {
+		if at := e.throttled(l, ep, now); !at.IsZero() {
+			return stepWait, at
+		}
+	}
+	return next, at
+}
+
+// decideClosed is decide for a lane whose breaker is closed.
+func (e *Engine) decideClosed(l *lane, ep *endpoint.Endpoint, now time.Time) (step, time.Time) {
+	due := l.probeDue()
+	switch {
+	case l.inflight >= l.concurrency(ep, e.Concurrency):
+		return stepWait, time.Time{}
+	case l.ready.len() > 0:
+		return stepSend, time.Time{}
+	case l.more && l.readable():
+		return stepRead, time.Time{}
+	case due.IsZero() || l.loading:
+		return stepWait, time.Time{}
+	case due.After(now):
+		return stepWait, due
+	}
+	return stepProbe, time.Time{}
+}
+
+// decideOpen is decide for a lane whose breaker is open: it is probed at its time, once all
+// attempts have ended; deliveries of types that have not failed go at once, one by one.
+func (e *Engine) decideOpen(l *lane, ep *endpoint.Endpoint, now time.Time) (step, time.Time) {
+	busy := l.probing >= maxProbing || l.inflight >= most(ep, e.Concurrency)
+	switch {
+	case l.ready.len() > 0 && !busy:
+		return stepSend, time.Time{}
+	case l.look && l.readable():
+		return stepRead, time.Time{}
+	case !l.more && !l.waiting(), l.ready.len() > 0 || l.inflight > 0 || !l.readable():
+		return stepWait, time.Time{}
+	case now.Before(l.breaker.ProbeAt):
+		return stepWait, l.breaker.ProbeAt
+	}
+	return stepProbe, time.Time{}
+}
+
+// decideOrdered is decide for a lane that keeps the order: only its head may be sent, when
+// the breaker and the pause of its type are over.
+func (e *Engine) decideOrdered(l *lane, now time.Time) (step, time.Time) {
+	if now.Before(l.breaker.ProbeAt) {
+		e.dropReady(l)
+		return stepWait, l.breaker.ProbeAt
+	}
+	switch {
+	case l.inflight > 0:
+		return stepWait, time.Time{}
+	case l.ready.len() > 0:
+		if s := l.streak(l.ready.first().Type); s != nil && s.Holds() && now.Before(s.NextAt) {
+			return stepWait, s.NextAt
+		}
+		return stepSend, time.Time{}
+	case l.more && l.readable() && len(l.held) == 0: // the store must show all settlements before it is asked what comes next
+		return stepRead, time.Time{}
+	}
+	return stepWait, time.Time{}
+}
+
+// readable reports whether a worker would get something new from the store.
+func (l *lane) readable() bool { return !l.behind && !l.loading && len(l.held) < maxHeld }
 
 // throttled returns when the lane's rate limit, or the rate that the endpoint was
 // found to take, lets the next attempt start; zero is now.
@@ -560,7 +656,7 @@ func (e *Engine) call() {
 
 // pickable reports whether a lane waits that a worker may serve now.
 func (e *Engine) pickable() bool {
-	return e.healthy.len() > 0 || !e.trialFull() && (e.fresh.len() > 0 || e.suspects.len() > 0 && e.mayTry())
+	return e.urgent.len() > 0 && !e.rushFull() || e.healthy.len() > 0 || !e.trialFull() && (e.fresh.len() > 0 || e.suspects.len() > 0 && e.mayTry())
 }
 
 // mayTry reports whether a suspect may be tried now. While lanes that are not suspect
@@ -600,10 +696,8 @@ func (t *trials) left(now time.Time, rate float64) float64 {
 // trialFull reports whether suspects have their share of the workers: half.
 func (e *Engine) trialFull() bool { return e.onTrial >= max(e.Workers/2, 1) }
 
-func (e *Engine) dropReady(l *lane) {
-	_, bytes := l.drop()
-	e.bytes -= bytes
-}
+func (e *Engine) dropReady(l *lane)  { e.bytes -= l.drop(&l.ready) }
+func (e *Engine) dropUrgent(l *lane) { e.bytes -= l.drop(&l.urgent) }
 
 // wake sets when the lane is planned again; zero is only when something happens.
 func (e *Engine) wake(l *lane, at time.Time) {
@@ -684,6 +778,12 @@ func (e *Engine) steppedBack(now time.Time) {
 			l.more, l.nextDue, l.holdUntil = true, time.Time{}, time.Time{}
 		}
 		l.breaker = inReach(l.breaker, now)
+		if l.passes() {
+			l.rewind()
+			for i := range l.streaks {
+				l.streaks[i].Pause(now)
+			}
+		}
 		e.plan(l, now)
 	}
 }

@@ -199,22 +199,6 @@ func TestEngine_breaker(t *testing.T) {
 	})
 }
 
-func TestEngine_windowEndsWhileBreakerIsOpen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.config.Health.DisableAfter = 30 * 24 * time.Hour
-		w.start()
-		e := w.receiver("down", false, endpoint.Settings{}, no)
-		w.send(e, 2000)
-		settle(time.Hour) // the test schedule's window is a quarter of that
-		w.want(e, map[delivery.State]int{delivery.Failed: 2000})
-		if len(w.exhausted) != 2000 {
-			t.Errorf("%d reported, want all", len(w.exhausted))
-		}
-		w.stop(time.Minute)
-	})
-}
-
 func TestEngine_deadAfterDays(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		e := w.receiver("down", true, endpoint.Settings{}, no)

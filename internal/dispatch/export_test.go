@@ -7,12 +7,14 @@ import "fmt"
 func (e *Engine) Audit(largest int) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	bytes, queued := 0, 0
+	bytes, queued, rushing := 0, 0, 0
 	for no, l := range e.lanes {
-		for _, j := range l.ready.jobs[l.ready.head:] {
-			bytes += weight(&j)
-			if _, held := l.held[j.Delivery.ID.Event]; !held {
-				return fmt.Errorf("endpoint %d: %s is ready and not held", no, j.Delivery.ID)
+		for _, q := range []*jobQueue{&l.ready, &l.urgent} {
+			for _, j := range q.jobs[q.head:] {
+				bytes += weight(&j)
+				if _, held := l.held[j.Delivery.ID.Event]; !held {
+					return fmt.Errorf("endpoint %d: %s is ready and not held", no, j.Delivery.ID)
+				}
 			}
 		}
 		heldBytes := 0
@@ -22,9 +24,14 @@ func (e *Engine) Audit(largest int) error {
 		if l.queued {
 			queued++
 		}
+		if l.rushing {
+			rushing++
+		}
 		switch {
 		case l.inflight < 0 || l.inflight > len(l.held):
 			return fmt.Errorf("endpoint %d: %d under way of %d held", no, l.inflight, len(l.held))
+		case l.probing < 0 || l.probing > maxProbing || len(l.streaks) > maxStreaks+1:
+			return fmt.Errorf("endpoint %d: %d probes in flight, %d streaks", no, l.probing, len(l.streaks))
 		case len(l.held) > maxHeld || l.ready.len() > maxReady+maxHeld:
 			return fmt.Errorf("endpoint %d: %d held, %d ready", no, len(l.held), l.ready.len())
 		case heldBytes != l.heldBytes:
@@ -40,6 +47,8 @@ func (e *Engine) Audit(largest int) error {
 		return fmt.Errorf("%d bytes ready or being read, %d allowed", e.bytes, e.QueueBytes)
 	case queued != e.healthy.len()+e.fresh.len()+e.suspects.len():
 		return fmt.Errorf("%d lanes say that they wait for a worker, %d, %d and %d do", queued, e.healthy.len(), e.fresh.len(), e.suspects.len())
+	case rushing != e.urgent.len() || e.rushing < 0 || e.rushing > max(e.Workers/4, 1):
+		return fmt.Errorf("%d lanes say that they have urgent deliveries, %d do; %d workers serve some", rushing, e.urgent.len(), e.rushing)
 	case e.idle < 0 || e.idle > e.running || e.running > e.Workers:
 		return fmt.Errorf("%d idle of %d workers, at most %d", e.idle, e.running, e.Workers)
 	case e.onTrial < 0 || e.onTrial > trials:

@@ -42,15 +42,40 @@ type game struct {
 const (
 	plain    = 1
 	ordered  = 2
-	three    = 3 // attempts at a time
-	limited  = 4 // to five a second
-	hasty    = 5 // with a schedule of its own
-	hurried  = 6 // ordered, with a schedule of its own
-	once     = 7 // without a retry
-	doomed   = 8 // deleted some time
-	healthy  = 9 // always answers at once
-	lastLane = healthy
+	three    = 3  // attempts at a time
+	limited  = 4  // to five a second
+	hasty    = 5  // with a schedule of its own
+	hurried  = 6  // ordered, with a schedule of its own
+	once     = 7  // without a retry
+	doomed   = 8  // deleted some time
+	healthy  = 9  // always answers at once
+	choosy   = 10 // never accepts one type of event, and always accepts the others while it is up
+	lastLane = choosy
 )
+
+// The types of events, and how an endpoint does not accept one: by an answer, by none,
+// or by being unreachable for it.
+const (
+	refusedType = "type.refused"
+	goodType    = "type.good"
+	rareType    = "type.rare"
+)
+
+var refusals = []delivery.Attempt{
+	{Outcome: delivery.OutcomeServerError, StatusCode: 500}, {Outcome: delivery.OutcomeServerError, StatusCode: 503},
+	{Outcome: delivery.OutcomeRejected, StatusCode: 404}, {Outcome: delivery.OutcomeTimeout}, {Outcome: delivery.OutcomeConnection},
+}
+
+// typeOf returns the type of the event with that key: most are of the refused one.
+func typeOf(k event.Key) string {
+	switch rand.New(rand.NewPCG(uint64(k), 7)).IntN(10) {
+	case 0:
+		return rareType
+	case 1, 2, 3:
+		return goodType
+	}
+	return refusedType
+}
 
 // The moods of a receiver.
 const (
@@ -61,6 +86,7 @@ const (
 	busy
 	picky
 	gone
+	partial // refuses one type
 	moodCount
 )
 
@@ -140,7 +166,18 @@ func (g *game) answerOf(no int64) answer {
 		dice := rand.New(rand.NewPCG(g.seed^uint64(key), uint64(no)<<32|uint64(r.Number)))
 		pause := time.Duration(dice.Int64N(int64(time.Second)))
 		a := delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200}
-		switch g.moods[no].Load() {
+		mood := g.moods[no].Load()
+		if no == choosy && mood == fine {
+			mood = partial
+		}
+		switch mood {
+		case partial:
+			if typeOf(key) == refusedType {
+				a = refusals[(g.seed+uint64(no))%uint64(len(refusals))]
+			}
+			if a.Outcome == delivery.OutcomeTimeout {
+				return after(r.Timeout+pause/1e3, a)(ctx, r)
+			}
 		case failing:
 			a = delivery.Attempt{Outcome: delivery.OutcomeServerError, StatusCode: 500}
 		case hanging:
@@ -167,6 +204,7 @@ func (g *game) answerOf(no int64) answer {
 
 // move is one of the adversary's.
 func (g *game) move() {
+	g.toggleChoosy()
 	for no := int64(1); no < healthy; no++ {
 		if g.dice.IntN(4) == 0 {
 			mood := g.dice.Int32N(moodCount)
@@ -181,7 +219,7 @@ func (g *game) move() {
 		g.ingest(c)
 	}
 	settle(time.Duration(g.dice.Int64N(int64(300 * time.Millisecond))))
-	what := g.dice.IntN(12)
+	what := g.dice.IntN(13)
 	g.trace.note("move %d", what)
 	switch what {
 	case 0:
@@ -207,6 +245,8 @@ func (g *game) move() {
 			g.endpoints.Remove(doomed)
 			g.engine.Wake(doomed)
 		}
+	case 7:
+		g.expedite()
 	}
 	pauses := []time.Duration{10 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
 	if g.long {
@@ -214,6 +254,21 @@ func (g *game) move() {
 	}
 	settle(time.Duration(g.dice.Int64N(int64(pauses[g.dice.IntN(len(pauses))]))))
 	g.wantOrder()
+}
+
+// toggleChoosy takes the choosy endpoint down, or brings it up again.
+func (g *game) toggleChoosy() {
+	if g.dice.IntN(3) > 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	mood := fine
+	if g.moods[choosy].Load() == fine {
+		mood = []int32{failing, hanging, busy}[g.dice.IntN(3)]
+	}
+	g.moods[choosy].Store(mood)
+	g.upSince = time.Now()
 }
 
 func (g *game) storeAway(away bool) {
@@ -263,7 +318,7 @@ func (g *game) ingest(c int) {
 // letter is an event whose body depends on its key alone.
 func (g *game) letter(size int, to []int64) *store.Append {
 	a := g.event(0, to...)
-	a.Event.Body = bodyOf(a.Event.Key, size)
+	a.Event.Body, a.Event.Type = bodyOf(a.Event.Key, size), typeOf(a.Event.Key)
 	g.mu.Lock()
 	g.sizes[a.Event.Key] = size
 	g.mu.Unlock()
@@ -300,13 +355,37 @@ func (g *game) requeue() {
 	g.engine.Wake(no)
 }
 
+// expedite is a person who asks for one delivery, and looks at what becomes of it.
+func (g *game) expedite() {
+	no := []int64{plain, ordered, three, limited, hasty, hurried, once, choosy}[g.dice.IntN(8)]
+	g.mu.Lock()
+	ids := g.acknowledged[no]
+	g.mu.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	id := ids[g.dice.IntN(len(ids))]
+	d, _, _ := g.store.Delivery(id)
+	d.Requeue(time.Now())
+	g.mu.Lock()
+	g.requeued[id] = true
+	g.mu.Unlock()
+	if g.store.Requeue(context.Background(), d) != nil { // a person can be turned away too
+		return
+	}
+	g.mu.Lock()
+	g.asked[id] = time.Now()
+	g.mu.Unlock()
+	g.engine.Expedite(id)
+}
+
 func (g *game) enable(no int64) {
 	if e := g.endpoints.Get(no); e == nil || e.Status == endpoint.Enabled {
 		return
 	}
 	g.change(no, func(e *endpoint.Endpoint) { e.Status, e.EnabledSince = endpoint.Enabled, time.Now() })
 	g.mu.Lock()
-	g.bad[no] = 0
+	delete(g.failed, no)
 	g.mu.Unlock()
 	g.engine.Forgive(no)
 }
@@ -314,9 +393,12 @@ func (g *game) enable(no int64) {
 // calmDown lets everything work, until nothing waits any more.
 func (g *game) calmDown() {
 	g.storeAway(false)
+	g.mu.Lock()
 	for no := range g.moods {
 		g.moods[no].Store(fine)
 	}
+	g.upSince = time.Now()
+	g.mu.Unlock()
 	settle(time.Minute) // the last who say that they are gone
 	for no := int64(1); no <= lastLane; no++ {
 		g.enable(no)
@@ -327,7 +409,28 @@ func (g *game) calmDown() {
 	}
 	for passed := time.Duration(0); passed < patience && g.pending(); passed += patience / 16 {
 		settle(patience / 16)
+		g.wantOrder()
 	}
+	if g.choosyHasOnlyRefused() { // each of which is attempted as often as its schedule says, behind a breaker
+		for passed := time.Duration(0); passed < 40*days && g.store.States(choosy)[delivery.Pending] > 0; passed += 6 * time.Hour {
+			settle(6 * time.Hour)
+		}
+	}
+}
+
+// choosyHasOnlyRefused reports whether all that waits is what its endpoint never accepts.
+func (g *game) choosyHasOnlyRefused() bool {
+	for no := int64(1); no < choosy; no++ {
+		if g.store.States(no)[delivery.Pending] > 0 {
+			return false
+		}
+	}
+	only := true
+	g.store.Ahead(delivery.ID{Endpoint: choosy}, func(id delivery.ID) bool {
+		only = typeOf(id.Event) == refusedType
+		return only
+	})
+	return only
 }
 
 func (g *game) pending() bool {

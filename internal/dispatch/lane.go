@@ -17,8 +17,12 @@ import (
 type lane struct {
 	no int64
 
-	// ready holds deliveries that may be sent now, in order of rank.
+	// ready holds deliveries that may be sent now, in order of rank. While the breaker is
+	// open, these are probes.
 	ready jobQueue
+	// urgent holds deliveries that a person asked for. They go before the ready ones and
+	// through an open breaker.
+	urgent jobQueue
 	// held names the deliveries that are in memory: ready, under way, or settled
 	// without the settlement being on disk yet. The store still shows those as
 	// pending, so what is loaded is checked against it.
@@ -29,8 +33,21 @@ type lane struct {
 	settled []event.Key
 	// edits counts how often a person changed deliveries (Engine.Wake).
 	edits uint32
-	// more says that the store may have due deliveries that are not held.
+	// more says that the store may have due deliveries that are neither held nor passed
+	// over.
 	more bool
+	// look says that the store may have deliveries of types that have not failed since the
+	// last acknowledgement, while the breaker is open.
+	look   bool
+	looked bool // that was so since the breaker opened, or since this node knows the lane
+	// cursor is up to where the store was read while types are passed over: before it are
+	// only deliveries that are held or passed over. floor is the lowest place that it must
+	// not be past after the read that is under way. rewinds counts changes to either.
+	cursor, floor store.Place
+	rewinds       uint32
+	streaks       []streak // of types that fail; order has no meaning
+	passed        uint32   // counts deliveries that were passed over
+	turn          uint32   // counts probes
 	// behind says that all that the store showed last was held, and that it has
 	// more: it is not asked again before some of that is settled.
 	behind bool
@@ -42,11 +59,13 @@ type lane struct {
 	holdUntil time.Time
 
 	inflight int
+	probing  int // attempts in flight that an open breaker let through, urgent ones apart
 	pace     pace
 	proven   bool // the last attempt succeeded
 	loading  bool // a worker reads from the store
 	clearing bool // its pending deliveries are being cancelled
 	queued   bool // stands in a run queue
+	rushing  bool // stands in the run queue of lanes with urgent deliveries
 	suspect  bool // it was not proven when it was queued
 	news     bool // something was sent to it since it was served last
 
@@ -65,6 +84,11 @@ const (
 	maxHeld     = 8192 // deliveries in memory in any state
 	jobOverhead = 256  // bytes that a ready delivery takes besides its body
 	keepReady   = 256  // places of an empty queue that are kept
+	maxUrgent   = 64   // urgent deliveries in memory
+	maxRush     = 4    // attempts in flight, beyond which an open breaker lets no urgent one through
+	maxProbing  = 2    // probes in flight: one at its time, and one of a type that has not failed
+	pageSize    = 256  // deliveries in one load, while types are passed over
+	probeSize   = 16   // deliveries to choose a probe from
 	doubt       = 3    // failures in a row of an endpoint that has answered before
 	lanePatient = 5 * time.Minute
 )
@@ -83,7 +107,7 @@ func newLane(no int64) *lane {
 // has reached, so that a lane that stands still holds next to nothing. One that may
 // be down gets what it is tried with, because very many can wait for their next try.
 func (l *lane) loadSize() int {
-	if !l.proven && !l.breaker.Open() { // with an open one, whether something is too old shows in several only
+	if !l.proven {
 		return 1
 	}
 	return max(2*l.pace.limit, minLoad)
@@ -91,7 +115,7 @@ func (l *lane) loadSize() int {
 
 // resting reports whether nothing of the lane is under way.
 func (l *lane) resting() bool {
-	return l.inflight == 0 && len(l.held) == 0 && !l.more && !l.loading && !l.clearing && !l.queued
+	return l.inflight == 0 && len(l.held) == 0 && !l.more && !l.loading && !l.clearing && !l.queued && !l.rushing && !l.waiting()
 }
 
 // idle reports whether the lane can be forgotten without losing anything.
@@ -133,8 +157,9 @@ func (l *lane) letGo(k event.Key) {
 	delete(l.held, k)
 	l.heldBytes -= h.bytes
 	l.behind = false
+	l.probeEnded(k)
 	if h.edits != l.edits {
-		l.more = true
+		l.rewind()
 	}
 	if !l.proven {
 		l.shed()
@@ -145,7 +170,8 @@ func (l *lane) letGo(k event.Key) {
 // the store may not be so any more.
 func (l *lane) changed() {
 	l.edits++
-	l.more, l.behind, l.holdUntil = true, false, time.Time{}
+	l.rewind()
+	l.behind, l.holdUntil = false, time.Time{}
 }
 
 // shed lets go of memory that is empty. Very many lanes can have nothing in memory for
@@ -154,23 +180,26 @@ func (l *lane) shed() {
 	if l.ready.len() == 0 {
 		l.ready = jobQueue{}
 	}
+	if l.urgent.len() == 0 {
+		l.urgent = jobQueue{}
+	}
 	if len(l.held) == 0 {
 		l.held = nil
 	}
 }
 
-// drop gives the ready deliveries back to the store, which still has them.
-func (l *lane) drop() (jobs int, bytes int) {
+// drop gives queued deliveries back to the store, which still has them, and returns
+// what they weigh.
+func (l *lane) drop(q *jobQueue) (bytes int) {
 	for {
-		j, ok := l.ready.pop()
+		j, ok := q.pop()
 		if !ok {
 			l.shed()
-			return jobs, bytes
+			return bytes
 		}
-		jobs++
 		bytes += weight(&j)
 		l.letGo(j.Delivery.ID.Event)
-		l.more = true
+		l.missed(j.Delivery.Rank)
 	}
 }
 
@@ -181,16 +210,16 @@ func (l *lane) due(t time.Time) {
 	}
 }
 
-// concurrency is how many attempts the lane may have under way now.
+// concurrency is how many attempts the lane may have in flight now.
 func (l *lane) concurrency(e *endpoint.Endpoint, standard int) int {
-	if e.Settings.Ordering == endpoint.FIFO || l.breaker.Open() {
-		return 1
-	}
 	return l.pace.atATime(most(e, standard))
 }
 
-// most is how many attempts at a time anybody allows an endpoint.
+// most is how many attempts at a time an endpoint's settings allow.
 func most(e *endpoint.Endpoint, standard int) int {
+	if e.Settings.Ordering == endpoint.FIFO {
+		return 1
+	}
 	if e.Settings.Concurrency > 0 {
 		return e.Settings.Concurrency
 	}
@@ -207,6 +236,9 @@ type jobQueue struct {
 }
 
 func (q *jobQueue) len() int { return len(q.jobs) - q.head }
+
+// first returns the one that pop returns next; there must be one.
+func (q *jobQueue) first() *store.Job { return &q.jobs[q.head] }
 
 func (q *jobQueue) push(j store.Job) {
 	q.jobs, q.head = closeGap(q.jobs, q.head)

@@ -18,6 +18,8 @@ type Cluster interface {
 	Sending() context.Context
 	// Load returns those of some deliveries that are pending.
 	Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error)
+	// Expedite is Elsewhere for deliveries that a person asked for.
+	Expedite(deliveries []delivery.ID)
 }
 
 // maxArrived is how many deliveries may wait to be read in one go; what comes beyond
@@ -36,8 +38,14 @@ func (e *Engine) Arrived(deliveries []delivery.ID) {
 			continue // it is read when it is this node's
 		}
 		l := e.lane(id.Endpoint)
-		if id.Event == 0 || len(e.arrived) >= maxArrived || ep.Settings.Ordering == endpoint.FIFO || l.more || l.breaker.Open() || !l.holdUntil.IsZero() {
-			l.more, l.behind = true, false
+		switch {
+		case id.Event == 0:
+			l.changed()
+			e.plan(l, now)
+			continue
+		case len(e.arrived) >= maxArrived, ordered(ep), !l.passes() && (l.more || !l.holdUntil.IsZero()):
+			l.missed(id.Event.Time())
+			l.behind = false
 			e.plan(l, now)
 			continue
 		}
@@ -64,7 +72,7 @@ func (e *Engine) fetch() {
 			switch {
 			case lanes[id.Endpoint] != nil:
 			case l.loading: // by a worker, which may have missed it
-				l.more = true
+				l.missed(id.Event.Time())
 				continue
 			default:
 				l.loading, lanes[id.Endpoint] = true, l
@@ -86,12 +94,14 @@ func (e *Engine) fetch() {
 				continue
 			}
 			l.loading = false
-			e.accept(l, j)
+			e.accept(l, e.Endpoints.Get(l.no), j)
 			l.loading = true
 		}
 		for _, l := range lanes {
 			l.loading = false
-			l.more = l.more || err != nil
+			if err != nil {
+				l.rewind()
+			}
 			for _, k := range l.settled {
 				l.letGo(k)
 			}

@@ -25,19 +25,24 @@ type rules struct {
 
 	// In the life of the engine:
 	lifeBegan time.Time
-	passed    map[delivery.ID]bool  // settled for good, on disk or not
-	starts    []time.Time           // of attempts to the limited endpoint
-	bad       map[int64]int         // failures in a row
-	waiting   map[delivery.ID]since // acknowledged ones of the healthy endpoint without an attempt
-	calmSince time.Time             // the store works
-	longest   time.Duration         // that one of those waited
+	passed    map[delivery.ID]bool      // settled for good, on disk or not
+	starts    []time.Time               // of attempts to the limited endpoint
+	failed    map[int64]map[string]bool // types that failed since the last acknowledgement, by endpoint
+	probing   map[underWay]bool
+	probes    map[int64]int             // attempts in flight that an open breaker let through
+	asked     map[delivery.ID]time.Time // by a person, and not attempted since
+	byHand    map[underWay]bool         // attempts that a person asked for
+	upSince   time.Time                 // the choosy endpoint went up or down
+	waiting   map[delivery.ID]since     // acknowledged ones of the healthy endpoint without an attempt
+	calmSince time.Time                 // the store works
+	longest   time.Duration             // that one of those waited
 }
 
 type since struct{ acknowledged time.Time }
 
 func newRules() rules {
 	return rules{sizes: map[event.Key]int{}, acknowledged: map[int64][]delivery.ID{}, requeued: map[delivery.ID]bool{}, delivered: map[delivery.ID]bool{},
-		bad: map[int64]int{}, waiting: map[delivery.ID]since{}}
+		failed: map[int64]map[string]bool{}, probes: map[int64]int{}, probing: map[underWay]bool{}, byHand: map[underWay]bool{}, asked: map[delivery.ID]time.Time{}, waiting: map[delivery.ID]since{}}
 }
 
 // began notes that an engine starts.
@@ -45,7 +50,9 @@ func (g *game) began() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lifeBegan, g.calmSince, g.passed, g.starts = time.Now(), time.Now(), map[delivery.ID]bool{}, nil
-	clear(g.bad)
+	clear(g.failed)
+	clear(g.probes)
+	clear(g.asked)
 }
 
 // answered notes what a client was told.
@@ -103,7 +110,12 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 
 	// Order.
 	settings := settingsOf(id.Endpoint)
-	if settings.Ordering == endpoint.FIFO {
+	_, asked := g.asked[id] // which is out of order by its nature
+	delete(g.asked, id)
+	if asked {
+		g.byHand[underWay{g.life, id}] = true
+	}
+	if settings.Ordering == endpoint.FIFO && !asked {
 		g.store.Ahead(id, func(first delivery.ID) bool {
 			if !g.passed[first] {
 				g.fault("endpoint %d: %s was attempted although %s comes first", id.Endpoint, id, first)
@@ -135,13 +147,17 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 		}
 	}
 
-	// The breaker. One that opened this very instant may have let somebody pass.
-	if b.Open() && b.ProbeAt.Add(-b.Interval).Before(now) {
+	// The breaker. One that opened this very instant may have let somebody pass. It lets
+	// through one delivery at its time, one at a time of a type that has not failed, and
+	// what a person asked for.
+	if b.Open() && !asked && b.ProbeAt.Add(-b.Interval).Before(now) {
+		g.probes[id.Endpoint]++
+		g.probing[underWay{g.life, id}] = true
 		switch {
-		case now.Before(b.ProbeAt):
+		case now.Before(b.ProbeAt) && g.failed[id.Endpoint][typeOf(id.Event)]:
 			g.fault("%s was attempted %s before the breaker's next probe", id, b.ProbeAt.Sub(now))
-		case under > 1:
-			g.fault("endpoint %d: %d at a time while its breaker is open", id.Endpoint, under)
+		case g.probes[id.Endpoint] > 2:
+			g.fault("endpoint %d: %d probes at a time", id.Endpoint, g.probes[id.Endpoint])
 		}
 	}
 
@@ -179,6 +195,57 @@ func (g *game) wantServed(now delivery.ID, at time.Time) {
 	}
 }
 
+// What an endpoint accepts is delivered so soon after the endpoint is up and the delivery
+// due, however much of another type it refuses: three of the breaker's longest intervals,
+// because probes go round two types, and the attempts and reads between.
+const acceptedWithin = 16 * time.Minute
+
+// wantAccepted checks that. The caller holds g.mu.
+func (g *game) wantAccepted(at time.Time) {
+	if g.away.Load() || g.moods[choosy].Load() != fine {
+		return
+	}
+	from := later(later(g.upSince, g.calmSince), g.lifeBegan)
+	if at.Sub(from) < acceptedWithin {
+		return
+	}
+	for _, id := range g.acknowledged[choosy] {
+		if d, _, ok := g.store.Delivery(id); ok && d.State == delivery.Pending && typeOf(id.Event) != refusedType && at.Sub(later(from, d.Due)) > acceptedWithin {
+			g.fault("%s, which its endpoint accepts, still waits %s after it was due", id, at.Sub(later(from, d.Due)))
+		}
+	}
+}
+
+// askedWithin is how soon a delivery is attempted that a person asked for: attempts that
+// hang can have all workers, and the endpoint's own concurrency, for the time of one each.
+const askedWithin = 3 * gameTimeout
+
+// wantAsked checks that. The caller holds g.mu.
+func (g *game) wantAsked(at time.Time) {
+	if g.away.Load() {
+		return
+	}
+	for id, since := range g.asked {
+		d, _, _ := g.store.Delivery(id)
+		e := g.endpoints.Get(id.Endpoint)
+		switch {
+		case e == nil || !e.Sends() || d.State != delivery.Pending || g.underWay[underWay{g.life, id}] > 0 || g.triedSince(id, since.Add(-time.Second)):
+			delete(g.asked, id)
+		case id.Endpoint == limited: // its rate holds
+		case at.Sub(later(later(since, g.calmSince), g.lifeBegan)) > askedWithin:
+			g.fault("%s was asked for and is not attempted after %s", id, at.Sub(since))
+			delete(g.asked, id)
+		}
+	}
+}
+
+// triedSince reports whether an attempt at a delivery ended after a time. The caller
+// holds g.mu.
+func (g *game) triedSince(id delivery.ID, t time.Time) bool {
+	tries := g.tries[id]
+	return len(tries) > 0 && tries[len(tries)-1].ended.After(t)
+}
+
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -189,10 +256,22 @@ func later(a, b time.Time) time.Time {
 // ends notes how an attempt ended.
 func (g *game) ends(id delivery.ID, a *delivery.Attempt) {
 	g.trace.note("answer to %s: %s", id, a.Outcome)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if here := (underWay{g.life, id}); g.probing[here] {
+		g.probes[id.Endpoint]--
+		delete(g.probing, here)
+	}
+	byHand := g.byHand[underWay{g.life, id}]
+	delete(g.byHand, underWay{g.life, id})
 	if a.Succeeded() {
-		g.mu.Lock()
 		g.delivered[id] = true
-		g.mu.Unlock()
+		delete(g.failed, id.Endpoint)
+	} else if !byHand && a.Outcome != delivery.OutcomeNone && a.Outcome != delivery.OutcomeGone {
+		if g.failed[id.Endpoint] == nil {
+			g.failed[id.Endpoint] = map[string]bool{}
+		}
+		g.failed[id.Endpoint][typeOf(id.Event)] = true
 	}
 }
 
@@ -211,34 +290,53 @@ func (g *game) settles(life int, s *store.Settlement, h *store.Health) {
 	if s.Delivery.State == delivery.Succeeded && !g.delivered[id] {
 		g.fault("%s is said to have succeeded without an answer", id)
 	}
-	if s.Attempt != nil {
-		if g.bad[id.Endpoint]++; s.Attempt.Succeeded() {
-			g.bad[id.Endpoint] = 0
-		}
+	if s.Delivery.State == delivery.Failed {
+		g.failsFor(id, s)
 	}
-	if h != nil && h.Breaker.Failures >= delivery.BreakerThreshold && !h.Breaker.Open() {
+	if h != nil && h.Breaker.Down >= delivery.BreakerThreshold && !h.Breaker.Open() {
 		g.fault("endpoint %d: %d failures in a row and the breaker is closed", h.Endpoint, h.Breaker.Failures)
+	}
+}
+
+// failsFor checks that a delivery that is said to have failed has no attempts left.
+func (g *game) failsFor(id delivery.ID, s *store.Settlement) {
+	e := g.endpoints.Get(id.Endpoint)
+	if e == nil {
+		return
+	}
+	schedule := g.config.Test
+	switch {
+	case e.Settings.Schedule != nil:
+		schedule = e.Settings.Schedule
+	case e.Live():
+		schedule = g.config.Live
+	}
+	if schedule == nil {
+		schedule = map[bool]delivery.Schedule{true: delivery.LiveSchedule(), false: delivery.TestSchedule()}[e.Live()]
+	}
+	switch {
+	case s.Attempt == nil:
+		g.fault("%s failed without an attempt: %s", id, s.Delivery.LastOutcome)
+	case s.Attempt.Outcome != delivery.OutcomeGone && s.Delivery.Budget <= len(schedule):
+		g.fault("%s failed after %d attempts of %d", id, s.Delivery.Budget, len(schedule)+1)
 	}
 }
 
 // wantOrder checks between moves what holds while nothing happens.
 func (g *game) wantOrder() {
 	books := g.engine.Audit(largestBody)
-	var open [lastLane + 1]bool
-	for no := range open {
-		b := g.engine.Breaker(int64(no))
-		open[no] = b.Open()
+	for no := range int64(lastLane + 1) {
+		if b := g.engine.Breaker(no); b.Down >= delivery.BreakerThreshold && !b.Open() {
+			g.fault("endpoint %d: %d failures in a row and the breaker is closed", no, b.Down)
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if books != nil {
 		g.fault("the engine's books: %v", books)
 	}
-	for no, n := range g.bad {
-		if n >= delivery.BreakerThreshold && !open[no] && g.endpoints.Get(no) != nil {
-			g.fault("endpoint %d: %d failures in a row and the breaker is closed", no, n)
-		}
-	}
+	g.wantAccepted(time.Now())
+	g.wantAsked(time.Now())
 	g.wantServed(delivery.ID{}, time.Now())
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
-	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -18,17 +17,25 @@ func (e *Engine) worker() {
 	defer e.mu.Unlock()
 	e.called = false
 	for {
-		l := e.next()
+		l, rush := e.next()
 		if l == nil {
 			e.running--
 			return
 		}
-		trial := l.suspect
-		if trial {
+		trial := !rush && l.suspect
+		switch {
+		case rush:
+			e.rushing++
+		case trial:
 			e.onTrial++
 		}
 		e.call()
-		e.serve(l)
+		if rush {
+			e.serveUrgent(l)
+			e.rushing--
+		} else {
+			e.serve(l)
+		}
 		if trial {
 			e.onTrial--
 		}
@@ -36,14 +43,19 @@ func (e *Engine) worker() {
 	}
 }
 
-// next waits for a lane that wants a worker. It returns nil when the worker is not
-// needed any more. At most half of the workers serve lanes whose last attempt did
-// not succeed, so that endpoints that hang never take the place of those that
-// answer.
-func (e *Engine) next() *lane {
+// next waits for a lane that wants a worker; rush says that it is for an urgent
+// delivery. It returns nil when the worker is not needed any more. At most half of the
+// workers serve lanes whose last attempt did not succeed, so that endpoints that hang
+// never take the place of those that answer.
+func (e *Engine) next() (l *lane, rush bool) {
 	for {
 		if e.stopping {
-			return nil
+			return nil, false
+		}
+		if e.urgent.len() > 0 && !e.rushFull() {
+			l := e.urgent.pop()
+			l.rushing = false
+			return l, true
 		}
 		e.turn++
 		l, trial := e.pick()
@@ -55,10 +67,10 @@ func (e *Engine) next() *lane {
 				e.tries.credit--
 			}
 			l.queued, l.news = false, false
-			return l
+			return l, false
 		}
 		if e.idle >= maxIdle {
-			return nil
+			return nil, false
 		}
 		e.idle++
 		e.work.Wait() // whoever calls takes it off the idle ones
@@ -86,120 +98,208 @@ func (e *Engine) pick() (l *lane, suspect bool) {
 // serve takes the lane's next delivery and attempts it, reading from the store
 // first when memory has none. It is called and returns with e.mu held.
 func (e *Engine) serve(l *lane) {
-	ep := e.admit(l)
-	if ep == nil {
-		return
-	}
-	if l.ready.len() == 0 && e.hasWork(l, ep) {
+	ep, next := e.admit(l)
+	switch next {
+	case stepRead:
 		e.load(l, ep)
-		// Much can have changed meanwhile.
-		if ep = e.admit(l); ep == nil {
+	case stepProbe:
+		e.loadProbe(l, ep)
+	}
+	if next != stepSend { // much can have changed meanwhile
+		if ep, next = e.admit(l); next != stepSend {
 			return
 		}
 	}
 	now := e.Now()
-	job, ok := l.ready.pop()
-	if !ok {
-		return
+	for {
+		job, ok := l.ready.pop()
+		if !ok {
+			return
+		}
+		e.bytes -= weight(&job)
+		if ordered(ep) || l.mayGo(&job, now) {
+			e.start(l, ep, &job, sent{probe: l.breaker.Open() && !now.Before(l.breaker.ProbeAt)}, now)
+			return
+		}
+		l.letGo(job.Delivery.ID.Event)
+		l.passOver(&job.Delivery, job.Type)
 	}
-	e.bytes -= weight(&job)
+}
+
+// sent is what there is to know of an attempt besides its outcome.
+type sent struct {
+	round  uint32 // see pace
+	probe  bool   // an open breaker let it through at its time
+	urgent bool
+}
+
+// start attempts a delivery and lets another worker take the lane's next one meanwhile.
+// It is called and returns with e.mu held, and lets go of it for the attempt.
+func (e *Engine) start(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent, now time.Time) {
 	if l.limiter != nil {
 		l.limiter.AllowN(now, 1)
 	}
-	l.inflight++
-	round := l.pace.began(l.inflight, most(ep, e.Concurrency))
-	e.enqueueRest(l, ep, now)
-	e.mu.Unlock()
-	e.attempt(l, ep, &job, round)
-	e.mu.Lock()
-	l.inflight--
-}
-
-// admit returns the lane's endpoint if an attempt may start now, else nil.
-func (e *Engine) admit(l *lane) *endpoint.Endpoint {
-	ep, now := e.Endpoints.Get(l.no), e.Now()
-	switch {
-	case e.stopping, ep == nil, !ep.Sends(),
-		l.breaker.Open() && now.Before(l.breaker.ProbeAt),
-		l.inflight >= l.concurrency(ep, e.Concurrency),
-		!e.throttled(l, ep, now).IsZero():
-		return nil
+	probing := l.breaker.Open() && !s.urgent
+	if probing {
+		l.probing++
 	}
-	return ep
-}
-
-// enqueueRest lets another worker take the lane's next delivery meanwhile.
-func (e *Engine) enqueueRest(l *lane, ep *endpoint.Endpoint, now time.Time) {
-	if l.ready.len() > 0 || l.more {
+	l.inflight++
+	s.round = l.pace.began(l.inflight, most(ep, e.Concurrency))
+	if l.ready.len() > 0 || l.more || l.waiting() || l.urgent.len() > 0 {
 		e.plan(l, now)
 	}
+	e.mu.Unlock()
+	e.attempt(l, ep, job, s)
+	e.mu.Lock()
+	l.inflight--
+	if probing {
+		l.probing--
+	}
 }
+
+// admit returns the lane's endpoint and what a worker would do with the lane now.
+func (e *Engine) admit(l *lane) (*endpoint.Endpoint, step) {
+	ep, now := e.Endpoints.Get(l.no), e.Now()
+	if e.stopping || ep == nil || !ep.Sends() {
+		return nil, stepWait
+	}
+	next, _ := e.decide(l, ep, now)
+	return ep, next
+}
+
+var farFuture = time.Unix(1<<40, 0)
 
 // load reads the lane's next deliveries from the store. It is called and returns
 // with e.mu held, and lets go of it to read.
 func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
-	l.loading, l.more = true, false
-	limit, room := l.loadSize(), min(loadBytes, e.QueueBytes-e.bytes)
-	if room <= 0 { // one at a time, so that every lane gets on
-		limit, room = 1, 0
+	passes := l.passes() && !ordered(ep)
+	l.floor = store.Place{Rank: farFuture}
+	r := store.LaneScan{Endpoint: l.no, After: l.cursor, Limit: pageSize}
+	if passes {
+		l.look = false
+	} else {
+		l.cursor = store.Place{}
+		r.Limit = l.loadSize() + len(l.held) // those may come again
 	}
-	limit += len(l.held) // those may come again
-	size := room + min(l.heldBytes, rereads)
+	looked := l.more
+	l.more = false
+	jobs, full, err := e.scanStore(l, r)
+	now := e.Now()
+	if err != nil {
+		// Nothing new may pass what waits there.
+		l.holdUntil = now.Add(time.Second)
+		l.rewind()
+	}
+	end, dated := e.take(l, ep, jobs, full, now)
+	if l.floor.Before(end) { // what was read past may have changed
+		end = l.floor
+		l.more, l.look = true, l.breaker.Open()
+	}
+	if passes {
+		l.cursor = end
+	}
+	if passes && l.breaker.Open() {
+		l.more = l.more || looked // what is passed over is there to be probed with
+	}
+	e.settled(l)
+	e.redate(dated)
+}
+
+// loadProbe reads a delivery to probe the endpoint with, or a type that is held, and
+// takes it into the lane's memory. Probes go round the types, and alternate between the
+// newest deliveries and those that have waited longest. It is called and returns with
+// e.mu held, and lets go of it to read.
+func (e *Engine) loadProbe(l *lane, ep *endpoint.Endpoint) {
+	l.turn++
+	for _, newest := range []bool{l.turn%2 == 0, l.turn%2 == 1} {
+		search := l.search(newest, e.Now())
+		jobs, full, err := e.scanStore(l, search.LaneScan)
+		now := e.Now()
+		if err != nil {
+			l.holdUntil = now.Add(time.Second)
+			l.rewind()
+		}
+		j := l.pick(jobs, now)
+		if err == nil {
+			l.searched(&search, jobs, full, j, now)
+		}
+		if j != nil {
+			e.push(l, j)
+		}
+		e.settled(l)
+		if j != nil || err != nil || e.stopping {
+			return
+		}
+	}
+	if l.breaker.Open() { // all that is due is held; find out when something else will be
+		l.more, l.cursor = false, store.Place{}
+		e.load(l, ep)
+	}
+}
+
+// scanStore reads a part of the lane and reports whether there may be more of it. It is
+// called and returns with e.mu held, and lets go of it to read; then the caller must
+// call settled.
+func (e *Engine) scanStore(l *lane, r store.LaneScan) (jobs []store.Job, full bool, err error) {
+	room := min(loadBytes, e.QueueBytes-e.bytes)
+	if room <= 0 { // one at a time, so that every lane gets on
+		r.Limit, room = 1+len(l.held), 0
+	}
+	r.MaxBytes = room + min(l.heldBytes, rereads)
 	e.bytes += room
 	e.loads++
+	l.loading = true
 	e.mu.Unlock()
-	jobs, err := e.Store.LoadLane(e.sending, l.no, limit, size)
+	if r.After == (store.Place{}) && r.Until.IsZero() {
+		jobs, err = e.Store.LoadLane(e.sending, r.Endpoint, r.Limit, r.MaxBytes)
+	} else {
+		jobs, err = e.Store.ScanLane(e.sending, r)
+	}
 	e.mu.Lock()
 	if e.loads--; e.loads == maxLoads-1 {
 		e.call()
 	}
 	e.bytes -= room
 	l.loading = false
-	now := e.Now()
-	if err != nil {
-		if e.sending.Err() == nil {
-			e.Log.Error("load lane", "endpoint", ep.ID, "err", err)
-		}
-		// Nothing new may pass what waits there.
-		l.holdUntil, l.more = now.Add(time.Second), true
+	if err != nil && e.sending.Err() == nil {
+		e.Log.Error("load lane", "endpoint_no", l.no, "err", err)
 	}
-	early := len(jobs) >= limit || bodies(jobs) > size
-	expired := e.expired(l, ep, jobs, early, now)
-	dated := e.take(l, ep, jobs, early, len(expired) > 0, now)
+	return jobs, len(jobs) >= r.Limit || bodies(jobs) > r.MaxBytes, err
+}
+
+// settled lets go of what was settled on disk while the store was read.
+func (e *Engine) settled(l *lane) {
 	for _, k := range l.settled {
 		l.letGo(k)
 	}
 	l.settled = l.settled[:0]
-	if len(expired)+len(dated) == 0 {
+}
+
+// redate writes deliveries that got a new date. It is called and returns with e.mu held.
+func (e *Engine) redate(dated []delivery.Delivery) {
+	if len(dated) == 0 {
 		return
 	}
 	e.mu.Unlock()
 	for _, d := range dated {
 		e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
 	}
-	for i := range expired {
-		d := expired[i].Delivery
-		d.Expire(now)
-		e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
-		e.Watcher.DeliveryExhausted(d, &expired[i])
-	}
 	e.mu.Lock()
 }
 
-// take puts what was read and is due into the lane's memory. The list is in order
-// of rank; early says that the store may have more than that, fresh that it
-// brought something on already. It returns the deliveries that got a new date because a
+// take puts what was read and may be sent into the lane's memory. The list is in order
+// of rank; full says that the store may have more than that. It returns the place up to
+// which all is held or passed over, and the deliveries that got a new date because a
 // clock was stepped back; they are held until that is on disk.
-func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, early, fresh bool, now time.Time) (dated []delivery.Delivery) {
-	pushed, fifo := false, ep.Settings.Ordering == endpoint.FIFO
+func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, full bool, now time.Time) (end store.Place, dated []delivery.Delivery) {
+	fresh, fifo, size := false, ordered(ep), l.loadSize()
+	passes := l.passes() && !fifo
+	end = l.cursor
 	for i := range jobs {
 		j := &jobs[i]
 		if _, ok := l.held[j.Delivery.ID.Event]; ok {
+			end = store.PlaceOf(&j.Delivery)
 			continue
-		}
-		if pushed && e.bytes+weight(j) > e.QueueBytes { // it waits where it is
-			l.more = true
-			return dated
 		}
 		if !due(&j.Delivery, now) {
 			redated := j.Delivery.Redate(e.policy(ep), now)
@@ -212,26 +312,38 @@ func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, early, f
 					l.holdUntil = j.Delivery.Due
 				}
 				l.more = true
-				return dated
+				return end, dated
 			}
 			if !redated { // else it is known to be due when the store shows it
 				l.due(j.Delivery.Due)
 			}
+			end = store.PlaceOf(&j.Delivery)
 			continue
 		}
+		if passes && !l.mayGo(j, now) {
+			l.passOver(&j.Delivery, j.Type)
+			end = store.PlaceOf(&j.Delivery)
+			continue
+		}
+		if fresh && e.bytes+weight(j) > e.QueueBytes || passes && l.ready.len() >= size { // it waits where it is
+			l.probeEnded(j.Delivery.ID.Event)
+			l.more, l.look = true, l.breaker.Open()
+			return end, dated
+		}
 		e.push(l, j)
-		fresh, pushed = true, true
+		end = store.PlaceOf(&j.Delivery)
+		fresh = true
 	}
 	switch {
-	case !early || len(jobs) == 0:
+	case !full || len(jobs) == 0:
 	case len(dated) > 0: // what follows is dated too far ahead as well
-		l.more, l.behind = true, false
+		l.more, l.behind, l.look = true, false, l.breaker.Open()
 	case due(&jobs[len(jobs)-1].Delivery, now):
-		l.more, l.behind = true, !fresh
+		l.more, l.behind, l.look = true, !fresh && !passes, l.breaker.Open()
 	default: // nothing that follows is due before
 		l.due(later(jobs[len(jobs)-1].Delivery.Rank, now.Add(time.Second)))
 	}
-	return dated
+	return end, dated
 }
 
 // due reports whether a delivery may be attempted. One that was not tried yet
@@ -254,34 +366,6 @@ func bodies(jobs []store.Job) (n int) {
 	return n
 }
 
-// expired picks and holds the deliveries whose retry window ended while the
-// breaker kept them waiting: they get no attempt of their own any more. If that is
-// all there is, the newest is left to probe with; without a probe the breaker
-// would never close.
-func (e *Engine) expired(l *lane, ep *endpoint.Endpoint, jobs []store.Job, early bool, now time.Time) (out []store.Job) {
-	if !l.breaker.Open() {
-		return nil
-	}
-	window, alive := e.schedule(ep).Window(), early
-	for _, j := range jobs {
-		if _, held := l.held[j.Delivery.ID.Event]; held {
-			continue
-		}
-		if now.Sub(later(j.Delivery.Since, ep.EnabledSince)) > window {
-			out = append(out, j)
-		} else {
-			alive = true
-		}
-	}
-	if !alive && len(out) > 0 {
-		out = out[:len(out)-1]
-	}
-	for i := range out {
-		l.hold(&out[i])
-	}
-	return out
-}
-
 func (e *Engine) schedule(ep *endpoint.Endpoint) delivery.Schedule {
 	switch {
 	case ep.Settings.Schedule != nil:
@@ -297,7 +381,7 @@ func (e *Engine) policy(ep *endpoint.Endpoint) delivery.Policy {
 }
 
 // attempt sends one delivery and records what came of it. It is called without e.mu.
-func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round uint32) {
+func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent) {
 	d := job.Delivery
 	e.stats.inflight.Add(1)
 	ctx, done := e.allowed()
@@ -305,7 +389,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round u
 	done()
 	e.stats.inflight.Add(-1)
 	if a.Outcome == delivery.OutcomeNone { // the server stops or has lost its lease; the delivery stays pending
-		e.release(l, d.ID.Event)
+		e.release(l, &d)
 		return
 	}
 	e.stats.attempts.Add(1)
@@ -313,7 +397,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, round u
 	now := e.Now()
 	d.Settle(&a, e.policy(ep), now)
 
-	health, failing, dead := e.note(l, ep, &d, &a, round, now)
+	health, failing, dead := e.note(l, ep, job, &d, &a, s, now)
 	e.Recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, health)
 
 	if failing {
@@ -359,41 +443,67 @@ func request(ep *endpoint.Endpoint, job *store.Job, p *endpoint.Payload, now tim
 	return r
 }
 
-func (e *Engine) release(l *lane, k event.Key) {
+func (e *Engine) release(l *lane, d *delivery.Delivery) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l.letGo(k)
-	l.more = true
+	l.letGo(d.ID.Event)
+	l.missed(d.Rank)
 }
 
 // note updates the lane by what an attempt showed. It returns the health to
 // store, nil when it is unchanged, whether the endpoint just began to fail for
 // good, and whether it has for too long.
-func (e *Engine) note(l *lane, ep *endpoint.Endpoint, d *delivery.Delivery, a *delivery.Attempt, round uint32, now time.Time) (h *store.Health, failing, dead bool) {
+func (e *Engine) note(l *lane, ep *endpoint.Endpoint, job *store.Job, d *delivery.Delivery, a *delivery.Attempt, s sent, now time.Time) (h *store.Health, failing, dead bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l.pace.ended(round, a, most(ep, e.Concurrency), now)
-	l.proven = a.Succeeded() || l.proven && a.Outcome == delivery.OutcomeRejected // which is an answer, and a quick one
+	effect := delivery.EffectOf(a.Outcome)
+	if !ep.Listener() { // whoever listens tries things out, and sees each result
+		effect = l.showed(job.Type, effect, s.urgent, now)
+	}
+	if effect != delivery.NoEffect || a.Outcome == delivery.OutcomeGone {
+		l.pace.ended(s.round, a, most(ep, e.Concurrency), now)
+		l.proven = a.Succeeded() || l.proven && effect == delivery.EventRefused // which is an answer, and a quick one
+	}
+	wasOpen := l.breaker.Open()
 	if a.Succeeded() {
-		if l.breaker.Open() {
-			l.pace.restart()
-		}
 		if l.breaker.Succeeded(now) || l.unsaved {
 			l.unsaved = false
 			h = &store.Health{Endpoint: l.no, Breaker: l.breaker}
 		}
+		e.breakerMoved(l, ep, wasOpen)
 		return h, false, false
 	}
 	e.stats.failures.Add(1)
-	if !ep.Listener() { // whoever listens tries things out, and sees each result
-		l.breaker.Failed(a.Started, now)
+	if !ep.Listener() {
+		l.breaker.Failed(effect, s.probe, a.Started, now)
 		if failing, dead = e.Health.Judge(&l.breaker, now); failing {
 			l.breaker.Warned = true
 		}
 	}
-	if ep.Settings.Ordering == endpoint.FIFO && d.State == delivery.Pending {
+	e.breakerMoved(l, ep, wasOpen)
+	if ordered(ep) && d.State == delivery.Pending {
 		e.dropReady(l)
-		l.holdUntil, l.more = d.Due, true
+		l.more = true
+		if !s.urgent { // else it need not be the head
+			l.holdUntil = d.Due
+		}
 	}
 	return &store.Health{Endpoint: l.no, Breaker: l.breaker}, failing, dead
+}
+
+// breakerMoved makes the lane follow its breaker, if that has just opened or closed.
+func (e *Engine) breakerMoved(l *lane, ep *endpoint.Endpoint, wasOpen bool) {
+	switch open := l.breaker.Open(); {
+	case open && (!wasOpen || !l.looked): // or it was open when this node began
+		if l.looked = true; ordered(ep) {
+			return
+		}
+		if l.look = true; !wasOpen {
+			e.dropReady(l)
+		}
+	case !open && wasOpen:
+		l.looked = false
+		l.pace.restart()
+		l.rewind()
+	}
 }

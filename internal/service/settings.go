@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -178,10 +179,25 @@ type lanes struct {
 
 func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error) {
 	jobs, err := l.Store.LoadLane(ctx, endpoint, limit, maxBytes)
+	return l.reached(ctx, jobs, err)
+}
+
+func (l *lanes) ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error) {
+	jobs, err := l.Store.ScanLane(ctx, r)
+	return l.reached(ctx, jobs, err)
+}
+
+func (l *lanes) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
+	jobs, err := l.Store.Load(ctx, deliveries)
+	return l.reached(ctx, jobs, err)
+}
+
+// reached returns jobs once this node has the settings that they were accepted under.
+func (l *lanes) reached(ctx context.Context, jobs []store.Job, err error) ([]store.Job, error) {
 	if err != nil || len(jobs) == 0 {
 		return jobs, err
 	}
-	if err := l.service.Reach(ctx, jobs[0].Version); err != nil { // one query read all of them
+	if err := l.service.Reach(ctx, jobs[len(jobs)-1].Version); err != nil { // the last query's is the highest
 		return nil, err
 	}
 	return jobs, nil

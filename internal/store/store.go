@@ -50,6 +50,13 @@ type Hot interface {
 	// more once their bodies exceed maxBytes (at least one is returned).
 	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]Job, error)
 
+	// ScanLane returns a part of what LoadLane returns the beginning of.
+	ScanLane(ctx context.Context, r LaneScan) ([]Job, error)
+
+	// Load returns those of some deliveries that are pending, with what is needed to send
+	// them, in no order.
+	Load(ctx context.Context, deliveries []delivery.ID) ([]Job, error)
+
 	// Lanes returns the endpoints with a store number above after that have pending
 	// deliveries, in order of number, at most limit. Its cost does not depend on how
 	// many deliveries wait.
@@ -118,6 +125,43 @@ type Job struct {
 	// Version is that of the settings when the job was read, as [Nodes] counts them: it was
 	// accepted under no later one. 0 where no other process changes settings.
 	Version int64
+}
+
+// Place is where a pending delivery stands among those of its endpoint. The zero
+// value is before all of them.
+type Place struct {
+	Rank  time.Time
+	Event event.Key
+}
+
+// PlaceOf returns the place of a pending delivery.
+func PlaceOf(d *delivery.Delivery) Place { return Place{d.Rank, d.ID.Event} }
+
+// Before reports whether p comes before q, to the millisecond as stores keep ranks.
+func (p Place) Before(q Place) bool {
+	switch a, b := p.millis(), q.millis(); {
+	case a != b:
+		return a < b
+	default:
+		return p.Event < q.Event
+	}
+}
+
+func (p Place) millis() int64 {
+	if p.Rank.IsZero() {
+		return 0
+	}
+	return p.Rank.UnixMilli()
+}
+
+// LaneScan is a part of an endpoint's pending deliveries: those after a place, in
+// order; or, with Until set, those up to that rank, in the opposite order. Limit and
+// MaxBytes are those of [Hot.LoadLane].
+type LaneScan struct {
+	Endpoint        int64
+	After           Place
+	Until           time.Time
+	Limit, MaxBytes int
 }
 
 // Lane is an endpoint with pending deliveries.

@@ -78,6 +78,18 @@ func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes in
 	return jobs, err
 }
 
+func (l *lanes) ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error) {
+	jobs, err := l.Store.ScanLane(ctx, r)
+	l.m.fail(ctx, opLane, err)
+	return jobs, err
+}
+
+func (l *lanes) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
+	jobs, err := l.Store.Load(ctx, deliveries)
+	l.m.fail(ctx, opLane, err)
+	return jobs, err
+}
+
 func (l *lanes) Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error) {
 	all, err := l.Store.Lanes(ctx, after, limit)
 	l.m.fail(ctx, opLanes, err)

@@ -255,13 +255,57 @@ func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes in
 			if len(jobs) >= limit || size > maxBytes {
 				return
 			}
-			e := d.events[p.key]
-			jobs = append(jobs, store.Job{Delivery: d.deliveries[delivery.ID{Event: p.key, Endpoint: endpoint}],
-				EventID: e.ID, Type: e.Type, Body: slices.Clone(e.Body)})
-			size += len(e.Body)
+			j := d.job(delivery.ID{Event: p.key, Endpoint: endpoint})
+			jobs = append(jobs, j)
+			size += len(j.Body)
 		}
 	})
 	return jobs, err
+}
+
+// ScanLane implements [store.Hot].
+func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) (jobs []store.Job, err error) {
+	err = s.read(ctx, Call{Method: "ScanLane", Endpoint: r.Endpoint}, func(d *data) {
+		lane := slices.Clone(d.waiting[r.Endpoint])
+		if r.Until.IsZero() {
+			after := place{0, r.After.Event}
+			if !r.After.Rank.IsZero() {
+				after.rank = r.After.Rank.UnixMilli()
+			}
+			lane = slices.DeleteFunc(lane, func(p place) bool { return p.compare(after) <= 0 })
+		} else {
+			lane = slices.DeleteFunc(lane, func(p place) bool { return p.rank > r.Until.UnixMilli() })
+			slices.Reverse(lane)
+		}
+		size := 0
+		for _, p := range lane {
+			if len(jobs) >= r.Limit || size > r.MaxBytes {
+				return
+			}
+			j := d.job(delivery.ID{Event: p.key, Endpoint: r.Endpoint})
+			jobs = append(jobs, j)
+			size += len(j.Body)
+		}
+	})
+	return jobs, err
+}
+
+// Load implements [store.Hot].
+func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (jobs []store.Job, err error) {
+	err = s.read(ctx, Call{Method: "Load"}, func(d *data) {
+		for _, id := range deliveries {
+			if dl, ok := d.deliveries[id]; ok && dl.State == delivery.Pending {
+				jobs = append(jobs, d.job(id))
+			}
+		}
+	})
+	return jobs, err
+}
+
+// job is a delivery with what is needed to send it.
+func (d *data) job(id delivery.ID) store.Job {
+	e := d.events[id.Event]
+	return store.Job{Delivery: d.deliveries[id], EventID: e.ID, Type: e.Type, Body: slices.Clone(e.Body)}
 }
 
 // Lanes implements [store.Hot].

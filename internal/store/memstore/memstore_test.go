@@ -152,6 +152,22 @@ func TestStore_likeSQLite(t *testing.T) {
 			if a, b := jobs(got), jobs(want); a != b {
 				t.Fatalf("step %d, lane %d: got\n%s\nwant\n%s", step, no, a, b)
 			}
+			scan := store.LaneScan{Endpoint: no, Limit: limit, MaxBytes: size}
+			switch {
+			case dice.IntN(2) == 0:
+				scan.Until = now
+			case len(want) > 0:
+				scan.After = store.PlaceOf(&want[dice.IntN(len(want))].Delivery)
+			}
+			if want, err = real.ScanLane(ctx, scan); err != nil {
+				t.Fatal(err)
+			}
+			if got, err = mem.ScanLane(ctx, scan); err != nil {
+				t.Fatal(err)
+			}
+			if a, b := jobs(got), jobs(want); a != b {
+				t.Fatalf("step %d, scan %+v: got\n%s\nwant\n%s", step, scan, a, b)
+			}
 		}
 		after, limit := dice.Int64N(3), 1+dice.IntN(3)
 		want, err := real.Lanes(ctx, after, limit)

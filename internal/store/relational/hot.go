@@ -290,6 +290,30 @@ func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes in
 		WHERE d.endpoint = ? AND d.state = 0 ORDER BY d.rank, d.event LIMIT ?`, endpoint, limit)
 }
 
+// ScanLane implements [store.Hot].
+func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error) {
+	if !r.Until.IsZero() {
+		return s.Jobs(ctx, "load lane", r.MaxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
+			WHERE d.endpoint = ? AND d.state = 0 AND d.rank <= ? ORDER BY d.rank DESC, d.event DESC LIMIT ?`, r.Endpoint, Millis(r.Until), r.Limit)
+	}
+	return s.Jobs(ctx, "load lane", r.MaxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
+		WHERE d.endpoint = ? AND d.state = 0 AND (d.rank, d.event) > (?, ?) ORDER BY d.rank, d.event LIMIT ?`,
+		r.Endpoint, Millis(r.After.Rank), int64(r.After.Event), r.Limit)
+}
+
+// Load implements [store.Hot], for few deliveries.
+func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (jobs []store.Job, err error) {
+	for _, id := range deliveries {
+		found, err := s.Jobs(ctx, "load delivery", math.MaxInt, `FROM deliveries d JOIN events e ON e.key = d.event
+			WHERE d.event = ? AND d.endpoint = ? AND d.state = 0`, int64(id.Event), id.Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, found...)
+	}
+	return jobs, nil
+}
+
 // Jobs reads deliveries d of events e, with what is needed to send them, until their
 // bodies exceed maxBytes. The text of from must be a constant.
 func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []store.Job, err error) {

@@ -38,6 +38,22 @@ func testLoadLane(b *bundle) {
 	jobs, err := b.LoadLane(b.ctx, 9, 100, 1<<20)
 	b.ok(err)
 	b.equal("nobody's", len(jobs), 0)
+	for i := range want {
+		jobs, err := b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, After: store.PlaceOf(&want[i].Delivery), Limit: 3, MaxBytes: 1 << 20})
+		b.ok(err)
+		b.equal("those after a place", append([]store.Job{}, unversioned(jobs)...), append([]store.Job{}, want[i+1:min(i+4, 20)]...))
+	}
+	jobs, err = b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 3, MaxBytes: 1 << 20})
+	b.ok(err)
+	b.equal("those from the start", unversioned(jobs), want[:3])
+	backwards := slices.Clone(want[:12])
+	slices.Reverse(backwards)
+	jobs, err = b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, Until: want[11].Delivery.Rank, Limit: 5, MaxBytes: 1 << 20})
+	b.ok(err)
+	b.equal("those up to a rank", unversioned(jobs), backwards[:5])
+	jobs, err = b.Load(b.ctx, []delivery.ID{want[3].Delivery.ID, {Event: want[4].Delivery.ID.Event, Endpoint: 9}})
+	b.ok(err)
+	b.equal("those that are named", unversioned(jobs), want[3:4])
 
 	// The first is put off to the end, and the second, third and fourth are settled.
 	later := want[0].Delivery
@@ -52,6 +68,9 @@ func testLoadLane(b *bundle) {
 	jobs, err = b.LoadLane(b.ctx, 7, 100, 1<<20)
 	b.ok(err)
 	b.equal("the rest", unversioned(jobs), append(slices.Clone(want[4:]), want[0]))
+	jobs, err = b.Load(b.ctx, []delivery.ID{want[0].Delivery.ID, want[1].Delivery.ID})
+	b.ok(err)
+	b.equal("those that are named and pending", unversioned(jobs), want[:1])
 	jobs, err = b.LoadLane(b.ctx, 8, 100, 1<<20)
 	b.ok(err)
 	b.equal("another lane", len(jobs), 20)

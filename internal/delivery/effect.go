@@ -1,0 +1,73 @@
+package delivery
+
+import "time"
+
+// Effect is what an attempt shows of its endpoint, and so what it does to the
+// endpoint's [Breaker] and to the [Streak] of the event's type. docs/delivery.md
+// has the table.
+type Effect uint8
+
+// The effects.
+const (
+	// NoEffect: the attempt shows nothing that later attempts depend on.
+	NoEffect Effect = iota
+	// Acknowledged: the endpoint works.
+	Acknowledged
+	// EventUnsendable: no request could be made of this event.
+	EventUnsendable
+	// EventRefused: the endpoint works and does not accept this event.
+	EventRefused
+	// EndpointDown: the endpoint cannot be reached or does not work, unless other types
+	// are acknowledged while only this one fails ([Streak.Alone]).
+	EndpointDown
+)
+
+// EffectOf returns the effect of an attempt with the given outcome.
+func EffectOf(o Outcome) Effect {
+	switch o {
+	case OutcomeSucceeded:
+		return Acknowledged
+	case OutcomeRejected:
+		return EventRefused
+	case OutcomeMisconfigured:
+		return EventUnsendable
+	case OutcomeNone, OutcomeGone, OutcomeExpired:
+		return NoEffect
+	}
+	return EndpointDown
+}
+
+// Streak is the failed attempts in a row of one event type at one endpoint. From
+// [StreakThreshold] on it holds the type: one of its deliveries at a time is
+// attempted, after a pause that grows with each failure, and the others wait
+// without spending attempts. An acknowledgement of the type ends the streak.
+type Streak struct {
+	Failures   int
+	OthersWork bool      // another type was acknowledged during the streak
+	NextAt     time.Time // when the next attempt may start, while the type is held
+}
+
+// The constants of a streak.
+const (
+	StreakThreshold = 10
+	streakPause     = 10 * time.Millisecond // for each failure
+	streakMaxPause  = time.Minute
+)
+
+// Failed records a failed attempt that ended at now.
+func (s *Streak) Failed(now time.Time) {
+	s.Failures++
+	s.Pause(now)
+}
+
+// Pause puts the next attempt of a held type off.
+func (s *Streak) Pause(now time.Time) {
+	s.NextAt = now.Add(min(time.Duration(s.Failures)*streakPause, streakMaxPause))
+}
+
+// Holds reports whether the type is held.
+func (s *Streak) Holds() bool { return s.Failures >= StreakThreshold }
+
+// Alone reports whether the endpoint works and only this type fails: its failures
+// show nothing of the endpoint any more.
+func (s *Streak) Alone() bool { return s.Holds() && s.OthersWork }

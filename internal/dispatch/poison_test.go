@@ -1,0 +1,269 @@
+package dispatch_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/sender"
+)
+
+func notFound(context.Context, *sender.Request) delivery.Attempt {
+	return delivery.Attempt{Outcome: delivery.OutcomeRejected, StatusCode: 404}
+}
+
+func refused(context.Context, *sender.Request) delivery.Attempt {
+	return delivery.Attempt{Outcome: delivery.OutcomeConnection}
+}
+
+// repeat returns a list of n times typ.
+func repeat(typ string, n int) []string { return slices.Repeat([]string{typ}, n) }
+
+// wantAll checks how many of some deliveries are in a state, each after so many attempts.
+func (w *arena) wantAll(ids []delivery.ID, state delivery.State, attempts int) {
+	w.t.Helper()
+	for _, id := range ids {
+		if d, _, _ := w.store.Delivery(id); d.State != state || w.attempts(id) != attempts || d.Attempts != attempts {
+			w.t.Fatalf("%s is %s after %d attempts, %d noted (%s); want %s after %d", id, d.State, w.attempts(id), d.Attempts, d.LastOutcome, state, attempts)
+		}
+	}
+}
+
+// An endpoint that does not accept one type of event gets all others at once, and the
+// refused ones are attempted as often as their schedule says.
+func TestEngine_poison(t *testing.T) {
+	settings := endpoint.Settings{Timeout: 2 * time.Second}
+	for name, bad := range map[string]answer{"500": no, "404": notFound, "connection": refused, "timeout": hang} {
+		t.Run(name, func(t *testing.T) {
+			inArena(t, func(t *testing.T, w *arena) {
+				w.receiver(1, false, settings, w.byType(map[string]answer{"po.bad": bad}))
+				w.start()
+				settle(time.Second)
+				poison := w.sendOf(1, repeat("po.bad", 15)...)
+				settle(3 * time.Second)
+				good := w.sendOf(1, repeat("po.good", 5)...)
+				settle(20 * time.Second)
+				w.wantAll(good, delivery.Succeeded, 1)
+				settle(20 * time.Minute)
+				w.wantAll(poison, delivery.Failed, 5)
+			})
+		})
+	}
+}
+
+// What waits in the store behind very many that are refused is found, whether these were
+// sent before the engine started or not.
+func TestEngine_poisonBacklog(t *testing.T) {
+	for name, bad := range map[string]answer{"500": no, "404": notFound, "connection": refused} {
+		t.Run(name, func(t *testing.T) {
+			inArena(t, func(t *testing.T, w *arena) {
+				w.start()
+				settle(time.Second)
+				w.receiver(1, true, endpoint.Settings{}, w.byType(map[string]answer{"po.bad": bad}))
+				types := append(repeat("po.bad", 10000), "po.good")
+				types = append(append(types, repeat("po.bad", 10000)...), "po.good", "po.other", "po.bad")
+				ids := w.sendOf(1, types...)
+				settle(30 * time.Second)
+				for i, id := range ids {
+					if d, _, _ := w.store.Delivery(id); types[i] != "po.bad" && d.State != delivery.Succeeded {
+						t.Errorf("%s, number %d, is %s after %d attempts", types[i], i, d.State, d.Attempts)
+					}
+				}
+				before := len(w.tries)
+				settle(time.Hour)
+				if n := len(w.tries) - before; n > 1000 {
+					t.Errorf("%d more refused ones were attempted in an hour", n)
+				}
+			})
+		})
+	}
+}
+
+// An endpoint that refuses everything is left in peace, however much waits, and gets all
+// of it when it works.
+func TestEngine_refusesEverything(t *testing.T) {
+	for name, bad := range map[string]answer{"500": no, "404": notFound, "connection": refused} {
+		for _, types := range []int{1, 3, 40} {
+			t.Run(fmt.Sprint(name, ", types ", types), func(t *testing.T) {
+				inArena(t, func(t *testing.T, w *arena) {
+					down := true
+					w.receiver(1, true, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+						w.mu.Lock()
+						defer w.mu.Unlock()
+						if down {
+							return bad(ctx, r)
+						}
+						return yes(ctx, r)
+					})
+					w.start()
+					settle(time.Second)
+					var all []string
+					for i := range 5000 {
+						all = append(all, fmt.Sprint("type.", i%types))
+					}
+					ids := w.sendOf(1, all...)
+					settle(time.Hour)
+					n := 0
+					for _, id := range ids {
+						n += w.attempts(id)
+					}
+					most := 100 + types // with an open breaker
+					if name == "404" {
+						most = (types + 1) * 900 // each type pauses for itself
+					}
+					if n > most {
+						t.Errorf("%d attempts in an hour, want at most %d", n, most)
+					}
+					w.mu.Lock()
+					down = false
+					w.mu.Unlock()
+					settle(6 * time.Minute)
+					if got := w.store.States(1)[delivery.Succeeded]; got < 5000-n {
+						t.Errorf("%d of 5000 delivered after it recovered, %d were attempted before", got, n)
+					}
+					settle(days)
+					w.want(1, map[delivery.State]int{delivery.Succeeded: 5000})
+				})
+			})
+		}
+	}
+}
+
+// Events of a type that an endpoint accepts are not slowed down by those of the same type
+// that it refuses: they say nothing of the endpoint, and no type is held while some of it
+// are acknowledged.
+func TestEngine_refusesSomeOfAType(t *testing.T) {
+	inArena(t, func(t *testing.T, w *arena) {
+		calls := 0
+		w.receiver(1, false, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if calls++; calls%9 > 0 {
+				return notFound(ctx, r)
+			}
+			return yes(ctx, r)
+		})
+		w.start()
+		settle(time.Second)
+		w.sendOf(1, repeat("a.b", 900)...)
+		settle(2 * time.Second)
+		if n := len(w.tries); n != 900 {
+			t.Errorf("%d of 900 attempted at once", n)
+		}
+	})
+}
+
+// In a strict order, a refused event is attempted as often as its schedule says, and those
+// behind it wait; none of them expires.
+func TestEngine_poisonOrdered(t *testing.T) {
+	inArena(t, func(t *testing.T, w *arena) {
+		settings := endpoint.Settings{Ordering: endpoint.FIFO, Schedule: []time.Duration{time.Second, time.Second, time.Second}}
+		w.receiver(1, false, settings, w.byType(map[string]answer{"po.bad": no}))
+		w.start()
+		settle(time.Second)
+		poison, good := w.sendOf(1, repeat("po.bad", 5)...), w.sendOf(1, repeat("po.good", 5)...)
+		settle(3 * time.Hour)
+		w.wantAll(poison, delivery.Failed, 4)
+		w.wantAll(good, delivery.Succeeded, 1)
+	})
+}
+
+// A schedule of seconds is not over before its attempts are made, however long a breaker
+// holds deliveries back.
+func TestEngine_shortSchedule(t *testing.T) {
+	for name, bad := range map[string]answer{"500": no, "timeout": hang} {
+		t.Run(name, func(t *testing.T) {
+			inArena(t, func(t *testing.T, w *arena) {
+				w.config.Health.DisableAfter = 30 * 24 * time.Hour
+				w.receiver(1, false, endpoint.Settings{Timeout: time.Second, Schedule: []time.Duration{time.Second, time.Second, time.Second}}, bad)
+				w.start()
+				settle(time.Second)
+				ids := w.sendOf(1, repeat("a.b", 30)...)
+				settle(10 * time.Minute)
+				if got := w.store.States(1)[delivery.Failed]; got > 0 {
+					for _, id := range ids {
+						if d, _, _ := w.store.Delivery(id); d.State == delivery.Failed && d.Attempts < 4 {
+							t.Errorf("%s failed after %d attempts: %s", id, d.Attempts, d.LastOutcome)
+						}
+					}
+				}
+				settle(2 * days)
+				w.wantAll(ids, delivery.Failed, 4)
+			})
+		})
+	}
+}
+
+// What a person asks for goes out at once, through an open breaker and before all others,
+// and does not put the breaker's probes off.
+func TestEngine_expedite(t *testing.T) {
+	soon := slices.Repeat([]time.Duration{time.Second}, 20)
+	for name, settings := range map[string]endpoint.Settings{"unordered": {}, "one at a time": {Concurrency: 1}, "fifo": {Ordering: endpoint.FIFO, Schedule: soon}} {
+		t.Run(name, func(t *testing.T) {
+			inArena(t, func(t *testing.T, w *arena) {
+				w.receiver(1, true, settings, refused)
+				w.start()
+				settle(time.Second)
+				ids := w.sendOf(1, repeat("a.b", 1000)...)
+				settle(time.Hour)
+				before := w.engine.Breaker(1)
+				if !before.Open() || w.attempts(ids[900]) != 0 {
+					t.Fatalf("%+v, %d attempts", before, w.attempts(ids[900]))
+				}
+				for range 3 {
+					d, _, _ := w.store.Delivery(ids[900])
+					d.Requeue(time.Now())
+					if err := w.store.Requeue(context.Background(), d); err != nil {
+						t.Fatal(err)
+					}
+					w.engine.Expedite(ids[900])
+					settle(100 * time.Millisecond)
+				}
+				if n := w.attempts(ids[900]); n != 3 {
+					t.Errorf("%d attempts at what was asked for, want 3", n)
+				}
+				if after := w.engine.Breaker(1); !after.ProbeAt.Equal(before.ProbeAt) || after.Interval != before.Interval || after.Down != before.Down {
+					t.Errorf("the breaker was %+v and is %+v", before, after)
+				}
+				w.answers[1] = yes
+				w.engine.Expedite(ids[901]) // it succeeds, and closes the breaker
+				settle(time.Minute)
+				if n := w.store.States(1)[delivery.Succeeded]; n < 900 && settings.Ordering != endpoint.FIFO {
+					t.Errorf("%d of 1000 delivered", n)
+				}
+			})
+		})
+	}
+}
+
+// A person's request comes through while endpoints that hang have all the workers that
+// they may have.
+func TestEngine_expediteBusy(t *testing.T) {
+	inArena(t, func(t *testing.T, w *arena) {
+		w.config.Workers, w.config.Tries = 8, 1
+		w.start()
+		settle(time.Second)
+		for no := int64(1); no <= 50; no++ {
+			w.receiver(no, false, endpoint.Settings{}, hang)
+			w.sendOf(no, repeat("a.b", 20)...)
+		}
+		w.receiver(51, false, endpoint.Settings{}, refused)
+		id := w.sendOf(51, "a.b")[0]
+		settle(10 * time.Minute)
+		began, n := time.Now(), w.attempts(id)
+		d, _, _ := w.store.Delivery(id)
+		d.Requeue(began)
+		if err := w.store.Requeue(context.Background(), d); err != nil {
+			t.Fatal(err)
+		}
+		w.engine.Expedite(id)
+		settle(time.Second)
+		if w.attempts(id) != n+1 {
+			t.Errorf("not attempted within a second")
+		}
+	})
+}

@@ -1,0 +1,159 @@
+package dispatch
+
+import (
+	"slices"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Expedite attempts deliveries at once that a person asked for by name, which the
+// store has as pending: before all others of their endpoints and through an open
+// breaker. Concurrency and rate limits hold. It returns before they are attempted.
+func (e *Engine) Expedite(deliveries ...delivery.ID) {
+	var here, away []delivery.ID
+	for _, id := range deliveries {
+		if e.elsewhere(e.Endpoints.Get(id.Endpoint)) {
+			away = append(away, id)
+		} else {
+			here = append(here, id)
+		}
+	}
+	if len(away) > 0 {
+		e.Cluster.Expedite(away)
+	}
+	e.Urgent(here)
+}
+
+// Urgent is Expedite for deliveries that this node makes: other nodes ask for them.
+func (e *Engine) Urgent(deliveries []delivery.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	deliveries = slices.DeleteFunc(deliveries, func(id delivery.ID) bool {
+		ep := e.Endpoints.Get(id.Endpoint)
+		return ep == nil || ep.Remote || id.Event == 0
+	})
+	if len(deliveries) == 0 || e.stopping {
+		return
+	}
+	wanted := deliveries[:0]
+	for _, id := range deliveries {
+		l := e.lane(id.Endpoint)
+		l.edits++ // if it is held, it may be settled in between
+		l.behind = false
+		if ordered(e.Endpoints.Get(id.Endpoint)) { // the head may have changed
+			l.more, l.holdUntil = true, time.Time{}
+		}
+		if e.reserve(l, id) {
+			wanted = append(wanted, id)
+		}
+		e.plan(l, e.Now())
+	}
+	if len(wanted) > 0 {
+		e.workers.Go(func() { e.loadUrgent(wanted) })
+	}
+}
+
+// reserve holds an urgent delivery, so that no other worker reads it, and reports whether
+// it is to be read. One that is in flight, or whose outcome is not on disk yet, is not.
+func (e *Engine) reserve(l *lane, id delivery.ID) bool {
+	if l.urgent.len() >= maxUrgent {
+		l.missed(id.Event.Time())
+		return false
+	}
+	for _, q := range []*jobQueue{&l.urgent, &l.ready} {
+		if j, ok := q.take(id.Event); ok { // as it was before the person changed it
+			e.bytes -= weight(&j)
+			l.probeEnded(id.Event)
+			return true
+		}
+	}
+	if _, held := l.held[id.Event]; held {
+		return false
+	}
+	l.hold(&store.Job{Delivery: delivery.Delivery{ID: id}})
+	return true
+}
+
+// loadUrgent reads reserved deliveries from the store into their lanes.
+func (e *Engine) loadUrgent(deliveries []delivery.ID) {
+	jobs, err := e.Store.Load(e.sending, deliveries)
+	if err != nil && e.sending.Err() == nil {
+		e.Log.Error("read deliveries that a person asked for", "err", err) // they go in their turn
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	found := make(map[delivery.ID]*store.Job, len(jobs))
+	for i := range jobs {
+		found[jobs[i].Delivery.ID] = &jobs[i]
+	}
+	for _, id := range deliveries {
+		l := e.lane(id.Endpoint)
+		ep := e.Endpoints.Get(id.Endpoint)
+		if j := found[id]; j != nil && ep != nil && ep.Sends() {
+			l.heldBytes += len(j.Body) - l.held[id.Event].bytes
+			l.held[id.Event] = holding{bytes: len(j.Body), edits: l.edits}
+			l.urgent.push(*j)
+			e.bytes += weight(j)
+		} else {
+			l.letGo(id.Event)
+			l.rewind()
+		}
+		e.plan(l, e.Now())
+	}
+}
+
+// rush reports whether an urgent delivery of a lane may be attempted now; if not yet,
+// when, zero if only an event can change it.
+func (e *Engine) rush(l *lane, ep *endpoint.Endpoint, now time.Time) (bool, time.Time) {
+	limit := most(ep, e.Concurrency)
+	if l.breaker.Open() {
+		limit = min(limit, maxRush)
+	}
+	if l.urgent.len() == 0 || l.inflight >= limit {
+		return false, time.Time{}
+	}
+	at := e.throttled(l, ep, now)
+	return at.IsZero(), at
+}
+
+// hurry gives the lane a place among those with urgent deliveries.
+func (e *Engine) hurry(l *lane) {
+	if !l.rushing {
+		l.rushing = true
+		e.urgent.push(l)
+		e.call()
+	}
+}
+
+// rushFull reports whether urgent deliveries have their share of the workers: a quarter.
+func (e *Engine) rushFull() bool { return e.rushing >= max(e.Workers/4, 1) }
+
+// serveUrgent attempts the lane's next urgent delivery. It is called and returns with
+// e.mu held.
+func (e *Engine) serveUrgent(l *lane) {
+	ep, now := e.Endpoints.Get(l.no), e.Now()
+	if e.stopping || ep == nil || !ep.Sends() {
+		return
+	}
+	if may, _ := e.rush(l, ep, now); !may {
+		return
+	}
+	job, _ := l.urgent.pop()
+	e.bytes -= weight(&job)
+	e.start(l, ep, &job, sent{urgent: true}, now)
+}
+
+// take removes a delivery, and reports whether it was there.
+func (q *jobQueue) take(k event.Key) (store.Job, bool) {
+	for i := q.head; i < len(q.jobs); i++ {
+		if j := q.jobs[i]; j.Delivery.ID.Event == k {
+			q.jobs = slices.Delete(q.jobs, i, i+1)
+			return j, true
+		}
+	}
+	return store.Job{}, false
+}
