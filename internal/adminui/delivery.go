@@ -28,7 +28,7 @@ func listDeliveries(rq *request) error {
 		var all []store.DeliveryView
 		var more bool
 		all, more, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call,
-			service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, Status: f.Status, From: from, Until: until}, rq.page())
+			service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, Status: f.Status, Outcome: f.Outcome, From: from, Until: until}, rq.page())
 		v.Rows = rq.rows(all)
 		if more {
 			v.More = withQuery(rq.URL.Query(), "after", all[len(all)-1].ID.String())
@@ -40,9 +40,10 @@ func listDeliveries(rq *request) error {
 
 // attemptView is an attempt as people read it.
 type attemptView struct {
-	delivery.Attempt
+	*service.Attempt
 	Plain string // what happened, in plain words
 	Steps []step
+	Same  bool // its body is the one that the page shows
 }
 
 // step is a part of an attempt's time, in percent of the whole.
@@ -57,7 +58,9 @@ type deliveryPage struct {
 	Endpoint *endpoint.Endpoint // nil: deleted
 	Attempts []attemptView      // newest first
 	More     bool
-	Body     string
+	Sent     bool   // Body was sent; else it is what will be
+	Body     string // of the latest attempt that made a request
+	Missing  string // why the body is not known
 	Curl     string
 	Breaker  *delivery.Breaker
 }
@@ -66,35 +69,49 @@ type deliveryPage struct {
 const maxAttempts = service.MaxPage
 
 func showDelivery(rq *request) error {
-	v, attempts, more, err := rq.ui.Service.ListAttempts(rq.Context(), rq.call, rq.PathValue("id"), service.Page{Limit: maxAttempts})
+	v, attempts, more, err := rq.ui.Service.ListAttempts(rq.Context(), rq.call, rq.PathValue("id"), "", service.Page{Limit: maxAttempts})
 	if err != nil {
 		return err
 	}
-	e, err := rq.ui.Service.Event(rq.Context(), rq.call, v.EventID)
-	if err != nil {
-		return err
+	p := deliveryPage{DeliveryView: &v, Endpoint: rq.ui.Service.Endpoints.Get(v.ID.Endpoint), More: more, Breaker: new(delivery.Breaker)}
+	latest := latestRequest(attempts)
+	if latest != nil {
+		p.Sent, p.Body, p.Missing = true, string(latest.Body), latest.Missing
+		if latest.Method != "" && latest.Body != nil {
+			p.Curl = curl(latest.Method, latest.URL, latest.Header, p.Body)
+		}
+	} else {
+		payload, err := rq.ui.Service.Body(rq.Context(), &v)
+		if err != nil {
+			p.Missing = "Nothing can be sent: " + err.Error()
+		}
+		p.Body = string(payload.Body)
 	}
-	p := deliveryPage{DeliveryView: &v, Endpoint: rq.ui.Service.Endpoints.Get(v.ID.Endpoint), More: more, Body: string(e.Body), Breaker: new(delivery.Breaker)}
 	for i := range attempts {
-		p.Attempts = append(p.Attempts, viewAttempt(&attempts[i]))
+		a := viewAttempt(&attempts[i])
+		a.Same = latest != nil && a.BodySum == latest.BodySum
+		p.Attempts = append(p.Attempts, a)
 	}
 	if p.Endpoint != nil {
 		if *p.Breaker, err = rq.ui.Service.Breaker(rq.Context(), p.Endpoint); err != nil {
 			return err
 		}
-		header := "Content-Type: application/json"
-		if len(attempts) > 0 && attempts[0].RequestHeader != "" {
-			header = attempts[0].RequestHeader
-		}
-		if !p.Endpoint.Listener() {
-			p.Curl = curl(p.Endpoint.URL, header, p.Body)
-		}
 	}
 	return rq.render("delivery", p)
 }
 
-func viewAttempt(a *delivery.Attempt) attemptView {
-	v := attemptView{Attempt: *a, Plain: plainly(a)}
+// latestRequest returns the latest attempt that made a request, nil if none did.
+func latestRequest(newestFirst []service.Attempt) *service.Attempt {
+	for i := range newestFirst {
+		if newestFirst[i].Header != "" {
+			return &newestFirst[i]
+		}
+	}
+	return nil
+}
+
+func viewAttempt(a *service.Attempt) attemptView {
+	v := attemptView{Attempt: a, Plain: plainly(&a.Attempt)}
 	total := float64(max(a.Duration, a.Timing.DNS+a.Timing.Connect+a.Timing.TLS+a.Timing.Answer, time.Microsecond))
 	at := 0.0
 	for _, s := range []step{{Name: "DNS", Took: a.Timing.DNS}, {Name: "Connect", Took: a.Timing.Connect}, {Name: "TLS", Took: a.Timing.TLS}, {Name: "First byte", Took: a.Timing.Answer}} {
@@ -136,7 +153,7 @@ func plainly(a *delivery.Attempt) string {
 	case delivery.OutcomeDNS:
 		return "The name of the receiver could not be found."
 	case delivery.OutcomeTLS:
-		return "No secure connection could be made. The certificate may have expired, be of another name, or not be trusted."
+		return "No secure connection could be made."
 	case delivery.OutcomeConnection:
 		return "No connection could be made, or it broke off. The receiver may be down."
 	case delivery.OutcomeForbidden:
@@ -152,9 +169,9 @@ func plainly(a *delivery.Attempt) string {
 }
 
 // curl returns a command that makes the same request by hand.
-func curl(target, header, body string) string {
+func curl(method, target, header, body string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "curl -X POST %s", quote(target))
+	fmt.Fprintf(&b, "curl -X %s %s", method, quote(target))
 	for line := range strings.Lines(header) {
 		fmt.Fprintf(&b, " \\\n  -H %s", quote(strings.TrimSuffix(line, "\n")))
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -158,6 +159,7 @@ var funcs = template.FuncMap{
 	"add64":     func(a, b int64) int64 { return a + b },
 	"current":   func(pages, page string) bool { return slices.Contains(strings.Fields(pages), page) },
 	"statuses":  func() []string { return []string{"pending", "succeeded", "failed", "canceled"} },
+	"outcomes":  delivery.Outcomes,
 	"roles":     func() []string { return []string{"viewer", "member", "admin"} },
 	"rowsOf":    rowsOf,
 }

@@ -16,7 +16,7 @@ import (
 // Signer makes the attempts that go to no broker, and signs those that do.
 type Signer interface {
 	SignedHeader(r *sender.Request, at time.Time) (http.Header, error)
-	ShownHeader(h http.Header, r *sender.Request) string
+	ShownHeader(h http.Header, r *sender.Request, at time.Time) delivery.Header
 }
 
 // Next makes the attempts that go to no broker.
@@ -42,7 +42,7 @@ func (s *Sender) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 		return s.Next.Send(ctx, r)
 	}
 	began := time.Now() // with a monotonic reading, whatever clock is injected
-	a := delivery.Attempt{Number: r.Number, Started: s.Now(), RemoteAddr: name, Outcome: delivery.OutcomeMisconfigured}
+	a := delivery.Attempt{Number: r.Number, Started: s.Now(), URL: r.URL, RemoteAddr: name, Outcome: delivery.OutcomeMisconfigured}
 	b := s.Brokers[name]
 	if b == nil {
 		a.Error = fmt.Sprintf("no broker is named %q on this server", name)
@@ -53,7 +53,7 @@ func (s *Sender) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 		a.Error = err.Error()
 		return a
 	}
-	a.RequestHeader = s.Signer.ShownHeader(h, r)
+	a.RequestHeader = s.Signer.ShownHeader(h, r, a.Started)
 	timeout := s.Timeout
 	if r.Timeout > 0 {
 		timeout = r.Timeout

@@ -223,7 +223,7 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 	retryFailed.Flags().BoolVar(&all, "all", false, "every failed delivery of the account; instead of the other filters")
 	retryFailed.Flags().BoolVar(&dryRun, "dry-run", false, "count the deliveries and retry none")
 	cmd.AddCommand(
-		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status"),
+		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome"),
 		acting(get, "get", "Show one", http.MethodGet, at("")),
 		acting(get, "attempts", "Show one's attempts", http.MethodGet, at("/attempts")),
 		acting(get, "retry", "Try one again at once", http.MethodPost, at("/retry")),

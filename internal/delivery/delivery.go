@@ -96,6 +96,15 @@ type Delivery struct {
 	Settled     time.Time // when it left Pending; zero while pending
 }
 
+// StatusOrNil returns the status code of the last attempt, nil when none came: zero is no
+// status, and is null wherever the code is told.
+func (d *Delivery) StatusOrNil() *int {
+	if d.LastStatus == 0 {
+		return nil
+	}
+	return &d.LastStatus
+}
+
 // New returns the pending delivery of an event that was just accepted.
 func New(id ID, space event.Space) Delivery {
 	now := id.Event.Time()

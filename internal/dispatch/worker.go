@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"crypto/sha256"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -423,7 +424,12 @@ func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, job *store.Job)
 		return delivery.Attempt{Number: job.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,
 			Error: "nothing was sent, because the endpoint's transformation cannot be made of this event: " + err.Error()}
 	}
-	return e.Sender.Send(ctx, request(ep, job, &p, now))
+	a := e.Sender.Send(ctx, request(ep, job, &p, now))
+	if p.Made { // else the event's own body is the proof of what was sent
+		sum := sha256.Sum256(p.Body)
+		a.BodySum = sum[:]
+	}
+	return a
 }
 
 // request returns the request of the next attempt at a delivery.

@@ -1,7 +1,9 @@
 package endpoint
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"strconv"
@@ -102,6 +104,7 @@ type Payload struct {
 	Body        []byte
 	ContentType string              // empty: application/json
 	Attributes  map[string][]string // further headers, by canonical name
+	Made        bool                // of the event's body, instead of being that
 }
 
 // MediaType returns the payload's Content-Type.
@@ -129,6 +132,28 @@ func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) (Payload, e
 		}
 	}
 	return Payload{}, first
+}
+
+// PayloadSent returns what the endpoint was sent of an event, of which only the SHA-256 is
+// known: the payload of one of the endpoint's shapes, and false when it is of none, because
+// an earlier version of the server made it in another way.
+func (e *Endpoint) PayloadSent(sum []byte, k event.Key, id, typ string, body []byte) ([]byte, bool) {
+	is := func(p Payload, err error) bool {
+		if err != nil {
+			return false
+		}
+		have := sha256.Sum256(p.Body)
+		return bytes.Equal(have[:], sum)
+	}
+	if p, err := e.Payload(k, id, typ, body); is(p, err) { // nearly always
+		return p.Body, true
+	}
+	for i := range e.Settings.Shapes {
+		if p, err := e.shaped(&e.Settings.Shapes[i], id, typ, body); is(p, err) {
+			return p.Body, true
+		}
+	}
+	return nil, false
 }
 
 func (e *Endpoint) shaped(s *Shape, id, typ string, body []byte) (Payload, error) {
@@ -166,15 +191,16 @@ func transform(source, id, typ string, created int64, data []byte) ([]byte, erro
 
 // formed returns an event in a shape's format.
 func (e *Endpoint) formed(s *Shape, id, typ string, created int64, data, body []byte) Payload {
+	p := Payload{Body: body, Made: true}
 	switch s.Format {
 	case Structured:
-		return Payload{Body: structured(s.Source, id, typ, created, data), ContentType: "application/cloudevents+json"}
+		p.Body, p.ContentType = structured(s.Source, id, typ, created, data), "application/cloudevents+json"
 	case Binary:
-		return Payload{Body: data, Attributes: attributes(s.Source, id, typ, created, data)}
+		p.Body, p.Attributes = data, attributes(s.Source, id, typ, created, data)
 	case Thin:
-		return Payload{Body: thin(e.Live(), id, typ, created, data)}
+		p.Body = thin(e.Live(), id, typ, created, data)
 	}
-	return Payload{Body: body}
+	return p
 }
 
 // timestamp returns Unix seconds as RFC 3339.

@@ -30,7 +30,7 @@ type deliveryView struct {
 func viewDelivery(v *store.DeliveryView) deliveryView {
 	out := deliveryView{
 		ID: v.ID.String(), Object: "delivery", Event: v.EventID, EventType: v.Type, Endpoint: v.EndpointID, Status: v.State.String(),
-		Attempts: v.Attempts, LastStatusCode: orNull(v.LastStatus), Created: v.ID.Event.Time().Unix(), Livemode: v.Space.Live(),
+		Attempts: v.Attempts, LastStatusCode: v.StatusOrNil(), Created: v.ID.Event.Time().Unix(), Livemode: v.Space.Live(),
 	}
 	if v.State == delivery.Pending {
 		out.NextAttemptAt = seconds(v.Due)
@@ -58,21 +58,51 @@ func deliveryResult(v any) any {
 }
 
 type attemptView struct {
-	ID                 string       `json:"id"`
-	Object             string       `json:"object"`
-	Delivery           string       `json:"delivery"`
-	Number             int          `json:"number"`
-	Status             string       `json:"status"`
-	Outcome            string       `json:"outcome"`
-	ResponseStatusCode *int         `json:"response_status_code"`
-	DurationMS         float64      `json:"duration_ms"`
-	Timing             timingView   `json:"timing_ms"`
-	Error              *string      `json:"error"`
-	RemoteAddress      *string      `json:"remote_address"`
+	ID                 string        `json:"id"`
+	Object             string        `json:"object"`
+	Delivery           string        `json:"delivery"`
+	Number             int           `json:"number"`
+	Status             string        `json:"status"`
+	Outcome            string        `json:"outcome"`
+	ResponseStatusCode *int          `json:"response_status_code"`
+	DurationMS         float64       `json:"duration_ms"`
+	Timing             timingView    `json:"timing_ms"`
+	Error              *string       `json:"error"`
+	RemoteAddress      *string       `json:"remote_address"`
+	TLS                *tlsView      `json:"tls"`
+	RequestMethod      *string       `json:"request_method"`
+	RequestURL         *string       `json:"request_url"`
+	RequestHeaders     []headerView  `json:"request_headers"`
+	RequestBody        *string       `json:"request_body"`
+	RequestBodySHA256  *string       `json:"request_body_sha256"`
+	RequestBodyError   *string       `json:"request_body_error"`
+	ResponseHeaders    []headerView  `json:"response_headers"`
+	ResponseBody       string        `json:"response_body"`
+	Refused            []refusedView `json:"refused_requests"`
+	Created            int64         `json:"created"`
+}
+
+// tlsView is the other end of a TLS connection.
+type tlsView struct {
+	Version *string `json:"version"`
+	Subject *string `json:"peer_subject"`
+	Issuer  *string `json:"peer_issuer"`
+	SHA256  *string `json:"peer_sha256"`
+}
+
+func viewPeer(p delivery.Peer) *tlsView {
+	if p == (delivery.Peer{}) {
+		return nil
+	}
+	return &tlsView{orNull(p.Version), orNull(p.Subject), orNull(p.Issuer), orNull(p.SHA256)}
+}
+
+// refusedView is a request of the attempt that was made again with other credentials.
+type refusedView struct {
 	RequestHeaders     []headerView `json:"request_headers"`
+	ResponseStatusCode int          `json:"response_status_code"`
 	ResponseHeaders    []headerView `json:"response_headers"`
 	ResponseBody       string       `json:"response_body"`
-	Created            int64        `json:"created"`
 }
 
 // timingView is in milliseconds; what did not happen is 0.
@@ -88,19 +118,30 @@ type headerView struct {
 	Value string `json:"value"`
 }
 
-func viewAttempt(id delivery.ID, a *delivery.Attempt) attemptView {
+func viewAttempt(id delivery.ID, a *service.Attempt) attemptView {
 	v := attemptView{
 		ID: id.AttemptID(a.Number), Object: "attempt", Delivery: id.String(), Number: a.Number, Status: "failed", Outcome: a.Outcome.String(),
 		ResponseStatusCode: orNull(a.StatusCode), DurationMS: inMillis(a.Duration),
 		Timing: timingView{DNS: inMillis(a.Timing.DNS), Connect: inMillis(a.Timing.Connect), TLS: inMillis(a.Timing.TLS), Answer: inMillis(a.Timing.Answer)},
-		Error:  orNull(a.Error), RemoteAddress: orNull(a.RemoteAddr), RequestHeaders: headers(a.RequestHeader), ResponseHeaders: headers(a.ResponseHeader),
-		ResponseBody: strings.ToValidUTF8(string(a.ResponseBody), "\ufffd"), Created: a.Started.Unix(),
+		Error:  orNull(a.Error), RemoteAddress: orNull(a.RemoteAddr), TLS: viewPeer(a.Peer),
+		RequestMethod: orNull(a.Method), RequestURL: orNull(a.URL), RequestHeaders: headers(a.Header), RequestBodySHA256: orNull(a.BodySum), RequestBodyError: orNull(a.Missing),
+		ResponseHeaders: headers(a.ResponseHeader), ResponseBody: text(a.ResponseBody), Refused: []refusedView{}, Created: a.Started.Unix(),
+	}
+	if a.Body != nil {
+		body := text(a.Body)
+		v.RequestBody = &body
+	}
+	for _, r := range a.Refused {
+		v.Refused = append(v.Refused, refusedView{headers(r.Header), r.StatusCode, headers(r.ResponseHeader), text(r.ResponseBody)})
 	}
 	if a.Succeeded() {
 		v.Status = "succeeded"
 	}
 	return v
 }
+
+// text returns bytes as JSON can hold them.
+func text(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") }
 
 func inMillis(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
 
@@ -128,7 +169,7 @@ func getDelivery(rq *request) (any, error) {
 func listDeliveries(rq *request) (any, error) {
 	p := rq.query()
 	page, f := p.page(), service.DeliveryFilter{
-		Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"),
+		Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"), Outcome: p.given("outcome"),
 	}
 	f.From, f.Until = p.created()
 	if err := p.done(); err != nil {
@@ -143,15 +184,15 @@ func listDeliveries(rq *request) (any, error) {
 
 func listAttempts(rq *request) (any, error) {
 	p := rq.query()
-	page := p.page()
+	page, outcome := p.page(), p.given("outcome")
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	v, items, more, err := rq.service().ListAttempts(rq.Context(), rq.call, rq.id(), page)
+	v, items, more, err := rq.service().ListAttempts(rq.Context(), rq.call, rq.id(), outcome, page)
 	if err != nil {
 		return nil, err
 	}
-	return list(rq, items, more, func(a *delivery.Attempt) attemptView { return viewAttempt(v.ID, a) }), nil
+	return list(rq, items, more, func(a *service.Attempt) attemptView { return viewAttempt(v.ID, a) }), nil
 }
 
 func retryDelivery(rq *request) (any, error) { return actOnDelivery(rq, rq.service().RetryDelivery) }

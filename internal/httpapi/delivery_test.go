@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"slices"
@@ -19,8 +20,9 @@ func TestAttempts(t *testing.T) {
 	id := d.text("id")
 	w.attempted(id, delivery.Attempt{
 		Started: start, Duration: 1_234_567 * time.Nanosecond, Outcome: delivery.OutcomeServerError, StatusCode: 500, RemoteAddr: "203.0.113.7:443",
-		Timing:         delivery.Timing{DNS: time.Millisecond, Connect: 2 * time.Millisecond, TLS: 3 * time.Millisecond, Answer: 500 * time.Microsecond},
-		RequestHeader:  "Authorization: (hidden)\nWebhook-Id: evt_1",
+		Timing:        delivery.Timing{DNS: time.Millisecond, Connect: 2 * time.Millisecond, TLS: 3 * time.Millisecond, Answer: 500 * time.Microsecond},
+		RequestHeader: "\x02\nAuthorization: (hidden)\n\x03", URL: "https://example.com/hook", Peer: delivery.Peer{Version: "TLS 1.3", Subject: "a.example", Issuer: "CA", SHA256: "00ff"},
+		Refused:        []delivery.Refusal{{StatusCode: 401, RequestHeader: "\x04", ResponseHeader: "A: b\n", ResponseBody: []byte("no\xff")}},
 		ResponseHeader: "Content-Type: text/html\nX-Odd: a: b\xff\n", ResponseBody: []byte("<b>\xff\"&\x00</b>"),
 	})
 	w.attempted(id, delivery.Attempt{
@@ -36,12 +38,18 @@ func TestAttempts(t *testing.T) {
 
 	attempts := func(query string) answer { return w.call("GET", "/v1/deliveries/"+id+"/attempts"+query, "") }
 	att := "att" + strings.TrimPrefix(id, "dlv")
+	body := fmt.Sprintf(`{"id":"%s","type":"payment.succeeded","created":1699564800,"data":{"object":{"id":"pay_1"}}}`, d.text("event"))
 	first := fmt.Sprintf(`{"id":"%s0001","object":"attempt","delivery":%q,"number":1,"status":"failed","outcome":"server_error","response_status_code":500,`+
 		`"duration_ms":1.234,"timing_ms":{"dns":1,"connect":2,"tls":3,"first_byte":0.5},"error":null,"remote_address":"203.0.113.7:443",`+
-		`"request_headers":[{"name":"Authorization","value":"(hidden)"},{"name":"Webhook-Id","value":"evt_1"}],`+
-		`"response_headers":[{"name":"Content-Type","value":"text/html"},{"name":"X-Odd","value":"a: b�"}],"response_body":"<b>�\"&\u0000</b>","created":1699564800}`, att, id)
+		`"tls":{"version":"TLS 1.3","peer_subject":"a.example","peer_issuer":"CA","peer_sha256":"00ff"},"request_method":"POST","request_url":"https://example.com/hook",`+
+		`"request_headers":[{"name":"Content-Type","value":"application/json"},{"name":"Authorization","value":"(hidden)"},{"name":"Webhook-Id","value":%q}],`+
+		`"request_body":%q,"request_body_sha256":"%x","request_body_error":null,`+
+		`"response_headers":[{"name":"Content-Type","value":"text/html"},{"name":"X-Odd","value":"a: b�"}],"response_body":"<b>�\"&\u0000</b>",`+
+		`"refused_requests":[{"request_headers":[{"name":"Webhook-Timestamp","value":"1699564800"}],"response_status_code":401,"response_headers":[{"name":"A","value":"b"}],"response_body":"no�"}],"created":1699564800}`,
+		att, id, d.text("event"), body, sha256.Sum256([]byte(body)))
 	second := fmt.Sprintf(`{"id":"%s0002","object":"attempt","delivery":%q,"number":2,"status":"failed","outcome":"timeout","response_status_code":null,`+
-		`"duration_ms":15000,"timing_ms":{"dns":0,"connect":0,"tls":0,"first_byte":0},"error":"no answer� within 15s","remote_address":null,"request_headers":[],"response_headers":[],"response_body":"","created":1699564805}`, att, id)
+		`"duration_ms":15000,"timing_ms":{"dns":0,"connect":0,"tls":0,"first_byte":0},"error":"no answer� within 15s","remote_address":null,"tls":null,"request_method":null,"request_url":null,"request_headers":[],`+
+		`"request_body":null,"request_body_sha256":null,"request_body_error":null,"response_headers":[],"response_body":"","refused_requests":[],"created":1699564805}`, att, id)
 	list := func(more bool, items ...string) string {
 		return fmt.Sprintf(`{"object":"list","url":"/v1/deliveries/%s/attempts","data":[%s],"has_more":%v}`, id, strings.Join(items, ","), more)
 	}
@@ -50,6 +58,10 @@ func TestAttempts(t *testing.T) {
 		"?limit=1": list(true, second),
 		"?limit=1&starting_after=" + att + "0002": list(false, first),
 		"?ending_before=" + att + "0001":          list(false, second),
+		"?outcome=timeout":                        list(false, second),
+		"?outcome=server":                         list(false, first),
+		"?outcome=server_error":                   list(false, first),
+		"?outcome=dns":                            list(false),
 	} {
 		if got := attempts(query).body; got != want {
 			t.Errorf("%q\ngot  %s\nwant %s", query, got, want)
@@ -211,5 +223,89 @@ func TestSecrets_shownOnce(t *testing.T) {
 		if s == "" || strings.Contains(w.log.String(), s) {
 			t.Error("the log shows a secret")
 		}
+	}
+}
+
+// Deliveries are found by how their last attempt ended, by each of its names.
+func TestDeliveries_byOutcome(t *testing.T) {
+	w := newWorld(t)
+	w.register("*")
+	ids := map[delivery.Outcome]string{}
+	for _, o := range delivery.Outcomes() {
+		ids[o] = w.deliveryOf(w.send("payment.succeeded").text("id")).text("id")
+		if o != delivery.OutcomeNone {
+			w.attempted(ids[o], delivery.Attempt{Started: start, Outcome: o, StatusCode: 200})
+		}
+	}
+	for _, o := range delivery.Outcomes() {
+		for _, name := range []string{o.String(), o.Short()} {
+			if name == "" {
+				continue
+			}
+			if list := w.must("GET", "/v1/deliveries?outcome="+name, "").list(); len(list) != 1 || list[0].text("id") != ids[o] {
+				t.Errorf("%s: %v", name, list)
+			}
+		}
+	}
+	for _, path := range []string{"/v1/deliveries", "/v1/deliveries/" + ids[delivery.OutcomeGone] + "/attempts"} {
+		a := w.call("GET", path+"?outcome=hung", "")
+		a.check(invalid("parameter_invalid", "outcome"))
+		for _, o := range delivery.Outcomes() {
+			if name := o.String(); !strings.Contains(a.body, name) || !strings.Contains(a.body, o.Short()) {
+				t.Errorf("the error does not name %s: %s", name, a.body)
+			}
+		}
+	}
+	w.call("GET", "/v1/deliveries?outcome=", "").check(invalid("parameter_invalid", "outcome"))
+}
+
+// What was sent is shown in the form that the endpoint had then, whatever became of the
+// endpoint since, and it is said when it cannot be told any more.
+func TestAttempts_showWhatWasSent(t *testing.T) {
+	w := newWorld(t)
+	const plain = "The bytes that were sent"
+	for _, tt := range []struct{ name, shape string }{
+		{"as it is", `"payload_format":"standard"`},
+		{"thin", `"payload_format":"thin"`},
+		{"a CloudEvent", `"payload_format":"cloudevents_structured"`},
+		{"a CloudEvent in headers", `"payload_format":"cloudevents_binary"`},
+		{"transformed", `"transform":"{\"object\": {\"no\": data.object.id}}"`},
+		{"transformed and thin", `"payload_format":"thin","transform":"{\"object\": {\"id\": data.object.id}}"`},
+	} {
+		e := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/hook","enabled_events":["payment.succeeded"],`+tt.shape+`}`).text("id")
+		ev := w.send("payment.succeeded")
+		d := w.deliveryOf(ev.text("id")).text("id")
+		preview := w.must("POST", "/v1/webhooks/preview", `{"event":"`+ev.text("id")+`",`+tt.shape+`}`)
+		body := preview.text("body")
+		sum := sha256.Sum256([]byte(body))
+		sent := delivery.Attempt{Started: start, Outcome: delivery.OutcomeServerError, StatusCode: 500, URL: "https://example.com/hook", RequestHeader: "\x02", BodySum: sum[:]}
+		if tt.name == "as it is" {
+			sent.BodySum = nil
+		}
+		w.attempted(d, sent)
+		shown := func(when string) {
+			t.Helper()
+			a := w.must("GET", "/v1/deliveries/"+d+"/attempts", "").list()
+			if got := a[len(a)-1]; got.text("request_body") != body || got.text("request_body_sha256") != fmt.Sprintf("%x", sum) || got["request_body_error"] != nil {
+				t.Errorf("%s, %s: %v\nwant %s", tt.name, when, got, body)
+			}
+		}
+		shown("at once")
+		w.pass(time.Hour)
+		w.must("PATCH", "/v1/webhooks/"+e, `{"payload_format":"standard","transform":"{\"object\": {\"other\": 1}}","url":"https://example.com/elsewhere"}`)
+		shown("after the endpoint changed")
+
+		lost := sha256.Sum256([]byte("made by another version"))
+		w.attempted(d, delivery.Attempt{Started: start, Outcome: delivery.OutcomeServerError, StatusCode: 500, URL: "https://example.com/hook", RequestHeader: "\x02", BodySum: lost[:]})
+		w.attempted(d, delivery.Attempt{Started: start, Outcome: delivery.OutcomeServerError, StatusCode: 500, RequestHeader: "A: b"}) // of a server before
+		a := w.must("GET", "/v1/deliveries/"+d+"/attempts", "").list()
+		if a[1]["request_body"] != nil || a[1].text("request_body_sha256") != fmt.Sprintf("%x", lost) || !strings.Contains(a[1].text("request_body_error"), "can no longer be reproduced") {
+			t.Errorf("%s: what cannot be made again is shown as %v", tt.name, a[1])
+		}
+		if a[0]["request_body"] != nil || !strings.Contains(a[0].text("request_body_error"), plain) {
+			t.Errorf("%s: what was not recorded is shown as %v", tt.name, a[0])
+		}
+		w.must("DELETE", "/v1/webhooks/"+e, "")
+		shown("after the endpoint was deleted")
 	}
 }

@@ -418,6 +418,17 @@ func TestOpenAPI_names(t *testing.T) {
 	for o := delivery.Outcome(0); o.String() != "unknown"; o++ {
 		outcomes = append(outcomes, o.String())
 	}
+	short := words(at(d, "components", "schemas", "OutcomeFilter", "anyOf").([]any)[1].(map[string]any)["enum"])
+	var shorts []string
+	for _, o := range delivery.Outcomes() {
+		if name := o.Short(); name != "" {
+			shorts = append(shorts, name)
+		}
+	}
+	slices.Sort(shorts)
+	if !slices.Equal(short, shorts) {
+		t.Errorf("short names of outcomes: %v, want %v", short, shorts)
+	}
 	for name, want := range map[string][]string{"DeliveryStatus": states, "Outcome": outcomes} {
 		slices.Sort(want)
 		if got := words(at(d, "components", "schemas", name, "enum")); !slices.Equal(got, want) {

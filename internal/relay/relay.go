@@ -70,6 +70,7 @@ const (
 type Sender interface {
 	Send(ctx context.Context, r *sender.Request) delivery.Attempt
 	SignedHeader(r *sender.Request, at time.Time) (http.Header, error)
+	ShownHeader(h http.Header, r *sender.Request, at time.Time) delivery.Header
 	Judge(a *delivery.Attempt, status int, header http.Header, body []byte)
 }
 
@@ -161,7 +162,7 @@ func (h *Hub) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 		return h.Sender.Send(ctx, r)
 	}
 	started := h.Now()
-	a := delivery.Attempt{Number: r.Number, Started: started}
+	a := delivery.Attempt{Number: r.Number, Started: started, URL: r.URL}
 	h.mu.Lock()
 	c := h.conns[r.EndpointID]
 	h.mu.Unlock()
@@ -173,6 +174,7 @@ func (h *Hub) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 		a.Outcome, a.Error = delivery.OutcomeMisconfigured, err.Error()
 		return a
 	}
+	a.RequestHeader = h.Sender.ShownHeader(header, r, started)
 	began := time.Now()
 	timeout := r.Timeout
 	if timeout == 0 {

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
 // answerWait is how long a failed write waits for an answer that may be on its way.
@@ -32,6 +34,27 @@ type conn struct {
 	due    atomic.Int64 // bytes that may still be read
 
 	flooded atomic.Bool // the receiver sent more than that
+
+	peer atomic.Pointer[delivery.Peer] // nil: nobody has asked yet, or there is no TLS
+}
+
+// peerOf returns who is at the other end of c, which the transport made of the connection.
+func (c *conn) peerOf(own net.Conn) delivery.Peer {
+	t, ok := own.(*tls.Conn)
+	if !ok {
+		return delivery.Peer{}
+	}
+	if known := c.peer.Load(); known != nil {
+		return *known
+	}
+	state := t.ConnectionState()
+	var p delivery.Peer
+	if len(state.PeerCertificates) > 0 {
+		p = peerOf(state.PeerCertificates[0])
+	}
+	p.Version = tls.VersionName(state.Version)
+	c.peer.Store(&p)
+	return p
 }
 
 // Bytes that are read for a request, at most: its answer as far as it is read, and

@@ -94,7 +94,7 @@ func TestSend_origin(t *testing.T) {
 		r := request(srv.URL)
 		r.Origin = origin
 		a := newSender(t, nil).Send(context.Background(), r)
-		if a.Outcome != delivery.OutcomeSucceeded || got.Get("WebHook-Request-Origin") != origin || strings.Contains(a.RequestHeader, "Webhook-Request-Origin") != (origin != "") {
+		if a.Outcome != delivery.OutcomeSucceeded || got.Get("WebHook-Request-Origin") != origin || strings.Contains(string(a.RequestHeader), "Webhook-Request-Origin") != (origin != "") {
 			t.Errorf("%q: %+v, sent with %v", origin, a, got)
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
@@ -32,35 +34,31 @@ func (s *Sender) addStatic(h http.Header, static map[string]string) error {
 const hidden = "(hidden)"
 
 // ShownHeader returns a request's header as it is shown to people.
-func (s *Sender) ShownHeader(h http.Header, r *Request) string { return showHeader(h, r.Header) }
+func (s *Sender) ShownHeader(h http.Header, r *Request, at time.Time) delivery.Header {
+	return shown(h, r, at)
+}
 
-// showHeader writes a request's header for people, as lines in order of name:
-// without the values of the endpoint's own headers and of Authorization.
-func showHeader(h http.Header, own map[string]string) string {
+// shown returns the header of a request of an attempt that started then, for people, in
+// order of name: without the values of the endpoint's own headers and of Authorization.
+func shown(h http.Header, r *Request, started time.Time) delivery.Header {
 	var names [16]string
-	sorted, size := names[:0], 0
+	sorted := names[:0]
 	for name, values := range h {
 		if len(values) > 0 { // else the transport does not send it
 			sorted = append(sorted, name)
-			size += len(name) + len(values[0]) + len(": \n")
 		}
 	}
 	slices.Sort(sorted)
-	var b strings.Builder
-	b.Grow(size)
-	for i, name := range sorted {
+	var buf [1024]byte
+	text := buf[:0]
+	for _, name := range sorted {
 		value := h[name][0]
-		if name == "Authorization" || len(own) > 0 && static(own, name) {
+		if name == "Authorization" || len(r.Header) > 0 && static(r.Header, name) {
 			value = hidden
 		}
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(name)
-		b.WriteString(": ")
-		b.WriteString(value)
+		text = delivery.AppendHeaderLine(text, name, value, r.EventID, started)
 	}
-	return b.String()
+	return delivery.Header(text)
 }
 
 // static reports whether a header is one of the endpoint's own.

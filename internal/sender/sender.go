@@ -82,6 +82,7 @@ type Sender struct {
 	keys       cache[string, *webhook.SigningKey]
 	scarce     atomic.Pointer[time.Time] // until when nobody dials, for want of file descriptors
 	urls       cache[string, *url.URL]
+	accepted   accepted
 }
 
 // New returns a sender. The caller should Close it.
@@ -146,7 +147,9 @@ func (s *Sender) SignedHeader(r *Request, at time.Time) (http.Header, error) {
 // attempt. So it does, once and with a new token, when the receiver answers 401 to
 // an OAuth token. And while secrets rotate, a receiver that verifies the plain
 // signature with a single secret answers 401 or 403 from when it was given the new
-// one: it then gets the request again, signed with the next newer secret.
+// one: it then gets the request again, signed with another live secret, and later
+// attempts begin with the one that it accepted. The attempt tells of the requests that
+// were refused so.
 func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 	began := time.Now() // with a monotonic reading, whatever clock is injected
 	timeout := r.Timeout
@@ -155,25 +158,40 @@ func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	started := s.Now()
-	a, token, err := s.try(limited, r, started, 0, "")
-	if a.StatusCode == http.StatusUnauthorized && token != "" {
-		a, _, err = s.try(limited, r, started, 0, token)
+	started, plain := s.Now(), s.accepted.index(r)
+	var refused []delivery.Refusal
+	a, token, err := s.try(limited, r, started, plain, "")
+	if err == nil && a.StatusCode == http.StatusUnauthorized && token != "" {
+		refused = append(refused, refusal(&a))
+		a, _, err = s.try(limited, r, started, plain, token)
 	}
-	for plain := 1; plain < len(r.Secrets) && err == nil && (a.StatusCode == http.StatusUnauthorized || a.StatusCode == http.StatusForbidden); plain++ {
+	for range len(r.Secrets) - 1 {
+		if err != nil || a.StatusCode != http.StatusUnauthorized && a.StatusCode != http.StatusForbidden {
+			break
+		}
+		refused = append(refused, refusal(&a))
+		plain = (plain + 1) % len(r.Secrets) // the next newer one; after the newest, the oldest
 		a, _, err = s.try(limited, r, started, plain, "")
 	}
-	a.Duration = time.Since(began)
+	a.Duration, a.Refused = time.Since(began), refused
 	if err != nil {
 		a.Outcome, a.Error = classify(ctx, limited, timeout, err)
 	}
+	if a.Succeeded() {
+		s.accepted.note(r, plain)
+	}
 	return a
+}
+
+// refusal returns what is kept of a request that is made again.
+func refusal(a *delivery.Attempt) delivery.Refusal {
+	return delivery.Refusal{StatusCode: a.StatusCode, RequestHeader: a.RequestHeader, ResponseHeader: a.ResponseHeader, ResponseBody: a.ResponseBody[:min(len(a.ResponseBody), keepOnSuccess)]}
 }
 
 // try sends the request once, with the plain signature of the secret of that index.
 // It returns the access token that it used, if any, which is not the stale one.
 func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain int, stale string) (_ delivery.Attempt, token string, err error) {
-	f := &flight{Attempt: delivery.Attempt{Number: r.Number, Started: started}, payload: r.Body}
+	f := &flight{Attempt: delivery.Attempt{Number: r.Number, Started: started, URL: r.URL}, payload: r.Body}
 	f.watch.follow(&f.trace)
 	f.trace.GotConn, f.trace.GotFirstResponseByte = f.gotConn, f.firstByte
 	req, err := s.request(httptrace.WithClientTrace(ctx, &f.trace), r, f, plain)
@@ -184,7 +202,7 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 	if err != nil {
 		return f.Attempt, token, err
 	}
-	f.RequestHeader = showHeader(req.Header, r.Header)
+	f.RequestHeader = shown(req.Header, r, started)
 	resp, err := transport.RoundTrip(req)
 	switch {
 	case err == nil && f.leftover.found.Load():
@@ -194,7 +212,10 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 	case f.conn != nil && f.conn.flooded.Load(): // HTTP/2 says of it only that the connection ended
 		err = errors.Join(errFlood, err)
 	}
-	f.Timing = f.watch.timing()
+	f.Timing = f.watch.timing(f.conn != nil)
+	if f.conn == nil && err != nil {
+		f.RemoteAddr, f.Peer = s.unreached(r, f.watch.address()), unverified(err)
+	}
 	return f.Attempt, token, err
 }
 
@@ -259,7 +280,7 @@ type flight struct {
 func (f *flight) gotConn(c httptrace.GotConnInfo) {
 	f.leftover.begin(c.Conn, c.Reused)
 	if f.conn = dialled(c.Conn); f.conn != nil {
-		f.RemoteAddr = f.conn.remote
+		f.RemoteAddr, f.Peer = f.conn.remote, f.conn.peerOf(c.Conn)
 	}
 }
 

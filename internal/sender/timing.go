@@ -17,6 +17,8 @@ type stopwatch struct {
 	connect, connectEnd     atomic.Int64
 	handshake, handshakeEnd atomic.Int64
 	sent, firstByte         atomic.Int64
+
+	dialled atomic.Pointer[string] // the address that was dialled last
 }
 
 func (w *stopwatch) mark(at *atomic.Int64) { at.Store(int64(time.Since(w.began)) + 1) }
@@ -26,7 +28,10 @@ func (w *stopwatch) follow(t *httptrace.ClientTrace) {
 	w.began = time.Now()
 	t.DNSStart = func(httptrace.DNSStartInfo) { w.mark(&w.dns) }
 	t.DNSDone = func(httptrace.DNSDoneInfo) { w.mark(&w.dnsEnd) }
-	t.ConnectStart = func(string, string) { w.connect.CompareAndSwap(0, int64(time.Since(w.began))+1) } // addresses are tried side by side
+	t.ConnectStart = func(_, address string) {
+		w.connect.CompareAndSwap(0, int64(time.Since(w.began))+1) // addresses are tried side by side
+		w.dialled.Store(&address)
+	}
 	t.ConnectDone = func(_, _ string, err error) {
 		if err == nil {
 			w.mark(&w.connectEnd)
@@ -37,17 +42,34 @@ func (w *stopwatch) follow(t *httptrace.ClientTrace) {
 	t.WroteRequest = func(httptrace.WroteRequestInfo) { w.mark(&w.sent) }
 }
 
-// timing returns what was taken.
-func (w *stopwatch) timing() delivery.Timing {
-	between := func(from, to *atomic.Int64) time.Duration {
+// address returns the address that was dialled last, empty if none was.
+func (w *stopwatch) address() string {
+	if a := w.dialled.Load(); a != nil {
+		return *a
+	}
+	return ""
+}
+
+// timing returns what was taken. A step that the attempt ended in took until then; where
+// the request had a connection, one that was still being opened was not its own.
+func (w *stopwatch) timing(connected bool) delivery.Timing {
+	now := int64(time.Since(w.began)) + 1
+	between := func(from, to *atomic.Int64, open bool) time.Duration {
 		a, b := from.Load(), to.Load()
+		if b == 0 && open {
+			b = now
+		}
 		if a == 0 || b <= a {
 			return 0
 		}
 		return time.Duration(b - a)
 	}
-	out := delivery.Timing{DNS: between(&w.dns, &w.dnsEnd), Connect: between(&w.connect, &w.connectEnd), TLS: between(&w.handshake, &w.handshakeEnd)}
-	if out.Answer = between(&w.sent, &w.firstByte); out.Answer == 0 && w.firstByte.Load() > 0 {
+	out := delivery.Timing{
+		DNS:     between(&w.dns, &w.dnsEnd, !connected),
+		Connect: between(&w.connect, &w.connectEnd, !connected),
+		TLS:     between(&w.handshake, &w.handshakeEnd, !connected),
+	}
+	if out.Answer = between(&w.sent, &w.firstByte, true); out.Answer == 0 && w.firstByte.Load() > 0 {
 		out.Answer = time.Microsecond // it came while the end of the request was being written
 	}
 	return out

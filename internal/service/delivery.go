@@ -3,7 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -33,6 +33,7 @@ type DeliveryFilter struct {
 	Endpoint string // which may be deleted
 	Type     string // a type or a pattern such as "payment.*"
 	Status   string // pending, succeeded, failed or canceled
+	Outcome  string // of the last attempt, by either of its names
 	From     time.Time
 	Until    time.Time // exclusive
 }
@@ -65,6 +66,9 @@ func (s *Service) narrow(ctx context.Context, c *Call, f DeliveryFilter) (out st
 	if out.State, err = state(f.Status); err != nil {
 		return out, err
 	}
+	if out.Outcome, err = outcome(f.Outcome); err != nil {
+		return out, err
+	}
 	if f.Event != "" {
 		e, err := s.Store.Event(ctx, c.Space, f.Event)
 		if err != nil {
@@ -94,28 +98,30 @@ func state(name string) (*delivery.State, error) {
 	return &state, nil
 }
 
-// ListAttempts lists the attempts of a delivery, newest first.
-func (s *Service) ListAttempts(ctx context.Context, c *Call, id string, p Page) (store.DeliveryView, []delivery.Attempt, bool, error) {
-	v, err := s.Delivery(ctx, c, id)
-	if err != nil {
-		return v, nil, false, err
+// outcome returns the outcome of that name, nil for an empty one.
+func outcome(name string) (*delivery.Outcome, error) {
+	if name == "" {
+		return nil, nil
 	}
-	page, err := ResolvePage(p, func(param, aid string) (int, error) {
-		if n := len(aid) - attemptDigits; n > 0 {
-			if number, err := strconv.Atoi(aid[n:]); err == nil && v.ID.AttemptID(number) == aid {
-				return number, nil
-			}
-		}
-		return 0, fault.Param(param, "resource_missing", "No such attempt: '%s'.", aid)
-	})
-	if err != nil {
-		return v, nil, false, err
+	o, ok := delivery.ParseOutcome(name)
+	if !ok {
+		return nil, fault.Param("outcome", "parameter_invalid", "The outcome is one of %s.", outcomeNames())
 	}
-	attempts, more, err := s.Store.ListAttempts(ctx, v.ID, page)
-	return v, attempts, more, err
+	return &o, nil
 }
 
-const attemptDigits = 4
+// outcomeNames lists the outcomes for people.
+func outcomeNames() string {
+	var names []string
+	for _, o := range delivery.Outcomes() {
+		name := o.String()
+		if short := o.Short(); short != "" {
+			name += " (or " + short + ")"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
+}
 
 // RetryDelivery makes a delivery due at once, whatever became of it, with a
 // fresh retry schedule.
@@ -222,7 +228,7 @@ func (w *Watcher) DeliveryExhausted(d delivery.Delivery, j *store.Job) {
 	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeAttemptExhausted, others: true,
 		object: map[string]any{
 			"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID,
-			"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.LastStatus,
+			"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.StatusOrNil(),
 		},
 		text: fmt.Sprintf("The delivery %s of the event %s failed for good after %d attempts: %s.", d.ID, j.EventID, d.Attempts, d.LastOutcome)})
 	if err != nil {

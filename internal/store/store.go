@@ -299,8 +299,14 @@ type DeliveryFilter struct {
 	Endpoint int64
 	Pattern  string
 	State    *delivery.State
-	From     event.Key // events accepted from this key on
-	Until    event.Key // exclusive
+	Outcome  *delivery.Outcome // of the last attempt
+	From     event.Key         // events accepted from this key on
+	Until    event.Key         // exclusive
+}
+
+// AttemptFilter narrows a list of attempts. Zero fields do not narrow.
+type AttemptFilter struct {
+	Outcome *delivery.Outcome
 }
 
 // DeliveryView is a delivery with the names of what it joins.
@@ -326,7 +332,7 @@ type History interface {
 	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, scan int) (n int, all bool, err error)
 	// OldestPending returns the event of the oldest pending delivery, 0 if none is.
 	OldestPending(ctx context.Context, space event.Space) (event.Key, error)
-	ListAttempts(ctx context.Context, id delivery.ID, p Page[int]) (items []delivery.Attempt, more bool, err error)
+	ListAttempts(ctx context.Context, id delivery.ID, f AttemptFilter, p Page[int]) (items []delivery.Attempt, more bool, err error)
 
 	// Requeue writes deliveries that a person brought back to pending, or that did
 	// not exist yet, whatever their stored state.

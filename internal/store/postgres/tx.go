@@ -128,7 +128,7 @@ func (t *tx) Rows(_ int, query string, args ...any) ([][]any, error) {
 // types is the columns that are not BIGINT, by name: in all tables that are written
 // in bulk they mean the same.
 var types = map[string]string{
-	"custom_id": "text", "type": "text", "body": "bytea", "trace": "bytea", "error": "bytea", "remote": "bytea", "header": "bytea", "request": "bytea", "fingerprint": "bytea",
+	"custom_id": "text", "type": "text", "body": "bytea", "trace": "bytea", "error": "bytea", "remote": "bytea", "header": "bytea", "request": "bytea", "url": "bytea", "peer": "bytea", "sent": "bytea", "refused": "bytea", "fingerprint": "bytea",
 }
 
 func typeOf(t relational.Table, column string) string {

@@ -3,6 +3,7 @@ package relational
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -209,6 +210,9 @@ func narrowDeliveries(space event.Space, f store.DeliveryFilter) (from, key stri
 		n.and("d.event = ?", int64(f.Event))
 	case f.Endpoint != 0:
 		from = `deliveries d INDEXED BY deliveries_by_endpoint JOIN events e ON e.key = d.event`
+	case f.Outcome != nil && *f.Outcome > delivery.OutcomeSucceeded:
+		from = `deliveries d INDEXED BY deliveries_by_outcome JOIN events e ON e.key = d.event`
+		n.and("d.last_outcome > 1") // as the partial index has it
 	case f.State != nil && *f.State == delivery.Failed:
 		from = `deliveries d INDEXED BY deliveries_failed JOIN events e ON e.key = d.event`
 	case f.State != nil && *f.State == delivery.Pending:
@@ -224,23 +228,50 @@ func narrowDeliveries(space event.Space, f store.DeliveryFilter) (from, key stri
 	if f.State != nil {
 		n.and(fmt.Sprintf("d.state = %d", *f.State)) // a literal, so that a partial index is eligible
 	}
+	if f.Outcome != nil {
+		n.and("d.last_outcome = ?", int64(*f.Outcome))
+	}
 	n.keyRange(key, f.From, f.Until)
 	n.pattern("e.type", f.Pattern)
 	return from, key, n
 }
 
 // ListAttempts implements [store.History].
-func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, p store.Page[int]) ([]delivery.Attempt, bool, error) {
+func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, f store.AttemptFilter, p store.Page[int]) ([]delivery.Attempt, bool, error) {
 	var n narrowing
 	n.and("event = ? AND endpoint = ?", int64(id.Event), id.Endpoint)
-	return page(ctx, s, "list attempts", func(row scanner) (a delivery.Attempt, err error) {
-		var started, duration, dns, connect, tls, answer int64
-		err = row.Scan(&a.Number, &started, &duration, &a.Outcome, &a.StatusCode, &a.Error, &a.RemoteAddr, &a.ResponseHeader, &a.ResponseBody,
-			&a.RequestHeader, &dns, &connect, &tls, &answer)
-		a.Started, a.Duration = instant(started), micros(duration)
-		a.Timing = delivery.Timing{DNS: micros(dns), Connect: micros(connect), TLS: micros(tls), Answer: micros(answer)}
+	if f.Outcome != nil {
+		n.and("outcome = ?", int64(*f.Outcome))
+	}
+	return page(ctx, s, "list attempts", scanAttempt, `SELECT number, started, duration, outcome, status, error, remote, header, body,
+		request, t_dns, t_connect, t_tls, t_answer, url, peer, sent, refused FROM attempts`, &n, "number", p)
+}
+
+func scanAttempt(row scanner) (a delivery.Attempt, err error) {
+	var started, duration, dns, connect, tls, answer int64
+	var peer, refused []byte
+	err = row.Scan(&a.Number, &started, &duration, &a.Outcome, &a.StatusCode, &a.Error, &a.RemoteAddr, &a.ResponseHeader, &a.ResponseBody,
+		&a.RequestHeader, &dns, &connect, &tls, &answer, &a.URL, &peer, &a.BodySum, &refused)
+	if err != nil {
 		return a, err
-	}, `SELECT number, started, duration, outcome, status, error, remote, header, body, request, t_dns, t_connect, t_tls, t_answer FROM attempts`, &n, "number", p)
+	}
+	a.Started, a.Duration = instant(started), micros(duration)
+	a.Timing = delivery.Timing{DNS: micros(dns), Connect: micros(connect), TLS: micros(tls), Answer: micros(answer)}
+	if len(a.BodySum) == 0 {
+		a.BodySum = nil
+	}
+	for _, part := range []struct {
+		from []byte
+		v    any
+	}{{peer, &a.Peer}, {refused, &a.Refused}} {
+		if len(part.from) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(part.from, part.v); err != nil {
+			return a, fmt.Errorf("decode attempt %d: %w", a.Number, err)
+		}
+	}
+	return a, nil
 }
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

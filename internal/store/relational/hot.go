@@ -152,9 +152,7 @@ func (t *Tx) settle(all []store.Settlement) error {
 			number, err = t.settleState(s)
 		}
 		if a := s.Attempt; a != nil && err == nil {
-			err = attempts.Add(int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint, number, Millis(a.Started), a.Duration.Microseconds(),
-				int64(a.Outcome), a.StatusCode, a.Error, a.RemoteAddr, a.ResponseHeader, nonNil(a.ResponseBody), a.RequestHeader,
-				a.Timing.DNS.Microseconds(), a.Timing.Connect.Microseconds(), a.Timing.TLS.Microseconds(), a.Timing.Answer.Microseconds())
+			err = addAttempt(attempts, s.Delivery.ID, number, a)
 		}
 		if err != nil {
 			return fmt.Errorf("settle delivery %s: %w", s.Delivery.ID, err)
@@ -164,6 +162,29 @@ func (t *Tx) settle(all []store.Settlement) error {
 		return fmt.Errorf("keep attempts: %w", err)
 	}
 	return nil
+}
+
+func addAttempt(to Bulk, id delivery.ID, number int, a *delivery.Attempt) error {
+	peer, refused, err := "", "", error(nil)
+	if a.Peer != (delivery.Peer{}) {
+		if peer, err = encoded(a.Peer); err != nil {
+			return err
+		}
+	}
+	if len(a.Refused) > 0 {
+		if refused, err = encoded(a.Refused); err != nil {
+			return err
+		}
+	}
+	return to.Add(int64(id.Event), id.Endpoint, number, Millis(a.Started), a.Duration.Microseconds(),
+		int64(a.Outcome), a.StatusCode, a.Error, a.RemoteAddr, a.ResponseHeader, nonNil(a.ResponseBody), string(a.RequestHeader),
+		a.Timing.DNS.Microseconds(), a.Timing.Connect.Microseconds(), a.Timing.TLS.Microseconds(), a.Timing.Answer.Microseconds(),
+		a.URL, peer, nonNil(a.BodySum), refused)
+}
+
+func encoded(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
 }
 
 const settle = `UPDATE deliveries

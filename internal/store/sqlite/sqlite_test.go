@@ -138,7 +138,7 @@ func TestOpen_again(t *testing.T) {
 			same("event", done.Event)(ev, err)
 			v, err := s.Delivery(ctx, 2, d.ID)
 			same("delivery", d)(v.Delivery, err)
-			attempts, _, err := s.ListAttempts(ctx, d.ID, store.Page[int]{Limit: 10})
+			attempts, _, err := s.ListAttempts(ctx, d.ID, store.AttemptFilter{}, store.Page[int]{Limit: 10})
 			same("attempts", []delivery.Attempt{attempt})(attempts, err)
 			r, err := s.Receipt(ctx, 2, "k")
 			same("receipt", *done.Receipt)(r, err)

@@ -79,7 +79,7 @@ func newHistory(b *bundle) *history {
 		h.events = append(h.events, a.Event)
 		for j, d := range a.Deliveries {
 			if d.State = states[(i+j+i/4)%4]; d.State != delivery.Pending {
-				d.Settled, d.Attempts, d.LastStatus = now(), 1, 200+i
+				d.Settled, d.Attempts, d.LastStatus, d.LastOutcome = now(), 1, 200+i, delivery.Outcome(i%5)
 				b.settle(d)
 			}
 			v := store.DeliveryView{Delivery: d, EventID: a.Event.ID, Type: typ, EndpointID: h.endpoints[j].ID}
@@ -92,7 +92,7 @@ func newHistory(b *bundle) *history {
 // where returns what f selects, newest first.
 func (h *history) where(f store.DeliveryFilter) []store.DeliveryView {
 	return slices.DeleteFunc(slices.Clone(h.all), func(v store.DeliveryView) bool {
-		return f.Event != 0 && v.ID.Event != f.Event || f.Endpoint != 0 && v.ID.Endpoint != f.Endpoint || f.State != nil && v.State != *f.State ||
+		return f.Event != 0 && v.ID.Event != f.Event || f.Endpoint != 0 && v.ID.Endpoint != f.Endpoint || f.State != nil && v.State != *f.State || f.Outcome != nil && v.LastOutcome != *f.Outcome ||
 			!selected(f.Pattern, v.Type) || v.ID.Event < f.From || f.Until != 0 && v.ID.Event >= f.Until
 	})
 }
@@ -127,7 +127,10 @@ func testEventFilters(b *bundle, h *history) {
 func testDeliveries(b *bundle) {
 	h := newHistory(b)
 	failed, pending := delivery.Failed, delivery.Pending
+	succeeded, throttled, redirected := delivery.OutcomeSucceeded, delivery.OutcomeThrottled, delivery.OutcomeRedirected
 	for _, f := range []store.DeliveryFilter{
+		{Outcome: new(delivery.Outcome)}, {Outcome: &succeeded}, {Outcome: &redirected}, {Outcome: &throttled}, {Outcome: &redirected, State: &failed}, {Outcome: &redirected, Pattern: "payment.*"},
+		{Outcome: &redirected, Endpoint: h.endpoints[0].No}, {Outcome: &redirected, Event: h.events[3].Key}, {Outcome: &redirected, From: h.events[3].Key, Until: h.events[9].Key},
 		{}, {Event: h.events[3].Key}, {Endpoint: h.endpoints[1].No}, {State: &failed}, {State: &pending}, {Pattern: "payment.*"},
 		{From: h.events[3].Key, Until: h.events[9].Key}, {Endpoint: h.endpoints[0].No, State: &failed}, {Endpoint: h.endpoints[0].No, Pattern: "payment"},
 		{State: &failed, Pattern: "payment.*", From: h.events[1].Key}, {Event: h.events[5].Key, Endpoint: h.endpoints[0].No},
@@ -189,18 +192,22 @@ func testAttempts(b *bundle) {
 	a := b.append(mine, "a.b", 7, 8)
 	d := a.Deliveries[0]
 	var all []delivery.Attempt // newest first
-	for range 11 {
-		at := b.attempt(&d, delivery.OutcomeTimeout)
+	for i := range 11 {
+		at := b.attempt(&d, []delivery.Outcome{delivery.OutcomeTimeout, delivery.OutcomeDNS, delivery.OutcomeTimeout}[i%3])
 		d.State, d.Settled = delivery.Pending, time.Time{}
 		b.ok(b.Requeue(b.ctx, []delivery.Delivery{d}, store.Trail{}))
 		all = append([]delivery.Attempt{at}, all...)
 	}
-	list := func(id delivery.ID) func(store.Page[int]) ([]delivery.Attempt, bool, error) {
-		return func(p store.Page[int]) ([]delivery.Attempt, bool, error) { return b.ListAttempts(b.ctx, id, p) }
+	list := func(id delivery.ID, f store.AttemptFilter) func(store.Page[int]) ([]delivery.Attempt, bool, error) {
+		return func(p store.Page[int]) ([]delivery.Attempt, bool, error) { return b.ListAttempts(b.ctx, id, f, p) }
 	}
 	cursor := func(a delivery.Attempt) int { return a.Number }
-	pages(b, "attempts", all, cursor, list(d.ID))
-	pages(b, "attempts at another endpoint", nil, cursor, list(a.Deliveries[1].ID))
+	pages(b, "attempts", all, cursor, list(d.ID, store.AttemptFilter{}))
+	pages(b, "attempts at another endpoint", nil, cursor, list(a.Deliveries[1].ID, store.AttemptFilter{}))
+	for _, o := range []delivery.Outcome{delivery.OutcomeTimeout, delivery.OutcomeDNS, delivery.OutcomeTLS} {
+		some := slices.DeleteFunc(slices.Clone(all), func(a delivery.Attempt) bool { return a.Outcome != o })
+		pages(b, "attempts that ended with "+o.String(), some, cursor, list(d.ID, store.AttemptFilter{Outcome: &o}))
+	}
 }
 
 func testRequeue(b *bundle) {

@@ -184,7 +184,8 @@ func (b *bundle) settle(all ...delivery.Delivery) {
 func (b *bundle) attempt(d *delivery.Delivery, o delivery.Outcome) delivery.Attempt {
 	b.Helper()
 	at := delivery.Attempt{Number: d.Attempts + 1, Started: now(), Duration: 1234 * time.Microsecond, Outcome: o, StatusCode: 200 + int(o), ResponseBody: []byte{},
-		RequestHeader: "A: é\nB: c", Timing: delivery.Timing{DNS: 1 * time.Microsecond, Connect: 2 * time.Microsecond, TLS: 3 * time.Millisecond, Answer: time.Minute}}
+		RequestHeader: "\x01\nA: é\nB: c", URL: "https://example.com/\x00é", BodySum: []byte{0, 1, 0xff}, Peer: delivery.Peer{Version: "TLS 1.3", Subject: "é\x00", SHA256: "00"},
+		Refused: []delivery.Refusal{{StatusCode: 401, RequestHeader: "\x05abc", ResponseHeader: "A: b", ResponseBody: []byte("\x00\xff")}, {StatusCode: 403}}, Timing: delivery.Timing{DNS: 1 * time.Microsecond, Connect: 2 * time.Microsecond, TLS: 3 * time.Millisecond, Answer: time.Minute}}
 	d.Settle(&at, delivery.Policy{Schedule: delivery.Schedule{time.Minute, time.Minute, time.Minute}, Random: func() float64 { return 0 }}, now())
 	b.ok(b.Commit(b.ctx, &store.Batch{Settlements: []store.Settlement{{Delivery: *d, Attempt: &at}}}))
 	return at
@@ -201,7 +202,7 @@ func (b *bundle) delivery(id delivery.ID) delivery.Delivery {
 // attempts returns all attempts of a delivery, newest first.
 func (b *bundle) attempts(id delivery.ID) []delivery.Attempt {
 	b.Helper()
-	items, more, err := b.ListAttempts(b.ctx, id, store.Page[int]{Limit: 1000})
+	items, more, err := b.ListAttempts(b.ctx, id, store.AttemptFilter{}, store.Page[int]{Limit: 1000})
 	b.ok(err)
 	b.equal("more attempts", more, false)
 	return items

@@ -1,0 +1,135 @@
+package service
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Attempt is an attempt together with the request that was made.
+type Attempt struct {
+	delivery.Attempt
+	Method  string    // empty: it is not known, or none of HTTP was made
+	Header  string    // "Name: value" lines
+	Body    []byte    // as sent; nil when no request was made, or Missing says why
+	BodySum string    // SHA-256 of the body as sent, in hexadecimal; empty when it is not known
+	Missing string    // why the body is not known
+	Refused []Refusal // requests of the attempt that were made again
+}
+
+// Refusal is a request of an attempt that was made again with other credentials.
+type Refusal struct {
+	delivery.Refusal
+	Header string // "Name: value" lines of the request
+}
+
+const attemptDigits = 4
+
+// ListAttempts lists the attempts of a delivery, newest first. outcome, which may be
+// empty, narrows the list.
+func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p Page) (store.DeliveryView, []Attempt, bool, error) {
+	v, err := s.Delivery(ctx, c, id)
+	if err != nil {
+		return v, nil, false, err
+	}
+	var f store.AttemptFilter
+	if f.Outcome, err = outcome(name); err != nil {
+		return v, nil, false, err
+	}
+	page, err := ResolvePage(p, func(param, aid string) (int, error) {
+		if n := len(aid) - attemptDigits; n > 0 {
+			if number, err := strconv.Atoi(aid[n:]); err == nil && v.ID.AttemptID(number) == aid {
+				return number, nil
+			}
+		}
+		return 0, fault.Param(param, "resource_missing", "No such attempt: '%s'.", aid)
+	})
+	if err != nil {
+		return v, nil, false, err
+	}
+	stored, more, err := s.Store.ListAttempts(ctx, v.ID, f, page)
+	if err != nil || len(stored) == 0 {
+		return v, nil, more, err
+	}
+	sent, err := s.sent(ctx, &v)
+	if err != nil {
+		return v, nil, false, err
+	}
+	attempts := make([]Attempt, len(stored))
+	for i := range stored {
+		attempts[i] = sent.request(&stored[i])
+	}
+	return v, attempts, more, nil
+}
+
+// Body returns what the endpoint of a delivery gets of its event, and its media type,
+// before anything was sent.
+func (s *Service) Body(ctx context.Context, v *store.DeliveryView) (endpoint.Payload, error) {
+	sent, err := s.sent(ctx, v)
+	if err != nil {
+		return endpoint.Payload{}, err
+	}
+	return sent.endpoint.Payload(sent.event.Key, sent.event.ID, sent.event.Type, sent.event.Body)
+}
+
+// sent makes again what was sent of one event to one endpoint.
+type sent struct {
+	event    event.Event
+	endpoint endpoint.Endpoint // as far as it is known; it may be deleted
+	bodies   map[string][]byte // by their sums; nil: it cannot be made again
+}
+
+func (s *Service) sent(ctx context.Context, v *store.DeliveryView) (*sent, error) {
+	e, err := s.Store.Event(ctx, v.Space, v.EventID)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.Store.PastEndpoint(ctx, v.Space, v.EndpointID)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	return &sent{event: e, endpoint: w, bodies: map[string][]byte{}}, nil
+}
+
+// request returns an attempt with its request. The body is not stored with the attempt: it
+// is the event's own or is made of it by the same code as then, and checked by its hash.
+func (s *sent) request(a *delivery.Attempt) Attempt {
+	out := Attempt{Attempt: *a, Header: a.RequestHeader.Lines(s.event.ID, a.Started)}
+	if strings.HasPrefix(a.URL, "http://") || strings.HasPrefix(a.URL, "https://") {
+		out.Method = "POST"
+	}
+	for _, r := range a.Refused {
+		out.Refused = append(out.Refused, Refusal{r, r.RequestHeader.Lines(s.event.ID, a.Started)})
+	}
+	switch {
+	case a.RequestHeader == "": // no request was made
+	case a.BodySum != nil:
+		out.BodySum = hex.EncodeToString(a.BodySum)
+		if out.Body = s.made(a.BodySum); out.Body == nil {
+			out.Missing = "The bytes that were sent can no longer be reproduced: the form that the endpoint had then is not known any more, or this version of the server makes it in another way. Their SHA-256 is " + out.BodySum + "."
+		}
+	case a.URL == "" && len(s.endpoint.Settings.Shapes) > 0:
+		out.Missing = "The bytes that were sent are not known: the attempt is older than the record of them."
+	default:
+		sum := sha256.Sum256(s.event.Body)
+		out.Body, out.BodySum = s.event.Body, hex.EncodeToString(sum[:])
+	}
+	return out
+}
+
+func (s *sent) made(sum []byte) []byte {
+	body, known := s.bodies[string(sum)]
+	if !known {
+		body, _ = s.endpoint.PayloadSent(sum, s.event.Key, s.event.ID, s.event.Type, s.event.Body)
+		s.bodies[string(sum)] = body
+	}
+	return body
+}
