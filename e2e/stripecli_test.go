@@ -142,3 +142,60 @@ func TestStripeCLI(t *testing.T) {
 		t.Errorf("what the app got does not verify: %v", err)
 	}
 }
+
+// A revoked key's listeners are cut off, and the session that the Stripe CLI got with it
+// opens no new connection.
+func TestRevocation_reachesListeners(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "")
+	operator := []string{"Authorization", "Bearer " + adminKey, "Payment-Account", s.must("GET", "/v1/account", nil)["account"].(map[string]any)["id"].(string)}
+	made := s.must("POST", "/v1/api_keys", object{}, operator...)
+	key := []string{"Authorization", "Bearer " + made.text("secret")}
+	session := s.call("POST", "/v1/stripecli/sessions", "device_name=x", append(key, "Content-Type", "application/x-www-form-urlencoded")...).object
+	base := "ws" + strings.TrimPrefix(s.base, "http")
+	dial := func(path string, header http.Header, protocols ...string) (*websocket.Conn, error) {
+		ws, _, err := websocket.Dial(t.Context(), base+path, &websocket.DialOptions{HTTPHeader: header, Subprotocols: protocols})
+		return ws, err
+	}
+	ours, err := dial("/v1/listen?device=one", http.Header{"Authorization": {key[1]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := dial("/v1/listen?device=two", http.Header{"Authorization": {"Bearer " + testKey}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stripe := func() (*websocket.Conn, error) {
+		return dial("/v1/stripecli/connect?websocket_feature=webhooks", http.Header{"Websocket-Id": {session.text("websocket_id")}}, "stripecli-devproxy-v1")
+	}
+	theirs, err := stripe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ws := range []*websocket.Conn{ours, kept} { // each is told that it listens
+		var ready object
+		if err := wsjson.Read(t.Context(), ws, &ready); err != nil || ready.text("type") != "ready" {
+			t.Fatalf("%v, %v", ready, err)
+		}
+	}
+	s.must("DELETE", "/v1/api_keys/"+made.text("id"), nil, operator...)
+	for name, ws := range map[string]*websocket.Conn{"ours": ours, "Stripe's": theirs} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		_, _, err := ws.Read(ctx)
+		cancel()
+		if code := websocket.CloseStatus(err); code != websocket.StatusPolicyViolation || !strings.Contains(err.Error(), "api_key_revoked") {
+			t.Errorf("the listener that is %s ends with %v", name, err)
+		}
+	}
+	if _, err := stripe(); err == nil {
+		t.Error("the session of the revoked key opens a connection")
+	}
+	if _, err := dial("/v1/listen?device=one", http.Header{"Authorization": {key[1]}}); err == nil {
+		t.Error("the revoked key opens a connection")
+	}
+	s.send("payment.succeeded", object{"id": "pay_1"})
+	var got object
+	if err := wsjson.Read(t.Context(), kept, &got); err != nil || got.text("type") != "delivery" {
+		t.Errorf("another key's listener gets %v, %v", got, err)
+	}
+}

@@ -194,3 +194,36 @@ func TestLoad_retention(t *testing.T) {
 		}
 	}
 }
+
+// A path in the public URL is taken as it is written, and refused where it could be
+// mistaken for one of the server's own or would need escaping.
+func TestLoad_publicPath(t *testing.T) {
+	for public, want := range map[string]string{
+		"https://a.example": "", "https://a.example/": "", "https://a.example/hooks": "/hooks", "https://a.example/hooks/": "/hooks",
+		"http://a.example:8080/a/b.c~d": "/a/b.c~d", "https://a.example/administration": "/administration",
+	} {
+		f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+		Flags(f)
+		if err := f.Parse([]string{"--public-url", public}); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(f, func(string) (string, bool) { return "", false })
+		if err != nil || c.PublicPath != want || strings.HasSuffix(c.PublicURL, "/") {
+			t.Errorf("%s: %+v, %v", public, c, err)
+		}
+	}
+	for _, public := range []string{
+		"https://a.example/admin", "https://a.example/v1/hooks", "https://a.example/portal/", "https://a.example/docs", "https://a.example/metrics",
+		"https://a.example/a//b", "https://a.example/a/../b", "https://a.example/./a", "https://a.example/h%C3%B6r", "https://a.example/a b", "https://a.example/a?b=c",
+		"https://a.example/a#b", "https://u:p@a.example/a", "https:///a", "ftp://a.example", "a.example/hooks", "https://a.example//",
+	} {
+		f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+		Flags(f)
+		if err := f.Parse([]string{"--public-url", public}); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := Load(f, func(string) (string, bool) { return "", false }); err == nil {
+			t.Errorf("%s is taken, with the path %q", public, c.PublicPath)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/config"
+)
+
+// The address of a request is the client's where trusted proxies say so, and nobody else
+// can make one up.
+func TestClientAddresses(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	for _, c := range []struct {
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		{"203.0.113.1:9", nil, "203.0.113.1:9"},
+		{"203.0.113.1:9", []string{"198.51.100.1"}, "203.0.113.1:9"}, // anybody can send it
+		{"10.0.0.1:9", nil, "10.0.0.1"},
+		{"10.0.0.1:9", []string{"198.51.100.1"}, "198.51.100.1"},
+		{"10.0.0.1:9", []string{"192.0.2.7, 198.51.100.1"}, "198.51.100.1"}, // the client made the first one up
+		{"10.0.0.1:9", []string{"192.0.2.7", "198.51.100.1, 10.2.3.4"}, "198.51.100.1"},
+		{"10.0.0.1:9", []string{"198.51.100.1:4711"}, "198.51.100.1"},
+		{"10.0.0.1:9", []string{"198.51.100.1, garbage"}, "10.0.0.1"},
+		{"10.0.0.1:9", []string{"198.51.100.1, , 10.0.0.2"}, "10.0.0.2"},
+		{"[::ffff:10.0.0.1]:9", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
+		{"[fd00::1]:9", []string{"2001:db8::1"}, "2001:db8::1"},
+		{"[fd00::1]:9", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
+		{"10.0.0.1:9", []string{"10.9.9.9"}, "10.9.9.9"}, // all are proxies: the first one
+		{"pipe", []string{"198.51.100.1"}, "pipe"},
+	} {
+		var got string
+		h := clientAddresses(trusted, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RemoteAddr }))
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = c.peer
+		for _, f := range c.forwarded {
+			r.Header.Add("X-Forwarded-For", f)
+		}
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if got != c.want {
+			t.Errorf("from %s, forwarded for %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+	}
+}
+
+func TestStrictTransport(t *testing.T) {
+	for public, want := range map[string]string{"": "", "http://a.example": "", "https://a.example/hooks": "max-age=31536000"} {
+		s := &server{Config: &config.Config{PublicURL: public}}
+		w := httptest.NewRecorder()
+		s.edge(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if got := w.Header().Get("Strict-Transport-Security"); got != want {
+			t.Errorf("reached at %q: %q, want %q", public, got, want)
+		}
+	}
+}
