@@ -44,11 +44,11 @@ func TestDebianVersion_ordersBeforeTheRelease(t *testing.T) {
 // The settings that the package installs are ones that the server takes.
 func TestDebian_settings(t *testing.T) {
 	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	config.Flags(f)
+	settings := config.Flags(f)
 	if err := f.Set("config", "../debian/posthaste.yaml"); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Load(f, func(string) (string, bool) { return "", false })
+	c, err := settings.Load(func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,6 @@ func TestSlashAtTheEnd(t *testing.T) {
 		{"GET", base, "", http.StatusSeeOther}, // to sign in
 		{"GET", "/portal/pst_1/webhooks/", "/portal/pst_1/webhooks", http.StatusPermanentRedirect},
 		{"GET", "/portal/pst_1/", "/portal/pst_1", http.StatusPermanentRedirect},
-		{"GET", "/portal/", "", http.StatusNotFound},
 		{"GET", "/admin/nothing/", "", http.StatusNotFound},
 		{"GET", "/admin/sign-out/", "", http.StatusNotFound}, // a form only
 		{"POST", "/admin/sign-in/", "", http.StatusNotFound},

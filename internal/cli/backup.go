@@ -18,10 +18,10 @@ func backupCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Example: "  posthaste backup --data /var/lib/posthaste /backups/posthaste-$(date +%F).db",
 		Args:    cobra.ExactArgs(1),
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Store).Show(config.Embedded) // a database is refused with advice
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := config.Load(cmd.Flags(), getenv)
+		c, err := settings.Load(getenv)
 		if err != nil {
 			return err
 		}

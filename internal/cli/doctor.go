@@ -27,10 +27,10 @@ func doctorCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Example: "  posthaste doctor --data /var/lib/posthaste --master-key-file /etc/posthaste/master-key",
 		Args:    cobra.NoArgs,
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags()).Show(config.Store, config.Secrets, config.Dev, config.Server, config.Network)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config.Load(cmd.Flags(), getenv)
+		c, err := settings.Load(getenv)
 		if err != nil {
 			return err
 		}

@@ -20,10 +20,10 @@ func healthcheckCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Example: "  posthaste healthcheck --addr 127.0.0.1:8080",
 		Args:    cobra.NoArgs,
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Server)
 	live := cmd.Flags().Bool("live", false, "ask only whether it is up")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config.Load(cmd.Flags(), getenv)
+		c, err := settings.Load(getenv)
 		if err != nil {
 			return err
 		}

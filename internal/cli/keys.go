@@ -65,10 +65,10 @@ func rotateMasterCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Example: "  posthaste keys rotate-master --data /var/lib/posthaste --addr 127.0.0.1:8080",
 		Args:    cobra.NoArgs,
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Server)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config.Load(cmd.Flags(), getenv)
+		c, err := settings.Load(getenv)
 		if err != nil {
 			return err
 		}

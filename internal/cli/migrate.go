@@ -19,9 +19,9 @@ func migrateCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Example: "  posthaste migrate --data /var/lib/posthaste",
 		Args:    cobra.NoArgs,
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Store)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config.Load(cmd.Flags(), getenv)
+		c, err := settings.Load(getenv)
 		if err != nil {
 			return err
 		}

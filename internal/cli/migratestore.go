@@ -27,12 +27,12 @@ func migrateStoreCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Example: "  POSTHASTE_DATABASE_URL=postgres://posthaste@db/posthaste \\\n    posthaste migrate-store --from sqlite --to postgres --data /var/lib/posthaste",
 		Args:    cobra.NoArgs,
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets)
 	cmd.Flags().StringVar(&from, "from", "sqlite", "store to move from: sqlite")
 	cmd.Flags().StringVar(&to, "to", "postgres", "store to move to: postgres")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		c, err := config.Load(cmd.Flags(), getenv)
+		c, err := settings.Load(getenv)
 		switch {
 		case err != nil:
 			return err

@@ -154,3 +154,22 @@ func paragraphs(s string) string {
 }
 
 func dedent(s string) string { return regexp.MustCompile(`(?m)^  `).ReplaceAllString(s, "") }
+
+// No command but serve shows settings that only a server has.
+func TestHelp_showsWhatIsUsed(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+		if c.Name() == "serve" {
+			return
+		}
+		for _, name := range []string{"workers", "retention", "live-schedule", "public-url", "log-level", "brokers"} {
+			if f := c.Flags().Lookup(name); f != nil && !f.Hidden {
+				t.Errorf("%s shows --%s", c.CommandPath(), name)
+			}
+		}
+	}
+	walk(commands())
+}

@@ -55,9 +55,9 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 			"  POSTHASTE_DATABASE_URL=postgres://posthaste@db/posthaste posthaste serve --master-key-file /etc/posthaste/master-key",
 		Args: cobra.NoArgs,
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := config.Load(cmd.Flags(), getenv)
+		c, err := settings.Load(getenv)
 		if err != nil {
 			return err
 		}

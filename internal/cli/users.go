@@ -60,7 +60,7 @@ func createUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Use: "create NAME", Short: "Make a user, and print a password for it", Args: cobra.ExactArgs(1),
 		Example: "  posthaste users create alice --role admin --data /var/lib/posthaste\n  posthaste users create bob --role viewer --password-stdin < password.txt",
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
 	cmd.Flags().StringVar(&role, "role", string(account.UserMember), "viewer, member or admin")
 	cmd.Flags().BoolVar(&fromInput, "password-stdin", false, "read the password, a line, from standard input")
 	asJSON := jsonFlag(cmd)
@@ -70,7 +70,7 @@ func createUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return err
 		}
 		in := service.UserParams{Name: &args[0], Role: &role, Password: &password}
-		out, err := onUsers(cmd, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
+		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
 			return s.CreateUser(ctx, c, in)
 		}, func(ctx context.Context, c *config.Config, out *userLine) error {
 			return askServer(ctx, c, http.MethodPost, "/v1/users", map[string]any{"name": args[0], "role": role, "password": password}, out)
@@ -100,7 +100,7 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Use: "update NAME", Short: "Change a user; all sessions of the user end", Args: cobra.ExactArgs(1),
 		Example: "  posthaste users update alice --new-password\n  posthaste users update bob --role member\n  posthaste users update bob --disable",
 	}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
 	f := cmd.Flags()
 	f.StringVar(&role, "role", "", "viewer, member or admin")
 	f.BoolVar(&newPassword, "new-password", false, "make a new password and print it")
@@ -133,7 +133,7 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if disable || enable {
 			in.Disabled, body["disabled"] = &disable, disable
 		}
-		out, err := onUsers(cmd, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
+		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
 			u, err := s.Store.UserNamed(ctx, args[0])
 			if err != nil {
 				return u, err
@@ -153,10 +153,10 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 func unlockUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "unlock NAME", Short: "Forget the wrong passwords that were counted under a user's name", Args: cobra.ExactArgs(1),
 		Example: "  posthaste users unlock alice --data /var/lib/posthaste"}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out, err := onUsers(cmd, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
+		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
 			u, err := s.Store.UserNamed(ctx, args[0])
 			if err != nil {
 				return u, err
@@ -189,11 +189,11 @@ func askAboutUser(ctx context.Context, c *config.Config, name, action string, bo
 
 func listUsersCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List users", Args: cobra.NoArgs, Example: "  posthaste users list --data /var/lib/posthaste"}
-	config.Flags(cmd.Flags())
+	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var all []userLine
-		_, err := onUsers(cmd, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
+		_, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
 			users, err := s.ListUsers(ctx, c)
 			for i := range users {
 				all = append(all, lineOf(&users[i]))
@@ -227,12 +227,12 @@ func lineOf(u *account.User) userLine {
 }
 
 // onUsers works on the data directory itself or, while a server runs on it, asks that.
-func onUsers(cmd *cobra.Command, getenv func(string) (string, bool),
+func onUsers(cmd *cobra.Command, settings *config.Settings, getenv func(string) (string, bool),
 	offline func(context.Context, *service.Service, *service.Call) (account.User, error),
 	online func(context.Context, *config.Config, *userLine) error,
 ) (out userLine, err error) {
 	ctx := cmd.Context()
-	c, err := config.Load(cmd.Flags(), getenv)
+	c, err := settings.Load(getenv)
 	if err != nil {
 		return out, err
 	}

@@ -114,8 +114,49 @@ func (u *Usage) Unwrap() error { return u.Err }
 
 func usagef(format string, args ...any) error { return &Usage{fmt.Errorf(format, args...)} }
 
-// Flags adds the settings to a command's flags. [Load] reads them.
-func Flags(f *pflag.FlagSet) {
+// Group is settings that a command other than serve reads, by their flags.
+type Group []string
+
+// The groups.
+var (
+	Embedded = Group{"data"}
+	Store    = Group{"data", "database-url"}
+	Secrets  = Group{"master-key-file"}
+	Dev      = Group{"dev"}  // with it, a missing master key is made
+	Server   = Group{"addr"} // where one listens, to ask it
+	Network  = Group{"egress-proxy", "egress-proxy-resolves", "smtp-addr", "smtp-tls"}
+)
+
+// Settings is where a command gets its settings from. Use [Flags].
+type Settings struct {
+	all *pflag.FlagSet // also those that are no flags of the command
+}
+
+// Flags adds the settings of some groups to a command's flags, of all if none is given. The
+// others come from the environment and the file alone.
+func Flags(f *pflag.FlagSet, groups ...Group) *Settings {
+	s := &Settings{all: pflag.NewFlagSet("", pflag.ContinueOnError)}
+	define(s.all)
+	s.all.SortFlags = false
+	s.all.VisitAll(func(flag *pflag.Flag) {
+		if len(groups) == 0 || flag.Name == "config" || in(groups, flag.Name) {
+			f.AddFlag(flag)
+		}
+	})
+	return s
+}
+
+// Show hides the flags of other groups in the command's help; it takes them all the same.
+func (s *Settings) Show(groups ...Group) *Settings {
+	s.all.VisitAll(func(flag *pflag.Flag) { flag.Hidden = flag.Name != "config" && !in(groups, flag.Name) })
+	return s
+}
+
+func in(groups []Group, flag string) bool {
+	return slices.ContainsFunc(groups, func(g Group) bool { return slices.Contains(g, flag) })
+}
+
+func define(f *pflag.FlagSet) {
 	f.String("addr", "127.0.0.1:8080", "address to listen on")
 	f.String("debug-addr", "", "address for profiles (net/http/pprof), such as 127.0.0.1:6060; keep it private")
 	f.String("data", "data", "data directory of the embedded store")
@@ -190,7 +231,8 @@ func shortDuration(d time.Duration) string {
 
 // Load returns the settings: a flag that was given wins over the environment,
 // that over the file, that over the default. Errors are [*Usage].
-func Load(f *pflag.FlagSet, getenv func(string) (string, bool)) (*Config, error) {
+func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
+	f := s.all
 	if err := fromEnvironment(f, getenv); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +18,11 @@ import (
 func load(t *testing.T, args []string, env map[string]string) (*Config, error) {
 	t.Helper()
 	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	Flags(f)
+	settings := Flags(f)
 	if err := f.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	return Load(f, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	return settings.Load(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 }
 
 func TestLoad_defaults(t *testing.T) {
@@ -202,12 +203,7 @@ func TestLoad_publicPath(t *testing.T) {
 		"https://a.example": "", "https://a.example/": "", "https://a.example/hooks": "/hooks", "https://a.example/hooks/": "/hooks",
 		"http://a.example:8080/a/b.c~d": "/a/b.c~d", "https://a.example/administration": "/administration",
 	} {
-		f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-		Flags(f)
-		if err := f.Parse([]string{"--public-url", public}); err != nil {
-			t.Fatal(err)
-		}
-		c, err := Load(f, func(string) (string, bool) { return "", false })
+		c, err := load(t, []string{"--public-url", public}, nil)
 		if err != nil || c.PublicPath != want || strings.HasSuffix(c.PublicURL, "/") {
 			t.Errorf("%s: %+v, %v", public, c, err)
 		}
@@ -217,13 +213,36 @@ func TestLoad_publicPath(t *testing.T) {
 		"https://a.example/a//b", "https://a.example/a/../b", "https://a.example/./a", "https://a.example/h%C3%B6r", "https://a.example/a b", "https://a.example/a?b=c",
 		"https://a.example/a#b", "https://u:p@a.example/a", "https:///a", "ftp://a.example", "a.example/hooks", "https://a.example//",
 	} {
-		f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-		Flags(f)
-		if err := f.Parse([]string{"--public-url", public}); err != nil {
-			t.Fatal(err)
-		}
-		if c, err := Load(f, func(string) (string, bool) { return "", false }); err == nil {
+		if c, err := load(t, []string{"--public-url", public}, nil); err == nil {
 			t.Errorf("%s is taken, with the path %q", public, c.PublicPath)
 		}
+	}
+}
+
+// A command that reads some settings only has their flags only; the others come from the
+// environment and the file all the same.
+func TestFlags_groups(t *testing.T) {
+	f := pflag.NewFlagSet("backup", pflag.ContinueOnError)
+	settings := Flags(f, Store, Server).Show(Embedded)
+	var shown, taken []string
+	f.VisitAll(func(flag *pflag.Flag) {
+		taken = append(taken, flag.Name)
+		if !flag.Hidden {
+			shown = append(shown, flag.Name)
+		}
+	})
+	if !slices.Equal(taken, []string{"addr", "config", "data", "database-url"}) || !slices.Equal(shown, []string{"config", "data"}) {
+		t.Errorf("takes %v and shows %v", taken, shown)
+	}
+	if err := f.Parse([]string{"--data", "/a", "--addr", "127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"POSTHASTE_DATA": "/b", "POSTHASTE_WORKERS": "7", "POSTHASTE_DATABASE_URL": "postgres://a/b"}
+	c, err := settings.Load(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	if err != nil || c.Data != "/a" || c.Addr != "127.0.0.1:1" || c.Workers != 7 || c.Database != "postgres://a/b" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := f.Parse([]string{"--workers", "7"}); err == nil {
+		t.Error("a flag of the server alone is taken")
 	}
 }

@@ -17,9 +17,9 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, schedule, ports, ranges, proxy string) {
 		flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-		Flags(flags)
+		settings := Flags(flags)
 		env := map[string]string{"LIVE_SCHEDULE": schedule, "TARGET_PORTS": ports, "DENY_TARGETS": ranges, "EGRESS_ADDRESSES": ranges, "EGRESS_PROXY": proxy}
-		c, err := Load(flags, func(name string) (string, bool) {
+		c, err := settings.Load(func(name string) (string, bool) {
 			v, ok := env[name[len(EnvPrefix):]]
 			return v, ok
 		})
