@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -283,5 +284,75 @@ func TestCommands(t *testing.T) {
 	p = start(t, []string{config, "POSTHASTE_API_KEY=sk_test_wrongwrongwrong12"}, binary, "login", "--server", s.base)
 	if code := p.exit(); code != 1 {
 		t.Errorf("login with a wrong key: exit code %d: %s", code, p.out)
+	}
+}
+
+// The operator's commands, on a server of another brand.
+func TestCommands_operator(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "", "--brand", "Acme")
+	env := []string{"POSTHASTE_SERVER=" + s.base, "POSTHASTE_ADMIN_KEY=" + adminKey, "XDG_CONFIG_HOME=" + t.TempDir()}
+	run := func(code int, args ...string) string {
+		t.Helper()
+		p := start(t, env, binary, args...)
+		if got := p.exit(); got != code {
+			t.Fatalf("%v: exit code %d, want %d: %s", args, got, code, p.out)
+		}
+		return p.out.String()
+	}
+	idIn := func(text, prefix string) string {
+		t.Helper()
+		id := regexp.MustCompile(prefix + `[0-9a-z]{16,}`).FindString(text)
+		if id == "" {
+			t.Fatalf("no %s in %s", prefix, text)
+		}
+		return id
+	}
+	acct := idIn(run(0, "accounts", "create", "Shop", "--rate-limit", "100"), "acct_")
+	if got := run(0, "accounts", "update", acct, "--name", "The Shop", "--rate-limit", "-1"); !strings.Contains(got, `"name": "The Shop"`) || !strings.Contains(got, `"rate_limit": null`) {
+		t.Errorf("update: %s", got)
+	}
+	if got := run(0, "accounts", "list"); !strings.Contains(got, acct) || !strings.Contains(got, "The Shop") {
+		t.Errorf("list: %s", got)
+	}
+	run(2, "accounts", "update", acct)
+	run(1, "accounts", "get", "acct_none")
+
+	// Keys of the account, of both modes.
+	created := run(0, "api-keys", "create", "backend", "--account", acct, "--live")
+	secret := regexp.MustCompile(`sk_live_[0-9A-Za-z]+`).FindString(created)
+	if secret == "" || !strings.Contains(run(0, "api-keys", "create", "tests", "--account", acct), "sk_test_") {
+		t.Fatalf("keys: %s", created)
+	}
+	key := idIn(created, "key_")
+	if got := run(0, "api-keys", "list", "--account", acct); !strings.Contains(got, key) || strings.Contains(got, secret) || !strings.Contains(got, "tests") {
+		t.Errorf("list: %s", got)
+	}
+
+	// Everything else works for the account that is named, in the mode that is.
+	test := idIn(run(0, "endpoints", "create", "http://127.0.0.1:9/", "--account", acct), "we_")
+	live := idIn(run(0, "endpoints", "create", "https://example.com/", "--account", acct, "--live"), "we_")
+	if got := run(0, "endpoints", "list", "--account", acct); !strings.Contains(got, test) || strings.Contains(got, live) {
+		t.Errorf("endpoints of test mode: %s", got)
+	}
+	if got := run(0, "endpoints", "list", "--account", acct, "--live"); strings.Contains(got, test) || !strings.Contains(got, live) {
+		t.Errorf("endpoints of live mode: %s", got)
+	}
+	run(0, "trigger", "payment.succeeded", "--account", acct)
+	if got := run(0, "events", "list", "--account", acct); !strings.Contains(got, "payment.succeeded") {
+		t.Errorf("events: %s", got)
+	}
+	if got := run(0, "deliveries", "retry-failed", "--dry-run", "--account", acct); !strings.Contains(got, `"total": 0`) {
+		t.Errorf("dry run: %s", got)
+	}
+	run(2, "deliveries", "retry-failed", "--account", acct)
+	run(2, "events", "list", "--live")
+	env = append(env, "POSTHASTE_API_KEY="+adminKey)
+	if got := run(1, "events", "list"); !strings.Contains(got, "Acme-Account") || !strings.Contains(got, "--account") {
+		t.Errorf("without an account: %s", got)
+	}
+	run(0, "api-keys", "revoke", key, "--account", acct)
+	if a := s.call("GET", "/v1/events", nil, "Authorization", "Bearer "+secret); a.err("code") != "api_key_revoked" {
+		t.Errorf("a revoked key: %d %s", a.status, a.body)
 	}
 }

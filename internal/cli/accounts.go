@@ -13,7 +13,7 @@ import (
 // accountsCommand manages accounts, over the API with an operator key.
 func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "accounts", Short: "Manage accounts; needs an operator key"}
-	get := talk(cmd, getenv)
+	get := talkAsOperator(cmd, getenv)
 	at := func(id string) string { return "/v1/accounts/" + id }
 	status := func(use, short, status string) *cobra.Command {
 		return &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,7 +66,7 @@ func accountFields(cmd *cobra.Command) map[string]any {
 // portalsCommand lists and revokes the portal sessions of an account.
 func portalsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "portals", Short: "List and revoke customer portal links"}
-	get := talk(cmd, getenv)
+	get := talkFor(cmd, getenv)
 	cmd.AddCommand(
 		listing(get, "/v1/portal_sessions", []column{{"id", "id"}, {"read only", "read_only"}, {"created by", "created_by"}, {"created", "created"}}),
 		acting(get, "revoke", "Revoke a portal link at once", http.MethodDelete, func(id string) string { return "/v1/portal_sessions/" + id }),

@@ -68,16 +68,47 @@ func readProfiles(path string) (p profiles, err error) {
 
 // client talks to a server's API.
 type client struct {
-	base string
-	key  string
-	json bool // print answers as they come
-	out  io.Writer
-	errs io.Writer
+	base    string
+	key     string
+	account string // that an operator key acts for; empty: the key's own
+	live    bool   // in its live mode
+	brand   string // of the headers, once it is known
+	json    bool   // print answers as they come
+	out     io.Writer
+	errs    io.Writer
 }
 
 // talk adds the flags that choose a server to a command, and returns how to get the
 // client from them: a flag wins over the environment, that over the profile.
 func talk(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*client, error) {
+	return connect(cmd, getenv, func() bool { return false })
+}
+
+// talkAsOperator is talk for commands that need an operator key.
+func talkAsOperator(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*client, error) {
+	return connect(cmd, getenv, func() bool { return true })
+}
+
+// talkFor is talk for commands that work in an account's data, which operators name.
+func talkFor(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*client, error) {
+	account := cmd.PersistentFlags().String("account", "", "with an operator key: the account to act for, acct_…")
+	live := cmd.PersistentFlags().Bool("live", false, "with an operator key: act in live mode (default: test mode)")
+	get := connect(cmd, getenv, func() bool { return *account != "" })
+	return func() (*client, error) {
+		c, err := get()
+		if err != nil {
+			return nil, err
+		}
+		if *live && *account == "" {
+			return nil, &config.Usage{Err: errors.New("--live goes with --account: the mode of an account's own key is fixed")}
+		}
+		c.account, c.live = *account, *live
+		return c, nil
+	}
+}
+
+// connect is talk; operator reports whether the key is to be the operator's.
+func connect(cmd *cobra.Command, getenv func(string) (string, bool), operator func() bool) func() (*client, error) {
 	f := cmd.PersistentFlags()
 	server := f.String("server", "", "the server, such as http://127.0.0.1:8080 (or POSTHASTE_SERVER)")
 	key := f.String("api-key", "", "an API key; flags show in process lists, so rather set POSTHASTE_API_KEY or log in")
@@ -108,6 +139,9 @@ func talk(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*clien
 		}
 		c := &client{base: weburl.Respell(strings.TrimSuffix(first(*server, env("SERVER"), p.Server, defaultServer), "/")), key: first(*key, env("API_KEY"), p.APIKey, env("TEST_KEY")),
 			json: *asJSON, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
+		if operator() {
+			c.key = first(*key, env("ADMIN_KEY"), c.key)
+		}
 		if c.key == "" {
 			return nil, &config.Usage{Err: errors.New("no API key: set POSTHASTE_API_KEY, or log in with: posthaste login")}
 		}
@@ -157,7 +191,9 @@ func (c *client) call(ctx context.Context, method, path string, body any) (json.
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	req.Header.Set("Authorization", "Bearer "+c.key)
+	if err := c.authorize(ctx, req); err != nil {
+		return nil, err
+	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -173,11 +209,62 @@ func (c *client) call(ctx context.Context, method, path string, body any) (json.
 	if resp.StatusCode/100 == 2 {
 		return text, nil
 	}
+	return nil, refusal(resp.StatusCode, text)
+}
+
+// refusal reads an answer that is not 2xx.
+func refusal(status int, text []byte) error {
 	var said struct {
 		Error struct{ Code, Message, Param string }
 	}
 	_ = json.Unmarshal(text, &said)
-	return nil, &apiError{resp.StatusCode, said.Error.Code, said.Error.Message, said.Error.Param, text}
+	if said.Error.Code == "account_missing" {
+		said.Error.Message += " Here: --account acct_…; posthaste accounts list shows them."
+	}
+	return &apiError{status, said.Error.Code, said.Error.Message, said.Error.Param, text}
+}
+
+// authorize adds the key to a request and, for an operator's, the account and mode.
+func (c *client) authorize(ctx context.Context, req *http.Request) error {
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	if c.account == "" {
+		return nil
+	}
+	if c.brand == "" { // the headers have the server's
+		var err error
+		if c.brand, err = c.brandOf(ctx); err != nil {
+			return err
+		}
+	}
+	req.Header.Set(c.brand+"-Account", c.account)
+	if c.live {
+		req.Header.Set(c.brand+"-Mode", "live")
+	}
+	return nil
+}
+
+// brandOf asks the server for the brand of its headers.
+func (c *client) brandOf(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/meta", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("no answer from %s: %w", c.base, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var meta struct {
+		Header string `json:"signature_header"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&meta); err != nil {
+		return "", fmt.Errorf("read the brand of %s: %w", c.base, err)
+	}
+	brand, ok := strings.CutSuffix(meta.Header, "-Signature")
+	if !ok {
+		return "", fmt.Errorf("%s does not say its brand", c.base)
+	}
+	return brand, nil
 }
 
 // progress shows how far bulk work is, to people: on a terminal, when there is

@@ -16,7 +16,7 @@ import (
 
 func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "endpoints", Aliases: []string{"webhooks"}, Short: "Manage webhook endpoints"}
-	get := talk(cmd, getenv)
+	get := talkFor(cmd, getenv)
 	at := func(action string) func(string) string {
 		return func(id string) string { return "/v1/webhooks/" + id + action }
 	}

@@ -32,7 +32,7 @@ func importCommand(getenv func(string) (string, bool)) *cobra.Command {
 			"  cat endpoints.json subscriptions.json | posthaste import --from convoy",
 		Args: cobra.MaximumNArgs(1),
 	}
-	get := talk(cmd, getenv)
+	get := talkFor(cmd, getenv)
 	cmd.Flags().StringVar(&from, "from", "", "the server: "+strings.Join(peer.Peers(), ", "))
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would be made, and make nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 
 func logsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "logs", Short: "Look at API requests"}
-	get := talk(cmd, getenv)
+	get := talkFor(cmd, getenv)
 	var failed bool
 	tail := &cobra.Command{
 		Use:     "tail",
@@ -28,14 +29,17 @@ func logsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			req.Header.Set("Authorization", "Bearer "+c.key)
+			if err := c.authorize(cmd.Context(), req); err != nil {
+				return err
+			}
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
 				return fmt.Errorf("no answer from %s: %w", c.base, err)
 			}
 			defer func() { _ = resp.Body.Close() }()
 			if resp.StatusCode != http.StatusOK {
-				return &apiError{status: resp.StatusCode}
+				text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+				return refusal(resp.StatusCode, text)
 			}
 			_, _ = fmt.Fprintln(c.errs, "Following. ^C to quit.")
 			lines := bufio.NewScanner(resp.Body)

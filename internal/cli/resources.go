@@ -122,7 +122,7 @@ func cell(field string, v any) string {
 	case nil:
 		return "-"
 	case float64:
-		if field == "created" {
+		if field == "created" || field == "revoked" {
 			return time.Unix(int64(v), 0).Format("2006-01-02 15:04:05")
 		}
 		return strconv.FormatFloat(v, 'f', -1, 64)
@@ -138,7 +138,7 @@ func cell(field string, v any) string {
 
 func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "events", Short: "Look at events and send them again"}
-	get := talk(cmd, getenv)
+	get := talkFor(cmd, getenv)
 	var endpoint string
 	resend := &cobra.Command{Use: "resend ID", Short: "Send one again to every endpoint that wants it, or to one", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -170,7 +170,7 @@ var deliveryColumns = []column{{"id", "id"}, {"status", "status"}, {"event", "ev
 
 func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "deliveries", Short: "Look at deliveries and try them again"}
-	get := talk(cmd, getenv)
+	get := talkFor(cmd, getenv)
 	at := func(action string) func(string) string {
 		return func(id string) string { return "/v1/deliveries/" + id + action }
 	}

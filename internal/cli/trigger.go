@@ -33,7 +33,7 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 			"  posthaste trigger invoice.paid --data invoice.json --count 100 --rate 20",
 		Args: cobra.ExactArgs(1),
 	}
-	get := talk(cmd, getenv)
+	get := talkFor(cmd, getenv)
 	cmd.Flags().StringVar(&data, "data", "", "file with the event's data; - is standard input")
 	cmd.Flags().StringArrayVar(&overrides, "override", nil, "data.object.name=value; may be repeated")
 	cmd.Flags().IntVar(&count, "count", 1, "how many to send")
