@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,30 @@ func TestHeader(t *testing.T) {
 	}
 	if plain := len(strings.Join(lines[:7], "\n")); len(b) > plain-120 {
 		t.Errorf("the usual header takes %d bytes of %d", len(b), plain)
+	}
+}
+
+// The documentation has all outcomes.
+func TestOutcomes_areDocumented(t *testing.T) {
+	for _, page := range []string{"../../docs/delivery.md", "../../docs/reference/metrics.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range Outcomes() {
+			row := "`" + o.String() + "`"
+			if strings.HasSuffix(page, "delivery.md") {
+				row = "| " + row + " | |"
+				if short := o.Short(); short != "" {
+					row = "| `" + o.String() + "` | `" + short + "` |"
+				}
+			} else if o == OutcomeNone {
+				continue // which is not an attempt
+			}
+			if !strings.Contains(string(text), row) {
+				t.Errorf("%s lacks %s", page, row)
+			}
+		}
 	}
 }
 

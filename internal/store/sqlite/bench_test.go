@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +42,7 @@ func benchmarkCommit(b *testing.B, size int) {
 	header := "Content-Length: 20\nContent-Type: application/json\nDate: Mon, 23 Nov 2026 17:12:59 GMT\nServer: " + strings.Repeat("s", 100) + "\n"
 	answer := []byte(`{"received":true}   `)
 	var last []store.Settlement
+	var request []byte
 	b.ReportAllocs()
 	before := cpuTime(b)
 	for n := 0; n < b.N; n += size {
@@ -56,7 +58,14 @@ func benchmarkCommit(b *testing.B, size int) {
 				Deliveries: []delivery.Delivery{d},
 			})
 			at := delivery.Attempt{Number: 1, Started: key.Time(), Duration: 1500 * time.Microsecond, Outcome: delivery.OutcomeSucceeded,
-				StatusCode: 200, RemoteAddr: "127.0.0.1:54321", ResponseHeader: header, ResponseBody: answer}
+				StatusCode: 200, RemoteAddr: "127.0.0.1:54321", ResponseHeader: header, ResponseBody: answer, URL: "http://127.0.0.1:54321/webhooks/payment"}
+			for _, line := range [][2]string{
+				{"Accept-Encoding", "identity"}, {"Content-Type", "application/json"}, {"Payment-Signature", strings.Repeat("5e", 32)}, {"User-Agent", "Payment-Webhooks/1.2.3"},
+				{"Webhook-Id", id}, {"Webhook-Signature", "v1," + strings.Repeat("a", 43) + "="}, {"Webhook-Timestamp", strconv.FormatInt(at.Started.Unix(), 10)},
+			} {
+				request = delivery.AppendHeaderLine(request, line[0], line[1], id, at.Started)
+			}
+			at.RequestHeader, request = delivery.Header(request), request[:0]
 			d.Settle(&at, delivery.Policy{}, key.Time())
 			last = append(last, store.Settlement{Delivery: d, Attempt: &at})
 		}
