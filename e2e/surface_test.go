@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/base64"
 	"io"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -211,4 +213,34 @@ func TestMetrics_areTheOperators(t *testing.T) {
 			t.Errorf("%s at --metrics-addr: %d, want %d", path, a.status, want)
 		}
 	}
+}
+
+// posthaste audit verify tells, beside a running server and without one, whether the audit
+// log is as it was written.
+func TestAuditVerify(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "")
+	s.register("https://example.com/hook")
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.base, "http://"), ":")
+	verify := func(want int, said string) {
+		t.Helper()
+		p := start(t, []string{"POSTHASTE_ADMIN_KEY=" + adminKey}, binary, "audit", "verify", "--dev", "--data", s.data, "--addr", "127.0.0.1:"+port)
+		if code := p.exit(); code != want || !strings.Contains(p.out.String(), said) {
+			t.Errorf("exit code %d, want %d and %q:\n%s", code, want, said, p.out)
+		}
+	}
+	verify(0, "node 0: ")
+	s.stop()
+	verify(0, "node 0: ")
+	db, err := sql.Open("sqlite", filepath.Join(s.data, "posthaste.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`UPDATE audit SET actor = 'somebody else' WHERE seq = 2`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	verify(1, "The entry was changed")
 }

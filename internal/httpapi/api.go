@@ -251,6 +251,8 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		return a.serveVisitor(w, rq, rt)
 	}
 	if rq.call, err = a.authenticate(rq.Request); err != nil {
+		key, _ := Key(rq.Request) // an empty one is not noted
+		a.Service.NoteRefused(key, rq.RemoteAddr, err)
 		return WriteError(w, err), err
 	}
 	rq.call.Request, rq.call.Remote = w.Header().Get("Request-Id"), rq.RemoteAddr

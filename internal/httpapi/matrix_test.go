@@ -110,6 +110,7 @@ func entries() map[string]entry {
 		"GET /v1/jobs/{id}":                 of(job, ""),
 		"POST /v1/jobs/{id}/cancel":         of(job, ""),
 		"GET /v1/audit_log":                 {right: members, made: endpoint},
+		"GET /v1/audit_log/verify":          {right: operators},
 		"POST /v1/master_key/rotate":        {right: operators},
 		"GET /v1/account":                   {right: members},
 		"POST /v1/accounts":                 {right: operators, body: `{"name":"New"}`},

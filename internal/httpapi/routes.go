@@ -83,6 +83,7 @@ func routes() []route {
 	add(get, "/jobs/{id}", getJob)
 	add(post, "/jobs/{id}/cancel", cancelJob)
 	add(get, "/audit_log", listAudit)
+	add(get, "/audit_log/verify", verifyAudit)
 	add(post, "/master_key/rotate", rotateMasterKey)
 
 	add(get, "/account", whoAmI)

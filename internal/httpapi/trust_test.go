@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
 func secretsOf(o object) (ids []string) {
@@ -395,5 +397,100 @@ func TestAnnouncements_subscriptions(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not announced: %v", want)
+	}
+}
+
+// Refused keys are recorded in sums: however many there are, from however many addresses,
+// the entries are few.
+func TestAudit_refusedKeys(t *testing.T) {
+	w := newWorld(t)
+	for range 40 {
+		w.call("GET", "/v1/events", "", with("sk_test_unknownunknown1234")...)
+	}
+	w.call("GET", "/v1/events", "", with(goneKey)...)
+	w.call("GET", "/v1/events", "", "Authorization", "") // no key at all is no guess
+	if err := w.service.WriteRefusals(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	find := func(header []string) (all []object) {
+		for _, e := range w.must("GET", "/v1/audit_log?action=api_key.refused", "", header...).list() {
+			all = append(all, e)
+		}
+		return all
+	}
+	server, mine := find(with(adminKey)), find(with(testKey))
+	if len(server) != 1 || server[0].in("detail").text("count") != "40" || server[0].text("remote_addr") != "127.0.0.1" || server[0].text("actor") != "system" {
+		t.Errorf("unknown keys: %v", server)
+	}
+	if len(mine) != 1 || mine[0].in("detail").text("count") != "1" || !strings.HasPrefix(mine[0].text("target"), "key_") {
+		t.Errorf("the revoked key: %v", mine)
+	}
+	for i := range 3000 {
+		w.service.NoteRefused("sk_test_unknownunknown1234", fmt.Sprintf("198.51.%d.%d:1", i/250, i%250), &fault.Error{Code: fault.Unauthenticated})
+	}
+	for range 4 { // a minute apart, as the upkeep does
+		w.pass(time.Minute)
+		if err := w.service.WriteRefusals(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(find(with(adminKey))); n != 1 {
+		t.Errorf("%d entries within five minutes", n)
+	}
+	w.pass(time.Minute)
+	if err := w.service.WriteRefusals(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	server = find(with(adminKey))
+	sum := 0
+	for _, e := range server {
+		n, err := strconv.Atoi(e.in("detail").text("count"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += n
+	}
+	if len(server) > 1+6 || sum != 40+3000 {
+		t.Errorf("%d entries of %d refusals", len(server), sum)
+	}
+}
+
+// An edit leaves the values before and after, but for secrets.
+func TestAudit_oldAndNewValues(t *testing.T) {
+	w := newWorld(t)
+	e := w.register("payment.*")
+	w.must("PATCH", "/v1/webhooks/"+e.text("id"), `{"url":"https://other.example/a?token=sesame","description":"b","enabled_events":["refund.*"],"headers":{"X-Api-Key":"sesame"},"timeout":7}`)
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"name":"Acme Inc","rate_limit":50}`, with(adminKey)...)
+	w.must("POST", "/v1/event_types", `{"name":"a.b"}`)
+	w.must("POST", "/v1/event_types/a.b", `{"description":"x","deprecated":true}`)
+	id := adaOf(w)
+	w.must("POST", "/v1/users", `{"name":"other","role":"admin","password":"sesame sesame sesame"}`, with(adminKey)...) // one has to stay
+	w.must("POST", "/v1/users/"+id, `{"role":"viewer","password":"sesame sesame sesame","disabled":true}`, append(with(adminKey), "Idempotency-Key", "k")...)
+	want := map[string]map[string]string{
+		"webhook_endpoint.updated": {"old_url": "https://example.com/hook", "new_url": "https://other.example/a", "old_description": "", "new_description": "b",
+			"old_enabled_events": "payment.*", "new_enabled_events": "refund.*", "old_timeout": "0s", "new_timeout": "7s"},
+		"account.updated":    {"old_name": "Acme", "new_name": "Acme Inc", "old_rate_limit": "default", "new_rate_limit": "50"},
+		"event_type.updated": {"old_description": "", "new_description": "x", "old_deprecated": "false", "new_deprecated": "true"},
+		"user.updated":       {"old_role": "admin", "new_role": "viewer", "old_disabled": "false", "new_disabled": "true", "password": "changed"},
+	}
+	for _, header := range [][]string{with(testKey), with(adminKey)} {
+		a := w.call("GET", "/v1/audit_log?limit=100", "", header...)
+		if strings.Contains(a.body, "sesame") {
+			t.Errorf("the audit log holds a secret: %s", a.body)
+		}
+		for _, entry := range a.object().list() {
+			for name, value := range want[entry.text("action")] {
+				if got := entry.in("detail").text(name); got != value {
+					t.Errorf("%s: %s is %q, want %q", entry.text("action"), name, got, value)
+				}
+			}
+			delete(want, entry.text("action"))
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not on record: %v", want)
+	}
+	if got := w.must("GET", "/v1/audit_log/verify", "", with(adminKey)...); got["ok"] != true {
+		t.Errorf("the log does not verify: %v", got)
 	}
 }

@@ -321,6 +321,7 @@ func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
 		err = h.Service.Recheck(r.Context(), call)
 	}
 	if err != nil {
+		h.Service.NoteRefused(key, r.RemoteAddr, err)
 		return nil, err
 	}
 	call.Remote = r.RemoteAddr

@@ -261,21 +261,18 @@ func (s *Service) UpdateAccount(ctx context.Context, c *Call, id string, p Accou
 }
 
 // changes returns for the audit log what an edit made of an account.
-func changes(was, is *account.Account) (detail []string) {
+func changes(was, is *account.Account) []string {
 	limit := func(n *int) string {
 		if n == nil {
 			return "default"
 		}
 		return strconv.Itoa(*n)
 	}
-	for _, field := range []struct{ name, old, new string }{
-		{"name", was.Name, is.Name}, {"rate_limit", limit(was.RateLimit), limit(is.RateLimit)}, {"status", string(was.Status()), string(is.Status())},
-	} {
-		if field.old != field.new {
-			detail = append(detail, "old_"+field.name, field.old, "new_"+field.name, field.new)
-		}
-	}
-	return detail
+	var d difference
+	d.of("name", was.Name, is.Name)
+	d.of("rate_limit", limit(was.RateLimit), limit(is.RateLimit))
+	d.of("status", was.Status(), is.Status())
+	return d
 }
 
 func checkName(name string) (string, error) {

@@ -9,6 +9,15 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
+// VerifyAudit reads the whole audit log and tells whether it is as it was written.
+// Operators only.
+func (s *Service) VerifyAudit(ctx context.Context, c *Call) (store.AuditCheck, error) {
+	if err := c.mustOperator(); err != nil {
+		return store.AuditCheck{}, err
+	}
+	return s.Store.VerifyAudit(ctx)
+}
+
 // ListAudit lists what was done in the data that the call works in, newest first;
 // for an operator who names no account, what was done to accounts and the server
 // itself. The filter's Space is the call's.

@@ -324,7 +324,7 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 		}
 		var err error
 		ask, err = s.seekConsent(e, now)
-		return action, append(p.changed(), moves(&old, e)...), a, err
+		return action, append(p.changed(), differences(&old, e)...), a, err
 	})
 	if err != nil {
 		return nil, err

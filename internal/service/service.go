@@ -117,6 +117,7 @@ type Service struct {
 
 	listening listening
 	leases    leases
+	refusals  refusals
 	consents  meter
 
 	edits sync.Mutex // held while an endpoint is read, changed and written back

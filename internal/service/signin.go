@@ -58,8 +58,13 @@ func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) 
 	if nonce, ok := account.CheckBrowser(user, p.Browser, now); ok {
 		a = guess{name: p.Name, browser: nonce}
 	}
+	failed := refusal{action: account.UserNotSignedIn, remote: network(p.Remote)}
+	if user != nil {
+		failed.object = user.ID
+	}
 	taken, err := s.guesses.take(a, unlocked(user), now)
 	if err != nil {
+		s.refusals.note(failed, now)
 		return SignedIn{}, err
 	}
 	leave, err := s.signIns.enter(ctx, a, taken.delay)
@@ -68,6 +73,7 @@ func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) 
 	}
 	defer leave()
 	if !s.Passwords.Match(known, p.Password) {
+		s.refusals.note(failed, now)
 		c := &Call{Key: account.Key{ID: account.System}, Request: p.Request, Remote: p.Remote}
 		if taken.locked && known != nil {
 			if err := s.Store.Audit(ctx, s.entry(c, now, account.UserLockedOut, known.ID, "name", known.Name), nil); err != nil {

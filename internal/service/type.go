@@ -86,7 +86,7 @@ func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypePa
 	if err != nil {
 		return nil, err
 	}
-	old := d.Schema
+	was, old := *d, d.Schema
 	p.apply(d)
 	if err := d.Check(); err != nil {
 		return nil, err
@@ -98,7 +98,13 @@ func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypePa
 	}
 	now := s.Now()
 	d.Updated = now
-	if err := s.Store.UpdateType(ctx, d, s.trail(c, d, now, account.TypeUpdated, d.Name)); err != nil {
+	var changed difference
+	changed.of("description", was.Description, d.Description)
+	changed.of("validation", was.Validation, d.Validation)
+	changed.of("deprecated", was.Deprecated, d.Deprecated)
+	changed.of("samples", len(was.Samples), len(d.Samples))
+	changed.of("schema_version", was.Version, d.Version)
+	if err := s.Store.UpdateType(ctx, d, s.trail(c, d, now, account.TypeUpdated, d.Name, changed...)); err != nil {
 		return nil, err
 	}
 	s.types.Put(d)

@@ -11,8 +11,9 @@ import (
 
 const (
 	upkeepEvery    = time.Minute
-	purgeSlice     = 500 // rows in one transaction, so that events wait little for it
-	purgeEndpoints = 50  // in one transaction: each has rows of its own
+	purgeSlice     = 500             // rows in one transaction, so that events wait little for it
+	writeLast      = 2 * time.Second // for what is written when the server stops
+	purgeEndpoints = 50              // in one transaction: each has rows of its own
 
 	// For so long a row tells what was deleted: longer than any node is behind, because one
 	// that cannot renew its lease, of five minutes at most, sends no more.
@@ -55,6 +56,13 @@ func (s *Service) Upkeep(ctx context.Context, keep Retention) {
 	var asking sync.WaitGroup
 	asking.Go(func() { s.pursueConsents(ctx) }) // apart, because receivers may take their time
 	defer asking.Wait()
+	defer func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLast)
+		defer cancel()
+		if err := s.WriteRefusals(last, true); err != nil {
+			s.Log.Error("record refused keys and sign-ins", "err", err)
+		}
+	}()
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
 	for {
@@ -66,6 +74,9 @@ func (s *Service) Upkeep(ctx context.Context, keep Retention) {
 		}
 		if err := s.tendSecrets(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("tend secrets", "err", err)
+		}
+		if err := s.WriteRefusals(ctx, false); err != nil && ctx.Err() == nil {
+			s.Log.Error("record refused keys and sign-ins", "err", err)
 		}
 		select {
 		case <-tick.C:

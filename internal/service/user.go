@@ -86,6 +86,7 @@ func (s *Service) UpdateUser(ctx context.Context, c *Call, id string, p UserPara
 	if u == nil {
 		return account.User{}, fault.Missing("user", id)
 	}
+	was := *u
 	wasAdmin := u.Role == account.UserAdmin && !u.Disabled
 	if err := s.applyUser(&p, u); err != nil {
 		return *u, err
@@ -93,12 +94,11 @@ func (s *Service) UpdateUser(ctx context.Context, c *Call, id string, p UserPara
 	if wasAdmin && admins == 0 && (u.Role != account.UserAdmin || u.Disabled) {
 		return *u, fault.Param("role", "last_admin", "This is the last admin. Make another user an admin first.")
 	}
-	detail := []string{"name", u.Name, "role", string(u.Role)}
+	detail := difference{"name", u.Name, "role", string(u.Role)}
+	detail.of("role", was.Role, u.Role)
+	detail.of("disabled", was.Disabled, u.Disabled)
 	if p.Password != nil {
 		detail = append(detail, "password", "changed")
-	}
-	if p.Disabled != nil {
-		detail = append(detail, "disabled", map[bool]string{true: "yes", false: "no"}[u.Disabled])
 	}
 	trail := s.trail(c, *u, s.Now(), account.UserUpdated, u.ID, detail...)
 	trail.Audit.Space = 0

@@ -239,6 +239,8 @@ type Accounts interface {
 
 	// Audit writes an entry by itself: for what changes nothing else.
 	Audit(ctx context.Context, e *account.Entry, r *Receipt) error
+	// VerifyAudit reads the whole audit log and tells whether it is as it was written.
+	VerifyAudit(ctx context.Context) (AuditCheck, error)
 	ListAudit(ctx context.Context, f AuditFilter, p Page[string]) (items []account.Entry, more bool, err error)
 }
 
@@ -246,6 +248,29 @@ type Accounts interface {
 type KeyFilter struct {
 	Account  int64
 	TestOnly bool // no live keys
+}
+
+// AuditCheck is what [Accounts.VerifyAudit] found.
+type AuditCheck struct {
+	Chains    []AuditChain
+	Unchained int            // entries from before the log was chained
+	Problems  []AuditProblem // the first ones; none: nothing was changed
+}
+
+// AuditChain is the part of the audit log that one node wrote.
+type AuditChain struct {
+	Node    int64
+	Entries int
+	First   int64  // sequence of the first entry that retention has left
+	Last    int64  // of the last one
+	Seal    string // of the last one: who notes it elsewhere notices when the log is put back to an older state
+}
+
+// AuditProblem is a place where the audit log is not as it was written.
+type AuditProblem struct {
+	Chain, Sequence int64
+	Entry           string // identifier; empty: it is not there
+	Text            string
 }
 
 // AuditFilter narrows the audit log. Zero fields, Space apart, do not narrow.

@@ -26,7 +26,7 @@ type Source interface {
 
 // moved is the tables that are moved. What an empty database has by itself is not.
 var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "endpoint_health", "event_types", "event_type_schemas", "events", "deliveries", "attempts",
-	"receipts", "audit", "recoveries", "sandbox_objects", "statistics"}
+	"receipts", "server_keys", "audit", "audit_chains", "recoveries", "sandbox_objects", "statistics"}
 
 // Move copies all of a source into this store, which must be empty, in one transaction:
 // all of it or nothing. progress is called with the rows done and the rows of a table. It

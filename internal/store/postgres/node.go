@@ -29,6 +29,14 @@ const maxNodes = 256
 
 var _ store.Nodes = (*Store)(nil)
 
+// number returns this node's number, 0 when it is none.
+func (s *Store) number() int64 {
+	if m := s.member.Load(); m != nil {
+		return int64(m.no)
+	}
+	return 0
+}
+
 // fence refuses what a node writes that is none any more. The lock keeps others from
 // removing the node before the transaction has ended; it does not keep it from
 // renewing its lease. The version of the settings comes along.

@@ -70,7 +70,7 @@ func Open(ctx context.Context, target string, ring *seal.Ring) (_ *Store, err er
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, unavailable("open "+name(config.ConnConfig), err)
 	}
-	s.Store = relational.Store{DB: stdlib.OpenDBFromPool(s.pool), Ring: ring, Dialect: &dialect{}, Name: name(config.ConnConfig), Transact: s.transact, Fault: unavailable}
+	s.Store = relational.Store{DB: stdlib.OpenDBFromPool(s.pool), Ring: ring, Dialect: &dialect{}, Name: name(config.ConnConfig), Transact: s.transact, Node: s.number, Fault: unavailable}
 	s.DB.SetMaxIdleConns(0) // the pool keeps them
 	if err = s.makeNextPartitions(ctx); err == nil {
 		err = s.CheckSeal(ctx)

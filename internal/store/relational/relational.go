@@ -31,6 +31,10 @@ type Store struct {
 	Keep bool
 	kept sync.Map // *sql.Stmt by query
 
+	// Node returns the number of this node, which has an audit chain of its own; nil: 0.
+	Node  func() int64
+	chain auditKey
+
 	// Fault wraps what the database answered while op was done. Nil stays nil, a
 	// [fault.Error] stays one; all else is a fault.Unavailable.
 	Fault func(op string, err error) error
@@ -142,11 +146,21 @@ type Tx struct {
 	Conn
 	Ring    *seal.Ring
 	Dialect Dialect
+
+	node  func() int64
+	chain *auditKey
 }
 
 // Write runs fn in a transaction of its own.
 func (s *Store) Write(ctx context.Context, op string, fn func(*Tx) error) error {
-	return s.Transact(ctx, op, func(c Conn) error { return fn(&Tx{c, s.Ring, s.Dialect}) })
+	return s.Transact(ctx, op, func(c Conn) error { return fn(&Tx{c, s.Ring, s.Dialect, s.number, &s.chain}) })
+}
+
+func (s *Store) number() int64 {
+	if s.Node == nil {
+		return 0
+	}
+	return s.Node()
 }
 
 func (s *Store) write(ctx context.Context, op string, fn func(*Tx) error) error {

@@ -66,6 +66,8 @@ var sealedTables = []sealedTable{
 		`UPDATE seal_check SET sealed = ? WHERE no = ? AND no = ? AND sealed = ?`},
 	{"endpoints", `SELECT no, no, id, sealed FROM endpoints WHERE deleted = 0 AND substr(sealed, 2, 8) <> ? LIMIT ?`,
 		`UPDATE endpoints SET sealed = ? WHERE no = ? AND no = ? AND sealed = ?`},
+	{"server_keys", `SELECT name, name, '` + serverKeyContext + `', sealed FROM server_keys WHERE substr(sealed, 2, 8) <> ? LIMIT ?`,
+		`UPDATE server_keys SET sealed = ? WHERE name = ? AND name = ? AND sealed = ?`},
 	{"receipts", `SELECT space, key, space || ' ' || key, body FROM receipts INDEXED BY receipts_private WHERE private = 1 AND substr(body, 2, 8) <> ? LIMIT ?`,
 		`UPDATE receipts SET body = ? WHERE space = ? AND key = ? AND body = ?`},
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -38,8 +37,12 @@ func (t *Tx) audit(e *account.Entry) error {
 	if err != nil {
 		return fmt.Errorf("encode audit entry %s: %w", e.ID, err)
 	}
-	return t.exec(`INSERT INTO audit (id, space, time, actor, action, object, request, remote, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		e.ID, int64(e.Space), Millis(e.Time), e.Actor, string(e.Action), e.Object, e.Request, e.Remote, string(detail))
+	node, seq, hash, err := t.chainEntry(e, detail)
+	if err != nil {
+		return fmt.Errorf("chain audit entry %s: %w", e.ID, err)
+	}
+	return t.exec(`INSERT INTO audit (id, space, time, actor, action, object, request, remote, detail, chain, seq, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		e.ID, int64(e.Space), Millis(e.Time), e.Actor, string(e.Action), e.Object, e.Request, e.Remote, string(detail), node, seq, hash)
 }
 
 // Audit implements [store.Accounts].
@@ -66,10 +69,4 @@ func (s *Store) ListAudit(ctx context.Context, f store.AuditFilter, p store.Page
 		e.Time = instant(at)
 		return e, json.Unmarshal(detail, &e.Detail)
 	}, `SELECT id, space, time, actor, action, object, request, remote, detail FROM audit`, &n, "id", p)
-}
-
-// PurgeAudit implements [store.Upkeep].
-func (s *Store) PurgeAudit(ctx context.Context, before time.Time, limit int) (int, error) {
-	return s.purge(ctx, "purge audit log", `DELETE FROM audit WHERE id IN (
-		SELECT id FROM audit WHERE time < ? ORDER BY time LIMIT ?)`, Millis(before), limit)
 }

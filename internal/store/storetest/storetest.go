@@ -75,6 +75,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Purge/Pending", testPurgePending},
 		{"Purge/Requeue", testRequeuePurged},
 		{"Purge/Audit", testPurgeAudit},
+		{"AuditChain", testAuditChain},
 		{"Purge/Recoveries", testPurgeRecoveries},
 		{"Purge/Sandbox", testPurgeSandbox},
 		{"Purge/Endpoints", testPurgeDeletedEndpoints},
