@@ -157,7 +157,7 @@ func TestTraces(t *testing.T) {
 		return request != nil && publish != nil && len(attempts) == 1 && len(request.GetParentSpanId()) == 0 &&
 			string(attempts[0].GetTraceId()) == string(request.GetTraceId())
 	})
-	s.must("POST", "/v1/webhooks/"+s.register(r.URL).text("id")+"/rotate_secret", object{"expires_in": 0})
+	s.must("POST", "/v1/webhooks/"+s.register(r.URL, "enabled_events", []string{"webhook_endpoint.*"}).text("id")+"/rotate_secret", object{"expires_in": 0})
 	until(t, "an announcement's attempts to be exported, in one trace", func() bool {
 		traces := map[string]map[string]bool{} // of events without a span of their own
 		c.mu.Lock()

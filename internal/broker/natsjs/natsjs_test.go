@@ -121,7 +121,9 @@ func TestConsume_oldServer(t *testing.T) {
 					return fmt.Errorf("%w: never", broker.ErrRefused)
 				})
 			}()
-			for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for deadline := time.Now().Add(time.Minute); ; <-tick.C {
 				var info *jetstream.ConsumerInfo
 				c, err := js.Consumer(t.Context(), "EVENTS", "posthaste") // once it is made
 				if err == nil {
