@@ -92,6 +92,7 @@ var substitutions = []struct{ page, old, new string }{
 	{"docs/how-to/ask-a-receiver-for-its-consent.md", "127.0.0.1:3000", "127.0.0.1:@PORT"},
 	{"docs/how-to/ask-a-receiver-for-its-consent.md", "listen(3000,", "listen(@PORT,"},
 	{"docs/how-to/ask-a-receiver-for-its-consent.md", "node receiver.mjs", "background listening node receiver.mjs"},
+	{"", "../posthaste", "@CHECKOUT"},
 	{"", "http://127.0.0.1:8080", "http://@ADDR"},
 	{"", "--addr 127.0.0.1:8080", "--addr @ADDR"},
 	{"", "https://sandbox-api.payment.com", "http://@ADDR"},
@@ -160,10 +161,23 @@ make() { test "$*" = run; } # the page's server runs already
 
 // sessions are what a page presupposes beyond that, in the page's own words.
 var sessions = map[string]string{
+	"webhook/README.md":                             goProject,
+	"docs/how-to/send-events-from-go.md":            goProject,
+	"clients/node/README.md":                        `npm init -y >/dev/null`,
 	"docs/how-to/receive-events-on-your-machine.md": `echo '{"object": {"amount": 1}}' > invoice.json`,
 	"docs/how-to/back-up-and-restore.md":            `mkdir "$ROOT/backups"`,
 	"docs/how-to/upgrade.md":                        `mkdir "$ROOT/backups"`,
 }
+
+// results are what a page has brought about at its end, beyond what it shows.
+var results = map[string]string{
+	"webhook/README.md":                  `printf 'package main\n\nimport _ "github.com/posthaste-hq/posthaste/webhook"\n\nfunc main() {}\n' > main.go && go build ./...`,
+	"docs/how-to/send-events-from-go.md": `printf 'package main\n\nimport (\n\t_ "github.com/posthaste-hq/posthaste/client"\n\t_ "github.com/posthaste-hq/posthaste/client/outbox"\n)\n\nfunc main() {}\n' > main.go && go build ./...`,
+	"clients/node/README.md":             `node -e 'if (typeof require("@posthaste-hq/webhook").Verifier !== "function") process.exit(1)'`,
+}
+
+// goProject is a reader's module, with the caches of the tests.
+const goProject = `export GOPATH=@GOPATH GOCACHE=@GOCACHE; go mod init example.com/reader`
 
 // asides are what a page has its reader do between two commands, before the one that
 // begins so.
@@ -264,8 +278,8 @@ func follow(t *testing.T, page string, blocks []snippet) {
 		}
 	}
 	values := strings.NewReplacer("@ADDR", strings.TrimPrefix(s.base, "http://"), "@RECEIVER", strings.TrimPrefix(receiver.URL, "http://"),
-		"@ROOT", root, "@DATA", s.data, "@PORT", freePort(t), "@MODULES", nodeModules(t))
-	cmd := exec.Command("bash", "-c", prelude+sessions[page]+"\n"+values.Replace(script.String()))
+		"@ROOT", root, "@DATA", s.data, "@PORT", freePort(t), "@MODULES", nodeModules(t), "@CHECKOUT", checkout(t), "@GOPATH", goEnv(t, "GOPATH"), "@GOCACHE", goEnv(t, "GOCACHE"))
+	cmd := exec.Command("bash", "-c", prelude+values.Replace(sessions[page]+"\n"+script.String()+results[page]))
 	cmd.Dir = root
 	p := startCommand(t, []string{"S=" + s.base, "ROOT=" + root, "HOME=" + root, "BINARY=" + binary, "KEY=" + testKey, "ADMIN_KEY=" + adminKey,
 		"POSTHASTE_ADMIN_KEY=" + adminKey, "ENDPOINT=" + endpoint.text("id")}, cmd)
@@ -277,6 +291,25 @@ func follow(t *testing.T, page string, blocks []snippet) {
 			expect(t, b, p.out.String())
 		}
 	}
+}
+
+// checkout is where the repository is.
+func checkout(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // commands returns what of a block is typed: all of it, or what follows a prompt.
