@@ -35,6 +35,12 @@ func (s *server) shown() []adminui.SettingGroup {
 		}
 		return adminui.Setting{Name: name, Value: text, Flag: "--" + flag}
 	}
+	never := func(d time.Duration) any {
+		if d == 0 {
+			return "never"
+		}
+		return d
+	}
 	none := func(n int) any {
 		if n == 0 {
 			return "none"
@@ -65,7 +71,7 @@ func (s *server) shown() []adminui.SettingGroup {
 		{Name: "Retention", Settings: []adminui.Setting{
 			one("Events are kept", "retention", kept(s.Retention)), one("The audit log is kept", "audit-retention", kept(s.AuditKept)), one("Jobs that have ended are kept", "job-retention", kept(s.JobsKept)), one("Objects of the sandbox are kept", "sandbox-retention", kept(s.SandboxKept))}},
 		{Name: "Retry schedule", Settings: []adminui.Setting{
-			one("Live events", "live-schedule", s.LiveSchedule), one("Test events", "test-schedule", s.TestSchedule), one("One attempt may take", "timeout", s.Timeout),
+			one("Live events", "live-schedule", s.LiveSchedule), one("Test events", "test-schedule", s.TestSchedule), one("One attempt may take", "timeout", s.Timeout), one("Give up a delivery after", "max-delivery-age", never(s.MaxAge)),
 			one("Warn of an endpoint that fails for", "failing-after", s.Health.FailingAfter), one("Disable it after", "disable-after", s.Health.DisableAfter), one("Disable it after failures in a row", "disable-after-failures", none(s.Health.DisableAfterFailures))}},
 		{Name: "Egress", Settings: []adminui.Setting{
 			one("Deliveries come from", "egress-addresses", s.EgressAddresses), one("Proxy", "egress-proxy", proxy), one("Ports", "target-ports", portText(s.TargetPorts)),

@@ -83,6 +83,7 @@ type Config struct {
 	LiveSchedule delivery.Schedule
 	TestSchedule delivery.Schedule
 	Health       delivery.Health
+	MaxAge       time.Duration // of a pending delivery; 0: none
 	Retention    time.Duration // of events; 0 keeps them for ever
 	AuditKept    time.Duration // for so long; 0: for ever
 	JobsKept     time.Duration // after they ended; 0: for ever
@@ -197,6 +198,7 @@ func define(f *pflag.FlagSet) {
 	f.String("test-schedule", formatSchedule(delivery.TestSchedule()), "delays before the retries of test events")
 	f.Duration("failing-after", 24*time.Hour, "warn of an endpoint that acknowledged nothing for so long; one that failed ten times in a row is warned of at once")
 	f.Duration("disable-after", delivery.DefaultDisableAfter, "disable an endpoint that acknowledged nothing for so long")
+	f.Duration("max-delivery-age", 0, "give up a delivery that has waited for this long, with attempts left or not (0: never)")
 	f.Int("disable-after-failures", 0, "disable an endpoint that failed so often in a row; 0 is however often")
 	f.Duration("retention", 30*24*time.Hour, "keep events that nobody waits for so long; 0 keeps them for ever")
 	f.Duration("audit-retention", 365*24*time.Hour, "keep the audit log for so long; 0 keeps it for ever")
@@ -256,6 +258,7 @@ func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 	c.Dev, c.AllowPlain = r.truth("dev"), r.truth("allow-plain-live")
 	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")
 	c.Timeout, c.SecretMaxAge, c.RateLimit = r.duration("timeout"), r.duration("secret-max-age"), r.number("rate-limit")
+	c.MaxAge = r.duration("max-delivery-age")
 	c.Health = delivery.Health{FailingAfter: r.duration("failing-after"), DisableAfter: r.duration("disable-after"), DisableAfterFailures: r.number("disable-after-failures")}
 	c.TargetPorts, c.EgressProxy, c.ProxyResolves = r.ports("target-ports"), r.proxy("egress-proxy"), r.truth("egress-proxy-resolves")
 	c.PublicURL, c.RequireIdempotencyKey = strings.TrimSuffix(r.text("public-url"), "/"), r.truth("require-idempotency-key")
@@ -330,6 +333,8 @@ func (c *Config) check() error {
 		return usagef("--workers %d: use 2 or more", c.Workers)
 	case c.Health.DisableAfter < time.Hour:
 		return usagef("--disable-after %s: use an hour or more", c.Health.DisableAfter)
+	case c.MaxAge != 0 && c.MaxAge < time.Minute:
+		return usagef("--max-delivery-age %s: use a minute or more, or 0 for no limit", c.MaxAge)
 	case c.Health.FailingAfter < 0:
 		return usagef("--failing-after %s: use 0 or more", c.Health.FailingAfter)
 	case c.Health.DisableAfterFailures < 0:

@@ -19,7 +19,7 @@ const (
 	OutcomeTLS           Outcome = 9
 	OutcomeConnection    Outcome = 10 // refused, reset, unreachable, not HTTP
 	OutcomeForbidden     Outcome = 11 // the target's address is not allowed
-	OutcomeExpired       Outcome = 12 // never tried: the retry window ended while the breaker was open
+	OutcomeExpired       Outcome = 12 // not an attempt: the delivery was given up for its age
 	OutcomeMisconfigured Outcome = 13 // the request could not be built
 	OutcomeNoToken       Outcome = 14 // the endpoint's token URL gave no access token
 )

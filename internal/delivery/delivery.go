@@ -7,6 +7,7 @@
 package delivery
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -83,12 +84,14 @@ type Delivery struct {
 	Attempts int
 	Budget   int
 
-	// Due is when the next attempt may start; meaningless unless pending.
+	// Due is when the next attempt of a pending delivery may start. Of one that was given
+	// up for its age it is since when its endpoint had acknowledged nothing, zero if that
+	// is not known; else it means nothing.
 	Due time.Time
 	// Rank orders the pending deliveries of one endpoint, lowest first: Due, or
 	// under FIFO the time of acceptance, which a retry does not change.
 	Rank time.Time
-	// Since is when the delivery last became pending: the retry window starts here.
+	// Since is when the delivery last became pending: its age counts from here.
 	Since time.Time
 
 	LastOutcome Outcome
@@ -123,10 +126,36 @@ func (d *Delivery) Cancel(now time.Time) {
 	d.State, d.Settled = Canceled, now
 }
 
-// Expire settles a pending delivery whose retry window ended while its endpoint
-// was not tried.
-func (d *Delivery) Expire(now time.Time) {
-	d.State, d.Settled, d.LastOutcome = Failed, now, OutcomeExpired
+// Expire gives up a pending delivery that is older than the operator lets one become.
+// Its endpoint has acknowledged nothing since a time, zero if it has.
+func (d *Delivery) Expire(now, unreachableSince time.Time) {
+	d.State, d.Settled, d.LastOutcome, d.Due = Failed, now, OutcomeExpired, unreachableSince
+}
+
+// GivenUp says in words why a delivery failed that has attempts left; empty if that is
+// not so.
+func (d *Delivery) GivenUp() string {
+	if d.State != Failed || d.LastOutcome != OutcomeExpired {
+		return ""
+	}
+	text := "Given up after " + inWords(d.Settled.Sub(d.Since)) + "; "
+	if d.Due.IsZero() {
+		return text + "it waited for its turn."
+	}
+	return text + "the endpoint has been unreachable since " + d.Due.UTC().Format(time.RFC3339) + "."
+}
+
+// inWords writes a duration in the largest unit of which it has two.
+func inWords(d time.Duration) string {
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+	}{{24 * time.Hour, "days"}, {time.Hour, "hours"}, {time.Minute, "minutes"}} {
+		if d >= 2*u.unit {
+			return strconv.FormatInt(int64(d/u.unit), 10) + " " + u.name
+		}
+	}
+	return strconv.FormatInt(int64(d/time.Second), 10) + " seconds"
 }
 
 // Policy is what decides between another attempt and giving up.

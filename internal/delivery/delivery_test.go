@@ -89,9 +89,20 @@ func TestDelivery_Requeue(t *testing.T) {
 func TestDelivery_ExpireAndCancel(t *testing.T) {
 	now := accepted.Add(time.Hour)
 	d := New(id, 3)
-	d.Expire(now)
+	if d.GivenUp() != "" {
+		t.Errorf("pending and %q", d.GivenUp())
+	}
+	d.Expire(now, time.Time{})
 	if d.State != Failed || d.LastOutcome != OutcomeExpired || !d.Settled.Equal(now) || d.Attempts != 0 {
 		t.Errorf("expired: %+v", d)
+	}
+	if got := d.GivenUp(); got != "Given up after 60 minutes; it waited for its turn." {
+		t.Errorf("expired: %q", got)
+	}
+	d = New(id, 3)
+	d.Expire(accepted.Add(7*24*time.Hour+time.Minute), time.Date(2026, 11, 20, 1, 2, 3, 0, time.UTC))
+	if got := d.GivenUp(); got != "Given up after 7 days; the endpoint has been unreachable since 2026-11-20T01:02:03Z." {
+		t.Errorf("expired: %q", got)
 	}
 	d = New(id, 3)
 	d.Cancel(now)

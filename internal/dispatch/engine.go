@@ -76,6 +76,7 @@ type Config struct {
 	Tries       int               // attempts a second to endpoints that may be down, while others have work; default 300 for each processor
 	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
 	Cluster     Cluster           // nil: there are no other nodes
+	MaxAge      time.Duration     // of a pending delivery, after which it is given up; 0: none is
 	Health      delivery.Health   // when an endpoint is failing, and when it is given up; default: after 5 days
 }
 
@@ -183,6 +184,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	e.mu.Unlock()
 	e.workers.Go(e.keepTime)
 	e.workers.Go(e.scan)
+	if e.MaxAge > 0 {
+		e.workers.Go(e.giveUpOld)
+	}
 	return nil
 }
 

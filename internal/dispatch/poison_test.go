@@ -267,3 +267,45 @@ func TestEngine_expediteBusy(t *testing.T) {
 		}
 	})
 }
+
+// With an age set, a delivery that waits behind a breaker for longer is given up, and says
+// so; one whose endpoint was disabled meanwhile is not.
+func TestEngine_maxAge(t *testing.T) {
+	inArena(t, func(t *testing.T, w *arena) {
+		w.config.MaxAge, w.config.Health.DisableAfter = 2*time.Hour, 30*24*time.Hour
+		w.receiver(1, true, endpoint.Settings{}, refused)
+		w.receiver(2, true, endpoint.Settings{}, yes)
+		w.start()
+		settle(time.Second)
+		began := time.Now()
+		ids := w.sendOf(1, repeat("a.b", 1500)...)
+		w.change(2, func(e *endpoint.Endpoint) { e.Status = endpoint.Disabled })
+		kept := w.sendOf(2, repeat("a.b", 5)...)
+		settle(time.Hour)
+		young := w.sendOf(1, repeat("a.b", 5)...)
+		settle(time.Hour + 5*time.Minute)
+		untried := 0
+		for _, id := range ids {
+			d, _, _ := w.store.Delivery(id)
+			if w.attempts(id) == 0 {
+				untried++
+				want := "Given up after 2 hours; the endpoint has been unreachable since " + began.UTC().Format(time.RFC3339) + "."
+				if d.State != delivery.Failed || d.GivenUp() != want || w.exhausted[id] != 1 {
+					t.Fatalf("%s is %s, %q, reported %d times; want %q", id, d.State, d.GivenUp(), w.exhausted[id], want)
+				}
+			}
+		}
+		if untried < 1000 {
+			t.Errorf("%d were never attempted: the test proves little", untried)
+		}
+		for _, id := range young {
+			if d, _, _ := w.store.Delivery(id); d.State != delivery.Pending {
+				t.Errorf("%s is %s after an hour", id, d.State)
+			}
+		}
+		w.change(2, func(e *endpoint.Endpoint) { e.Status, e.EnabledSince = endpoint.Enabled, time.Now() })
+		w.engine.Forgive(2)
+		settle(time.Minute)
+		w.wantAll(kept, delivery.Succeeded, 1)
+	})
+}

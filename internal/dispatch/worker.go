@@ -118,6 +118,10 @@ func (e *Engine) serve(l *lane) {
 			return
 		}
 		e.bytes -= weight(&job)
+		if e.tooOld(ep, &job, now) {
+			e.giveUp(l, []store.Job{job}, now)
+			return
+		}
 		if ordered(ep) || l.mayGo(&job, now) {
 			e.start(l, ep, &job, sent{probe: l.breaker.Open() && !now.Before(l.breaker.ProbeAt)}, now)
 			return

@@ -83,7 +83,7 @@ func testSettleNumberTwice(b *bundle) {
 func testSettleWithoutAttempt(b *bundle) {
 	d := b.append(mine, "a.b", 7).Deliveries[0]
 	first := b.attempt(&d, delivery.OutcomeTimeout)
-	d.Expire(now())
+	d.Expire(now(), now().Add(-time.Hour))
 	b.settle(d)
 	b.equal("expired", b.delivery(d.ID), d)
 	b.equal("attempts", b.attempts(d.ID), []delivery.Attempt{first})
