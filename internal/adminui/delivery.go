@@ -3,6 +3,7 @@ package adminui
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,7 +160,7 @@ func plainly(a *delivery.Attempt) string {
 	case delivery.OutcomeForbidden:
 		return "The address is not one that may be sent to, such as a private one."
 	case delivery.OutcomeExpired:
-		return "It was not tried in time: the webhook failed all the while."
+		return "It was given up for its age."
 	case delivery.OutcomeMisconfigured:
 		return "The request could not be made. The webhook's settings are wrong."
 	case delivery.OutcomeNoToken:
@@ -183,10 +184,25 @@ func curl(method, target, header, body string) string {
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 func retryDelivery(rq *request) error {
-	if _, err := rq.ui.Service.RetryDelivery(rq.Context(), rq.call, rq.PathValue("id")); err != nil {
+	v, err := rq.ui.Service.RetryDelivery(rq.Context(), rq.call, rq.PathValue("id"))
+	if err != nil {
 		return err
 	}
-	return rq.done("retried", "deliveries", rq.PathValue("id"))
+	said := "retried"
+	if rq.awaitAttempts([]store.DeliveryView{v}) {
+		said = "attempted"
+	}
+	return rq.done(said, "deliveries", rq.PathValue("id"))
+}
+
+// awaitAttempts waits a few seconds for attempts that a form asked for, so that the page
+// that follows shows them, and reports whether all have ended.
+func (rq *request) awaitAttempts(views []store.DeliveryView) (ended bool) {
+	if rq.ui.AttemptWait == 0 {
+		return false
+	}
+	all, err := rq.ui.Service.AwaitAttempts(rq.Context(), rq.call, views, rq.ui.AttemptWait)
+	return err == nil && !slices.ContainsFunc(all, func(a service.Attempted) bool { return a.Attempt == nil })
 }
 
 func cancelDelivery(rq *request) error {

@@ -389,10 +389,11 @@ func (rq *request) endpointPage(e *endpoint.Endpoint, revealed []endpoint.Secret
 }
 
 func testEndpoint(rq *request) error {
-	e, err := rq.ui.Service.SendTest(rq.Context(), rq.call, rq.PathValue("id"), rq.PostFormValue("type"))
+	e, views, err := rq.ui.Service.SendTest(rq.Context(), rq.call, rq.PathValue("id"), rq.PostFormValue("type"))
 	if err != nil {
 		return err
 	}
+	rq.awaitAttempts(views)
 	return rq.done("tested", "events", e.ID)
 }
 

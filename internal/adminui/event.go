@@ -206,9 +206,11 @@ func downloadEvent(rq *request) error {
 
 func resendEvent(rq *request) error {
 	id := rq.PathValue("id")
-	if _, err := rq.ui.Service.Resend(rq.Context(), rq.call, id, rq.PostFormValue("endpoint")); err != nil {
+	views, err := rq.ui.Service.Resend(rq.Context(), rq.call, id, rq.PostFormValue("endpoint"))
+	if err != nil {
 		return err
 	}
+	rq.awaitAttempts(views)
 	return rq.done("resent", "events", id)
 }
 

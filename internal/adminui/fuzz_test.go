@@ -33,6 +33,7 @@ type still struct{}
 
 func (still) Wake(int64)                     {}
 func (still) Forgive(int64)                  {}
+func (still) Expedite(...delivery.ID)        {}
 func (still) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 
 // site is the pages over a real service and store, with an admin who is signed in.

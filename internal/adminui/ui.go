@@ -42,8 +42,11 @@ type Config struct {
 	// PublicURL is where people reach the server, without a slash at its end; empty: not
 	// known. With https, cookies go over nothing else.
 	PublicURL string
-	Path      mount.Path      // of PublicURL
-	Closing   <-chan struct{} // closed when answers that go on must end; nil: never
+	Path      mount.Path // of PublicURL
+	// AttemptWait is how long a form waits for the attempt that it asks for, so that the
+	// page that follows shows it.
+	AttemptWait time.Duration
+	Closing     <-chan struct{} // closed when answers that go on must end; nil: never
 }
 
 // SettingGroup is settings that belong together.
@@ -471,7 +474,7 @@ var said = map[string]string{
 	"created": "The webhook was created.", "saved": "Your changes were saved.", "enabled": "The webhook is enabled.",
 	"disabled": "The webhook is disabled; nothing is sent to it.", "deleted": "The webhook was deleted.",
 	"rotated": "The webhook has a new secret. Reveal it to hand it over.", "revoked": "The old secrets are of no use any more.",
-	"tested": "A test event is on its way.", "asked": "The receiver was asked for its consent.", "resent": "The event is sent again.", "retried": "The delivery is tried again now.",
+	"tested": "A test event is on its way.", "asked": "The receiver was asked for its consent.", "resent": "The event is sent again.", "retried": "The delivery is attempted now. The attempt has not ended yet: reload the page to see it.", "attempted": "The delivery was attempted: the latest attempt below shows the answer.",
 	"canceled": "The delivery was cancelled.", "job_canceled": "The job was cancelled; what it has sent stays sent.",
 	"key_revoked": "The key is of no use any more.", "user_saved": "The user was changed, and is signed out everywhere.",
 	"account_created": "The account was created.", "account_suspended": "The account is suspended: its keys and portals are refused, and its deliveries wait.",

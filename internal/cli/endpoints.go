@@ -81,7 +81,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		acting(get, "enable", "Enable one", http.MethodPost, at("/enable")),
 		acting(get, "disable", "Disable one", http.MethodPost, at("/disable")),
 		acting(get, "validate", "Ask one's receiver for its consent again", http.MethodPost, at("/validate")),
-		acting(get, "test", "Send one a sample event", http.MethodPost, at("/test")),
+		waiting(get, "test", "Send one a sample event", at("/test")),
 		acting(get, "reveal-secret", "Show one's signing secrets", http.MethodPost, at("/reveal_secret")),
 		acting(get, "revoke-secret", "End one's old signing secrets at once", http.MethodPost, at("/revoke_secret")),
 		acting(get, "delete", "Delete one", http.MethodDelete, at("")),

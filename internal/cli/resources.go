@@ -70,6 +70,23 @@ func acting(get func() (*client, error), use, short, method string, path func(id
 	}}
 }
 
+// waiting is acting for what leads to an attempt, which --wait waits for.
+func waiting(get func() (*client, error), use, short string, path func(id string) string) *cobra.Command {
+	var wait time.Duration
+	cmd := acting(get, use, short, http.MethodPost, func(id string) string { return path(id) + waitQuery(wait) })
+	cmd.Flags().DurationVar(&wait, "wait", 0, waitUsage)
+	return cmd
+}
+
+const waitUsage = "wait for the attempt and show it, up to 30s (default: do not wait)"
+
+func waitQuery(wait time.Duration) string {
+	if wait == 0 {
+		return ""
+	}
+	return "?wait=" + strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
+}
+
 // post makes a request, and shows the answer.
 func post(cmd *cobra.Command, get func() (*client, error), path string, body any) error {
 	c, err := get()
@@ -140,6 +157,7 @@ func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "events", Short: "Look at events and send them again"}
 	get := talkFor(cmd, getenv)
 	var endpoint string
+	var wait time.Duration
 	resend := &cobra.Command{Use: "resend ID", Short: "Send one again to every endpoint that wants it, or to one", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := get()
@@ -150,13 +168,14 @@ func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			if endpoint != "" {
 				body["endpoint"] = endpoint
 			}
-			raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/events/"+url.PathEscape(args[0])+"/resend", body)
+			raw, err := c.call(cmd.Context(), http.MethodPost, "/v1/events/"+url.PathEscape(args[0])+"/resend"+waitQuery(wait), body)
 			if err != nil {
 				return err
 			}
 			return c.table(raw, deliveryColumns)
 		}}
 	resend.Flags().StringVar(&endpoint, "endpoint", "", "only to this endpoint")
+	resend.Flags().DurationVar(&wait, "wait", 0, "wait for the attempts and show them, up to 30s (default: do not wait)")
 	cmd.AddCommand(
 		listing(get, "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type"),
 		acting(get, "get", "Show one", http.MethodGet, func(id string) string { return "/v1/events/" + id }),
@@ -226,7 +245,7 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome"),
 		acting(get, "get", "Show one", http.MethodGet, at("")),
 		acting(get, "attempts", "Show one's attempts", http.MethodGet, at("/attempts")),
-		acting(get, "retry", "Try one again at once", http.MethodPost, at("/retry")),
+		waiting(get, "retry", "Retry one at once", at("/retry")),
 		retryFailed,
 		acting(get, "cancel", "Stop one's retries", http.MethodPost, at("/cancel")),
 	)

@@ -399,7 +399,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/stripecli/sessions", s.relay.StripeSession)
 	mux.HandleFunc("GET /v1/stripecli/connect", s.relay.StripeConnect)
 	payments := s.sandbox()
-	ui := adminui.New(adminui.Config{Service: s.service, Sandbox: payments, Brand: s.Brand, Version: Version(), Log: s.log,
+	ui := adminui.New(adminui.Config{AttemptWait: 3 * time.Second, Service: s.service, Sandbox: payments, Brand: s.Brand, Version: Version(), Log: s.log,
 		Settings: s.shown(), PublicURL: s.PublicURL, Path: mount.Path(s.PublicPath), Closing: s.closing})
 	for _, path := range []string{"/admin", "/admin/", "/portal", "/portal/"} {
 		mux.Handle(path, ui)

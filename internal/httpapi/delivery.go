@@ -25,6 +25,7 @@ type deliveryView struct {
 	Created        int64   `json:"created"`
 	SettledAt      *int64  `json:"settled_at"`
 	Livemode       bool    `json:"livemode"`
+	FailureMessage *string `json:"failure_message"` // why a delivery failed that has attempts left
 }
 
 func viewDelivery(v *store.DeliveryView) deliveryView {
@@ -39,7 +40,7 @@ func viewDelivery(v *store.DeliveryView) deliveryView {
 		name := v.LastOutcome.String()
 		out.LastOutcome = &name
 	}
-	out.SettledAt = seconds(v.Settled)
+	out.SettledAt, out.FailureMessage = seconds(v.Settled), orNull(v.GivenUp())
 	return out
 }
 
@@ -55,6 +56,31 @@ func seconds(t time.Time) *int64 {
 func deliveryResult(v any) any {
 	d := v.(store.DeliveryView)
 	return viewDelivery(&d)
+}
+
+// attemptedView is a delivery that a caller asked for and waited for.
+type attemptedView struct {
+	deliveryView
+	LatestAttempt *attemptView `json:"latest_attempt"` // null: it has not ended
+}
+
+func viewAttempted(a *service.Attempted) attemptedView {
+	v := attemptedView{deliveryView: viewDelivery(&a.DeliveryView)}
+	if a.Attempt != nil {
+		attempt := viewAttempt(a.ID, a.Attempt)
+		v.LatestAttempt = &attempt
+	}
+	return v
+}
+
+// wait returns how long the caller waits for the attempts that it asks for; 0: it does not.
+func (rq *request) wait() (time.Duration, error) {
+	p := rq.query()
+	wait := p.integer("wait")
+	if wait != nil && (*wait < 0 || *wait > int(service.MaxWait/time.Second)) {
+		p.fail("wait", "The parameter wait is an integer from 0 to %d, in seconds.", int(service.MaxWait/time.Second))
+	}
+	return time.Duration(deref(wait)) * time.Second, p.done()
 }
 
 type attemptView struct {
@@ -195,22 +221,33 @@ func listAttempts(rq *request) (any, error) {
 	return list(rq, items, more, func(a *service.Attempt) attemptView { return viewAttempt(v.ID, a) }), nil
 }
 
-func retryDelivery(rq *request) (any, error) { return actOnDelivery(rq, rq.service().RetryDelivery) }
-
-func cancelDelivery(rq *request) (any, error) {
-	return actOnDelivery(rq, rq.service().CancelDelivery)
-}
-
-func actOnDelivery(rq *request, act func(context.Context, *service.Call, string) (store.DeliveryView, error)) (any, error) {
-	if err := rq.params().done(); err != nil {
-		return nil, err
-	}
-	if err := rq.repeatable(deliveryResult); err != nil {
-		return nil, err
-	}
-	v, err := act(rq.Context(), rq.call, rq.id())
+func retryDelivery(rq *request) (any, error) {
+	wait, err := rq.wait()
 	if err != nil {
 		return nil, err
 	}
-	return deliveryResult(v), nil
+	v, err := actOnDelivery(rq, rq.service().RetryDelivery)
+	if err != nil || wait == 0 {
+		return deliveryResult(v), err
+	}
+	all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, []store.DeliveryView{v}, wait)
+	if err != nil {
+		return nil, err
+	}
+	return viewAttempted(&all[0]), nil
+}
+
+func cancelDelivery(rq *request) (any, error) {
+	v, err := actOnDelivery(rq, rq.service().CancelDelivery)
+	return deliveryResult(v), err
+}
+
+func actOnDelivery(rq *request, act func(context.Context, *service.Call, string) (store.DeliveryView, error)) (v store.DeliveryView, err error) {
+	if err := rq.params().done(); err != nil {
+		return v, err
+	}
+	if err := rq.repeatable(deliveryResult); err != nil {
+		return v, err
+	}
+	return act(rq.Context(), rq.call, rq.id())
 }

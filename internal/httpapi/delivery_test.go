@@ -30,7 +30,7 @@ func TestAttempts(t *testing.T) {
 	})
 	got := w.call("GET", "/v1/deliveries/"+id, "").body
 	want := fmt.Sprintf(`{"id":%q,"object":"delivery","event":%q,"event_type":"payment.succeeded","endpoint":%q,"status":"pending","attempts":2,`+
-		`"next_attempt_at":1699564850,"last_outcome":"timeout","last_status_code":null,"created":1699564800,"settled_at":null,"livemode":false}`,
+		`"next_attempt_at":1699564850,"last_outcome":"timeout","last_status_code":null,"created":1699564800,"settled_at":null,"livemode":false,"failure_message":null}`,
 		id, d.text("event"), e.text("id"))
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -396,6 +396,10 @@ func deleteEndpoint(rq *request) (any, error) {
 }
 
 func testEndpoint(rq *request) (any, error) {
+	wait, err := rq.wait()
+	if err != nil {
+		return nil, err
+	}
 	p := rq.params()
 	typ := p.given("type")
 	if err := p.done(); err != nil {
@@ -404,9 +408,20 @@ func testEndpoint(rq *request) (any, error) {
 	if err := rq.repeatable(eventResult); err != nil {
 		return nil, err
 	}
-	e, err := rq.service().SendTest(rq.Context(), rq.call, rq.id(), typ)
+	e, views, err := rq.service().SendTest(rq.Context(), rq.call, rq.id(), typ)
 	if err != nil {
 		return nil, err
 	}
-	return eventResult(e), nil
+	if wait == 0 {
+		return eventResult(e), nil
+	}
+	all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, views, wait)
+	if err != nil {
+		return nil, err
+	}
+	made := make([]attemptedView, len(all))
+	for i := range all {
+		made[i] = viewAttempted(&all[i])
+	}
+	return viewEventWith(e, "deliveries", made), nil
 }

@@ -17,7 +17,10 @@ import (
 )
 
 // viewEvent writes the event object around the stored bytes of its data.
-func viewEvent(e *event.Event) rawJSON {
+func viewEvent(e *event.Event) rawJSON { return viewEventWith(e, "", nil) }
+
+// viewEventWith is viewEvent with one more field, unless its name is empty.
+func viewEventWith(e *event.Event, name string, value any) rawJSON {
 	b := make([]byte, 0, len(e.Body)+64)
 	b = append(b, `{"id":"`...)
 	b = append(b, e.ID...)
@@ -32,6 +35,11 @@ func viewEvent(e *event.Event) rawJSON {
 	if len(e.Warnings) > 0 {
 		if list, err := encode(viewWarnings(e)); err == nil {
 			b = append(append(b, `,"warnings":`...), list...)
+		}
+	}
+	if name != "" {
+		if more, err := encode(value); err == nil {
+			b = append(append(append(append(b, `,"`...), name...), `":`...), more...)
 		}
 	}
 	return append(b, '}')
@@ -293,6 +301,10 @@ func listEventDeliveries(rq *request) (any, error) {
 }
 
 func resendEvent(rq *request) (any, error) {
+	wait, err := rq.wait()
+	if err != nil {
+		return nil, err
+	}
 	p := rq.params()
 	to := p.given("endpoint")
 	if err := p.done(); err != nil {
@@ -306,7 +318,14 @@ func resendEvent(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return view(views), nil
+	if wait == 0 {
+		return view(views), nil
+	}
+	all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, views, wait)
+	if err != nil {
+		return nil, err
+	}
+	return list(rq, all, false, viewAttempted), nil
 }
 
 // retryEvent is resendEvent in Stripe's words: another parameter, and the event in

@@ -26,7 +26,8 @@ func routes() []route {
 		all = append(all, route{Method: method, Path: "/v1" + path, handle: handle})
 	}
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
-	large := func(maxBody int64) { // the bodies of the route that was added last
+	waits := func() { all[len(all)-1].query = true } // the route that was added last takes ?wait=
+	large := func(maxBody int64) {                   // the bodies of the route that was added last
 		all[len(all)-1].maxBody = maxBody
 	}
 
@@ -45,6 +46,7 @@ func routes() []route {
 		add(post, base+"/{id}/disable", disableEndpoint)
 		add(post, base+"/{id}/validate", validateEndpoint)
 		add(post, base+"/{id}/test", testEndpoint)
+		waits()
 		add(post, base+"/{id}/rotate_secret", rotateSecret)
 		add(post, base+"/{id}/reveal_secret", revealSecret)
 		add(post, base+"/{id}/revoke_secret", revokeSecret)
@@ -69,12 +71,14 @@ func routes() []route {
 	add(get, "/events/{id}", getEvent)
 	add(get, "/events/{id}/deliveries", listEventDeliveries)
 	add(post, "/events/{id}/resend", resendEvent)
+	waits()
 	add(post, "/events/{id}/retry", retryEvent) // what Stripe's command line asks for
 
 	add(get, "/deliveries", listDeliveries)
 	add(get, "/deliveries/{id}", getDelivery)
 	add(get, "/deliveries/{id}/attempts", listAttempts)
 	add(post, "/deliveries/{id}/retry", retryDelivery)
+	waits()
 	add(post, "/deliveries/{id}/cancel", cancelDelivery)
 
 	add(post, "/deliveries/retry", retryDeliveries)

@@ -291,12 +291,22 @@ type engine struct {
 	mu       sync.Mutex
 	woken    []int64
 	forgiven []int64
+	expedite func(delivery.ID) // attempts a delivery; nil: nothing does
 }
 
 func (e *engine) Wake(no int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.woken = append(e.woken, no)
+}
+
+func (e *engine) Expedite(ids ...delivery.ID) {
+	for _, id := range ids {
+		e.Wake(id.Endpoint)
+		if e.expedite != nil {
+			e.expedite(id)
+		}
+	}
 }
 
 func (e *engine) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }

@@ -150,8 +150,63 @@ func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.
 	if err := s.Store.Requeue(ctx, []delivery.Delivery{v.Delivery}, s.trail(c, v, now, account.DeliveryRetried, v.ID.String())); err != nil {
 		return v, err
 	}
-	s.engine.Wake(v.ID.Endpoint)
+	s.engine.Expedite(v.ID)
 	return v, nil
+}
+
+// MaxWait is how long a caller may wait for an attempt that it asked for.
+const MaxWait = 30 * time.Second
+
+// Attempted is a delivery that a person asked for and the attempt that came of it.
+type Attempted struct {
+	store.DeliveryView
+	Attempt *delivery.Attempt // nil: it has not ended
+}
+
+const (
+	firstPoll = 5 * time.Millisecond
+	lastPoll  = 100 * time.Millisecond
+)
+
+// AwaitAttempts waits until each of some deliveries has one more attempt than it is given
+// with, at most for a time, and returns them as they are then. Whichever node makes the
+// attempts, they show in the store.
+func (s *Service) AwaitAttempts(ctx context.Context, c *Call, views []store.DeliveryView, wait time.Duration) ([]Attempted, error) {
+	deadline := time.Now().Add(min(wait, MaxWait))
+	out := make([]Attempted, len(views))
+	for i := range views {
+		out[i].DeliveryView = views[i]
+	}
+	for wait := firstPoll; ; wait = min(wait*3/2, lastPoll) {
+		missing := false
+		for i := range out {
+			if out[i].Attempt != nil {
+				continue
+			}
+			v, err := s.Store.Delivery(ctx, c.Space, views[i].ID)
+			if err != nil {
+				return nil, err
+			}
+			if out[i].DeliveryView = v; v.Attempts > views[i].Attempts {
+				if out[i].Attempt, err = s.attemptAfter(ctx, &v, views[i].Attempts); err != nil {
+					return nil, err
+				}
+			}
+			missing = missing || out[i].Attempt == nil && v.State == delivery.Pending
+		}
+		if left := time.Until(deadline); !missing || left <= 0 || !pause(ctx, min(wait, left)) {
+			return out, nil
+		}
+	}
+}
+
+// attemptAfter returns the attempt with the lowest number above one, nil if there is none.
+func (s *Service) attemptAfter(ctx context.Context, v *store.DeliveryView, number int) (*delivery.Attempt, error) {
+	all, _, err := s.Store.ListAttempts(ctx, v.ID, store.Page[int]{Limit: 1, Before: &number})
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return &all[0], nil
 }
 
 // CancelDelivery stops the retries of a pending delivery; one that is settled
@@ -225,12 +280,16 @@ func (w *Watcher) DeliveryExhausted(d delivery.Delivery, j *store.Job) {
 	if event.Operational(j.Type) {
 		return
 	}
+	text := fmt.Sprintf("The delivery %s of the event %s failed for good after %d attempts: %s.", d.ID, j.EventID, d.Attempts, d.LastOutcome)
+	if why := d.GivenUp(); why != "" {
+		text = fmt.Sprintf("The delivery %s of the event %s failed after %d attempts. %s", d.ID, j.EventID, d.Attempts, why)
+	}
 	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeAttemptExhausted, others: true,
 		object: map[string]any{
 			"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID,
 			"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.StatusOrNil(),
 		},
-		text: fmt.Sprintf("The delivery %s of the event %s failed for good after %d attempts: %s.", d.ID, j.EventID, d.Attempts, d.LastOutcome)})
+		text: text})
 	if err != nil {
 		w.s.Log.Error("announce exhausted delivery", "delivery", d.ID.String(), "err", err)
 	}

@@ -345,13 +345,13 @@ func deliveries(e *event.Event, to []*endpoint.Endpoint) []delivery.Delivery {
 
 // SendTest sends a sample event to one endpoint only, of the given type or, if
 // that is empty, of the first type that the endpoint names.
-func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string) (*event.Event, error) {
+func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string) (*event.Event, []store.DeliveryView, error) {
 	if err := c.mustAccount(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	end, err := s.begin(ctx, c, true)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer end()
 	var a *store.Append
@@ -361,13 +361,18 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 		}
 		return s.append(ctx, a)
 	}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if a.Replay != nil {
-		return nil, c.replay(a.Replay)
+		return nil, nil, c.replay(a.Replay)
 	}
 	s.countEvent(a)
-	return &a.Event, nil
+	views := make([]store.DeliveryView, len(a.Deliveries))
+	for i, d := range a.Deliveries {
+		views[i] = store.DeliveryView{Delivery: d, EventID: a.Event.ID, Type: a.Event.Type, EndpointID: endpointID}
+		s.engine.Expedite(d.ID)
+	}
+	return &a.Event, views, nil
 }
 
 // testAppend makes what is to be stored of a sample event.
@@ -604,8 +609,10 @@ func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose fu
 	if err := s.Store.Requeue(ctx, ds, s.trail(c, views, now, account.EventResent, e.ID, "deliveries", strconv.Itoa(len(ds)))); err != nil {
 		return nil, err
 	}
-	for _, w := range to {
-		s.engine.Wake(w.No)
+	ids := make([]delivery.ID, len(ds))
+	for i := range ds {
+		ids[i] = ds[i].ID
 	}
+	s.engine.Expedite(ids...)
 	return views, nil
 }

@@ -15,6 +15,7 @@ type quiet struct{}
 
 func (quiet) Wake(int64)                     {}
 func (quiet) Forgive(int64)                  {}
+func (quiet) Expedite(...delivery.ID)        {}
 func (quiet) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 
 // An endpoint that becomes this node's is adopted once, whoever looks first: what changes

@@ -31,6 +31,8 @@ type Appender interface {
 // Engine is woken when what it sends changes (dispatch.Engine).
 type Engine interface {
 	Wake(endpoint int64)
+	// Expedite attempts pending deliveries at once, before others and through an open breaker.
+	Expedite(deliveries ...delivery.ID)
 	Forgive(endpoint int64)
 	Breaker(endpoint int64) delivery.Breaker
 }
