@@ -160,7 +160,7 @@ const MaxWait = 30 * time.Second
 // Attempted is a delivery that a person asked for and the attempt that came of it.
 type Attempted struct {
 	store.DeliveryView
-	Attempt *delivery.Attempt // nil: it has not ended
+	Attempt *Attempt // nil: it has not ended
 }
 
 const (
@@ -201,12 +201,17 @@ func (s *Service) AwaitAttempts(ctx context.Context, c *Call, views []store.Deli
 }
 
 // attemptAfter returns the attempt with the lowest number above one, nil if there is none.
-func (s *Service) attemptAfter(ctx context.Context, v *store.DeliveryView, number int) (*delivery.Attempt, error) {
-	all, _, err := s.Store.ListAttempts(ctx, v.ID, store.Page[int]{Limit: 1, Before: &number})
+func (s *Service) attemptAfter(ctx context.Context, v *store.DeliveryView, number int) (*Attempt, error) {
+	all, _, err := s.Store.ListAttempts(ctx, v.ID, store.AttemptFilter{}, store.Page[int]{Limit: 1, Before: &number})
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	return &all[0], nil
+	sent, err := s.sent(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	a := sent.request(&all[0])
+	return &a, nil
 }
 
 // CancelDelivery stops the retries of a pending delivery; one that is settled
