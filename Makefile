@@ -142,6 +142,10 @@ cluster: tools ## kill one of three nodes on PostgreSQL every three seconds, for
 cluster-settings: tools ## edit on one of two nodes and send to the other at once, ROUNDS (1000) times
 	$(GO) test -count=1 -v -run 'TestCluster_readYourWrites' -timeout 60m ./e2e -settings.rounds=$${ROUNDS:-1000}
 
+.PHONY: cluster-edits
+cluster-edits: tools ## edit one object on two nodes at once, PAIRS (1000) times, rotate secrets beside edits, and look for what was lost
+	$(GO) test -count=1 -v -run 'TestCluster_edits|TestCluster_password' -timeout 60m ./e2e -edits.pairs=$${PAIRS:-1000} -edits.passwords=50
+
 .PHONY: bench/pages
 bench/pages: ## time the pages of the Admin UI with 1,000,000 events in the store
 	$(GO) run ./bench/pages

@@ -159,7 +159,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 			e, err := d.service.Endpoint(ctx, by, job.EndpointID)
 			must(err)
 			job.Endpoint = e.No
-			must(d.store.CreateRecovery(ctx, &job, store.Trail{}))
+			must(d.store.CreateRecovery(ctx, &job, func([]store.Recovery) error { return nil }, store.Trail{}))
 			d.idle[job.ID] = true
 			return of(job.ID, url.Values{})
 		},

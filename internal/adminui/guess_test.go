@@ -93,10 +93,14 @@ func TestSignIn_othersLockNobodyOut(t *testing.T) {
 		t.Errorf("after unlocking: %v", err)
 	}
 	// A new password ends the proof.
-	if u.Password, err = d.service.Passwords.Hash("another good password"); err != nil {
+	hash, err := d.service.Passwords.Hash("another good password")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.store.UpdateUser(ctx, &u, account.Hash{}, store.Trail{}); err != nil {
+	if _, err := d.store.EditUser(ctx, u.ID, account.Hash{}, func(u *account.User, _ []account.User) (store.Trail, error) {
+		u.Password = hash
+		return store.Trail{}, nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if u, err = d.store.UserNamed(ctx, "admin"); err != nil {

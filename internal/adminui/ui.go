@@ -380,7 +380,7 @@ var statusOfReason = map[fault.Reason]int{intake.TooLarge: http.StatusRequestEnt
 var statuses = map[fault.Code]int{
 	fault.Invalid: http.StatusBadRequest, fault.Unauthenticated: http.StatusUnauthorized, fault.Forbidden: http.StatusForbidden,
 	fault.NotFound: http.StatusNotFound, fault.RateLimited: http.StatusTooManyRequests, fault.Unavailable: http.StatusServiceUnavailable,
-	fault.IdempotencyConflict: http.StatusConflict, fault.IdempotencyMismatch: http.StatusConflict,
+	fault.PreconditionFailed: http.StatusPreconditionFailed, fault.IdempotencyConflict: http.StatusConflict, fault.IdempotencyMismatch: http.StatusConflict,
 }
 
 func statusOf(err error) int {

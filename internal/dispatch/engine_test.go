@@ -367,7 +367,7 @@ func TestEngine_disabledWaitsDeletedCancels(t *testing.T) {
 
 		w.endpoints.Put(off)
 		w.engine.Forgive(off.No)
-		if err := w.store.DeleteEndpoint(context.Background(), deleted.No, time.Now(), store.Trail{}); err != nil {
+		if err := w.store.DeleteEndpoint(context.Background(), deleted.No, deleted.Revision, time.Now(), store.Trail{}); err != nil {
 			t.Fatal(err)
 		}
 		w.endpoints.Remove(deleted.No)
@@ -396,7 +396,7 @@ func TestEngine_forgetsTheDeleted(t *testing.T) {
 			t.Fatalf("before: %+v", s)
 		}
 		for _, e := range []*endpoint.Endpoint{good, bad, busy} {
-			if err := w.store.DeleteEndpoint(context.Background(), e.No, time.Now(), store.Trail{}); err != nil {
+			if err := w.store.DeleteEndpoint(context.Background(), e.No, e.Revision, time.Now(), store.Trail{}); err != nil {
 				t.Fatal(err)
 			}
 			w.endpoints.Remove(e.No)
@@ -454,7 +454,7 @@ func TestEngine_fifoHeadCancelled(t *testing.T) {
 		if err != nil || len(items) != 3 {
 			t.Fatal(items, err)
 		}
-		if err := w.store.CancelDelivery(context.Background(), items[2].ID, time.Now(), store.Trail{}); err != nil {
+		if _, err := w.store.CancelDelivery(context.Background(), e.Space, items[2].ID, time.Now(), func(*store.DeliveryView) store.Trail { return store.Trail{} }); err != nil {
 			t.Fatal(err)
 		}
 		w.engine.Wake(e.No)

@@ -23,6 +23,7 @@ const (
 	NotFound            Code = "not_found"            // no such object in this account and mode
 	IdempotencyConflict Code = "idempotency_conflict" // the first request with this key still runs
 	IdempotencyMismatch Code = "idempotency_mismatch" // the key was used with another request
+	PreconditionFailed  Code = "precondition_failed"  // the object is not the one that the caller expects to edit
 	RateLimited         Code = "rate_limited"         // over the account's limit
 	Unavailable         Code = "unavailable"          // the store cannot accept now; nothing was done
 	Unsure              Code = "unsure"               // it may have been done, or not

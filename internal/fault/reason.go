@@ -114,6 +114,7 @@ var Reasons = []Entry{
 	{Reason: "idempotency_key_in_use", Codes: []Code{IdempotencyConflict}, Meaning: "The first request with this `Idempotency-Key` is still running.", Action: "Retry after `Retry-After` seconds."},
 	{Reason: "idempotency_key_reused", Codes: []Code{IdempotencyMismatch}, Meaning: "This `Idempotency-Key` was used with another request.", Action: "Use a new key for a new request."},
 	{Reason: "sign_ins_busy", Codes: []Code{RateLimited}, Meaning: "Too many people sign in at the moment.", Action: "Retry after `Retry-After` seconds.", Pages: true},
+	{Reason: "precondition_failed", Codes: []Code{PreconditionFailed}, Meaning: "The object was changed since the caller read it: its `ETag` is not in `If-Match`.", Action: "Read it again, and repeat the edit."},
 	{Reason: "locked_out", Codes: []Code{RateLimited}, Meaning: "Too many wrong passwords.", Action: "Retry after `Retry-After` seconds.", Pages: true},
 	{Reason: "quota_exceeded", Codes: []Code{RateLimited}, Meaning: "The account uses its whole share of what `param` names.", Action: "Retry after `Retry-After` seconds with fewer requests at a time."},
 	{Reason: "rate_limit_exceeded", Codes: []Code{RateLimited}, Meaning: "The account is over its limit of requests.", Action: "Retry after `Retry-After` seconds, or ask the operator for a higher limit."},

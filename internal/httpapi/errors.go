@@ -25,6 +25,7 @@ var wire = map[fault.Code]struct {
 	fault.NotFound:            {http.StatusNotFound, "not_found_error"},
 	fault.IdempotencyConflict: {http.StatusConflict, "idempotency_conflict"},
 	fault.IdempotencyMismatch: {http.StatusUnprocessableEntity, "idempotency_replay_mismatch"},
+	fault.PreconditionFailed:  {http.StatusPreconditionFailed, "invalid_request_error"},
 	fault.RateLimited:         {http.StatusTooManyRequests, "rate_limit_error"},
 	fault.Unavailable:         {http.StatusServiceUnavailable, "api_error"},
 	fault.Unsure:              {http.StatusInternalServerError, "api_error"},

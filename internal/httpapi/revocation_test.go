@@ -34,7 +34,7 @@ func (w *world) leaveRunning(key string) *children {
 		w.t.Fatal(err)
 	}
 	c.job = store.Recovery{ID: w.service.IDs.New("job_"), Space: call.Space, State: store.RecoveryRunning, Created: start, Actor: call.Key.ID} // nobody works it off
-	if err := w.store.CreateRecovery(w.t.Context(), &c.job, store.Trail{}); err != nil {
+	if err := w.store.CreateRecovery(w.t.Context(), &c.job, func([]store.Recovery) error { return nil }, store.Trail{}); err != nil {
 		w.t.Fatal(err)
 	}
 	req, err := http.NewRequestWithContext(w.t.Context(), "GET", w.url+"/v1/logs/tail", nil)
@@ -177,7 +177,7 @@ func TestPortalSessions_areListedAndRevoked(t *testing.T) {
 		t.Errorf("the list: %v", all)
 	}
 	inPortal := store.Recovery{ID: w.service.IDs.New("job_"), Space: first.job.Space, State: store.RecoveryRunning, Created: start, Actor: first.id}
-	if err := w.store.CreateRecovery(t.Context(), &inPortal, store.Trail{}); err != nil {
+	if err := w.store.CreateRecovery(t.Context(), &inPortal, func([]store.Recovery) error { return nil }, store.Trail{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{liveKey, otherKey} {

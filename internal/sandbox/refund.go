@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -48,15 +49,27 @@ func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundPa
 	case in.Amount != nil && *in.Amount < 1:
 		return nil, fault.Param("amount", "parameter_invalid", "The amount is 1 or more, in the currency's smallest unit.")
 	}
-	s.edits.Lock() // two refunds must not both find the same money left
-	defer s.edits.Unlock()
+	for {
+		r, err := s.refund(ctx, c, in)
+		if !errors.Is(err, store.ErrRaced) { // else another refund was made of what was left
+			return r, err
+		}
+	}
+}
+
+// refund makes a refund of a payment that nobody changes meanwhile, else store.ErrRaced.
+func (s *Sandbox) refund(ctx context.Context, c *service.Call, in RefundParams) (*Refund, error) {
 	// The answer to a repeated request must not depend on what is left now.
 	if err := s.Events.Answered(ctx, c); err != nil {
 		return nil, err
 	}
-	p, err := load[Payment](ctx, s, c.Space, kindPayment, in.PaymentID)
+	kept, err := s.Store.SandboxObject(ctx, c.Space, kindPayment, in.PaymentID)
 	if err != nil {
 		return nil, service.CursorFault(err, "payment_id", in.PaymentID)
+	}
+	p, err := decode[Payment](&kept)
+	if err != nil {
+		return nil, err
 	}
 	left := p.Amount - p.AmountRefunded
 	amount := left
@@ -87,6 +100,7 @@ func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundPa
 	if err != nil {
 		return nil, err
 	}
+	payment.Was = kept.Body
 	if err := s.write(ctx, c, r, []store.SandboxObject{payment, refund}, emission{"refund.created", r}); err != nil {
 		return nil, err
 	}

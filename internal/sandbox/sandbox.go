@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -40,13 +39,10 @@ type Config struct {
 }
 
 // Sandbox is safe for concurrent use.
-type Sandbox struct {
-	Config
-	edits sync.Mutex // held while an object is read, changed and written back
-}
+type Sandbox struct{ Config }
 
 // New returns a sandbox.
-func New(c Config) *Sandbox { return &Sandbox{Config: c} }
+func New(c Config) *Sandbox { return &Sandbox{c} }
 
 // Customer is who pays.
 type Customer struct {

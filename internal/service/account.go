@@ -239,21 +239,21 @@ func (s *Service) UpdateAccount(ctx context.Context, c *Call, id string, p Accou
 		return account.Account{}, err
 	}
 	defer end()
-	s.edits.Lock()
-	defer s.edits.Unlock()
-	a, err := s.Account(ctx, c, id)
+	a, err := s.Store.EditAccount(ctx, id, func(a *account.Account) (store.Trail, error) {
+		if err := c.mustMatch(a.Revision); err != nil {
+			return store.Trail{}, err
+		}
+		was, now := *a, s.Now()
+		if err := p.apply(a, now); err != nil {
+			return store.Trail{}, err
+		}
+		action := account.AccountUpdated
+		if was.Suspended() != a.Suspended() {
+			action = map[bool]account.Action{true: account.AccountSuspended, false: account.AccountResumed}[a.Suspended()]
+		}
+		return s.trail(c, *a, now, action, a.ID, changes(&was, a)...), nil
+	})
 	if err != nil {
-		return a, err
-	}
-	was, now := a, s.Now()
-	if err := p.apply(&a, now); err != nil {
-		return a, err
-	}
-	action := account.AccountUpdated
-	if was.Suspended() != a.Suspended() {
-		action = map[bool]account.Action{true: account.AccountSuspended, false: account.AccountResumed}[a.Suspended()]
-	}
-	if err := s.Store.UpdateAccount(ctx, &a, s.trail(c, a, now, action, a.ID, changes(&was, &a)...)); err != nil {
 		return a, err
 	}
 	s.learnAccount(a)

@@ -129,35 +129,37 @@ const OperatorSpace = event.Space(1)
 // accounts, signed with secret; an empty url makes it none. It is for the server's
 // own start: after Load, before the engine's.
 func (s *Service) SetOperatorReceiver(ctx context.Context, target, secret string) error {
-	s.edits.Lock()
-	defer s.edits.Unlock()
 	have, _, err := s.Store.ListEndpoints(ctx, OperatorSpace, store.Page[int64]{Limit: 1})
 	if err != nil || len(have) == 0 && target == "" {
 		return err
 	}
+	point := func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
+		e.URL, e.Events, e.Updated = weburl.Respell(target), slices.Clone(event.Notices), now
+		setStatus(e, new(bool), now) // enabled
+		e.Secrets = []endpoint.Secret{{ID: s.IDs.New(event.PrefixSecret), Value: secret, Created: now}}
+		if target == "" {
+			e.Status, e.DisabledReason = endpoint.Disabled, endpoint.DisabledByUser
+			e.Secrets = []endpoint.Secret{endpoint.NewSecret(e.Secrets[0].ID, now)}
+			return store.Trail{}, nil
+		}
+		if err := e.Check(endpoint.Rules{AllowPlain: true}); err != nil {
+			return store.Trail{}, err
+		}
+		return store.Trail{}, endpoint.CheckSecret(secret)
+	}
+	if len(have) > 0 {
+		_, err := s.editEndpoint(ctx, bySystem, OperatorSpace, have[0].ID, point)
+		return err
+	}
 	now := s.Now()
 	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: OperatorSpace, Status: endpoint.Disabled, Created: now}
-	if len(have) > 0 {
-		e = &have[0]
+	trail, err := point(e, now)
+	if err == nil {
+		err = s.Store.CreateEndpoint(ctx, e, trail)
 	}
-	e.URL, e.Events, e.Updated = weburl.Respell(target), slices.Clone(event.Notices), now
-	setStatus(e, new(bool), now) // enabled
-	e.Secrets = []endpoint.Secret{{ID: s.IDs.New(event.PrefixSecret), Value: secret, Created: now}}
-	if target == "" {
-		e.Status, e.DisabledReason = endpoint.Disabled, endpoint.DisabledByUser
-		e.Secrets = []endpoint.Secret{endpoint.NewSecret(e.Secrets[0].ID, now)}
-	} else if err := e.Check(endpoint.Rules{AllowPlain: true}); err != nil {
-		return err
-	} else if err := endpoint.CheckSecret(secret); err != nil {
+	if err != nil {
 		return err
 	}
-	write := s.Store.UpdateEndpoint
-	if e.No == 0 {
-		write = s.Store.CreateEndpoint
-	}
-	if err := write(ctx, e, store.Trail{}); err != nil {
-		return err
-	}
-	s.Endpoints.Put(e)
+	s.publish(e)
 	return nil
 }

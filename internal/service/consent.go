@@ -109,35 +109,30 @@ func (s *Service) noted(ctx context.Context, c *Call, e *endpoint.Endpoint, ask 
 // noteAnswer writes what a receiver answered who was asked at the URL that asked has, and
 // nothing if that is not waited for any more. It returns the endpoint as it is then.
 func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpoint, origin string, answer endpoint.ConsentAnswer) (*endpoint.Endpoint, error) {
-	s.edits.Lock()
-	defer s.edits.Unlock()
-	e, err := s.Store.Endpoint(ctx, asked.Space, asked.ID)
+	e, err := s.editEndpoint(ctx, c, asked.Space, asked.ID, func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
+		have := e.Settings.Consent
+		if have == nil || have.URL != asked.Settings.Consent.URL || !have.Since.Equal(asked.Settings.Consent.Since) {
+			return store.Trail{}, store.ErrUnchanged // something else is waited for by now
+		}
+		next := *have
+		next.Asked, next.Answer = now, answer.Reason
+		next.Asks++
+		var entry *account.Entry
+		if answer.Granted {
+			next.Granted, next.Rate = now, answer.Rate
+			entry = s.entry(byItself(e.Space), now, account.EndpointConsented, e.ID, "allowed_rate", strconv.Itoa(answer.Rate))
+		}
+		if answer.Granted || !have.IsGranted() { // else it stays who was agreed to
+			next.Origin = origin
+		}
+		e.Settings.Consent = &next
+		return store.Trail{Receipt: s.receipt(c, e, now), Audit: entry}, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	have := e.Settings.Consent
-	if have == nil || have.URL != asked.Settings.Consent.URL || !have.Since.Equal(asked.Settings.Consent.Since) {
-		return &e, nil // it was changed meanwhile
-	}
-	now := s.Now()
-	next := *have
-	next.Asked, next.Answer = now, answer.Reason
-	next.Asks++
-	var entry *account.Entry
-	if answer.Granted {
-		next.Granted, next.Rate = now, answer.Rate
-		entry = s.entry(byItself(e.Space), now, account.EndpointConsented, e.ID, "allowed_rate", strconv.Itoa(answer.Rate))
-	}
-	if answer.Granted || !have.IsGranted() { // else it stays who was agreed to
-		next.Origin = origin
-	}
-	e.Settings.Consent = &next
-	if err := s.Store.UpdateEndpoint(ctx, &e, store.Trail{Receipt: s.receipt(c, &e, now), Audit: entry}); err != nil {
-		return nil, err
-	}
-	s.publish(&e)
 	s.engine.Wake(e.No)
-	return &e, nil
+	return e, nil
 }
 
 // Consent takes a receiver's consent that comes by the callback of a key, with the value
@@ -240,7 +235,12 @@ func (s *Service) PursueConsents(ctx context.Context) {
 		}
 		switch {
 		case past.Sub(wait.Since) >= endpoint.ConsentWithin:
-			step = func() error { return s.disable(ctx, e.No, endpoint.DisabledNoConsent) }
+			step = func() error {
+				return s.disable(ctx, e.No, endpoint.DisabledNoConsent, func(now *endpoint.Endpoint) bool {
+					still := now.AskedFor()
+					return still != nil && still.Since.Equal(wait.Since)
+				})
+			}
 		case !wait.AskAgain(now):
 			return
 		}

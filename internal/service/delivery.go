@@ -225,15 +225,15 @@ func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (store
 		return store.DeliveryView{}, err
 	}
 	defer end()
-	v, err := s.Delivery(ctx, c, id)
-	if err != nil {
-		return v, err
+	did, ok := delivery.ParseID(id)
+	if !ok {
+		return store.DeliveryView{}, fault.Missing("delivery", id)
 	}
 	now := s.Now()
-	if v.State == delivery.Pending {
-		v.Cancel(now)
-	}
-	if err := s.Store.CancelDelivery(ctx, v.ID, now, s.trail(c, v, now, account.DeliveryCanceled, v.ID.String())); err != nil {
+	v, err := s.Store.CancelDelivery(ctx, c.Space, did, now, func(v *store.DeliveryView) store.Trail {
+		return s.trail(c, *v, now, account.DeliveryCanceled, v.ID.String())
+	})
+	if err != nil {
 		return v, err
 	}
 	s.engine.Wake(v.ID.Endpoint) // in a strict order the next one waited for it
@@ -254,7 +254,7 @@ type Watcher struct {
 
 // EndpointDead disables the endpoint.
 func (w *Watcher) EndpointDead(no int64, reason string) {
-	if err := w.s.disable(context.Background(), no, reason); err != nil {
+	if err := w.s.disable(context.Background(), no, reason, nil); err != nil {
 		w.s.Log.Error("disable endpoint", "endpoint_no", no, "reason", reason, "err", err)
 	}
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -340,9 +341,28 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 	return e, nil
 }
 
-// change reads an endpoint, lets edit change it, and writes it with the audit entry
-// and the announcement that edit returns. The announcement may be nil. Endpoints are
-// changed one after the other.
+// editEndpoint edits an endpoint as [store.Store] says, for a call, and makes it known. It
+// returns the endpoint as it is then, also when edit finds nothing to change.
+func (s *Service) editEndpoint(ctx context.Context, c *Call, space event.Space, id string,
+	edit func(e *endpoint.Endpoint, now time.Time) (store.Trail, error),
+) (*endpoint.Endpoint, error) {
+	e := new(endpoint.Endpoint)
+	err := s.afresh(ctx, c, func() (err error) {
+		*e, err = s.Store.EditEndpoint(ctx, space, id, func(e *endpoint.Endpoint) (store.Trail, error) { return edit(e, s.Now()) })
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrUnchanged):
+		return e, nil
+	case err != nil:
+		return nil, err
+	}
+	s.publish(e)
+	return e, nil
+}
+
+// change edits an endpoint for a call, and leaves the audit entry and the announcement that
+// edit returns. The announcement may be nil.
 func (s *Service) change(ctx context.Context, c *Call, id string,
 	edit func(e *endpoint.Endpoint, now time.Time) (action account.Action, detail []string, a *announcement, err error),
 ) (*endpoint.Endpoint, error) {
@@ -351,35 +371,31 @@ func (s *Service) change(ctx context.Context, c *Call, id string,
 		return nil, err
 	}
 	defer end()
-	var e endpoint.Endpoint
 	var a *announcement
 	var trail store.Trail
-	if err := s.afresh(ctx, c, func() (err error) {
-		if e, err = s.Store.Endpoint(ctx, c.Space, id); err != nil {
-			return err
+	e, err := s.editEndpoint(ctx, c, c.Space, id, func(e *endpoint.Endpoint, now time.Time) (_ store.Trail, err error) {
+		if err := c.mustMatch(e.Revision); err != nil {
+			return trail, err
 		}
-		now := s.Now()
 		var action account.Action
 		var detail []string
-		if action, detail, a, err = edit(&e, now); err != nil {
-			return err
+		if action, detail, a, err = edit(e, now); err != nil {
+			return trail, err
 		}
 		e.Updated = now
-		trail = s.trail(c, &e, now, action, e.ID, detail...)
+		trail = s.trail(c, e, now, action, e.ID, detail...)
 		if a != nil {
-			if trail.Announce, err = s.compose(a, now); err != nil {
-				return err
-			}
+			trail.Announce, err = s.compose(a, now)
 		}
-		return s.Store.UpdateEndpoint(ctx, &e, trail)
-	}); err != nil {
+		return trail, err
+	})
+	if err != nil {
 		return nil, err
 	}
-	s.publish(&e)
 	if a != nil {
 		s.announced(a, trail.Announce)
 	}
-	return &e, nil
+	return e, nil
 }
 
 // DeleteEndpoint removes an endpoint; what is pending for it is cancelled.
@@ -389,12 +405,17 @@ func (s *Service) DeleteEndpoint(ctx context.Context, c *Call, id string) error 
 		return err
 	}
 	defer end()
-	e, err := s.Store.Endpoint(ctx, c.Space, id)
-	if err != nil {
-		return err
-	}
-	now := s.Now()
-	if err := s.Store.DeleteEndpoint(ctx, e.No, now, s.trail(c, nil, now, account.EndpointDeleted, e.ID)); err != nil {
+	var e endpoint.Endpoint
+	if err := again(func() error {
+		if e, err = s.Store.Endpoint(ctx, c.Space, id); err != nil {
+			return err
+		}
+		if err := c.mustMatch(e.Revision); err != nil {
+			return err
+		}
+		now := s.Now()
+		return s.Store.DeleteEndpoint(ctx, e.No, e.Revision, now, s.trail(c, nil, now, account.EndpointDeleted, e.ID))
+	}); err != nil {
 		return err
 	}
 	s.Endpoints.Remove(e.No)
@@ -431,36 +452,35 @@ func (s *Service) ListEndpoints(ctx context.Context, c *Call, p Page) ([]endpoin
 }
 
 // disable switches an endpoint off because of how it behaved, and tells the
-// account. It does nothing when the endpoint is off or gone already.
-func (s *Service) disable(ctx context.Context, no int64, reason string) error {
-	s.edits.Lock()
-	defer s.edits.Unlock()
+// account. It does nothing when the endpoint is off or gone already, or when still, if
+// given, says that the reason has gone.
+func (s *Service) disable(ctx context.Context, no int64, reason string, still func(*endpoint.Endpoint) bool) error {
 	current := s.Endpoints.Get(no)
 	if current == nil || current.Status != endpoint.Enabled || current.Space == OperatorSpace {
 		return nil
 	}
-	e, err := s.Store.Endpoint(ctx, current.Space, current.ID)
-	if fault.Is(err, fault.NotFound) {
+	by := byItself(current.Space)
+	var a *announcement
+	var trail store.Trail
+	_, err := s.editEndpoint(ctx, by, current.Space, current.ID, func(e *endpoint.Endpoint, now time.Time) (_ store.Trail, err error) {
+		if a = nil; e.Status != endpoint.Enabled || e.EnabledSince.After(current.EnabledSince) || still != nil && !still(e) {
+			return trail, store.ErrUnchanged
+		}
+		e.Status, e.DisabledReason, e.Updated = endpoint.Disabled, reason, now
+		a = &announcement{about: e, typ: event.TypeEndpointDisabled, others: true, object: endpointObject(e, "disabled_reason", reason),
+			text: disabledText[reason] + " It was disabled; nothing is sent to it until somebody enables it."}
+		trail = store.Trail{Audit: s.entry(by, now, account.EndpointDisabled, e.ID, "reason", reason)}
+		trail.Announce, err = s.compose(a, now)
+		return trail, err
+	})
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return nil
+	case err != nil:
+		return err
+	case a == nil:
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	now := s.Now()
-	e.Status, e.DisabledReason, e.Updated = endpoint.Disabled, reason, now
-	a := &announcement{about: &e, typ: event.TypeEndpointDisabled, others: true, object: endpointObject(&e, "disabled_reason", reason),
-		text: disabledText[reason] + " It was disabled; nothing is sent to it until somebody enables it."}
-	var trail store.Trail
-	if err := s.afresh(ctx, byItself(e.Space), func() error {
-		trail = store.Trail{Audit: s.entry(byItself(e.Space), now, account.EndpointDisabled, e.ID, "reason", reason)}
-		if trail.Announce, err = s.compose(a, now); err != nil {
-			return err
-		}
-		return s.Store.UpdateEndpoint(ctx, &e, trail)
-	}); err != nil {
-		return err
-	}
-	s.publish(&e)
 	s.engine.Wake(no)
 	s.GivenUp(reason)
 	s.announced(a, trail.Announce)

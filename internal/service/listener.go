@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -97,37 +98,42 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 	if device == "" || len(device) > maxDevice || strings.ContainsFunc(device, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, fault.Param("device", "parameter_invalid", "A listener's name is 1 to %d printable ASCII characters without spaces.", maxDevice)
 	}
-	s.edits.Lock()
-	defer s.edits.Unlock()
-	now := s.Now()
-	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, URL: endpoint.ListenerScheme + device, Created: now,
-		Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)}, Description: "Listener " + device}
-	s.Endpoints.Each(func(have *endpoint.Endpoint) {
-		if have.Space == c.Space && have.URL == e.URL {
-			known := *have
-			e = &known
+	url := endpoint.ListenerScheme + device
+	begin := func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
+		e.Events, e.Updated, e.EnabledSince = unique(events), now, now
+		e.Status, e.DisabledReason = endpoint.Enabled, ""
+		return s.trail(c, nil, now, account.ListenerConnected, e.ID, "device", device), e.Check(s.Rules)
+	}
+	for ctx.Err() == nil {
+		id, err := s.Store.EndpointAt(ctx, c.Space, url)
+		switch {
+		case err == nil:
+			var e *endpoint.Endpoint
+			if e, err = s.editEndpoint(ctx, c, c.Space, id, begin); err == nil {
+				return e, nil
+			}
+		case fault.Is(err, fault.NotFound):
+			now := s.Now()
+			e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, URL: url, Created: now,
+				Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)}, Description: "Listener " + device}
+			var trail store.Trail
+			if trail, err = begin(e, now); err == nil {
+				err = s.Store.CreateEndpoint(ctx, e, trail)
+			}
+			if err == nil {
+				s.publish(e)
+				return e, nil
+			}
 		}
-	})
-	e.Events, e.Updated, e.EnabledSince = unique(events), now, now
-	e.Status, e.DisabledReason = endpoint.Enabled, ""
-	if err := e.Check(s.Rules); err != nil {
-		return nil, err
+		if !errors.Is(err, store.ErrRaced) && !fault.Is(err, fault.NotFound) { // else it was made, or deleted, just now
+			return nil, err
+		}
 	}
-	write := s.Store.UpdateEndpoint
-	if e.No == 0 {
-		write = s.Store.CreateEndpoint
-	}
-	if err := write(ctx, e, s.trail(c, nil, now, account.ListenerConnected, e.ID, "device", device)); err != nil {
-		return nil, err
-	}
-	s.publish(e)
-	return e, nil
+	return nil, ctx.Err()
 }
 
 // Connect lets deliveries flow to a listener, or holds them back.
 func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected bool) {
-	s.edits.Lock()
-	defer s.edits.Unlock()
 	s.listening.set(e.No, connected)
 	now := s.Now()
 	next := s.republish(e.No, func(n *endpoint.Endpoint) { n.Updated = now }) // a day without a connection begins
@@ -139,7 +145,10 @@ func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected b
 		return
 	}
 	s.engine.Wake(e.No)
-	if err := s.Store.UpdateEndpoint(ctx, next, store.Trail{}); err != nil {
+	if _, err := s.editEndpoint(ctx, byItself(e.Space), e.Space, e.ID, func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
+		e.Updated = now
+		return store.Trail{}, nil
+	}); err != nil && !fault.Is(err, fault.NotFound) {
 		s.Log.Error("note that a listener is gone", "endpoint", e.ID, "err", err)
 	}
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"sync"
@@ -45,11 +46,6 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 	if since.After(now) {
 		return store.Recovery{}, fault.Param("since", "parameter_invalid", "The time is in the future.")
 	}
-	s.steps.Lock() // two requests must not both find that nothing runs
-	defer s.steps.Unlock()
-	if err := s.mustBeOnly(ctx, "id", c.Space, w.No); err != nil {
-		return store.Recovery{}, err
-	}
 	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: store.RecoverEndpoint, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
 		From: max(keyAt(since), 1), Until: s.IDs.Keys.Next(), Missed: missed, State: store.RecoveryRunning, Created: now}
 	r.Cursor.Event = r.From - 1
@@ -57,31 +53,26 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 		return store.Recovery{}, err
 	}
 	trail := s.trail(c, r, now, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
-	return r, s.startRecovery(ctx, &r, trail)
+	return r, s.startRecovery(ctx, &r, "id", trail)
 }
 
-func (s *Service) startRecovery(ctx context.Context, r *store.Recovery, trail store.Trail) error {
-	if err := s.Store.CreateRecovery(ctx, r, trail); err != nil {
+// startRecovery begins a recovery unless another one of the space sends to the same endpoint.
+// param is what names the endpoint.
+func (s *Service) startRecovery(ctx context.Context, r *store.Recovery, param string, trail store.Trail) error {
+	alone := func(running []store.Recovery) error {
+		for _, other := range running {
+			if other.Space == r.Space && (other.Endpoint == r.Endpoint || other.Endpoint == 0 || r.Endpoint == 0) {
+				return fault.Param(param, "recovery_running", "The job %s is sending to the same endpoint. Wait for it, or cancel it.", other.ID)
+			}
+		}
+		return nil
+	}
+	if err := s.Store.CreateRecovery(ctx, r, alone, trail); err != nil {
 		return err
 	}
 	select { // when nobody takes it, the server stops, and it goes on after the next start
 	case s.recoveries <- *r:
 	case <-s.stopped:
-	}
-	return nil
-}
-
-// mustBeOnly refuses to start a second recovery of the same endpoint, or of all
-// (endpoint 0) beside any other of the space. param is what names the endpoint.
-func (s *Service) mustBeOnly(ctx context.Context, param string, space event.Space, endpoint int64) error {
-	running, err := s.Store.RunningRecoveries(ctx)
-	if err != nil {
-		return err
-	}
-	for _, r := range running {
-		if r.Space == space && (r.Endpoint == endpoint || r.Endpoint == 0 || endpoint == 0) {
-			return fault.Param(param, "recovery_running", "The job %s is sending to the same endpoint. Wait for it, or cancel it.", r.ID)
-		}
 	}
 	return nil
 }
@@ -190,11 +181,6 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (store.
 		return store.Recovery{}, err
 	}
 	f := b.DeliveryFilter
-	s.steps.Lock()
-	defer s.steps.Unlock()
-	if err := s.mustBeOnly(ctx, "endpoint", c.Space, narrow.Endpoint); err != nil {
-		return store.Recovery{}, err
-	}
 	now := s.Now()
 	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: store.RetryFailed, Space: c.Space, Endpoint: narrow.Endpoint, EndpointID: f.Endpoint, Pattern: f.Type,
 		From: max(narrow.From, 1), Until: s.IDs.Keys.Next(), State: store.RecoveryRunning, Created: now}
@@ -206,7 +192,7 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (store.
 		return store.Recovery{}, err
 	}
 	trail := s.trail(c, r, now, account.BulkRetryStarted, r.ID, "endpoint", f.Endpoint, "type", f.Type, "deliveries", strconv.Itoa(r.Total))
-	return r, s.startRecovery(ctx, &r, trail)
+	return r, s.startRecovery(ctx, &r, "endpoint", trail)
 }
 
 // RunRecoveries works off the recoveries until ctx ends; first of all those that a
@@ -297,8 +283,12 @@ func (s *Service) recover(ctx context.Context, r store.Recovery) {
 	for began := s.Now(); s.owns(r.Endpoint); {
 		wait, err := s.recoverSlice(ctx, &r, began)
 		switch {
-		case fault.Is(err, fault.NotFound): // canceled
-			return
+		case fault.Is(err, fault.NotFound): // canceled, or somebody else has advanced it
+			now, rerr := s.Store.Recovery(ctx, r.Space, r.ID)
+			if rerr != nil || now.State != store.RecoveryRunning {
+				return
+			}
+			r = now
 		case err != nil && ctx.Err() == nil:
 			s.Log.Error("recover endpoint", "endpoint", r.EndpointID, "job", r.ID, "err", err)
 			wait = recoveryAgain
@@ -318,8 +308,6 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery, began tim
 	if err := s.CatchUp(ctx); err != nil { // what it sends goes by the endpoint as it is on all nodes
 		return 0, err
 	}
-	s.steps.Lock()
-	defer s.steps.Unlock()
 	now, next := s.Now(), *r
 	var again []delivery.Delivery
 	if r.Kind == store.RetryFailed {
@@ -333,7 +321,7 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery, began tim
 	if next.State != store.RecoveryRunning {
 		next.Finished = now
 	}
-	if err := s.Store.AdvanceRecovery(ctx, &next, again, store.Trail{}); err != nil {
+	if err := s.Store.AdvanceRecovery(ctx, r, &next, again, store.Trail{}); err != nil {
 		return 0, err
 	}
 	*r = next
@@ -479,13 +467,16 @@ func (s *Service) CancelRecovery(ctx context.Context, c *Call, id string) (store
 		return store.Recovery{}, err
 	}
 	defer end()
-	s.steps.Lock()
-	defer s.steps.Unlock()
-	r, err := s.Store.Recovery(ctx, c.Space, id)
-	if err != nil || r.State != store.RecoveryRunning {
-		return r, err
+	r, err := s.Store.EditRecovery(ctx, c.Space, id, func(r *store.Recovery) (store.Trail, error) {
+		if r.State != store.RecoveryRunning {
+			return store.Trail{}, store.ErrUnchanged
+		}
+		now := s.Now()
+		r.State, r.Finished = store.RecoveryCanceled, now
+		return s.trail(c, *r, now, account.RecoveryCanceled, cmp.Or(r.EndpointID, r.ID), "job", r.ID), nil
+	})
+	if errors.Is(err, store.ErrUnchanged) {
+		err = nil
 	}
-	now := s.Now()
-	r.State, r.Finished = store.RecoveryCanceled, now
-	return r, s.Store.AdvanceRecovery(ctx, &r, nil, s.trail(c, r, now, account.RecoveryCanceled, cmp.Or(r.EndpointID, r.ID), "job", r.ID))
+	return r, err
 }

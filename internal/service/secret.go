@@ -121,36 +121,32 @@ func (s *Service) mustRemind(e *endpoint.Endpoint, now time.Time) bool {
 }
 
 func (s *Service) tendSecretsOf(ctx context.Context, seen *endpoint.Endpoint, now time.Time) error {
-	s.edits.Lock()
-	defer s.edits.Unlock()
-	e, err := s.Store.Endpoint(ctx, seen.Space, seen.ID)
+	var a *announcement
+	var trail store.Trail
+	_, err := s.editEndpoint(ctx, byItself(seen.Space), seen.Space, seen.ID, func(e *endpoint.Endpoint, _ time.Time) (_ store.Trail, err error) {
+		a, trail = nil, store.Trail{}
+		live := e.LiveSecrets(now)
+		remind := s.mustRemind(e, now)
+		if len(live) == len(e.Secrets) && !remind {
+			return trail, store.ErrUnchanged
+		}
+		e.Secrets = slices.Clone(live)
+		if remind {
+			e.Newest().Reminded = now
+			days := int(now.Sub(e.Newest().Created).Hours() / 24)
+			a = &announcement{about: e, typ: event.TypeSecretDue,
+				object: endpointObject(e, "secret_id", e.Newest().ID, "secret_created", e.Newest().Created.Unix()),
+				text:   fmt.Sprintf("The signing secret of the endpoint is %d days old. Rotate it.", days)}
+			trail.Announce, err = s.compose(a, now)
+		}
+		return trail, err
+	})
 	if fault.Is(err, fault.NotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	e.Secrets = slices.Clone(e.LiveSecrets(now))
-	var a *announcement
-	var trail store.Trail
-	if s.mustRemind(&e, now) {
-		e.Newest().Reminded = now
-		days := int(now.Sub(e.Newest().Created).Hours() / 24)
-		a = &announcement{about: &e, typ: event.TypeSecretDue,
-			object: endpointObject(&e, "secret_id", e.Newest().ID, "secret_created", e.Newest().Created.Unix()),
-			text:   fmt.Sprintf("The signing secret of the endpoint is %d days old. Rotate it.", days)}
-	}
-	if err := s.afresh(ctx, byItself(e.Space), func() error {
-		if a != nil {
-			if trail.Announce, err = s.compose(a, now); err != nil {
-				return err
-			}
-		}
-		return s.Store.UpdateEndpoint(ctx, &e, trail)
-	}); err != nil {
-		return err
-	}
-	s.publish(&e)
 	if a != nil {
 		s.announced(a, trail.Announce)
 	}

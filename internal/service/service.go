@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,9 +123,6 @@ type Service struct {
 	refusals  refusals
 	consents  meter
 
-	edits sync.Mutex // held while an endpoint is read, changed and written back
-
-	steps      sync.Mutex // held while a recovery is read, changed and written back
 	recoveries chan store.Recovery
 	stopped    chan struct{} // closed when nobody takes recoveries any more
 }
@@ -201,6 +199,9 @@ type Call struct {
 	Portal  *account.Portal // of a customer's call; nil otherwise
 
 	AccountHeader string // the header that an operator names an account by; empty where none is read
+
+	// Revisions narrows what is edited to an object that has one of these; nil: any.
+	Revisions []int64
 
 	limited bool // it was counted against a limit of requests
 	limit   int  // which was this many a minute
@@ -312,20 +313,12 @@ func (s *Service) begin(ctx context.Context, c *Call, look bool) (end func(), er
 }
 
 // edit is how every call starts that changes what an account has set up: it is one with
-// an account, begins, and is alone in editing until end is called.
+// an account, and begins.
 func (s *Service) edit(ctx context.Context, c *Call) (end func(), err error) {
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
-	release, err := s.begin(ctx, c, true)
-	if err != nil {
-		return nil, err
-	}
-	s.edits.Lock()
-	return func() {
-		s.edits.Unlock()
-		release()
-	}, nil
+	return s.begin(ctx, c, true)
 }
 
 type keyInUse struct {
@@ -384,6 +377,15 @@ func (c *Call) MustAccount() error {
 }
 
 func (c *Call) mustAccount() error { return c.MustAccount() }
+
+// mustMatch refuses to edit an object of a revision that the caller did not expect.
+func (c *Call) mustMatch(revision int64) error {
+	if c.Revisions == nil || slices.Contains(c.Revisions, revision) {
+		return nil
+	}
+	return &fault.Error{Code: fault.PreconditionFailed, Reason: "precondition_failed", Param: "If-Match",
+		Message: "The object was changed since it was read. Read it again, and repeat the edit."}
+}
 
 func (c *Call) mustOperator() error {
 	if c.Operator() {

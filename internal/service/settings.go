@@ -203,6 +203,15 @@ func (l *lanes) reached(ctx context.Context, jobs []store.Job, err error) ([]sto
 	return jobs, nil
 }
 
+// again calls do until it does not find that the object was changed since do read it.
+func again(do func() error) error {
+	for {
+		if err := do(); !errors.Is(err, store.ErrRaced) {
+			return err
+		}
+	}
+}
+
 // afresh calls do and, as long as the store finds that do went by settings which another
 // node has changed, catches up, looks whether the call may go on, and calls do again. do
 // returns an error with [store.ErrStale] then, having stored nothing.

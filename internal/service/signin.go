@@ -80,7 +80,7 @@ func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) 
 				return SignedIn{}, err
 			}
 		}
-		return SignedIn{}, &fault.Error{Code: fault.Unauthenticated, Reason: "sign_in_failed", Message: "The user name or the password is wrong."}
+		return SignedIn{}, errSignIn()
 	}
 	s.guesses.right(taken)
 	now = s.Now()
@@ -88,7 +88,15 @@ func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) 
 	n := account.Session{Hash: account.HashKey(out.Token), ID: s.IDs.New(event.PrefixSession), User: known.ID, Remote: p.Remote, Agent: clip(p.Agent, maxAgent),
 		Created: now, Expires: now.Add(account.SessionLife)}
 	c := &Call{Key: account.Key{ID: known.ID}, Request: p.Request, Remote: p.Remote}
-	return out, s.Store.CreateSession(ctx, &n, store.Trail{Audit: s.entry(c, now, account.UserSignedIn, known.ID, "name", known.Name)})
+	err = s.Store.CreateSession(ctx, &n, known.Password, store.Trail{Audit: s.entry(c, now, account.UserSignedIn, known.ID, "name", known.Name)})
+	if fault.Is(err, fault.NotFound) { // disabled, or given another password, while this one was compared
+		return SignedIn{}, errSignIn()
+	}
+	return out, err
+}
+
+func errSignIn() error {
+	return &fault.Error{Code: fault.Unauthenticated, Reason: "sign_in_failed", Message: "The user name or the password is wrong."}
 }
 
 const maxAgent = 200 // bytes
@@ -140,13 +148,20 @@ func (s *Service) ChangePassword(ctx context.Context, c *Call, u *account.User, 
 		return fault.Param("old_password", "password_wrong", "This is not your password.")
 	}
 	s.guesses.right(taken)
-	changed := *u
-	if changed.Password, err = s.Passwords.Hash(password); err != nil {
+	hash, err := s.Passwords.Hash(password)
+	if err != nil {
 		return err
 	}
-	audit := s.entry(c, s.Now(), account.UserUpdated, u.ID, "name", u.Name, "password", "changed")
-	audit.Space = 0
-	return s.Store.UpdateUser(ctx, &changed, keep, store.Trail{Audit: audit})
+	_, err = s.Store.EditUser(ctx, u.ID, keep, func(now *account.User, _ []account.User) (store.Trail, error) {
+		if now.Disabled || now.Password != u.Password { // by an admin, while the passwords were compared and hashed
+			return store.Trail{}, errSessionEnded()
+		}
+		now.Password = hash
+		audit := s.entry(c, s.Now(), account.UserUpdated, u.ID, "name", u.Name, "password", "changed")
+		audit.Space = 0
+		return store.Trail{Audit: audit}, nil
+	})
+	return err
 }
 
 // comparisons is the queue for comparing passwords. Browsers that a user has signed in from

@@ -9,6 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // TypeParams is what a request says of an event type; nil is "not mentioned".
@@ -61,13 +62,6 @@ func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event
 	if len(d.Schema) > 0 {
 		d.Version = 1
 	}
-	all, err := s.Store.ListTypes(ctx, c.Space)
-	if err != nil {
-		return nil, err
-	}
-	if len(all) >= event.MaxDefinitions {
-		return nil, fault.Param("name", "too_many_event_types", "There are %d event types already; delete one first.", len(all))
-	}
 	if err := s.Store.CreateType(ctx, d, s.trail(c, d, now, account.TypeCreated, d.Name)); err != nil {
 		return nil, err
 	}
@@ -82,45 +76,44 @@ func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypePa
 		return nil, err
 	}
 	defer end()
-	d, err := s.ownType(ctx, c, name)
-	if err != nil {
-		return nil, err
-	}
-	was, old := *d, d.Schema
-	p.apply(d)
-	if err := d.Check(); err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(old, d.Schema) {
-		if d.Version++; d.Version > event.MaxSchemaVersions {
-			return nil, fault.Param("schema", "too_many_versions", "The event type has had %d schemas; define a new type.", event.MaxSchemaVersions)
+	d, err := s.Store.EditType(ctx, c.Space, name, func(d *event.Definition) (store.Trail, error) {
+		if err := c.mustMatch(d.Revision); err != nil {
+			return store.Trail{}, err
 		}
+		was, old := *d, d.Schema
+		p.apply(d)
+		if err := d.Check(); err != nil {
+			return store.Trail{}, err
+		}
+		if !bytes.Equal(old, d.Schema) {
+			if d.Version++; d.Version > event.MaxSchemaVersions {
+				return store.Trail{}, fault.Param("schema", "too_many_versions", "The event type has had %d schemas; define a new type.", event.MaxSchemaVersions)
+			}
+		}
+		now := s.Now()
+		d.Updated = now
+		var changed difference
+		changed.of("description", was.Description, d.Description)
+		changed.of("validation", was.Validation, d.Validation)
+		changed.of("deprecated", was.Deprecated, d.Deprecated)
+		changed.of("samples", len(was.Samples), len(d.Samples))
+		changed.of("schema_version", was.Version, d.Version)
+		return s.trail(c, d, now, account.TypeUpdated, d.Name, changed...), nil
+	})
+	if err != nil {
+		return nil, ownOnly(c, name, err)
 	}
-	now := s.Now()
-	d.Updated = now
-	var changed difference
-	changed.of("description", was.Description, d.Description)
-	changed.of("validation", was.Validation, d.Validation)
-	changed.of("deprecated", was.Deprecated, d.Deprecated)
-	changed.of("samples", len(was.Samples), len(d.Samples))
-	changed.of("schema_version", was.Version, d.Version)
-	if err := s.Store.UpdateType(ctx, d, s.trail(c, d, now, account.TypeUpdated, d.Name, changed...)); err != nil {
-		return nil, err
-	}
-	s.types.Put(d)
-	return d, nil
+	s.types.Put(&d)
+	return &d, nil
 }
 
-// ownType returns what an account says of a type itself.
-func (s *Service) ownType(ctx context.Context, c *Call, name string) (*event.Definition, error) {
-	d, err := s.Store.Type(ctx, c.Space, name)
+// ownOnly turns the error that an account says nothing of a type into the one that the
+// type is built in, if it is.
+func ownOnly(c *Call, name string, err error) error {
 	if fault.Is(err, fault.NotFound) && builtIn(c.Space, name) != nil {
-		return nil, fault.Param("id", "event_type_read_only", "The event type %s is built in and cannot be changed.", name)
+		return fault.Param("id", "event_type_read_only", "The event type %s is built in and cannot be changed.", name)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &d, nil
+	return err
 }
 
 // DeleteType forgets what an account says of a type. Its events stay.
@@ -130,12 +123,17 @@ func (s *Service) DeleteType(ctx context.Context, c *Call, name string) error {
 		return err
 	}
 	defer end()
-	d, err := s.ownType(ctx, c, name)
-	if err != nil {
-		return err
-	}
-	now := s.Now()
-	if err := s.Store.DeleteType(ctx, d.No, now, s.trail(c, nil, now, account.TypeDeleted, d.Name)); err != nil {
+	var d event.Definition
+	if err := again(func() error {
+		if d, err = s.Store.Type(ctx, c.Space, name); err != nil {
+			return ownOnly(c, name, err)
+		}
+		if err := c.mustMatch(d.Revision); err != nil {
+			return err
+		}
+		now := s.Now()
+		return s.Store.DeleteType(ctx, d.No, d.Revision, now, s.trail(c, nil, now, account.TypeDeleted, d.Name))
+	}); err != nil {
 		return err
 	}
 	s.types.Remove(d.No)

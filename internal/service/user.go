@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -27,9 +28,15 @@ func (s *Service) CreateUser(ctx context.Context, c *Call, p UserParams) (accoun
 	if err := account.CheckUserName(u.Name); err != nil {
 		return u, err
 	}
-	if err := s.applyUser(&p, &u); err != nil {
+	role, err := account.ParseUserRole(deref(p.Role))
+	if err != nil {
 		return u, err
 	}
+	u.Role = role
+	if u.Password, err = s.Passwords.Hash(deref(p.Password)); err != nil {
+		return u, err
+	}
+	set(&u.Disabled, p.Disabled)
 	end, err := s.begin(ctx, c, true)
 	if err != nil {
 		return u, err
@@ -38,22 +45,6 @@ func (s *Service) CreateUser(ctx context.Context, c *Call, p UserParams) (accoun
 	trail := s.trail(c, u, u.Created, account.UserCreated, u.ID, "name", u.Name, "role", string(u.Role))
 	trail.Audit.Space = 0
 	return u, s.Store.CreateUser(ctx, &u, trail)
-}
-
-// applyUser changes u as p says. A new user needs a role and a password.
-func (s *Service) applyUser(p *UserParams, u *account.User) (err error) {
-	if p.Role != nil || u.Role == "" {
-		if u.Role, err = account.ParseUserRole(deref(p.Role)); err != nil {
-			return err
-		}
-	}
-	if p.Password != nil || u.Password == "" {
-		if u.Password, err = s.Passwords.Hash(deref(p.Password)); err != nil {
-			return err
-		}
-	}
-	set(&u.Disabled, p.Disabled)
-	return nil
 }
 
 // UpdateUser changes what p mentions and ends all sessions of the user. Operators
@@ -67,42 +58,47 @@ func (s *Service) UpdateUser(ctx context.Context, c *Call, id string, p UserPara
 		return account.User{}, err
 	}
 	defer end()
-	s.edits.Lock()
-	defer s.edits.Unlock()
-	all, err := s.Store.AllUsers(ctx)
-	if err != nil {
-		return account.User{}, err
-	}
-	var u *account.User
-	admins := 0
-	for i := range all {
-		if all[i].Role == account.UserAdmin && !all[i].Disabled && all[i].ID != id {
-			admins++
+	var role *account.UserRole
+	if p.Role != nil {
+		r, err := account.ParseUserRole(*p.Role)
+		if err != nil {
+			return account.User{}, err
 		}
-		if all[i].ID == id {
-			u = &all[i]
-		}
+		role = &r
 	}
-	if u == nil {
-		return account.User{}, fault.Missing("user", id)
-	}
-	was := *u
-	wasAdmin := u.Role == account.UserAdmin && !u.Disabled
-	if err := s.applyUser(&p, u); err != nil {
-		return *u, err
-	}
-	if wasAdmin && admins == 0 && (u.Role != account.UserAdmin || u.Disabled) {
-		return *u, fault.Param("role", "last_admin", "This is the last admin. Make another user an admin first.")
-	}
-	detail := difference{"name", u.Name, "role", string(u.Role)}
-	detail.of("role", was.Role, u.Role)
-	detail.of("disabled", was.Disabled, u.Disabled)
+	var password *string // as it is kept; it takes a while to make
 	if p.Password != nil {
-		detail = append(detail, "password", "changed")
+		if _, err := s.Store.User(ctx, id); err != nil {
+			return account.User{}, err
+		}
+		hash, err := s.Passwords.Hash(*p.Password)
+		if err != nil {
+			return account.User{}, err
+		}
+		password = &hash
 	}
-	trail := s.trail(c, *u, s.Now(), account.UserUpdated, u.ID, detail...)
-	trail.Audit.Space = 0
-	return *u, s.Store.UpdateUser(ctx, u, account.Hash{}, trail)
+	admin := func(u account.User) bool { return u.Role == account.UserAdmin && !u.Disabled }
+	return s.Store.EditUser(ctx, id, account.Hash{}, func(u *account.User, others []account.User) (store.Trail, error) {
+		if err := c.mustMatch(u.Revision); err != nil {
+			return store.Trail{}, err
+		}
+		was := *u
+		set(&u.Role, role)
+		set(&u.Password, password)
+		set(&u.Disabled, p.Disabled)
+		if admin(was) && !admin(*u) && !slices.ContainsFunc(others, admin) {
+			return store.Trail{}, fault.Param("role", "last_admin", "This is the last admin. Make another user an admin first.")
+		}
+		detail := difference{"name", u.Name, "role", string(u.Role)}
+		detail.of("role", was.Role, u.Role)
+		detail.of("disabled", was.Disabled, u.Disabled)
+		if p.Password != nil {
+			detail = append(detail, "password", "changed")
+		}
+		trail := s.trail(c, *u, s.Now(), account.UserUpdated, u.ID, detail...)
+		trail.Audit.Space = 0
+		return trail, nil
+	})
 }
 
 // ListUsers lists all users, oldest first. Operators only.
@@ -127,6 +123,10 @@ func (s *Service) EnsureAdmin(ctx context.Context, name string) (password string
 	return password, err
 }
 
+func errSessionEnded() error {
+	return &fault.Error{Code: fault.Unauthenticated, Reason: "session_ended", Message: "The session has ended."}
+}
+
 // Session returns a session that has not ended, with its user unless it is a
 // portal's. Errors: fault.Unauthenticated.
 func (s *Service) Session(ctx context.Context, token string) (account.Session, account.User, error) {
@@ -139,7 +139,7 @@ func (s *Service) Session(ctx context.Context, token string) (account.Session, a
 	case err != nil && !fault.Is(err, fault.NotFound):
 		return n, u, err
 	case err != nil || !n.Live(s.Now()) || u.Disabled:
-		return n, u, &fault.Error{Code: fault.Unauthenticated, Reason: "session_ended", Message: "The session has ended."}
+		return n, u, errSessionEnded()
 	case n.Portal != nil && s.keys.suspended(n.Portal.Space.Account()):
 		return n, u, errSuspended()
 	}
@@ -215,7 +215,7 @@ func (s *Service) CreatePortal(ctx context.Context, c *Call, p PortalParams) (Cr
 	out := CreatedPortal{Portal: p.Portal, Token: account.NewToken("pst_"), Created: now, Expires: now.Add(p.Life)}
 	out.ID, out.Space = s.IDs.New(event.PrefixPortal), c.Space
 	n := account.Session{Hash: account.HashKey(out.Token), ID: out.ID, Portal: &out.Portal, Creator: c.Key.ID, Remote: c.Remote, Created: now, Expires: out.Expires}
-	return out, s.Store.CreateSession(ctx, &n, s.trail(c, out, now, account.PortalOpened, out.ID))
+	return out, s.Store.CreateSession(ctx, &n, "", s.trail(c, out, now, account.PortalOpened, out.ID))
 }
 
 // PortalCall returns the call of a customer in a portal.

@@ -22,10 +22,25 @@ import (
 // smaller can be written still.
 var ErrMedium = errors.New("the medium refuses writes")
 
+// ErrRaced is in the error of a change that was not made because the object is not what it
+// was changed from any more. Read it again.
+var ErrRaced = errors.New("it was changed meanwhile")
+
+// ErrUnchanged is what an edit returns that finds nothing to change. Nothing is written.
+var ErrUnchanged = errors.New("there is nothing to change")
+
 // Store keeps everything that must outlive the process. All methods are safe for
 // concurrent use. What a method wrote is on disk when it returns nil; when it
 // returns an error, nothing of it is kept. Getters return a fault.NotFound for
 // what is not there; a store that cannot work returns fault.Unavailable.
+//
+// What is changed depending on what it was is changed by an Edit method. It reads the
+// object, calls edit with it, and writes what edit made of it with the trail that edit
+// returns, provided that nobody has written the object since it was read, in this process
+// or another; else it starts again. So edit may be called several times. It runs outside of
+// any transaction or lock, and must change nothing but its argument. When it returns an
+// error, nothing is written, and the method returns that error with the object as edit
+// left it. Otherwise it returns the object as it was written.
 type Store interface {
 	Hot
 	Accounts
@@ -226,7 +241,7 @@ type Accounts interface {
 	Account(ctx context.Context, id string) (account.Account, error)
 	AllAccounts(ctx context.Context) ([]account.Account, error)
 	ListAccounts(ctx context.Context, p Page[int64]) (items []account.Account, more bool, err error)
-	UpdateAccount(ctx context.Context, a *account.Account, t Trail) error // of a suspended one, jobs end too
+	EditAccount(ctx context.Context, id string, edit func(*account.Account) (Trail, error)) (account.Account, error) // of a suspended one, jobs end too
 
 	CreateKey(ctx context.Context, k *account.Key, t Trail) error // fault.Invalid when the secret is in use
 	AllKeys(ctx context.Context) ([]account.Key, error)           // revoked ones too
@@ -284,9 +299,15 @@ type AuditFilter struct {
 // id stays known to its deliveries. Secrets, credentials and an endpoint's own
 // headers are sealed at rest.
 type Endpoints interface {
-	CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, t Trail) error // sets e.No
-	UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, t Trail) error
-	DeleteEndpoint(ctx context.Context, no int64, now time.Time, t Trail) error
+	// CreateEndpoint sets e.No. It returns [ErrRaced] for a listener when the space has one of
+	// the same URL.
+	CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, t Trail) error
+	EditEndpoint(ctx context.Context, space event.Space, id string, edit func(*endpoint.Endpoint) (Trail, error)) (endpoint.Endpoint, error)
+	// DeleteEndpoint deletes an endpoint that has the revision; it returns [ErrRaced] when there
+	// is none of that.
+	DeleteEndpoint(ctx context.Context, no, revision int64, now time.Time, t Trail) error
+	// EndpointAt returns the identifier of an endpoint of the space with the URL.
+	EndpointAt(ctx context.Context, space event.Space, url string) (id string, err error)
 	Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
 	// PastEndpoint returns an endpoint for its history: a deleted one too, without its
 	// secrets, credentials and headers, as long as a delivery or a recovery names it.
@@ -298,10 +319,14 @@ type Endpoints interface {
 
 // Types holds what accounts say of their events, by type.
 type Types interface {
-	CreateType(ctx context.Context, d *event.Definition, t Trail) error // sets d.No; fault.Invalid when the name is in use
-	// UpdateType writes a definition. A schema of a new version is kept beside the older ones.
-	UpdateType(ctx context.Context, d *event.Definition, t Trail) error
-	DeleteType(ctx context.Context, no int64, now time.Time, t Trail) error // its schemas too
+	// CreateType sets d.No. It returns a fault.Invalid when the name is in use, or when the
+	// space has [event.MaxDefinitions] already.
+	CreateType(ctx context.Context, d *event.Definition, t Trail) error
+	// EditType edits a definition. A schema of a new version is kept beside the older ones.
+	EditType(ctx context.Context, space event.Space, name string, edit func(*event.Definition) (Trail, error)) (event.Definition, error)
+	// DeleteType deletes a definition that has the revision, and its schemas; it returns
+	// [ErrRaced] when there is none of that.
+	DeleteType(ctx context.Context, no, revision int64, now time.Time, t Trail) error
 	Type(ctx context.Context, space event.Space, name string) (event.Definition, error)
 	ListTypes(ctx context.Context, space event.Space) ([]event.Definition, error) // newest first
 	AllTypes(ctx context.Context) ([]event.Definition, error)
@@ -362,8 +387,9 @@ type History interface {
 	// Requeue writes deliveries that a person brought back to pending, or that did
 	// not exist yet, whatever their stored state.
 	Requeue(ctx context.Context, ds []delivery.Delivery, t Trail) error
-	// CancelDelivery cancels one pending delivery; one that is not pending stays as it is.
-	CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, t Trail) error
+	// CancelDelivery cancels a pending delivery; one that is not pending stays as it is. trail
+	// is called, as an edit is, with the delivery as it is afterwards.
+	CancelDelivery(ctx context.Context, space event.Space, id delivery.ID, now time.Time, trail func(*DeliveryView) Trail) (DeliveryView, error)
 
 	// Receipt returns the receipt of a key, fault.NotFound if there is none.
 	Receipt(ctx context.Context, space event.Space, key string) (Receipt, error)
@@ -379,14 +405,18 @@ type EventSearch struct {
 // Users holds the people who use the Admin UI, and all sessions.
 type Users interface {
 	CreateUser(ctx context.Context, u *account.User, t Trail) error // fault.Invalid when the name is in use, in whatever case
-	// UpdateUser writes a user and ends the user's sessions but the one of keep, if any.
-	UpdateUser(ctx context.Context, u *account.User, keep account.Hash, t Trail) error
+	// EditUser edits a user, given all the others, and ends the user's sessions but the one of
+	// keep, if any. Edits of different users are made one after the other, too.
+	EditUser(ctx context.Context, id string, keep account.Hash, edit func(u *account.User, others []account.User) (Trail, error)) (account.User, error)
 	UnlockUser(ctx context.Context, id string, now time.Time, t Trail) error // sets Unlocked
 	User(ctx context.Context, id string) (account.User, error)
 	UserNamed(ctx context.Context, name string) (account.User, error)
 	AllUsers(ctx context.Context) ([]account.User, error) // oldest first
 
-	CreateSession(ctx context.Context, s *account.Session, t Trail) error
+	// CreateSession begins a session. One of a user is begun only while the user is not
+	// disabled and has the password with this hash, which was compared; else it returns a
+	// fault.NotFound.
+	CreateSession(ctx context.Context, s *account.Session, password string, t Trail) error
 	Session(ctx context.Context, h account.Hash) (account.Session, error) // expired ones too
 	// ListSessions lists sessions newest first; the cursor is the ID.
 	ListSessions(ctx context.Context, f SessionFilter, p Page[string]) (items []account.Session, more bool, err error)
@@ -413,11 +443,16 @@ type Statistics interface {
 
 // Recoveries holds the jobs that send again what an endpoint missed.
 type Recoveries interface {
-	CreateRecovery(ctx context.Context, r *Recovery, t Trail) error
-	// AdvanceRecovery writes a recovery's progress together with the deliveries that
-	// it requeued. It returns a fault.NotFound, and writes nothing, when the recovery
-	// is not running any more.
-	AdvanceRecovery(ctx context.Context, r *Recovery, requeued []delivery.Delivery, t Trail) error
+	// CreateRecovery begins a recovery unless mayRun refuses, given those of the same account
+	// that run. No other begins meanwhile.
+	CreateRecovery(ctx context.Context, r *Recovery, mayRun func(running []Recovery) error, t Trail) error
+	// AdvanceRecovery writes a recovery's progress from where it was, together with the
+	// deliveries that it requeued: of those that exist, the ones that are failed still. It
+	// returns a fault.NotFound, and writes nothing, when the recovery is not running any more,
+	// or somebody else has advanced it from there.
+	AdvanceRecovery(ctx context.Context, was, r *Recovery, requeued []delivery.Delivery, t Trail) error
+	// EditRecovery edits how a recovery ends; its progress it leaves as it is.
+	EditRecovery(ctx context.Context, space event.Space, id string, edit func(*Recovery) (Trail, error)) (Recovery, error)
 	Recovery(ctx context.Context, space event.Space, id string) (Recovery, error)
 	ListRecoveries(ctx context.Context, space event.Space, endpoint int64, p Page[string]) (items []Recovery, more bool, err error)
 	RunningRecoveries(ctx context.Context) ([]Recovery, error) // of all accounts
@@ -431,7 +466,8 @@ type Recoveries interface {
 
 // Sandbox holds the objects of the Payment sandbox, which it alone understands.
 type Sandbox interface {
-	// PutSandbox adds objects or replaces those of the same space, kind and id.
+	// PutSandbox adds objects or replaces those of the same space, kind and id. It returns
+	// [ErrRaced], and writes nothing, when one was not as its Was says.
 	PutSandbox(ctx context.Context, objects []SandboxObject, t Trail) error
 	// SandboxObject returns one object; in [AnySpace], of whatever space.
 	SandboxObject(ctx context.Context, space event.Space, kind, id string) (SandboxObject, error)
@@ -447,6 +483,7 @@ type SandboxObject struct {
 	ID     string
 	Parent string // what it belongs to, if anything
 	Body   []byte // JSON
+	Was    []byte // the body that it was changed from; nil: it is new, or replaced whatever it was
 
 	Updated time.Time // it was last put
 }

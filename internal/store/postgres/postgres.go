@@ -259,6 +259,9 @@ func (*dialect) Contains(column string) string {
 	return "position(CAST(? AS BYTEA) IN " + column + ") > 0"
 }
 
+// Lock implements [relational.Dialect].
+func (*dialect) Lock() string { return " FOR UPDATE" }
+
 // Version implements [relational.Dialect]. It is read once for a whole query.
 func (*dialect) Version() string { return "(SELECT version FROM versions WHERE no = 1)" }
 

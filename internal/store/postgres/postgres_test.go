@@ -88,6 +88,13 @@ func TestContract_pooled(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t, template)+"&pooling=transaction") })
 }
 
+func TestContract_shared(t *testing.T) {
+	storetest.RunShared(t, func(t *testing.T) (one, other store.Store) {
+		url := database(t, template)
+		return open(t, url), open(t, url)
+	})
+}
+
 func TestOpen_wrongMasterKey(t *testing.T) {
 	url := database(t, template)
 	open(t, url)

@@ -53,18 +53,37 @@ func TestCommit_stale(t *testing.T) {
 		return p
 	}
 	five := 5
+	var err error
 	for _, change := range []struct {
 		name string
 		do   func() error
 		all  bool // of all accounts
 	}{
 		{"nothing", func() error { return nil }, false},
-		{"endpoint", func() error { e.Status = endpoint.Disabled; return a.UpdateEndpoint(ctx, e, store.Trail{}) }, false},
+		{"endpoint", func() error {
+			*e, err = a.EditEndpoint(ctx, space, e.ID, func(e *endpoint.Endpoint) (store.Trail, error) {
+				e.Status = endpoint.Disabled
+				return store.Trail{}, nil
+			})
+			return err
+		}, false},
 		{"key", func() error { return a.RevokeKey(ctx, key.ID, time.Now(), store.Trail{}) }, false},
-		{"quota", func() error { mine.RateLimit = &five; return a.UpdateAccount(ctx, &mine, store.Trail{}) }, false},
-		{"event type", func() error { kind.Deprecated = true; return a.UpdateType(ctx, kind, store.Trail{}) }, false},
-		{"event type deleted", func() error { return a.DeleteType(ctx, kind.No, time.Now(), store.Trail{}) }, false},
-		{"endpoint deleted", func() error { return a.DeleteEndpoint(ctx, e.No, time.Now(), store.Trail{}) }, false},
+		{"quota", func() error {
+			_, err := a.EditAccount(ctx, mine.ID, func(a *account.Account) (store.Trail, error) {
+				a.RateLimit = &five
+				return store.Trail{}, nil
+			})
+			return err
+		}, false},
+		{"event type", func() error {
+			*kind, err = a.EditType(ctx, space, kind.Name, func(d *event.Definition) (store.Trail, error) {
+				d.Deprecated = true
+				return store.Trail{}, nil
+			})
+			return err
+		}, false},
+		{"event type deleted", func() error { return a.DeleteType(ctx, kind.No, kind.Revision, time.Now(), store.Trail{}) }, false},
+		{"endpoint deleted", func() error { return a.DeleteEndpoint(ctx, e.No, e.Revision, time.Now(), store.Trail{}) }, false},
 		{"operator's key", func() error { return a.RevokeKey(ctx, operator.ID, time.Now(), store.Trail{}) }, true},
 	} {
 		t.Run(change.name, func(t *testing.T) {

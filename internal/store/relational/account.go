@@ -22,26 +22,37 @@ func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail sto
 	})
 }
 
-// UpdateAccount implements [store.Accounts].
-func (s *Store) UpdateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
-	return s.write(ctx, "update account", func(t *Tx) error {
-		revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ? WHERE no = ?`,
-			Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.No)
+// EditAccount implements [store.Accounts].
+func (s *Store) EditAccount(ctx context.Context, id string, edit func(*account.Account) (store.Trail, error)) (a account.Account, err error) {
+	err = s.edit(ctx, func() error {
+		if a, err = s.Account(ctx, id); err != nil {
+			return err
+		}
+		no, was := a.No, a.Revision
+		trail, err := edit(&a)
 		if err != nil {
 			return err
 		}
-		if !found {
-			return fault.Missing("account", a.ID)
-		}
-		a.Revision = revision
-		if a.Suspended() {
-			if err := t.exec(`UPDATE recoveries SET state = 'canceled', finished = ? WHERE state = 'running' AND space IN (?, ?)`,
-				Millis(a.SuspendedAt), int64(event.SpaceOf(a.No, false)), int64(event.SpaceOf(a.No, true))); err != nil {
+		return s.write(ctx, "edit account", func(t *Tx) error {
+			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ? WHERE no = ? AND version = ?`,
+				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), no, was)
+			if err != nil {
 				return err
 			}
-		}
-		return t.leave(trail)
+			if !found {
+				return store.ErrRaced
+			}
+			a.Revision = revision
+			if a.Suspended() {
+				if err := t.exec(`UPDATE recoveries SET state = 'canceled', finished = ? WHERE state = 'running' AND space IN (?, ?)`,
+					Millis(a.SuspendedAt), int64(event.SpaceOf(no, false)), int64(event.SpaceOf(no, true))); err != nil {
+					return err
+				}
+			}
+			return t.leave(trail)
+		})
 	})
+	return a, err
 }
 
 // orNull makes a nil pointer NULL.

@@ -1,6 +1,7 @@
 package relational
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// endpointJSON is the parts of an endpoint that are kept as JSON; the last one is
+// endpointJSON is the parts of an endpoint that are kept as JSON; the last one is kept
 // sealed.
 type endpointJSON struct{ events, metadata, settings, private []byte }
 
@@ -26,7 +27,7 @@ type private struct {
 	Consent []byte                  `json:"consent_key,omitempty"`
 }
 
-func (t *Tx) marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
+func marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
 	p := private{e.Secrets, e.Auth, e.Headers, e.TLS, e.ConsentKey}
 	for _, part := range []struct {
 		to *[]byte
@@ -36,60 +37,98 @@ func (t *Tx) marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
 			return j, fmt.Errorf("encode endpoint %s: %w", e.ID, err)
 		}
 	}
-	j.private = t.Ring.Seal(j.private, e.ID)
 	return j, nil
 }
 
 // CreateEndpoint implements [store.Endpoints].
 func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail store.Trail) error {
 	return s.write(ctx, "create endpoint", func(t *Tx) error {
-		j, err := t.marshalEndpoint(e)
+		j, err := marshalEndpoint(e)
 		if err != nil {
 			return err
 		}
 		e.No, e.Revision, err = t.create(`INSERT INTO endpoints (id, space, url, events, status, description, metadata, sealed, settings,
 			created, updated, enabled_since, disabled_reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			e.ID, int64(e.Space), Raw(e.URL), string(j.events), string(e.Status), Raw(e.Description), string(j.metadata), j.private, string(j.settings),
+			e.ID, int64(e.Space), Raw(e.URL), string(j.events), string(e.Status), Raw(e.Description), string(j.metadata), t.Ring.Seal(j.private, e.ID), string(j.settings),
 			Millis(e.Created), Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason)
 		if err != nil {
 			return err
 		}
+		if e.Listener() { // whoever adds endpoints is alone in that until the transaction ends
+			twins, err := t.rows(1, `SELECT no FROM endpoints WHERE space = ? AND url = ? AND deleted = 0 AND no <> ?`, int64(e.Space), Raw(e.URL), e.No)
+			if err != nil {
+				return err
+			}
+			if len(twins) > 0 {
+				return store.ErrRaced
+			}
+		}
 		return t.leave(trail)
 	})
 }
 
-// UpdateEndpoint implements [store.Endpoints].
-func (s *Store) UpdateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail store.Trail) error {
-	return s.write(ctx, "update endpoint", func(t *Tx) error {
-		j, err := t.marshalEndpoint(e)
+// EndpointAt implements [store.Endpoints].
+func (s *Store) EndpointAt(ctx context.Context, space event.Space, url string) (id string, err error) {
+	all, err := list(ctx, s, "look for an endpoint", func(row scanner) (e [2]string, err error) {
+		err = row.Scan(&e[0], &e[1])
+		return e, err
+	}, `SELECT id, url FROM endpoints WHERE space = ? AND deleted = 0 ORDER BY no`, int64(space))
+	for _, e := range all {
+		if e[1] == url {
+			return e[0], nil
+		}
+	}
+	if err == nil {
+		err = fault.Missing("webhook endpoint", "…")
+	}
+	return "", err
+}
+
+// EditEndpoint implements [store.Endpoints]. What is sealed is written only when it changed.
+func (s *Store) EditEndpoint(ctx context.Context, space event.Space, id string, edit func(*endpoint.Endpoint) (store.Trail, error)) (e endpoint.Endpoint, err error) {
+	err = s.edit(ctx, func() error {
+		if e, err = s.Endpoint(ctx, space, id); err != nil {
+			return err
+		}
+		no, revision := e.No, e.Revision
+		was, err := marshalEndpoint(&e)
 		if err != nil {
 			return err
 		}
-		revision, found, err := t.revise(`UPDATE endpoints SET version = version + 1, url = ?, events = ?, status = ?, description = ?, metadata = ?, sealed = ?, settings = ?,
-			updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND deleted = 0`,
-			Raw(e.URL), string(j.events), string(e.Status), Raw(e.Description), string(j.metadata), j.private, string(j.settings),
-			Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason, e.No)
+		trail, err := edit(&e)
 		if err != nil {
 			return err
 		}
-		if !found {
-			return fault.Missing("webhook endpoint", e.ID)
+		is, err := marshalEndpoint(&e)
+		if err != nil {
+			return err
 		}
-		e.Revision = revision
-		return t.leave(trail)
+		update := `UPDATE endpoints SET version = version + 1, url = ?, events = ?, status = ?, description = ?, metadata = ?, settings = ?,
+			updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND version = ? AND deleted = 0`
+		args := []any{Raw(e.URL), string(is.events), string(e.Status), Raw(e.Description), string(is.metadata), string(is.settings),
+			Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason, no, revision}
+		if !bytes.Equal(was.private, is.private) {
+			update = `UPDATE endpoints SET version = version + 1, url = ?, events = ?, status = ?, description = ?, metadata = ?, settings = ?,
+				updated = ?, enabled_since = ?, disabled_reason = ?, sealed = ? WHERE no = ? AND version = ? AND deleted = 0`
+			args = slices.Insert(args, len(args)-2, any(s.Ring.Seal(is.private, e.ID)))
+		}
+		e.Revision, err = s.rewrite(ctx, "edit endpoint", trail, update, args...)
+		return err
 	})
+	return e, err
 }
 
 // DeleteEndpoint implements [store.Endpoints]. The row stays, without its
 // secrets, for the deliveries that name it.
-func (s *Store) DeleteEndpoint(ctx context.Context, no int64, now time.Time, trail store.Trail) error {
+func (s *Store) DeleteEndpoint(ctx context.Context, no, revision int64, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "delete endpoint", func(t *Tx) error {
-		n, err := t.changed(`UPDATE endpoints SET deleted = ?, sealed = ?, status = 'disabled' WHERE no = ? AND deleted = 0`, Millis(now), []byte{}, no)
+		n, err := t.changed(`UPDATE endpoints SET deleted = ?, sealed = ?, status = 'disabled' WHERE no = ? AND version = ? AND deleted = 0`,
+			Millis(now), []byte{}, no, revision)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return fault.Missing("webhook endpoint", fmt.Sprint(no))
+			return store.ErrRaced
 		}
 		if err := t.exec(`DELETE FROM endpoint_health WHERE endpoint = ?`, no); err != nil {
 			return err

@@ -281,10 +281,14 @@ var requeue = `INSERT INTO deliveries (` + strings.Join(Deliveries.Columns, ", "
 	ON CONFLICT (event, endpoint) DO UPDATE SET state = excluded.state, budget = excluded.budget, due = excluded.due,
 		rank = excluded.rank, since = excluded.since, settled = excluded.settled`
 
+// requeueFailed leaves a delivery as it is that is failed no more: a person has sent it
+// again, or cancelled it.
+var requeueFailed = requeue + ` WHERE deliveries.state = 2`
+
 // Requeue implements [store.History].
 func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store.Trail) error {
 	return s.write(ctx, "requeue deliveries", func(t *Tx) error {
-		if err := t.requeue(ds, true); err != nil {
+		if err := t.requeue(ds, requeue, true); err != nil {
 			return err
 		}
 		return t.leave(trail)
@@ -293,9 +297,9 @@ func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store
 
 // requeue brings deliveries to pending. An event that was purged meanwhile must not
 // get deliveries, because nothing could send them: with all that is an error.
-func (t *Tx) requeue(ds []delivery.Delivery, all bool) error {
+func (t *Tx) requeue(ds []delivery.Delivery, query string, all bool) error {
 	for i := range ds {
-		n, err := t.changed(requeue, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
+		n, err := t.changed(query, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
 		if err != nil {
 			return err
 		}
@@ -307,14 +311,30 @@ func (t *Tx) requeue(ds []delivery.Delivery, all bool) error {
 }
 
 // CancelDelivery implements [store.History].
-func (s *Store) CancelDelivery(ctx context.Context, id delivery.ID, now time.Time, trail store.Trail) error {
-	return s.write(ctx, "cancel delivery", func(t *Tx) error {
-		if err := t.exec(`UPDATE deliveries SET state = 3, settled = ? WHERE event = ? AND endpoint = ? AND state = 0`,
-			Millis(now), int64(id.Event), id.Endpoint); err != nil {
+func (s *Store) CancelDelivery(ctx context.Context, space event.Space, id delivery.ID, now time.Time, trail func(*store.DeliveryView) store.Trail) (v store.DeliveryView, err error) {
+	err = s.edit(ctx, func() error {
+		if v, err = s.Delivery(ctx, space, id); err != nil {
 			return err
 		}
-		return t.leave(trail)
+		was := v.Delivery
+		if was.State == delivery.Pending {
+			v.Cancel(now)
+		}
+		left := trail(&v)
+		return s.write(ctx, "cancel delivery", func(t *Tx) error {
+			// An attempt may have ended meanwhile, or a person may have sent it again.
+			n, err := t.changed(`UPDATE deliveries SET state = ?, settled = ? WHERE event = ? AND endpoint = ? AND state = ? AND attempts = ? AND due = ?`,
+				int64(v.State), Millis(v.Settled), int64(id.Event), id.Endpoint, int64(was.State), was.Attempts, Millis(was.Due))
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return store.ErrRaced
+			}
+			return t.leave(left)
+		})
 	})
+	return v, err
 }
 
 // Receipt implements [store.History].

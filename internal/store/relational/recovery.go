@@ -12,8 +12,26 @@ import (
 )
 
 // CreateRecovery implements [store.Recoveries].
-func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail store.Trail) error {
+func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, mayRun func([]store.Recovery) error, trail store.Trail) error {
 	return s.write(ctx, "create recovery", func(t *Tx) error {
+		// The account's row is locked, so that nobody else begins one meanwhile.
+		if _, err := t.rows(1, `SELECT no FROM accounts WHERE no = ?`+t.Dialect.Lock(), r.Space.Account()); err != nil {
+			return err
+		}
+		rows, err := t.rows(3, `SELECT id, space, endpoint FROM recoveries WHERE state = 'running' ORDER BY id`)
+		if err != nil {
+			return err
+		}
+		var running []store.Recovery
+		for _, row := range rows {
+			other := store.Recovery{ID: Text(row[0]), Space: event.Space(row[1].(int64)), Endpoint: row[2].(int64), State: store.RecoveryRunning}
+			if other.Space.Account() == r.Space.Account() {
+				running = append(running, other)
+			}
+		}
+		if err := mayRun(running); err != nil {
+			return err
+		}
 		if err := t.exec(`INSERT INTO recoveries (id, kind, space, endpoint, pattern, from_key, until_key, missed, state, cursor, cursor_endpoint,
 			total, scanned, requeued, error, created, finished, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			r.ID, string(r.Kind), int64(r.Space), r.Endpoint, r.Pattern, int64(r.From), int64(r.Until), r.Missed, string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint,
@@ -25,22 +43,50 @@ func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, trail sto
 }
 
 // AdvanceRecovery implements [store.Recoveries].
-func (s *Store) AdvanceRecovery(ctx context.Context, r *store.Recovery, requeued []delivery.Delivery, trail store.Trail) error {
+func (s *Store) AdvanceRecovery(ctx context.Context, was, r *store.Recovery, requeued []delivery.Delivery, trail store.Trail) error {
 	return s.write(ctx, "advance recovery", func(t *Tx) error {
 		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, cursor_endpoint = ?, scanned = ?, requeued = ?, error = ?, finished = ?
-			WHERE id = ? AND state = 'running'`,
-			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, Millis(r.Finished), r.ID)
+			WHERE id = ? AND state = 'running' AND cursor = ? AND cursor_endpoint = ? AND scanned = ?`,
+			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, Millis(r.Finished),
+			r.ID, int64(was.Cursor.Event), was.Cursor.Endpoint, was.Scanned)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return fault.Missing("running recovery", r.ID)
 		}
-		if err := t.requeue(requeued, false); err != nil {
+		if err := t.requeue(requeued, requeueFailed, false); err != nil {
 			return err
 		}
 		return t.leave(trail)
 	})
+}
+
+// EditRecovery implements [store.Recoveries].
+func (s *Store) EditRecovery(ctx context.Context, space event.Space, id string, edit func(*store.Recovery) (store.Trail, error)) (r store.Recovery, err error) {
+	err = s.edit(ctx, func() error {
+		if r, err = s.Recovery(ctx, space, id); err != nil {
+			return err
+		}
+		was := r
+		trail, err := edit(&r)
+		if err != nil {
+			return err
+		}
+		return s.write(ctx, "edit recovery", func(t *Tx) error {
+			n, err := t.changed(`UPDATE recoveries SET state = ?, error = ?, finished = ?
+				WHERE id = ? AND state = ? AND cursor = ? AND cursor_endpoint = ? AND scanned = ?`,
+				string(r.State), r.Error, Millis(r.Finished), r.ID, string(was.State), int64(was.Cursor.Event), was.Cursor.Endpoint, was.Scanned)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return store.ErrRaced
+			}
+			return t.leave(trail)
+		})
+	})
+	return r, err
 }
 
 const recoveryColumns = `r.id, r.kind, r.space, r.endpoint, coalesce(w.id, ''), r.pattern, r.from_key, r.until_key, r.missed, r.state, r.cursor, r.cursor_endpoint, r.total, r.scanned,

@@ -47,6 +47,8 @@ type Dialect interface {
 	Spell(query string) string
 	// Contains is the condition that a column of bytes contains a parameter.
 	Contains(column string) string
+	// Lock ends a query whose rows nobody else may write before the transaction ends.
+	Lock() string
 	// Version is an expression for the version of the settings, as [store.Nodes] counts them.
 	Version() string
 }

@@ -14,6 +14,17 @@ func (s *Store) PutSandbox(ctx context.Context, objects []store.SandboxObject, t
 	return s.write(ctx, "put sandbox objects", func(t *Tx) error {
 		for i := range objects {
 			o := &objects[i]
+			if o.Was != nil {
+				n, err := t.changed(`UPDATE sandbox_objects SET body = ?, updated = ? WHERE space = ? AND kind = ? AND id = ? AND body = ?`,
+					nonNil(o.Body), Millis(o.Updated), int64(o.Space), o.Kind, o.ID, o.Was)
+				if err != nil {
+					return err
+				}
+				if n == 0 {
+					return store.ErrRaced
+				}
+				continue
+			}
 			if err := t.exec(`INSERT INTO sandbox_objects (space, kind, id, parent, body, updated) VALUES (?, ?, ?, ?, ?, ?)
 				ON CONFLICT (space, kind, id) DO UPDATE SET parent = excluded.parent, body = excluded.body, updated = excluded.updated`,
 				int64(o.Space), o.Kind, o.ID, o.Parent, nonNil(o.Body), Millis(o.Updated)); err != nil {

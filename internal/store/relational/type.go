@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -14,12 +15,19 @@ import (
 // CreateType implements [store.Types].
 func (s *Store) CreateType(ctx context.Context, d *event.Definition, trail store.Trail) error {
 	return s.write(ctx, "create event type", func(t *Tx) error {
-		_, taken, err := t.row(1, `SELECT no FROM event_types WHERE space = ? AND name = ? AND deleted = 0`, int64(d.Space), d.Name)
+		// The account's row is locked, so that nobody else adds one meanwhile.
+		if _, err := t.rows(1, `SELECT no FROM accounts WHERE no = ?`+t.Dialect.Lock(), d.Space.Account()); err != nil {
+			return err
+		}
+		have, err := t.rows(1, `SELECT name FROM event_types WHERE space = ? AND deleted = 0`, int64(d.Space))
 		if err != nil {
 			return err
 		}
-		if taken {
+		if slices.ContainsFunc(have, func(row []any) bool { return Text(row[0]) == d.Name }) {
 			return fault.Param("name", "event_type_exists", "There is an event type of this name already.")
+		}
+		if len(have) >= event.MaxDefinitions {
+			return fault.Param("name", "too_many_event_types", "There are %d event types already; delete one first.", len(have))
 		}
 		samples, err := json.Marshal(d.Samples)
 		if err != nil {
@@ -38,28 +46,39 @@ func (s *Store) CreateType(ctx context.Context, d *event.Definition, trail store
 	})
 }
 
-// UpdateType implements [store.Types].
-func (s *Store) UpdateType(ctx context.Context, d *event.Definition, trail store.Trail) error {
-	return s.write(ctx, "update event type", func(t *Tx) error {
+// EditType implements [store.Types].
+func (s *Store) EditType(ctx context.Context, space event.Space, name string, edit func(*event.Definition) (store.Trail, error)) (d event.Definition, err error) {
+	err = s.edit(ctx, func() error {
+		if d, err = s.Type(ctx, space, name); err != nil {
+			return err
+		}
+		no, was := d.No, d.Revision
+		trail, err := edit(&d)
+		if err != nil {
+			return err
+		}
 		samples, err := json.Marshal(d.Samples)
 		if err != nil {
 			return fmt.Errorf("encode the samples of %s: %w", d.Name, err)
 		}
-		revision, found, err := t.revise(`UPDATE event_types SET version = version + 1, description = ?, validation = ?, deprecated = ?, samples = ?, json_schema = ?, schema_version = ?,
-			updated = ? WHERE no = ? AND deleted = 0`, Raw(d.Description), string(d.Validation), d.Deprecated, string(samples),
-			nonNil(d.Schema), d.Version, Millis(d.Updated), d.No)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return fault.Missing("event type", d.Name)
-		}
-		d.Revision = revision
-		if err := t.keepSchema(d); err != nil {
-			return err
-		}
-		return t.leave(trail)
+		return s.write(ctx, "edit event type", func(t *Tx) error {
+			revision, found, err := t.revise(`UPDATE event_types SET version = version + 1, description = ?, validation = ?, deprecated = ?, samples = ?,
+				json_schema = ?, schema_version = ?, updated = ? WHERE no = ? AND version = ? AND deleted = 0`, Raw(d.Description), string(d.Validation),
+				d.Deprecated, string(samples), nonNil(d.Schema), d.Version, Millis(d.Updated), no, was)
+			if err != nil {
+				return err
+			}
+			if !found {
+				return store.ErrRaced
+			}
+			d.Revision = revision
+			if err := t.keepSchema(&d); err != nil {
+				return err
+			}
+			return t.leave(trail)
+		})
 	})
+	return d, err
 }
 
 // keepSchema keeps a schema beside the older ones, unless its version is kept already.
@@ -72,14 +91,15 @@ func (t *Tx) keepSchema(d *event.Definition) error {
 }
 
 // DeleteType implements [store.Types]. An empty row stays, so that other nodes hear of it.
-func (s *Store) DeleteType(ctx context.Context, no int64, now time.Time, trail store.Trail) error {
+func (s *Store) DeleteType(ctx context.Context, no, revision int64, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "delete event type", func(t *Tx) error {
-		n, err := t.changed(`UPDATE event_types SET deleted = ?, samples = '[]', json_schema = ? WHERE no = ? AND deleted = 0`, Millis(now), []byte{}, no)
+		n, err := t.changed(`UPDATE event_types SET deleted = ?, samples = '[]', json_schema = ? WHERE no = ? AND version = ? AND deleted = 0`,
+			Millis(now), []byte{}, no, revision)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return fault.Missing("event type", fmt.Sprint(no))
+			return store.ErrRaced
 		}
 		if err := t.exec(`DELETE FROM event_type_schemas WHERE event_type = ?`, no); err != nil {
 			return err

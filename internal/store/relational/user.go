@@ -3,6 +3,7 @@ package relational
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -16,6 +17,7 @@ func (s *Store) CreateUser(ctx context.Context, u *account.User, trail store.Tra
 	return s.write(ctx, "create user", func(t *Tx) error {
 		n, err := t.changed(`INSERT INTO users (id, name, role, password, disabled, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			u.ID, u.Name, string(u.Role), u.Password, u.Disabled, Millis(u.Created))
+		u.Revision = 1
 		if err != nil {
 			return err
 		}
@@ -26,32 +28,53 @@ func (s *Store) CreateUser(ctx context.Context, u *account.User, trail store.Tra
 	})
 }
 
-// UpdateUser implements [store.Users].
-func (s *Store) UpdateUser(ctx context.Context, u *account.User, keep account.Hash, trail store.Trail) error {
-	return s.write(ctx, "update user", func(t *Tx) error {
-		n, err := t.changed(`UPDATE users SET role = ?, password = ?, disabled = ? WHERE id = ?`, string(u.Role), u.Password, u.Disabled, u.ID)
+// EditUser implements [store.Users]. All users are held against what was read, because an
+// edit may depend on the others.
+func (s *Store) EditUser(ctx context.Context, id string, keep account.Hash, edit func(u *account.User, others []account.User) (store.Trail, error)) (u account.User, err error) {
+	err = s.edit(ctx, func() error {
+		all, err := s.AllUsers(ctx)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
-			return fault.Missing("user", u.ID)
+		i := slices.IndexFunc(all, func(u account.User) bool { return u.ID == id })
+		if i < 0 {
+			return fault.Missing("user", id)
 		}
-		if u.Disabled {
-			if err := t.endChildren(u.ID, trail.Time()); err != nil {
-				return err
-			}
-		}
-		if err := t.exec(`DELETE FROM sessions WHERE user_id != '' AND user_id = ? AND hash != ?`, u.ID, keep[:]); err != nil {
+		u = all[i]
+		trail, err := edit(&u, slices.Concat(all[:i], all[i+1:]))
+		if err != nil {
 			return err
 		}
-		return t.leave(trail)
+		return s.write(ctx, "edit user", func(t *Tx) error {
+			rows, err := t.rows(2, `SELECT id, version FROM users ORDER BY id`+t.Dialect.Lock())
+			if err != nil {
+				return err
+			}
+			if !slices.EqualFunc(rows, all, func(row []any, u account.User) bool { return Text(row[0]) == u.ID && row[1].(int64) == u.Revision }) {
+				return store.ErrRaced
+			}
+			if u.Revision, _, err = t.revise(`UPDATE users SET version = version + 1, role = ?, password = ?, disabled = ? WHERE id = ?`,
+				string(u.Role), u.Password, u.Disabled, u.ID); err != nil {
+				return err
+			}
+			if u.Disabled {
+				if err := t.endChildren(u.ID, trail.Time()); err != nil {
+					return err
+				}
+			}
+			if err := t.exec(`DELETE FROM sessions WHERE user_id != '' AND user_id = ? AND hash != ?`, u.ID, keep[:]); err != nil {
+				return err
+			}
+			return t.leave(trail)
+		})
 	})
+	return u, err
 }
 
 // UnlockUser implements [store.Users].
 func (s *Store) UnlockUser(ctx context.Context, id string, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "unlock user", func(t *Tx) error {
-		n, err := t.changed(`UPDATE users SET unlocked = ? WHERE id = ?`, Millis(now), id)
+		n, err := t.changed(`UPDATE users SET version = version + 1, unlocked = ? WHERE id = ?`, Millis(now), id)
 		if err != nil {
 			return err
 		}
@@ -62,11 +85,11 @@ func (s *Store) UnlockUser(ctx context.Context, id string, now time.Time, trail 
 	})
 }
 
-const userColumns = `id, name, role, password, disabled, created, unlocked`
+const userColumns = `id, name, role, password, disabled, created, unlocked, version`
 
 func scanUser(row scanner) (u account.User, err error) {
 	var created, unlocked int64
-	err = row.Scan(&u.ID, &u.Name, &u.Role, &u.Password, &u.Disabled, &created, &unlocked)
+	err = row.Scan(&u.ID, &u.Name, &u.Role, &u.Password, &u.Disabled, &created, &unlocked, &u.Revision)
 	u.Created, u.Unlocked = instant(created), instant(unlocked)
 	return u, err
 }
@@ -95,7 +118,7 @@ func (s *Store) AllUsers(ctx context.Context) ([]account.User, error) {
 }
 
 // CreateSession implements [store.Users].
-func (s *Store) CreateSession(ctx context.Context, n *account.Session, trail store.Trail) error {
+func (s *Store) CreateSession(ctx context.Context, n *account.Session, password string, trail store.Trail) error {
 	portal, space := []byte{}, event.Space(0)
 	if n.Portal != nil {
 		var err error
@@ -105,6 +128,15 @@ func (s *Store) CreateSession(ctx context.Context, n *account.Session, trail sto
 		}
 	}
 	return s.write(ctx, "create session", func(t *Tx) error {
+		if n.User != "" { // the row is locked: a new password ends the sessions that there are
+			_, found, err := t.row(1, `SELECT version FROM users WHERE id = ? AND password = ? AND disabled = 0`+t.Dialect.Lock(), n.User, password)
+			if err != nil {
+				return err
+			}
+			if !found {
+				return fault.Missing("user", n.User)
+			}
+		}
 		if err := t.exec(`INSERT INTO sessions (hash, user_id, portal, created, expires, id, space, creator, remote, agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			n.Hash[:], n.User, string(portal), Millis(n.Created), Millis(n.Expires), n.ID, int64(space), n.Creator, n.Remote, Raw(n.Agent)); err != nil {
 			return err

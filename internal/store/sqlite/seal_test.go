@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,10 +68,15 @@ func TestSeal_nothingInClear(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	e, secrets := sensitive(t, s, 1)
-	e.Description = "changed"
-	if err := s.UpdateEndpoint(context.Background(), e, store.Trail{}); err != nil {
+	changed, err := s.EditEndpoint(context.Background(), e.Space, e.ID, func(e *endpoint.Endpoint) (store.Trail, error) {
+		e.Description, e.Headers = "changed", maps.Clone(e.Headers) // what is sealed is written again
+		e.Headers["X-Other"] = "other"
+		return store.Trail{}, nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
+	e = &changed
 	check := func(when string) {
 		on := filesOf(t, dir)
 		if !bytes.Contains(on, []byte("https://example.com/")) {
@@ -154,7 +160,10 @@ func TestReseal_underLoad(t *testing.T) {
 				done <- fmt.Errorf("read while re-sealing: %w", err)
 				return
 			}
-			if err := s.UpdateEndpoint(ctx, all[i], store.Trail{}); err != nil {
+			if _, err := s.EditEndpoint(ctx, 2, all[i].ID, func(e *endpoint.Endpoint) (store.Trail, error) {
+				e.Headers = map[string]string{"X-Count": fmt.Sprint(i)}
+				return store.Trail{}, nil
+			}); err != nil {
 				done <- fmt.Errorf("write while re-sealing: %w", err)
 				return
 			}

@@ -124,6 +124,7 @@ type dialect struct{}
 
 func (dialect) Spell(query string) string     { return query }
 func (dialect) Contains(column string) string { return "instr(" + column + ", ?) > 0" }
+func (dialect) Lock() string                  { return "" } // nobody else writes
 func (dialect) Version() string               { return "0" }
 
 // Migrate brings the schema of the store in dir up to date, making it when missing,

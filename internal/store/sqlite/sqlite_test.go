@@ -41,6 +41,14 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
 }
 
+// A directory has one handle; two that share it are tested elsewhere to be refused.
+func TestContract_shared(t *testing.T) {
+	storetest.RunShared(t, func(t *testing.T) (one, other store.Store) {
+		s := open(t, t.TempDir())
+		return s, s
+	})
+}
+
 // noise is what takes the room that it has: it cannot be packed.
 func noise(size int) string {
 	b := make([]byte, size)

@@ -20,7 +20,7 @@ func testAccounts(b *bundle) {
 		all = append([]account.Account{a}, all...) // newest first
 	}
 	all[1].Name = "Renamed"
-	b.ok(b.UpdateAccount(b.ctx, &all[1], store.Trail{}))
+	b.ok(b.writeAccount(&all[1], store.Trail{}))
 	for _, want := range all {
 		got, err := b.Account(b.ctx, want.ID)
 		b.ok(err)
@@ -28,7 +28,7 @@ func testAccounts(b *bundle) {
 	}
 	_, err := b.Account(b.ctx, "acct_9")
 	b.code(err, fault.NotFound)
-	b.code(b.UpdateAccount(b.ctx, &account.Account{No: 99}, store.Trail{}), fault.NotFound)
+	b.code(b.writeAccount(&account.Account{No: 99}, store.Trail{}), fault.NotFound)
 	list, err := b.AllAccounts(b.ctx)
 	b.ok(err)
 	b.equal("all", len(list), len(all))

@@ -43,7 +43,7 @@ func testConcurrent(b *bundle) {
 					d.Requeue(now())
 					check(b.Requeue(b.ctx, []delivery.Delivery{d}, store.Trail{}))
 				}
-				check(b.CancelDelivery(b.ctx, a.Deliveries[1].ID, now(), store.Trail{}))
+				check(b.cancel(a.Deliveries[1].ID, now(), store.Trail{}))
 			}
 		})
 	}
@@ -137,23 +137,25 @@ func testCanceled(b *bundle) {
 
 	ctx, cancel := context.WithCancel(b.ctx)
 	cancel()
+	gone := *b
+	gone.ctx = ctx
 	for name, call := range map[string]func() error{
 		"Commit": func() error {
 			return b.Commit(ctx, &store.Batch{Appends: []*store.Append{late}, Settlements: []store.Settlement{{Delivery: lateSettlement}}, Health: []store.Health{{Endpoint: 7}}})
 		},
 		"CancelPending": func() error { _, err := b.CancelPending(ctx, 7, at, 10); return err },
 		"CreateAccount": func() error { return b.CreateAccount(ctx, &otherAccount, store.Trail{Receipt: late.Receipt}) },
-		"UpdateAccount": func() error { return b.UpdateAccount(ctx, &renamed, store.Trail{Receipt: late.Receipt}) },
+		"EditAccount":   func() error { return gone.writeAccount(&renamed, store.Trail{Receipt: late.Receipt}) },
 		"CreateKey":     func() error { return b.CreateKey(ctx, &otherKey, store.Trail{Receipt: late.Receipt}) },
 		"RevokeKey":     func() error { return b.RevokeKey(ctx, k.ID, at, store.Trail{}) },
 		"CreateEndpoint": func() error {
 			return b.CreateEndpoint(ctx, b.composeEndpoint(mine), store.Trail{Receipt: late.Receipt})
 		},
-		"UpdateEndpoint": func() error { return b.UpdateEndpoint(ctx, &changed, store.Trail{Receipt: late.Receipt}) },
-		"DeleteEndpoint": func() error { return b.DeleteEndpoint(ctx, e.No, at, store.Trail{}) },
+		"EditEndpoint":   func() error { return gone.writeEndpoint(&changed, store.Trail{Receipt: late.Receipt}) },
+		"DeleteEndpoint": func() error { return b.DeleteEndpoint(ctx, e.No, e.Revision, at, store.Trail{}) },
 		"Requeue":        func() error { return b.Requeue(ctx, []delivery.Delivery{requeued}, store.Trail{Receipt: late.Receipt}) },
 		"CancelDelivery": func() error {
-			return b.CancelDelivery(ctx, waiting.Deliveries[0].ID, at, store.Trail{Receipt: late.Receipt})
+			return gone.cancel(waiting.Deliveries[0].ID, at, store.Trail{Receipt: late.Receipt})
 		},
 		"PurgeReceipts": func() error { _, err := b.PurgeReceipts(ctx, at, 10); return err },
 		"PurgeAudit":    func() error { _, err := b.PurgeAudit(ctx, at, 10); return err },

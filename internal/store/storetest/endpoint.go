@@ -67,7 +67,7 @@ func testEndpointSettings(b *bundle) {
 	never, usual := full, full
 	never.Settings.Schedule, usual.Settings.Schedule = []time.Duration{}, nil
 	for _, want := range []endpoint.Endpoint{full, never, usual, *e} {
-		b.ok(b.UpdateEndpoint(b.ctx, &want, store.Trail{}))
+		b.ok(b.writeEndpoint(&want, store.Trail{}))
 		got, err := b.Endpoint(b.ctx, mine, e.ID)
 		b.ok(err)
 		b.equal("endpoint", got, want)
@@ -83,14 +83,14 @@ func testEndpointSettings(b *bundle) {
 	old := full
 	old.URL, old.Auth = "https://BÜCHER.test/café?q={a}", endpoint.Authentication{Type: endpoint.AuthOAuth, TokenURL: "https://ID.test/|"}
 	old.Settings.Consent = &endpoint.Consent{URL: old.URL, Origin: "pay.example", Granted: time.UnixMilli(1700000001000).UTC()}
-	b.ok(b.UpdateEndpoint(b.ctx, &old, store.Trail{}))
+	b.ok(b.writeEndpoint(&old, store.Trail{}))
 	got, err = b.Endpoint(b.ctx, mine, e.ID)
 	b.ok(err)
 	want := "https://xn--bcher-kva.test/caf%C3%A9?q=%7Ba%7D"
 	b.equal("URLs", []string{got.URL, got.Settings.Consent.URL, got.Auth.TokenURL}, []string{want, want, "https://id.test/%7C"})
 	missing := full
 	missing.No, missing.ID = 99, "we_99"
-	b.code(b.UpdateEndpoint(b.ctx, &missing, store.Trail{}), fault.NotFound)
+	b.code(b.writeEndpoint(&missing, store.Trail{}), fault.NotFound)
 }
 
 func testDeletedEndpoint(b *bundle) {
@@ -98,13 +98,13 @@ func testDeletedEndpoint(b *bundle) {
 	a := b.append(mine, "a.b", e.No, kept.No)
 	id := a.Deliveries[0].ID
 	b.ok(b.Commit(b.ctx, &store.Batch{Health: []store.Health{{Endpoint: e.No}, {Endpoint: kept.No}}}))
-	b.ok(b.DeleteEndpoint(b.ctx, e.No, now(), store.Trail{}))
+	b.ok(b.deleteEndpoint(e.No, now(), store.Trail{}))
 
 	_, err := b.Endpoint(b.ctx, mine, e.ID)
 	b.code(err, fault.NotFound)
-	b.code(b.UpdateEndpoint(b.ctx, e, store.Trail{}), fault.NotFound)
-	b.code(b.DeleteEndpoint(b.ctx, e.No, now(), store.Trail{}), fault.NotFound)
-	b.code(b.DeleteEndpoint(b.ctx, 99, now(), store.Trail{}), fault.NotFound)
+	b.code(b.writeEndpoint(e, store.Trail{}), fault.NotFound)
+	b.code(b.deleteEndpoint(e.No, now(), store.Trail{}), fault.NotFound)
+	b.code(b.deleteEndpoint(99, now(), store.Trail{}), fault.NotFound)
 	items, more, err := b.ListEndpoints(b.ctx, mine, store.Page[int64]{Limit: 1})
 	b.ok(err)
 	if len(items) != 1 || items[0].ID != kept.ID || more {

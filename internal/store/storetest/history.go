@@ -215,7 +215,7 @@ func testRequeue(b *bundle) {
 	failed, canceled, pending := a.Deliveries[0], a.Deliveries[1], a.Deliveries[2]
 	first := b.attempt(&failed, delivery.OutcomeGone)
 	b.equal("state", failed.State, delivery.Failed)
-	b.ok(b.CancelDelivery(b.ctx, canceled.ID, now(), store.Trail{}))
+	b.ok(b.cancel(canceled.ID, now(), store.Trail{}))
 	at := now().Add(time.Hour)
 	missing := delivery.New(delivery.ID{Event: a.Event.Key, Endpoint: 10}, mine)
 	all := []delivery.Delivery{failed, canceled, pending, missing}
@@ -242,18 +242,18 @@ func testCancelDelivery(b *bundle) {
 	d := b.append(mine, "a.b", 7, 8).Deliveries[0]
 	at := now()
 	r := receipt(mine, "k", at)
-	b.ok(b.CancelDelivery(b.ctx, d.ID, at, store.Trail{Receipt: r}))
+	b.ok(b.cancel(d.ID, at, store.Trail{Receipt: r}))
 	d.Cancel(at)
 	b.equal("canceled", b.delivery(d.ID), d)
 	got, err := b.Receipt(b.ctx, mine, "k")
 	b.ok(err)
 	b.equal("receipt", got, *r)
-	b.ok(b.CancelDelivery(b.ctx, d.ID, at.Add(time.Hour), store.Trail{}))
+	b.ok(b.cancel(d.ID, at.Add(time.Hour), store.Trail{}))
 	b.equal("canceled twice", b.delivery(d.ID), d)
 	b.equal("another endpoint's", b.delivery(delivery.ID{Event: d.ID.Event, Endpoint: 8}).State, delivery.Pending)
 	done := b.append(mine, "a.b", 7).Deliveries[0]
 	b.attempt(&done, delivery.OutcomeSucceeded)
-	b.ok(b.CancelDelivery(b.ctx, done.ID, now(), store.Trail{}))
+	b.ok(b.cancel(done.ID, now(), store.Trail{}))
 	b.equal("canceled when done", b.delivery(done.ID), done)
 }
 

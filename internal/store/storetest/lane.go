@@ -138,7 +138,7 @@ func testLanes(b *bundle) {
 	// The lowest goes, and the next one is it.
 	jobs, err := b.LoadLane(b.ctx, 5, 2, 1<<20)
 	b.ok(err)
-	b.ok(b.CancelDelivery(b.ctx, jobs[0].Delivery.ID, now(), store.Trail{}))
+	b.ok(b.cancel(jobs[0].Delivery.ID, now(), store.Trail{}))
 	lanes, err := b.Lanes(b.ctx, 2, 1)
 	b.ok(err)
 	b.equal("after a cancellation", lanes, []store.Lane{{Endpoint: 5, Rank: jobs[1].Delivery.Rank}})

@@ -62,12 +62,12 @@ func testReceiptsWithEffect(b *bundle) {
 		call func(*store.Receipt) error
 	}{
 		{"CreateAccount", func(r *store.Receipt) error { return b.CreateAccount(b.ctx, &a, store.Trail{Receipt: r}) }},
-		{"UpdateAccount", func(r *store.Receipt) error { return b.UpdateAccount(b.ctx, &a, store.Trail{Receipt: r}) }},
+		{"UpdateAccount", func(r *store.Receipt) error { return b.writeAccount(&a, store.Trail{Receipt: r}) }},
 		{"CreateKey", func(r *store.Receipt) error { return b.CreateKey(b.ctx, &k, store.Trail{Receipt: r}) }},
 		{"CreateEndpoint", func(r *store.Receipt) error { return b.CreateEndpoint(b.ctx, e, store.Trail{Receipt: r}) }},
-		{"UpdateEndpoint", func(r *store.Receipt) error { return b.UpdateEndpoint(b.ctx, e, store.Trail{Receipt: r}) }},
+		{"UpdateEndpoint", func(r *store.Receipt) error { return b.writeEndpoint(e, store.Trail{Receipt: r}) }},
 		{"Requeue", func(r *store.Receipt) error { return b.Requeue(b.ctx, []delivery.Delivery{d}, store.Trail{Receipt: r}) }},
-		{"CancelDelivery", func(r *store.Receipt) error { return b.CancelDelivery(b.ctx, d.ID, at, store.Trail{Receipt: r}) }},
+		{"CancelDelivery", func(r *store.Receipt) error { return b.cancel(d.ID, at, store.Trail{Receipt: r}) }},
 	} {
 		want := receipt(mine, tt.name, at)
 		b.ok(tt.call(want))
@@ -75,10 +75,10 @@ func testReceiptsWithEffect(b *bundle) {
 		b.ok(err)
 		b.equal(tt.name, got, *want)
 	}
-	b.code(b.UpdateAccount(b.ctx, &account.Account{No: 99}, store.Trail{Receipt: receipt(mine, "none", at)}), fault.NotFound)
+	b.code(b.writeAccount(&account.Account{No: 99}, store.Trail{Receipt: receipt(mine, "none", at)}), fault.NotFound)
 	missing := *e
-	missing.No = 99
-	b.code(b.UpdateEndpoint(b.ctx, &missing, store.Trail{Receipt: receipt(mine, "none", at)}), fault.NotFound)
+	missing.ID = "we_missing"
+	b.code(b.writeEndpoint(&missing, store.Trail{Receipt: receipt(mine, "none", at)}), fault.NotFound)
 	_, err := b.Receipt(b.ctx, mine, "none")
 	b.code(err, fault.NotFound)
 }

@@ -19,7 +19,7 @@ func testRecoveries(b *bundle) {
 		if i > 3 {
 			r.Endpoint, r.EndpointID, r.Kind, r.Pattern = other.No, other.ID, store.RetryFailed, "a.*"
 		}
-		b.ok(b.CreateRecovery(b.ctx, &r, store.Trail{}))
+		b.ok(b.CreateRecovery(b.ctx, &r, unopposed, store.Trail{}))
 		all = append([]store.Recovery{r}, all...)
 		if i <= 3 {
 			of = append([]store.Recovery{r}, of...)
@@ -27,7 +27,7 @@ func testRecoveries(b *bundle) {
 	}
 	theirsToo := all[0]
 	theirsToo.ID, theirsToo.Space = event.FormatID("job_", b.keys.Next(), 1), theirs
-	b.ok(b.CreateRecovery(b.ctx, &theirsToo, store.Trail{}))
+	b.ok(b.CreateRecovery(b.ctx, &theirsToo, unopposed, store.Trail{}))
 	cursor := func(r store.Recovery) string { return r.ID }
 	list := func(endpoint int64) func(store.Page[string]) ([]store.Recovery, bool, error) {
 		return func(p store.Page[string]) ([]store.Recovery, bool, error) {
@@ -40,9 +40,10 @@ func testRecoveries(b *bundle) {
 	_, err := b.Recovery(b.ctx, theirs, all[0].ID)
 	b.code(err, fault.NotFound)
 
-	r := all[0]
+	was := all[0]
+	r := was
 	r.State, r.Cursor, r.Scanned, r.Requeued, r.Error, r.Finished = store.RecoveryFailed, delivery.ID{Event: 5, Endpoint: 6}, 4, 2, "é", time.UnixMilli(1700000001000)
-	b.ok(b.AdvanceRecovery(b.ctx, &r, nil, store.Trail{}))
+	b.ok(b.AdvanceRecovery(b.ctx, &was, &r, nil, store.Trail{}))
 	got, err := b.Recovery(b.ctx, mine, r.ID)
 	b.ok(err)
 	b.equal("recovery", got, r)
@@ -52,26 +53,48 @@ func testRecoveries(b *bundle) {
 
 	// What ended is not written any more, nor is what would be requeued with it.
 	d := b.append(mine, "a.b", w.No).Deliveries[0]
-	d.Cancel(now())
+	d.State, d.Settled = delivery.Failed, now()
 	b.settle(d)
 	back := d
 	back.Requeue(now())
 	again := r
 	again.State, again.Requeued = store.RecoveryRunning, 99
-	b.code(b.AdvanceRecovery(b.ctx, &again, []delivery.Delivery{back}, store.Trail{}), fault.NotFound)
+	b.code(b.AdvanceRecovery(b.ctx, &r, &again, []delivery.Delivery{back}, store.Trail{}), fault.NotFound)
 	got, err = b.Recovery(b.ctx, mine, r.ID)
 	b.ok(err)
 	b.equal("an ended recovery", got, r)
-	b.equal("its delivery", b.delivery(d.ID).State, delivery.Canceled)
+	b.equal("its delivery", b.delivery(d.ID).State, delivery.Failed)
 
 	next := all[1]
 	next.Cursor, next.Requeued = d.ID, 1
-	b.ok(b.AdvanceRecovery(b.ctx, &next, []delivery.Delivery{back}, store.Trail{}))
+	elsewhere := all[1]
+	elsewhere.Cursor.Event = 77
+	b.code(b.AdvanceRecovery(b.ctx, &elsewhere, &next, []delivery.Delivery{back}, store.Trail{}), fault.NotFound) // somebody else has advanced it
+	b.equal("not requeued", b.delivery(d.ID).State, delivery.Failed)
+	b.ok(b.AdvanceRecovery(b.ctx, &all[1], &next, []delivery.Delivery{back}, store.Trail{}))
 	b.equal("a running one's delivery", b.delivery(d.ID), back)
+
+	// What a person has cancelled since it was read stays so.
+	b.ok(b.cancel(d.ID, now(), store.Trail{}))
+	b.ok(b.AdvanceRecovery(b.ctx, &next, &next, []delivery.Delivery{back}, store.Trail{}))
+	b.equal("a cancelled delivery", b.delivery(d.ID).State, delivery.Canceled)
+
+	// An edit ends it and leaves its progress as it is.
+	ended, err := b.EditRecovery(b.ctx, mine, all[2].ID, func(r *store.Recovery) (store.Trail, error) {
+		r.State, r.Finished, r.Scanned = store.RecoveryCanceled, time.UnixMilli(1700000002000), 99
+		return store.Trail{}, nil
+	})
+	b.ok(err)
+	b.equal("edited", ended.State, store.RecoveryCanceled)
+	got, err = b.Recovery(b.ctx, mine, all[2].ID)
+	b.ok(err)
+	ended.Scanned = all[2].Scanned
+	b.equal("as it is kept", got, ended)
+	b.code(b.AdvanceRecovery(b.ctx, &all[2], &next, nil, store.Trail{}), fault.NotFound)
 
 	// An event that was purged meanwhile is passed over.
 	lost := delivery.New(delivery.ID{Event: b.keys.Next(), Endpoint: w.No}, mine)
-	b.ok(b.AdvanceRecovery(b.ctx, &next, []delivery.Delivery{lost}, store.Trail{}))
+	b.ok(b.AdvanceRecovery(b.ctx, &next, &next, []delivery.Delivery{lost}, store.Trail{}))
 	_, err = b.Delivery(b.ctx, mine, lost.ID)
 	b.code(err, fault.NotFound)
 }

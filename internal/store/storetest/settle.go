@@ -36,7 +36,7 @@ func testSettle(b *bundle) {
 func testSettleNotPending(b *bundle) {
 	d := b.append(mine, "a.b", 7).Deliveries[0]
 	first := b.attempt(&d, delivery.OutcomeTimeout)
-	b.ok(b.CancelDelivery(b.ctx, d.ID, now(), store.Trail{}))
+	b.ok(b.cancel(d.ID, now(), store.Trail{}))
 	canceled := b.delivery(d.ID)
 	second := b.attempt(&d, delivery.OutcomeSucceeded)
 	b.equal("attempts", b.attempts(d.ID), []delivery.Attempt{second, first})

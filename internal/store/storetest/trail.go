@@ -67,16 +67,16 @@ func testTrail(b *bundle) {
 		call func(store.Trail) error
 	}{
 		{"CreateAccount", func(t store.Trail) error { return b.CreateAccount(b.ctx, &a, t) }},
-		{"UpdateAccount", func(t store.Trail) error { return b.UpdateAccount(b.ctx, &a, t) }},
+		{"UpdateAccount", func(t store.Trail) error { return b.writeAccount(&a, t) }},
 		{"CreateKey", func(t store.Trail) error { return b.CreateKey(b.ctx, &k, t) }},
 		{"RevokeKey", func(t store.Trail) error { return b.RevokeKey(b.ctx, k.ID, at, t) }},
 		{"CreateEndpoint", func(t store.Trail) error { return b.CreateEndpoint(b.ctx, e, t) }},
-		{"UpdateEndpoint", func(t store.Trail) error { return b.UpdateEndpoint(b.ctx, e, t) }},
-		{"DeleteEndpoint", func(t store.Trail) error { return b.DeleteEndpoint(b.ctx, gone.No, at, t) }},
+		{"UpdateEndpoint", func(t store.Trail) error { return b.writeEndpoint(e, t) }},
+		{"DeleteEndpoint", func(t store.Trail) error { return b.deleteEndpoint(gone.No, at, t) }},
 		{"Requeue", func(t store.Trail) error { return b.Requeue(b.ctx, []delivery.Delivery{d}, t) }},
-		{"CancelDelivery", func(t store.Trail) error { return b.CancelDelivery(b.ctx, canceled.ID, at, t) }},
-		{"CreateRecovery", func(t store.Trail) error { return b.CreateRecovery(b.ctx, r, t) }},
-		{"AdvanceRecovery", func(t store.Trail) error { return b.AdvanceRecovery(b.ctx, r, nil, t) }},
+		{"CancelDelivery", func(t store.Trail) error { return b.cancel(canceled.ID, at, t) }},
+		{"CreateRecovery", func(t store.Trail) error { return b.CreateRecovery(b.ctx, r, unopposed, t) }},
+		{"AdvanceRecovery", func(t store.Trail) error { return b.AdvanceRecovery(b.ctx, r, r, nil, t) }},
 	} {
 		trail := store.Trail{Receipt: receipt(mine, tt.name, at), Audit: b.entry(mine, tt.name, account.EndpointUpdated), Announce: []*store.Append{b.compose(mine, "a.b", 9), b.compose(theirs, "a.b", 9)}}
 		b.ok(tt.call(trail))
@@ -95,9 +95,9 @@ func testTrail(b *bundle) {
 	// Each fails, by itself or because of the announcement's name.
 	trail := store.Trail{Receipt: receipt(mine, "none", at), Audit: b.entry(mine, "none", account.EndpointUpdated), Announce: []*store.Append{b.compose(mine, "a.b", 9), b.compose(theirs, "a.b", 9)}}
 	missing := *e
-	missing.No = 99
-	b.code(b.UpdateEndpoint(b.ctx, &missing, trail), fault.NotFound)
-	b.code(b.DeleteEndpoint(b.ctx, 99, at, trail), fault.NotFound)
+	missing.ID = "we_missing"
+	b.code(b.writeEndpoint(&missing, trail), fault.NotFound)
+	b.code(b.deleteEndpoint(99, at, trail), fault.NotFound)
 	b.code(b.RevokeKey(b.ctx, "key_9", at, trail), fault.NotFound)
 	b.code(b.CreateKey(b.ctx, &k, trail), fault.Invalid)
 	b.absent(trail.Announce[0])
@@ -106,7 +106,7 @@ func testTrail(b *bundle) {
 	b.commit(b.composeCustom(mine, "evt_1234567890abcdef"))
 	renamed := *e
 	renamed.Description = "renamed"
-	if err := b.UpdateEndpoint(b.ctx, &renamed, taken); err == nil {
+	if err := b.writeEndpoint(&renamed, taken); err == nil {
 		b.Error("announced under a name that is taken")
 	}
 	got, err := b.Endpoint(b.ctx, mine, e.ID)

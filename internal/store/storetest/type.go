@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -41,8 +42,8 @@ func testTypes(b *bundle) {
 	}
 
 	d.Description, d.Deprecated, d.Validation, d.Samples, d.Schema, d.Version = "x", false, event.ValidateReject, nil, []byte(`{}`), 2
-	b.ok(b.UpdateType(b.ctx, &d, store.Trail{}))
-	b.ok(b.UpdateType(b.ctx, &d, store.Trail{})) // without a new version
+	b.ok(b.writeType(&d, store.Trail{}))
+	b.ok(b.writeType(&d, store.Trail{})) // without a new version
 	got, err = b.Type(b.ctx, mine, d.Name)
 	b.ok(err)
 	b.equal("updated", show(got), show(d))
@@ -52,9 +53,14 @@ func testTypes(b *bundle) {
 		b.Errorf("versions %v", versions)
 	}
 
-	b.ok(b.DeleteType(b.ctx, d.No, now(), store.Trail{}))
-	b.code(b.DeleteType(b.ctx, d.No, now(), store.Trail{}), fault.NotFound)
-	b.code(b.UpdateType(b.ctx, &d, store.Trail{}), fault.NotFound)
+	if err := b.DeleteType(b.ctx, d.No, d.Revision-1, now(), store.Trail{}); !errors.Is(err, store.ErrRaced) {
+		b.Errorf("a definition that was changed meanwhile is deleted: %v", err)
+	}
+	b.ok(b.DeleteType(b.ctx, d.No, d.Revision, now(), store.Trail{}))
+	if err := b.DeleteType(b.ctx, d.No, d.Revision, now(), store.Trail{}); !errors.Is(err, store.ErrRaced) {
+		b.Errorf("deleted twice: %v", err)
+	}
+	b.code(b.writeType(&d, store.Trail{}), fault.NotFound)
 	_, err = b.Type(b.ctx, mine, d.Name)
 	b.code(err, fault.NotFound)
 	everything, err := b.AllTypes(b.ctx)

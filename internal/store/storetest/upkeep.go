@@ -167,11 +167,11 @@ func testPurgeRecoveries(b *bundle) {
 	var all []store.Recovery
 	for i := range 7 {
 		r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: store.RetryFailed, Space: mine, State: store.RecoveryRunning, Created: start}
-		b.ok(b.CreateRecovery(b.ctx, &r, store.Trail{}))
+		b.ok(b.CreateRecovery(b.ctx, &r, unopposed, store.Trail{}))
 		if i > 0 { // the first goes on
 			r.State = []store.RecoveryState{store.RecoverySucceeded, store.RecoveryCanceled, store.RecoveryFailed}[i%3]
 			r.Finished = start.Add(time.Duration(i) * time.Second)
-			b.ok(b.AdvanceRecovery(b.ctx, &r, nil, store.Trail{}))
+			b.ok(b.AdvanceRecovery(b.ctx, &r, &r, nil, store.Trail{}))
 		}
 		all = append(all, r)
 	}
@@ -221,13 +221,13 @@ func testPurgeDeletedEndpoints(b *bundle) {
 	b.append(mine, "a.b", waiting.No)
 	r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: store.RecoverEndpoint, Space: theirs, Endpoint: named.No, EndpointID: named.ID,
 		State: store.RecoveryRunning, Created: deleted}
-	b.ok(b.CreateRecovery(b.ctx, &r, store.Trail{}))
+	b.ok(b.CreateRecovery(b.ctx, &r, unopposed, store.Trail{}))
 	for _, e := range []*endpoint.Endpoint{busy, waiting, named, free, late} {
 		at := deleted
 		if e == late {
 			at = before
 		}
-		b.ok(b.DeleteEndpoint(b.ctx, e.No, at, store.Trail{}))
+		b.ok(b.deleteEndpoint(e.No, at, store.Trail{}))
 	}
 	// What was under way is written after all.
 	b.ok(b.Commit(b.ctx, &store.Batch{Health: []store.Health{{Endpoint: free.No}, {Endpoint: alive.No}}}))
@@ -274,7 +274,7 @@ func testPurgeDeletedEndpoints(b *bundle) {
 	b.equal("the endpoint of a recovery that is kept", job.EndpointID, named.ID)
 
 	r.State, r.Finished = store.RecoverySucceeded, deleted
-	b.ok(b.AdvanceRecovery(b.ctx, &r, nil, store.Trail{}))
+	b.ok(b.AdvanceRecovery(b.ctx, &r, &r, nil, store.Trail{}))
 	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeRecoveries(b.ctx, before, limit) }, 1)
 	b.purge(done.Event.Key+1, 10)
 	purge(2, 2) // busy and named
@@ -295,7 +295,7 @@ func testPurgeTypes(b *bundle) {
 		d := event.Definition{Space: mine, Name: fmt.Sprint("a.b", i), Validation: event.ValidateOff, Created: at, Updated: at}
 		b.ok(b.CreateType(b.ctx, &d, store.Trail{}))
 		if i > 0 {
-			b.ok(b.DeleteType(b.ctx, d.No, at.Add(time.Duration(i)*time.Second), store.Trail{}))
+			b.ok(b.DeleteType(b.ctx, d.No, d.Revision, at.Add(time.Duration(i)*time.Second), store.Trail{}))
 		}
 		all = append(all, d)
 	}

@@ -18,7 +18,13 @@ func (b *bundle) user(name string) account.User {
 
 func (b *bundle) session(s account.Session) account.Session {
 	s.Hash = account.HashKey(fmt.Sprint(b.keys.Next()))
-	b.ok(b.CreateSession(b.ctx, &s, store.Trail{}))
+	password := ""
+	if s.User != "" {
+		u, err := b.User(b.ctx, s.User)
+		b.ok(err)
+		password = u.Password
+	}
+	b.ok(b.CreateSession(b.ctx, &s, password, store.Trail{}))
 	return s
 }
 
@@ -38,8 +44,14 @@ func testUsers(b *bundle) {
 
 	s1, s2 := b.session(account.Session{User: ada.ID}), b.session(account.Session{User: ada.ID})
 	other := b.session(account.Session{User: bob.ID})
-	ada.Role, ada.Password, ada.Disabled = account.UserAdmin, "$other", true
-	b.ok(b.UpdateUser(b.ctx, &ada, s1.Hash, store.Trail{Audit: b.entry(0, ada.ID, account.UserUpdated)}))
+	ada, err = b.EditUser(b.ctx, ada.ID, s1.Hash, func(u *account.User, others []account.User) (store.Trail, error) {
+		b.equal("before", *u, ada)
+		b.equal("the others", others, []account.User{bob})
+		u.Role, u.Password, u.Disabled = account.UserAdmin, "$other", true
+		return store.Trail{Audit: b.entry(0, ada.ID, account.UserUpdated)}, nil
+	})
+	b.ok(err)
+	b.equal("role", ada.Role, account.UserAdmin)
 	got, err = b.User(b.ctx, ada.ID)
 	b.ok(err)
 	b.equal("changed", got, ada)
@@ -49,18 +61,24 @@ func testUsers(b *bundle) {
 	b.code(err, fault.NotFound)
 	_, err = b.Session(b.ctx, other.Hash)
 	b.ok(err)
-	nobody := account.User{ID: "usr_nobody"}
-	b.code(b.UpdateUser(b.ctx, &nobody, account.Hash{}, store.Trail{}), fault.NotFound)
+	_, err = b.EditUser(b.ctx, "usr_nobody", account.Hash{}, func(*account.User, []account.User) (store.Trail, error) { return store.Trail{}, nil })
+	b.code(err, fault.NotFound)
+	late := account.Session{Hash: account.HashKey("late"), User: ada.ID}
+	b.code(b.CreateSession(b.ctx, &late, ada.Password, store.Trail{}), fault.NotFound) // disabled
+	late.User = bob.ID
+	b.code(b.CreateSession(b.ctx, &late, "$another", store.Trail{}), fault.NotFound)
+	b.ok(b.CreateSession(b.ctx, &late, bob.Password, store.Trail{}))
 	entries, _, err := b.ListAudit(b.ctx, store.AuditFilter{Object: ada.ID}, store.Page[string]{Limit: 10})
 	b.ok(err)
 	b.equal("entries", len(entries), 2)
 }
 
 func testSessions(b *bundle) {
+	ada := b.user("Ada")
 	at := func(s int64) time.Time { return time.UnixMilli(s * 1000) }
 	portal := b.session(account.Session{Created: at(1), Expires: at(10), Portal: &account.Portal{ID: "prt_1", Space: live, ReadOnly: true,
 		Origins: []string{"https://a.example"}, Name: "é", Colour: "#123456", Logo: "https://a.example/l.png"}})
-	user := b.session(account.Session{User: "usr_1", Created: at(1), Expires: at(20)})
+	user := b.session(account.Session{User: ada.ID, Created: at(1), Expires: at(20)})
 	for _, want := range []account.Session{portal, user} {
 		got, err := b.Session(b.ctx, want.Hash)
 		b.ok(err)
@@ -70,8 +88,8 @@ func testSessions(b *bundle) {
 		got.Portal, want.Portal = nil, nil // pointers, which print as addresses
 		b.equal("session", got, want)
 	}
-	ended := b.session(account.Session{User: "usr_1", Created: at(1), Expires: at(20)})
-	b.ok(b.EndSession(b.ctx, ended.Hash, store.Trail{Audit: b.entry(0, "usr_1", account.UserSignedOut)}))
+	ended := b.session(account.Session{User: ada.ID, Created: at(1), Expires: at(20)})
+	b.ok(b.EndSession(b.ctx, ended.Hash, store.Trail{Audit: b.entry(0, ada.ID, account.UserSignedOut)}))
 	b.ok(b.EndSession(b.ctx, ended.Hash, store.Trail{})) // gone already
 	_, err := b.Session(b.ctx, ended.Hash)
 	b.code(err, fault.NotFound)
