@@ -264,8 +264,12 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	latest, lerr := number(q.Get("latest"))
 	since, serr := number(q.Get("since"))
-	if lerr != nil || serr != nil {
-		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "parameter_invalid", Message: "The parameters latest and since are numbers."})
+	if lerr != nil {
+		h.refuse(w, fault.Param("latest", "parameter_invalid", "The parameter latest is a number of events."))
+		return
+	}
+	if serr != nil {
+		h.refuse(w, fault.Param("since", "parameter_invalid", "The parameter since is a time in Unix seconds."))
 		return
 	}
 	events := strings.FieldsFunc(q.Get("events"), func(c rune) bool { return c == ',' })

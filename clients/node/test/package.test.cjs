@@ -48,7 +48,7 @@ import http from 'node:http';
 const verifier = new Verifier([process.env.SECRET ?? ''], { tolerance: 60 });
 const id: string = verifier.verify({ 'webhook-id': 'a' }, Buffer.from('')).id;
 try { verifier.verify(new Headers(), 'x'); } catch (err) { if (err instanceof WebhookError && err.code === 'too_old') console.log(id); }
-http.createServer(httpHandler(verifier, (req, res) => { res.end(req.webhook.id + req.rawBody.length); }, { seen: new MemoryStore(), alertAfter: 3, alert: (n) => console.log(n) }));
+http.createServer(httpHandler(verifier, (req, res) => { res.end(req.webhook.id + req.rawBody.length); }, { seen: new MemoryStore(), alertAfter: 3, alertWindow: 60, alert: (n) => console.log(n) }));
 const table = new SqlStore({ query: async () => ({ rows: [] }) }, { dialect: 'sqlite' });
 expressMiddleware(verifier, { seen: table });
 fastifyPlugin({}, { verifier }, () => {});
