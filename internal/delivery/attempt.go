@@ -75,6 +75,7 @@ type Attempt struct {
 	RetryAfter     time.Duration // what a 429 or 503 asked for; 0 is none
 	Error          string        // why, in plain words, when no answer came
 	URL            string        // that was sent to; empty: the attempt is older than the record of it
+	Shortage       bool          // with [OutcomeNone]: this server lacked what it needs to send. Not stored
 	RemoteAddr     string        // the address that was dialled
 	Peer           Peer          // who answered over TLS; zero: nobody
 	Timing         Timing

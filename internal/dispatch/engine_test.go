@@ -586,3 +586,32 @@ func TestEngine_transformationFails(t *testing.T) {
 		w.stop(time.Minute)
 	})
 }
+
+// What this server lacks, such as file descriptors, costs no attempts, opens no breaker
+// and is not asked for without a pause.
+func TestEngine_ownShortageCostsNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var made atomic.Int64
+		short := atomic.Bool{}
+		short.Store(true)
+		e := w.receiver("good", false, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			if short.Load() {
+				made.Add(1)
+				return delivery.Attempt{Outcome: delivery.OutcomeNone, Shortage: true}
+			}
+			if r.Number != 1 {
+				t.Errorf("attempt %d comes first", r.Number)
+			}
+			return yes(ctx, r)
+		})
+		w.send(e, 20)
+		settle(time.Hour) // far longer than the schedule of retries
+		w.want(e, map[delivery.State]int{delivery.Pending: 20})
+		if n := made.Load(); n < 100 || n > 20*3600 {
+			t.Errorf("tried %d times within an hour", n)
+		}
+		short.Store(false)
+		settle(10 * time.Second)
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 20})
+	})
+}

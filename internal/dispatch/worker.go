@@ -393,8 +393,8 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent)
 	a := e.try(ctx, ep, job)
 	done()
 	e.stats.inflight.Add(-1)
-	if a.Outcome == delivery.OutcomeNone { // the server stops or has lost its lease; the delivery stays pending
-		e.release(l, &d)
+	if a.Outcome == delivery.OutcomeNone { // the server stops, has lost its lease or lacks something; the delivery stays pending
+		e.release(l, &d, a.Shortage)
 		return
 	}
 	e.stats.attempts.Add(1)
@@ -453,12 +453,19 @@ func request(ep *endpoint.Endpoint, job *store.Job, p *endpoint.Payload, now tim
 	return r
 }
 
-func (e *Engine) release(l *lane, d *delivery.Delivery) {
+func (e *Engine) release(l *lane, d *delivery.Delivery, shortage bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l.letGo(d.ID.Event)
 	l.missed(d.Rank)
+	if shortage { // what the server lacks is not there at once
+		l.holdUntil = e.Now().Add(shortagePause)
+		e.Log.Warn("attempt not made for want of file descriptors", "endpoint", l.no)
+	}
 }
+
+// shortagePause is how long a lane waits when the server itself lacked what an attempt needs.
+const shortagePause = time.Second
 
 // note updates the lane by what an attempt showed. It returns the health to
 // store, nil when it is unchanged, whether the endpoint just began to fail for

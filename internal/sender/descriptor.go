@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -52,7 +53,21 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// errShortage is the error for an attempt that this process had no file descriptor for. It
+// is no fault of the endpoint: the attempt does not count.
+var errShortage = errors.New("the server has no file descriptors left")
+
 // noDescriptor reports whether the process, or the system, has no file descriptor left.
 func noDescriptor(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	var dns *net.DNSError // which keeps the text alone
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.As(err, &dns) && strings.Contains(dns.Err, syscall.EMFILE.Error())
+}
+
+// excuse marks the error of an attempt that got no connection when its time was over before
+// its dial's turn: dials have waited for a file descriptor since it began.
+func (s *Sender) excuse(ctx context.Context, began time.Time, err error) error {
+	if until := s.scarce.Load(); err != nil && ctx.Err() != nil && until != nil && until.After(began) {
+		return errors.Join(errShortage, err)
+	}
+	return err
 }

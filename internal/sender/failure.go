@@ -44,6 +44,8 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 		return delivery.OutcomeMisconfigured, config.Error()
 	case ctx.Err() != nil:
 		return delivery.OutcomeNone, "cancelled"
+	case errors.Is(err, errShortage), noDescriptor(err):
+		return delivery.OutcomeNone, errShortage.Error()
 	case errors.As(err, &token):
 		said := tokenFailure(token)
 		if said == "" {
@@ -92,8 +94,6 @@ func dnsReason(err *net.DNSError) string {
 func reason(err error) string {
 	var op *net.OpError
 	switch {
-	case noDescriptor(err):
-		return "the server has no file descriptors left"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "the connection was refused"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

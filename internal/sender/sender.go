@@ -176,6 +176,7 @@ func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 	a.Duration, a.Refused = time.Since(began), refused
 	if err != nil {
 		a.Outcome, a.Error = classify(ctx, limited, timeout, err)
+		a.Shortage = a.Outcome == delivery.OutcomeNone && ctx.Err() == nil
 	}
 	if a.Succeeded() {
 		s.accepted.note(r, plain)
@@ -194,13 +195,14 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 	f := &flight{Attempt: delivery.Attempt{Number: r.Number, Started: started, URL: r.URL}, payload: r.Body}
 	f.watch.follow(&f.trace)
 	f.trace.GotConn, f.trace.GotFirstResponseByte = f.gotConn, f.firstByte
+	began := time.Now() // as descriptors are waited for
 	req, err := s.request(httptrace.WithClientTrace(ctx, &f.trace), r, f, plain)
 	if err != nil {
 		return f.Attempt, "", &misconfigured{err}
 	}
 	transport, token, err := s.prepare(ctx, req.Header, r, stale)
 	if err != nil {
-		return f.Attempt, token, err
+		return f.Attempt, token, s.excuse(ctx, began, err)
 	}
 	f.RequestHeader = shown(req.Header, r, started)
 	resp, err := transport.RoundTrip(req)
@@ -211,6 +213,9 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 		err = s.read(ctx, &f.Attempt, resp)
 	case f.conn != nil && f.conn.flooded.Load(): // HTTP/2 says of it only that the connection ended
 		err = errors.Join(errFlood, err)
+	}
+	if f.conn == nil {
+		err = s.excuse(ctx, began, err)
 	}
 	f.Timing = f.watch.timing(f.conn != nil)
 	if f.conn == nil && err != nil {
