@@ -160,9 +160,10 @@ func (s *server) run(ctx context.Context) (err error) {
 	web := newWeb(s.edge(s.handler()), s.log)
 	var visiting visitors
 	visiting.watch(web)
+	inbound := s.crowd().watch(web, listener)
 	served := make(chan error, 1)
 	go func() {
-		served <- web.Serve(listener)
+		served <- web.Serve(inbound)
 		close(served)
 	}()
 	fenced, stopCluster := s.takePart(ctx)
@@ -383,6 +384,20 @@ func (s *server) publicURL() string {
 		return s.reachedAt()
 	}
 	return s.PublicURL
+}
+
+// crowd returns the bounds of connections. Half of the file descriptors are left for
+// deliveries, the store and the rest.
+func (s *server) crowd() *crowd {
+	total := s.MaxConnections
+	if total == 0 {
+		total = descriptors() / 2
+	}
+	each := s.MaxPerAddress
+	if each == 0 {
+		each = (total + 1) / 2
+	}
+	return newCrowd(total, each, s.TrustedProxies, s.log)
 }
 
 // edge returns the server's handler as it is seen from outside: behind proxies, below a

@@ -63,6 +63,8 @@ type Config struct {
 	Brokers string // "name=url" pairs of message brokers, with credentials; see package broker
 	Sources string // "broker/address=account:mode" pairs
 
+	MaxConnections        int            // 0: half of the process's file descriptors
+	MaxPerAddress         int            // 0: half of MaxConnections
 	MetricsAddr           string         // where /metrics is served without a key; empty: at Addr, with one
 	TrustedProxies        []netip.Prefix // their X-Forwarded-For names the client
 	PublicURL             string         // where the server is reached, without a slash at its end; empty: at Addr
@@ -177,6 +179,8 @@ func define(f *pflag.FlagSet) {
 	f.String("master-key-file", "", "file of the key that secrets are sealed with (default: master-key in the data directory)")
 	f.String("brokers", "", "message brokers that endpoints and sources may name, such as \"orders=nats://nats:4222 audit=kafka://k1:9092,k2:9092\"; give them as POSTHASTE_BROKERS where they hold passwords")
 	f.String("sources", "", "where events are taken from beside the API, such as \"orders/payments=acct_0d1…:live\"")
+	f.Int("max-connections", 0, "connections to the server at a time; 0 is half of the file descriptors that the process may have")
+	f.Int("max-connections-per-address", 0, "connections from one address at a time, but for --trusted-proxies; 0 is half of --max-connections")
 	f.String("metrics-addr", "", "address that serves /metrics without a key, such as 127.0.0.1:9090; default: /metrics at --addr, with an operator key")
 	f.StringSlice("trusted-proxies", nil, "addresses or networks of proxies whose X-Forwarded-For names the client, such as 10.0.0.0/8; default none")
 	f.String("public-url", "", "URL that the server is reached at, such as https://webhooks.example.com or https://example.com/hooks, for links in responses and as the name that receivers are asked in")
@@ -270,6 +274,7 @@ func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 	c.SandboxKept = r.duration("sandbox-retention")
 	c.LiveSchedule, c.TestSchedule = r.schedule("live-schedule"), r.schedule("test-schedule")
 	c.TrustedProxies = r.prefixes("trusted-proxies")
+	c.MaxConnections, c.MaxPerAddress = r.number("max-connections"), r.number("max-connections-per-address")
 	c.AllowTargets, c.DenyTargets = r.prefixes("allow-targets"), r.prefixes("deny-targets")
 	if r.err != nil {
 		return nil, r.err
@@ -343,6 +348,8 @@ func (c *Config) check() error {
 		return usagef("--rate-limit %d: use 0 to %d requests a minute", c.RateLimit, account.MaxRateLimit)
 	case c.SecretMaxAge < 0:
 		return usagef("--secret-max-age %s: use 0 or more", c.SecretMaxAge)
+	case c.MaxConnections < 0 || c.MaxPerAddress < 0:
+		return usagef("--max-connections, --max-connections-per-address: use 0 or more")
 	case c.PublicURL != "" && !c.setPublicPath():
 		return usagef("--public-url: use a URL such as https://webhooks.example.com or https://example.com/hooks: a host and, optionally, " +
 			"a path of letters, digits and - . _ ~ that does not begin with a path of the server's own such as /admin or /v1")
