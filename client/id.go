@@ -32,13 +32,12 @@ func (s *sequence) next(now time.Time) uint64 {
 	return s.last
 }
 
-// NewID returns an id for an event. Ids sort by time: those of one process in the order
-// of the calls, and those of several, and the server's own, by the millisecond. A part of
-// each is random.
+// NewID returns an id for an event. Ids of one process sort in the order of the calls; ids of
+// several processes, and those of the server, sort by the millisecond. Each has 70 random bits.
 func NewID() string { return newID(ids.next(time.Now())) }
 
-// newID writes a number of a sequence and random bits. The first character is that of the
-// server's ids, which begin with five bits that are zero.
+// newID encodes a number of a sequence and random bits. Like the server's ids, it begins with
+// five zero bits.
 func newID(n uint64) string {
 	var noise [idLength]byte
 	rand.Read(noise[:]) // never fails (crypto/rand)

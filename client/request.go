@@ -70,7 +70,7 @@ func (c *Client) call(ctx context.Context, method, path, idempotencyKey string, 
 	return resp.StatusCode, text, requestID, nil
 }
 
-// way is how far a request came. Its zero value is none.
+// way records how far a request got.
 type way struct{ looked, connected atomic.Bool }
 
 func (w *way) trace() *httptrace.ClientTrace {
@@ -80,8 +80,8 @@ func (w *way) trace() *httptrace.ClientTrace {
 	}
 }
 
-// unsent reports whether no part of the request can have been written: a connection was
-// looked for and none was had. A transport of the user's that does not tell is not believed.
+// unsent reports whether no part of the request can have been written: the transport looked
+// for a connection and got none. A transport without httptrace support reports neither.
 func (w *way) unsent() bool { return w.looked.Load() && !w.connected.Load() }
 
 // wireError is the API's error object.

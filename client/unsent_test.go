@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// What was never sent is told apart from what was, on real sockets.
+// A request that was never sent is distinguished from one without a response, on real sockets.
 func TestSend_neverSent(t *testing.T) {
 	closed := listen(t, nil)
 	if err := closed.Close(); err != nil {
@@ -48,7 +48,7 @@ func TestSend_neverSent(t *testing.T) {
 	}
 }
 
-// A transport of the user's that tells nothing is not taken for one that sent nothing.
+// A transport without httptrace support counts as one that may have sent the request.
 func TestSend_silentTransport(t *testing.T) {
 	c, err := New("https://posthaste.example", "sk_test_1234567890abcdef", Options{RetryFor: time.Nanosecond, HTTP: &http.Client{Transport: failing{}}})
 	if err != nil {

@@ -515,8 +515,8 @@ func TestOperator_makesAccounts(t *testing.T) {
 	}
 }
 
-// A server for development that was given no test key goes on with the one that it made,
-// and has one at most.
+// A development server without POSTHASTE_TEST_KEY reuses the key of its last start, and has at
+// most one.
 func TestDevKey(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -561,7 +561,7 @@ func TestDevKey(t *testing.T) {
 		}
 	}
 	s.stop()
-	s, third := begin() // what was revoked stays so
+	s, third := begin() // a revoked key stays revoked
 	if third == other || s.call("GET", "/v1/account", nil, "Authorization", "Bearer "+third).status != http.StatusOK {
 		t.Errorf("key %s after %s was revoked", third, other)
 	}

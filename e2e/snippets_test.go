@@ -169,14 +169,14 @@ var sessions = map[string]string{
 	"docs/how-to/upgrade.md":                        `mkdir "$ROOT/backups"`,
 }
 
-// results are what a page has brought about at its end, beyond what it shows.
+// results are checks that run after the commands of a page.
 var results = map[string]string{
 	"webhook/README.md":                  `printf 'package main\n\nimport _ "github.com/posthaste-hq/posthaste/webhook"\n\nfunc main() {}\n' > main.go && go build ./...`,
 	"docs/how-to/send-events-from-go.md": `printf 'package main\n\nimport (\n\t_ "github.com/posthaste-hq/posthaste/client"\n\t_ "github.com/posthaste-hq/posthaste/client/outbox"\n)\n\nfunc main() {}\n' > main.go && go build ./...`,
 	"clients/node/README.md":             `node -e 'if (typeof require("@posthaste-hq/webhook").Verifier !== "function") process.exit(1)'`,
 }
 
-// goProject is a reader's module, with the caches of the tests.
+// goProject creates a Go module for the commands of a page, with the caches of the tests.
 const goProject = `export GOPATH=@GOPATH GOCACHE=@GOCACHE; go mod init example.com/reader`
 
 // asides are what a page has its reader do between two commands, before the one that

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// DefaultAlertWindow is how close together refused deliveries must be for an alert.
+// DefaultAlertWindow is the sliding window in which refused deliveries are counted.
 const DefaultAlertWindow = 10 * time.Minute
 
-// WithAlert calls alert when this many deliveries were refused within
-// [DefaultAlertWindow], or the window that [WithAlertWindow] sets, whatever was
-// verified in between, and again after each further so many. refused is the total of
-// alerts that followed one another within a window: after, 2*after, and so on.
+// WithAlert calls alert when after deliveries were refused within a sliding window, and
+// again after each further after refusals. Verified deliveries in between do not reset the
+// count. The window is [DefaultAlertWindow] unless [WithAlertWindow] sets it. refused is the
+// total of alerts that follow one another within a window: after, 2*after, and so on.
 // alert runs on the goroutine of the request and must not block.
 func WithAlert(after int, alert func(refused int)) Option {
 	return func(m *middleware) { m.refusals.after, m.alert = after, alert }
 }
 
-// WithAlertWindow sets the window of [WithAlert]; the default is [DefaultAlertWindow],
-// which also stands for a window that is not positive.
+// WithAlertWindow sets the window of [WithAlert]. Zero and negative values keep
+// [DefaultAlertWindow].
 func WithAlertWindow(window time.Duration) Option {
 	return func(m *middleware) {
 		if window > 0 {

@@ -88,7 +88,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.once(w, r, cmp.Or(eventID(body), signedID))
 }
 
-// refuse counts a refused delivery and alerts if it is one too many.
+// refuse counts a refused delivery and raises the alert if it is due.
 func (m *middleware) refuse() {
 	m.mu.Lock()
 	refused := m.refusals.add(m.verifier.now())

@@ -42,7 +42,7 @@ type vectorFile struct {
 	Alerts         []alertVector
 }
 
-// alertVector is what a receiver gets, step by step, and the alerts that it must give.
+// alertVector lists deliveries to a receiver, step by step, and the alerts it must raise.
 type alertVector struct {
 	Name        string
 	AlertAfter  int `json:"alert_after"`

@@ -87,7 +87,7 @@ export interface ReceiverOptions {
   /** Bytes. Default 1 MiB. */
   maxBody?: number;
   logger?: { warn(message: string, detail?: object): void; error(message: string, detail?: object): void };
-  /** Calls alert when this many deliveries were refused within alertWindow, and after each further so many. Default 0: never. */
+  /** Calls alert when this many deliveries were refused within alertWindow, and again after each further as many. Default 0: never. */
   alertAfter?: number;
   /** Seconds. Default 600. */
   alertWindow?: number;

@@ -1,6 +1,6 @@
 """Builds the package with the standard library alone (PEP 517, PEP 660).
 
-Whoever installs from a checkout needs no network: there is no other build system to fetch.
+Installing from a checkout needs no network: no other build system is downloaded.
 """
 
 import base64

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// An address with a slash at its end, as people type it, leads to its page; one that has no
-// page, and a form, do not.
+// A trailing slash redirects to the page. A path without a page, and a POST, is a 404.
 func TestSlashAtTheEnd(t *testing.T) {
 	d := newDesk(t, false)
 	base := "/admin/" + d.account.ID + "/test"

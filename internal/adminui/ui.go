@@ -89,8 +89,8 @@ func New(c Config) http.Handler {
 	return u.outermost(mux)
 }
 
-// withoutSlash sends those who ask for a page with a slash at the end of its address to the
-// page, and leaves all else to next.
+// withoutSlash redirects a GET with a trailing slash to the page of the same path without it.
+// Other requests go to next.
 func withoutSlash(mux *http.ServeMux, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bare := *r.URL

@@ -21,7 +21,7 @@ import (
 // Message is what goes to or comes from a broker.
 type Message struct {
 	ID     string            // unique; a broker that can drops what has one it has seen
-	Time   time.Time         // when the broker stored it or its sender made it, the same each time it comes; zero: not known
+	Time   time.Time         // when it was stored or created, the same in every redelivery; zero: unknown
 	Header map[string]string // what an HTTP request would have
 	Body   []byte
 }

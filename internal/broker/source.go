@@ -61,9 +61,9 @@ func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, 
 	wg.Wait()
 }
 
-// identified gives an event without an id one that comes from the message and its time, so
-// that a message that comes again makes no second event. Where the message has no time, the
-// server makes the id, and the key that is returned tells the message.
+// identified adds an id to an event without one. The id is derived from the message's id and
+// time, so that a redelivered message creates no second event. For a message without a time,
+// it returns a key for deduplication instead, and the server generates the id.
 func identified(s SourceSpec, m Message) (key string, body []byte) {
 	var members map[string]json.RawMessage
 	body = bytes.TrimLeft(m.Body, " \t\r\n")

@@ -38,7 +38,7 @@ func readCapture(raw []byte) (*capture, error) {
 	return c, nil
 }
 
-// cutHead returns the header lines, without the request line, and what follows the empty line.
+// cutHead returns the header lines, without the request line, and the bytes after the empty line.
 func cutHead(raw []byte) (head, body []byte, ok bool) {
 	for first := true; len(raw) > 0; first = false {
 		line, rest, found := bytes.Cut(raw, []byte("\n"))
@@ -58,7 +58,7 @@ func cutHead(raw []byte) (head, body []byte, ok bool) {
 	return nil, nil, false
 }
 
-// unframe takes the body out of what followed the head.
+// unframe removes transfer coding, and white space after Content-Length, from the body.
 func (c *capture) unframe() {
 	if strings.EqualFold(c.header.Get("Transfer-Encoding"), "chunked") {
 		if b, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(c.body))); err == nil {
@@ -77,7 +77,7 @@ func (c *capture) unframe() {
 	}
 }
 
-// reading is a body that was perhaps sent, and how the captured one differs from it.
+// reading is a possible original of a captured body, and how the two differ.
 type reading struct {
 	body []byte
 	note string

@@ -481,15 +481,15 @@ const firstAdmin = "admin"
 
 const operatorKeyFile = "operator-key"
 
-// The test key that a server for development makes for itself, and what it is called.
+// File and name of the test key that a development server generates.
 const (
 	devKeyFile = "test-key"
 	devKeyName = "Development, from the file " + devKeyFile
 )
 
-// devKey returns the test key of a server for development that was given none: the one of
-// its last start, from a file in the data directory that only its owner can read, unless
-// that was revoked. A new one replaces it, so that there is one at most.
+// devKey returns the test key of a development server without POSTHASTE_TEST_KEY: that of its
+// last start, from a file in the data directory with mode 0600, unless it was revoked. A new
+// key revokes the one before it, so at most one is valid.
 func (s *server) devKey(ctx context.Context) (key string, err error) {
 	path := filepath.Join(s.Data, devKeyFile)
 	text, err := os.ReadFile(path)
@@ -501,7 +501,7 @@ func (s *server) devKey(ctx context.Context) (key string, err error) {
 		if err == nil {
 			return key, nil
 		}
-		if !fault.Is(err, fault.Invalid) { // else somebody has edited the file
+		if !fault.Is(err, fault.Invalid) { // the file was edited
 			return "", fmt.Errorf("test key: %w", err)
 		}
 	}
@@ -515,7 +515,7 @@ func (s *server) devKey(ctx context.Context) (key string, err error) {
 	return key, s.service.RevokeOthers(ctx, key, devKeyName)
 }
 
-// writeKeyFile writes a key to a file that only its owner can read, whatever was there.
+// writeKeyFile replaces a file with one of mode 0600 that holds a key.
 func writeKeyFile(path, key string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

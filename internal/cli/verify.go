@@ -154,7 +154,8 @@ func (c *capture) judge(v *webhook.Verifier, h http.Header, now time.Time) (why 
 	return append(slices.Clone(c.notes), diagnose(v, h, c.body)...), err
 }
 
-// age says what is wrong with the time of a delivery, and whether that is all.
+// age describes the timestamp of a delivery that is too old or too new, and whether the
+// signature is valid apart from that.
 func (c *capture) age(v *webhook.Verifier, h http.Header, now time.Time) []string {
 	seconds, err := strconv.ParseInt(h.Get(webhook.TimestampHeader), 10, 64)
 	if err != nil {

@@ -117,7 +117,7 @@ func (u *Usage) Unwrap() error { return u.Err }
 
 func usagef(format string, args ...any) error { return &Usage{fmt.Errorf(format, args...)} }
 
-// Group is settings that a command other than serve reads, by their flags.
+// Group lists settings that commands other than serve read, by flag name.
 type Group []string
 
 // The groups.
@@ -125,14 +125,14 @@ var (
 	Embedded = Group{"data"}
 	Store    = Group{"data", "database-url"}
 	Secrets  = Group{"master-key-file"}
-	Dev      = Group{"dev"}  // with it, a missing master key is made
-	Server   = Group{"addr"} // where one listens, to ask it
+	Dev      = Group{"dev"}  // creates a missing master key
+	Server   = Group{"addr"} // of a running server
 	Network  = Group{"egress-proxy", "egress-proxy-resolves", "smtp-addr", "smtp-tls"}
 )
 
-// Settings is where a command gets its settings from. Use [Flags].
+// Settings reads the settings of one command. Use [Flags].
 type Settings struct {
-	all *pflag.FlagSet // also those that are no flags of the command
+	all *pflag.FlagSet // every setting, also without a flag of the command
 }
 
 // Flags adds the settings of some groups to a command's flags, of all if none is given. The
@@ -149,7 +149,7 @@ func Flags(f *pflag.FlagSet, groups ...Group) *Settings {
 	return s
 }
 
-// Show hides the flags of other groups in the command's help; it takes them all the same.
+// Show hides the flags of other groups in the command's help. The command still accepts them.
 func (s *Settings) Show(groups ...Group) *Settings {
 	s.all.VisitAll(func(flag *pflag.Flag) { flag.Hidden = flag.Name != "config" && !in(groups, flag.Name) })
 	return s

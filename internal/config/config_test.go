@@ -219,8 +219,8 @@ func TestLoad_publicPath(t *testing.T) {
 	}
 }
 
-// A command that reads some settings only has their flags only; the others come from the
-// environment and the file all the same.
+// A command registers the flags of its groups; other settings still come from the environment
+// and the file.
 func TestFlags_groups(t *testing.T) {
 	f := pflag.NewFlagSet("backup", pflag.ContinueOnError)
 	settings := Flags(f, Store, Server).Show(Embedded)

@@ -112,8 +112,8 @@ func AppendID(dst []byte, prefix string, k Key, n uint32) []byte {
 	return append(dst, out[:]...)
 }
 
-// DerivedID returns an id that sorts by t among those of [FormatID], and is the same for
-// the same time and seed: for what is known by something else than an id, and may come again.
+// DerivedID returns an id that sorts by t among the ids of [FormatID]. The same time and seed
+// return the same id, so that a redelivered message has the id of its first delivery.
 func DerivedID(prefix string, t time.Time, seed [32]byte) string {
 	bits := binary.BigEndian.Uint64(seed[:])
 	id := AppendID(make([]byte, 0, len(prefix)+idLength+derivedTail), prefix, KeyAt(t)|Key(bits>>32&(1<<keyTimeShift-1)), uint32(bits))
@@ -123,7 +123,7 @@ func DerivedID(prefix string, t time.Time, seed [32]byte) string {
 	return string(id)
 }
 
-// derivedTail makes derived ids longer than others, which are not taken for them so.
+// derivedTail makes derived ids longer than those of FormatID, so that [ParseID] refuses them.
 const derivedTail = 12
 
 // ParseID returns what [FormatID] put into id, and false for any other string.

@@ -1,15 +1,15 @@
 package fault
 
 // Reason is the machine-readable detail of a failure: the code of the API's errors.
-// Each one that is used is in [Reasons].
+// Every reason in the sources has an entry in [Reasons].
 type Reason string
 
-// Entry says what a reason means to a caller.
+// Entry describes a reason to callers of the API.
 type Entry struct {
 	Reason  Reason
 	Codes   []Code // the kinds of failure that it comes with
 	Meaning string
-	Action  string // what the caller does about it
+	Action  string // how the caller resolves it
 	Pages   bool   // only pages and commands show it, the API does not
 }
 
@@ -105,7 +105,7 @@ var Reasons = []Entry{
 	{Reason: "account_forbidden", Codes: []Code{Forbidden}, Meaning: "The API key belongs to another account.", Action: "Use a key of this account, or an operator key."},
 	{Reason: "mode_forbidden", Codes: []Code{Forbidden}, Meaning: "The API key is for the other mode.", Action: "Use a key of that mode."},
 	{Reason: "operator_key_required", Codes: []Code{Forbidden}, Meaning: "Only the operator may do this.", Action: "Use an operator key (`sk_admin_…`)."},
-	{Reason: "read_only", Codes: []Code{Forbidden}, Meaning: "The user or the portal session may only look.", Action: "Ask for a role that may change things."},
+	{Reason: "read_only", Codes: []Code{Forbidden}, Meaning: "The user or the portal session is read-only.", Action: "Ask for a role that may change things."},
 	{Reason: "sandbox_test_mode", Codes: []Code{Forbidden}, Meaning: "The sandbox exists in test mode only.", Action: "Use a test key (`sk_test_…`)."},
 
 	{Reason: "consent_unknown", Codes: notFound, Meaning: "No consent request is pending at this URL.", Action: "Ask again with `POST /v1/webhooks/{id}/validate`."},
@@ -119,9 +119,9 @@ var Reasons = []Entry{
 	{Reason: "quota_exceeded", Codes: []Code{RateLimited}, Meaning: "The account uses its whole share of what `param` names.", Action: "Retry after `Retry-After` seconds with fewer requests at a time."},
 	{Reason: "rate_limit_exceeded", Codes: []Code{RateLimited}, Meaning: "The account is over its limit of requests.", Action: "Retry after `Retry-After` seconds, or ask the operator for a higher limit."},
 	{Reason: "outcome_unknown", Codes: []Code{Unsure}, Meaning: "The outcome is unknown: the data may or may not be stored.", Action: "Retry with the same id or `Idempotency-Key`."},
-	{Reason: "internal_error", Codes: []Code{Internal}, Meaning: "A fault of the server.", Action: "Retry with the same `Idempotency-Key`; report the `Request-Id`."},
+	{Reason: "internal_error", Codes: []Code{Internal}, Meaning: "An internal error of the server.", Action: "Retry with the same `Idempotency-Key`; report the `Request-Id`."},
 	{Reason: "unavailable", Codes: []Code{Unavailable}, Meaning: "The server cannot accept the request now; nothing was done.", Action: "Retry after `Retry-After` seconds."},
-	{Reason: "overloaded", Codes: []Code{Unavailable}, Meaning: "The server has as much in hand as it can hold; nothing was done.", Action: "Retry after `Retry-After` seconds."},
+	{Reason: "overloaded", Codes: []Code{Unavailable}, Meaning: "The server is overloaded; nothing was done.", Action: "Retry after `Retry-After` seconds."},
 	{Reason: "not_stored", Codes: []Code{Unavailable}, Meaning: "The event could not be stored.", Action: "Retry after `Retry-After` seconds."},
 
 	{Reason: "admins_only", Codes: []Code{Forbidden}, Meaning: "The page is for admins.", Action: "Ask an admin.", Pages: true},

@@ -229,8 +229,8 @@ func schemes(p *params) *bool {
 	return &ed25519
 }
 
-// stripeParams reads what Stripe's libraries send and this server has no use for. Events
-// have one form, the one in which they were sent, and no account is connected to another.
+// stripeParams reads parameters of Stripe's API that have no effect here: events have one
+// version, and there are no connected accounts.
 func stripeParams(p *params) {
 	if v := p.text("api_version"); v != nil && len(*v) > maxVersion {
 		p.fail("api_version", "A version of Stripe's API is at most %d bytes. Events have no versions on this server; leave it out.", maxVersion)

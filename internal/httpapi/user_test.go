@@ -103,7 +103,7 @@ func TestBulkRetry(t *testing.T) {
 	}
 	run(fmt.Sprintf(`{"endpoint":%q,"type":"payment.*"}`, e.text("id")), 2)
 	run(`{"until":1}`, 0)
-	// What selects nothing by omission retries nothing; asked for a dry run, it is counted.
+	// A selection that is empty by omission is refused; a dry run counts it.
 	for _, body := range []string{``, `{}`, `{"all":false}`, `{"endpoint":null,"since":null,"until":null}`, `{"all":true,"type":"payment.*"}`} {
 		w.call("POST", "/v1/deliveries/retry", body).names("all")
 	}

@@ -83,8 +83,8 @@ func (h *Hub) StripeSession(w http.ResponseWriter, r *http.Request) {
 }
 
 // webSocketURL returns where the CLI connects: at the server's public URL or, without one,
-// where the request came to. A proxy that ends TLS says so in X-Forwarded-Proto; nobody but
-// the caller gets the answer, so the header need not be trusted.
+// where the request came to. A proxy that ends TLS sets X-Forwarded-Proto. Only the
+// caller sees the response, so the header need not be trusted.
 func (h *Hub) webSocketURL(r *http.Request) string {
 	base := h.PublicURL
 	if base == "" {

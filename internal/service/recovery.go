@@ -154,7 +154,7 @@ func (s *Service) PlanRetry(ctx context.Context, c *Call, b BulkRetry) (RetryPla
 	})
 }
 
-// RetryPlan is what a bulk retry would do.
+// RetryPlan is the result of a dry run of a bulk retry.
 type RetryPlan struct {
 	BulkRetry
 	Space event.Space

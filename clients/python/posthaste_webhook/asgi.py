@@ -24,10 +24,11 @@ class _Gone(Exception):
 class ASGIMiddleware:
     """Calls app for genuine deliveries only, with the raw body to receive again.
 
-    Others get 401, logged; alert(n) is called when alert_after of them came within alert_window seconds (600), and after
-    each further so many. An event that was processed before is answered with 200, when there is a seen store, whose calls
-    run in a thread; while one delivery of an event is worked on in this process, another of it waits. max_body is in
-    bytes. The event's id is scope["posthaste_webhook.id"]. What is not HTTP, such as lifespan events, passes.
+    Others get 401, logged; alert(n) is called when alert_after of them came within alert_window seconds (600), and
+    again after each further as many. An event that was processed before is answered with 200, when there is a seen
+    store, whose calls run in a thread; while one delivery of an event is worked on in this process, another of it
+    waits. max_body is in bytes. The event's id is scope["posthaste_webhook.id"]. Requests other than HTTP, such as
+    lifespan events, pass.
     """
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], verifier: Verifier, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""What is installed from a checkout."""
+"""The wheel and the source archive that pip builds from a checkout."""
 
 import base64
 import csv

@@ -2,5 +2,5 @@ package natsjs
 
 import "time"
 
-// SetAckWait shortens the time after which a message that nobody settled comes again.
+// SetAckWait sets the time after which an unacknowledged message is redelivered.
 func (b *Broker) SetAckWait(d time.Duration) { b.ackWait = d }

@@ -140,12 +140,12 @@ func (b *Broker) done(msg jetstream.Msg, err error) {
 	}
 }
 
-// mostTerms is how often a message that is refused may come before it is acknowledged
-// instead: a server that does not understand the termination sends it again for ever.
+// mostTerms is the number of deliveries after which a refused message is acknowledged instead
+// of terminated: a server that ignores the termination would redeliver it for ever.
 const mostTerms = 5
 
-// terminate makes the stream not deliver a message again. Servers before 2.10 do not
-// understand a reason, and take a termination that has one for nothing.
+// terminate stops redelivery of a message. Servers before 2.10 ignore a termination with a
+// reason.
 func (b *Broker) terminate(msg jetstream.Msg, reason error) {
 	if meta, err := msg.Metadata(); err == nil && meta.NumDelivered >= mostTerms {
 		_ = msg.Ack()

@@ -79,8 +79,8 @@ func TestPublish_again(t *testing.T) {
 	}
 }
 
-// A message that can never be taken ends with any server: with one before 2.10, which takes a
-// termination with a reason for nothing, and with one that understands none at all.
+// Redelivery of a refused message ends with every server: also one before 2.10, which ignores a
+// termination with a reason, and one that ignores every termination.
 func TestConsume_oldServer(t *testing.T) {
 	for _, tt := range []struct {
 		name, version, ignored string
@@ -145,8 +145,8 @@ func TestConsume_oldServer(t *testing.T) {
 	}
 }
 
-// asOldServer is a proxy that makes a NATS server an old one: it says that it is of that
-// version, and drops acknowledgements that begin with what that server takes for nothing.
+// asOldServer starts a proxy that makes a NATS server look like an older one: it rewrites the
+// version, and drops acknowledgements with a prefix that the older server ignores.
 func asOldServer(t *testing.T, server, version, ignored string) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -169,7 +169,7 @@ func asOldServer(t *testing.T, server, version, ignored string) (address string)
 				defer func() { _ = up.Close() }()
 				go dropAcks(bufio.NewReader(client), up, ignored)
 				r := bufio.NewReader(up)
-				for { // line by line: the server says its version whenever it says who it is
+				for { // the server sends INFO, with its version, more than once
 					line, err := r.ReadString('\n')
 					if strings.HasPrefix(line, "INFO {") && version != "" {
 						line = regexp.MustCompile(`"version":"[^"]*"`).ReplaceAllString(line, `"version":"`+version+`"`)
@@ -184,7 +184,7 @@ func asOldServer(t *testing.T, server, version, ignored string) (address string)
 	return l.Addr().String()
 }
 
-// dropAcks hands on what a client says, but for acknowledgements of one kind.
+// dropAcks copies the protocol of a client, without acknowledgements that begin with ignored.
 func dropAcks(from *bufio.Reader, to io.Writer, ignored string) {
 	for {
 		line, err := from.ReadString('\n')
