@@ -25,7 +25,8 @@ type ledger struct {
 	acknowledged map[string]string // the body to expect, by id
 	arrived      map[string]string // the body that came first and was taken, by id
 	refused      map[string]string // the body that came first and was answered 500, by id
-	turnedAway   map[int64]bool    // numbers that were answered 503
+	turnedAway   map[int64]bool    // numbers that were refused and are to be sent again
+	latest       int64             // the highest number that was acknowledged
 	cutOff       map[int64]bool    // numbers whose answer was lost: they may have been taken
 	duplicates   int
 	changed      []string // ids that came with two different bodies
@@ -89,7 +90,7 @@ func (l *ledger) note(n int64, own string, a answer, err error, x excuse) bool {
 		if !x.cutOff {
 			l.unexpected = append(l.unexpected, err.Error())
 		}
-	case a.status == http.StatusServiceUnavailable && x.refused && a.header.Get("Retry-After") != "":
+	case a.retryable() && x.refused:
 		l.turnedAway[n] = true
 	case a.status == http.StatusInternalServerError && x.refused && a.err("code") == "outcome_unknown":
 		l.cutOff[n] = true
@@ -101,6 +102,7 @@ func (l *ledger) note(n int64, own string, a answer, err error, x excuse) bool {
 			l.unexpected = append(l.unexpected, fmt.Sprintf("sent id %s, got %s", own, id))
 		}
 		created, _ := a.object["created"].(float64)
+		l.latest = max(l.latest, n)
 		l.acknowledged[id] = fmt.Sprintf(`{"id":"%s","type":"payment.succeeded","created":%d,"data":{"object":{"n":%d%s}}}`, id, int64(created), n, l.pad)
 		return true
 	}
@@ -111,6 +113,13 @@ func (l *ledger) progress() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.acknowledged)
+}
+
+// newest returns the highest number that was acknowledged.
+func (l *ledger) newest() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.latest
 }
 
 func (l *ledger) arrivals() int {
@@ -180,7 +189,7 @@ func (l *load) begin(s *server) *life {
 }
 
 // start starts so many senders; half of them choose the ids of their events. What is
-// answered 503 is sent again until it is taken.
+// refused for now is sent again until it is taken.
 func (l *load) start(senders int) {
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
@@ -232,7 +241,7 @@ func (l *load) announce(ended <-chan struct{}, n int64, ownID bool) (done bool) 
 		case <-again.C:
 		case <-ended:
 		}
-		return a.status != http.StatusServiceUnavailable
+		return !a.retryable()
 	}
 	l.interrupted.Add(1)
 	select {

@@ -248,6 +248,12 @@ type answer struct {
 	object object
 }
 
+// retryable reports whether the server refused the request for now: it cannot take it, or the
+// account has too much under way.
+func (a answer) retryable() bool {
+	return a.header.Get("Retry-After") != "" && (a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests)
+}
+
 // err returns a member of the error: type, code, param or message.
 func (a answer) err(name string) string {
 	e, _ := a.object["error"].(map[string]any)

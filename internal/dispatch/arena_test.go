@@ -306,6 +306,13 @@ func (w *arena) attempts(id delivery.ID) int {
 	return len(w.tries[id])
 }
 
+// tried returns how many deliveries were attempted.
+func (w *arena) tried() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.tries)
+}
+
 // want compares the stored deliveries of an endpoint by state.
 func (w *arena) want(no int64, want map[delivery.State]int) {
 	w.t.Helper()

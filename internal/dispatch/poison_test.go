@@ -73,9 +73,9 @@ func TestEngine_poisonBacklog(t *testing.T) {
 						t.Errorf("%s, number %d, is %s after %d attempts", types[i], i, d.State, d.Attempts)
 					}
 				}
-				before := len(w.tries)
+				before := w.tried()
 				settle(time.Hour)
-				if n := len(w.tries) - before; n > 1000 {
+				if n := w.tried() - before; n > 1000 {
 					t.Errorf("%d more refused ones were attempted in an hour", n)
 				}
 			})
@@ -151,7 +151,7 @@ func TestEngine_refusesSomeOfAType(t *testing.T) {
 		settle(time.Second)
 		w.sendOf(1, repeat("a.b", 900)...)
 		settle(2 * time.Second)
-		if n := len(w.tries); n != 900 {
+		if n := w.tried(); n != 900 {
 			t.Errorf("%d of 900 attempted at once", n)
 		}
 	})

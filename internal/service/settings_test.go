@@ -31,11 +31,11 @@ func (n *shared) Version(context.Context) (int64, error) {
 
 func (n *shared) Changes(ctx context.Context, _ int64) (store.Changes, error) {
 	n.mu.Lock()
-	c, err := n.c, n.err
+	c, err, takes := n.c, n.err, n.takes
 	n.looks++
 	n.mu.Unlock()
 	select {
-	case <-time.After(n.takes):
+	case <-time.After(takes):
 		return c, err
 	case <-ctx.Done():
 		return store.Changes{}, ctx.Err()
@@ -48,6 +48,13 @@ func (n *shared) change(do func(*store.Changes)) {
 	defer n.mu.Unlock()
 	n.c.Version++
 	do(&n.c)
+}
+
+// answers sets how, and after how long, it answers from now on.
+func (n *shared) answers(err error, after time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.err, n.takes = err, after
 }
 
 func nodeOf(n *shared) *Service {
@@ -86,14 +93,14 @@ func TestCatchUp(t *testing.T) {
 			t.Errorf("%d looks for %d callers", n.looks, callers)
 		}
 
-		n.err = errors.New("away")
+		n.answers(errors.New("away"), 10*time.Millisecond)
 		if err := s.Reach(t.Context(), callers); err != nil {
 			t.Errorf("a version that is known: %v", err)
 		}
 		if err := s.Reach(t.Context(), callers+1); err == nil {
 			t.Error("a version that cannot be read is reached")
 		}
-		n.err, n.takes = nil, time.Hour
+		n.answers(nil, time.Hour)
 		if err := s.CatchUp(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a store that does not answer: %v", err)
 		}
@@ -102,7 +109,7 @@ func TestCatchUp(t *testing.T) {
 		if err := s.CatchUp(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a caller who does not wait: %v", err)
 		}
-		n.takes = 0
+		n.answers(nil, 0)
 		time.Sleep(lookFor)
 		synctest.Wait()
 		if err := s.CatchUp(t.Context()); err != nil {
