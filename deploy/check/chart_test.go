@@ -159,7 +159,7 @@ func TestChart_lints(t *testing.T) {
 
 // Everything is what Kubernetes knows, and belongs together.
 func TestChart_objects(t *testing.T) {
-	want := map[string]int{"sqlite": 4, "postgres": 5, "all": 9}
+	want := map[string]int{"sqlite": 4, "postgres": 5, "all": 10}
 	for _, name := range examples {
 		all := objects(t, valuesOf(t, name))
 		if len(all) != want[name] {
@@ -167,7 +167,7 @@ func TestChart_objects(t *testing.T) {
 		}
 		template, selector := pod(t, all)
 		own := labels.Set(template.Labels)
-		service := one[*corev1.Service](t, all)
+		service, metrics := services(t, all)
 		selectors := []labels.Selector{labels.SelectorFromSet(selector.MatchLabels), labels.SelectorFromSet(service.Spec.Selector)}
 		for _, o := range all {
 			switch x := o.(type) {
@@ -176,8 +176,11 @@ func TestChart_objects(t *testing.T) {
 			case *networkingv1.NetworkPolicy:
 				selectors = append(selectors, labels.SelectorFromSet(x.Spec.PodSelector.MatchLabels))
 			case *monitoring.ServiceMonitor:
-				if !labels.SelectorFromSet(x.Spec.Selector.MatchLabels).Matches(labels.Set(service.Labels)) || x.Spec.Endpoints[0].Port != service.Spec.Ports[0].Name {
-					t.Errorf("%s: the service is not scraped", name)
+				scraped := labels.SelectorFromSet(x.Spec.Selector.MatchLabels)
+				if metrics == nil || !scraped.Matches(labels.Set(metrics.Labels)) || x.Spec.Endpoints[0].Port != metrics.Spec.Ports[0].Name || metrics.Spec.ClusterIP != "None" {
+					t.Errorf("%s: the metrics are not scraped", name)
+				} else if scraped.Matches(labels.Set(service.Labels)) {
+					t.Errorf("%s: the service that may lead outside is scraped", name)
 				}
 			case *networkingv1.Ingress:
 				b := x.Spec.Rules[0].HTTP.Paths[0].Backend.Service
@@ -205,6 +208,24 @@ func TestChart_objects(t *testing.T) {
 			t.Errorf("%s: the service leads to port %s", name, got)
 		}
 	}
+}
+
+// services returns the service of the API and the one of metrics, nil if there is none.
+func services(t *testing.T, all []metav1.Object) (main, metrics *corev1.Service) {
+	t.Helper()
+	for _, o := range all {
+		if s, ok := o.(*corev1.Service); ok {
+			if strings.HasSuffix(s.Name, "-metrics") {
+				metrics = s
+			} else {
+				main = s
+			}
+		}
+	}
+	if main == nil || len(main.Spec.Ports) != 1 {
+		t.Fatalf("the service leads to more than the API: %+v", main)
+	}
+	return main, metrics
 }
 
 // The pods keep to the strictest of the Pod Security Standards, and to what it leaves open.
@@ -388,7 +409,7 @@ func TestChart_containerServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := map[string]string{"master-key": string(bytes.TrimSpace(key)), "admin-key": "sk_admin_0123456789abcdef"}
-	port := freePort(t)
+	port, metricsPort := freePort(t), freePort(t)
 	for _, e := range spec.Env {
 		value := e.Value
 		if e.ValueFrom != nil {
@@ -399,6 +420,12 @@ func TestChart_containerServes(t *testing.T) {
 				t.Errorf("it listens on %s; the probes ask %s", value, want)
 			}
 			value = ":" + port
+		}
+		if e.Name == "POSTHASTE_METRICS_ADDR" {
+			if want := fmt.Sprintf(":%d", spec.Ports[1].ContainerPort); value != want || spec.Ports[1].Name != "metrics" {
+				t.Errorf("metrics are at %s; they are scraped at %s", value, want)
+			}
+			value = ":" + metricsPort
 		}
 		c.env = append(c.env, e.Name+"="+value)
 	}
@@ -414,8 +441,11 @@ func TestChart_containerServes(t *testing.T) {
 		t.Error("it answers anything: the probes prove nothing")
 	}
 	monitor := one[*monitoring.ServiceMonitor](t, objects(t, valuesOf(t, "all")))
-	if !answers(t, "http://127.0.0.1:"+port+monitor.Spec.Endpoints[0].Path) {
+	if !answers(t, "http://127.0.0.1:"+metricsPort+monitor.Spec.Endpoints[0].Path) {
 		t.Errorf("there are no metrics at %s", monitor.Spec.Endpoints[0].Path)
+	}
+	if answers(t, "http://127.0.0.1:"+port+monitor.Spec.Endpoints[0].Path) {
+		t.Error("the ingress passes on the metrics")
 	}
 	// As the notes say.
 	out, err := c.command("/usr/bin/posthaste", "users", "create", "alice", "--role", "admin").CombinedOutput()

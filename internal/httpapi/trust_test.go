@@ -412,11 +412,8 @@ func TestAudit_refusedKeys(t *testing.T) {
 	if err := w.service.WriteRefusals(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	find := func(header []string) (all []object) {
-		for _, e := range w.must("GET", "/v1/audit_log?action=api_key.refused", "", header...).list() {
-			all = append(all, e)
-		}
-		return all
+	find := func(header []string) []object {
+		return w.must("GET", "/v1/audit_log?action=api_key.refused", "", header...).list()
 	}
 	server, mine := find(with(adminKey)), find(with(testKey))
 	if len(server) != 1 || server[0].in("detail").text("count") != "40" || server[0].text("remote_addr") != "127.0.0.1" || server[0].text("actor") != "system" {

@@ -57,6 +57,11 @@ spec:
       env:
         - name: POSTHASTE_ADDR
           value: ":8080"
+        {{- if not (hasKey .Values.settings "metrics-addr") }}
+        # Apart from what the service and the ingress pass on.
+        - name: POSTHASTE_METRICS_ADDR
+          value: ":9090"
+        {{- end }}
         # A directory that the server makes: the volume's own may be open to its group.
         - name: POSTHASTE_DATA
           value: /data/store
@@ -85,6 +90,8 @@ spec:
       ports:
         - name: http
           containerPort: 8080
+        - name: metrics
+          containerPort: 9090
       # The schema is brought up to date before it answers, which may take a while once.
       startupProbe:
         httpGet: {path: /healthz, port: http}
