@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
 // Account is one customer of the operator: the owner of endpoints and events.
@@ -23,7 +24,9 @@ type Account struct {
 	// RateLimit is how many API requests a minute the account may make: nil is the
 	// server's default, 0 is no limit.
 	RateLimit *int
-	Revision  int64 // of the stored row: each write makes it greater
+	// Limits are the account's own; for those that are not in it, the server's hold.
+	Limits   quota.Set
+	Revision int64 // of the stored row: each write makes it greater
 	// SuspendedAt is when the operator suspended the account; zero: it is active.
 	SuspendedAt time.Time
 }

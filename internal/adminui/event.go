@@ -11,6 +11,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -93,6 +94,11 @@ type tailedEvent struct {
 // tailEvents sends events as they come (Server-Sent Events), whichever node took
 // them: it asks the store.
 func tailEvents(rq *request) error {
+	leave, err := rq.ui.Service.Occupy(rq.call, quota.Tails)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	pattern := rq.URL.Query().Get("type")
 	control := http.NewResponseController(rq.w)
 	if err := control.SetWriteDeadline(time.Time{}); err != nil {

@@ -2,8 +2,11 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,21 +25,28 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	}
 	create := &cobra.Command{Use: "create NAME", Short: "Create an account", Args: cobra.ExactArgs(1), Example: "  posthaste accounts create Acme --rate-limit 1000"}
 	create.RunE = func(cmd *cobra.Command, args []string) error {
-		fields := accountFields(cmd)
+		fields, err := accountFields(cmd)
+		if err != nil {
+			return err
+		}
 		fields["name"] = args[0]
 		return post(cmd, get, "/v1/accounts", fields)
 	}
-	update := &cobra.Command{Use: "update ID", Short: "Change an account's name or rate limit", Args: cobra.ExactArgs(1)}
+	update := &cobra.Command{Use: "update ID", Short: "Change an account's name, rate limit or limits", Example: "  posthaste accounts update acct_0d1… --limits endpoints=5000,jobs=default", Args: cobra.ExactArgs(1)}
 	update.RunE = func(cmd *cobra.Command, args []string) error {
-		fields := accountFields(cmd)
+		fields, err := accountFields(cmd)
+		if err != nil {
+			return err
+		}
 		if len(fields) == 0 {
-			return &config.Usage{Err: errors.New("say what to change: --name or --rate-limit")}
+			return &config.Usage{Err: errors.New("say what to change: --name, --rate-limit or --limits")}
 		}
 		return post(cmd, get, at(url.PathEscape(args[0])), fields)
 	}
 	update.Flags().String("name", "", "new name")
 	for _, c := range []*cobra.Command{create, update} {
 		c.Flags().Int("rate-limit", 0, "API requests a minute; 0 is no limit, -1 the server's default")
+		c.Flags().String("limits", "", "limits to change, such as endpoints=5000,jobs=default; see docs/reference/limits.md")
 	}
 	cmd.AddCommand(
 		listing(get, "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
@@ -48,7 +58,7 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 }
 
 // accountFields returns the parameters that the flags of cmd give.
-func accountFields(cmd *cobra.Command) map[string]any {
+func accountFields(cmd *cobra.Command) (map[string]any, error) {
 	fields := map[string]any{}
 	if f := cmd.Flags().Lookup("name"); f != nil && f.Changed {
 		fields["name"] = f.Value.String()
@@ -60,7 +70,24 @@ func accountFields(cmd *cobra.Command) map[string]any {
 			fields["rate_limit"] = nil
 		}
 	}
-	return fields
+	if cmd.Flags().Changed("limits") {
+		text, _ := cmd.Flags().GetString("limits")
+		limits := map[string]any{}
+		for pair := range strings.SplitSeq(text, ",") {
+			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			n, err := strconv.Atoi(value)
+			switch {
+			case value == "default":
+				limits[name] = nil
+			case err != nil:
+				return nil, &config.Usage{Err: fmt.Errorf("--limits: %q is not a limit such as endpoints=5000 or endpoints=default", pair)}
+			default:
+				limits[name] = n
+			}
+		}
+		fields["limits"] = limits
+	}
+	return fields, nil
 }
 
 // portalsCommand lists and revokes the portal sessions of an account.

@@ -25,6 +25,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
@@ -71,6 +72,7 @@ type Config struct {
 	PublicPath            string         // the path of PublicURL, such as "/hooks"; empty: none
 	RequireIdempotencyKey bool           // with payments and refunds of the sandbox
 
+	Limits       quota.Set     // of accounts that have none of their own
 	RateLimit    int           // API requests a minute and account; 0: none
 	SecretMaxAge time.Duration // 0: nobody is reminded
 
@@ -186,6 +188,7 @@ func define(f *pflag.FlagSet) {
 	f.String("public-url", "", "URL that the server is reached at, such as https://webhooks.example.com or https://example.com/hooks, for links in responses and as the name that receivers are asked in")
 	f.Bool("require-idempotency-key", false, "refuse sandbox payments and refunds without an Idempotency-Key")
 	f.Int("rate-limit", 0, "API requests a minute of an account that has no limit of its own; 0 is none")
+	f.String("limits", "", "limits of an account that has none of its own, such as endpoints=2000,jobs=5; see docs/reference/limits.md")
 	f.Duration("secret-max-age", 90*24*time.Hour, "remind accounts of signing secrets that are older; 0 is never")
 	f.String("notify-url", "", "send the operator webhooks of failing endpoints; POSTHASTE_NOTIFY_SECRET signs them")
 	f.String("smtp-addr", "", "SMTP server for mail to the operator, such as smtp.example.com:587; POSTHASTE_SMTP_USERNAME and _PASSWORD log in")
@@ -263,6 +266,13 @@ func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")
 	c.Timeout, c.SecretMaxAge, c.RateLimit = r.duration("timeout"), r.duration("secret-max-age"), r.number("rate-limit")
 	c.MaxAge = r.duration("max-delivery-age")
+	c.Limits = read(&r, "limits", func(name string) (quota.Set, error) {
+		text, err := f.GetString(name)
+		if err != nil {
+			return nil, err
+		}
+		return quota.Parse(text)
+	})
 	c.Health = delivery.Health{FailingAfter: r.duration("failing-after"), DisableAfter: r.duration("disable-after"), DisableAfterFailures: r.number("disable-after-failures")}
 	c.TargetPorts, c.EgressProxy, c.ProxyResolves = r.ports("target-ports"), r.proxy("egress-proxy"), r.truth("egress-proxy-resolves")
 	c.PublicURL, c.RequireIdempotencyKey = strings.TrimSuffix(r.text("public-url"), "/"), r.truth("require-idempotency-key")

@@ -18,7 +18,11 @@ type Registry struct {
 	byNo   map[int64]*Endpoint
 	spaces map[event.Space]*index
 	gone   map[int64]struct{} // numbers of removed endpoints, which are never used again
+	counts map[event.Space]Counts
 }
+
+// Counts is how many endpoints a space has, enabled or not.
+type Counts struct{ Endpoints, Listeners int }
 
 // maxGone bounds how many removed endpoints are remembered. What is put too late is late by
 // milliseconds.
@@ -34,7 +38,7 @@ type index struct {
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{byNo: map[int64]*Endpoint{}, spaces: map[event.Space]*index{}, gone: map[int64]struct{}{}}
+	return &Registry{byNo: map[int64]*Endpoint{}, spaces: map[event.Space]*index{}, gone: map[int64]struct{}{}, counts: map[event.Space]Counts{}}
 }
 
 // Put adds e or replaces the endpoint of the same number, unless that has a greater
@@ -51,8 +55,10 @@ func (r *Registry) Put(e *Endpoint) bool {
 			return false
 		}
 		r.drop(old)
+		r.count(old, -1)
 	}
 	r.byNo[e.No] = e
+	r.count(e, 1)
 	r.add(e)
 	return true
 }
@@ -86,6 +92,7 @@ func (r *Registry) Remove(no int64) {
 	r.gone[no] = struct{}{}
 	if old := r.byNo[no]; old != nil {
 		r.drop(old)
+		r.count(old, -1)
 		delete(r.byNo, no)
 	}
 }
@@ -120,6 +127,26 @@ func (x *index) edit(pattern string, change func([]*Endpoint) []*Endpoint) {
 	} else {
 		delete(m, key)
 	}
+}
+
+func (r *Registry) count(e *Endpoint, by int) {
+	n := r.counts[e.Space]
+	if e.Listener() {
+		n.Listeners += by
+	} else {
+		n.Endpoints += by
+	}
+	r.counts[e.Space] = n
+	if n == (Counts{}) {
+		delete(r.counts, e.Space)
+	}
+}
+
+// Count returns how many endpoints a space has.
+func (r *Registry) Count(space event.Space) Counts {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.counts[space]
 }
 
 // Get returns the endpoint with the given number, nil if there is none.

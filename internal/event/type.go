@@ -47,7 +47,6 @@ type SchemaVersion struct {
 
 // Limits of what a definition may hold, and of how many there may be.
 const (
-	MaxDefinitions     = 1000 // of a space
 	MaxTypeDescription = 5000
 	MaxSchema          = 64 << 10 // bytes
 	MaxSchemaVersions  = 1000

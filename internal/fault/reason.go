@@ -80,7 +80,6 @@ var Reasons = []Entry{
 	{Reason: "string_not_representable", Codes: invalid, Meaning: "A string holds half of a surrogate pair, which has no UTF-8 form.", Action: "Send the whole pair, or leave the half out."},
 	{Reason: "test_card_unknown", Codes: invalid, Meaning: "Sandbox: this is not a test card.", Action: "Send one of the test cards."},
 	{Reason: "text_invalid", Codes: invalid, Meaning: "A text holds a zero byte.", Action: "Remove it."},
-	{Reason: "too_many_event_types", Codes: invalid, Meaning: "The account has as many event types as it may.", Action: "Delete one first."},
 	{Reason: "too_many_versions", Codes: invalid, Meaning: "The event type has had as many schemas as it may.", Action: "Define a new type."},
 	{Reason: "url_invalid", Codes: invalid, Meaning: "The URL cannot be sent to.", Action: "Use an absolute https:// URL, without user or fragment."},
 	{Reason: "url_port_forbidden", Codes: invalid, Meaning: "Events are not sent to this port.", Action: "Use another port, or ask the operator (`--target-ports`)."},

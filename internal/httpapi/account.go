@@ -1,8 +1,11 @@
 package httpapi
 
 import (
+	"maps"
+
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
@@ -15,15 +18,23 @@ type accountView struct {
 	RateLimit *int                  `json:"rate_limit"`
 	Status    account.AccountStatus `json:"status"`
 	Suspended *int64                `json:"suspended_at"`
+	// Limits are those in force, by name: the account's own, or the server's.
+	Limits quota.Set `json:"limits"`
+}
+
+func (a *api) viewAccount(acct *account.Account) accountView {
+	v := viewAccount(acct)
+	v.Limits = a.Service.LimitsOf(acct.Limits)
+	return v
 }
 
 func viewAccount(a *account.Account) accountView {
 	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt)}
 }
 
-func accountResult(v any) any {
+func (rq *request) accountResult(v any) any {
 	a := v.(account.Account)
-	return viewAccount(&a)
+	return rq.api.viewAccount(&a)
 }
 
 type whoAmIView struct {
@@ -39,7 +50,7 @@ func whoAmI(rq *request) (any, error) {
 	}
 	v := whoAmIView{Object: "caller", Key: viewKey(&rq.call.Key), Livemode: rq.call.Space.Live()}
 	if a, ok := rq.service().AccountOf(rq.call); ok {
-		av := viewAccount(&a)
+		av := rq.api.viewAccount(&a)
 		v.Account = &av
 	}
 	return v, nil
@@ -54,6 +65,19 @@ func accountParams(p *params) (service.AccountParams, error) {
 		}
 		in.RateLimit = &limit
 	}
+	if group, _ := p.group("limits"); group != nil {
+		limits := service.LimitParams{}
+		for name := range maps.Clone(group.values) {
+			v := group.values[name]
+			n := group.integer(name)
+			if v == nil || v == "" && group.form {
+				n = nil
+			}
+			limits[quota.Name(name)] = n
+		}
+		in.Limits = &limits
+		p.endGroup("limits", group)
+	}
 	return in, p.done()
 }
 
@@ -62,14 +86,14 @@ func createAccount(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := rq.repeatable(accountResult); err != nil {
+	if err := rq.repeatable(rq.accountResult); err != nil {
 		return nil, err
 	}
 	a, err := rq.service().CreateAccount(rq.Context(), rq.call, in)
 	if err != nil {
 		return nil, err
 	}
-	return viewAccount(&a), nil
+	return rq.api.viewAccount(&a), nil
 }
 
 func updateAccount(rq *request) (any, error) {
@@ -78,16 +102,16 @@ func updateAccount(rq *request) (any, error) {
 		return nil, err
 	}
 	if in == (service.AccountParams{}) {
-		return nil, fault.Param("name", "parameter_missing", "Give the account's new name, rate limit or status.")
+		return nil, fault.Param("name", "parameter_missing", "Give the account's new name, rate limit, limits or status.")
 	}
-	if err := rq.repeatable(accountResult); err != nil {
+	if err := rq.repeatable(rq.accountResult); err != nil {
 		return nil, err
 	}
 	a, err := rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), in)
 	if err != nil {
 		return nil, err
 	}
-	return viewAccount(&a), nil
+	return rq.api.viewAccount(&a), nil
 }
 
 func getAccount(rq *request) (any, error) {
@@ -98,7 +122,7 @@ func getAccount(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return viewAccount(&a), nil
+	return rq.api.viewAccount(&a), nil
 }
 
 func listAccounts(rq *request) (any, error) {
@@ -111,7 +135,7 @@ func listAccounts(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return list(rq, items, more, viewAccount), nil
+	return list(rq, items, more, rq.api.viewAccount), nil
 }
 
 type keyView struct {

@@ -161,3 +161,136 @@ func TestForms_manyParameters(t *testing.T) {
 		t.Errorf("%d %s", answer.StatusCode, text)
 	}
 }
+
+// An account that has as much as it may is refused, whatever it asks for; another account
+// and the other mode are not, and the operator gives it more.
+func TestLimits_ofEachObject(t *testing.T) {
+	w := newWorld(t)
+	id := w.account.ID
+	w.must("POST", "/v1/accounts/"+id, `{"limits":{"endpoints":2,"event_types":2,"portal_sessions":2,"api_keys":9,"jobs":0}}`, with(adminKey)...)
+	hook := func(i int) string {
+		return fmt.Sprintf(`{"url":"https://example.com/%d","enabled_events":["*"]}`, i)
+	}
+	for name, tt := range map[string]struct {
+		path   string
+		body   func(int) string
+		key    string
+		header []string
+	}{
+		"endpoints":       {"/v1/webhooks", hook, "endpoints", with(testKey)},
+		"event types":     {"/v1/event_types", func(i int) string { return fmt.Sprintf(`{"name":"own.t%d"}`, i) }, "event_types", with(testKey)},
+		"portal sessions": {"/v1/portal_sessions", func(int) string { return `{}` }, "portal_sessions", with(testKey)},
+		"API keys":        {"/v1/api_keys", func(int) string { return `{"name":"x"}` }, "api_keys", w.asOperator()},
+		"jobs":            {"/v1/deliveries/retry", func(int) string { return `{"all":true}` }, "jobs", with(testKey)},
+	} {
+		var last answer
+		made := 0
+		for i := range 10 {
+			if last = w.call("POST", tt.path, tt.body(i), tt.header...); last.status != http.StatusOK {
+				break
+			}
+			made++
+		}
+		said := last.object().in("error")
+		want, status := "limit_reached", http.StatusBadRequest
+		if tt.key == "jobs" {
+			want, status = "quota_exceeded", http.StatusTooManyRequests
+		}
+		if last.status != status || said.text("code") != want || said.text("param") != tt.key || !strings.Contains(said.text("message"), tt.key) {
+			t.Errorf("%s: after %d: %d %v", name, made, last.status, said)
+		}
+	}
+	for _, key := range []string{otherKey, liveKey} {
+		if a := w.call("POST", "/v1/webhooks", hook(1), with(key)...); a.status != http.StatusOK {
+			t.Errorf("beside the account that has all it may: %d %s", a.status, a.body)
+		}
+	}
+	w.must("POST", "/v1/accounts/"+id, `{"limits":{"endpoints":3,"jobs":null}}`, with(adminKey)...)
+	w.must("POST", "/v1/webhooks", hook(8), with(testKey)...)
+	if a := w.call("POST", "/v1/webhooks", hook(9), with(testKey)...); a.status != http.StatusBadRequest {
+		t.Errorf("beyond the higher limit: %d %s", a.status, a.body)
+	}
+	limits := w.must("GET", "/v1/accounts/"+id, "", with(adminKey)...).in("limits")
+	if limits["endpoints"] != 3.0 || limits["jobs"] != 100.0 {
+		t.Errorf("limits in force: %v", limits)
+	}
+	for _, wrong := range []string{`{"limits":{"endpoint":1}}`, `{"limits":{"jobs":-1}}`, `{"limits":{"jobs":"x"}}`, `{"limits":{"nope":null}}`} {
+		if a := w.call("POST", "/v1/accounts/"+id, wrong, with(adminKey)...); a.status != http.StatusBadRequest || !strings.HasPrefix(a.object().in("error").text("param"), "limits[") {
+			t.Errorf("%s: %d %s", wrong, a.status, a.body)
+		}
+	}
+}
+
+// A deleted endpoint makes room for another.
+func TestLimits_deletedEndpointsDoNotCount(t *testing.T) {
+	w := newWorld(t)
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"endpoints":1}}`, with(adminKey)...)
+	for range 3 {
+		e := w.register(`*`)
+		if a := w.call("POST", "/v1/webhooks", `{"url":"https://example.com/","enabled_events":["*"]}`, with(testKey)...); a.status != http.StatusBadRequest {
+			t.Fatalf("a second endpoint: %d", a.status)
+		}
+		w.must("DELETE", "/v1/webhooks/"+e.text("id"), "", with(testKey)...)
+	}
+}
+
+// One request creates a bounded number of deliveries; its first event is stored whatever its
+// number of endpoints, and the order stays.
+func TestLimits_deliveriesOfABatch(t *testing.T) {
+	w := newWorld(t)
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"batch_deliveries":7}}`, with(adminKey)...)
+	for range 3 {
+		w.register(`*`)
+	}
+	one := `{"type":"a.b","data":{"object":{}}}`
+	out := w.must("POST", "/v1/events/batch", `{"events":[`+one+`,`+one+`,`+one+`,`+one+`]}`, with(testKey)...)
+	if out["accepted"] != 2.0 || out["refused"] != 2.0 {
+		t.Errorf("%v", out)
+	}
+	for i, r := range out["data"].([]any) {
+		got := object(r.(map[string]any))
+		want := 200.0
+		if i > 1 {
+			want = 429
+		}
+		if got["status"] != want || i > 1 && got.in("error").text("param") != "batch_deliveries" {
+			t.Errorf("event %d: %v", i, got)
+		}
+	}
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"batch_deliveries":1}}`, with(adminKey)...)
+	if out := w.must("POST", "/v1/events/batch", `{"events":[`+one+`]}`, with(testKey)...); out["accepted"] != 1.0 {
+		t.Errorf("an event with more endpoints than the limit: %v", out)
+	}
+}
+
+// A tail beyond the limit is refused, and one that ends makes room.
+func TestLimits_tails(t *testing.T) {
+	w := newWorld(t)
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"tails":2}}`, with(adminKey)...)
+	tail := func(key string) *http.Response {
+		r, err := http.NewRequest(http.MethodGet, w.url+"/v1/logs/tail", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+key)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = answer.Body.Close() })
+		return answer
+	}
+	first := tail(testKey)
+	tail(liveKey)
+	if a := tail(testKey); a.StatusCode != http.StatusTooManyRequests || a.Header.Get("Retry-After") == "" {
+		t.Errorf("a third tail of an account: %d", a.StatusCode)
+	}
+	if a := tail(otherKey); a.StatusCode != http.StatusOK {
+		t.Errorf("another account's tail: %d", a.StatusCode)
+	}
+	_ = first.Body.Close()
+	w.until(func() bool {
+		a := tail(testKey)
+		return a.StatusCode == http.StatusOK
+	})
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
 // logView is one request, as whoever tails the log sees it: no query, no body.
@@ -96,6 +97,11 @@ func tailLogs(w http.ResponseWriter, rq *request) error {
 	if err := rq.call.MustAccount(); err != nil {
 		return err
 	}
+	leave, err := rq.service().Occupy(rq.call, quota.Tails)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	held, release, err := rq.service().Hold(rq.Context(), rq.call)
 	if err != nil {
 		return err

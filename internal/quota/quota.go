@@ -22,15 +22,15 @@ type Name string
 
 // The quotas that an operator can set, for the server and per account.
 const (
-	Endpoints      Name = "endpoints"
-	EventTypes     Name = "event_types"
-	APIKeys        Name = "api_keys"
-	PortalSessions Name = "portal_sessions"
-	Jobs           Name = "jobs"
-	Listeners      Name = "listeners"
-	Tails          Name = "tails"
-	BatchEvents    Name = "batch_deliveries"
-	ProcessorTime  Name = "processor_time"
+	Endpoints       Name = "endpoints"
+	EventTypes      Name = "event_types"
+	APIKeys         Name = "api_keys"
+	PortalSessions  Name = "portal_sessions"
+	Jobs            Name = "jobs"
+	Listeners       Name = "listeners"
+	Tails           Name = "tails"
+	BatchDeliveries Name = "batch_deliveries"
+	ProcessorTime   Name = "processor_time"
 )
 
 // The quotas that are shares of what the server has, and cannot be set.
@@ -52,12 +52,12 @@ func Limits() []Limit {
 		{Endpoints, 1_000, 1_000_000, "webhook endpoints of a mode"},
 		{EventTypes, 1_000, 10_000, "event types of a mode"},
 		{APIKeys, 100, 100_000, "API keys that are not revoked"},
-		{PortalSessions, 10_000, 1_000_000, "portal sessions that have not expired"},
-		{Jobs, 10, 1_000, "jobs that run at the same time"},
-		{Listeners, 50, 100_000, "connected listeners of posthaste listen and the Stripe CLI"},
+		{PortalSessions, 10_000, 1_000_000, "portal sessions of a mode that have not expired"},
+		{Jobs, 100, 10_000, "jobs that run at the same time"},
+		{Listeners, 50, 100_000, "listeners of a mode, of posthaste listen and the Stripe CLI, for a day after they were connected"},
 		{Tails, 20, 10_000, "connections that follow requests or events"},
-		{BatchEvents, 20_000, 10_000_000, "deliveries that one request may create"},
-		{ProcessorTime, 500, 1_000_000, "milliseconds of filters, transformations and schemas per second"},
+		{BatchDeliveries, 20_000, 10_000_000, "deliveries that one request may create, past its first event"},
+		{ProcessorTime, 500, 1_000_000, "milliseconds per second of filters and schemas on one node"},
 	}
 }
 
@@ -98,6 +98,9 @@ func (s Set) Check(param string) error {
 	}
 	return nil
 }
+
+// What returns what a quota counts, in the plural.
+func What(n Name) string { return limits[n].What }
 
 func names() string {
 	var all []string

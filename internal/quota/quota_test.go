@@ -1,6 +1,8 @@
 package quota
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -27,7 +29,7 @@ func TestParse_readsWhatStringWrites(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"nope=1":       "There is no limit 'nope'. The limits are endpoints, event_types",
-		"jobs=-1":      "The limit jobs is 0 to 1000 jobs that run at the same time",
+		"jobs=-1":      "The limit jobs is 0 to 10000 jobs that run at the same time",
 		"jobs":         `"jobs" is not a limit such as endpoints=2000`,
 		"endpoints=1m": `"endpoints=1m" is not a limit`,
 	} {
@@ -52,5 +54,26 @@ func TestErrors_nameTheQuota(t *testing.T) {
 	}
 	if !fault.Is(busy, fault.RateLimited) || !strings.HasPrefix(busy.Error(), "tails: ") {
 		t.Error(busy)
+	}
+}
+
+func TestLimits_areThoseOfTheReference(t *testing.T) {
+	text, err := os.ReadFile("../../docs/reference/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "| `") {
+			rows++
+		}
+	}
+	for _, l := range Limits() {
+		if want := fmt.Sprintf("| `%s` | %d | %s |", l.Name, l.Default, l.What); !strings.Contains(string(text), want) {
+			t.Errorf("the reference lacks %s", want)
+		}
+	}
+	if rows != len(Limits()) {
+		t.Errorf("the reference has %d limits of %d", rows, len(Limits()))
 	}
 }

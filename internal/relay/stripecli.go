@@ -116,8 +116,8 @@ func (s *sessions) put(id string, one session, now time.Time) {
 	if s.all == nil {
 		s.all = map[string]session{}
 	}
-	for old, have := range s.all {
-		if now.Sub(have.made) > stripeSessions {
+	for old, have := range s.all { // a device has one session
+		if now.Sub(have.made) > stripeSessions || have.e.No == one.e.No {
 			delete(s.all, old)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -91,6 +92,18 @@ func (r *keyring) account(id string) (account.Account, bool) {
 	defer r.mu.RUnlock()
 	a, ok := r.accounts[id]
 	return a, ok
+}
+
+// good returns how many keys of an account are not revoked.
+func (r *keyring) good(account int64) (n int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, k := range r.byHash {
+		if k.Account == account && k.Revoked.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // use notes that a key was used.
@@ -180,6 +193,7 @@ type AccountParams struct {
 	Name      *string
 	RateLimit **int // API requests a minute; a nil inside is the server's default
 	Status    *string
+	Limits    *LimitParams
 }
 
 func (p *AccountParams) apply(a *account.Account, now time.Time) error {
@@ -198,6 +212,12 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 			return err
 		}
 		a.Name = name
+	}
+	if p.Limits != nil {
+		var err error
+		if a.Limits, err = p.Limits.apply(a.Limits); err != nil {
+			return err
+		}
 	}
 	set(&a.RateLimit, p.RateLimit)
 	if n := a.RateLimit; n != nil && (*n < 0 || *n > account.MaxRateLimit) {
@@ -271,6 +291,7 @@ func changes(was, is *account.Account) []string {
 	var d difference
 	d.of("name", was.Name, is.Name)
 	d.of("rate_limit", limit(was.RateLimit), limit(is.RateLimit))
+	d.of("limits", was.Limits.String(), is.Limits.String())
 	d.of("status", was.Status(), is.Status())
 	return d
 }
@@ -330,6 +351,11 @@ func (s *Service) CreateKey(ctx context.Context, c *Call, name string, live bool
 		return CreatedKey{}, err
 	}
 	defer end()
+	release, err := s.reserve(c, quota.APIKeys, func() (int, error) { return s.keys.good(c.Space.Account()), nil })
+	if err != nil {
+		return CreatedKey{}, err
+	}
+	defer release()
 	prefix := account.PrefixTest
 	if live {
 		prefix = account.PrefixLive

@@ -14,6 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/expression"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
@@ -216,6 +217,11 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 		return nil, err
 	}
 	defer end()
+	release, err := s.reserve(c, quota.Endpoints, func() (int, error) { return s.Endpoints.Count(c.Space).Endpoints, nil })
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	now := s.Now()
 	secret, err := s.newSecret(deref(p.Secret), false, now)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -186,16 +187,32 @@ type prepared struct {
 
 func (s *Service) prepareBatch(c *Call, b *eventBatch) (p prepared) {
 	version := s.SettingsVersion()
+	created, limit, full := 0, s.limitOn(c, quota.BatchDeliveries), false
 	for _, i := range b.left {
+		if full { // what comes after is refused too, so that the order stays
+			b.out[i].Err = overBatch(limit)
+			continue
+		}
 		call := c.part(i, b.raws[i])
 		in, err := s.prepare(call, b.raws[i], version)
 		if b.out[i].Err = err; err != nil {
 			p.rejected = p.rejected || s.rejected(err)
 			continue
 		}
+		if full = created > 0 && created+len(in.Deliveries) > limit; full {
+			b.out[i].Err = overBatch(limit)
+			continue
+		}
+		created += len(in.Deliveries)
 		p.appends, p.ins, p.calls, p.places = append(p.appends, &in.Append), append(p.ins, in), append(p.calls, call), append(p.places, i)
 	}
 	return p
+}
+
+// overBatch is what an event is answered that would make a request create more deliveries
+// than one may.
+func overBatch(limit int) error {
+	return quota.Busy(quota.BatchDeliveries, time.Second, "The events before this one have created as many deliveries as one request may (%d). Send the rest in another request.", limit)
 }
 
 // append stores an event. It returns store.ErrStale, and has stored nothing, when the event

@@ -12,6 +12,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -113,6 +114,11 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 				return e, nil
 			}
 		case fault.Is(err, fault.NotFound):
+			release, err := s.reserve(c, quota.Listeners, func() (int, error) { return s.Endpoints.Count(c.Space).Listeners, nil })
+			if err != nil {
+				return nil, err
+			}
+			defer release()
 			now := s.Now()
 			e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, URL: url, Created: now,
 				Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)}, Description: "Listener " + device}

@@ -14,6 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -53,17 +54,25 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 		return store.Recovery{}, err
 	}
 	trail := s.trail(c, r, now, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
-	return r, s.startRecovery(ctx, &r, "id", trail)
+	return r, s.startRecovery(ctx, c, &r, "id", trail)
 }
 
-// startRecovery begins a recovery unless another one of the space sends to the same endpoint.
+// startRecovery begins a recovery unless another one of the space sends to the same endpoint
+// or the account has as many jobs as it may.
 // param is what names the endpoint.
-func (s *Service) startRecovery(ctx context.Context, r *store.Recovery, param string, trail store.Trail) error {
+func (s *Service) startRecovery(ctx context.Context, c *Call, r *store.Recovery, param string, trail store.Trail) error {
 	alone := func(running []store.Recovery) error {
+		mine := 0
 		for _, other := range running {
+			if other.Space.Account() == r.Space.Account() {
+				mine++
+			}
 			if other.Space == r.Space && (other.Endpoint == r.Endpoint || other.Endpoint == 0 || r.Endpoint == 0) {
 				return fault.Param(param, "recovery_running", "The job %s is sending to the same endpoint. Wait for it, or cancel it.", other.ID)
 			}
+		}
+		if limit := s.limitOn(c, quota.Jobs); mine >= limit {
+			return quota.Busy(quota.Jobs, time.Minute, "The account has reached its limit %s: %d %s. Wait for one to end, or cancel one.", quota.Jobs, limit, quota.What(quota.Jobs))
 		}
 		return nil
 	}
@@ -182,17 +191,19 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (store.
 	}
 	f := b.DeliveryFilter
 	now := s.Now()
+	total, _, err := s.Store.CountDeliveries(ctx, c.Space, narrow, math.MaxInt32)
+	if err != nil {
+		return store.Recovery{}, err
+	}
 	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: store.RetryFailed, Space: c.Space, Endpoint: narrow.Endpoint, EndpointID: f.Endpoint, Pattern: f.Type,
 		From: max(narrow.From, 1), Until: s.IDs.Keys.Next(), State: store.RecoveryRunning, Created: now}
 	if narrow.Until != 0 {
 		r.Until = min(r.Until, narrow.Until)
 	}
 	r.Cursor.Event = r.From - 1
-	if r.Total, _, err = s.Store.CountDeliveries(ctx, c.Space, narrow, math.MaxInt32); err != nil {
-		return store.Recovery{}, err
-	}
+	r.Total = total
 	trail := s.trail(c, r, now, account.BulkRetryStarted, r.ID, "endpoint", f.Endpoint, "type", f.Type, "deliveries", strconv.Itoa(r.Total))
-	return r, s.startRecovery(ctx, &r, "endpoint", trail)
+	return r, s.startRecovery(ctx, c, &r, "endpoint", trail)
 }
 
 // RunRecoveries works off the recoveries until ctx ends; first of all those that a

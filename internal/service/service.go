@@ -90,6 +90,7 @@ type Config struct {
 	Rules        endpoint.Rules
 	MaxBody      int           // bytes of a delivered body; default DefaultMaxBody
 	SecretMaxAge time.Duration // the account is reminded to rotate older secrets; 0: never
+	Limits       quota.Set     // of accounts that have no limits of their own
 	RateLimit    int           // API requests a minute of an account that has no limit of its own; 0: none
 	Passwords    account.Passwords
 }
@@ -106,6 +107,7 @@ type Service struct {
 	keys    keyring
 	once    inflight
 	limits  limits
+	places  quota.Places
 	tally   tally
 	filters filters
 	offsets offsets

@@ -9,6 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -62,7 +63,7 @@ func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event
 	if len(d.Schema) > 0 {
 		d.Version = 1
 	}
-	if err := s.Store.CreateType(ctx, d, s.trail(c, d, now, account.TypeCreated, d.Name)); err != nil {
+	if err := s.Store.CreateType(ctx, d, s.limitOn(c, quota.EventTypes), s.trail(c, d, now, account.TypeCreated, d.Name)); err != nil {
 		return nil, err
 	}
 	s.types.Put(d)

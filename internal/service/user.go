@@ -8,6 +8,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -212,6 +213,12 @@ func (s *Service) CreatePortal(ctx context.Context, c *Call, p PortalParams) (Cr
 		return CreatedPortal{}, err
 	}
 	now := s.Now()
+	limit := s.limitOn(c, quota.PortalSessions)
+	release, err := s.reserve(c, quota.PortalSessions, func() (int, error) { return s.Store.CountPortals(ctx, c.Space, now, limit) })
+	if err != nil {
+		return CreatedPortal{}, err
+	}
+	defer release()
 	out := CreatedPortal{Portal: p.Portal, Token: account.NewToken("pst_"), Created: now, Expires: now.Add(p.Life)}
 	out.ID, out.Space = s.IDs.New(event.PrefixPortal), c.Space
 	n := account.Session{Hash: account.HashKey(out.Token), ID: out.ID, Portal: &out.Portal, Creator: c.Key.ID, Remote: c.Remote, Created: now, Expires: out.Expires}

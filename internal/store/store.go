@@ -320,8 +320,8 @@ type Endpoints interface {
 // Types holds what accounts say of their events, by type.
 type Types interface {
 	// CreateType sets d.No. It returns a fault.Invalid when the name is in use, or when the
-	// space has [event.MaxDefinitions] already.
-	CreateType(ctx context.Context, d *event.Definition, t Trail) error
+	// space has that many already.
+	CreateType(ctx context.Context, d *event.Definition, most int, t Trail) error
 	// EditType edits a definition. A schema of a new version is kept beside the older ones.
 	EditType(ctx context.Context, space event.Space, name string, edit func(*event.Definition) (Trail, error)) (event.Definition, error)
 	// DeleteType deletes a definition that has the revision, and its schemas; it returns
@@ -420,6 +420,9 @@ type Users interface {
 	Session(ctx context.Context, h account.Hash) (account.Session, error) // expired ones too
 	// ListSessions lists sessions newest first; the cursor is the ID.
 	ListSessions(ctx context.Context, f SessionFilter, p Page[string]) (items []account.Session, more bool, err error)
+	// CountPortals returns how many portal sessions of a space have not expired at a time. It
+	// counts no further than most.
+	CountPortals(ctx context.Context, space event.Space, at time.Time, most int) (int, error)
 	EndSession(ctx context.Context, h account.Hash, t Trail) error // with the jobs that were started in it
 }
 

@@ -7,14 +7,15 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // CreateAccount implements [store.Accounts].
 func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "create account", func(t *Tx) (err error) {
-		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended) VALUES (?, ?, ?, ?, ?)`,
-			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt))
+		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended, limits) VALUES (?, ?, ?, ?, ?, ?)`,
+			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String())
 		if err != nil {
 			return err
 		}
@@ -34,8 +35,8 @@ func (s *Store) EditAccount(ctx context.Context, id string, edit func(*account.A
 			return err
 		}
 		return s.write(ctx, "edit account", func(t *Tx) error {
-			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ? WHERE no = ? AND version = ?`,
-				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), no, was)
+			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ?, limits = ? WHERE no = ? AND version = ?`,
+				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), no, was)
 			if err != nil {
 				return err
 			}
@@ -63,11 +64,15 @@ func orNull(n *int) any {
 	return *n
 }
 
-const accountColumns = `no, id, name, created, rate, suspended, version`
+const accountColumns = `no, id, name, created, rate, suspended, limits, version`
 
 func scanAccount(row scanner) (a account.Account, err error) {
 	var created, suspended int64
-	err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &a.Revision)
+	var limits string
+	if err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &limits, &a.Revision); err != nil {
+		return a, err
+	}
+	a.Limits, err = quota.Parse(limits)
 	a.Created, a.SuspendedAt = instant(created), instant(suspended)
 	return a, err
 }

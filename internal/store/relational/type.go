@@ -9,11 +9,12 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // CreateType implements [store.Types].
-func (s *Store) CreateType(ctx context.Context, d *event.Definition, trail store.Trail) error {
+func (s *Store) CreateType(ctx context.Context, d *event.Definition, most int, trail store.Trail) error {
 	return s.write(ctx, "create event type", func(t *Tx) error {
 		// The account's row is locked, so that nobody else adds one meanwhile.
 		if _, err := t.rows(1, `SELECT no FROM accounts WHERE no = ?`+t.Dialect.Lock(), d.Space.Account()); err != nil {
@@ -26,8 +27,8 @@ func (s *Store) CreateType(ctx context.Context, d *event.Definition, trail store
 		if slices.ContainsFunc(have, func(row []any) bool { return Text(row[0]) == d.Name }) {
 			return fault.Param("name", "event_type_exists", "There is an event type of this name already.")
 		}
-		if len(have) >= event.MaxDefinitions {
-			return fault.Param("name", "too_many_event_types", "There are %d event types already; delete one first.", len(have))
+		if len(have) >= most {
+			return quota.Full(quota.EventTypes, most)
 		}
 		samples, err := json.Marshal(d.Samples)
 		if err != nil {

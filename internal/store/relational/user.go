@@ -187,6 +187,13 @@ func (s *Store) ListSessions(ctx context.Context, f store.SessionFilter, p store
 	return page(ctx, s, "list sessions", scanSession, `SELECT `+sessionColumns+` FROM sessions`, &n, "id", p)
 }
 
+// CountPortals implements [store.Users].
+func (s *Store) CountPortals(ctx context.Context, space event.Space, at time.Time, most int) (n int, err error) {
+	err = s.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM sessions WHERE space = ? AND space != 0 AND expires > ? LIMIT ?) q`,
+		int64(space), Millis(at), most).Scan(&n)
+	return n, s.Fault("count portal sessions", err)
+}
+
 // endChildren ends what was started with a key, in a portal or by a user: portals and jobs,
 // and the jobs of those portals.
 func (t *Tx) endChildren(creator string, now time.Time) error {

@@ -161,7 +161,7 @@ func testAccountEdits(p *pair) {
 
 func testTypeEdits(p *pair) {
 	d := event.Definition{Space: mine, Name: "a.b", Validation: event.ValidateOff, Created: now(), Updated: now()}
-	p.ok(p.CreateType(p.ctx, &d, store.Trail{}))
+	p.ok(p.CreateType(p.ctx, &d, 1000, store.Trail{}))
 	p.race(func(i int, s store.Store) error {
 		_, err := s.EditType(p.ctx, mine, d.Name, func(d *event.Definition) (store.Trail, error) {
 			if i%2 == 0 {

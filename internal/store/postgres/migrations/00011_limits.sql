@@ -1,0 +1,4 @@
+-- +goose Up
+
+-- The account's own limits, as endpoints=2000,jobs=5; empty: it has the server's.
+ALTER TABLE accounts ADD COLUMN limits TEXT NOT NULL DEFAULT '';
