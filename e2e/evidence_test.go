@@ -99,6 +99,15 @@ func TestEvidence(t *testing.T) {
 			check("after the endpoint changed")
 			s.must("DELETE", "/v1/webhooks/"+e.text("id"), nil)
 			check("after the endpoint was deleted")
+			resp, err = admin.Get(s.base + "/admin/" + account + "/test/deliveries?outcome=succeeded&endpoint=" + e.text("id"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			page, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(page), "/deliveries/"+delivery) || !strings.Contains(string(page), e.text("id")+", deleted") {
+				t.Errorf("the page of its deliveries: %d, %v\n%s", resp.StatusCode, err, page)
+			}
 			if list := s.must("GET", "/v1/deliveries?outcome=succeeded&endpoint="+e.text("id"), nil).list(); len(list) != 1 {
 				t.Errorf("found by outcome and deleted endpoint: %v", list)
 			}

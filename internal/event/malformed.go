@@ -27,7 +27,7 @@ func Malformed(subject string, text []byte, err error, path func(jsontext.Pointe
 	case strings.Contains(cause, "surrogate"):
 		half, at := halfPair(text, at)
 		return fault.Param(param, "string_not_representable",
-			"The string holds half of a surrogate pair, %s at byte %d, which is no character and has no UTF-8 form. Send the whole pair, or leave the half out.", half, at)
+			"The string contains a lone surrogate, %s at byte %d: half of a surrogate pair, which has no UTF-8 form. Send the whole pair, or remove the half.", half, at)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		cause = "unexpected end of input"
 	}

@@ -77,7 +77,7 @@ var Reasons = []Entry{
 	{Reason: "secret_invalid", Codes: invalid, Meaning: "The secret has the wrong form.", Action: "Use `whsec_` and standard base64, or leave it out to have one made."},
 	{Reason: "secret_newest", Codes: invalid, Meaning: "The newest secret cannot be revoked.", Action: "Rotate with `expires_in: 0`."},
 	{Reason: "secrets_limit", Codes: invalid, Meaning: "The endpoint has five live secrets.", Action: "Revoke one, or rotate with `expires_in: 0`."},
-	{Reason: "string_not_representable", Codes: invalid, Meaning: "A string holds half of a surrogate pair, which has no UTF-8 form.", Action: "Send the whole pair, or leave the half out."},
+	{Reason: "string_not_representable", Codes: invalid, Meaning: "A string contains a lone surrogate: half of a surrogate pair, which has no UTF-8 form.", Action: "Send the whole pair, or remove the half."},
 	{Reason: "test_card_unknown", Codes: invalid, Meaning: "Sandbox: this is not a test card.", Action: "Send one of the test cards."},
 	{Reason: "text_invalid", Codes: invalid, Meaning: "A text holds a zero byte.", Action: "Remove it."},
 	{Reason: "too_many_versions", Codes: invalid, Meaning: "The event type has had as many schemas as it may.", Action: "Define a new type."},

@@ -101,7 +101,7 @@ func TestBodies_thatAreRefused(t *testing.T) {
 	w := newWorld(t)
 	const event, hook, batch = "/v1/events", "/v1/webhooks", "/v1/events/batch"
 	for _, tt := range []struct{ path, body, code, param, says string }{
-		{event, `{"type":"a.b","data":{"object":{"note":"cut \ud83d"}}}`, "string_not_representable", "data.object.note", `half of a surrogate pair, \ud83d at byte 44`},
+		{event, `{"type":"a.b","data":{"object":{"note":"cut \ud83d"}}}`, "string_not_representable", "data.object.note", `lone surrogate, \ud83d at byte 44`},
 		{event, `{"type":"a.b","data":{"object":{"list":[1,{"x":"\udc00"}]}}}`, "string_not_representable", "data.object.list[1].x", `\udc00`},
 		{event, `{"type":"\ud800","data":{"object":{}}}`, "string_not_representable", "type", "surrogate"},
 		{event, "{\"type\":\"a.b\",\"data\":{\"object\":{\"a\":\"\xff\"}}}", "json_invalid", "data.object.a", "invalid UTF-8 at byte 37"},

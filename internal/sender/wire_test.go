@@ -517,3 +517,44 @@ func TestSend_http2LargeAnswers(t *testing.T) {
 	}
 	t.Logf("%d KiB an answer", inFlight.Load()/attempts>>10)
 }
+
+// A host outside ASCII is one name wherever it is told: to the name servers, in the TLS
+// handshake and in the Host header; and so it is however it was written.
+func TestSend_oneNameOfAHost(t *testing.T) {
+	const name = "xn--bcher-kva.example"
+	ca := newAuthority(t)
+	chain, private := ca.issue(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = []string{name}, nil })
+	pair, err := tls.X509KeyPair([]byte(chain), []byte(private))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sni, host, target atomic.Pointer[string]
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		host.Store(&r.Host)
+		target.Store(&r.RequestURI)
+	}))
+	srv.TLS = &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		sni.Store(&h.ServerName)
+		return &pair, nil
+	}}
+	srv.Config.ErrorLog = quiet()
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	_, port, err := net.SplitHostPort(srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, written := range []string{"BÜCHER.example", "bu\u0308cher.example", "bücher。example.", "XN--BCHER-KVA.example", name} {
+		s := newSender(t, func(c *sender.Config) { // a connection of its own
+			c.RootCAs, c.Resolver = ca.pool(), names(t, map[string][]string{name: {"127.0.0.1"}})
+		})
+		a := s.Send(context.Background(), request("https://"+written+":"+port+"/café?q=José|"))
+		if !a.Succeeded() {
+			t.Errorf("%s: %s %q", written, a.Outcome, a.Error)
+			continue
+		}
+		if *sni.Load() != name || *host.Load() != name+":"+port || *target.Load() != "/caf%C3%A9?q=Jos%C3%A9%7C" {
+			t.Errorf("%s is %s in the handshake, %s in Host; the target is %s", written, *sni.Load(), *host.Load(), *target.Load())
+		}
+	}
+}

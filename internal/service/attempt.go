@@ -114,10 +114,10 @@ func (s *sent) request(a *delivery.Attempt) Attempt {
 	case a.BodySum != nil:
 		out.BodySum = hex.EncodeToString(a.BodySum)
 		if out.Body = s.made(a.BodySum); out.Body == nil {
-			out.Missing = "The bytes that were sent can no longer be reproduced: the form that the endpoint had then is not known any more, or this version of the server makes it in another way. Their SHA-256 is " + out.BodySum + "."
+			out.Missing = "The bytes that were sent can no longer be reproduced: the endpoint's format at that time is unknown, or this version of the server produces it differently. Their SHA-256 is " + out.BodySum + "."
 		}
 	case a.URL == "" && len(s.endpoint.Settings.Shapes) > 0:
-		out.Missing = "The bytes that were sent are not known: the attempt is older than the record of them."
+		out.Missing = "The bytes that were sent are unknown: the attempt was made before they were recorded."
 	default:
 		sum := sha256.Sum256(s.event.Body)
 		out.Body, out.BodySum = s.event.Body, hex.EncodeToString(sum[:])

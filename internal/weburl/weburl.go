@@ -26,16 +26,16 @@ type invalid string
 func (i invalid) Error() string { return string(i) }
 
 const (
-	errSpace     invalid = "The URL holds a space or control character; percent-encode it."
+	errSpace     invalid = "The URL contains a space or control character; percent-encode it."
 	errSyntax    invalid = "This is not a URL."
 	errScheme    invalid = "The URL must be absolute and start with https://."
-	errNoHost    invalid = "The URL names no host."
-	errEmptyPort invalid = "The URL names an empty port."
+	errNoHost    invalid = "The URL has no host."
+	errEmptyPort invalid = "The URL has an empty port."
 	errPort      invalid = "The URL's port is not 1 to 65535."
-	errEscape    invalid = "The URL's path holds a % that begins no escape such as %20; write %25 for a percent sign."
+	errEscape    invalid = "The URL's path contains a % that begins no escape such as %20; write %25 for a percent sign."
 
 	errName       invalid = "The URL's host is not a valid name."
-	errCharacter  invalid = "The URL's host is not a valid name: it holds a character other than letters, digits, hyphens and underscores."
+	errCharacter  invalid = "The URL's host is not a valid name: it contains a character other than letters, digits, hyphens and underscores."
 	errEmptyLabel invalid = "The URL's host is not a valid name: a label between two dots is empty."
 	errLongLabel  invalid = "The URL's host is not a valid name: a label is longer than 63 bytes in its ASCII form."
 	errLongName   invalid = "The URL's host is not a valid name: it is longer than 253 bytes in its ASCII form."
