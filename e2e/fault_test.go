@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -606,5 +607,35 @@ func TestFault_memory(t *testing.T) {
 	l.reconcile(fmt.Sprintf("peak=%dMiB", peak))
 	if peak > most {
 		t.Errorf("%d MiB of memory", peak)
+	}
+}
+
+// Idle connections, more than there are file descriptors, keep neither new clients out nor
+// deliveries back, and no attempt fails for them.
+func TestFault_idleConnections(t *testing.T) {
+	t.Parallel()
+	r := receive(t, answers())
+	data := t.TempDir()
+	s := serveProgram(t, nil, data, "prlimit", "--nofile=256:256", binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--test-schedule", "1s")
+	s.register(r.URL)
+	address := strings.TrimPrefix(s.base, "http://")
+	for range 400 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	for range 20 { // each on a connection of its own
+		resp, err := client.Get(s.base + "/readyz")
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("a new client: %v, %v", resp, err)
+		}
+		_ = resp.Body.Close()
+		d := s.settled(s.send("payment.succeeded", object{"id": "pay_1"}).text("id"))[0]
+		if d.text("status") != "succeeded" || d["attempts"] != 1.0 {
+			t.Errorf("a delivery beside idle connections: %v", d)
+		}
 	}
 }
