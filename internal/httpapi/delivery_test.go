@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // What became of a delivery is shown as it was recorded, hostile answers too.
@@ -307,5 +310,36 @@ func TestAttempts_showWhatWasSent(t *testing.T) {
 		}
 		w.must("DELETE", "/v1/webhooks/"+e, "")
 		shown("after the endpoint was deleted")
+	}
+}
+
+// A delivery that ran out of attempts without a response has no status code, in the notice
+// as in the API.
+func TestExhausted_hasNoStatusCode(t *testing.T) {
+	w := newWorld(t)
+	hook := w.register("payment.*")
+	w.register("message.attempt.exhausted")
+	ctx := context.Background()
+	for status, want := range map[int]any{0: nil, 503: 503.0} {
+		e := w.send("payment.succeeded")
+		list := w.must("GET", "/v1/deliveries?endpoint="+hook.text("id"), "").list()
+		id, ok := delivery.ParseID(list[0].text("id"))
+		if !ok {
+			t.Fatal(list[0])
+		}
+		v, err := w.store.Delivery(ctx, event.SpaceOf(w.account.No, false), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.State, v.LastOutcome, v.LastStatus = delivery.Failed, delivery.OutcomeTimeout, status
+		w.service.Watcher(nil).DeliveryExhausted(v.Delivery, &store.Job{Delivery: v.Delivery, EventID: e.text("id"), Type: v.Type})
+		notices := w.must("GET", "/v1/events?type=message.attempt.exhausted", "").list()
+		if len(notices) == 0 {
+			t.Fatal("there is no notice")
+		}
+		notice := object(notices[0].in("data")).in("object")
+		if got, there := notice["last_status_code"]; !there || got != want {
+			t.Errorf("after status %d the notice has %v", status, notice)
+		}
 	}
 }
