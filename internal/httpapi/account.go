@@ -20,6 +20,8 @@ type accountView struct {
 	Suspended *int64                `json:"suspended_at"`
 	// Limits are those in force, by name: the account's own, or the server's.
 	Limits quota.Set `json:"limits"`
+
+	Revision revision `json:"-"`
 }
 
 func (a *api) viewAccount(acct *account.Account) accountView {
@@ -29,7 +31,7 @@ func (a *api) viewAccount(acct *account.Account) accountView {
 }
 
 func viewAccount(a *account.Account) accountView {
-	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt)}
+	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt), Revision: revision(a.Revision)}
 }
 
 func (rq *request) accountResult(v any) any {

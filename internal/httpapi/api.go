@@ -255,6 +255,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		a.Service.NoteRefused(key, rq.RemoteAddr, err)
 		return WriteError(w, err), err
 	}
+	rq.call.Revisions = matches(rq.Header)
 	rq.call.Request, rq.call.Remote = w.Header().Get("Request-Id"), rq.RemoteAddr
 	if err := a.admit(rq.Context(), w, rq.call); err != nil {
 		return WriteError(w, err), err
@@ -331,6 +332,7 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 }
 
 func respond(w http.ResponseWriter, result any) (int, error) {
+	tag(w.Header(), result)
 	status, body, err := encodeAnswer(result)
 	if err != nil {
 		return WriteError(w, err), err

@@ -47,6 +47,8 @@ type endpointView struct {
 
 	Validation endpoint.Validation `json:"validation"`
 	Consent    *consentView        `json:"consent"` // null unless the receiver is, or was, asked for it
+
+	Revision revision `json:"-"`
 }
 
 type secretView struct {
@@ -94,7 +96,7 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 		ID: e.ID, Object: "webhook_endpoint", URL: e.URL, EnabledEvents: e.Events, Status: e.Status, Description: orNull(e.Description),
 		Created: e.Created.Unix(), Livemode: e.Live(), Metadata: e.Metadata, Ordering: e.Settings.Ordering,
 		Timeout: orNull(int(e.Settings.Timeout / time.Second)), MaxConcurrency: orNull(e.Settings.Concurrency),
-		RateLimit: orNull(e.Settings.Rate), DisabledReason: orNull(e.DisabledReason), Updated: e.Updated.Unix(),
+		RateLimit: orNull(e.Settings.Rate), DisabledReason: orNull(e.DisabledReason), Updated: e.Updated.Unix(), Revision: revision(e.Revision),
 	}
 	if v.Ordering == "" {
 		v.Ordering = endpoint.Unordered

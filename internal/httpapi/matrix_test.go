@@ -122,6 +122,7 @@ func entries() map[string]entry {
 		"DELETE /v1/api_keys/{id}":          {right: operatorsFor, made: key},
 		"POST /v1/users":                    {right: operators, made: func(w *world) string { return w.service.IDs.New("u") }, body: `{"name":"{id}","role":"admin","password":"correct horse battery"}`},
 		"GET /v1/users":                     {right: operators},
+		"GET /v1/users/{id}":                {right: operators, made: adaOf},
 		"POST /v1/users/{id}":               {right: operators, made: adaOf, body: `{"role":"admin"}`},
 		"POST /v1/users/{id}/unlock":        {right: operators, made: adaOf},
 		"POST /v1/portal_sessions":          {right: members, body: `{}`},

@@ -101,6 +101,7 @@ func routes() []route {
 
 	add(post, "/users", createUser)
 	add(get, "/users", listUsers)
+	add(get, "/users/{id}", getUser)
 	add(post, "/users/{id}", updateUser)
 	add(post, "/users/{id}/unlock", unlockUser)
 	add(post, "/portal_sessions", createPortal)

@@ -25,12 +25,14 @@ type typeView struct {
 	Livemode    bool             `json:"livemode"`
 	Created     *int64           `json:"created"`
 	Updated     *int64           `json:"updated"`
+
+	Revision revision `json:"-"`
 }
 
 func viewType(d *event.Definition) typeView {
 	v := typeView{ID: d.Name, Object: "event_type", Name: d.Name, Description: orNull(d.Description), Schema: jsontext.Value("null"),
 		Version: orNull(d.Version), Samples: make([]jsontext.Value, len(d.Samples)), Validation: d.Validation, Deprecated: d.Deprecated,
-		BuiltIn: d.Created.IsZero(), Livemode: d.Space.Live(), Created: seconds(d.Created), Updated: seconds(d.Updated)}
+		BuiltIn: d.Created.IsZero(), Livemode: d.Space.Live(), Created: seconds(d.Created), Updated: seconds(d.Updated), Revision: revision(d.Revision)}
 	if len(d.Schema) > 0 {
 		v.Schema = jsontext.Value(d.Schema)
 	}

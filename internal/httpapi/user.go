@@ -15,10 +15,12 @@ type userView struct {
 	Role     account.UserRole `json:"role"`
 	Disabled bool             `json:"disabled"`
 	Created  int64            `json:"created"`
+
+	Revision revision `json:"-"`
 }
 
 func viewUser(u *account.User) userView {
-	return userView{ID: u.ID, Object: "user", Name: u.Name, Role: u.Role, Disabled: u.Disabled, Created: u.Created.Unix()}
+	return userView{ID: u.ID, Object: "user", Name: u.Name, Role: u.Role, Disabled: u.Disabled, Created: u.Created.Unix(), Revision: revision(u.Revision)}
 }
 
 func userResult(v any) any {
@@ -59,6 +61,17 @@ func changeUser(rq *request, change func() (account.User, error)) (any, error) {
 		return nil, err
 	}
 	u, err := change()
+	if err != nil {
+		return nil, err
+	}
+	return viewUser(&u), nil
+}
+
+func getUser(rq *request) (any, error) {
+	if err := rq.query().done(); err != nil {
+		return nil, err
+	}
+	u, err := rq.service().User(rq.Context(), rq.call, rq.id())
 	if err != nil {
 		return nil, err
 	}

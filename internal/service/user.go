@@ -102,6 +102,14 @@ func (s *Service) UpdateUser(ctx context.Context, c *Call, id string, p UserPara
 	})
 }
 
+// User returns one user. Operators only. Errors: fault.NotFound.
+func (s *Service) User(ctx context.Context, c *Call, id string) (account.User, error) {
+	if err := c.mustOperator(); err != nil {
+		return account.User{}, err
+	}
+	return s.Store.User(ctx, id)
+}
+
 // ListUsers lists all users, oldest first. Operators only.
 func (s *Service) ListUsers(ctx context.Context, c *Call) ([]account.User, error) {
 	if err := c.mustOperator(); err != nil {

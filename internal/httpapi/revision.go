@@ -1,0 +1,48 @@
+package httpapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// revision is that of an object that can be edited. It is in no body: it is the ETag of
+// answers with the object, and what If-Match of an edit names.
+type revision int64
+
+// tagged is a view of an object that can be edited.
+type tagged interface{ etag() revision }
+
+func (v endpointView) etag() revision { return v.Revision }
+func (v accountView) etag() revision  { return v.Revision }
+func (v typeView) etag() revision     { return v.Revision }
+func (v userView) etag() revision     { return v.Revision }
+
+// tag gives an answer the ETag of its object, if it has one.
+func tag(h http.Header, view any) {
+	if t, ok := view.(tagged); ok && t.etag() != 0 {
+		h.Set("ETag", `"`+strconv.FormatInt(int64(t.etag()), 36)+`"`)
+	}
+}
+
+// matches returns the revisions that a request's If-Match asks for, nil for any. What is no
+// ETag of ours is one that no object has.
+func matches(h http.Header) []int64 {
+	lines := h.Values("If-Match")
+	if len(lines) == 0 {
+		return nil
+	}
+	all := []int64{}
+	for etag := range strings.SplitSeq(strings.Join(lines, ","), ",") {
+		etag = strings.TrimSpace(etag)
+		if etag == "*" {
+			return nil
+		}
+		inner, opened := strings.CutPrefix(etag, `"`)
+		inner, closed := strings.CutSuffix(inner, `"`)
+		if n, err := strconv.ParseInt(inner, 36, 64); opened && closed && err == nil && n > 0 {
+			all = append(all, n)
+		}
+	}
+	return all
+}
