@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
 // Message is what goes to or comes from a broker.
@@ -65,6 +66,9 @@ func ParseSpecs(text string) (all []Spec, err error) {
 		if err != nil || u.Host == "" {
 			return nil, fmt.Errorf("broker %s: give a URL such as nats://broker.internal:4222", name)
 		}
+		if u.Host, err = asciiHosts(u.Host); err != nil {
+			return nil, fmt.Errorf("broker %s: %w", name, err)
+		}
 		for _, have := range all {
 			if have.Name == name {
 				return nil, fmt.Errorf("broker %s: two have this name", name)
@@ -73,6 +77,27 @@ func ParseSpecs(text string) (all []Spec, err error) {
 		all = append(all, Spec{name, u})
 	}
 	return all, nil
+}
+
+// asciiHosts returns hosts, separated by commas and each with an optional port, in their
+// ASCII form: the brokers' libraries look names up as they are given.
+func asciiHosts(list string) (string, error) {
+	hosts := strings.Split(list, ",")
+	for i, host := range hosts {
+		name, port := host, ""
+		if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
+			name, port = host[:colon], host[colon:]
+		}
+		name, err := weburl.Host(strings.Trim(name, "[]"))
+		if err != nil {
+			return "", err
+		}
+		if strings.Contains(name, ":") {
+			name = "[" + name + "]"
+		}
+		hosts[i] = name + port
+	}
+	return strings.Join(hosts, ","), nil
 }
 
 // SourceSpec is where events come from, and whose they become.
