@@ -32,6 +32,19 @@ func (s *Store) Event(ctx context.Context, space event.Space, id string) (e even
 
 // ListEvents implements [store.History].
 func (s *Store) ListEvents(ctx context.Context, space event.Space, f store.EventFilter, p store.Page[event.Key]) ([]event.Event, bool, error) {
+	if f.Delivered == nil {
+		types, err := s.types(ctx, space, &f)
+		if err != nil {
+			return nil, false, err
+		}
+		if types != nil {
+			return s.listTyped(ctx, space, types, f, p)
+		}
+	}
+	index := "events_by_space"
+	if _, ok := exactly(f.Pattern); ok {
+		index = "events_by_type"
+	}
 	var n narrowing
 	n.and("e.space = ?", int64(space))
 	n.keyRange("e.key", f.From, f.Until)
@@ -39,7 +52,7 @@ func (s *Store) ListEvents(ctx context.Context, space event.Space, f store.Event
 	return page(ctx, s, "list events", func(row scanner) (e event.Event, err error) {
 		err = scanEvent(row, &e)
 		return e, err
-	}, `SELECT `+eventColumns+` FROM events e INDEXED BY events_by_space`, &n, "e.key", keyPage(p))
+	}, `SELECT `+eventColumns+` FROM events e INDEXED BY `+index, &n, "e.key", keyPage(p))
 }
 
 // keyPage turns a page of keys into one of numbers, which the driver takes.
@@ -90,6 +103,9 @@ func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.D
 // QueryOfListDeliveries returns the query of a page and one more row. The index is
 // named, because the planner has no statistics to know better by.
 func QueryOfListDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) (query string, args []any) {
+	if f.Event == 0 && f.Endpoint == 0 && f.Pattern == "" && f.Outcome == nil && (f.State == nil || *f.State == delivery.Succeeded || *f.State == delivery.Canceled) {
+		return queryOfAll(space, f, p)
+	}
 	from, key, n := narrowDeliveries(space, f)
 	order := key + " DESC, d.endpoint DESC"
 	switch {
@@ -219,7 +235,11 @@ func narrowDeliveries(space event.Space, f store.DeliveryFilter) (from, key stri
 		from = `deliveries d INDEXED BY deliveries_pending JOIN events e ON e.key = d.event`
 	default:
 		// The outer table's own column, or the planner sorts all that there is.
-		from, key = `events e INDEXED BY events_by_space CROSS JOIN deliveries d ON d.event = e.key`, "e.key"
+		index := "events_by_space"
+		if _, ok := exactly(f.Pattern); ok {
+			index = "events_by_type"
+		}
+		from, key = `events e INDEXED BY `+index+` CROSS JOIN deliveries d ON d.event = e.key`, "e.key"
 		n.and("e.space = ?", int64(space))
 	}
 	if f.Endpoint != 0 {

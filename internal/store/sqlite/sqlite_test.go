@@ -248,6 +248,14 @@ func TestListDeliveries_plan(t *testing.T) {
 	} {
 		for _, p := range []store.Page[delivery.ID]{{Limit: 10}, {Limit: 10, After: cursor}, {Limit: 10, Before: cursor}} {
 			plan := sqlite.PlanOfListDeliveries(t, s, 2, f, p)
+			if f.Pattern == "" && f.State == nil && f.Endpoint == 0 && f.Event == 0 && f.Outcome == nil {
+				// A page of each endpoint, of which a page is sorted out.
+				if !strings.Contains(plan, "endpoints_of_space (space=?)") || !strings.Contains(plan, "SEARCH d USING INDEX deliveries_by_endpoint (endpoint=? AND event") ||
+					!strings.Contains(plan, "SEARCH x USING COVERING INDEX deliveries_by_endpoint (endpoint=?") {
+					t.Errorf("%+v, page %+v:\n%s", f, p, plan)
+				}
+				continue
+			}
 			if plan == "" || strings.Contains(plan, "TEMP B-TREE") || strings.Contains(plan, "SCAN") {
 				t.Errorf("%+v, page %+v:\n%s", f, p, plan)
 			}

@@ -45,6 +45,12 @@ func testEvents(b *bundle) {
 				func(p store.Page[event.Key]) ([]event.Event, bool, error) { return b.ListEvents(b.ctx, mine, f, p) })
 		}
 	}
+	for _, types := range [][]string{{"refund.created"}, {"payment", "payments.x", "nothing"}, {"nothing"}} {
+		f := store.EventFilter{Types: types, From: all[9].Key, Until: all[1].Key}
+		want := slices.DeleteFunc(slices.Clone(all[2:10]), func(e event.Event) bool { return !slices.Contains(types, e.Type) })
+		pages(b, fmt.Sprintf("events of %+v", f), want, cursor,
+			func(p store.Page[event.Key]) ([]event.Event, bool, error) { return b.ListEvents(b.ctx, mine, f, p) })
+	}
 	for _, id := range []string{"evt_nothing-like-it-here", "", "evt_", event.FormatID(event.PrefixEvent, all[1].Key, all[1].Nonce+1)} {
 		_, err := b.Event(b.ctx, mine, id) // the key alone does not guess the id
 		b.code(err, fault.NotFound)
