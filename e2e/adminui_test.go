@@ -250,7 +250,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 	b.sees("X-Api-Key: (hidden)")
 	b.lacks("key-nobody-may-see")
 	b.press("form[action$='/retry'] button")
-	b.sees("The delivery is tried again now.")
+	b.sees("The delivery was attempted: the latest attempt below shows the answer.")
 	o.settled(o.event.text("id"))
 	b.visit(o.pages + "/deliveries/" + o.deliveryOf(o.event))
 	b.sees("Attempt 2")
