@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -34,7 +35,7 @@ func TestClientAddresses(t *testing.T) {
 		{"pipe", []string{"198.51.100.1"}, "pipe"},
 	} {
 		var got string
-		h := clientAddresses(trusted, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RemoteAddr }))
+		h := clientAddresses(trusted, slog.New(slog.DiscardHandler), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RemoteAddr }))
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = c.peer
 		for _, f := range c.forwarded {
@@ -49,7 +50,7 @@ func TestClientAddresses(t *testing.T) {
 
 func TestStrictTransport(t *testing.T) {
 	for public, want := range map[string]string{"": "", "http://a.example": "", "https://a.example/hooks": "max-age=31536000"} {
-		s := &server{Config: &config.Config{PublicURL: public}}
+		s := &server{Config: &config.Config{PublicURL: public}, log: slog.New(slog.DiscardHandler)}
 		w := httptest.NewRecorder()
 		s.edge(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if got := w.Header().Get("Strict-Transport-Security"); got != want {

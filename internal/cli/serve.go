@@ -405,7 +405,7 @@ func (s *server) crowd() *crowd {
 func (s *server) edge(inner http.Handler) http.Handler {
 	h := mount.Path(s.PublicPath).Handler(inner)
 	h = strictTransport(strings.HasPrefix(s.PublicURL, "https://"), h)
-	return clientAddresses(s.TrustedProxies, h)
+	return clientAddresses(s.TrustedProxies, s.log, h)
 }
 
 func (s *server) handler() http.Handler {

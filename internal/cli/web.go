@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,9 +49,9 @@ func closeAfterDoubt(next http.Handler) http.Handler {
 // clientAddresses makes the address of each request the client's where it came through
 // trusted proxies: the last one in X-Forwarded-For that is none of them. Anybody can send
 // that header, so the rest of it, and all of it from others, is not looked at.
-func clientAddresses(trusted []netip.Prefix, next http.Handler) http.Handler {
+func clientAddresses(trusted []netip.Prefix, log *slog.Logger, next http.Handler) http.Handler {
 	if len(trusted) == 0 {
-		return next
+		return tellOfProxy(log, next)
 	}
 	trusts := func(a netip.Addr) bool {
 		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
@@ -75,6 +76,18 @@ func clientAddresses(trusted []netip.Prefix, next http.Handler) http.Handler {
 		named := *r
 		named.RemoteAddr = client.String()
 		next.ServeHTTP(w, &named)
+	})
+}
+
+// tellOfProxy warns once of a proxy that nobody has named: the limits of all people behind it
+// are one.
+func tellOfProxy(log *slog.Logger, next http.Handler) http.Handler {
+	var told atomic.Bool
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !told.Load() && r.Header.Get("X-Forwarded-For") != "" && !told.Swap(true) {
+			log.Warn("X-Forwarded-For is ignored: if a proxy of yours sets it, name the proxy with --trusted-proxies", "from", r.RemoteAddr)
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -145,6 +145,9 @@ func TestSuspend_account(t *testing.T) {
 	if sends() {
 		t.Error("deliveries go on")
 	}
+	if err := w.service.Load(t.Context(), w.engine); err != nil || sends() {
+		t.Errorf("deliveries go on after a start: %v", err)
+	}
 	if !kept.goesOn() {
 		t.Error("another account's ended too")
 	}
