@@ -1,7 +1,9 @@
 package adminui
 
 import (
+	"cmp"
 	"maps"
+	"net/http"
 	"net/textproto"
 	"slices"
 	"strconv"
@@ -89,26 +91,36 @@ func mode(live bool) string {
 
 // endpointForm is the form of a webhook, as it was typed.
 type endpointForm struct {
-	URL, Description string
-	Enabled          bool
-	Events           []string // chosen
-	Others           string   // typed: more types and patterns
-	Filter           string
-	Data             string // the transformation; Transport is something else
-	Validated        bool   // the receiver is asked for its consent
+	URL         string
+	Description string
+	Enabled     bool
+	Events      []string // chosen
+	Others      string   `json:"Other events"` // typed: more types and patterns
+	Filter      string
+	Data        string // the transformation; Transport is something else
+	Validated   bool   `json:"Ask for consent"` // the receiver is asked for its consent
 
-	Transport                     string // http, basic or oauth2
-	Username, Password            string
-	Grant, TokenURL               string
-	ClientID, ClientSecret, Scope string
-	ClientAuth                    string
-	Ordering, Timeout, Format     string
-	Concurrency, Rate             string
-	HasPassword, HasClientSecret  bool     // there is one already; it is not shown
-	Headers                       string   // typed: a line each, with their values
-	HeaderNames                   []string // that there are already; their values are not shown
-	HasCertificate                bool     // of the client, likewise
-	DropHeaders, DropCertificate  bool
+	Transport       string   // http, basic or oauth2
+	Username        string   `json:"User name"`
+	Password        string   `json:"-"` // typed, as all that is in no JSON
+	Grant           string   `json:"Grant type"`
+	TokenURL        string   `json:"Token URL"`
+	ClientID        string   `json:"Client id"`
+	ClientSecret    string   `json:"-"`
+	Scope           string   //
+	ClientAuth      string   `json:"Client credentials go in"`
+	Ordering        string   `json:"Order"`
+	Timeout         string   //
+	Format          string   //
+	Concurrency     string   `json:"Attempts at a time"`
+	Rate            string   `json:"Attempts a second"`
+	HasPassword     bool     `json:"Has a password"`      // there is one already; it is not shown
+	HasClientSecret bool     `json:"Has a client secret"` // likewise
+	Headers         string   `json:"-"`                   // typed: a line each, with their values
+	HeaderNames     []string `json:"Headers"`             // that there are already; their values are not shown
+	HasCertificate  bool     `json:"Has a client certificate"`
+	DropHeaders     bool     `json:"-"`
+	DropCertificate bool     `json:"-"`
 }
 
 // hide notes which credentials a webhook has: the form says that there are some.
@@ -146,6 +158,7 @@ func (f *endpointForm) headers() (map[string]*string, error) {
 func (f *endpointForm) Chosen(t string) bool { return slices.Contains(f.Events, t) }
 
 type endpointFormView struct {
+	origin
 	ID      string // empty: a new one
 	Form    endpointForm
 	Groups  []typeGroup
@@ -183,13 +196,24 @@ func editEndpoint(rq *request) error {
 	if err != nil {
 		return err
 	}
-	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: string(e.Auth.Type),
-		Username: e.Auth.Username, Grant: string(e.Auth.Grant), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
-		ClientAuth: string(e.Auth.ClientAuth),
-		Ordering:   string(e.Settings.Ordering), Format: string(e.Format()), Filter: e.Settings.Filter, Data: e.Transform(), Validated: e.Settings.Validation == endpoint.Handshake}
-	if f.Transport == "" {
-		f.Transport = "http"
+	known, err := rq.offered()
+	if err != nil {
+		return err
 	}
+	f := formOfEndpoint(e, known)
+	o, err := originOf(e.Revision, f)
+	if err != nil {
+		return err
+	}
+	return rq.render("endpoint-form", &endpointFormView{origin: o, ID: e.ID, Form: f, Groups: grouped(known)})
+}
+
+// formOfEndpoint returns the form of a webhook as it would be posted if nobody touched it.
+func formOfEndpoint(e *endpoint.Endpoint, known []event.Definition) endpointForm {
+	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: cmp.Or(string(e.Auth.Type), "http"),
+		Username: e.Auth.Username, Grant: cmp.Or(string(e.Auth.Grant), string(endpoint.ClientCredentials)), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
+		ClientAuth: cmp.Or(string(e.Auth.ClientAuth), "basic"), Ordering: cmp.Or(string(e.Settings.Ordering), string(endpoint.Unordered)),
+		Format: string(e.Format()), Filter: e.Settings.Filter, Data: e.Transform(), Validated: e.Settings.Validation == endpoint.Handshake}
 	if t := e.Settings.Timeout; t > 0 {
 		f.Timeout = strconv.Itoa(int(t / time.Second))
 	}
@@ -200,10 +224,6 @@ func editEndpoint(rq *request) error {
 		f.Rate = strconv.FormatFloat(r, 'g', -1, 64)
 	}
 	f.hide(e)
-	known, err := rq.offered()
-	if err != nil {
-		return err
-	}
 	var others []string
 	for _, p := range e.Events {
 		if slices.ContainsFunc(known, func(d event.Definition) bool { return d.Name == p }) || p == "*" {
@@ -213,7 +233,7 @@ func editEndpoint(rq *request) error {
 		}
 	}
 	f.Others = strings.Join(others, ", ")
-	return rq.render("endpoint-form", &endpointFormView{ID: e.ID, Form: f, Groups: grouped(known)})
+	return f
 }
 
 func (rq *request) endpointForm() endpointForm {
@@ -304,7 +324,7 @@ func createEndpoint(rq *request) error {
 
 // previewEndpoint shows the form again with what would be sent of an event.
 func previewEndpoint(rq *request) error {
-	v := &endpointFormView{ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
+	v := &endpointFormView{origin: rq.origin(), ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
 	v.Form.Password, v.Form.ClientSecret = "", ""
 	p := service.PreviewParams{Filter: v.Form.Filter, Format: v.Form.Format, Transform: v.Form.Data, Type: v.Sample, Events: v.Form.subscription()}
 	if strings.HasPrefix(v.Sample, event.PrefixEvent) {
@@ -328,9 +348,21 @@ func updateEndpoint(rq *request) error {
 		return err
 	}
 	f.hide(have)
+	o := rq.origin()
 	p, err := f.params()
-	if err == nil {
+	for err == nil {
 		_, err = rq.ui.Service.UpdateEndpoint(rq.Context(), rq.call, id, p)
+		if !stale(err) {
+			break
+		}
+		var v *endpointFormView
+		if v, err = rq.caughtUp(id, f, o); err != nil {
+			return err
+		}
+		if len(v.Changes) > 0 {
+			return rq.renderStatus(http.StatusPreconditionFailed, "endpoint-form", v)
+		}
+		// Nothing that the form shows was changed: the server noted something, or a secret was rotated.
 	}
 	if err != nil {
 		return rq.again(id, f, err)
@@ -338,11 +370,36 @@ func updateEndpoint(rq *request) error {
 	return rq.done("saved", "webhooks", id)
 }
 
+// caughtUp returns a stale form as it is to be shown again, and makes the call's next edit
+// go by the webhook as it is now.
+func (rq *request) caughtUp(id string, f endpointForm, o origin) (*endpointFormView, error) {
+	e, err := rq.ui.Service.Endpoint(rq.Context(), rq.call, id)
+	if err != nil {
+		return nil, err
+	}
+	known, err := rq.offered()
+	if err != nil {
+		return nil, err
+	}
+	current := formOfEndpoint(e, known)
+	now, err := originOf(e.Revision, current)
+	if err != nil {
+		return nil, err
+	}
+	f.Password, f.ClientSecret, f.Headers = "", "", ""
+	if now.Changes, err = catchUp(o, &f, current); err != nil {
+		return nil, err
+	}
+	f.hide(e)
+	rq.call.Revisions = []int64{e.Revision}
+	return &endpointFormView{origin: now, ID: id, Form: f, Groups: grouped(known)}, nil
+}
+
 // again shows the form once more with what was typed, passwords apart, and what is
 // wrong with it.
 func (rq *request) again(id string, f endpointForm, err error) error {
 	f.Password, f.ClientSecret, f.Headers = "", "", ""
-	return rq.endpointFormPage(&endpointFormView{ID: id, Form: f}, err)
+	return rq.endpointFormPage(&endpointFormView{origin: rq.origin(), ID: id, Form: f}, err)
 }
 
 type endpointView struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -147,6 +148,7 @@ type typeForm struct {
 }
 
 type typeFormView struct {
+	origin
 	Name    string // empty: a new one
 	Form    typeForm
 	Problem *problem
@@ -203,7 +205,12 @@ func editType(rq *request) error {
 	if err != nil {
 		return err
 	}
-	return rq.render("type-form", &typeFormView{Name: d.Name, Form: formOf(d)})
+	f := formOf(d)
+	o, err := originOf(d.Revision, f)
+	if err != nil {
+		return err
+	}
+	return rq.render("type-form", &typeFormView{origin: o, Name: d.Name, Form: f})
 }
 
 func (rq *request) typeForm() (f typeForm, p service.TypeParams) {
@@ -231,8 +238,30 @@ func createType(rq *request) error {
 func updateType(rq *request) error {
 	name := rq.PathValue("type")
 	f, p := rq.typeForm()
-	if _, err := rq.ui.Service.UpdateType(rq.Context(), rq.call, name, p); err != nil {
-		return rq.renderForm("type-form", &typeFormView{Name: name, Form: f, Problem: errorView(err)}, err)
+	f.Name = name
+	o := rq.origin()
+	_, err := rq.ui.Service.UpdateType(rq.Context(), rq.call, name, p)
+	for stale(err) {
+		d, err2 := rq.ui.Service.Type(rq.Context(), rq.call, name)
+		if err2 != nil {
+			return err2
+		}
+		current := formOf(d)
+		now, err2 := originOf(d.Revision, current)
+		if err2 != nil {
+			return err2
+		}
+		if now.Changes, err2 = catchUp(o, &f, current); err2 != nil {
+			return err2
+		}
+		if len(now.Changes) > 0 {
+			return rq.renderStatus(http.StatusPreconditionFailed, "type-form", &typeFormView{origin: now, Name: name, Form: f})
+		}
+		rq.call.Revisions = []int64{d.Revision}
+		_, err = rq.ui.Service.UpdateType(rq.Context(), rq.call, name, p)
+	}
+	if err != nil {
+		return rq.renderForm("type-form", &typeFormView{origin: o, Name: name, Form: f, Problem: errorView(err)}, err)
 	}
 	return rq.done("saved", "types", name)
 }
