@@ -795,3 +795,79 @@ func TestCluster_readYourWrites(t *testing.T) {
 		}
 	}
 }
+
+// What one node revokes or suspends ends on the others: connections, portals, deliveries. Each
+// node chains its own entries of the audit log, and both chains verify.
+func TestCluster_revocation(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, database(t).URL("postgres"), 2)
+	one, two := f.node(0), f.node(1)
+	account := one.must("GET", "/v1/account", nil)["account"].(map[string]any)["id"].(string)
+	operator := []string{"Authorization", "Bearer " + adminKey}
+	acting := append(operator, "Payment-Account", account)
+	// tail follows the log of a node with a key; the channel is closed when that ends.
+	tail := func(n *life, key string) <-chan struct{} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", n.base+"/v1/logs/tail", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+key)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("tail: %v, %v", resp, err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		}()
+		return ended
+	}
+	ends := func(what string, ended <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Errorf("%s goes on", what)
+		}
+	}
+	made := one.must("POST", "/v1/api_keys", object{}, acting...)
+	followed := tail(two, made.text("secret"))
+	portal := one.must("POST", "/v1/portal_sessions", object{}, "Authorization", "Bearer "+made.text("secret")).text("url")
+	_, path, _ := strings.Cut(portal, "/portal/")
+	one.must("DELETE", "/v1/api_keys/"+made.text("id"), nil, acting...)
+	ends("the tail of a revoked key at the other node", followed)
+	if a := two.call("GET", "/portal/"+path, nil); a.status != http.StatusNotFound {
+		t.Errorf("the portal of a revoked key at the other node: %d", a.status)
+	}
+
+	r := receive(t, answers())
+	var endpoints []string
+	for range 4 { // so that each node sends to some
+		endpoints = append(endpoints, two.register(r.URL).text("id"))
+	}
+	followed = tail(two, testKey)
+	one.must("POST", "/v1/accounts/"+account, object{"status": "suspended"}, operator...)
+	ends("the tail of a suspended account at the other node", followed)
+	for _, n := range []*life{one, two} {
+		if a := n.call("POST", "/v1/events", object{"type": "a.b", "data": object{"object": object{}}}); a.status != http.StatusForbidden || a.err("code") != "account_suspended" {
+			t.Errorf("an event of a suspended account: %d %s", a.status, a.body)
+		}
+	}
+	for _, id := range endpoints { // operators may, and nothing goes out
+		two.must("POST", "/v1/webhooks/"+id+"/test", nil, acting...)
+	}
+	pause(time.Second)
+	if n := r.count(); n > 0 {
+		t.Errorf("%d deliveries of a suspended account", n)
+	}
+	two.must("POST", "/v1/accounts/"+account, object{"status": "active"}, operator...)
+	one.until("the deliveries to go on", func() bool { return r.count() == len(endpoints) })
+
+	report := two.must("GET", "/v1/audit_log/verify", nil, operator...)
+	if chains, _ := report["chains"].([]any); report["ok"] != true || len(chains) < 2 {
+		t.Errorf("the audit log: %v", report)
+	}
+	f.stop()
+}
