@@ -267,20 +267,32 @@ func resolvePointer(v any, pointer string) (any, bool) {
 
 // check returns what of a body does not fit, nil when all does.
 func (c *checker) check(body []byte) *fault.Error {
+	wrong, _ := c.take(body)
+	return wrong
+}
+
+// take is check, and returns how many steps it took.
+func (c *checker) take(body []byte) (wrong *fault.Error, steps int) {
 	one, err := c.acquire()
 	if err != nil {
 		var known *fault.Error
 		if errors.As(err, &known) {
-			return known
+			return known, 0
 		}
-		return badSchema("type", "The schema of this event type cannot be used any more; write it anew.")
+		return badSchema("type", "The schema of this event type cannot be used any more; write it anew."), 0
 	}
 	defer func() { c.idle <- one }()
+	one.steps.left = maxCheckSteps
+	wrong = one.check(body)
+	return wrong, maxCheckSteps - max(one.steps.left, 0)
+}
+
+func (c *compiledSchema) check(body []byte) *fault.Error {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
 	if err != nil {
 		return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The body is no JSON.", Err: err}
 	}
-	err = one.validate(doc)
+	err = c.validate(doc)
 	if err == nil {
 		return nil
 	}
@@ -332,7 +344,6 @@ func (c *compiledSchema) validate(doc any) (err error) {
 			panic(v)
 		}
 	}()
-	c.steps.left = maxCheckSteps
 	return c.schema.Validate(doc)
 }
 

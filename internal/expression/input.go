@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"cel.dev/cel-go/interpreter"
 	"github.com/go-json-experiment/json"
@@ -52,6 +53,13 @@ func (in *Input) ResolveName(name string) (any, bool) {
 
 // Parent implements [interpreter.Activation].
 func (in *Input) Parent() interpreter.Activation { return nil }
+
+// Cost returns about how much processor time the evaluations over the event took, and
+// decoding it.
+func (in *Input) Cost() time.Duration {
+	const step, perByte = 50 * time.Nanosecond, 10 * time.Nanosecond
+	return time.Duration(in.spent.Load())*step + time.Duration(in.size)*perByte
+}
 
 // evaluation is an event to one evaluation, with what that may cost.
 type evaluation struct {

@@ -294,3 +294,26 @@ func TestLimits_tails(t *testing.T) {
 		return a.StatusCode == http.StatusOK
 	})
 }
+
+// An account whose filters take more processor time than it may is told when to go on; its
+// other events, and other accounts' filters, are not in its way.
+func TestLimits_processorTime(t *testing.T) {
+	w := newWorld(t)
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"processor_time":1}}`, with(adminKey)...)
+	for _, key := range []string{testKey, otherKey} {
+		w.must("POST", "/v1/webhooks", `{"url":"https://example.com/","enabled_events":["dear.one"],"filter":"data.object.a.all(x, x == 1)"}`, with(key)...)
+	}
+	dear := `{"type":"dear.one","data":{"object":{"a":[` + strings.Repeat("1,", 900) + `1]}}}`
+	w.until(func() bool {
+		status, code, param := w.post("/v1/events", testKey, dear)
+		if status == http.StatusTooManyRequests && (code != "quota_exceeded" || param != "processor_time") {
+			t.Errorf("%s %s", code, param)
+		}
+		return status == http.StatusTooManyRequests
+	})
+	for body, key := range map[string]string{oneEvent: testKey, dear: otherKey} {
+		if status, code, _ := w.post("/v1/events", key, body); status != http.StatusOK {
+			t.Errorf("%d %s", status, code)
+		}
+	}
+}

@@ -261,10 +261,16 @@ func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error)
 	if len(e.Body) > s.MaxBody {
 		return nil, fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d. Send less, or a reference.", len(e.Body), s.MaxBody)
 	}
+	to := s.Endpoints.Match(e.Space, e.Type)
+	leave, err := s.process(c, &e, to)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	if err := s.validate(&e); err != nil {
 		return nil, err
 	}
-	to := s.wanting(&e)
+	to = s.accepting(&e, to)
 	return &incoming{
 		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: s.receipt(c, &e, s.Now()), Version: version},
 		dated:   in.HasCreated,

@@ -110,6 +110,7 @@ func (s *Service) accepting(e *event.Event, to []*endpoint.Endpoint) []*endpoint
 			accepting = append(accepting, w)
 		}
 	}
+	s.charge(e.Space, in.Cost())
 	return accepting
 }
 

@@ -2,8 +2,11 @@ package service
 
 import (
 	"maps"
+	"slices"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
@@ -42,6 +45,36 @@ func (s *Service) Occupy(c *Call, n quota.Name) (release func(), err error) {
 		return nil, quota.Busy(n, occupyAgain, "The account has reached its limit %s: %d %s. Close one, or ask the operator for a higher limit.", n, limit, quota.What(n))
 	}
 	return release, nil
+}
+
+// dearBody is the size of a body, in bytes, from which on few are decoded for filters and
+// schemas of one account at a time.
+const dearBody = 32 << 10
+
+// process returns an error while the filters and schemas of the call's account have taken more
+// processor time than they may, if the event, with the endpoints that want its type, is to be
+// looked at by one. leave is to be called when that is done.
+func (s *Service) process(c *Call, e *event.Event, to []*endpoint.Endpoint) (leave func(), err error) {
+	d := s.types.Get(e.Space, e.Type)
+	if (d == nil || d.Validation == event.ValidateOff) && !slices.ContainsFunc(to, filtered) {
+		return func() {}, nil
+	}
+	leave = func() {}
+	account := e.Space.Account()
+	if len(e.Body) >= dearBody {
+		leave = s.processor.Enter(account)
+	}
+	if err := s.processor.Admit(account, s.limitOn(c, quota.ProcessorTime)); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
+}
+
+// charge adds processor time that the filters and schemas of a space have taken.
+func (s *Service) charge(space event.Space, cost time.Duration) {
+	a, _ := s.keys.account(s.keys.accountID(space.Account()))
+	s.processor.Charge(space.Account(), quota.Of(quota.ProcessorTime, a.Limits, s.Limits), cost)
 }
 
 // LimitParams is what a request says of an account's limits, by name; nil is the server's

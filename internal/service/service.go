@@ -104,13 +104,15 @@ type Service struct {
 	Bodies *quota.Bodies // of the requests of all surfaces that are under way
 	engine Engine
 
-	keys    keyring
-	once    inflight
-	limits  limits
-	places  quota.Places
-	tally   tally
-	filters filters
-	offsets offsets
+	keys   keyring
+	once   inflight
+	limits limits
+	places quota.Places
+
+	processor *quota.Processor
+	tally     tally
+	filters   filters
+	offsets   offsets
 
 	adoptions  adoptions
 	catchUp    catchUp
@@ -144,6 +146,7 @@ func New(c Config) *Service {
 		c.Forgotten = func(Kind, int) {}
 	}
 	s := &Service{Config: c, types: event.NewDefinitions(), signIns: newComparisons(), consents: meter{perMinute: consentsAMinute}, recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
+	s.processor = quota.NewProcessor(time.Now)
 	s.Bodies = quota.NewBodies(quota.DefaultBodies, max(MaxBatch, s.MaxRequest()))
 	return s
 }

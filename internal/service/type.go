@@ -239,7 +239,8 @@ func (s *Service) validate(e *event.Event) error {
 	if d.Validation == event.ValidateOff {
 		return nil
 	}
-	wrong := d.Fits(e.Body)
+	wrong, cost := d.Fits(e.Body)
+	s.charge(e.Space, cost)
 	switch {
 	case wrong == nil:
 		s.Validated(Fits)

@@ -1,0 +1,111 @@
+package quota
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// processorBurst is how many seconds' worth of processor time an account may use at once.
+const processorBurst = 2
+
+// Processor counts the processor time that accounts use for what their filters and schemas
+// ask for. It is charged by counted steps rather than by a clock, so that a busy machine makes
+// nothing dearer. Use [NewProcessor]; it is safe for concurrent use.
+type Processor struct {
+	now func() time.Time
+	any atomic.Int64 // accounts with a debt, so that those without pay for no lock
+
+	mu       sync.Mutex
+	accounts map[int64]*usage
+}
+
+// usage is what one account owes: it is paid back as time passes.
+type usage struct {
+	debt  time.Duration
+	at    time.Time
+	turns chan struct{} // holds one for each dear task that runs
+	users int
+}
+
+// NewProcessor returns a count by a clock, such as time.Now.
+func NewProcessor(now func() time.Time) *Processor {
+	return &Processor{now: now, accounts: map[int64]*usage{}}
+}
+
+// Admit returns an error while an account that may use so many milliseconds per second has
+// used more. Errors: fault.RateLimited.
+func (p *Processor) Admit(account int64, perSecond int) error {
+	if p.any.Load() == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.accounts[account]
+	if u == nil {
+		return nil
+	}
+	u.pay(p.now(), perSecond)
+	burst := processorBurst * time.Duration(perSecond) * time.Millisecond
+	if u.debt <= burst {
+		p.tidy(account, u)
+		return nil
+	}
+	wait := time.Minute
+	if perSecond > 0 {
+		wait = min((u.debt-burst)*1000/time.Duration(perSecond)+time.Millisecond, wait)
+	}
+	return Busy(ProcessorTime, wait, "The filters and schemas of this account take more than %d milliseconds of processor time per second. Simplify them, or send smaller or fewer events.", perSecond)
+}
+
+func (u *usage) pay(now time.Time, perSecond int) {
+	if elapsed := now.Sub(u.at); elapsed > 0 {
+		u.debt = max(u.debt-min(elapsed, time.Hour)*time.Duration(perSecond)/1000, 0)
+	}
+	u.at = now
+}
+
+// Charge adds time that an account has used.
+func (p *Processor) Charge(account int64, perSecond int, took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.of(account)
+	u.pay(p.now(), perSecond)
+	u.debt += took
+}
+
+// Enter waits until fewer dear tasks of the account run than half of the processors are. The
+// task runs until leave is called.
+func (p *Processor) Enter(account int64) (leave func()) {
+	p.mu.Lock()
+	u := p.of(account)
+	u.users++
+	p.mu.Unlock()
+	u.turns <- struct{}{}
+	return func() {
+		<-u.turns
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		u.users--
+		p.tidy(account, u)
+	}
+}
+
+func (p *Processor) of(account int64) *usage {
+	u := p.accounts[account]
+	if u == nil {
+		u = &usage{at: p.now(), turns: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))}
+		p.accounts[account] = u
+		p.any.Add(1)
+	}
+	return u
+}
+
+// tidy forgets an account that owes nothing.
+func (p *Processor) tidy(account int64, u *usage) {
+	if u.debt == 0 && u.users == 0 && p.accounts[account] == u {
+		delete(p.accounts, account)
+		p.any.Add(-1)
+	}
+}
