@@ -701,7 +701,7 @@ func (t *trials) left(now time.Time, rate float64) float64 {
 func (e *Engine) trialFull() bool { return e.onTrial >= max(e.Workers/2, 1) }
 
 func (e *Engine) dropReady(l *lane)  { e.bytes -= l.drop(&l.ready) }
-func (e *Engine) dropUrgent(l *lane) { e.bytes -= l.drop(&l.urgent) }
+func (e *Engine) dropUrgent(l *lane) { e.bytes -= l.drop(l.urgent) }
 
 // wake sets when the lane is planned again; zero is only when something happens.
 func (e *Engine) wake(l *lane, at time.Time) {

@@ -9,7 +9,10 @@ func (e *Engine) Audit(largest int) error {
 	defer e.mu.Unlock()
 	bytes, queued, rushing := 0, 0, 0
 	for no, l := range e.lanes {
-		for _, q := range []*jobQueue{&l.ready, &l.urgent} {
+		for _, q := range []*jobQueue{&l.ready, l.urgent} {
+			if q == nil {
+				continue
+			}
 			for _, j := range q.jobs[q.head:] {
 				bytes += weight(&j)
 				if _, held := l.held[j.Delivery.ID.Event]; !held {

@@ -22,7 +22,7 @@ type lane struct {
 	ready jobQueue
 	// urgent holds deliveries that a person asked for. They go before the ready ones and
 	// through an open breaker.
-	urgent jobQueue
+	urgent *jobQueue
 	// held names the deliveries that are in memory: ready, under way, or settled
 	// without the settlement being on disk yet. The store still shows those as
 	// pending, so what is loaded is checked against it.
@@ -42,12 +42,14 @@ type lane struct {
 	looked bool // that was so since the breaker opened, or since this node knows the lane
 	// cursor is up to where the store was read while types are passed over: before it are
 	// only deliveries that are held or passed over. floor is the lowest place that it must
-	// not be past after the read that is under way. rewinds counts changes to either.
-	cursor, floor store.Place
-	rewinds       uint32
-	streaks       []streak // of types that fail; order has no meaning
-	passed        uint32   // counts deliveries that were passed over
-	turn          uint32   // counts probes
+	// not be past after the read that is under way, nil while there is none. rewinds counts
+	// changes to either.
+	cursor  store.Place
+	floor   *store.Place
+	rewinds uint32
+	streaks []streak // of types that fail; order has no meaning
+	passed  uint32   // counts deliveries that were passed over
+	turn    uint32   // counts probes
 	// behind says that all that the store showed last was held, and that it has
 	// more: it is not asked again before some of that is settled.
 	behind bool
@@ -181,7 +183,7 @@ func (l *lane) shed() {
 		l.ready = jobQueue{}
 	}
 	if l.urgent.len() == 0 {
-		l.urgent = jobQueue{}
+		l.urgent = nil
 	}
 	if len(l.held) == 0 {
 		l.held = nil
@@ -235,7 +237,12 @@ type jobQueue struct {
 	head int
 }
 
-func (q *jobQueue) len() int { return len(q.jobs) - q.head }
+func (q *jobQueue) len() int {
+	if q == nil {
+		return 0
+	}
+	return len(q.jobs) - q.head
+}
 
 // first returns the one that pop returns next; there must be one.
 func (q *jobQueue) first() *store.Job { return &q.jobs[q.head] }
@@ -257,7 +264,7 @@ func closeGap[T any](items []T, head int) ([]T, int) {
 }
 
 func (q *jobQueue) pop() (store.Job, bool) {
-	if q.head == len(q.jobs) {
+	if q.len() == 0 {
 		return store.Job{}, false
 	}
 	j := q.jobs[q.head]

@@ -176,7 +176,7 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 // hang: those that had proved themselves until then can have all workers for the time
 // of one attempt; then half of the workers are for those that answer. A read of the
 // store that failed is tried again after a second.
-const patience = gameTimeout + 2*time.Second
+const patience = gameTimeout + 3*time.Second
 
 // wantServed checks that the healthy endpoint is served. The caller holds g.mu.
 func (g *game) wantServed(now delivery.ID, at time.Time) {
@@ -229,8 +229,9 @@ func (g *game) wantAsked(at time.Time) {
 		d, _, _ := g.store.Delivery(id)
 		e := g.endpoints.Get(id.Endpoint)
 		switch {
-		case e == nil || !e.Sends() || d.State != delivery.Pending || g.underWay[underWay{g.life, id}] > 0 || g.triedSince(id, since.Add(-time.Second)):
+		case e == nil || !e.Sends() || d.State != delivery.Pending:
 			delete(g.asked, id)
+		case g.underWay[underWay{g.life, id}] > 0 || g.triedSince(id, since.Add(-time.Second)): // which was in flight, or not on disk yet
 		case id.Endpoint == limited: // its rate holds
 		case at.Sub(later(later(since, g.calmSince), g.lifeBegan)) > askedWithin:
 			g.fault("%s was asked for and is not attempted after %s", id, at.Sub(since))

@@ -15,9 +15,9 @@ type streak struct {
 	delivery.Streak
 	typ   string      // "" stands for the types past maxStreaks
 	probe event.Key   // the delivery that is the type's probe now; 0: none
-	waits bool        // deliveries of the type were passed over
-	from  store.Place // none of them that is due comes before
+	from  store.Place // no delivery of the type that was passed over and is due comes before
 	turn  uint32      // lane.turn when it was probed last
+	waits bool        // deliveries of the type were passed over
 }
 
 // maxStreaks is how many types a lane tells apart; the others share one streak.
@@ -146,7 +146,7 @@ func (l *lane) passOver(d *delivery.Delivery, typ string) {
 		return
 	}
 	if at := store.PlaceOf(d); !s.waits || at.Before(s.from) {
-		s.from = store.Place{Rank: at.Rank, Event: at.Event - 1}
+		s.from = store.Place{Millis: at.Millis, Event: at.Event - 1}
 	}
 	s.waits = true
 	l.passed++
@@ -269,7 +269,10 @@ func (l *lane) probeEnded(k event.Key) {
 // rewind makes the lane be read from its beginning again: what the cursor is past may
 // have deliveries that may be sent now.
 func (l *lane) rewind() {
-	l.more, l.look, l.cursor, l.floor = true, l.breaker.Open(), store.Place{}, store.Place{}
+	l.more, l.look, l.cursor = true, l.breaker.Open(), store.Place{}
+	if l.floor != nil {
+		*l.floor = store.Place{}
+	}
 	l.rewinds++
 	for i := range l.streaks {
 		l.streaks[i].from = store.Place{}
@@ -287,12 +290,12 @@ func (l *lane) missed(rank time.Time) {
 
 // reached makes deliveries of that rank and later ones be read again.
 func (l *lane) reached(rank time.Time) {
-	before := store.Place{Rank: rank.Add(-time.Millisecond)}
+	before := store.PlaceBefore(rank)
 	if before.Before(l.cursor) {
 		l.cursor = before
 	}
-	if before.Before(l.floor) {
-		l.floor = before
+	if l.floor != nil && before.Before(*l.floor) {
+		*l.floor = before
 	}
 	for i := range l.streaks {
 		if s := &l.streaks[i]; before.Before(s.from) {

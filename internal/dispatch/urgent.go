@@ -64,7 +64,7 @@ func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 		l.missed(id.Event.Time())
 		return false
 	}
-	for _, q := range []*jobQueue{&l.urgent, &l.ready} {
+	for _, q := range []*jobQueue{l.urgent, &l.ready} {
 		if j, ok := q.take(id.Event); ok { // as it was before the person changed it
 			e.bytes -= weight(&j)
 			l.probeEnded(id.Event)
@@ -96,6 +96,9 @@ func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 		if j := found[id]; j != nil && ep != nil && ep.Sends() {
 			l.heldBytes += len(j.Body) - l.held[id.Event].bytes
 			l.held[id.Event] = holding{bytes: len(j.Body), edits: l.edits}
+			if l.urgent == nil {
+				l.urgent = new(jobQueue)
+			}
 			l.urgent.push(*j)
 			e.bytes += weight(j)
 		} else {
@@ -143,15 +146,16 @@ func (e *Engine) serveUrgent(l *lane) {
 		return
 	}
 	job, _ := l.urgent.pop()
+	l.shed()
 	e.bytes -= weight(&job)
 	e.start(l, ep, &job, sent{urgent: true}, now)
 }
 
 // take removes a delivery, and reports whether it was there.
 func (q *jobQueue) take(k event.Key) (store.Job, bool) {
-	for i := q.head; i < len(q.jobs); i++ {
-		if j := q.jobs[i]; j.Delivery.ID.Event == k {
-			q.jobs = slices.Delete(q.jobs, i, i+1)
+	for i := 0; i < q.len(); i++ {
+		if j := q.jobs[q.head+i]; j.Delivery.ID.Event == k {
+			q.jobs = slices.Delete(q.jobs, q.head+i, q.head+i+1)
 			return j, true
 		}
 	}

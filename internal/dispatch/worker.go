@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"crypto/sha256"
+	"math"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -172,13 +173,11 @@ func (e *Engine) admit(l *lane) (*endpoint.Endpoint, step) {
 	return ep, next
 }
 
-var farFuture = time.Unix(1<<40, 0)
-
 // load reads the lane's next deliveries from the store. It is called and returns
 // with e.mu held, and lets go of it to read.
 func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
 	passes := l.passes() && !ordered(ep)
-	l.floor = store.Place{Rank: farFuture}
+	l.floor = &store.Place{Millis: math.MaxInt64}
 	r := store.LaneScan{Endpoint: l.no, After: l.cursor, Limit: pageSize}
 	if passes {
 		l.look = false
@@ -197,9 +196,10 @@ func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
 	}
 	end, dated := e.take(l, ep, jobs, full, now)
 	if l.floor.Before(end) { // what was read past may have changed
-		end = l.floor
+		end = *l.floor
 		l.more, l.look = true, l.breaker.Open()
 	}
+	l.floor = nil
 	if passes {
 		l.cursor = end
 	}
@@ -223,6 +223,10 @@ func (e *Engine) loadProbe(l *lane, ep *endpoint.Endpoint) {
 		if err != nil {
 			l.holdUntil = now.Add(time.Second)
 			l.rewind()
+		}
+		if l.breaker.Open() && (l.inflight > 0 || now.Before(l.breaker.ProbeAt)) { // it has opened meanwhile
+			e.settled(l)
+			return
 		}
 		j := l.pick(jobs, now)
 		if err == nil {

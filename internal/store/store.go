@@ -145,28 +145,24 @@ type Job struct {
 // Place is where a pending delivery stands among those of its endpoint. The zero
 // value is before all of them.
 type Place struct {
-	Rank  time.Time
-	Event event.Key
+	Millis int64 // of the rank, as stores keep it: Unix milliseconds
+	Event  event.Key
 }
 
 // PlaceOf returns the place of a pending delivery.
-func PlaceOf(d *delivery.Delivery) Place { return Place{d.Rank, d.ID.Event} }
-
-// Before reports whether p comes before q, to the millisecond as stores keep ranks.
-func (p Place) Before(q Place) bool {
-	switch a, b := p.millis(), q.millis(); {
-	case a != b:
-		return a < b
-	default:
-		return p.Event < q.Event
-	}
+func PlaceOf(d *delivery.Delivery) Place {
+	p := PlaceBefore(d.Rank)
+	p.Millis, p.Event = p.Millis+1, d.ID.Event
+	return p
 }
 
-func (p Place) millis() int64 {
-	if p.Rank.IsZero() {
-		return 0
-	}
-	return p.Rank.UnixMilli()
+// PlaceBefore returns the place before all deliveries of a rank and later ones, to the
+// millisecond.
+func PlaceBefore(rank time.Time) Place { return Place{Millis: rank.UnixMilli() - 1} }
+
+// Before reports whether p comes before q.
+func (p Place) Before(q Place) bool {
+	return p.Millis < q.Millis || p.Millis == q.Millis && p.Event < q.Event
 }
 
 // LaneScan is a part of an endpoint's pending deliveries: those after a place, in

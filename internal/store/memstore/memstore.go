@@ -268,10 +268,7 @@ func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) (jobs []store.Jo
 	err = s.read(ctx, Call{Method: "ScanLane", Endpoint: r.Endpoint}, func(d *data) {
 		lane := slices.Clone(d.waiting[r.Endpoint])
 		if r.Until.IsZero() {
-			after := place{0, r.After.Event}
-			if !r.After.Rank.IsZero() {
-				after.rank = r.After.Rank.UnixMilli()
-			}
+			after := place{r.After.Millis, r.After.Event}
 			lane = slices.DeleteFunc(lane, func(p place) bool { return p.compare(after) <= 0 })
 		} else {
 			lane = slices.DeleteFunc(lane, func(p place) bool { return p.rank > r.Until.UnixMilli() })

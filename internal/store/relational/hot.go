@@ -319,7 +319,7 @@ func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, er
 	}
 	return s.Jobs(ctx, "load lane", r.MaxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
 		WHERE d.endpoint = ? AND d.state = 0 AND (d.rank, d.event) > (?, ?) ORDER BY d.rank, d.event LIMIT ?`,
-		r.Endpoint, Millis(r.After.Rank), int64(r.After.Event), r.Limit)
+		r.Endpoint, r.After.Millis, int64(r.After.Event), r.Limit)
 }
 
 // Load implements [store.Hot], for few deliveries.
