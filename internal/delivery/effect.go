@@ -42,7 +42,7 @@ func EffectOf(o Outcome) Effect {
 // attempted, after a pause that grows with each failure, and the others wait
 // without spending attempts. An acknowledgement of the type ends the streak.
 type Streak struct {
-	Failures   int
+	Failures   int32
 	OthersWork bool      // another type was acknowledged during the streak
 	NextAt     time.Time // when the next attempt may start, while the type is held
 }

@@ -493,7 +493,10 @@ func (e *Engine) plan(l *lane, now time.Time) {
 	if next != stepWait {
 		e.enqueue(l)
 	}
-	e.wake(l, earliest(rushAt, at, l.nextDue))
+	if at.IsZero() || !l.breaker.Open() { // else what becomes due waits for the probe's time too
+		at = earliest(at, l.nextDue)
+	}
+	e.wake(l, earliest(rushAt, at))
 }
 
 // earliest returns the first of some times that is not zero, zero if all are.

@@ -90,7 +90,7 @@ const (
 	maxRush     = 4    // attempts in flight, beyond which an open breaker lets no urgent one through
 	maxProbing  = 2    // probes in flight: one at its time, and one of a type that has not failed
 	pageSize    = 256  // deliveries in one load, while types are passed over
-	probeSize   = 16   // deliveries to choose a probe from
+	probeSize   = 8    // deliveries to choose a probe from
 	doubt       = 3    // failures in a row of an endpoint that has answered before
 	lanePatient = 5 * time.Minute
 )
