@@ -39,6 +39,7 @@ type Body struct {
 	charge  quota.Charge
 	source  io.ReadCloser
 	control *http.ResponseController
+	header  http.Header // of the response; nil in HTTP/2, where bodies end with their stream
 	limit   int64
 	pairs   int // of a form that may still come; negative: they are not counted
 	began   time.Time
@@ -51,6 +52,9 @@ type Body struct {
 // it. Until Close is called, the sender holds what was read.
 func New(w http.ResponseWriter, r *http.Request, limit int64, charge quota.Charge) *Body {
 	b := &Body{charge: charge, source: http.MaxBytesReader(w, r.Body, limit), control: http.NewResponseController(w), limit: limit, pairs: -1}
+	if r.ProtoMajor == 1 {
+		b.header = w.Header()
+	}
 	r.Body = b
 	return b
 }
@@ -67,12 +71,24 @@ func (b *Body) Read(p []byte) (int, error) {
 	b.read += int64(n)
 	if n > 0 {
 		if cerr := b.take(p[:n]); cerr != nil {
-			b.err = cerr
-			return 0, cerr
+			return 0, b.fail(cerr)
 		}
 	}
-	b.err = b.fault(err)
-	return n, b.err
+	if err = b.fault(err); err != nil && err != io.EOF {
+		return n, b.fail(err)
+	}
+	b.err = err
+	return n, err
+}
+
+// fail ends the reading of the body. The connection must end with the response: what is left
+// of the body would be read as the next request.
+func (b *Body) fail(err error) error {
+	b.err = err
+	if b.header != nil {
+		b.header.Set("Connection", "close")
+	}
+	return err
 }
 
 // await sets the time until which the next bytes may take. Most bodies arrive at once and
@@ -113,12 +129,12 @@ func (b *Body) fault(err error) error {
 // [quota.Charge.Add].
 func (b *Body) Charge(n int) error { return b.charge.Add(n) }
 
-// Close implements [io.Closer]: it gives back what was charged. The deadline for reading ends
-// too, because it would end the request's context. It may be called more than once.
+// Close implements [io.Closer]: it gives back what was charged. It may be called more than
+// once. It leaves the request's own body open: the server discards what was not read of that,
+// or closes the connection, which it would not once the body is closed.
 func (b *Body) Close() error {
 	b.charge.Close()
-	b.Done()
-	return b.source.Close()
+	return nil
 }
 
 // Done ends the deadline for reading. It is for a body that was read to its end.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,5 +185,45 @@ func TestRead_beyondTheShare(t *testing.T) {
 	err := b.ReadInto(&buf, 1<<20)
 	if !fault.Is(err, fault.RateLimited) || buf.Len() > 128<<10 {
 		t.Errorf("%v after %d bytes", err, buf.Len())
+	}
+}
+
+// What is left of a refused body is never read as another request.
+func TestClose_leavesNoRequestBehind(t *testing.T) {
+	const most = 256 << 10
+	for name, limit := range map[string]int64{"beyond the limit": 64 << 10, "beyond the share": 8 << 20, "unread": 0} {
+		t.Run(name, func(t *testing.T) {
+			bodies := quota.NewBodies(quota.DefaultBodies, 8<<20)
+			var served atomic.Int64
+			web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				served.Add(1)
+				b := New(w, r, max(limit, most), bodies.Open(quota.Owner{Address: "192.0.2.1"}))
+				defer func() { _ = b.Close() }()
+				if limit == 0 {
+					return
+				}
+				var buf bytes.Buffer
+				if err := b.ReadInto(&buf, r.ContentLength); err == nil {
+					t.Error("the body is taken")
+				}
+				http.Error(w, "refused", http.StatusTooManyRequests)
+			}))
+			defer web.Close()
+			c, err := net.Dial("tcp", web.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			smuggled := "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+			body := strings.Repeat(smuggled, 4<<20/len(smuggled))
+			go func() { _, _ = io.WriteString(c, head(len(body))+body) }()
+			_, _ = io.Copy(io.Discard, c) // until the server closes
+			if n := served.Load(); n != 1 {
+				t.Errorf("%d requests were served, want 1", n)
+			}
+		})
 	}
 }
