@@ -44,11 +44,21 @@ func contentCodings(header http.Header) (all []string) {
 	for _, line := range header["Content-Encoding"] {
 		for coding := range strings.SplitSeq(line, ",") {
 			if coding = strings.ToLower(strings.TrimSpace(coding)); coding != "" && coding != "identity" {
-				all = append(all, strings.ToValidUTF8(coding, "?"))
+				all = append(all, printable(coding))
 			}
 		}
 	}
 	return all
+}
+
+// printable replaces what a header of the wire cannot hold; a listener's may hold anything.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 // decode undoes the codings and returns at most limit bytes, and whether it could. What

@@ -151,7 +151,10 @@ func Host(host string) (string, error) {
 	}
 	if !ascii(host) || strings.Contains(strings.ToLower(host), "xn--") {
 		mapped, err := profile.ToASCII(host)
-		if err != nil {
+		if err != nil || !utf8.ValidString(host) {
+			return "", errName
+		}
+		if again, err := profile.ToASCII(mapped); err != nil || again != mapped { // it must be the last spelling
 			return "", errName
 		}
 		host = mapped
