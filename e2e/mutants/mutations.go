@@ -155,7 +155,7 @@ var mutations = []mutation{
 	{
 		what:  "a node that lost its lease may write",
 		file:  "internal/store/postgres/node.go",
-		edits: []edit{{"	if err == nil && len(rows) == 0 {\n		err = store.ErrFenced", "	if err == nil && len(rows) == 0 {\n		err = nil"}},
+		edits: []edit{{"	if len(rows) == 0 {\n		return store.ErrFenced", "	if len(rows) == 0 {\n		return nil"}},
 		tests: []run{{pkg: "./internal/store/postgres", tests: "TestNodes"}},
 	},
 	{
@@ -203,7 +203,8 @@ var mutations = []mutation{
 	{
 		what:  "credentials are written as they are",
 		file:  "internal/store/relational/endpoint.go",
-		edits: []edit{{"	j.private = t.Ring.Seal(j.private, e.ID)\n", ""}},
+		edits: []edit{{"string(j.metadata), t.Ring.Seal(j.private, e.ID), string(j.settings)", "string(j.metadata), j.private, string(j.settings)"},
+			{"any(s.Ring.Seal(is.private, e.ID))", "any(is.private)"}},
 		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestSeal_.*"}},
 	},
 	{
@@ -235,5 +236,35 @@ var mutations = []mutation{
 		file:  "internal/service/consent.go",
 		edits: []edit{{"subtle.ConstantTimeCompare(sealed, sealConsent(&e)) != 1", "subtle.ConstantTimeCompare(sealed, sealConsent(&e)) == 2"}},
 		tests: []run{{pkg: "./internal/httpapi", tests: "TestValidation_.*"}},
+	},
+	{
+		what:  "an event is stored by settings that another node has changed",
+		file:  "internal/store/postgres/tx.go",
+		edits: []edit{{"		a.Stale = a.Version != 0 && max(", "		a.Stale = a.Version < 0 && max("}},
+		tests: []run{{pkg: "./internal/store/postgres", tests: "TestCommit_stale"}},
+	},
+	{
+		what:  "a key that another node has revoked opens what is no event",
+		file:  "internal/service/settings.go",
+		edits: []edit{{"	if err := s.StillGood(c); err != nil {\n		return err\n	}\n", ""}},
+		tests: []run{{pkg: "./internal/service", tests: "TestRecheck"}},
+	},
+	{
+		what:  "an edit writes over what was written since it was read",
+		file:  "internal/store/relational/endpoint.go",
+		edits: []edit{{"updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND version = ? AND deleted = 0`\n", "updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND version <> -? AND deleted = 0`\n"}},
+		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestContract_shared"}},
+	},
+	{
+		what:  "admins demote each other at once",
+		file:  "internal/store/relational/user.go",
+		edits: []edit{{"				return store.ErrRaced\n			}\n			if u.Revision", "				_ = store.ErrRaced\n			}\n			if u.Revision"}},
+		tests: []run{{pkg: "./internal/store/postgres", tests: "TestContract_shared"}},
+	},
+	{
+		what:  "memory takes an earlier state of an endpoint for a later one",
+		file:  "internal/endpoint/registry.go",
+		edits: []edit{{"		if old.Revision > e.Revision {", "		if old.Revision > e.Revision && old.No < 0 {"}},
+		tests: []run{{pkg: "./internal/endpoint", tests: "TestRegistry_order"}},
 	},
 }
