@@ -201,8 +201,8 @@ var mutations = []mutation{
 		tests: []run{{pkg: "./internal/httpapi", tests: "TestIdempotency_.*"}},
 	},
 	{
-		what:  "credentials are written as they are",
-		file:  "internal/store/relational/endpoint.go",
+		what: "credentials are written as they are",
+		file: "internal/store/relational/endpoint.go",
 		edits: []edit{{"string(j.metadata), t.Ring.Seal(j.private, e.ID), string(j.settings)", "string(j.metadata), j.private, string(j.settings)"},
 			{"any(s.Ring.Seal(is.private, e.ID))", "any(is.private)"}},
 		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestSeal_.*"}},
