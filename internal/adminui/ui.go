@@ -270,6 +270,11 @@ func (rq *request) admit(rt route, base string) error {
 	if rq.call != nil {
 		rq.call.Request, rq.call.Remote = rq.id, rq.RemoteAddr
 	}
+	if rq.portal != nil { // a customer's pages are requests of the account
+		if _, err := rq.ui.Service.Admit(rq.Context(), rq.call); err != nil {
+			return err
+		}
+	}
 	if rq.Method == http.MethodPost {
 		if err := rq.readForm(); err != nil {
 			return err

@@ -329,6 +329,9 @@ func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
 		return nil, err
 	}
 	call.Remote = r.RemoteAddr
+	if _, err := h.Service.Admit(r.Context(), call); err != nil {
+		return nil, err
+	}
 	return call, nil
 }
 

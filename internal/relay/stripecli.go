@@ -138,6 +138,11 @@ func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "resource_missing", Param: "Websocket-Id", Message: "Unknown WebSocket ID."})
 		return
 	}
+	call := *one.call // a session may connect more than once
+	if _, err := h.Service.Admit(r.Context(), &call); err != nil {
+		h.refuse(w, err)
+		return
+	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{stripeProtocol}})
 	if err != nil {
 		return // it has answered
