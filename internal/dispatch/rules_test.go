@@ -175,8 +175,9 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 // patience is how long an event for the healthy endpoint may wait while all others
 // hang: those that had proved themselves until then can have all workers for the time
 // of one attempt; then half of the workers are for those that answer. A read of the
-// store that failed is tried again after a second.
-const patience = gameTimeout + 3*time.Second
+// store that failed is tried again after a second. It waits for those of its own burst of
+// thirty before it, too, each of which takes its turn among ten lanes.
+const patience = gameTimeout + 5*time.Second
 
 // wantServed checks that the healthy endpoint is served. The caller holds g.mu.
 func (g *game) wantServed(now delivery.ID, at time.Time) {
