@@ -37,7 +37,7 @@ func TestCompileSchema_endsSoonWhateverThePatterns(t *testing.T) {
 		"many repetitions":           {`{"properties":{` + repeated(200, `"p%[1]d":{"pattern":"x{1000}y%[1]d"}`) + `}}`, "too large with their repetitions written out"},
 		"repetition in a name":       {`{"patternProperties":{"(xabcdef){900}":{},"(yabcdefg){900}":{}}}`, "too large with their repetitions written out"},
 		"long classes":               {`{"pattern":"` + strings.Repeat(`\\pL`, 400) + `"}`, "at most 1000 bytes long"},
-		"many long classes":          {`{"properties":{` + repeated(40, `"p%[1]d":{"pattern":"`+strings.Repeat(`\\pL`, 70)+`%[1]d"}`) + `}}`, "too large with"},
+		"many long classes":          {`{"properties":{` + repeated(36, `"p%[1]d":{"pattern":"`+strings.Repeat(`\\pL`, 70)+`%[1]d"}`) + `}}`, "too large with"},
 		"many patterns":              {`{"properties":{` + repeated(400, `"p%[1]d":{"pattern":"^abcdefghijklmnopqrstuvwxyz%[1]d$"}`) + `}}`, "all patterns of a schema together"},
 		"repeated classes":           {`{"properties":{` + repeated(30, `"p%[1]d":{"pattern":"(\\pL\\pN){300}%[1]d"}`) + `}}`, "too large with their repetitions written out"},
 		"no regular expression":      {`{"pattern":"(a"}`, "missing closing"},
