@@ -36,26 +36,24 @@ const (
 
 // Body is the body of one request. Use [New]; Close gives back what it was charged.
 type Body struct {
-	charge  quota.Charge
-	source  io.ReadCloser
-	control *http.ResponseController
-	header  http.Header // of the response; nil in HTTP/2, where bodies end with their stream
-	limit   int64
-	pairs   int // of a form that may still come; negative: they are not counted
-	began   time.Time
-	read    int64
-	timed   bool // a deadline is set
-	err     error
+	charge quota.Charge
+	source io.ReadCloser
+	w      http.ResponseWriter
+	header http.Header // of the response; nil in HTTP/2, where bodies end with their stream
+	limit  int64
+	pairs  int // of a form that may still come; negative: they are not counted
+	began  time.Time
+	read   int64
+	timed  bool // a deadline is set
+	err    error
 }
 
-// New makes r's body one of at most limit bytes that is charged as it is read, and returns
-// it. Until Close is called, the sender holds what was read.
+// New returns r's body, of at most limit bytes, which are charged as they are read. Until Close is called, the sender holds what was read.
 func New(w http.ResponseWriter, r *http.Request, limit int64, charge quota.Charge) *Body {
-	b := &Body{charge: charge, source: http.MaxBytesReader(w, r.Body, limit), control: http.NewResponseController(w), limit: limit, pairs: -1}
+	b := &Body{charge: charge, source: http.MaxBytesReader(w, r.Body, limit), w: w, limit: limit, pairs: -1}
 	if r.ProtoMajor == 1 {
 		b.header = w.Header()
 	}
-	r.Body = b
 	return b
 }
 
@@ -100,7 +98,7 @@ func (b *Body) await() {
 	}
 	limit := min(grace+time.Duration(b.read)*time.Second/rate, longest)
 	// Without deadlines, as in tests with a recorder, the body is in memory.
-	b.timed = b.control.SetReadDeadline(b.began.Add(limit)) == nil || b.timed
+	b.timed = http.NewResponseController(b.w).SetReadDeadline(b.began.Add(limit)) == nil || b.timed
 }
 
 func (b *Body) take(p []byte) error {
@@ -141,7 +139,7 @@ func (b *Body) Close() error {
 func (b *Body) Done() {
 	if b.timed {
 		b.timed = false
-		_ = b.control.SetReadDeadline(time.Time{}) // it could be set before
+		_ = http.NewResponseController(b.w).SetReadDeadline(time.Time{}) // it could be set before
 	}
 }
 
@@ -149,6 +147,7 @@ func (b *Body) Done() {
 // body.
 func (b *Body) ParseForm(r *http.Request) error {
 	b.pairs = MaxPairs
+	r.Body = b
 	defer b.Done()
 	err := r.ParseForm()
 	var known *fault.Error

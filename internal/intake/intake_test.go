@@ -120,6 +120,7 @@ func TestRead_slowBodies(t *testing.T) {
 				}
 				_ = c.Close()
 				close(over)
+				time.Sleep(time.Second) // in which the server closes the connection
 				synctest.Wait()
 			})
 		})
@@ -150,6 +151,7 @@ func TestReadInto_contextOutlivesTheDeadline(t *testing.T) {
 			t.Error(err)
 		}
 		_ = c.Close()
+		time.Sleep(time.Second) // in which the server closes the connection
 		synctest.Wait()
 	})
 }

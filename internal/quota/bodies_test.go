@@ -94,3 +94,17 @@ func TestBodies_largeBodiesAreShared(t *testing.T) {
 		t.Errorf("a batch beside two accounts that hold all they may: %v", err)
 	}
 }
+
+// What counting costs a request.
+func BenchmarkBodies(b *testing.B) {
+	bodies := NewBodies(testCapacity, 8<<20)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			c := bodies.Open(Owner{Account: 1, Key: "key_1234567890abcdef"})
+			if err := c.Add(1_000); err != nil {
+				b.Error(err)
+			}
+			c.Close()
+		}
+	})
+}
