@@ -30,7 +30,11 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
-	in, err := s.prepare(c, raw, s.SettingsVersion())
+	version, err := s.settled(c)
+	if err != nil {
+		return nil, err
+	}
+	in, err := s.prepare(c, raw, version)
 	if s.rejected(err) { // by this node's settings, which may be out of date
 		if err = s.CatchUp(ctx); err == nil {
 			in, err = s.prepare(c, raw, s.SettingsVersion())
@@ -73,7 +77,11 @@ func (s *Service) sendAfresh(ctx context.Context, c *Call, raw []byte) (in *inco
 		return nil, err
 	}
 	err = s.afresh(ctx, c, func() error {
-		if in, err = s.prepare(c, raw, s.SettingsVersion()); err != nil {
+		version, err := s.settled(c)
+		if err != nil {
+			return err
+		}
+		if in, err = s.prepare(c, raw, version); err != nil {
 			return err
 		}
 		return s.append(ctx, &in.Append)
@@ -142,12 +150,16 @@ type eventBatch struct {
 // sendBatch stores what is left of a batch, all of it matched by the same settings. It
 // returns store.ErrStale when something is left still.
 func (s *Service) sendBatch(ctx context.Context, c *Call, b *eventBatch) error {
-	p := s.prepareBatch(c, b)
+	version, err := s.settled(c)
+	if err != nil {
+		return err
+	}
+	p := s.prepareBatch(c, b, version)
 	if p.rejected {
 		if err := s.CatchUp(ctx); err != nil {
 			return err
 		}
-		p = s.prepareBatch(c, b)
+		p = s.prepareBatch(c, b, s.SettingsVersion())
 	}
 	b.left = b.left[:0]
 	for n, err := range s.Events.AppendAll(ctx, p.appends) {
@@ -185,8 +197,7 @@ type prepared struct {
 	rejected bool  // some are not among them, because of settings that another node may have changed
 }
 
-func (s *Service) prepareBatch(c *Call, b *eventBatch) (p prepared) {
-	version := s.SettingsVersion()
+func (s *Service) prepareBatch(c *Call, b *eventBatch, version int64) (p prepared) {
 	created, limit, full := 0, s.limitOn(c, quota.BatchDeliveries), false
 	for _, i := range b.left {
 		if full { // what comes after is refused too, so that the order stays

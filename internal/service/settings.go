@@ -153,14 +153,24 @@ func (s *Service) Recheck(ctx context.Context, c *Call) error {
 	if err := s.CatchUp(ctx); err != nil {
 		return err
 	}
+	_, err := s.settled(c)
+	return err
+}
+
+// settled returns the version of the settings in memory, and why a call may not go on by
+// these or later ones: a change may have arrived after the call was admitted.
+func (s *Service) settled(c *Call) (version int64, err error) {
+	version = s.SettingsVersion() // before what is looked at, which may be newer
+	if s.Settings == nil {
+		return version, nil
+	}
 	if err := s.StillGood(c); err != nil {
-		return err
+		return version, err
 	}
 	if c.limited && c.limit != s.limitOf(c) {
-		_, err := s.admit(c)
-		return err
+		_, err = s.admit(c)
 	}
-	return nil
+	return version, err
 }
 
 // Lanes returns what an engine reads deliveries from: next, but a delivery is returned once

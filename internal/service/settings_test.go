@@ -176,3 +176,48 @@ func TestRecheck(t *testing.T) {
 		t.Errorf("a revoked key came back: %v", err)
 	}
 }
+
+// A change that arrives between the admission of a call and the match of its event holds for
+// the call: its event is matched by a version that has the change, so the store would not
+// find it stale.
+func TestSettled(t *testing.T) {
+	ctx := context.Background()
+	n := &shared{}
+	s := nodeOf(n)
+	const secret = "sk_test_1234567890abcdef"
+	acct := account.Account{ID: "acct_1", No: 1, Revision: 1}
+	key, _ := account.NewKey("key_1", secret, "n", 1, time.Now())
+	n.change(func(c *store.Changes) { c.Accounts, c.Keys = []account.Account{acct}, []account.Key{key} })
+	var calls []*Call
+	for range 2 {
+		c, err := s.Authenticate(ctx, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Admit(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, c)
+	}
+	arrives := func(do func(*store.Changes)) {
+		t.Helper()
+		n.change(do)
+		if err := s.CatchUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := 1
+	acct.RateLimit, acct.Revision = &one, 2
+	arrives(func(c *store.Changes) { c.Accounts = []account.Account{acct} })
+	if v, err := s.settled(calls[0]); err != nil || v != 2 {
+		t.Errorf("the first call under a limit of one: version %d, %v", v, err)
+	}
+	if _, err := s.settled(calls[1]); !fault.Is(err, fault.RateLimited) {
+		t.Errorf("the second call under a limit of one: %v", err)
+	}
+	key.Revoked = time.Now()
+	arrives(func(c *store.Changes) { c.Keys = []account.Key{key} })
+	if _, err := s.settled(calls[0]); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("a key that another node has revoked: %v", err)
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -149,6 +151,65 @@ func TestOpen_together(t *testing.T) {
 		}
 		wg.Wait()
 	}
+}
+
+// A node that starts waits for a lock on a table that it needs a partition of, past the time
+// after which it would leave the table to others.
+func TestOpen_waitsForPartitions(t *testing.T) {
+	ctx := context.Background()
+	url := database(t, template) // which has no partitions yet
+	conn := connect(t, url)
+	for _, query := range []string{"BEGIN", "LOCK TABLE events IN ACCESS EXCLUSIVE MODE"} {
+		if _, err := conn.Exec(ctx, query); err != nil {
+			t.Fatal(query, err)
+		}
+	}
+	opened := make(chan error, 1)
+	go func() {
+		s, err := postgres.Open(ctx, url, testRing)
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	watch := connect(t, url)
+	waiting := func(want bool) {
+		t.Helper()
+		for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+			var n int
+			if err := watch.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			if n > 0 == want {
+				tick.Stop()
+				return
+			}
+			select {
+			case err := <-opened:
+				t.Fatalf("it did not wait: %v", err)
+			default:
+			}
+		}
+	}
+	waiting(true)
+	waiting(false) // it gave the lock up
+	waiting(true)
+	if _, err := conn.Exec(ctx, "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
 }
 
 // After a while in which nobody could renew a lease, none is taken for dead.

@@ -22,6 +22,8 @@ const (
 	day       = 24 * time.Hour
 	daysAhead = 3 // so that a node that could not make any for a while still finds one
 	dayFormat = "20060102"
+
+	startTries = 20 // to make partitions at a start, each of lockTimeout at the most
 )
 
 // makeNextPartitions makes those that keys need soon. Keys go by the database's clock;
@@ -32,6 +34,18 @@ func (s *Store) makeNextPartitions(ctx context.Context) error {
 		return err
 	}
 	return s.makePartitions(ctx, now)
+}
+
+// makeFirstPartitions is makeNextPartitions at the start of a node, which cannot go on
+// without them: it waits for other nodes that start and make them at the same time.
+func (s *Store) makeFirstPartitions(ctx context.Context) (err error) {
+	for range startTries {
+		var e *pgconn.PgError
+		if err = s.makeNextPartitions(ctx); !errors.As(err, &e) || e.Code != "55P03" { // lock_not_available, after lockTimeout
+			return err
+		}
+	}
+	return err
 }
 
 // makePartitions makes the partitions of yesterday to some days ahead.

@@ -72,7 +72,7 @@ func Open(ctx context.Context, target string, ring *seal.Ring) (_ *Store, err er
 	}
 	s.Store = relational.Store{DB: stdlib.OpenDBFromPool(s.pool), Ring: ring, Dialect: &dialect{}, Name: name(config.ConnConfig), Transact: s.transact, Node: s.number, Fault: unavailable}
 	s.DB.SetMaxIdleConns(0) // the pool keeps them
-	if err = s.makeNextPartitions(ctx); err == nil {
+	if err = s.makeFirstPartitions(ctx); err == nil {
 		err = s.CheckSeal(ctx)
 	}
 	if err != nil {
