@@ -33,7 +33,7 @@ const (
 	AccountSuspended Action = "account.suspended"
 	AccountResumed   Action = "account.resumed"
 	KeyCreated       Action = "api_key.created"
-	KeyRefused       Action = "api_key.refused" // so often, by an address
+	KeyRefused       Action = "api_key.refused" // the number of times within a period, by address
 	KeyRevoked       Action = "api_key.revoked"
 	EndpointCreated  Action = "webhook_endpoint.created"
 	EndpointUpdated  Action = "webhook_endpoint.updated"
@@ -59,7 +59,7 @@ const (
 	TypeDeleted       Action = "event_type.deleted"
 	UserCreated       Action = "user.created"
 	UserUpdated       Action = "user.updated"
-	UserNotSignedIn   Action = "user.sign_in_failed" // so often, from an address
+	UserNotSignedIn   Action = "user.sign_in_failed" // the number of times within a period, by address
 	UserSignedIn      Action = "user.signed_in"
 	UserSignedOut     Action = "user.signed_out"
 	UserUnlocked      Action = "user.unlocked"
