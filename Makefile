@@ -138,6 +138,10 @@ soak: ## a load of everything for FOR (default 10m), then look for what the serv
 cluster: tools ## kill one of three nodes on PostgreSQL every three seconds, for a minute under load, and reconcile
 	$(GO) test -count=1 -v -run 'TestCluster_killed' -timeout 20m ./e2e -cluster.for=$${FOR:-60s}
 
+.PHONY: cluster-faults
+cluster-faults: tools ## bring about each fault of a cluster of three nodes under load, and print what it does to the others (FAULT= some, LEASE=5s)
+	$(GO) test -count=1 -v -run 'TestCluster_faults' -timeout 60m ./e2e -cluster.faults -cluster.fault='$(FAULT)' -cluster.lease=$${LEASE:-5s}
+
 .PHONY: cluster-settings
 cluster-settings: tools ## edit on one of two nodes and send to the other at once, ROUNDS (1000) times
 	$(GO) test -count=1 -v -run 'TestCluster_readYourWrites' -timeout 60m ./e2e -settings.rounds=$${ROUNDS:-1000}

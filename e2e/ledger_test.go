@@ -92,7 +92,7 @@ func (l *ledger) note(n int64, own string, a answer, err error, x excuse) bool {
 		}
 	case a.retryable() && x.refused:
 		l.turnedAway[n] = true
-	case a.status == http.StatusInternalServerError && x.refused && a.err("code") == "outcome_unknown":
+	case a.err("code") == "outcome_unknown" && x.refused:
 		l.cutOff[n] = true
 	case a.status != http.StatusOK:
 		l.unexpected = append(l.unexpected, fmt.Sprintf("%d %s", a.status, a.body))

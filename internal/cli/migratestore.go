@@ -56,7 +56,7 @@ func migrateStoreCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return err
 		}
 		defer func() { err = errors.Join(err, source.Close()) }()
-		target, err := postgres.Open(cmd.Context(), c.Database, keys.ring)
+		target, err := postgres.Open(cmd.Context(), c.Database, keys.ring, postgres.Limits{})
 		if err != nil {
 			return err
 		}

@@ -5,8 +5,8 @@
 // An endpoint changes hands in steps. Whoever notices a new generation of members stops
 // sending to what it does not own by it, waits until its attempts have ended and are
 // recorded, and acknowledges the generation; only when all members have, do the new
-// owners begin. A node that died acknowledges nothing, but is no member any more once
-// its lease has ended, and what it writes after that is refused by the store.
+// owners begin. A node that died acknowledges nothing, but is no member any more once the
+// others have removed it, and what it writes after that is refused by the store.
 //
 // The package must not know SQL, HTTP or what is sent.
 package cluster
@@ -56,6 +56,7 @@ type Cluster struct {
 	mu      sync.RWMutex
 	views   []store.View // since the last one that was settled, oldest first
 	settled bool         // the last view, and all have acknowledged it
+	watch   watch        // belongs to the goroutine that keeps the lease
 	until   time.Time    // this node may send
 	ending  *time.Timer  // fires then
 	sending context.Context
@@ -81,6 +82,7 @@ const DefaultLease = 10 * time.Second
 const (
 	beats        = 5  // in a lease
 	margin       = 10 // part of a lease that is not used, because clocks differ in speed
+	unsettled    = 50 // part of a lease after which members are looked at while not all work by them
 	changesEvery = 500 * time.Millisecond
 	rescanEvery  = 10 * time.Second
 	rescanDeaf   = time.Second // when nothing can be heard
@@ -105,7 +107,7 @@ func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog
 	if err != nil {
 		return nil, err
 	}
-	log.Info("joined the cluster", "node", v.Self, "nodes", len(v.Members))
+	log.Info("joined the cluster", "node", v.Self, "nodes", len(v.Members)+len(v.Joining))
 	c := &Cluster{nodes: nodes, lease: lease, log: log, self: v.Self, views: []store.View{{Self: v.Self}},
 		hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
 	c.ending = time.AfterFunc(lease, c.expire)
@@ -130,7 +132,10 @@ func (c *Cluster) hold() {
 	go func() {
 		defer close(done)
 		for pause(ctx, c.lease/beats) {
-			if _, err := c.nodes.Beat(ctx, 0, c.lease); err != nil && ctx.Err() == nil {
+			v, err := c.nodes.Beat(ctx, 0, c.lease)
+			if err == nil {
+				c.watch.look(&v, time.Now(), c.lease)
+			} else if ctx.Err() == nil {
 				c.log.Warn("renew the lease", "err", err)
 			}
 		}
@@ -168,6 +173,15 @@ func (c *Cluster) Owns(endpoint int64) bool {
 		}
 	}
 	return true
+}
+
+// Owner returns which of some nodes an endpoint falls to, by their numbers; -1 is none.
+func Owner(nodes []int, endpoint int64) int {
+	v := store.View{}
+	for _, no := range nodes {
+		v.Members = append(v.Members, store.Member{No: no})
+	}
+	return owner(&v, endpoint)
 }
 
 // owner returns the node that an endpoint falls to: the one with the highest hash of
@@ -245,10 +259,10 @@ func (c *Cluster) Run(ctx context.Context, s Service, e Engine) error {
 
 // keep keeps the lease and follows who the members are.
 func (c *Cluster) keep(ctx context.Context) error {
-	tick := time.NewTicker(c.lease / beats)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	defer c.stopSending()
-	acked := int64(0)
+	acked, entered := int64(0), false
 	for {
 		beat, cancel := context.WithTimeout(ctx, c.lease/2)
 		began := time.Now()
@@ -261,17 +275,27 @@ func (c *Cluster) keep(ctx context.Context) error {
 			return nil
 		case err != nil:
 			c.log.Warn("renew the lease", "err", err)
+			tick.Reset(c.lease / beats)
 		default:
 			resumed := c.renew(began)
+			dead, after := c.watch.look(&v, time.Now(), c.lease)
+			if !entered {
+				entered = c.enter(ctx)
+				if entered {
+					continue
+				}
+			}
+			if c.remove(ctx, dead) {
+				continue
+			}
+			tick.Reset(c.pace(&v, after))
 			next, err := c.follow(ctx, v, resumed)
 			if err != nil {
 				c.log.Warn("take over endpoints", "err", err)
 			}
 			if next > acked { // at once, so that the others need not wait
 				acked = next
-				if err := c.nodes.Tell(ctx, wordMembers); err != nil && ctx.Err() == nil {
-					c.log.Warn("tell of the members", "err", err)
-				}
+				c.tellMembers(ctx)
 				continue
 			}
 		}
@@ -282,6 +306,58 @@ func (c *Cluster) keep(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// enter lets endpoints fall to this node, which is ready for them.
+func (c *Cluster) enter(ctx context.Context) bool {
+	if err := c.nodes.Enter(ctx); err != nil {
+		if ctx.Err() == nil {
+			c.log.Warn("enter the cluster", "err", err)
+		}
+		return false
+	}
+	c.tellMembers(ctx)
+	return true
+}
+
+// remove removes nodes that have not renewed their leases, and reports whether it has removed
+// any.
+func (c *Cluster) remove(ctx context.Context, dead []store.Member) (any bool) {
+	for _, m := range dead {
+		ctx, cancel := context.WithTimeout(ctx, c.lease/beats)
+		removed, err := c.nodes.Remove(ctx, m)
+		cancel()
+		switch {
+		case removed:
+			c.log.Warn("removed a node that did not renew its lease", "node", m.No)
+			any = true
+		case err != nil && ctx.Err() == nil:
+			c.log.Warn("remove a node that did not renew its lease", "node", m.No, "err", err)
+		}
+	}
+	if any {
+		c.tellMembers(ctx)
+	}
+	return any
+}
+
+// tellMembers tells the other nodes to look at the members.
+func (c *Cluster) tellMembers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, c.lease/beats)
+	defer cancel()
+	if err := c.nodes.Tell(ctx, wordMembers); err != nil && ctx.Err() == nil {
+		c.log.Warn("tell of the members", "err", err)
+	}
+}
+
+// pace returns when to renew the lease next: earlier while others are waited for, and when
+// the lease of another may end.
+func (c *Cluster) pace(v *store.View, ends time.Duration) time.Duration {
+	next := min(c.lease/beats, ends)
+	if !v.Settled() {
+		next = min(next, c.lease/unsettled)
+	}
+	return max(next, c.lease/unsettled)
 }
 
 // renew lets this node send until the lease ends that it asked for at a time.

@@ -28,7 +28,7 @@ var wire = map[fault.Code]struct {
 	fault.PreconditionFailed:  {http.StatusPreconditionFailed, "invalid_request_error"},
 	fault.RateLimited:         {http.StatusTooManyRequests, "rate_limit_error"},
 	fault.Unavailable:         {http.StatusServiceUnavailable, "api_error"},
-	fault.Unsure:              {http.StatusInternalServerError, "api_error"},
+	fault.Unsure:              {http.StatusServiceUnavailable, "api_error"},
 	fault.Internal:            {http.StatusInternalServerError, "api_error"},
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -15,6 +16,7 @@ const (
 	tallyEvery  = 5 * time.Second // what a crash can lose of the statistics, and of nothing else
 	keepMinutes = 26 * time.Hour
 	keepHours   = 8 * 24 * time.Hour
+	maxTally    = 100_000 // counts that are kept while they cannot be written
 )
 
 // tally is what happened since it was last written, so that statistics cost the
@@ -85,7 +87,7 @@ func (s *Service) RunStatistics(ctx context.Context) {
 }
 
 // writeTally writes and forgets the tally. Statistics are no reason to fail: what
-// cannot be written is logged and lost.
+// cannot be written is logged, and written the next time if none of it was.
 func (s *Service) writeTally(ctx context.Context) {
 	s.tally.mu.Lock()
 	counts := s.tally.counts
@@ -117,13 +119,34 @@ func (s *Service) writeTally(ctx context.Context) {
 			s.Log.Error("remember the use of keys", "err", err)
 		}
 	}
-	for len(all) > 0 {
+	for written := false; len(all) > 0; written = true {
 		n := min(len(all), purgeSlice)
 		if err := s.Store.AddStatistics(ctx, all[:n]); err != nil {
-			s.Log.Error("write statistics", "lost", len(all), "err", err)
+			lost := len(all)
+			if !written && !fault.Is(err, fault.Unsure) && len(counts) <= maxTally {
+				s.tally.putBack(counts)
+				lost = 0
+			}
+			s.Log.Error("write statistics", "lost", lost, "err", err)
 			return
 		}
 		all = all[n:]
+	}
+}
+
+// putBack adds counts that were not written.
+func (t *tally) putBack(counts map[tallied]*store.Counts) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts == nil {
+		t.counts = counts
+		return
+	}
+	for key, c := range counts {
+		if now := t.counts[key]; now != nil {
+			c.Add(now)
+		}
+		t.counts[key] = c
 	}
 }
 

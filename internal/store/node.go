@@ -12,15 +12,20 @@ import (
 
 // Nodes is what a store offers that several nodes share.
 type Nodes interface {
-	// Join makes this process a node, by a number that no other one has, with a lease of
-	// that length. From then on all that the store writes for this process is refused with
-	// [ErrFenced] once another node has found the lease to have ended.
+	// Join gives this process the number of a node, with a lease of that length. It takes no
+	// part before Enter, but all that the store writes for it from then on is refused with
+	// [ErrFenced] once another node has removed it.
 	Join(ctx context.Context, lease time.Duration) (View, error)
-	// Beat renews the lease, says which generation this node works by, and removes nodes
-	// whose leases have ended. It returns ErrFenced when its own node was removed. After a
-	// while in which no node could beat, because the store was away, it renews the leases
-	// of all.
+	// Enter makes this node one of the members that endpoints fall to.
+	Enter(ctx context.Context) error
+	// Beat renews the lease, says which generation this node works by, and returns who else
+	// there is. It returns ErrFenced when this node was removed. No transaction of another
+	// node holds it up.
 	Beat(ctx context.Context, acked int64, lease time.Duration) (View, error)
+	// Remove removes a node that has not renewed its lease since it was seen as m, and reports
+	// whether it did. It does not wait: transactions of the node that are open are ended, and
+	// Remove must be called again.
+	Remove(ctx context.Context, m Member) (removed bool, err error)
 	// Clock returns the time by the store's clock.
 	Clock(ctx context.Context) (time.Time, error)
 	// Alone runs fn while no other process that calls Alone does.
@@ -56,17 +61,21 @@ func (fencedError) Error() string {
 // View is which nodes there are.
 type View struct {
 	Self       int
-	Generation int64
-	Members    []Member
+	Generation int64    // of the members
+	Members    []Member // endpoints fall to them
+	Joining    []Member // no endpoint does yet
 }
 
 // Member is one node.
 type Member struct {
-	No    int
-	Acked int64 // the generation that it works by
+	No       int
+	Instance string        // of its process
+	Acked    int64         // the generation that it works by
+	Beats    int64         // renewals of its lease so far
+	Lease    time.Duration // it may be removed when it has not renewed it for that long
 }
 
-// Settled reports whether all nodes work by this view.
+// Settled reports whether all members work by this view.
 func (v *View) Settled() bool {
 	for _, m := range v.Members {
 		if m.Acked < v.Generation {

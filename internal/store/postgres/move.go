@@ -37,6 +37,9 @@ func (s *Store) Move(ctx context.Context, from Source, progress func(table strin
 		if err := lockSchema(t); err != nil {
 			return err
 		}
+		if err := unlimited(t); err != nil {
+			return err
+		}
 		if err := mustBeEmpty(t); err != nil {
 			return err
 		}
@@ -69,7 +72,13 @@ func (s *Store) Move(ctx context.Context, from Source, progress func(table strin
 	if err != nil {
 		return 0, unavailable("move the data", err)
 	}
-	_, err = s.pool.Exec(ctx, "ANALYZE") // the planner knows nothing of what came
+	err = pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error { // the planner knows nothing of what came
+		if err := unlimited(&tx{ctx: ctx, Tx: p}); err != nil {
+			return err
+		}
+		_, err := p.Exec(ctx, "ANALYZE")
+		return err
+	})
 	return total, unavailable("analyze the tables", err)
 }
 

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
@@ -37,15 +39,32 @@ func (s *Store) number() int64 {
 	return 0
 }
 
-// fence refuses what a node writes that is none any more. The lock keeps others from
-// removing the node before the transaction has ended; it does not keep it from
-// renewing its lease. The version of the settings comes along.
+// begin begins a transaction that writes. It shares the latch of this node with all others of
+// it, which keeps the node from being removed before they have ended. No row is locked for
+// that: a transaction whose node has fallen silent is ended, not waited for.
+func (s *Store) begin(ctx context.Context) (pgx.Tx, error) {
+	query := "begin; set local idle_in_transaction_session_timeout = " + millis(s.limits.silence())
+	if s.pooled {
+		query += "; set local lock_timeout = " + millis(s.limits.lock()) + "; set local statement_timeout = " + millis(s.limits.statement())
+	}
+	if m := s.member.Load(); m != nil {
+		query += "; select pg_advisory_xact_lock_shared(node_latch(), " + strconv.Itoa(m.no) + ")"
+	}
+	t, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: query})
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	return t, nil
+}
+
+// fence refuses what a node writes that is none any more. It sees every removal that came
+// before the latch was shared. The version of the settings comes along.
 func (s *Store) fence(t *tx) error {
 	m := s.member.Load()
 	if m == nil {
 		return nil
 	}
-	rows, err := t.Rows(1, `SELECT (SELECT version FROM versions WHERE no = 1) FROM nodes WHERE no = $1 AND instance = $2 FOR KEY SHARE`, m.no, m.instance)
+	rows, err := t.Rows(1, `SELECT (SELECT version FROM versions WHERE no = 1) FROM nodes WHERE no = $1 AND instance = $2 AND NOT gone`, m.no, m.instance)
 	if err != nil {
 		return err
 	}
@@ -56,144 +75,151 @@ func (s *Store) fence(t *tx) error {
 	return nil
 }
 
-// clustered runs fn while nobody else changes who is a node.
-func (s *Store) clustered(ctx context.Context, op string, fn func(t *tx, generation int64) error) error {
-	for n := 0; ; n++ {
-		err := pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error {
-			t := &tx{ctx: ctx, Tx: p}
-			rows, err := t.Rows(1, `SELECT generation FROM cluster WHERE no = 1 FOR UPDATE`)
-			if err != nil {
-				return err
-			}
-			return fn(t, rows[0][0].(int64))
-		})
-		if again(err) && n < tries {
-			continue
-		}
-		if errors.Is(err, store.ErrFenced) {
-			return err
-		}
-		return unavailable(op, err)
-	}
-}
-
-// nobody is the number of no node.
-const nobody = -1
-
-// removeDead removes nodes whose leases have ended, but for the one that asks and is not
-// dead, and returns the new generation.
-func removeDead(t *tx, generation int64, self int) (int64, error) {
-	n, err := t.Exec(`DELETE FROM nodes WHERE lease < clock_timestamp() AND no <> $1`, self)
-	if err != nil || n == 0 {
-		return generation, err
-	}
-	return nextGeneration(t)
-}
-
-func nextGeneration(t *tx) (int64, error) {
-	rows, err := t.Rows(1, `UPDATE cluster SET generation = generation + 1 WHERE no = 1 RETURNING generation`)
-	if err != nil {
-		return 0, err
-	}
-	return rows[0][0].(int64), nil
-}
-
-func members(t *tx, self int, generation int64) (store.View, error) {
-	v := store.View{Self: self, Generation: generation}
-	rows, err := t.Rows(2, `SELECT no, acked FROM nodes ORDER BY no`)
-	for _, row := range rows {
-		v.Members = append(v.Members, store.Member{No: int(row[0].(int64)), Acked: row[1].(int64)})
-	}
-	return v, err
-}
-
-// spare gives all nodes a lease more when none of them could renew it in the last one's
-// time: then it was the database that was away.
-func spare(t *tx, lease time.Duration) error {
-	n, err := t.Exec(`UPDATE cluster SET beaten = clock_timestamp() WHERE no = 1 AND beaten < clock_timestamp() - make_interval(secs => $1)`, lease.Seconds()/2)
-	if err != nil || n == 0 {
-		return err
-	}
-	_, err = t.Exec(`UPDATE nodes SET lease = greatest(lease, clock_timestamp() + make_interval(secs => $1))`, lease.Seconds())
-	return err
-}
-
 // Join implements [store.Nodes].
 func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, err error) {
 	m := &member{instance: rand.Text()}
-	err = s.clustered(ctx, "join the cluster", func(t *tx, generation int64) error {
-		if err := spare(t, lease); err != nil {
-			return err
-		}
-		if _, err := removeDead(t, generation, nobody); err != nil {
-			return err
-		}
-		rows, err := t.Rows(1, `SELECT min(n) FROM generate_series(0, $1::integer) n WHERE n NOT IN (SELECT no FROM nodes)`, maxNodes-1)
-		if err != nil {
-			return err
-		}
-		free, ok := rows[0][0].(int64)
-		if !ok {
-			return &fault.Error{Code: fault.Unavailable, Message: fmt.Sprintf("there are %d nodes already; no more can join", maxNodes)}
-		}
-		m.no = int(free)
-		if _, err := t.Exec(`INSERT INTO nodes (no, instance, lease, acked) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3), 0)`, m.no, m.instance, lease.Seconds()); err != nil {
-			return err
-		}
-		if generation, err = nextGeneration(t); err != nil {
-			return err
-		}
-		v, err = members(t, m.no, generation)
-		return err
-	})
-	if err == nil {
-		s.member.Store(m)
+	if _, err := s.nodes.Exec(ctx, `DELETE FROM nodes WHERE no IN (SELECT no FROM nodes WHERE gone FOR UPDATE SKIP LOCKED)`); err != nil {
+		return v, unavailable("join the cluster", err)
 	}
-	return v, err
+	for { // others that join at the same time may be first with a number
+		err = s.nodes.QueryRow(ctx, `INSERT INTO nodes (no, instance, lease_ms, serving, acked)
+			SELECT min(n), $2, $3, false, 0 FROM generate_series(0, $1::integer) n WHERE n NOT IN (SELECT no FROM nodes) RETURNING no`,
+			maxNodes-1, m.instance, lease.Milliseconds()).Scan(&m.no)
+		var e *pgconn.PgError
+		if !errors.As(err, &e) || e.Code != "23505" {
+			break
+		}
+	}
+	var e *pgconn.PgError
+	if errors.As(err, &e) && e.Code == "23502" { // there is no number left
+		return v, &fault.Error{Code: fault.Unavailable, Message: fmt.Sprintf("there are %d nodes already; no more can join", maxNodes)}
+	}
+	if err != nil {
+		return v, unavailable("join the cluster", err)
+	}
+	s.member.Store(m)
+	return s.Beat(ctx, 0, lease)
 }
 
-// Beat implements [store.Nodes].
+// Enter implements [store.Nodes].
+func (s *Store) Enter(ctx context.Context) error {
+	m := s.member.Load()
+	if m == nil {
+		return errNotJoined
+	}
+	_, err := s.nodes.Exec(ctx, `SELECT enter_node($1, $2)`, m.no, m.instance)
+	return unavailable("enter the cluster", err)
+}
+
+var errNotJoined = errors.New("this process has not joined the cluster")
+
+// Beat implements [store.Nodes]. It is one statement that locks the node's own row, and no
+// transaction that lasts does so.
 func (s *Store) Beat(ctx context.Context, acked int64, lease time.Duration) (v store.View, err error) {
 	m := s.member.Load()
 	if m == nil {
-		return v, errors.New("beat before joining")
+		return v, errNotJoined
 	}
-	err = s.clustered(ctx, "renew the lease", func(t *tx, generation int64) error {
-		n, err := t.Exec(`UPDATE nodes SET lease = clock_timestamp() + make_interval(secs => $3), acked = $4 WHERE no = $1 AND instance = $2`, m.no, m.instance, lease.Seconds(), acked)
-		if err != nil {
-			return err
+	rows, err := s.nodes.Query(ctx, `WITH own AS (UPDATE nodes SET beats = beats + 1, acked = $3, lease_ms = $4, renewed = clock_timestamp()
+			WHERE no = $1 AND instance = $2 AND NOT gone RETURNING no)
+		SELECT c.generation, (SELECT count(*) FROM own), n.no, n.instance, n.serving, n.acked, n.beats, n.lease_ms
+		FROM cluster c JOIN nodes n ON NOT n.gone WHERE c.no = 1 ORDER BY n.no`, m.no, m.instance, acked, lease.Milliseconds())
+	if err != nil {
+		return v, unavailable("renew the lease", err)
+	}
+	v.Self = m.no
+	own := false
+	var n store.Member
+	var renewed, lasts int64
+	var serving bool
+	_, err = pgx.ForEachRow(rows, []any{&v.Generation, &renewed, &n.No, &n.Instance, &serving, &n.Acked, &n.Beats, &lasts}, func() error {
+		n.Lease = time.Duration(lasts) * time.Millisecond
+		if n.No == m.no { // which the statement sees as it was before
+			own = n.Instance == m.instance && renewed > 0
+			n.Acked = acked
 		}
-		if n == 0 {
-			return store.ErrFenced
+		if serving {
+			v.Members = append(v.Members, n)
+		} else {
+			v.Joining = append(v.Joining, n)
 		}
-		if err := spare(t, lease); err != nil {
-			return err
-		}
-		if _, err := t.Exec(`UPDATE cluster SET beaten = clock_timestamp() WHERE no = 1`); err != nil {
-			return err
-		}
-		if generation, err = removeDead(t, generation, m.no); err != nil {
-			return err
-		}
-		v, err = members(t, m.no, generation)
-		return err
+		return nil
 	})
-	return v, err
+	if err != nil {
+		return v, unavailable("renew the lease", err)
+	}
+	if !own {
+		return v, store.ErrFenced
+	}
+	return v, nil
+}
+
+const (
+	removeTries = 20
+	removePause = 10 * time.Millisecond // for sessions to end
+)
+
+// Remove implements [store.Nodes].
+func (s *Store) Remove(ctx context.Context, m store.Member) (removed bool, err error) {
+	for range removeTries {
+		if err := s.nodes.QueryRow(ctx, `SELECT remove_node($1, $2, $3)`, m.No, m.Instance, m.Beats).Scan(&removed); err != nil || removed {
+			return removed, unavailable("remove a node", err)
+		}
+		var ended int64
+		if err := s.nodes.QueryRow(ctx, `SELECT end_sessions($1, $2, $3)`, m.No, m.Instance, m.Beats).Scan(&ended); err != nil {
+			return false, unavailable("end the sessions of a node", err)
+		}
+		if ended == 0 {
+			return false, nil
+		}
+		t := time.NewTimer(removePause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return false, ctx.Err()
+		}
+	}
+	return false, nil
 }
 
 // Clock implements [store.Nodes].
 func (s *Store) Clock(ctx context.Context) (t time.Time, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&t)
+	err = s.nodes.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&t)
 	return t, unavailable("read the database's clock", err)
 }
 
 // Alone implements [store.Nodes]. The lock ends with its transaction, so that it works
-// behind a pooler too.
+// behind a pooler too, and the transaction soon after this process falls silent.
 func (s *Store) Alone(ctx context.Context, fn func(context.Context) error) error {
 	return pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error {
+		if _, err := p.Exec(ctx, "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = "+millis(s.limits.idle())); err != nil {
+			return unavailable("wait for other nodes that start", err)
+		}
 		if _, err := p.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(startLock)); err != nil {
 			return unavailable("wait for other nodes that start", err)
 		}
+		kept, stop := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			tick := time.NewTicker(s.limits.idle() / 4)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+				case <-kept.Done():
+					return
+				}
+				if _, err := p.Exec(ctx, "SELECT 1"); err != nil {
+					return
+				}
+			}
+		}()
+		defer func() {
+			stop()
+			<-ended
+		}()
 		return fn(ctx)
 	})
 }
@@ -204,18 +230,13 @@ func (s *Store) Leave(ctx context.Context) error {
 	if m == nil {
 		return nil
 	}
-	return s.clustered(ctx, "leave the cluster", func(t *tx, _ int64) error {
-		n, err := t.Exec(`DELETE FROM nodes WHERE no = $1 AND instance = $2`, m.no, m.instance)
-		if err == nil && n > 0 {
-			_, err = nextGeneration(t)
-		}
-		return err
-	})
+	_, err := s.nodes.Exec(ctx, `SELECT leave_node($1, $2)`, m.no, m.instance)
+	return unavailable("leave the cluster", err)
 }
 
 // Version implements [store.Nodes].
 func (s *Store) Version(ctx context.Context) (version int64, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT version FROM versions WHERE no = 1`).Scan(&version)
+	err = s.nodes.QueryRow(ctx, `SELECT version FROM versions WHERE no = 1`).Scan(&version)
 	return version, unavailable("read the version of the settings", err)
 }
 
@@ -251,7 +272,7 @@ const channel = "posthaste"
 
 // Tell implements [store.Nodes].
 func (s *Store) Tell(ctx context.Context, message string) error {
-	_, err := s.pool.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, message)
+	_, err := s.nodes.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, message)
 	return unavailable("tell the other nodes", err)
 }
 

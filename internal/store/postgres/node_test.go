@@ -3,6 +3,8 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,31 +13,43 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/postgres"
+	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
 )
 
-// A node whose lease has ended can write until another one finds that out, and
-// nothing after.
+// A node can write until another one removes it, and nothing after.
 func TestNodes(t *testing.T) {
 	ctx := context.Background()
 	url := database(t, template)
 	a, b := open(t, url), open(t, url)
-	va, err := a.Join(ctx, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	vb, err := b.Join(ctx, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if va.Self == vb.Self || vb.Generation <= va.Generation || len(vb.Members) != 2 || vb.Settled() {
-		t.Errorf("joined as %+v and %+v", va, vb)
-	}
-	for _, s := range []store.Nodes{a, b, a} {
-		if va, err = s.Beat(ctx, vb.Generation, time.Minute); err != nil {
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	va, err := a.Join(ctx, time.Minute)
+	ok(err)
+	vb, err := b.Join(ctx, time.Minute)
+	ok(err)
+	if va.Self == vb.Self || len(vb.Members) != 0 || len(vb.Joining) != 2 {
+		t.Errorf("joined as %+v and %+v", va, vb)
+	}
+	ok(a.Enter(ctx))
+	ok(a.Enter(ctx)) // it has
+	va, err = a.Beat(ctx, 0, time.Minute)
+	ok(err)
+	ok(b.Enter(ctx))
+	vb, err = b.Beat(ctx, 0, time.Minute)
+	ok(err)
+	if len(vb.Members) != 2 || vb.Generation != va.Generation+1 || vb.Settled() {
+		t.Errorf("a entered by %+v, b by %+v", va, vb)
+	}
+	for _, s := range []store.Nodes{a, b} {
+		va, err = s.Beat(ctx, vb.Generation, time.Minute)
+		ok(err)
 	}
 	if !va.Settled() {
 		t.Errorf("all acknowledged, and it is not settled: %+v", va)
@@ -45,16 +59,17 @@ func TestNodes(t *testing.T) {
 	commit := func(s store.Store) error {
 		return s.Commit(ctx, &store.Batch{Appends: []*store.Append{newAppend(keys)}})
 	}
-	if _, err := a.Beat(ctx, vb.Generation, time.Millisecond); err != nil {
-		t.Fatal(err)
+	seen := member(t, b, 0)
+	_, err = a.Beat(ctx, vb.Generation, time.Minute)
+	ok(err)
+	if removed, err := b.Remove(ctx, seen); removed || err != nil {
+		t.Errorf("removed although it has renewed its lease since: %v, %v", removed, err)
 	}
-	if err := commit(a); err != nil {
-		t.Errorf("with a lease that has ended, that nobody has noticed: %v", err)
+	ok(commit(a))
+	if removed, err := b.Remove(ctx, member(t, b, 0)); !removed || err != nil {
+		t.Errorf("removed: %v, %v", removed, err)
 	}
 	after, err := b.Beat(ctx, vb.Generation, time.Minute)
-	for err == nil && len(after.Members) > 1 { // until the millisecond is over
-		after, err = b.Beat(ctx, vb.Generation, time.Minute)
-	}
 	if err != nil || len(after.Members) != 1 || after.Generation <= vb.Generation {
 		t.Fatalf("b sees %+v, %v", after, err)
 	}
@@ -67,14 +82,131 @@ func TestNodes(t *testing.T) {
 	if _, err := a.Beat(ctx, 0, time.Minute); !errors.Is(err, store.ErrFenced) {
 		t.Errorf("a renews its lease: %v", err)
 	}
-	if err := commit(b); err != nil {
-		t.Error(err)
+	if err := a.Ready(ctx); !errors.Is(err, store.ErrFenced) {
+		t.Errorf("a is ready: %v", err)
 	}
-	if err := b.Leave(ctx); err != nil {
-		t.Error(err)
-	}
+	ok(commit(b))
+	ok(b.Leave(ctx))
 	if err := commit(b); !errors.Is(err, store.ErrFenced) {
 		t.Errorf("b writes after it left: %v", err)
+	}
+}
+
+// member returns a node as another one sees it.
+func member(t *testing.T, by *postgres.Store, no int) store.Member {
+	t.Helper()
+	v, err := by.Beat(context.Background(), 0, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range append(v.Members, v.Joining...) {
+		if m.No == no {
+			return m
+		}
+	}
+	t.Fatalf("there is no node %d in %+v", no, v)
+	return store.Member{}
+}
+
+// behindProxy opens a store behind a proxy that can become silent.
+func behindProxy(t *testing.T, url string) (*postgres.Store, *pgtest.Proxy) {
+	t.Helper()
+	server, err := cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := server.Proxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proxy.Close() })
+	return open(t, proxy.URL(url[strings.LastIndex(url, "/")+1:strings.LastIndex(url, "?")])), proxy
+}
+
+// A node that falls silent anywhere, in a transaction or while it renews its lease, holds up
+// neither the other nodes' leases nor its own removal, and never commits after that.
+func TestRemove_silent(t *testing.T) {
+	for _, statement := range []string{"pg_advisory_xact_lock_shared", "FROM nodes WHERE no", "INSERT INTO events", "INSERT INTO event_ids", "^commit$"} {
+		t.Run(statement, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			direct := database(t, template)
+			a, proxy := behindProxy(t, direct)
+			b := open(t, direct)
+			for _, s := range []store.Nodes{a, b} {
+				if _, err := s.Join(ctx, time.Hour); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Enter(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			keys := event.NewKeys(time.Now, 0)
+			named := func() *store.Append {
+				p := newAppend(keys)
+				p.Event.ID, p.Event.Custom = "evt_own_"+p.Event.ID, true
+				return p
+			}
+			if err := a.Commit(ctx, &store.Batch{Appends: []*store.Append{named()}}); err != nil {
+				t.Fatal(err)
+			}
+			silent := proxy.SilenceOn(regexp.MustCompile(statement))
+			last := named()
+			done := make(chan error, 1)
+			go func() { done <- a.Commit(ctx, &store.Batch{Appends: []*store.Append{last}}) }()
+			<-silent
+			m := member(t, b, 0)
+			for removed := false; !removed; {
+				var err error
+				if removed, err = b.Remove(ctx, m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again := named()
+			again.Event.ID = last.Event.ID // which may not be held up by it either
+			if err := b.Commit(ctx, &store.Batch{Appends: []*store.Append{again}}); err != nil {
+				t.Error(err)
+			}
+			_, err := b.Event(ctx, last.Event.Space, last.Event.ID)
+			stored := err == nil && again.Taken != nil
+			proxy.Resume()
+			if err := <-done; err == nil != (statement == "^commit$" && stored) && !fault.Is(err, fault.Unsure) {
+				t.Errorf("the silent node's transaction: %v; its event is stored: %v", err, stored)
+			}
+			if statement != "^commit$" && stored {
+				t.Error("the silent node's event is stored")
+			}
+			if err := a.Commit(ctx, &store.Batch{Appends: []*store.Append{named()}}); !errors.Is(err, store.ErrFenced) {
+				t.Errorf("it writes on: %v", err)
+			}
+		})
+	}
+}
+
+// A node that falls silent in a transaction, and is not removed, leaves it open for a second.
+func TestCommit_silent(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	direct := database(t, template)
+	a, proxy := behindProxy(t, direct)
+	b := open(t, direct)
+	keys := event.NewKeys(time.Now, 0)
+	named := func() *store.Batch {
+		p := newAppend(keys)
+		p.Event.ID, p.Event.Custom = "evt_the_same_id_at_two_nodes", true
+		return &store.Batch{Appends: []*store.Append{p}}
+	}
+	silent := proxy.SilenceOn(regexp.MustCompile("INSERT INTO event_ids"))
+	done := make(chan error, 1)
+	go func() { done <- a.Commit(ctx, named()) }()
+	<-silent
+	again := named()
+	if err := b.Commit(ctx, again); err != nil || again.Appends[0].Refused() {
+		t.Errorf("the other node: %v, %+v", err, again.Appends[0])
+	}
+	proxy.Resume()
+	if err := <-done; err != nil { // it was run again, and found the id taken
+		t.Error(err)
 	}
 }
 
@@ -139,7 +271,7 @@ func TestOpen_together(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 6 {
 			wg.Go(func() {
-				s, err := postgres.Open(context.Background(), url, testRing)
+				s, err := postgres.Open(context.Background(), url, testRing, postgres.Limits{})
 				if err == nil {
 					_, err = s.Join(context.Background(), time.Minute)
 					err = errors.Join(err, s.Close())
@@ -166,7 +298,7 @@ func TestOpen_waitsForPartitions(t *testing.T) {
 	}
 	opened := make(chan error, 1)
 	go func() {
-		s, err := postgres.Open(ctx, url, testRing)
+		s, err := postgres.Open(ctx, url, testRing, postgres.Limits{})
 		if err == nil {
 			err = s.Close()
 		}
@@ -210,32 +342,4 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
-}
-
-// After a while in which nobody could renew a lease, none is taken for dead.
-func TestBeat_afterAnOutage(t *testing.T) {
-	ctx := context.Background()
-	url := database(t, template)
-	a, b := open(t, url), open(t, url)
-	const lease = 300 * time.Millisecond
-	for _, s := range []store.Nodes{a, b} {
-		if _, err := s.Join(ctx, lease); err != nil {
-			t.Fatal(err)
-		}
-	}
-	<-time.After(2 * lease)
-	for _, s := range []store.Nodes{a, b, a} {
-		if v, err := s.Beat(ctx, 0, lease); err != nil || len(v.Members) != 2 {
-			t.Errorf("after the outage: %+v, %v", v, err)
-		}
-	}
-	for end := time.Now().Add(time.Minute); ; { // now one beats, and the other does not
-		v, err := a.Beat(ctx, 0, lease)
-		if err != nil || time.Now().After(end) {
-			t.Fatalf("%+v, %v", v, err)
-		}
-		if len(v.Members) == 1 {
-			break
-		}
-	}
 }

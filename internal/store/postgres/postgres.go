@@ -36,7 +36,9 @@ var migrations embed.FS
 type Store struct {
 	relational.Store
 	pool   *pgxpool.Pool
-	pooled bool // nothing is kept on a connection
+	nodes  *pgxpool.Pool // for what must not wait for a connection: leases, messages, readiness
+	pooled bool          // nothing is kept on a connection
+	limits Limits
 	member membership
 }
 
@@ -45,6 +47,7 @@ var _ store.Store = (*Store)(nil)
 const (
 	minConns       = 2
 	maxConns       = 16
+	nodeConns      = 3
 	connectTimeout = 5 * time.Second
 	lockTimeout    = "3s" // for what needs a whole table, such as a new partition
 	migrationLock  = 0x706f737468617374
@@ -58,16 +61,24 @@ const (
 //
 // With the parameter pooling=transaction nothing is kept on a connection between
 // transactions, as a pooler such as PgBouncer in transaction mode wants.
-func Open(ctx context.Context, target string, ring *seal.Ring) (_ *Store, err error) {
+func Open(ctx context.Context, target string, ring *seal.Ring, limits Limits) (_ *Store, err error) {
 	config, err := parse(target)
 	if err != nil {
 		return nil, err
 	}
+	limits.setDefaults()
+	limits.apply(config)
 	if err := migrate(ctx, config.ConnConfig); err != nil {
 		return nil, unavailable("bring "+name(config.ConnConfig)+" up to date", err)
 	}
-	s := &Store{pooled: config.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeExec}
+	s := &Store{pooled: config.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeExec, limits: limits}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, unavailable("open "+name(config.ConnConfig), err)
+	}
+	apart := config.Copy()
+	apart.MinConns, apart.MaxConns = 1, nodeConns
+	if s.nodes, err = pgxpool.NewWithConfig(ctx, apart); err != nil {
+		s.pool.Close()
 		return nil, unavailable("open "+name(config.ConnConfig), err)
 	}
 	s.Store = relational.Store{DB: stdlib.OpenDBFromPool(s.pool), Ring: ring, Dialect: &dialect{}, Name: name(config.ConnConfig), Transact: s.transact, Node: s.number, Fault: unavailable}
@@ -214,15 +225,24 @@ func (s *Store) Size(ctx context.Context) (n int64, err error) {
 func (s *Store) Close() error {
 	err := s.DB.Close()
 	s.pool.Close()
+	s.nodes.Close()
 	return err
 }
 
-// Ready writes a row as it is, in a transaction.
+// Ready writes a row that only this node writes: no edit and no lock on another table holds
+// it up.
 func (s *Store) Ready(ctx context.Context) error {
-	return s.transact(ctx, "check store", func(c relational.Conn) error {
-		_, err := c.Exec("UPDATE versions SET no = no WHERE no = 1")
-		return err
-	})
+	const op = "check store"
+	m := s.member.Load()
+	if m == nil {
+		_, err := s.nodes.Exec(ctx, `UPDATE cluster SET no = no WHERE no = 1`)
+		return unavailable(op, err)
+	}
+	tag, err := s.nodes.Exec(ctx, `UPDATE nodes SET probes = probes + 1 WHERE no = $1 AND instance = $2 AND NOT gone`, m.no, m.instance)
+	if err == nil && tag.RowsAffected() == 0 {
+		return fmt.Errorf("%s: %w", op, store.ErrFenced)
+	}
+	return unavailable(op, err)
 }
 
 // dialect implements [relational.Dialect].

@@ -67,7 +67,7 @@ func database(t testing.TB, template string) string {
 
 func open(t testing.TB, url string) *postgres.Store {
 	t.Helper()
-	s, err := postgres.Open(context.Background(), url, testRing)
+	s, err := postgres.Open(context.Background(), url, testRing, postgres.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestContract_shared(t *testing.T) {
 func TestOpen_wrongMasterKey(t *testing.T) {
 	url := database(t, template)
 	open(t, url)
-	_, err := postgres.Open(context.Background(), url, seal.NewRing(seal.NewKey()))
+	_, err := postgres.Open(context.Background(), url, seal.NewRing(seal.NewKey()), postgres.Limits{})
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Code != fault.Unavailable || f.Hint == "" {
 		t.Errorf("got %v", err)
@@ -118,7 +118,7 @@ func TestOpen_newerSchemaIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the refused one holds no lock
-		_, err := postgres.Open(t.Context(), url, testRing)
+		_, err := postgres.Open(t.Context(), url, testRing, postgres.Limits{})
 		for _, err := range []error{err, postgres.Migrate(t.Context(), url)} {
 			var f *fault.Error
 			if !errors.As(err, &f) || f.Code != fault.Unavailable || f.Hint == "" || !strings.Contains(err.Error(), "newer version") {

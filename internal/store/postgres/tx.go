@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
@@ -39,7 +40,7 @@ func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn
 }
 
 func (s *Store) once(ctx context.Context, fn func(relational.Conn) error) error {
-	t, err := s.pool.Begin(ctx)
+	t, err := s.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,7 +51,21 @@ func (s *Store) once(ctx context.Context, fn func(relational.Conn) error) error 
 	if err != nil {
 		return errors.Join(err, ended(t.Rollback(context.WithoutCancel(ctx))))
 	}
-	return t.Commit(ctx)
+	return committed(t.Commit(ctx))
+}
+
+// committed tells apart the errors of a commit: that it was undone, or that nobody knows.
+func committed(err error) error {
+	var e *pgconn.PgError
+	switch {
+	case err == nil, errors.Is(err, pgx.ErrTxCommitRollback), pgconn.SafeToRetry(err):
+		return err
+	case errors.As(err, &e) && !strings.HasPrefix(e.Code, "57P"): // which a commit may have been through when its session was ended
+		return err
+	}
+	return &fault.Error{Code: fault.Unsure, Reason: "outcome_unknown",
+		Message: "The outcome is unknown: the change may or may not have been stored. Retry with the same id or Idempotency-Key.",
+		Err:     fmt.Errorf("commit: %w", err)}
 }
 
 // ended drops the error of a rollback whose transaction or connection was gone.
@@ -66,7 +81,8 @@ func again(err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		switch e.Code {
-		case "40001", "40P01": // serialization failure, deadlock
+		case "40001", "40P01", // serialization failure, deadlock
+			"25P03", "57P01": // the session was ended: this process was silent for too long in the transaction
 			return true
 		case "23505": // another node took the name of an event just now
 			return e.ConstraintName == "event_ids_pkey"
@@ -128,7 +144,7 @@ func (t *tx) Rows(_ int, query string, args ...any) ([][]any, error) {
 // types is the columns that are not BIGINT, by name: in all tables that are written
 // in bulk they mean the same.
 var types = map[string]string{
-	"custom_id": "text", "type": "text", "body": "bytea", "trace": "bytea", "error": "bytea", "remote": "bytea", "header": "bytea", "request": "bytea", "url": "bytea", "peer": "bytea", "sent": "bytea", "refused": "bytea", "fingerprint": "bytea",
+	"custom_id": "text", "breaker": "text", "type": "text", "body": "bytea", "trace": "bytea", "error": "bytea", "remote": "bytea", "header": "bytea", "request": "bytea", "url": "bytea", "peer": "bytea", "sent": "bytea", "refused": "bytea", "fingerprint": "bytea",
 }
 
 func typeOf(t relational.Table, column string) string {
@@ -145,11 +161,10 @@ func typeOf(t relational.Table, column string) string {
 // many rows there are, it is one statement.
 var bulkInserts = func() map[string]string {
 	all := map[string]string{}
-	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts} {
-		arrays, updates := make([]string, len(t.Columns)), make([]string, len(t.Columns))
+	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts, relational.Healths, relational.Statistics} {
+		arrays := make([]string, len(t.Columns))
 		for i, c := range t.Columns {
 			arrays[i] = fmt.Sprintf("$%d::%s[]", i+1, typeOf(t, c))
-			updates[i] = c + " = excluded." + c
 		}
 		columns := strings.Join(t.Columns, ", ")
 		q := "INSERT INTO " + t.Name + " (" + columns + ") SELECT * FROM unnest(" + strings.Join(arrays, ", ") + ")"
@@ -158,7 +173,9 @@ var bulkInserts = func() map[string]string {
 			q += " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO NOTHING"
 		case relational.ReplaceOld: // an expired one; a live one is another node's, just now
 			q += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s WHERE %s.created <= excluded.created - %d",
-				strings.Join(t.Key, ", "), strings.Join(updates, ", "), t.Name, store.ReceiptLife.Milliseconds())
+				strings.Join(t.Key, ", "), t.Updates(), t.Name, store.ReceiptLife.Milliseconds())
+		case relational.Overwrite, relational.AddUp:
+			q += " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO UPDATE SET " + t.Updates()
 		}
 		all[t.Name] = q
 	}

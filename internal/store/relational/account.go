@@ -2,6 +2,8 @@ package relational
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -158,7 +160,8 @@ func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail s
 // UseKeys implements [store.Accounts].
 func (s *Store) UseKeys(ctx context.Context, used map[string]time.Time) error {
 	return s.write(ctx, "remember the use of keys", func(t *Tx) error {
-		for id, at := range used {
+		for _, id := range slices.Sorted(maps.Keys(used)) { // as all nodes do it
+			at := used[id]
 			if err := t.exec(`UPDATE api_keys SET used = ? WHERE id = ? AND used < ?`, Millis(at), id, Millis(at)); err != nil {
 				return err
 			}

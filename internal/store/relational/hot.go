@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -22,18 +24,30 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 		if err := t.settle(b.Settlements); err != nil {
 			return err
 		}
-		for _, h := range b.Health {
-			breaker, err := json.Marshal(h.Breaker)
-			if err != nil {
-				return err
-			}
-			if err := t.exec(`INSERT INTO endpoint_health (endpoint, breaker) VALUES (?, ?)
-				ON CONFLICT (endpoint) DO UPDATE SET breaker = excluded.breaker`, h.Endpoint, string(breaker)); err != nil {
-				return fmt.Errorf("remember health of endpoint %d: %w", h.Endpoint, err)
-			}
-		}
-		return nil
+		return t.remember(b.Health)
 	})
+}
+
+// remember writes healths in the order of their endpoints, the last one of each.
+func (t *Tx) remember(all []store.Health) error {
+	last := make(map[int64]delivery.Breaker, len(all))
+	for _, h := range all {
+		last[h.Endpoint] = h.Breaker
+	}
+	rows := t.Bulk(Healths)
+	for _, no := range slices.Sorted(maps.Keys(last)) {
+		breaker, err := json.Marshal(last[no])
+		if err == nil {
+			err = rows.Add(no, string(breaker))
+		}
+		if err != nil {
+			return fmt.Errorf("remember health of endpoint %d: %w", no, err)
+		}
+	}
+	if err := rows.Flush(); err != nil {
+		return fmt.Errorf("remember health: %w", err)
+	}
+	return nil
 }
 
 // append writes those that are not refused.

@@ -9,6 +9,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/posthaste-hq/posthaste/internal/seal"
@@ -88,23 +90,42 @@ type Bulk interface {
 type Table struct {
 	Name     string
 	Columns  []string
-	Conflict string // what to do about a row that is there: nothing, or replace it; empty: fail
+	Conflict string // what to do about a row that is there; empty: fail
 	Key      []string
+}
+
+// Updates is the SET clause for a row that is there, of the columns that are not of the key.
+func (t *Table) Updates() string {
+	var all []string
+	for _, c := range t.Columns {
+		switch {
+		case slices.Contains(t.Key, c):
+		case t.Conflict == AddUp:
+			all = append(all, c+" = "+t.Name+"."+c+" + excluded."+c)
+		default:
+			all = append(all, c+" = excluded."+c)
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // What [Table.Conflict] can be.
 const (
 	KeepOld    = "keep"
-	ReplaceOld = "replace"
+	ReplaceOld = "replace" // one that has expired; another live one fails
+	Overwrite  = "overwrite"
+	AddUp      = "add up" // the columns that are not of the key
 )
 
-// The tables of the hot path.
+// The tables that many rows go into.
 var (
 	Events     = Table{Name: "events", Columns: []string{"key", "space", "nonce", "custom_id", "type", "created", "body", "trace"}}
 	Deliveries = Table{Name: "deliveries", Columns: []string{"event", "endpoint", "space", "state", "attempts", "budget", "due", "rank", "since", "last_outcome", "last_status", "settled"}}
 	Attempts   = Table{Name: "attempts", Columns: []string{"event", "endpoint", "number", "started", "duration", "outcome", "status", "error", "remote", "header", "body",
 		"request", "t_dns", "t_connect", "t_tls", "t_answer", "url", "peer", "sent", "refused"}, Conflict: KeepOld, Key: []string{"event", "endpoint", "number"}}
-	Receipts = Table{Name: "receipts", Columns: []string{"space", "key", "fingerprint", "status", "body", "private", "created"}, Conflict: ReplaceOld, Key: []string{"space", "key"}}
+	Healths    = Table{Name: "endpoint_health", Columns: []string{"endpoint", "breaker"}, Conflict: Overwrite, Key: []string{"endpoint"}}
+	Statistics = Table{Name: "statistics", Columns: append([]string{"space", "endpoint", "grain", "start"}, countColumns...), Conflict: AddUp, Key: []string{"space", "endpoint", "grain", "start"}}
+	Receipts   = Table{Name: "receipts", Columns: []string{"space", "key", "fingerprint", "status", "body", "private", "created"}, Conflict: ReplaceOld, Key: []string{"space", "key"}}
 )
 
 func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {

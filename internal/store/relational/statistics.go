@@ -1,8 +1,11 @@
 package relational
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,30 +29,33 @@ func counts(c *store.Counts) []*int64 {
 	return all
 }
 
-var addStatistics = func() string {
-	sums := make([]string, len(countColumns))
-	for i, c := range countColumns {
-		sums[i] = c + " = statistics." + c + " + excluded." + c
-	}
-	return `INSERT INTO statistics (space, endpoint, grain, start, ` + strings.Join(countColumns, ", ") + `)
-		VALUES (?, ?, ?, ?` + strings.Repeat(", ?", len(countColumns)) + `)
-		ON CONFLICT (space, endpoint, grain, start) DO UPDATE SET ` + strings.Join(sums, ", ")
-}()
-
-// AddStatistics implements [store.Statistics].
+// AddStatistics implements [store.Statistics]. Rows are written in the order of their keys,
+// so that nodes that write the same ones wait for each other and lock nobody out.
 func (s *Store) AddStatistics(ctx context.Context, all []store.Statistic) error {
+	sums := make(map[store.Statistic]*store.Counts, len(all))
+	for i := range all {
+		key := all[i]
+		key.Counts, key.Start = store.Counts{}, time.Unix(key.Start.Unix(), 0).UTC()
+		if sums[key] == nil {
+			sums[key] = new(store.Counts)
+		}
+		sums[key].Add(&all[i].Counts)
+	}
+	keys := slices.SortedFunc(maps.Keys(sums), func(a, b store.Statistic) int {
+		return cmp.Or(cmp.Compare(a.Space, b.Space), cmp.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.Grain, b.Grain), a.Start.Compare(b.Start))
+	})
 	return s.write(ctx, "add statistics", func(t *Tx) error {
-		for i := range all {
-			n := &all[i]
-			args := []any{int64(n.Space), n.Endpoint, grainSeconds(n.Grain), n.Start.Unix()}
-			for _, c := range counts(&n.Counts) {
-				args = append(args, *c)
+		rows := t.Bulk(Statistics)
+		for _, n := range keys {
+			row := []any{int64(n.Space), n.Endpoint, grainSeconds(n.Grain), n.Start.Unix()}
+			for _, c := range counts(sums[n]) {
+				row = append(row, *c)
 			}
-			if err := t.exec(addStatistics, args...); err != nil {
+			if err := rows.Add(row...); err != nil {
 				return err
 			}
 		}
-		return nil
+		return rows.Flush()
 	})
 }
 

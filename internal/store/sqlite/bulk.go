@@ -26,13 +26,15 @@ func newBulkInsert(head string, width int, tail string) *bulkInsert {
 // bulkInserts has the statements of each table, by name.
 var bulkInserts = func() map[string]*bulkInsert {
 	all := map[string]*bulkInsert{}
-	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts} {
+	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts, relational.Healths, relational.Statistics} {
 		verb, tail := "INSERT INTO ", ""
 		switch t.Conflict {
 		case relational.ReplaceOld:
 			verb = "INSERT OR REPLACE INTO "
 		case relational.KeepOld:
 			tail = " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO NOTHING"
+		case relational.Overwrite, relational.AddUp:
+			tail = " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO UPDATE SET " + t.Updates()
 		}
 		all[t.Name] = newBulkInsert(verb+t.Name+" ("+strings.Join(t.Columns, ", ")+") VALUES ", len(t.Columns), tail)
 	}

@@ -339,3 +339,22 @@ func (c *Cluster) CPU() (used time.Duration, err error) {
 	}
 	return used, nil
 }
+
+// Hold runs statements on a connection that stays open, in the transaction that they began,
+// until end is called.
+func (c *Cluster) Hold(statements ...string) (end func(), err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.URL("postgres"))
+	if err != nil {
+		return nil, err
+	}
+	end = func() { _ = conn.Close(context.Background()) }
+	for _, s := range statements {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			end()
+			return nil, fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return end, nil
+}

@@ -1,0 +1,474 @@
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/cluster"
+	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
+)
+
+var (
+	clusterFaults = flag.Bool("cluster.faults", false, "TestCluster_faults brings about all faults and holds the gaps to their limits")
+	clusterFault  = flag.String("cluster.fault", "", "the faults that TestCluster_faults brings about, as a regular expression")
+	clusterLease  = flag.Duration("cluster.lease", 2*time.Second, "lease of the nodes of TestCluster_faults")
+)
+
+// arena is three nodes, each behind a proxy of its own, under a load that never stops. Events
+// go to all endpoints but the ordered ones, which get theirs one after the other, in turn from
+// each node that may be asked.
+type arena struct {
+	t       *testing.T
+	db      *pgtest.Cluster
+	proxies []*pgtest.Proxy
+	fleet   *fleet
+
+	mu      sync.Mutex
+	healthy []int                 // nodes that events are sent to
+	came    map[int64][]time.Time // first arrivals by endpoint
+	seen    map[string]int        // arrivals by event and endpoint
+	acked   map[string]time.Time  // by event
+	acks    map[int][]time.Time   // by node
+	refused int                   // answered with an error, or not at all
+	ordered map[int64][]string    // first arrivals of ordered endpoints
+	steps   []string              // acknowledged, in order
+	unsure  map[string]bool       // steps whose answer was lost: they may arrive or not
+	stop    func()
+}
+
+const arenaEndpoints, arenaOrdered = 12, 2
+
+func newArena(t *testing.T) *arena {
+	a := &arena{t: t, db: database(t), came: map[int64][]time.Time{}, seen: map[string]int{}, acked: map[string]time.Time{},
+		acks: map[int][]time.Time{}, ordered: map[int64][]string{}, unsure: map[string]bool{}}
+	for range 3 {
+		p, err := a.db.Proxy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		a.proxies = append(a.proxies, p)
+	}
+	a.fleet = &fleet{t: t, data: t.TempDir(), nodes: make([]atomic.Pointer[life], 3)}
+	if code := start(t, nil, binary, "keys", "new-master", "--out", a.fleet.data+"/master-key").exit(); code != 0 {
+		t.Fatalf("keys new-master: exit code %d", code)
+	}
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() { a.begin(i) })
+	}
+	wg.Wait()
+	receiver := httptest.NewServer(http.HandlerFunc(a.receive))
+	t.Cleanup(receiver.Close)
+	for i := range arenaEndpoints + arenaOrdered {
+		more := []any{"enabled_events", []string{"payment.*"}}
+		if i >= arenaEndpoints {
+			more = []any{"enabled_events", []string{"step.*"}, "ordering", "fifo"}
+		}
+		a.fleet.node(0).register(fmt.Sprintf("%s/%d", receiver.URL, i+1), more...)
+	}
+	a.fleet.know(arenaEndpoints + arenaOrdered)
+	a.healthy = []int{0, 1, 2}
+	return a
+}
+
+// begin starts a node behind its proxy.
+func (a *arena) begin(i int) {
+	a.fleet.args = nil
+	n := &life{next: make(chan struct{}), server: serveWith(a.t, a.fleet.data, "--dev", "--database-url", a.proxies[i].URL("postgres"),
+		"--node-lease", clusterLease.String(), "--test-schedule", "200ms,200ms,1s,1s,1s,1s,1s")}
+	a.fleet.nodes[i].Store(n)
+}
+
+// number returns a node's number in the cluster.
+func (a *arena) number(i int) int {
+	n, err := strconv.Atoi(a.fleet.node(i).out.await(a.t, `msg="joined the cluster" node=(\d+)`)[1])
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return n
+}
+
+func (a *arena) receive(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	id := r.Header.Get("Webhook-Id")
+	no, _ := strconv.ParseInt(strings.Trim(r.URL.Path, "/"), 10, 64)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := id + " " + r.URL.Path
+	if a.seen[key]++; a.seen[key] > 1 {
+		return
+	}
+	a.came[no] = append(a.came[no], time.Now())
+	if no > arenaEndpoints {
+		a.ordered[no] = append(a.ordered[no], id)
+	}
+}
+
+// ask posts an event to a node and notes the answer.
+func (a *arena) ask(i int, id, typ, idem string) bool {
+	client := http.Client{Timeout: 20 * time.Second}
+	n := a.fleet.node(i)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "POST", n.base+"/v1/events", strings.NewReader(fmt.Sprintf(`{"id":%q,"type":%q,"data":{"object":{}}}`, id, typ)))
+	if err != nil {
+		a.t.Error(err)
+		return false
+	}
+	req.Header.Set("Authorization", "Bearer "+testKey)
+	req.Header.Set("Content-Type", "application/json")
+	if idem != "" {
+		req.Header.Set("Idempotency-Key", idem)
+	}
+	resp, err := client.Do(req)
+	status := 0
+	if err == nil {
+		status = resp.StatusCode
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if status != http.StatusOK {
+		a.refused++
+		return false
+	}
+	now := time.Now()
+	if _, again := a.acked[id]; !again && typ == "payment.succeeded" {
+		a.acked[id] = now
+	}
+	a.acks[i] = append(a.acks[i], now)
+	return true
+}
+
+func (a *arena) pick(n int) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.healthy[n%len(a.healthy)]
+}
+
+// load begins to send.
+func (a *arena) load() {
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	for sender := range 3 { // one for each place among the healthy nodes
+		wg.Go(func() {
+			for n := 0; !closed(ended); n++ {
+				id, idem := fmt.Sprintf("evt_many_%d_%012d", sender, n), ""
+				if n%2 == 0 {
+					idem = id
+				}
+				a.ask(a.pick(sender), id, "payment.succeeded", idem)
+				<-time.After(25 * time.Millisecond)
+			}
+		})
+	}
+	wg.Go(func() {
+		for n, tries := 0, 0; !closed(ended); tries++ {
+			id := fmt.Sprintf("evt_step%016d", n)
+			if a.ask(a.pick(tries), id, "step.done", "") { // the same id until it is taken
+				a.mu.Lock()
+				a.steps = append(a.steps, id)
+				a.mu.Unlock()
+				n++
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+	})
+	a.stop = sync.OnceFunc(func() {
+		close(ended)
+		wg.Wait()
+	})
+	a.t.Cleanup(a.stop)
+}
+
+// leave takes a node out of those that are asked, as a balancer does.
+func (a *arena) leave(i int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.healthy = slices.DeleteFunc(slices.Clone(a.healthy), func(n int) bool { return n == i })
+}
+
+func (a *arena) enter(i int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.healthy = append(a.healthy, i)
+}
+
+// gap returns the longest time without one of some arrivals between two times.
+func gap(times []time.Time, from, until time.Time) (longest time.Duration) {
+	last := from
+	for _, t := range times {
+		if t.Before(from) {
+			continue
+		}
+		if t.After(until) {
+			break
+		}
+		longest = max(longest, t.Sub(last))
+		last = t
+	}
+	return max(longest, until.Sub(last))
+}
+
+// gaps returns the longest gap of the acknowledgements of healthy nodes, of the deliveries to
+// endpoints of theirs, and to those of the victim.
+func (a *arena) gaps(from, until time.Time, members []int, victim, victimNo int) (acks, theirs, its time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, i := range a.healthy {
+		if i != victim {
+			acks = max(acks, gap(a.acks[i], from, until))
+		}
+	}
+	for no := range int64(arenaEndpoints) {
+		g := gap(a.came[no+1], from, until)
+		if victim >= 0 && cluster.Owner(members, no+1) == victimNo {
+			its = max(its, g)
+		} else {
+			theirs = max(theirs, g)
+		}
+	}
+	return acks, theirs, its
+}
+
+// clusterCase is a fault of a cluster. It happens to node 2, which is asked for nothing
+// meanwhile, unless all is set: then it happens to the database, or to all nodes.
+type clusterCase struct {
+	name  string
+	short bool // a part of every test run
+	all   bool
+	slow  bool // all events take long, by the fault's own nature
+	do    func(a *arena) (undo func())
+}
+
+const faulty = 2
+
+// killed returns what puts a new node in the place of one that is silent behind its proxy.
+func (a *arena) replace() {
+	n := a.fleet.node(faulty)
+	n.kill()
+	a.proxies[faulty].Resume()
+	a.begin(faulty)
+}
+
+func silentOn(statement string) func(a *arena) func() {
+	return func(a *arena) func() {
+		hit := a.proxies[faulty].SilenceOn(regexp.MustCompile(statement))
+		for n, tick := 0, time.NewTicker(50*time.Millisecond); !closed(hit); n++ {
+			<-tick.C
+			go a.ask(faulty, fmt.Sprint("evt_silent_", time.Now().UnixNano()), "payment.succeeded", "")
+			if n > 1000 {
+				a.t.Fatalf("no %s was sent", statement)
+			}
+		}
+		a.signal(syscall.SIGSTOP)
+		return a.replace
+	}
+}
+
+func (a *arena) signal(s os.Signal) {
+	if err := a.fleet.node(faulty).cmd.Process.Signal(s); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// held runs statements in a transaction that stays open until the function that it returns
+// is called.
+func (a *arena) held(statements ...string) (end func()) {
+	end, err := a.db.Hold(statements...)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return end
+}
+
+var clusterCases = []clusterCase{
+	{name: "machine dies inside a transaction that stores events", short: true, do: silentOn(`INSERT INTO deliveries`)},
+	{name: "machine dies while it renews its lease", short: true, do: silentOn(`UPDATE nodes SET`)},
+	{name: "process is stopped (SIGSTOP)", do: func(a *arena) func() {
+		a.signal(syscall.SIGSTOP)
+		return func() { // it finds out that it was replaced, and ends
+			a.signal(syscall.SIGCONT)
+			a.fleet.node(faulty).exit()
+			a.begin(faulty)
+		}
+	}},
+	{name: "node is cut off from the database", do: func(a *arena) func() {
+		a.proxies[faulty].Silence()
+		return a.replace
+	}},
+	{name: "node is killed", do: func(a *arena) func() {
+		a.fleet.node(faulty).kill()
+		return func() { a.begin(faulty) }
+	}},
+	{name: "node is killed while its row is locked by a reader", do: func(a *arena) func() {
+		end := a.held("BEGIN", fmt.Sprint("SELECT 1 FROM nodes WHERE no = ", a.number(faulty), " FOR KEY SHARE"))
+		a.fleet.node(faulty).kill()
+		return func() {
+			end()
+			a.begin(faulty)
+		}
+	}},
+	{name: "300 ms to the database from all nodes", all: true, slow: true, do: func(a *arena) func() {
+		for _, p := range a.proxies {
+			p.Delay(300 * time.Millisecond)
+		}
+		return func() {
+			for _, p := range a.proxies {
+				p.Delay(0)
+			}
+		}
+	}},
+	{name: "an edit is left open (versions locked)", all: true, do: func(a *arena) func() {
+		return a.held("BEGIN", "UPDATE versions SET version = version + 1 WHERE no = 1")
+	}},
+	{name: "a node joins", all: true, do: func(a *arena) func() {
+		n := serveWith(a.t, a.fleet.data, "--dev", "--database-url", a.db.URL("postgres"), "--node-lease", clusterLease.String())
+		return n.stop
+	}},
+}
+
+// TestCluster_faults brings about what can happen to a node and to the database of a cluster,
+// one after the other, under a load, and prints what that does to the others.
+func TestCluster_faults(t *testing.T) {
+	if *clusterFault == "" {
+		t.Parallel()
+	}
+	a := newArena(t)
+	a.load()
+	until(t, "the first deliveries", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.came) == arenaEndpoints+arenaOrdered
+	})
+	table := &strings.Builder{}
+	w := tabwriter.NewWriter(table, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "fault\tacknowledged\tlost\tduplicates\treordered\trefused\tgap of acks\tof others' endpoints\tof its endpoints")
+	chosen := regexp.MustCompile(*clusterFault)
+	for _, c := range clusterCases {
+		if *clusterFault == "" && !c.short && !*clusterFaults || !chosen.MatchString(c.name) {
+			continue
+		}
+		r := a.run(c)
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", c.name, r.acked, r.lost, r.duplicates, r.reordered, r.refused, r.acks, r.theirs, r.its)
+		_ = w.Flush()
+		t.Logf("so far:\n%s", table)
+		if r.lost > 0 || r.reordered > 0 {
+			t.Errorf("%s: %d lost, %d reordered", c.name, r.lost, r.reordered)
+		}
+		if *clusterFaults && (!c.slow && max(r.acks, r.theirs) > time.Second || r.its > *clusterLease+3*time.Second) {
+			t.Errorf("%s: gaps of %s, %s and %s; the limits are 1s, 1s and %s", c.name, r.acks, r.theirs, r.its, *clusterLease+3*time.Second)
+		}
+	}
+	a.stop()
+	a.fleet.stop()
+}
+
+type clusterResult struct {
+	acked, lost, duplicates, reordered, refused int
+	acks, theirs, its                           time.Duration
+}
+
+// run brings about a fault, waits for longer than the lease, and reconciles after it.
+func (a *arena) run(c clusterCase) (r clusterResult) {
+	a.t.Helper()
+	members := []int{a.number(0), a.number(1), a.number(2)}
+	a.fleet.node(faulty).out.await(a.t, `msg="endpoints assigned"`)
+	victim := -1
+	if !c.all {
+		victim = faulty
+		a.leave(faulty)
+	}
+	a.mu.Lock()
+	acked, refused, duplicates := len(a.acked), a.refused, a.again()
+	a.mu.Unlock()
+	from := time.Now()
+	undo := c.do(a)
+	<-time.After(*clusterLease*2 + 4*time.Second)
+	until := time.Now()
+	undo()
+	if !c.all {
+		a.enter(faulty)
+	}
+	r.acks, r.theirs, r.its = a.gaps(from, until, members, victim, members[faulty])
+	for _, d := range []*time.Duration{&r.acks, &r.theirs, &r.its} {
+		*d = d.Round(10 * time.Millisecond)
+	}
+	a.settle(from)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r.acked, r.refused, r.duplicates = len(a.acked)-acked, a.refused-refused, a.again()-duplicates
+	r.lost = len(a.lost(from))
+	r.reordered = a.reordered()
+	return r
+}
+
+// settle waits until all that was acknowledged has arrived.
+func (a *arena) settle(from time.Time) {
+	limit := time.Now()
+	holds(func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for id, at := range a.acked {
+			if at.After(limit) {
+				continue
+			}
+			for no := range arenaEndpoints {
+				if a.seen[fmt.Sprintf("%s /%d", id, no+1)] == 0 {
+					return false
+				}
+			}
+		}
+		return len(a.steps) == 0 || a.seen[fmt.Sprintf("%s /%d", a.steps[max(len(a.steps)-50, 0)], arenaEndpoints+1)] > 0
+	})
+}
+
+// lost returns what was acknowledged a while ago and has not arrived everywhere.
+func (a *arena) lost(time.Time) (ids []string) {
+	for id, at := range a.acked {
+		for no := range arenaEndpoints {
+			if a.seen[fmt.Sprintf("%s /%d", id, no+1)] == 0 && time.Since(at) > time.Minute {
+				ids = append(ids, id)
+				break
+			}
+		}
+	}
+	return ids
+}
+
+// again counts the arrivals that were not the first.
+func (a *arena) again() (n int) {
+	for _, times := range a.seen {
+		n += times - 1
+	}
+	return n
+}
+
+// reordered counts the steps that arrived before one that was acknowledged before they were sent.
+func (a *arena) reordered() (n int) {
+	for _, ids := range a.ordered {
+		for i := 1; i < len(ids); i++ {
+			if ids[i] < ids[i-1] {
+				n++
+			}
+		}
+	}
+	return n
+}

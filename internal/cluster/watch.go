@@ -1,0 +1,51 @@
+package cluster
+
+import (
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// watch is since when the other nodes have not renewed their leases, by this machine's
+// monotonic clock. Clocks of other machines, and steps of any, have no part in it.
+type watch struct {
+	seen map[int]sighting // by number
+	last time.Time        // of the last look
+}
+
+// sighting is a node's count of renewals, and since when it is known to be that.
+type sighting struct {
+	instance string
+	beats    int64
+	since    time.Time
+}
+
+// look takes a view that this node has at a time. It returns the nodes whose leases have
+// ended, and after which time to look again because another lease may end. A lease has ended
+// when looks that were not far apart have shown the same count for its length: while this
+// node could not look, the store may have been away, and nobody could renew.
+func (w *watch) look(v *store.View, now time.Time, lease time.Duration) (dead []store.Member, next time.Duration) {
+	blind := w.last.IsZero() || now.Sub(w.last) > lease/2
+	w.last = now
+	seen := make(map[int]sighting, len(v.Members)+len(v.Joining))
+	next = lease
+	for _, all := range [][]store.Member{v.Members, v.Joining} {
+		for _, m := range all {
+			if m.No == v.Self {
+				continue
+			}
+			s, known := w.seen[m.No]
+			if !known || blind || s.instance != m.Instance || s.beats != m.Beats {
+				s = sighting{m.Instance, m.Beats, now}
+			}
+			seen[m.No] = s
+			if left := m.Lease - now.Sub(s.since); left <= 0 {
+				dead = append(dead, m)
+			} else {
+				next = min(next, left)
+			}
+		}
+	}
+	w.seen = seen
+	return dead, next
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package postgres
+
+import (
+	"syscall"
+	"time"
+)
+
+// control does nothing: keepalives end a connection whose other end is silent.
+func control(time.Duration) func(network, address string, c syscall.RawConn) error { return nil }
