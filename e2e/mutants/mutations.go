@@ -35,7 +35,7 @@ var mutations = []mutation{
 	{
 		what:  "a delivery that is under way is read and attempted again",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"		if _, ok := l.held[j.Delivery.ID.Event]; ok {\n			end", "		if _, ok := l.held[j.Delivery.ID.Event]; ok && now.IsZero() {\n			end"}},
+		edits: []edit{{"		if l.holds(j.Delivery.ID.Event) {\n			end", "		if l.holds(j.Delivery.ID.Event) && now.IsZero() {\n			end"}},
 		tests: []run{simulation},
 	},
 	{
@@ -46,7 +46,7 @@ var mutations = []mutation{
 	},
 	{
 		what:  "an ordered lane makes two attempts at a time",
-		file:  "internal/dispatch/engine.go",
+		file:  "internal/dispatch/plan.go",
 		edits: []edit{{"	case l.inflight > 0:\n		return stepWait, time.Time{}\n	case l.ready.len() > 0:", "	case l.inflight > 1:\n		return stepWait, time.Time{}\n	case l.ready.len() > 0:"}},
 		tests: []run{simulation},
 	},
@@ -58,13 +58,13 @@ var mutations = []mutation{
 	},
 	{
 		what:  "what another reader found takes no notice of what was settled meanwhile",
-		file:  "internal/dispatch/engine.go",
-		edits: []edit{{"			l.settled = append(l.settled, d.ID.Event)", "			l.letGo(d.ID.Event)"}},
+		file:  "internal/dispatch/lane.go",
+		edits: []edit{{"		r.settled = append(r.settled, d.ID.Event)", "		l.letGo(d.ID.Event)"}},
 		tests: []run{engine("TestEngine_readOvertakenBySettlement"), simulation},
 	},
 	{
 		what:  "the breaker is ignored",
-		file:  "internal/dispatch/engine.go",
+		file:  "internal/dispatch/plan.go",
 		edits: []edit{{"	case now.Before(l.breaker.ProbeAt):\n		return stepWait, l.breaker.ProbeAt", "	case now.IsZero():\n		return stepWait, l.breaker.ProbeAt"}},
 		tests: []run{simulation},
 	},
@@ -100,13 +100,13 @@ var mutations = []mutation{
 	},
 	{
 		what:  "an endpoint's rate is not kept",
-		file:  "internal/dispatch/worker.go",
+		file:  "internal/dispatch/lane.go",
 		edits: []edit{{"		l.limiter.AllowN(now, 1)", "		_ = now"}},
 		tests: []run{engine("TestEngine_rate"), simulation},
 	},
 	{
 		what:  "endpoints that hang may have all workers",
-		file:  "internal/dispatch/engine.go",
+		file:  "internal/dispatch/share.go",
 		edits: []edit{{"func (e *Engine) trialFull() bool { return e.onTrial >= max(e.Workers/2, 1) }", "func (e *Engine) trialFull() bool { return false }"}},
 		tests: []run{engine("TestEngine_hangingEndpointsDelayNobody"), simulation},
 	},
@@ -119,7 +119,7 @@ var mutations = []mutation{
 	{
 		what:  "nobody is told of a delivery that is out of attempts",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"		e.Watcher.DeliveryExhausted(d, job)", "		_ = job"}},
+		edits: []edit{{"		e.Watcher.DeliveryExhausted(f)", "		_ = job"}},
 		tests: []run{simulation},
 	},
 	{

@@ -31,27 +31,46 @@ func (e *Engine) giveUpOld() {
 // lane passes over some, and returns the place to go on after and whether there may be
 // more. What waits longest comes first: a retry that is due later comes when it is.
 func (e *Engine) giveUpPage(l *lane, after store.Place) (end store.Place, more bool) {
+	s, may := e.beginAgeScan(l, after)
+	if !may {
+		return after, false
+	}
+	e.read(&s)
+	old, since, end, more := e.endAgeScan(l, &s)
+	if len(old) > 0 {
+		e.giveUp(e.Endpoints.Get(l.no), old, since)
+	}
+	return end, more
+}
+
+// beginAgeScan begins a read of the lane's deliveries after a place, if the lane passes over some.
+func (e *Engine) beginAgeScan(l *lane, after store.Place) (scan, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	ep := e.Endpoints.Get(l.no)
-	if e.stopping || ep == nil || !ep.Sends() || l.loading || !l.breaker.Open() && !l.waiting() {
-		return after, false
+	if e.stopping || ep == nil || !ep.Sends() || l.reading != nil || !l.breaker.Open() && !l.passesSome() {
+		return scan{}, false
 	}
-	jobs, full, err := e.scanStore(l, store.LaneScan{Endpoint: l.no, After: after, Limit: pageSize})
-	defer e.settled(l)
-	now := e.Now()
-	if err != nil || e.Endpoints.Get(l.no) == nil {
+	return e.beginScan(l, store.LaneScan{Endpoint: l.no, After: after, Limit: pageSize}), true
+}
+
+// endAgeScan ends it, and holds those that are too old.
+func (e *Engine) endAgeScan(l *lane, s *scan) (old []store.Job, since time.Time, end store.Place, more bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.endScan(s)
+	defer l.endRead()
+	now, ep := e.Now(), e.Endpoints.Get(l.no)
+	if s.err != nil || ep == nil {
 		l.rewind()
-		return after, false
+		return nil, time.Time{}, s.After, false
 	}
-	var old []store.Job
-	more = full
-	for i := range jobs {
-		j := &jobs[i]
+	end, more = s.After, s.full
+	for i := range s.jobs {
+		j := &s.jobs[i]
 		end = store.PlaceOf(&j.Delivery)
-		_, held := l.held[j.Delivery.ID.Event]
 		switch {
-		case held:
+		case l.holds(j.Delivery.ID.Event):
 		case e.tooOld(ep, j, now):
 			l.hold(j)
 			old = append(old, *j)
@@ -59,8 +78,7 @@ func (e *Engine) giveUpPage(l *lane, after store.Place) (end store.Place, more b
 			more = false
 		}
 	}
-	e.giveUp(l, old, now)
-	return end, more
+	return old, l.breaker.FailingSince, end, more
 }
 
 // tooOld reports whether a delivery has waited for longer than any may. While its
@@ -69,16 +87,12 @@ func (e *Engine) tooOld(ep *endpoint.Endpoint, j *store.Job, now time.Time) bool
 	return e.MaxAge > 0 && now.Sub(later(j.Delivery.Since, ep.EnabledSince)) > e.MaxAge
 }
 
-// giveUp settles deliveries that are held. It is called and returns with e.mu held, and
-// lets go of it to settle.
-func (e *Engine) giveUp(l *lane, old []store.Job, now time.Time) {
-	since := l.breaker.FailingSince
-	e.mu.Unlock()
+// giveUp settles deliveries that are held, of an endpoint that fails since then.
+func (e *Engine) giveUp(ep *endpoint.Endpoint, old []store.Job, since time.Time) {
 	for i := range old {
 		d := old[i].Delivery
-		d.Expire(now, since)
+		d.Expire(e.Now(), since)
 		e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
-		e.Watcher.DeliveryExhausted(d, &old[i])
+		e.Watcher.DeliveryExhausted(&Failure{Endpoint: ep, Job: &old[i], Delivery: d})
 	}
-	e.mu.Lock()
 }

@@ -277,7 +277,8 @@ func (w *arena) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 }
 
 // EndpointDead and the other three implement dispatch.Watcher.
-func (w *arena) EndpointDead(no int64, reason string) {
+func (w *arena) EndpointDead(f *dispatch.Failure, reason string) {
+	no := f.Endpoint.No
 	w.mu.Lock()
 	w.dead[no] = reason
 	w.mu.Unlock()
@@ -285,16 +286,16 @@ func (w *arena) EndpointDead(no int64, reason string) {
 	w.engine.Wake(no)
 }
 
-func (w *arena) EndpointFailing(no int64, _ time.Time) {
+func (w *arena) EndpointFailing(f *dispatch.Failure, _ time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.failing[no]++
+	w.failing[f.Endpoint.No]++
 }
 
-func (w *arena) DeliveryExhausted(d delivery.Delivery, _ *store.Job) {
+func (w *arena) DeliveryExhausted(f *dispatch.Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.exhausted[d.ID]++
+	w.exhausted[f.Delivery.ID]++
 }
 
 func (w *arena) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}

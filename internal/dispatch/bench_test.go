@@ -33,9 +33,9 @@ func (i *instant) Settle(s store.Settlement, _ *store.Health) {
 	i.done.Add(1)
 }
 
-func (*instant) EndpointDead(int64, string)                      {}
-func (*instant) EndpointFailing(int64, time.Time)                {}
-func (*instant) DeliveryExhausted(delivery.Delivery, *store.Job) {}
+func (*instant) EndpointDead(*dispatch.Failure, string)          {}
+func (*instant) EndpointFailing(*dispatch.Failure, time.Time)    {}
+func (*instant) DeliveryExhausted(*dispatch.Failure)             {}
 func (*instant) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}
 
 // BenchmarkEngine is one delivery from its commit to its outcome, over a hundred

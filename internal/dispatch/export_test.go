@@ -9,7 +9,7 @@ func (e *Engine) Audit(largest int) error {
 	defer e.mu.Unlock()
 	bytes, queued, rushing := 0, 0, 0
 	for no, l := range e.lanes {
-		for _, q := range []*jobQueue{&l.ready, l.urgent} {
+		for _, q := range []*jobQueue{l.ready, l.urgent} {
 			if q == nil {
 				continue
 			}
@@ -24,14 +24,14 @@ func (e *Engine) Audit(largest int) error {
 		for _, h := range l.held {
 			heldBytes += h.bytes
 		}
-		if l.queued {
+		if l.queue != unqueued {
 			queued++
 		}
 		if l.rushing {
 			rushing++
 		}
 		switch {
-		case l.inflight < 0 || l.inflight > len(l.held):
+		case l.inflight < 0 || int(l.inflight) > len(l.held):
 			return fmt.Errorf("endpoint %d: %d under way of %d held", no, l.inflight, len(l.held))
 		case l.probing < 0 || l.probing > maxProbing || len(l.streaks) > maxStreaks+1:
 			return fmt.Errorf("endpoint %d: %d probes in flight, %d streaks", no, l.probing, len(l.streaks))
@@ -39,8 +39,8 @@ func (e *Engine) Audit(largest int) error {
 			return fmt.Errorf("endpoint %d: %d held, %d ready", no, len(l.held), l.ready.len())
 		case heldBytes != l.heldBytes:
 			return fmt.Errorf("endpoint %d: %d bytes held, %d in the books", no, heldBytes, l.heldBytes)
-		case l.wakeAt.IsZero() != (l.wakeIndex < 0), l.wakeIndex >= 0 && e.wakes[l.wakeIndex] != l:
-			return fmt.Errorf("endpoint %d: to be woken at %s, in place %d", no, l.wakeAt, l.wakeIndex)
+		case (l.wakeAt == 0) != (l.wakeIndex < 0), l.wakeIndex >= 0 && e.wakes[l.wakeIndex] != l:
+			return fmt.Errorf("endpoint %d: to be woken at %s, in place %d", no, l.wakeAt.time(), l.wakeIndex)
 		}
 	}
 	switch trials := max(e.Workers/2, 1); {

@@ -192,7 +192,8 @@ func (w *world) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 	return a
 }
 
-func (w *world) EndpointDead(no int64, reason string) {
+func (w *world) EndpointDead(f *dispatch.Failure, reason string) {
+	no := f.Endpoint.No
 	w.mu.Lock()
 	w.dead[no] = reason
 	w.mu.Unlock()
@@ -202,16 +203,16 @@ func (w *world) EndpointDead(no int64, reason string) {
 	w.engine.Wake(no)
 }
 
-func (w *world) EndpointFailing(no int64, _ time.Time) {
+func (w *world) EndpointFailing(f *dispatch.Failure, _ time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.failing = append(w.failing, no)
+	w.failing = append(w.failing, f.Endpoint.No)
 }
 
-func (w *world) DeliveryExhausted(d delivery.Delivery, _ *store.Job) {
+func (w *world) DeliveryExhausted(f *dispatch.Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.exhausted[d.ID]++
+	w.exhausted[f.Delivery.ID]++
 }
 
 func (w *world) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}

@@ -43,9 +43,9 @@ func (e *Engine) Arrived(deliveries []delivery.ID) {
 			l.changed()
 			e.plan(l, now)
 			continue
-		case len(e.arrived) >= maxArrived, ordered(ep), !l.passes() && (l.more || !l.holdUntil.IsZero()):
+		case len(e.arrived) >= maxArrived, ordered(ep), !l.passes() && (l.backlog != drained || l.holdUntil != 0):
 			l.missed(id.Event.Time())
-			l.behind = false
+			l.catchUp()
 			e.plan(l, now)
 			continue
 		}
@@ -60,54 +60,67 @@ func (e *Engine) Arrived(deliveries []delivery.ID) {
 // fetch reads what arrived, for all lanes together: what comes while it reads is read
 // in the next go.
 func (e *Engine) fetch() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	defer func() { e.fetching = false }()
-	for len(e.arrived) > 0 && !e.stopping {
-		arrived := e.arrived
-		e.arrived = nil
-		wanted, lanes := arrived[:0], map[int64]*lane{}
-		for _, id := range arrived {
-			l := e.lane(id.Endpoint)
-			switch {
-			case lanes[id.Endpoint] != nil:
-			case l.loading: // by a worker, which may have missed it
-				l.missed(id.Event.Time())
-				continue
-			default:
-				l.loading, lanes[id.Endpoint] = true, l
-			}
-			wanted = append(wanted, id)
+	for {
+		wanted, lanes := e.beginFetch()
+		if wanted == nil {
+			return
 		}
-		e.mu.Unlock()
 		jobs, err := e.Cluster.Load(e.sending, wanted)
-		e.mu.Lock()
 		if err != nil && e.sending.Err() == nil {
 			e.Log.Error("read what other nodes took", "err", err)
 		}
-		now := e.Now()
-		for i := range jobs {
-			j := &jobs[i]
-			l := lanes[j.Delivery.ID.Endpoint]
-			if !due(&j.Delivery, now) { // it was attempted already
-				l.due(j.Delivery.Due)
-				continue
-			}
-			l.loading = false
-			e.accept(l, e.Endpoints.Get(l.no), j)
-			l.loading = true
+		e.endFetch(lanes, jobs, err)
+	}
+}
+
+// beginFetch returns what arrived, and its lanes, which are being read from then on; nil
+// if nothing did.
+func (e *Engine) beginFetch() (wanted []delivery.ID, lanes map[int64]*lane) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.arrived) == 0 || e.stopping {
+		e.fetching = false
+		return nil, nil
+	}
+	arrived := e.arrived
+	e.arrived = nil
+	wanted, lanes = arrived[:0], map[int64]*lane{}
+	for _, id := range arrived {
+		l := e.lane(id.Endpoint)
+		switch {
+		case lanes[id.Endpoint] != nil:
+		case l.reading != nil: // by a worker, which may have missed it
+			l.missed(id.Event.Time())
+			continue
+		default:
+			l.beginRead()
+			lanes[id.Endpoint] = l
 		}
-		for _, l := range lanes {
-			l.loading = false
-			if err != nil {
-				l.rewind()
-			}
-			for _, k := range l.settled {
-				l.letGo(k)
-			}
-			l.settled = l.settled[:0]
-			e.plan(l, now)
+		wanted = append(wanted, id)
+	}
+	return wanted, lanes
+}
+
+// endFetch takes what was read into the lanes' memory.
+func (e *Engine) endFetch(lanes map[int64]*lane, jobs []store.Job, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.Now()
+	for i := range jobs {
+		j := &jobs[i]
+		l := lanes[j.Delivery.ID.Endpoint]
+		if !due(&j.Delivery, now) { // it was attempted already
+			l.due(j.Delivery.Due)
+			continue
 		}
+		e.accept(l, e.Endpoints.Get(l.no), j, false)
+	}
+	for _, l := range lanes {
+		if err != nil {
+			l.rewind()
+		}
+		l.endRead()
+		e.plan(l, now)
 	}
 }
 
@@ -117,7 +130,7 @@ func (e *Engine) Releasing() (n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for no, l := range e.lanes {
-		if ep := e.Endpoints.Get(no); ep != nil && ep.Remote && (l.inflight > 0 || len(l.held) > 0 || l.loading) {
+		if ep := e.Endpoints.Get(no); ep != nil && ep.Remote && (l.inflight > 0 || len(l.held) > 0 || l.reading != nil) {
 			n++
 		}
 	}
@@ -140,8 +153,7 @@ func (e *Engine) Adopt(ctx context.Context, endpoints []int64) error {
 		b, known := breakers[no]
 		switch l := e.lanes[no]; {
 		case l != nil:
-			l.breaker, l.unsaved = e.restored(no, b), false
-			l.changed()
+			l.adopt(e.restored(no, b))
 			e.plan(l, e.Now())
 		case known:
 			if e.known == nil {

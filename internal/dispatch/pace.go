@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"math"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -16,16 +17,16 @@ import (
 // become too many or more would do. Rounds are compared with their neighbours
 // only, so a receiver that is slow, or becomes so, is not mistaken for a crowded one.
 type pace struct {
-	limit int // attempts at a time
-	phase phase
-	rest  int           // rounds until the next try
 	other time.Duration // what an attempt took at half the limit, or at the limit while halved; 0: not known
+	took  time.Duration // by those that ended in this round
+	flow  *flow         // nil while nothing has succeeded
 
+	limit        int32  // attempts at a time
 	round        uint32 // counts them; attempts that began in an earlier one do not count
-	answers, bad int    // how many ended; bad ones are those that show that it is in trouble
-	took         time.Duration
-	full         bool  // the limit was reached: more might have been done
-	flow         *flow // nil while nothing has succeeded
+	answers, bad int32  // how many ended in this round; bad ones are those that show that it is in trouble
+	rest         int32  // rounds until the next try
+	phase        phase
+	full         bool // the limit was reached: more might have been done
 }
 
 // flow is how many attempts a second an endpoint takes, if it says that there are too
@@ -81,7 +82,7 @@ func (p *pace) began(inflight, most int) uint32 {
 }
 
 // atATime is how many attempts may be under way where most is the most that anybody allows.
-func (p *pace) atATime(most int) int { return min(p.limit, most) }
+func (p *pace) atATime(most int) int { return min(int(p.limit), most) }
 
 // ended notes how an attempt of a round went.
 func (p *pace) ended(round uint32, a *delivery.Attempt, most int, now time.Time) {
@@ -101,12 +102,12 @@ func (p *pace) ended(round uint32, a *delivery.Attempt, most int, now time.Time)
 		p.bad++
 	}
 	p.answers++
-	if p.answers < max(p.atATime(most), leastRound) {
+	if int(p.answers) < max(p.atATime(most), leastRound) {
 		return
 	}
 	switch good := p.answers - p.bad; {
 	case p.bad*badShare >= p.answers:
-		p.limit = max(p.atATime(most)/2, 1)
+		p.limit = int32(max(p.atATime(most)/2, 1))
 		p.hold(restAfter)
 	case p.full:
 		p.judge(p.took/time.Duration(good), most)
@@ -120,12 +121,13 @@ func (p *pace) next() {
 	p.answers, p.bad, p.took, p.full = 0, 0, 0, false
 }
 
-func (p *pace) hold(rest int) { p.phase, p.rest, p.other = steady, rest, 0 }
+func (p *pace) hold(rest int32) { p.phase, p.rest, p.other = steady, rest, 0 }
 
 // judge draws the conclusion from a round in which the limit was reached and an
 // attempt took so long.
-func (p *pace) judge(took time.Duration, most int) {
-	p.limit = p.atATime(most)
+func (p *pace) judge(took time.Duration, allowed int) {
+	most := int32(min(allowed, math.MaxInt32))
+	p.limit = min(p.limit, most)
 	harmless := took <= quick && p.limit <= quickLimit
 	switch p.phase {
 	case climbing:

@@ -17,7 +17,8 @@ type streak struct {
 	probe event.Key   // the delivery that is the type's probe now; 0: none
 	from  store.Place // no delivery of the type that was passed over and is due comes before
 	turn  uint32      // lane.turn when it was probed last
-	waits bool        // deliveries of the type were passed over
+	waits bool        // deliveries of the type were passed over, or may be due
+	far   bool        // the last search from there did not find any
 }
 
 // maxStreaks is how many types a lane tells apart; the others share one streak.
@@ -133,9 +134,23 @@ func (l *lane) mayGo(j *store.Job, now time.Time) bool {
 	case s.probe != 0 || now.Before(s.NextAt):
 		return false
 	}
-	l.turn++
-	s.probe, s.turn = k, l.turn
+	s.probe, s.turn = k, l.nextTurn()
 	return true
+}
+
+// mayWait notes that deliveries of any type may be due after a place.
+func (l *lane) mayWait(after store.Place) {
+	for i := range l.streaks {
+		if s := &l.streaks[i]; !s.waits {
+			s.waits, s.far, s.from = true, false, after
+		}
+	}
+}
+
+// nextTurn counts a probe.
+func (l *lane) nextTurn() uint32 {
+	l.turn++
+	return l.turn
 }
 
 // passOver notes that a delivery that is due is left in the store, because its type is
@@ -163,8 +178,8 @@ func (l *lane) probeDue() (at time.Time) {
 	return at
 }
 
-// waiting reports whether deliveries were passed over.
-func (l *lane) waiting() bool {
+// passesSome reports whether deliveries were passed over.
+func (l *lane) passesSome() bool {
 	for i := range l.streaks {
 		if l.streaks[i].waits {
 			return true
@@ -177,6 +192,7 @@ func (l *lane) waiting() bool {
 // of the type that was probed least lately.
 type search struct {
 	store.LaneScan
+	newest          bool
 	typed           bool   // it is for a streak's deliveries
 	typ             string // of that streak
 	rewinds, passed uint32 // those of the lane when it began
@@ -184,7 +200,7 @@ type search struct {
 
 // search returns where to look for a probe.
 func (l *lane) search(newest bool, now time.Time) search {
-	out := search{LaneScan: store.LaneScan{Endpoint: l.no, Limit: probeSize}, rewinds: l.rewinds, passed: l.passed}
+	out := search{newest: newest, LaneScan: store.LaneScan{Endpoint: l.no, Limit: probeSize}, rewinds: l.rewinds, passed: l.passed}
 	if newest {
 		out.Until = now
 		return out
@@ -198,6 +214,9 @@ func (l *lane) search(newest bool, now time.Time) search {
 	if next == nil {
 		out.Limit += len(l.held) // those come first
 		return out
+	}
+	if next.far {
+		out.Limit = pageSize
 	}
 	out.typed, out.typ, out.After = true, next.typ, next.from
 	return out
@@ -215,7 +234,11 @@ func (l *lane) pick(jobs []store.Job, now time.Time) *store.Job {
 	turn := l.turn
 	for i := range jobs {
 		j := &jobs[i]
-		if _, held := l.held[j.Delivery.ID.Event]; held || !due(&j.Delivery, now) {
+		if l.holds(j.Delivery.ID.Event) {
+			continue
+		}
+		if !due(&j.Delivery, now) {
+			l.due(j.Delivery.Due)
 			continue
 		}
 		switch s := l.streak(j.Type); {
@@ -242,7 +265,7 @@ func (l *lane) searched(s *search, jobs []store.Job, full bool, found *store.Job
 	}
 	switch {
 	case found != nil && l.streak(found.Type) == of:
-		if l.rewinds == s.rewinds {
+		if of.far = false; l.rewinds == s.rewinds {
 			of.from = store.PlaceOf(&found.Delivery)
 		}
 		return
@@ -254,6 +277,7 @@ func (l *lane) searched(s *search, jobs []store.Job, full bool, found *store.Job
 	default:
 		of.from = store.Place{}
 	}
+	of.far, of.turn = true, l.turn // the other types have their turn
 	of.Pause(now)
 }
 
@@ -269,9 +293,10 @@ func (l *lane) probeEnded(k event.Key) {
 // rewind makes the lane be read from its beginning again: what the cursor is past may
 // have deliveries that may be sent now.
 func (l *lane) rewind() {
-	l.more, l.look, l.cursor = true, l.breaker.Open(), store.Place{}
-	if l.floor != nil {
-		*l.floor = store.Place{}
+	l.unread()
+	l.cursor = store.Place{}
+	if l.reading != nil {
+		l.reading.floor = store.Place{}
 	}
 	l.rewinds++
 	for i := range l.streaks {
@@ -281,7 +306,7 @@ func (l *lane) rewind() {
 
 // missed notes that a delivery of that rank, in the store, was not seen.
 func (l *lane) missed(rank time.Time) {
-	l.more = true
+	l.more()
 	if l.breaker.Open() {
 		l.look = true
 	}
@@ -294,8 +319,8 @@ func (l *lane) reached(rank time.Time) {
 	if before.Before(l.cursor) {
 		l.cursor = before
 	}
-	if l.floor != nil && before.Before(*l.floor) {
-		*l.floor = before
+	if l.reading != nil && before.Before(l.reading.floor) {
+		l.reading.floor = before
 	}
 	for i := range l.streaks {
 		if s := &l.streaks[i]; before.Before(s.from) {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
-	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -42,11 +41,7 @@ func (e *Engine) Urgent(deliveries []delivery.ID) {
 	wanted := deliveries[:0]
 	for _, id := range deliveries {
 		l := e.lane(id.Endpoint)
-		l.edits++ // if it is held, it may be settled in between
-		l.behind = false
-		if ordered(e.Endpoints.Get(id.Endpoint)) { // the head may have changed
-			l.more, l.holdUntil = true, time.Time{}
-		}
+		l.expedited(ordered(e.Endpoints.Get(id.Endpoint)))
 		if e.reserve(l, id) {
 			wanted = append(wanted, id)
 		}
@@ -64,14 +59,14 @@ func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 		l.missed(id.Event.Time())
 		return false
 	}
-	for _, q := range []*jobQueue{l.urgent, &l.ready} {
+	for _, q := range []*jobQueue{l.urgent, l.ready} {
 		if j, ok := q.take(id.Event); ok { // as it was before the person changed it
 			e.bytes -= weight(&j)
 			l.probeEnded(id.Event)
 			return true
 		}
 	}
-	if _, held := l.held[id.Event]; held {
+	if l.holds(id.Event) {
 		return false
 	}
 	l.hold(&store.Job{Delivery: delivery.Delivery{ID: id}})
@@ -94,12 +89,7 @@ func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 		l := e.lane(id.Endpoint)
 		ep := e.Endpoints.Get(id.Endpoint)
 		if j := found[id]; j != nil && ep != nil && ep.Sends() {
-			l.heldBytes += len(j.Body) - l.held[id.Event].bytes
-			l.held[id.Event] = holding{bytes: len(j.Body), edits: l.edits}
-			if l.urgent == nil {
-				l.urgent = new(jobQueue)
-			}
-			l.urgent.push(*j)
+			l.pushUrgent(j)
 			e.bytes += weight(j)
 		} else {
 			l.letGo(id.Event)
@@ -109,24 +99,24 @@ func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 	}
 }
 
-// rush reports whether an urgent delivery of a lane may be attempted now; if not yet,
+// mayRush reports whether an urgent delivery of a lane may be attempted now; if not yet,
 // when, zero if only an event can change it.
-func (e *Engine) rush(l *lane, ep *endpoint.Endpoint, now time.Time) (bool, time.Time) {
+func (e *Engine) mayRush(l *lane, ep *endpoint.Endpoint, now time.Time) (bool, time.Time) {
 	limit := most(ep, e.Concurrency)
 	if l.breaker.Open() {
 		limit = min(limit, maxRush)
 	}
-	if l.urgent.len() == 0 || l.inflight >= limit {
+	if l.urgent.len() == 0 || int(l.inflight) >= limit {
 		return false, time.Time{}
 	}
-	at := e.throttled(l, ep, now)
+	at := l.throttled(ep, now)
 	return at.IsZero(), at
 }
 
 // hurry gives the lane a place among those with urgent deliveries.
 func (e *Engine) hurry(l *lane) {
 	if !l.rushing {
-		l.rushing = true
+		l.rush(true)
 		e.urgent.push(l)
 		e.call()
 	}
@@ -135,29 +125,18 @@ func (e *Engine) hurry(l *lane) {
 // rushFull reports whether urgent deliveries have their share of the workers: a quarter.
 func (e *Engine) rushFull() bool { return e.rushing >= max(e.Workers/4, 1) }
 
-// serveUrgent attempts the lane's next urgent delivery. It is called and returns with
-// e.mu held.
-func (e *Engine) serveUrgent(l *lane) {
-	ep, now := e.Endpoints.Get(l.no), e.Now()
-	if e.stopping || ep == nil || !ep.Sends() {
-		return
+// sendUrgent begins an attempt at the lane's next urgent delivery.
+func (e *Engine) sendUrgent(t *turn) bool {
+	l, now := t.lane, e.Now()
+	t.ep = e.Endpoints.Get(l.no)
+	if e.stopping || t.ep == nil || !t.ep.Sends() {
+		return false
 	}
-	if may, _ := e.rush(l, ep, now); !may {
-		return
+	if may, _ := e.mayRush(l, t.ep, now); !may {
+		return false
 	}
-	job, _ := l.urgent.pop()
-	l.shed()
+	job := l.popUrgent()
 	e.bytes -= weight(&job)
-	e.start(l, ep, &job, sent{urgent: true}, now)
-}
-
-// take removes a delivery, and reports whether it was there.
-func (q *jobQueue) take(k event.Key) (store.Job, bool) {
-	for i := 0; i < q.len(); i++ {
-		if j := q.jobs[q.head+i]; j.Delivery.ID.Event == k {
-			q.jobs = slices.Delete(q.jobs, q.head+i, q.head+i+1)
-			return j, true
-		}
-	}
-	return store.Job{}, false
+	e.start(t, job, sent{urgent: true}, now)
+	return true
 }

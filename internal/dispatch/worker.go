@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"crypto/sha256"
-	"math"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -12,72 +11,140 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
+// task is what a worker does while e.mu is free.
+type task uint8
+
+const (
+	taskNone   task = iota
+	taskSend        // an attempt
+	taskRead        // a read of the lane's next deliveries
+	taskSearch      // a read that looks for a probe
+	taskRedate      // writing deliveries that got a new date
+	taskGiveUp      // settling deliveries that are too old
+)
+
+// turn is what a worker does for one lane: tasks, one after the other, for which e.mu is
+// free, up to one attempt.
+type turn struct {
+	lane  *lane
+	ep    *endpoint.Endpoint
+	rush  bool // the lane was queued for its urgent deliveries
+	trial bool // the endpoint may be down
+	task  task
+
+	job   store.Job // of taskSend
+	sent  sent
+	scan  scan // of taskRead and taskSearch
+	read  load
+	find  search
+	again bool                // taskSearch: this is the second look
+	dated []delivery.Delivery // of taskRedate
+	old   []store.Job         // of taskGiveUp
+	since time.Time           // the endpoint fails
+}
+
+// sent is what there is to know of an attempt besides its outcome.
+type sent struct {
+	round  uint32 // see pace
+	probe  bool   // an open breaker let it through at its time
+	beside bool   // an open breaker let it through, at its time or not
+	urgent bool
+}
+
+// load is what there is to know of a read of a lane's next deliveries besides the scan.
+type load struct {
+	passes  bool // some types are passed over
+	hadMore bool // the lane had a backlog
+}
+
 // worker serves one lane after the other: it takes one delivery from the lane
 // whose turn it is, makes the attempt, and goes to the back of the queue.
 func (e *Engine) worker() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.called = false
-	for {
-		l, rush := e.next()
-		if l == nil {
-			e.running--
-			return
+	var t turn
+	for e.begin(&t) {
+		switch t.task {
+		case taskSend:
+			e.attempt(t.lane, t.ep, &t.job, t.sent)
+		case taskRead, taskSearch:
+			e.read(&t.scan)
+		case taskRedate:
+			for _, d := range t.dated {
+				e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
+			}
+		case taskGiveUp:
+			e.giveUp(t.ep, t.old, t.since)
 		}
-		trial := !rush && l.suspect
-		switch {
-		case rush:
-			e.rushing++
-		case trial:
-			e.onTrial++
-		}
-		e.call()
-		if rush {
-			e.serveUrgent(l)
-			e.rushing--
-		} else {
-			e.serve(l)
-		}
-		if trial {
-			e.onTrial--
-		}
-		e.plan(l, e.Now())
 	}
 }
 
-// next waits for a lane that wants a worker; rush says that it is for an urgent
-// delivery. It returns nil when the worker is not needed any more. At most half of the
-// workers serve lanes whose last attempt did not succeed, so that endpoints that hang
-// never take the place of those that answer.
-func (e *Engine) next() (l *lane, rush bool) {
-	for {
-		if e.stopping {
-			return nil, false
+// begin ends the worker's last task and begins its next one, for which it waits. It
+// returns false when the worker is not needed any more.
+func (e *Engine) begin(t *turn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case t.task == taskNone:
+		e.called = false
+	case e.goOn(t):
+		return true
+	default:
+		e.leave(t)
+	}
+	for e.next(t) {
+		e.call()
+		if e.serve(t) {
+			return true
 		}
+		e.leave(t)
+	}
+	e.running--
+	return false
+}
+
+// next waits for a lane that wants a worker. It returns false when the worker is not
+// needed any more. At most half of the workers serve lanes whose last attempt did not
+// succeed, so that endpoints that hang never take the place of those that answer.
+func (e *Engine) next(t *turn) bool {
+	for !e.stopping {
 		if e.urgent.len() > 0 && !e.rushFull() {
-			l := e.urgent.pop()
-			l.rushing = false
-			return l, true
+			t.lane, t.rush = e.urgent.pop(), true
+			t.lane.rush(false)
+			e.rushing++
+			return true
 		}
 		e.turn++
-		l, trial := e.pick()
-		if l != nil {
+		if l, suspect := e.pick(); l != nil {
 			now := e.Now()
-			if !trial {
+			if !suspect {
 				e.servedAt = now
 			} else if now.Sub(e.servedAt) < quiet {
 				e.tries.credit--
 			}
-			l.queued, l.news = false, false
-			return l, false
+			if t.lane, t.trial = l, l.served(); t.trial {
+				e.onTrial++
+			}
+			return true
 		}
 		if e.idle >= maxIdle {
-			return nil, false
+			return false
 		}
 		e.idle++
 		e.work.Wait() // whoever calls takes it off the idle ones
 		e.called = false
 	}
+	return false
+}
+
+// leave ends a turn.
+func (e *Engine) leave(t *turn) {
+	switch {
+	case t.rush:
+		e.rushing--
+	case t.trial:
+		e.onTrial--
+	}
+	e.plan(t.lane, e.Now())
+	*t = turn{}
 }
 
 // pick takes the lane whose turn it is from its queue; suspect says that it is one of
@@ -97,159 +164,163 @@ func (e *Engine) pick() (l *lane, suspect bool) {
 	return nil, false
 }
 
-// serve takes the lane's next delivery and attempts it, reading from the store
-// first when memory has none. It is called and returns with e.mu held.
-func (e *Engine) serve(l *lane) {
-	ep, next := e.admit(l)
-	switch next {
+// serve begins the first task of a turn, if there is one.
+func (e *Engine) serve(t *turn) bool {
+	if t.rush {
+		return e.sendUrgent(t)
+	}
+	switch e.admit(t) {
+	case stepSend:
+		return e.send(t)
 	case stepRead:
-		e.load(l, ep)
+		e.load(t)
 	case stepProbe:
-		e.loadProbe(l, ep)
+		e.search(t, t.lane.nextTurn()%2 == 0)
+	default:
+		return false
 	}
-	if next != stepSend { // much can have changed meanwhile
-		if ep, next = e.admit(l); next != stepSend {
-			return
-		}
+	return true
+}
+
+// goOn ends a task and begins the next one of the turn, if there is one.
+func (e *Engine) goOn(t *turn) bool {
+	switch t.task {
+	case taskSend:
+		t.lane.ended(t.sent)
+		return false
+	case taskRead:
+		return e.loaded(t)
+	case taskSearch:
+		return e.searched(t)
+	case taskRedate:
+		return e.resume(t)
 	}
-	now := e.Now()
+	return false
+}
+
+// resume begins an attempt after the store was read, if there may be one: much can have
+// changed meanwhile.
+func (e *Engine) resume(t *turn) bool { return e.admit(t) == stepSend && e.send(t) }
+
+// admit returns what a worker would do with the lane now.
+func (e *Engine) admit(t *turn) step {
+	ep, now := e.Endpoints.Get(t.lane.no), e.Now()
+	if e.stopping || ep == nil || !ep.Sends() {
+		return stepWait
+	}
+	t.ep = ep
+	next, _ := e.decide(t.lane, ep, now)
+	return next
+}
+
+// send begins an attempt at the next ready delivery that may go.
+func (e *Engine) send(t *turn) bool {
+	l, now := t.lane, e.Now()
 	for {
 		job, ok := l.ready.pop()
 		if !ok {
-			return
+			return false
 		}
 		e.bytes -= weight(&job)
-		if e.tooOld(ep, &job, now) {
-			e.giveUp(l, []store.Job{job}, now)
-			return
+		if e.tooOld(t.ep, &job, now) {
+			t.task, t.old, t.since = taskGiveUp, []store.Job{job}, l.breaker.FailingSince
+			return true
 		}
-		if ordered(ep) || l.mayGo(&job, now) {
-			e.start(l, ep, &job, sent{probe: l.breaker.Open() && !now.Before(l.breaker.ProbeAt)}, now)
-			return
+		if ordered(t.ep) || l.mayGo(&job, now) {
+			e.start(t, job, sent{probe: l.breaker.Open() && !now.Before(l.breaker.ProbeAt)}, now)
+			return true
 		}
 		l.letGo(job.Delivery.ID.Event)
 		l.passOver(&job.Delivery, job.Type)
 	}
 }
 
-// sent is what there is to know of an attempt besides its outcome.
-type sent struct {
-	round  uint32 // see pace
-	probe  bool   // an open breaker let it through at its time
-	urgent bool
-}
-
-// start attempts a delivery and lets another worker take the lane's next one meanwhile.
-// It is called and returns with e.mu held, and lets go of it for the attempt.
-func (e *Engine) start(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent, now time.Time) {
-	if l.limiter != nil {
-		l.limiter.AllowN(now, 1)
-	}
-	probing := l.breaker.Open() && !s.urgent
-	if probing {
-		l.probing++
-	}
-	l.inflight++
-	s.round = l.pace.began(l.inflight, most(ep, e.Concurrency))
-	if l.ready.len() > 0 || l.more || l.waiting() || l.urgent.len() > 0 {
+// start begins an attempt, and lets another worker take the lane's next delivery meanwhile.
+func (e *Engine) start(t *turn, job store.Job, s sent, now time.Time) {
+	l := t.lane
+	t.task, t.job, t.sent = taskSend, job, l.started(s, most(t.ep, e.Concurrency), now)
+	if l.ready.len() > 0 || l.backlog != drained || l.passesSome() || l.urgent.len() > 0 {
 		e.plan(l, now)
 	}
-	e.mu.Unlock()
-	e.attempt(l, ep, job, s)
-	e.mu.Lock()
-	l.inflight--
-	if probing {
-		l.probing--
-	}
 }
 
-// admit returns the lane's endpoint and what a worker would do with the lane now.
-func (e *Engine) admit(l *lane) (*endpoint.Endpoint, step) {
-	ep, now := e.Endpoints.Get(l.no), e.Now()
-	if e.stopping || ep == nil || !ep.Sends() {
-		return nil, stepWait
-	}
-	next, _ := e.decide(l, ep, now)
-	return ep, next
+// load begins a read of the lane's next deliveries.
+func (e *Engine) load(t *turn) {
+	l := t.lane
+	t.read = load{passes: l.passes() && !ordered(t.ep), hadMore: l.backlog != drained}
+	t.task, t.scan = taskRead, e.beginScan(l, l.beginLoad(t.read.passes))
 }
 
-// load reads the lane's next deliveries from the store. It is called and returns
-// with e.mu held, and lets go of it to read.
-func (e *Engine) load(l *lane, ep *endpoint.Endpoint) {
-	passes := l.passes() && !ordered(ep)
-	l.floor = &store.Place{Millis: math.MaxInt64}
-	r := store.LaneScan{Endpoint: l.no, After: l.cursor, Limit: pageSize}
-	if passes {
-		l.look = false
-	} else {
-		l.cursor = store.Place{}
-		r.Limit = l.loadSize() + len(l.held) // those may come again
+// loaded ends it.
+func (e *Engine) loaded(t *turn) bool {
+	l, now := t.lane, e.Now()
+	e.endScan(&t.scan)
+	if t.scan.err != nil {
+		l.failedToRead(now)
 	}
-	looked := l.more
-	l.more = false
-	jobs, full, err := e.scanStore(l, r)
-	now := e.Now()
-	if err != nil {
-		// Nothing new may pass what waits there.
-		l.holdUntil = now.Add(time.Second)
-		l.rewind()
+	end, dated := e.take(l, t.ep, t.scan.jobs, t.scan.full, now)
+	l.endLoad(end, t.read.passes, t.read.hadMore)
+	l.endRead()
+	if len(dated) > 0 {
+		t.task, t.dated = taskRedate, dated
+		return true
 	}
-	end, dated := e.take(l, ep, jobs, full, now)
-	if l.floor.Before(end) { // what was read past may have changed
-		end = *l.floor
-		l.more, l.look = true, l.breaker.Open()
-	}
-	l.floor = nil
-	if passes {
-		l.cursor = end
-	}
-	if passes && l.breaker.Open() {
-		l.more = l.more || looked // what is passed over is there to be probed with
-	}
-	e.settled(l)
-	e.redate(dated)
+	return e.resume(t)
 }
 
-// loadProbe reads a delivery to probe the endpoint with, or a type that is held, and
-// takes it into the lane's memory. Probes go round the types, and alternate between the
-// newest deliveries and those that have waited longest. It is called and returns with
-// e.mu held, and lets go of it to read.
-func (e *Engine) loadProbe(l *lane, ep *endpoint.Endpoint) {
-	l.turn++
-	for _, newest := range []bool{l.turn%2 == 0, l.turn%2 == 1} {
-		search := l.search(newest, e.Now())
-		jobs, full, err := e.scanStore(l, search.LaneScan)
-		now := e.Now()
-		if err != nil {
-			l.holdUntil = now.Add(time.Second)
-			l.rewind()
-		}
-		if l.breaker.Open() && (l.inflight > 0 || now.Before(l.breaker.ProbeAt)) { // it has opened meanwhile
-			e.settled(l)
-			return
-		}
-		j := l.pick(jobs, now)
-		if err == nil {
-			l.searched(&search, jobs, full, j, now)
-		}
-		if j != nil {
-			e.push(l, j)
-		}
-		e.settled(l)
-		if j != nil || err != nil || e.stopping {
-			return
-		}
-	}
-	if l.breaker.Open() { // all that is due is held; find out when something else will be
-		l.more, l.cursor = false, store.Place{}
-		e.load(l, ep)
-	}
+// search begins a read for a delivery to probe the endpoint with, or a type that is held.
+// Probes go round the types, and alternate between the newest deliveries and those that
+// have waited longest.
+func (e *Engine) search(t *turn, newest bool) {
+	t.find = t.lane.search(newest, e.Now())
+	t.task, t.scan = taskSearch, e.beginScan(t.lane, t.find.LaneScan)
 }
 
-// scanStore reads a part of the lane and reports whether there may be more of it. It is
-// called and returns with e.mu held, and lets go of it to read; then the caller must
-// call settled.
-func (e *Engine) scanStore(l *lane, r store.LaneScan) (jobs []store.Job, full bool, err error) {
+// searched ends it, and takes the probe into the lane's memory.
+func (e *Engine) searched(t *turn) bool {
+	l, now, s := t.lane, e.Now(), &t.scan
+	e.endScan(s)
+	if s.err != nil {
+		l.failedToRead(now)
+	}
+	if l.breaker.Open() && (l.inflight > 0 || now.Before(l.breaker.ProbeAt)) { // it has opened meanwhile
+		l.endRead()
+		return e.resume(t)
+	}
+	j := l.pick(s.jobs, now)
+	if s.err == nil {
+		l.searched(&t.find, s.jobs, s.full, j, now)
+	}
+	if j != nil {
+		e.push(l, j)
+	}
+	l.endRead()
+	switch {
+	case j != nil || s.err != nil || e.stopping:
+		return e.resume(t)
+	case !t.again:
+		t.again = true
+		e.search(t, !t.find.newest)
+	case l.breaker.Open(): // all that is due is held; find out when something else will be
+		l.noProbe()
+		e.load(t)
+	default:
+		return e.resume(t)
+	}
+	return true
+}
+
+// scan is a read of a part of a lane.
+type scan struct {
+	store.LaneScan
+	room int // bytes that were reserved for it
+	jobs []store.Job
+	full bool // there may be more
+	err  error
+}
+
+// beginScan reserves what a read of a part of a lane needs.
+func (e *Engine) beginScan(l *lane, r store.LaneScan) scan {
 	room := min(loadBytes, e.QueueBytes-e.bytes)
 	if room <= 0 { // one at a time, so that every lane gets on
 		r.Limit, room = 1+len(l.held), 0
@@ -257,43 +328,30 @@ func (e *Engine) scanStore(l *lane, r store.LaneScan) (jobs []store.Job, full bo
 	r.MaxBytes = room + min(l.heldBytes, rereads)
 	e.bytes += room
 	e.loads++
-	l.loading = true
-	e.mu.Unlock()
-	if r.After == (store.Place{}) && r.Until.IsZero() {
-		jobs, err = e.Store.LoadLane(e.sending, r.Endpoint, r.Limit, r.MaxBytes)
+	l.beginRead()
+	return scan{LaneScan: r, room: room}
+}
+
+// read makes it. It is called without e.mu.
+func (e *Engine) read(s *scan) {
+	if s.After == (store.Place{}) && s.Until.IsZero() {
+		s.jobs, s.err = e.Store.LoadLane(e.sending, s.Endpoint, s.Limit, s.MaxBytes)
 	} else {
-		jobs, err = e.Store.ScanLane(e.sending, r)
+		s.jobs, s.err = e.Store.ScanLane(e.sending, s.LaneScan)
 	}
-	e.mu.Lock()
+	if s.err != nil && e.sending.Err() == nil {
+		e.Log.Error("load lane", "endpoint_no", s.Endpoint, "err", s.err)
+	}
+	s.full = len(s.jobs) >= s.Limit || bodies(s.jobs) > s.MaxBytes
+}
+
+// endScan returns what was reserved. The caller ends the lane's reading when it has
+// taken what was read.
+func (e *Engine) endScan(s *scan) {
 	if e.loads--; e.loads == maxLoads-1 {
 		e.call()
 	}
-	e.bytes -= room
-	l.loading = false
-	if err != nil && e.sending.Err() == nil {
-		e.Log.Error("load lane", "endpoint_no", l.no, "err", err)
-	}
-	return jobs, len(jobs) >= r.Limit || bodies(jobs) > r.MaxBytes, err
-}
-
-// settled lets go of what was settled on disk while the store was read.
-func (e *Engine) settled(l *lane) {
-	for _, k := range l.settled {
-		l.letGo(k)
-	}
-	l.settled = l.settled[:0]
-}
-
-// redate writes deliveries that got a new date. It is called and returns with e.mu held.
-func (e *Engine) redate(dated []delivery.Delivery) {
-	if len(dated) == 0 {
-		return
-	}
-	e.mu.Unlock()
-	for _, d := range dated {
-		e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
-	}
-	e.mu.Lock()
+	e.bytes -= s.room
 }
 
 // take puts what was read and may be sent into the lane's memory. The list is in order
@@ -306,7 +364,7 @@ func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, full boo
 	end = l.cursor
 	for i := range jobs {
 		j := &jobs[i]
-		if _, ok := l.held[j.Delivery.ID.Event]; ok {
+		if l.holds(j.Delivery.ID.Event) {
 			end = store.PlaceOf(&j.Delivery)
 			continue
 		}
@@ -318,9 +376,9 @@ func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, full boo
 			}
 			if fifo { // it holds back what follows
 				if l.ready.len() == 0 {
-					l.holdUntil = j.Delivery.Due
+					l.wait(j.Delivery.Due)
 				}
-				l.more = true
+				l.more()
 				return end, dated
 			}
 			if !redated { // else it is known to be due when the store shows it
@@ -336,7 +394,7 @@ func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, full boo
 		}
 		if fresh && e.bytes+weight(j) > e.QueueBytes || passes && l.ready.len() >= size { // it waits where it is
 			l.probeEnded(j.Delivery.ID.Event)
-			l.more, l.look = true, l.breaker.Open()
+			l.unread()
 			return end, dated
 		}
 		e.push(l, j)
@@ -346,9 +404,11 @@ func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, full boo
 	switch {
 	case !full || len(jobs) == 0:
 	case len(dated) > 0: // what follows is dated too far ahead as well
-		l.more, l.behind, l.look = true, false, l.breaker.Open()
+		l.unread()
 	case due(&jobs[len(jobs)-1].Delivery, now):
-		l.more, l.behind, l.look = true, !fresh && !passes, l.breaker.Open()
+		if l.unread(); !fresh && !passes {
+			l.blocked()
+		}
 	default: // nothing that follows is due before
 		l.due(later(jobs[len(jobs)-1].Delivery.Rank, now.Add(time.Second)))
 	}
@@ -409,17 +469,21 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent)
 	health, failing, dead := e.note(l, ep, job, &d, &a, s, now)
 	e.Recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, health)
 
+	if a.Succeeded() {
+		return
+	}
+	f := &Failure{Endpoint: ep, Job: job, Delivery: d, Attempt: &a}
 	if failing {
-		e.Watcher.EndpointFailing(l.no, health.Breaker.FailingSince)
+		e.Watcher.EndpointFailing(f, health.Breaker.FailingSince)
 	}
 	if d.State == delivery.Failed {
-		e.Watcher.DeliveryExhausted(d, job)
+		e.Watcher.DeliveryExhausted(f)
 	}
 	switch {
 	case a.Outcome == delivery.OutcomeGone:
-		e.Watcher.EndpointDead(l.no, endpoint.DisabledGone)
+		e.Watcher.EndpointDead(f, endpoint.DisabledGone)
 	case dead:
-		e.Watcher.EndpointDead(l.no, endpoint.DisabledFailed)
+		e.Watcher.EndpointDead(f, endpoint.DisabledFailed)
 	}
 }
 
@@ -460,10 +524,9 @@ func request(ep *endpoint.Endpoint, job *store.Job, p *endpoint.Payload, now tim
 func (e *Engine) release(l *lane, d *delivery.Delivery, shortage bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l.letGo(d.ID.Event)
-	l.missed(d.Rank)
+	l.released(d)
 	if shortage { // what the server lacks is not there at once
-		l.holdUntil = e.Now().Add(shortagePause)
+		l.wait(e.Now().Add(shortagePause))
 		e.Log.Warn("attempt not made for want of file descriptors", "endpoint", l.no)
 	}
 }
@@ -477,54 +540,27 @@ const shortagePause = time.Second
 func (e *Engine) note(l *lane, ep *endpoint.Endpoint, job *store.Job, d *delivery.Delivery, a *delivery.Attempt, s sent, now time.Time) (h *store.Health, failing, dead bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	effect := delivery.EffectOf(a.Outcome)
-	if !ep.Listener() { // whoever listens tries things out, and sees each result
+	effect, judge := delivery.EffectOf(a.Outcome), &e.Health
+	if ep.Listener() { // whoever listens tries things out, and sees each result
+		judge = nil
+	} else {
 		effect = l.showed(job.Type, effect, s.urgent, now)
 	}
-	if effect != delivery.NoEffect || a.Outcome == delivery.OutcomeGone {
-		l.pace.ended(s.round, a, most(ep, e.Concurrency), now)
-		l.proven = a.Succeeded() || l.proven && effect == delivery.EventRefused // which is an answer, and a quick one
-	}
 	wasOpen := l.breaker.Open()
+	save, failing, dead := l.learn(a, effect, s, most(ep, e.Concurrency), judge, now)
+	if save {
+		h = &store.Health{Endpoint: l.no, Breaker: l.breaker}
+	}
+	if l.followBreaker(wasOpen, ordered(ep)) {
+		e.bytes -= l.drop(l.ready)
+	}
 	if a.Succeeded() {
-		if l.breaker.Succeeded(now) || l.unsaved {
-			l.unsaved = false
-			h = &store.Health{Endpoint: l.no, Breaker: l.breaker}
-		}
-		e.breakerMoved(l, ep, wasOpen)
 		return h, false, false
 	}
 	e.stats.failures.Add(1)
-	if !ep.Listener() {
-		l.breaker.Failed(effect, s.probe, a.Started, now)
-		if failing, dead = e.Health.Judge(&l.breaker, now); failing {
-			l.breaker.Warned = true
-		}
-	}
-	e.breakerMoved(l, ep, wasOpen)
 	if ordered(ep) && d.State == delivery.Pending {
-		e.dropReady(l)
-		l.more = true
-		if !s.urgent { // else it need not be the head
-			l.holdUntil = d.Due
-		}
+		e.bytes -= l.drop(l.ready)
+		l.retries(d, s.urgent)
 	}
-	return &store.Health{Endpoint: l.no, Breaker: l.breaker}, failing, dead
-}
-
-// breakerMoved makes the lane follow its breaker, if that has just opened or closed.
-func (e *Engine) breakerMoved(l *lane, ep *endpoint.Endpoint, wasOpen bool) {
-	switch open := l.breaker.Open(); {
-	case open && (!wasOpen || !l.looked): // or it was open when this node began
-		if l.looked = true; ordered(ep) {
-			return
-		}
-		if l.look = true; !wasOpen {
-			e.dropReady(l)
-		}
-	case !open && wasOpen:
-		l.looked = false
-		l.pace.restart()
-		l.rewind()
-	}
+	return h, failing, dead
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/dispatch"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -332,7 +334,12 @@ func TestExhausted_hasNoStatusCode(t *testing.T) {
 			t.Fatal(err)
 		}
 		v.State, v.LastOutcome, v.LastStatus = delivery.Failed, delivery.OutcomeTimeout, status
-		w.service.Watcher(nil).DeliveryExhausted(v.Delivery, &store.Job{Delivery: v.Delivery, EventID: e.text("id"), Type: v.Type})
+		a := &delivery.Attempt{Outcome: delivery.OutcomeTimeout, StatusCode: status}
+		if status == 0 {
+			a.Error = "no response within 10s"
+		}
+		w.service.Watcher(nil).DeliveryExhausted(&dispatch.Failure{Endpoint: w.service.Endpoints.Get(v.ID.Endpoint), Delivery: v.Delivery, Attempt: a,
+			Job: &store.Job{Delivery: v.Delivery, EventID: e.text("id"), Type: v.Type}})
 		notices := w.must("GET", "/v1/events?type=message.attempt.exhausted", "").list()
 		if len(notices) == 0 {
 			t.Fatal("there is no notice")
@@ -341,5 +348,55 @@ func TestExhausted_hasNoStatusCode(t *testing.T) {
 		if got, there := notice["last_status_code"]; !there || got != want {
 			t.Errorf("after status %d the notice has %v", status, notice)
 		}
+		if got, want := notice["last_error"], map[int]any{0: "no response within 10s", 503: nil}[status]; got != want {
+			t.Errorf("after status %d the notice has %v", status, notice)
+		}
 	}
+}
+
+// Notices of an endpoint that fails or was disabled say which attempt showed it. A response
+// from the URL that an endpoint had before disables nothing.
+func TestNotices_haveTheirCause(t *testing.T) {
+	w := newWorld(t)
+	hook := w.register("payment.*")
+	w.register("webhook_endpoint.failing")
+	w.register("webhook_endpoint.disabled")
+	e := w.send("payment.succeeded")
+	id := w.deliveryOf(e.text("id")).text("id")
+	did, _ := delivery.ParseID(id)
+	before := w.service.Endpoints.Get(did.Endpoint)
+	failure := func(status int, why string) *dispatch.Failure {
+		d := delivery.Delivery{ID: did, LastOutcome: delivery.OutcomeGone, LastStatus: status}
+		return &dispatch.Failure{Endpoint: before, Delivery: d, Attempt: &delivery.Attempt{Error: why},
+			Job: &store.Job{Delivery: d, EventID: e.text("id"), Type: "payment.succeeded"}}
+	}
+	cause := func(typ string, want ...any) {
+		t.Helper()
+		list := w.must("GET", "/v1/events?type="+typ, "").list()
+		if len(list) != 1 {
+			t.Fatalf("%d events of type %s", len(list), typ)
+		}
+		got := object(list[0].in("data")).in("object")
+		for i := 0; i < len(want); i += 2 {
+			if v, there := got[want[i].(string)]; !there || v != want[i+1] {
+				t.Errorf("%s has %v as %s, want %v", typ, v, want[i], want[i+1])
+			}
+		}
+	}
+	watcher := w.service.Watcher(nil)
+	watcher.EndpointFailing(failure(0, "connection refused"), start)
+	cause("webhook_endpoint.failing", "event", e.text("id"), "event_type", "payment.succeeded", "delivery", id,
+		"last_status_code", nil, "last_error", "connection refused", "failing_since", float64(start.Unix()))
+
+	w.must("PATCH", "/v1/webhooks/"+hook.text("id"), `{"url":"https://new.example/hook"}`)
+	watcher.EndpointDead(failure(410, ""), endpoint.DisabledGone)
+	if got := w.must("GET", "/v1/webhooks/"+hook.text("id"), "").text("status"); got != "enabled" {
+		t.Errorf("after a response from the old URL: %s", got)
+	}
+	before = w.service.Endpoints.Get(did.Endpoint)
+	watcher.EndpointDead(failure(410, ""), endpoint.DisabledGone)
+	if got := w.must("GET", "/v1/webhooks/"+hook.text("id"), "").text("status"); got != "disabled" {
+		t.Errorf("after a response from its URL: %s", got)
+	}
+	cause("webhook_endpoint.disabled", "event", e.text("id"), "delivery", id, "last_status_code", 410.0, "last_outcome", "gone", "disabled_reason", "gone")
 }

@@ -236,7 +236,7 @@ func (s *Service) PursueConsents(ctx context.Context) {
 		switch {
 		case past.Sub(wait.Since) >= endpoint.ConsentWithin:
 			step = func() error {
-				return s.disable(ctx, e.No, endpoint.DisabledNoConsent, func(now *endpoint.Endpoint) bool {
+				return s.disable(ctx, e.No, endpoint.DisabledNoConsent, nil, func(now *endpoint.Endpoint) bool {
 					still := now.AskedFor()
 					return still != nil && still.Since.Equal(wait.Since)
 				})

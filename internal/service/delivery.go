@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -252,31 +253,33 @@ type Watcher struct {
 	observe func(*delivery.Attempt)
 }
 
-// EndpointDead disables the endpoint.
-func (w *Watcher) EndpointDead(no int64, reason string) {
-	if err := w.s.disable(context.Background(), no, reason, nil); err != nil {
-		w.s.Log.Error("disable endpoint", "endpoint_no", no, "reason", reason, "err", err)
+// EndpointDead disables the endpoint, unless it has another URL than the one that failed.
+func (w *Watcher) EndpointDead(f *dispatch.Failure, reason string) {
+	same := func(e *endpoint.Endpoint) bool { return e.URL == f.Endpoint.URL }
+	if err := w.s.disable(context.Background(), f.Endpoint.No, reason, lastFailure(f), same); err != nil {
+		w.s.Log.Error("disable endpoint", "endpoint_no", f.Endpoint.No, "reason", reason, "err", err)
 	}
 }
 
 // EndpointFailing announces webhook_endpoint.failing.
-func (w *Watcher) EndpointFailing(no int64, since time.Time) {
-	e := w.s.Endpoints.Get(no)
+func (w *Watcher) EndpointFailing(f *dispatch.Failure, since time.Time) {
+	e := w.s.Endpoints.Get(f.Endpoint.No)
 	if e == nil {
 		return
 	}
 	w.s.Log.Warn("endpoint is failing", "endpoint", e.ID, "since", since)
 	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeEndpointFailing, others: true,
-		object: endpointObject(e, "failing_since", since.Unix()),
-		text:   "The endpoint has acknowledged nothing since " + since.UTC().Format(time.RFC3339) + ". Its deliveries wait while it is tried from time to time."})
+		object: endpointObject(e, append(lastFailure(f), "failing_since", since.Unix())...),
+		text:   "The endpoint has acknowledged nothing since " + since.UTC().Format(time.RFC3339) + ". Its deliveries wait while it is probed. " + lastFailureText(f)})
 	if err != nil {
 		w.s.Log.Error("announce failing endpoint", "endpoint", e.ID, "err", err)
 	}
 }
 
 // DeliveryExhausted announces message.attempt.exhausted, except for the server's
-// own events: those would breed.
-func (w *Watcher) DeliveryExhausted(d delivery.Delivery, j *store.Job) {
+// own events, whose notices would have notices in turn.
+func (w *Watcher) DeliveryExhausted(f *dispatch.Failure) {
+	d, j := f.Delivery, f.Job
 	e := w.s.Endpoints.Get(d.ID.Endpoint)
 	if e == nil {
 		return
@@ -285,19 +288,47 @@ func (w *Watcher) DeliveryExhausted(d delivery.Delivery, j *store.Job) {
 	if event.Operational(j.Type) {
 		return
 	}
-	text := fmt.Sprintf("The delivery %s of the event %s failed for good after %d attempts: %s.", d.ID, j.EventID, d.Attempts, d.LastOutcome)
+	text := fmt.Sprintf("The delivery %s of the event %s failed for good after %d attempts. ", d.ID, j.EventID, d.Attempts)
 	if why := d.GivenUp(); why != "" {
-		text = fmt.Sprintf("The delivery %s of the event %s failed after %d attempts. %s", d.ID, j.EventID, d.Attempts, why)
+		text += why
+	} else {
+		text += lastFailureText(f)
 	}
 	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeAttemptExhausted, others: true,
 		object: map[string]any{
 			"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID,
-			"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.StatusOrNil(),
+			"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.StatusOrNil(), "last_error": lastError(f),
 		},
 		text: text})
 	if err != nil {
 		w.s.Log.Error("announce exhausted delivery", "delivery", d.ID.String(), "err", err)
 	}
+}
+
+// lastFailure returns the names and values that notices have of the attempt that caused them.
+func lastFailure(f *dispatch.Failure) []any {
+	return []any{"event", f.Job.EventID, "event_type", f.Job.Type, "delivery", f.Delivery.ID.String(),
+		"last_outcome", f.Delivery.LastOutcome.String(), "last_status_code", f.Delivery.StatusOrNil(), "last_error", lastError(f)}
+}
+
+// lastError returns why no response came, nil if one did.
+func lastError(f *dispatch.Failure) any {
+	if f.Attempt == nil || f.Attempt.Error == "" {
+		return nil
+	}
+	return f.Attempt.Error
+}
+
+// lastFailureText says for people how the attempt failed.
+func lastFailureText(f *dispatch.Failure) string {
+	how := f.Delivery.LastOutcome.String()
+	if f.Delivery.LastStatus != 0 {
+		how = fmt.Sprintf("status %d", f.Delivery.LastStatus)
+	}
+	if why := lastError(f); why != nil {
+		how += fmt.Sprintf(" (%s)", why)
+	}
+	return fmt.Sprintf("The last attempt, at the event %s (%s), failed: %s.", f.Job.EventID, f.Job.Type, how)
 }
 
 // Attempted counts the attempt and passes it on.

@@ -458,9 +458,9 @@ func (s *Service) ListEndpoints(ctx context.Context, c *Call, p Page) ([]endpoin
 }
 
 // disable switches an endpoint off because of how it behaved, and tells the
-// account. It does nothing when the endpoint is off or gone already, or when still, if
-// given, says that the reason has gone.
-func (s *Service) disable(ctx context.Context, no int64, reason string, still func(*endpoint.Endpoint) bool) error {
+// account, with the names and values of cause. It does nothing when the endpoint is off or
+// deleted already, or when still, if given, says that the reason does not hold any more.
+func (s *Service) disable(ctx context.Context, no int64, reason string, cause []any, still func(*endpoint.Endpoint) bool) error {
 	current := s.Endpoints.Get(no)
 	if current == nil || current.Status != endpoint.Enabled || current.Space == OperatorSpace {
 		return nil
@@ -473,7 +473,7 @@ func (s *Service) disable(ctx context.Context, no int64, reason string, still fu
 			return trail, store.ErrUnchanged
 		}
 		e.Status, e.DisabledReason, e.Updated = endpoint.Disabled, reason, now
-		a = &announcement{about: e, typ: event.TypeEndpointDisabled, others: true, object: endpointObject(e, "disabled_reason", reason),
+		a = &announcement{about: e, typ: event.TypeEndpointDisabled, others: true, object: endpointObject(e, append(cause, "disabled_reason", reason)...),
 			text: disabledText[reason] + " It was disabled; nothing is sent to it until somebody enables it."}
 		trail = store.Trail{Audit: s.entry(by, now, account.EndpointDisabled, e.ID, "reason", reason)}
 		trail.Announce, err = s.compose(a, now)

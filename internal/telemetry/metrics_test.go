@@ -58,9 +58,9 @@ type sink struct{ settled, attempted, dead int }
 
 func (s *sink) Settle(store.Settlement, *store.Health)          { s.settled++ }
 func (s *sink) Attempted(*endpoint.Endpoint, *delivery.Attempt) { s.attempted++ }
-func (s *sink) EndpointDead(int64, string)                      { s.dead++ }
-func (s *sink) EndpointFailing(int64, time.Time)                {}
-func (s *sink) DeliveryExhausted(delivery.Delivery, *store.Job) {}
+func (s *sink) EndpointDead(*dispatch.Failure, string)          { s.dead++ }
+func (s *sink) EndpointFailing(*dispatch.Failure, time.Time)    {}
+func (s *sink) DeliveryExhausted(*dispatch.Failure)             {}
 
 func TestMetrics_followADelivery(t *testing.T) {
 	m, next := telemetry.NewMetrics(sources()), &sink{}
@@ -91,7 +91,7 @@ func TestMetrics_followADelivery(t *testing.T) {
 	d.Requeue(accepted.Add(time.Hour))
 	attempt(time.Hour+time.Millisecond, delivery.OutcomeGone)
 	expect(t, m, `posthaste_first_attempt_delay_seconds_bucket{le="0.005"} 2`, `posthaste_deliveries_settled_total{state="failed"} 1`)
-	watcher.EndpointDead(7, endpoint.DisabledGone)
+	watcher.EndpointDead(&dispatch.Failure{}, endpoint.DisabledGone)
 	expect(t, m, `posthaste_endpoints_given_up_total{reason="gone"} 0`) // whoever disables it counts
 	m.GivenUp(endpoint.DisabledGone)
 	expect(t, m, `posthaste_endpoints_given_up_total{reason="gone"} 1`, `posthaste_endpoints_given_up_total{reason="failing"} 0`)

@@ -1,0 +1,115 @@
+package dispatch
+
+import (
+	"container/heap"
+	"time"
+)
+
+// wake sets when the lane is planned again; zero is only when something happens.
+func (e *Engine) wake(l *lane, at time.Time) {
+	m := momentOf(at)
+	if m == l.wakeAt {
+		return
+	}
+	l.wakes(m)
+	switch {
+	case m == 0:
+		heap.Remove(&e.wakes, int(l.wakeIndex))
+	case l.wakeIndex >= 0:
+		heap.Fix(&e.wakes, int(l.wakeIndex))
+	default:
+		heap.Push(&e.wakes, l)
+	}
+	if len(e.wakes) > 0 && e.wakes[0] == l {
+		e.poke()
+	}
+}
+
+func (e *Engine) poke() {
+	select {
+	case e.kick <- struct{}{}:
+	default:
+	}
+}
+
+// keepTime wakes lanes when their time has come and forgets the idle ones. It
+// looks at the clock once a minute at least, because a clock can be stepped.
+func (e *Engine) keepTime() {
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	var last time.Time
+	for {
+		e.mu.Lock()
+		if e.stopping {
+			e.mu.Unlock()
+			return
+		}
+		now := e.Now()
+		wall := now.Round(0) // a monotonic reading would hide a step
+		if last.Sub(wall) > time.Second {
+			e.steppedBack(now)
+		}
+		last = wall
+		for len(e.wakes) > 0 && e.wakes[0].wakeAt.passed(now) {
+			l := e.wakes[0]
+			e.wake(l, time.Time{})
+			e.plan(l, now)
+		}
+		wait := longest
+		if len(e.wakes) > 0 {
+			wait = min(wait, e.wakes[0].wakeAt.time().Sub(now))
+		}
+		if e.tries.waiting {
+			if e.tries.left(now, float64(e.Tries)) >= 1 || now.Sub(e.servedAt) >= quiet {
+				e.tries.waiting = false
+				e.call()
+			} else {
+				wait = min(wait, triesPause)
+			}
+		}
+		e.forget(now)
+		e.mu.Unlock()
+		timer.Reset(wait)
+		select {
+		case <-timer.C:
+		case <-e.kick:
+		}
+	}
+}
+
+// steppedBack looks at all lanes again after the clock was stepped back: what they wait
+// for would come late by the step.
+func (e *Engine) steppedBack(now time.Time) {
+	for _, l := range e.lanes {
+		l.steppedBack(now)
+		e.plan(l, now)
+	}
+}
+
+// forget drops lanes that have been idle for a while, a few at a time: the map's
+// order is random, so all get their turn.
+func (e *Engine) forget(now time.Time) {
+	seen := 0
+	for no, l := range e.lanes {
+		if seen++; seen > 256 {
+			return
+		}
+		switch {
+		case l.idleSince == 0 && e.forgetDeleted(l):
+		case l.rest(now):
+			e.wake(l, time.Time{})
+			delete(e.lanes, no)
+		}
+	}
+}
+
+// forgetDeleted drops the lane of an endpoint that is gone, unless something of it is
+// under way. One that failed would never be idle again.
+func (e *Engine) forgetDeleted(l *lane) bool {
+	if !l.resting() || e.Endpoints.Get(l.no) != nil {
+		return false
+	}
+	e.wake(l, time.Time{})
+	delete(e.lanes, l.no)
+	return true
+}

@@ -1,0 +1,119 @@
+package dispatch
+
+import (
+	"slices"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// weight is how many bytes a ready delivery takes in memory, about.
+func weight(j *store.Job) int { return len(j.Body) + jobOverhead }
+
+// jobQueue is a first-in, first-out queue that reuses its memory. A nil queue is empty.
+type jobQueue struct {
+	jobs []store.Job
+	head int
+}
+
+func (q *jobQueue) len() int {
+	if q == nil {
+		return 0
+	}
+	return len(q.jobs) - q.head
+}
+
+// first returns the one that pop returns next; there must be one.
+func (q *jobQueue) first() *store.Job { return &q.jobs[q.head] }
+
+func (q *jobQueue) push(j store.Job) {
+	q.jobs, q.head = closeGap(q.jobs, q.head)
+	q.jobs = append(q.jobs, j)
+}
+
+// closeGap moves what is left of a queue to its front once the gap there is the
+// larger part, so that a queue that is never empty does not grow without bound.
+func closeGap[T any](items []T, head int) ([]T, int) {
+	if head < 64 || head*2 < len(items) {
+		return items, head
+	}
+	n := copy(items, items[head:])
+	clear(items[n:])
+	return items[:n], 0
+}
+
+func (q *jobQueue) pop() (store.Job, bool) {
+	if q.len() == 0 {
+		return store.Job{}, false
+	}
+	j := q.jobs[q.head]
+	q.jobs[q.head] = store.Job{} // let go of the body
+	q.head++
+	if q.head == len(q.jobs) {
+		q.jobs, q.head = q.jobs[:0], 0
+		if cap(q.jobs) > keepReady {
+			q.jobs = nil
+		}
+	}
+	return j, true
+}
+
+// take removes a delivery, and reports whether it was there.
+func (q *jobQueue) take(k event.Key) (store.Job, bool) {
+	for i := 0; i < q.len(); i++ {
+		if j := q.jobs[q.head+i]; j.Delivery.ID.Event == k {
+			q.jobs = slices.Delete(q.jobs, q.head+i, q.head+i+1)
+			return j, true
+		}
+	}
+	return store.Job{}, false
+}
+
+// runQueue is the lanes that wait for a worker, each at most once.
+type runQueue struct {
+	lanes []*lane
+	head  int
+}
+
+func (q *runQueue) len() int { return len(q.lanes) - q.head }
+
+func (q *runQueue) push(l *lane) {
+	q.lanes, q.head = closeGap(q.lanes, q.head)
+	q.lanes = append(q.lanes, l)
+}
+
+func (q *runQueue) pop() *lane {
+	l := q.lanes[q.head]
+	q.lanes[q.head] = nil
+	q.head++
+	if q.head == len(q.lanes) {
+		q.lanes, q.head = q.lanes[:0], 0
+	}
+	return l
+}
+
+// wakeHeap orders lanes by when they wake (container/heap).
+type wakeHeap []*lane
+
+func (h wakeHeap) Len() int           { return len(h) }
+func (h wakeHeap) Less(i, j int) bool { return h[i].wakeAt < h[j].wakeAt }
+func (h wakeHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].placed(i)
+	h[j].placed(j)
+}
+
+func (h *wakeHeap) Push(x any) {
+	l := x.(*lane)
+	l.placed(len(*h))
+	*h = append(*h, l)
+}
+
+func (h *wakeHeap) Pop() any {
+	old := *h
+	l := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	l.placed(-1)
+	return l
+}
