@@ -871,3 +871,51 @@ func TestCluster_revocation(t *testing.T) {
 	}
 	f.stop()
 }
+
+// What a person asks for is attempted at once, whichever node is asked and whichever one
+// sends to the endpoint, although its breaker is open, and the answer shows the attempt.
+func TestCluster_personAsks(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, database(t).URL("postgres"), 2)
+	var works atomic.Bool
+	r := receive(t, func(w http.ResponseWriter, _ *http.Request) {
+		if !works.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	})
+	var endpoints []string
+	for range 6 { // so that each node sends to some, but for one case in 32
+		endpoints = append(endpoints, f.node(0).register(r.URL).text("id"))
+	}
+	f.know(len(endpoints))
+	for range 12 { // enough for breakers to open
+		f.node(0).send("payment.succeeded", object{})
+	}
+	waiting := map[string]string{}
+	for _, e := range endpoints {
+		f.node(0).until("the breaker of "+e+" to open", func() bool {
+			tried := 0
+			for _, d := range f.node(0).must("GET", "/v1/deliveries?endpoint="+e, nil).list() {
+				if waiting[e] = d.text("id"); d["attempts"].(float64) > 0 {
+					tried++
+				}
+			}
+			return tried >= 10
+		})
+	}
+	for i, e := range endpoints {
+		for n := range f.nodes {
+			if a := f.node(n).call("POST", "/v1/deliveries/"+waiting[e]+"/retry?wait=30", nil); a.status != http.StatusOK || !strings.Contains(string(a.body), `"response_status_code":502`) {
+				t.Errorf("a retry to endpoint %d, asked for at node %d: %d %s", i, n, a.status, a.body)
+			}
+		}
+	}
+	works.Store(true)
+	for i, e := range endpoints {
+		n := i / 2 % 2 // of the endpoints of either owner, each node is asked about some
+		if a := f.node(n).call("POST", "/v1/webhooks/"+e+"/test?wait=30", object{}); a.status != http.StatusOK || !strings.Contains(string(a.body), `"response_status_code":200`) {
+			t.Errorf("a test event to endpoint %d, asked for at node %d: %d %s", i, n, a.status, a.body)
+		}
+	}
+	f.stop()
+}
