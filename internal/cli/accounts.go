@@ -45,7 +45,7 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	}
 	update.Flags().String("name", "", "new name")
 	for _, c := range []*cobra.Command{create, update} {
-		c.Flags().Int("rate-limit", 0, "API requests a minute; 0 is no limit, -1 the server's default")
+		c.Flags().Int("rate-limit", 0, "API requests per minute; 0: no limit, -1: the server's default")
 		c.Flags().String("limits", "", "limits to change, such as endpoints=5000,jobs=default; see docs/reference/limits.md")
 	}
 	cmd.AddCommand(

@@ -93,7 +93,7 @@ func unknown(root *cobra.Command, args []string) (*cobra.Command, error) {
 func commands() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "posthaste",
-		Short:         "Deliver webhooks: accept events, keep them, hand each to every endpoint that wants it",
+		Short:         "Accept events, store them durably and deliver them to subscribed webhook endpoints",
 		Version:       Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

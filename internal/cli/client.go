@@ -110,10 +110,10 @@ func talkFor(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*cl
 // connect is talk; operator reports whether the key is to be the operator's.
 func connect(cmd *cobra.Command, getenv func(string) (string, bool), operator func() bool) func() (*client, error) {
 	f := cmd.PersistentFlags()
-	server := f.String("server", "", "the server, such as http://127.0.0.1:8080 (or POSTHASTE_SERVER)")
-	key := f.String("api-key", "", "an API key; flags show in process lists, so rather set POSTHASTE_API_KEY or log in")
+	server := f.String("server", "", "server URL, such as http://127.0.0.1:8080 (or POSTHASTE_SERVER)")
+	key := f.String("api-key", "", "API key; flags are visible in process lists, so prefer POSTHASTE_API_KEY or posthaste login")
 	name := f.String("profile", "", "profile of posthaste login (or POSTHASTE_PROFILE)")
-	asJSON := f.Bool("json", false, "print answers as JSON")
+	asJSON := f.Bool("json", false, "print results as JSON")
 	return func() (*client, error) {
 		first := func(values ...string) string {
 			for _, v := range values {
@@ -296,7 +296,7 @@ func loginCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var server, key, name string
 	cmd := &cobra.Command{
 		Use:   "login",
-		Short: "Remember a server and an API key",
+		Short: "Save a server address and an API key as a profile",
 		Long:  "Remember a server and an API key for the other commands, after trying them. The key is asked for on\nstandard input unless --api-key or POSTHASTE_API_KEY gives it.",
 		Example: "  echo $KEY | posthaste login --server https://webhooks.example.com\n" +
 			"  posthaste login --profile staging --server https://staging.example.com",
@@ -356,6 +356,6 @@ func loginCommand(getenv func(string) (string, bool)) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&server, "server", defaultServer, "the server")
 	cmd.Flags().StringVar(&key, "api-key", "", "the API key")
-	cmd.Flags().StringVar(&name, "profile", defaultProfile, "name to remember them under")
+	cmd.Flags().StringVar(&name, "profile", defaultProfile, "name of the profile")
 	return cmd
 }

@@ -54,11 +54,11 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	endpointFlags(update)
 	update.Flags().String("url", "", "where to send to")
 	var life time.Duration
-	rotate := &cobra.Command{Use: "rotate-secret ID", Short: "Make a new signing secret; prints it", Args: cobra.ExactArgs(1),
+	rotate := &cobra.Command{Use: "rotate-secret ID", Short: "Create a new signing secret and print it", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return post(cmd, get, at("/rotate_secret")(url.PathEscape(args[0])), map[string]any{"expires_in": int(life.Seconds())})
 		}}
-	rotate.Flags().DurationVar(&life, "expires-in", 24*time.Hour, "for how long the old secret lives on: 0, 1h, 3h, 6h, 12h or 24h")
+	rotate.Flags().DurationVar(&life, "expires-in", 24*time.Hour, "keep the old secret valid for this long: 0, 1h, 3h, 6h, 12h or 24h")
 	var since string
 	restore := &cobra.Command{Use: "recover ID", Short: "Send again what failed or was missed; waits with a progress line", Args: cobra.ExactArgs(1),
 		Example: "  posthaste endpoints recover we_… --since 6h",
@@ -73,7 +73,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			}
 			return c.runJob(cmd, at("/recover")(url.PathEscape(args[0])), map[string]any{"since": from.Unix()}, "events looked at")
 		}}
-	restore.Flags().StringVar(&since, "since", "24h", "from when on: a duration ago, or a time such as 2026-01-31T15:00:00Z")
+	restore.Flags().StringVar(&since, "since", "24h", "start time: a duration ago, or a time such as 2026-01-31T15:00:00Z")
 	cmd.AddCommand(
 		listing(get, "/v1/webhooks", []column{{"id", "id"}, {"status", "status"}, {"url", "url"}, {"events", "enabled_events"}, {"created", "created"}}),
 		create, update, rotate, restore,

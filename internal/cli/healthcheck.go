@@ -15,13 +15,13 @@ import (
 func healthcheckCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "healthcheck",
-		Short:   "Ask a running server whether it is ready",
+		Short:   "Check whether a running server is ready",
 		Long:    "Ask the server at --addr whether it is ready; exit code 1 when it is not. For containers without a shell.",
 		Example: "  posthaste healthcheck --addr 127.0.0.1:8080",
 		Args:    cobra.NoArgs,
 	}
 	settings := config.Flags(cmd.Flags(), config.Server)
-	live := cmd.Flags().Bool("live", false, "ask only whether it is up")
+	live := cmd.Flags().Bool("live", false, "check liveness only")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := settings.Load(getenv)
 		if err != nil {

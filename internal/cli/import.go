@@ -23,7 +23,7 @@ func importCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "import [FILE]",
-		Short: "Register the endpoints that another webhook server has exported",
+		Short: "Register the endpoints exported from another webhook server",
 		Long: "Register the endpoints of another webhook server, from what its API lists, with their secrets, so that receivers\n" +
 			"need no new ones. FILE holds its answers, one after the other; without it or with - they come from standard input.\n" +
 			"What cannot be carried over is printed with its reason; secrets are never printed. An endpoint that an earlier\n" +
@@ -33,8 +33,8 @@ func importCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 	}
 	get := talkFor(cmd, getenv)
-	cmd.Flags().StringVar(&from, "from", "", "the server: "+strings.Join(peer.Peers(), ", "))
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would be made, and make nothing")
+	cmd.Flags().StringVar(&from, "from", "", "kind of the other server: "+strings.Join(peer.Peers(), ", "))
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "print the changes without making them")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := get()
 		if err != nil {

@@ -23,7 +23,7 @@ import (
 )
 
 func keysCommand(getenv func(string) (string, bool)) *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "Make and rotate the master key that secrets are sealed with"}
+	cmd := &cobra.Command{Use: "keys", Short: "Create and rotate the master key, which encrypts secrets at rest"}
 	cmd.AddCommand(newMasterCommand(), rotateMasterCommand(getenv))
 	return cmd
 }
@@ -33,7 +33,7 @@ func newMasterCommand() *cobra.Command {
 	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "new-master",
-		Short: "Make a master key",
+		Short: "Create a master key",
 		Long: "Make a master key and print it or, with --out, write it to a new file that only its owner can\n" +
 			"read. Whoever has the key and the data can read every secret; without the key nobody can, so\n" +
 			"keep a copy of it apart from the data's backups.",
@@ -50,7 +50,7 @@ func newMasterCommand() *cobra.Command {
 			return result(cmd, *asJSON, map[string]string{"id": key.ID().String(), "file": out}, "Master key %s is in %s.", key.ID(), out)
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "file to write to; it must not exist")
+	cmd.Flags().StringVar(&out, "out", "", "file to create; it must not exist")
 	asJSON = jsonFlag(cmd)
 	return cmd
 }
@@ -58,7 +58,7 @@ func newMasterCommand() *cobra.Command {
 func rotateMasterCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate-master",
-		Short: "Make a new master key and re-seal every secret with it",
+		Short: "Create a new master key and re-encrypt every secret with it",
 		Long: "Make a new master key, re-seal every secret with it, and forget the old key. While a server\n" +
 			"runs on the data directory, it does so itself and goes on delivering; the command asks it to with\n" +
 			"the operator key, from POSTHASTE_ADMIN_KEY or the data directory.",

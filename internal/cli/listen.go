@@ -55,7 +55,7 @@ func listenCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "listen",
-		Short: "Get events on this machine, and forward them to a local server",
+		Short: "Receive events on this machine and forward them to a local server",
 		Long: "Get events over a connection to the server, print them, and with --forward-to hand each to a local server.\n" +
 			"Each is a real delivery: what your server answers is its result, and what fails is tried again. While you are\n" +
 			"not connected, for up to a day, deliveries wait for you. Events go to standard output, all else to standard error.",
@@ -66,16 +66,16 @@ func listenCommand(getenv func(string) (string, bool)) *cobra.Command {
 	}
 	get := talk(cmd, getenv)
 	f := cmd.Flags()
-	f.StringVar(&l.forward, "forward-to", "", "URL of the local server; http:// may be left out")
+	f.StringVar(&l.forward, "forward-to", "", "URL of the local server; http:// is optional")
 	f.StringSliceVarP(&l.events, "events", "e", []string{"*"}, "event types")
 	f.BoolVar(&skipVerify, "skip-verify", false, "do not verify the local server's certificate")
-	f.IntVar(&l.latest, "latest", 0, "first send again the latest so many events, at most 100")
-	f.StringVar(&replaySince, "replay-since", "", "first send again everything since: a duration ago or a time")
-	f.BoolVar(&l.showBody, "show-body", false, "print bodies of events and of answers")
-	f.StringVar(&l.format, "format", "text", "text or json: one line each")
-	f.BoolVar(&l.failOnBad, "fail-on-non-2xx", false, "exit with 1 when the local server answered anything else")
-	f.IntVar(&l.count, "count", 0, "exit after so many results")
-	f.DurationVar(&timeout, "timeout", 0, "exit with 1 after so long")
+	f.IntVar(&l.latest, "latest", 0, "first replay this many of the latest events, at most 100")
+	f.StringVar(&replaySince, "replay-since", "", "first replay events accepted since: a duration ago or a time")
+	f.BoolVar(&l.showBody, "show-body", false, "print the bodies of events and responses")
+	f.StringVar(&l.format, "format", "text", "output format: text, or json with one object per line")
+	f.BoolVar(&l.failOnBad, "fail-on-non-2xx", false, "exit with code 1 after a response other than 2xx")
+	f.IntVar(&l.count, "count", 0, "exit after this many results")
+	f.DurationVar(&timeout, "timeout", 0, "exit with code 1 after this long")
 	f.StringVar(&device, "device", "", "name of this listener (default: the host's name); each name has a secret and waiting deliveries of its own")
 	f.BoolVar(&printSecret, "print-secret", false, "print the signing secret on standard output and exit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {

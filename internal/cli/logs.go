@@ -12,12 +12,12 @@ import (
 )
 
 func logsCommand(getenv func(string) (string, bool)) *cobra.Command {
-	cmd := &cobra.Command{Use: "logs", Short: "Look at API requests"}
+	cmd := &cobra.Command{Use: "logs", Short: "Show API requests"}
 	get := talkFor(cmd, getenv)
 	var failed bool
 	tail := &cobra.Command{
 		Use:     "tail",
-		Short:   "Follow the API requests of the account, as they come",
+		Short:   "Print the API requests of the account as they arrive",
 		Example: "  posthaste logs tail --failed",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -57,7 +57,7 @@ func logsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return fmt.Errorf("the server ended the connection")
 		},
 	}
-	tail.Flags().BoolVar(&failed, "failed", false, "only those that failed")
+	tail.Flags().BoolVar(&failed, "failed", false, "only failed requests")
 	cmd.AddCommand(tail)
 	return cmd
 }

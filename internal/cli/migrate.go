@@ -13,7 +13,7 @@ import (
 func migrateCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Bring the store's schema up to date and stop",
+		Short: "Upgrade the schema of the store, then exit",
 		Long: "Bring the schema of the data directory or database up to date and stop. The server does the same when it\n" +
 			"starts; this is for those who want to see it done before.",
 		Example: "  posthaste migrate --data /var/lib/posthaste",

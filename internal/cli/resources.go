@@ -21,10 +21,10 @@ type column struct{ title, field string }
 
 // listFlags are the flags that every list has.
 func listFlags(cmd *cobra.Command, q url.Values, more ...string) {
-	cmd.Flags().Int("limit", 20, "how many, 1 to 100")
-	cmd.Flags().String("starting-after", "", "go on after this object")
+	cmd.Flags().Int("limit", 20, "page size, 1 to 100")
+	cmd.Flags().String("starting-after", "", "return the page after this object")
 	for _, m := range more {
-		cmd.Flags().String(strings.ReplaceAll(m, "_", "-"), "", "only those of this "+m)
+		cmd.Flags().String(strings.ReplaceAll(m, "_", "-"), "", "only objects of this "+m)
 	}
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		n, _ := cmd.Flags().GetInt("limit")
@@ -154,11 +154,11 @@ func cell(field string, v any) string {
 }
 
 func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
-	cmd := &cobra.Command{Use: "events", Short: "Look at events and send them again"}
+	cmd := &cobra.Command{Use: "events", Short: "List and resend events"}
 	get := talkFor(cmd, getenv)
 	var endpoint string
 	var wait time.Duration
-	resend := &cobra.Command{Use: "resend ID", Short: "Send one again to every endpoint that wants it, or to one", Args: cobra.ExactArgs(1),
+	resend := &cobra.Command{Use: "resend ID", Short: "Resend an event to every subscribed endpoint, or to one", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := get()
 			if err != nil {
@@ -188,7 +188,7 @@ var deliveryColumns = []column{{"id", "id"}, {"status", "status"}, {"event", "ev
 	{"attempts", "attempts"}, {"last", "last_outcome"}, {"code", "last_status_code"}, {"created", "created"}}
 
 func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
-	cmd := &cobra.Command{Use: "deliveries", Short: "Look at deliveries and try them again"}
+	cmd := &cobra.Command{Use: "deliveries", Short: "List and retry deliveries"}
 	get := talkFor(cmd, getenv)
 	at := func(action string) func(string) string {
 		return func(id string) string { return "/v1/deliveries/" + id + action }

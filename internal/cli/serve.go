@@ -48,9 +48,9 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the server",
 		Long: "Run the server on the embedded store or, with --database-url, as one of many nodes on PostgreSQL.\n\n" +
-			"Every flag has an environment variable: --live-schedule is POSTHASTE_LIVE_SCHEDULE. Two\n" +
-			"settings have no flag, because flags show in process lists: POSTHASTE_ADMIN_KEY is the operator's\n" +
-			"API key, POSTHASTE_TEST_KEY a test key of the first account.",
+			"Every flag has an environment variable: --live-schedule is POSTHASTE_LIVE_SCHEDULE. Secrets have\n" +
+			"environment variables only, because flags are visible in process lists: POSTHASTE_ADMIN_KEY is the\n" +
+			"operator's API key, POSTHASTE_TEST_KEY a test key of the first account.",
 		Example: "  posthaste serve --dev\n  posthaste serve --addr 0.0.0.0:8080 --data /var/lib/posthaste\n" +
 			"  POSTHASTE_DATABASE_URL=postgres://posthaste@db/posthaste posthaste serve --master-key-file /etc/posthaste/master-key",
 		Args: cobra.NoArgs,

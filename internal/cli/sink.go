@@ -26,7 +26,7 @@ func sinkCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "sink",
-		Short: "Run a receiver that prints deliveries, verifies them, and fails as told",
+		Short: "Run a test receiver that verifies and prints deliveries; can simulate failures",
 		Long:  "Run a receiver for trying things out. With WEBHOOK_SECRET (several separated by commas) it verifies each delivery\nand answers 401 to others.",
 		Example: "  WEBHOOK_SECRET=whsec_… posthaste sink --addr 127.0.0.1:3000\n" +
 			"  posthaste sink --fail-first 3      # 500 three times, then 200\n" +
@@ -99,10 +99,10 @@ func sinkCommand(getenv func(string) (string, bool)) *cobra.Command {
 	asJSON = jsonFlag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&addr, "addr", "127.0.0.1:3000", "address to listen on")
-	f.IntVar(&status, "status", http.StatusOK, "answer this")
-	f.IntVar(&failFirst, "fail-first", 0, "answer 500 so many times first")
-	f.DurationVar(&delay, "delay", 0, "answer after so long")
-	f.BoolVar(&hang, "hang", false, "never answer")
-	f.BoolVar(&showBody, "show-body", false, "print bodies")
+	f.IntVar(&status, "status", http.StatusOK, "respond with this status code")
+	f.IntVar(&failFirst, "fail-first", 0, "respond with 500 to this many requests first")
+	f.DurationVar(&delay, "delay", 0, "delay each response by this long")
+	f.BoolVar(&hang, "hang", false, "never respond")
+	f.BoolVar(&showBody, "show-body", false, "print request bodies")
 	return cmd
 }

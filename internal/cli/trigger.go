@@ -35,8 +35,8 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 	}
 	get := talkFor(cmd, getenv)
 	cmd.Flags().StringVar(&data, "data", "", "file with the event's data; - is standard input")
-	cmd.Flags().StringArrayVar(&overrides, "override", nil, "data.object.name=value; may be repeated")
-	cmd.Flags().IntVar(&count, "count", 1, "how many to send")
+	cmd.Flags().StringArrayVar(&overrides, "override", nil, "set a value, data.object.name=value; repeatable")
+	cmd.Flags().IntVar(&count, "count", 1, "number of events to send")
 	cmd.Flags().Float64Var(&perSecond, "rate", 0, "how many a second; 0 is as fast as possible")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := get()

@@ -57,7 +57,7 @@ func createUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var role string
 	var fromInput bool
 	cmd := &cobra.Command{
-		Use: "create NAME", Short: "Make a user, and print a password for it", Args: cobra.ExactArgs(1),
+		Use: "create NAME", Short: "Create a user and print its password", Args: cobra.ExactArgs(1),
 		Example: "  posthaste users create alice --role admin --data /var/lib/posthaste\n  posthaste users create bob --role viewer --password-stdin < password.txt",
 	}
 	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
@@ -103,10 +103,10 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
 	f := cmd.Flags()
 	f.StringVar(&role, "role", "", "viewer, member or admin")
-	f.BoolVar(&newPassword, "new-password", false, "make a new password and print it")
+	f.BoolVar(&newPassword, "new-password", false, "generate a new password and print it")
 	f.BoolVar(&fromInput, "password-stdin", false, "read the new password, a line, from standard input")
-	f.BoolVar(&disable, "disable", false, "do not let the user sign in")
-	f.BoolVar(&enable, "enable", false, "let the user sign in again")
+	f.BoolVar(&disable, "disable", false, "prevent the user from signing in")
+	f.BoolVar(&enable, "enable", false, "allow the user to sign in again")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -151,7 +151,7 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 }
 
 func unlockUserCommand(getenv func(string) (string, bool)) *cobra.Command {
-	cmd := &cobra.Command{Use: "unlock NAME", Short: "Forget the wrong passwords that were counted under a user's name", Args: cobra.ExactArgs(1),
+	cmd := &cobra.Command{Use: "unlock NAME", Short: "Reset the count of failed sign-ins of a user", Args: cobra.ExactArgs(1),
 		Example: "  posthaste users unlock alice --data /var/lib/posthaste"}
 	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
 	asJSON := jsonFlag(cmd)

@@ -26,7 +26,7 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Check a captured delivery against a secret, and say what is wrong with it",
+		Short: "Verify a captured delivery against a secret and explain what is wrong",
 		Long: "Check a captured delivery. The secret, or the public key (whpk_…), is WEBHOOK_SECRET; several are separated by\n" +
 			"commas. Headers are given with --header, or precede the body, as in a recorded request. In a recorded request,\n" +
 			"line ends that an editor changed or added are undone, and reported.",
@@ -67,10 +67,10 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 	}
 	asJSON = jsonFlag(cmd)
 	f := cmd.Flags()
-	f.StringArrayVar(&headers, "header", nil, "a header, 'name: value'; may be repeated")
+	f.StringArrayVar(&headers, "header", nil, "header of the delivery, 'name: value'; repeatable")
 	f.StringVar(&body, "body", "-", "file with the body, or with the whole request; - is standard input")
-	f.StringVar(&at, "at", "", "when it was received: a duration ago or a time (default: now)")
-	f.StringVar(&brand, "brand", "Payment", "names the header: <brand>-Signature")
+	f.StringVar(&at, "at", "", "time of receipt: a duration ago or a time (default: now)")
+	f.StringVar(&brand, "brand", "Payment", "prefix of the signature header: <brand>-Signature")
 	return cmd
 }
 
