@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs the programs that the tests need and this machine lacks, from Debian's packages.
+# With --check it installs nothing and names their packages, one line, if there are any.
 set -eu
 missing=
 
@@ -16,7 +17,12 @@ need() {
 	missing="$missing $package"
 }
 
-command -v node >/dev/null || { echo "make: the tests need Node.js 20 or later: https://nodejs.org" >&2; exit 1; }
+if [ "${1-}" = --check ]; then
+	need node node
+elif ! command -v node >/dev/null; then
+	echo "make: the tests need Node.js 20 or later: https://nodejs.org" >&2
+	exit 1
+fi
 need chromium chromium chromium-browser google-chrome
 need postgresql initdb /usr/lib/postgresql/*/bin/initdb
 need pgbouncer pgbouncer /usr/sbin/pgbouncer
@@ -27,6 +33,10 @@ need prometheus promtool
 need python3 python3
 
 [ -n "$missing" ] || exit 0
+if [ "${1-}" = --check ]; then
+	echo "This machine lacks programs that some tests need:$missing. Run make tools to install them."
+	exit 0
+fi
 echo "make: installing what the tests need:$missing"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q >/dev/null

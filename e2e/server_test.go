@@ -51,6 +51,12 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 			return 1
 		}
+		lacks, err := exec.Command("./install-tools.sh", "--check").Output()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "install-tools.sh --check:", err)
+			return 1
+		}
+		_, _ = os.Stderr.Write(lacks)
 		return m.Run()
 	}())
 }
