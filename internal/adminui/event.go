@@ -161,6 +161,7 @@ type eventView struct {
 	Pretty     string
 	Deliveries []deliveryRow
 	More       bool
+	Unwritten  int              // deliveries that are not written yet
 	Enabled    []endpointChoice // to send it to
 }
 
@@ -183,7 +184,11 @@ func showEvent(rq *request) error {
 	if err != nil {
 		return err
 	}
-	return rq.render("event", eventView{e, pretty.String(), rq.rows(all), more, choices})
+	unwritten, err := rq.ui.Service.Unwritten(rq.Context(), e)
+	if err != nil {
+		return err
+	}
+	return rq.render("event", eventView{e, pretty.String(), rq.rows(all), more, unwritten, choices})
 }
 
 // choices returns enabled webhooks to choose from, the newest.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -21,6 +22,7 @@ import (
 // Store is what a Committer writes to.
 type Store interface {
 	Commit(ctx context.Context, b *store.Batch) error
+	FanningOut(ctx context.Context, below event.Key) ([]event.Space, error)
 	Ready(ctx context.Context) error
 }
 
@@ -28,6 +30,7 @@ type Store interface {
 const (
 	maxAppends     = 512
 	maxSettlements = 2048
+	sharedOutcomes = 256                  // settlements in one transaction while several accounts send events
 	maxBytes       = 16 << 20             // of event bodies in one transaction, past its first
 	queueSettled   = 16384                // more than that wait
 	lingerFor      = 5 * time.Millisecond // settlements alone, until something else comes
@@ -57,6 +60,7 @@ type Committer struct {
 	work     sync.Cond // something was queued, or the end has come
 	room     sync.Cond // settlements were taken
 	appends  queue
+	fanOuts  fanOuts
 	settled  []store.Settlement
 	health   map[int64]store.Health
 	ripe     bool // settlements have lingered long enough
@@ -285,7 +289,7 @@ func (c *Committer) refuseQueued() {
 func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.appends.size == 0 && len(kept.Settlements) == 0 && !c.stopping &&
+	for c.appends.size == 0 && len(c.fanOuts.spaces) == 0 && len(kept.Settlements) == 0 && !c.stopping &&
 		len(c.settled) < lingerCount && (len(c.settled) == 0 || !c.ripe) {
 		c.work.Wait()
 	}
@@ -295,9 +299,16 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	for i, p := range waiting {
 		b.Appends[i] = p.Append
 	}
+	if !c.stopping { // else the next process goes on
+		b.FanOuts = c.fanOuts.take(len(waiting), c.appends.isShared())
+	}
 	*kept = store.Batch{}
 
-	s := min(len(c.settled), max(maxSettlements-len(b.Settlements), 0))
+	most := maxSettlements
+	if c.appends.isShared() {
+		most = sharedOutcomes
+	}
+	s := min(len(c.settled), max(most-len(b.Settlements), 0))
 	b.Settlements = append(b.Settlements, c.settled[:s]...)
 	c.settled = dropFirst(c.settled, s)
 	c.ripe = len(c.settled) > 0
@@ -306,7 +317,7 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 		delete(c.health, no)
 	}
 	c.room.Broadcast()
-	return waiting, b, len(b.Appends)+len(b.Settlements)+len(b.Health) > 0
+	return waiting, b, len(b.Appends)+len(b.FanOuts)+len(b.Settlements)+len(b.Health) > 0
 }
 
 // gather lets requests that are about to be queued catch this transaction. It
@@ -337,7 +348,8 @@ func dropFirst[T any](s []T, n int) []T {
 
 // write commits one batch. When that fails, each part of it gets its own chance:
 // events that cannot be written are refused, and settlements, which nobody can
-// repeat, go to kept. It returns an error when the store took nothing.
+// repeat, go to kept. Slices of deferred events wait until Resume finds them again. It
+// returns an error when the store took nothing.
 func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch) error {
 	ctx := context.Background()
 	err := c.store.Commit(ctx, b)
@@ -353,12 +365,16 @@ func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch)
 		return err
 	}
 	outcomes := &store.Batch{Settlements: b.Settlements, Health: b.Health}
-	alone := len(outcomes.Settlements)+len(outcomes.Health) == 0
+	others := len(outcomes.Settlements) + len(outcomes.Health)
+	alone := others+len(b.FanOuts) == 0
 	var refused error
 	if len(waiting) > 0 {
 		refused = c.appendApart(ctx, waiting, err, alone)
 	}
-	if alone {
+	if others == 0 {
+		if len(waiting) == 0 {
+			return err
+		}
 		return refused
 	}
 	if c.store.Ready(ctx) != nil { // nothing can be written; the settlements are not at fault
@@ -443,6 +459,7 @@ func (c *Committer) finish(waiting []*pending, b *store.Batch) {
 	c.stats.Transactions++
 	c.stats.Events += written
 	c.stats.Settlements += int64(len(b.Settlements))
+	c.fanOuts.written(b)
 	c.mu.Unlock()
 	c.committed(b)
 	for _, p := range waiting {

@@ -1,19 +1,28 @@
 package commit
 
+import "github.com/posthaste-hq/posthaste/internal/store"
+
 // Shares of the queue and of a transaction.
 const (
 	queueAppends = 8192 // appends of one account that may wait; more are turned away
-	maxRows      = 2048 // events and deliveries in one transaction, past the last event
+	maxRows      = 512  // events and deliveries in one transaction, past the last event
 	quantum      = 64   // rows that an account may write before the next one's turn
+	sharedFor    = 512  // transactions for which the store counts as shared after another account's event
 )
 
 // queue holds the appends that wait, by account: each account writes a few rows in turn
 // (deficit round robin), so that an event waits for a bounded part of what other accounts
-// have queued. Appends of one account stay in their order. The zero value is empty.
+// have queued. While several accounts send events, each has one turn a transaction, which
+// keeps transactions short: an event waits for the one that runs. Appends of one account
+// stay in their order. The zero value is empty.
 type queue struct {
 	lines map[int64]*line // that are not empty, by account
 	turns []*line         // the same, in the order of their turns
 	size  int             // appends
+
+	last    int64 // account that queued last
+	shared  int   // transactions for which the store still counts as shared
+	started bool  // last is an account
 }
 
 // line is what one account has queued.
@@ -29,6 +38,10 @@ func (q *queue) push(all ...*pending) bool {
 		return true
 	}
 	account := all[0].Event.Space.Account()
+	if account != q.last && q.started {
+		q.shared = sharedFor
+	}
+	q.last, q.started = account, true
 	l := q.lines[account]
 	switch {
 	case l == nil:
@@ -46,18 +59,31 @@ func (q *queue) push(all ...*pending) bool {
 	return true
 }
 
+// rowsOf is how many rows an append writes.
+func rowsOf(a *store.Append) int {
+	if a.Deferred {
+		return 2
+	}
+	return 1 + len(a.Deliveries)
+}
+
 // take removes the appends of the next transaction.
 func (q *queue) take() (taken []*pending) {
 	rows, bytes := 0, 0
 	full := func() bool { return len(taken) >= maxAppends || rows >= maxRows || bytes > maxBytes }
-	for q.size > 0 && !full() {
+	shared := q.isShared()
+	q.shared = max(q.shared-1, 0)
+	for turns := len(q.turns); q.size > 0 && !full(); turns-- {
+		if shared && turns <= 0 && len(taken) > 0 {
+			break
+		}
 		l := q.turns[0]
 		l.credit += quantum
-		alone := len(q.turns) == 1
+		alone := len(q.turns) == 1 && !shared
 		n := 0
 		for n < len(l.appends) && !full() {
 			p := l.appends[n]
-			cost := 1 + len(p.Deliveries)
+			cost := rowsOf(p.Append)
 			if cost > l.credit && !alone {
 				break
 			}
@@ -78,6 +104,9 @@ func (q *queue) take() (taken []*pending) {
 	}
 	return taken
 }
+
+// isShared reports whether several accounts have sent events lately.
+func (q *queue) isShared() bool { return q.shared > 0 }
 
 // all removes everything that waits.
 func (q *queue) all() (taken []*pending) {

@@ -369,13 +369,18 @@ func (e *Engine) restored(no int64, b delivery.Breaker) delivery.Breaker {
 // Committed takes what a transaction wrote: fresh deliveries go to their lanes,
 // settled ones leave memory. Calls must come in the order of the transactions.
 func (e *Engine) Committed(b *store.Batch) {
-	if away := e.committed(b); len(away) > 0 {
+	away, arrived := e.committed(b)
+	if len(away) > 0 {
 		e.Cluster.Elsewhere(away)
+	}
+	if len(arrived) > 0 {
+		e.Arrived(arrived)
 	}
 }
 
-// committed does so and returns the fresh deliveries that other nodes make.
-func (e *Engine) committed(b *store.Batch) (away []delivery.ID) {
+// committed does so and returns the fresh deliveries that other nodes make, and those of
+// events that another node may have accepted, by settings that this one has not read yet.
+func (e *Engine) committed(b *store.Batch) (away, arrived []delivery.ID) {
 	now := e.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -396,27 +401,48 @@ func (e *Engine) committed(b *store.Batch) (away []delivery.ID) {
 		}
 	}
 	for _, a := range b.Appends {
-		if a.Refused() {
+		if !a.Refused() && !a.Deferred {
+			away = e.arrange(a, away, now)
+		}
+	}
+	for _, f := range b.FanOuts {
+		for _, a := range f.Written {
+			if e.Cluster == nil {
+				away = e.arrange(a, away, now)
+				continue
+			}
+			for i := range a.Deliveries {
+				if id := a.Deliveries[i].ID; e.elsewhere(e.Endpoints.Get(id.Endpoint)) {
+					away = append(away, id)
+				} else {
+					arrived = append(arrived, id)
+				}
+			}
+		}
+	}
+	return away, arrived
+}
+
+// arrange takes the deliveries of an event into their lanes, and adds those that other nodes
+// make to away.
+func (e *Engine) arrange(a *store.Append, away []delivery.ID, now time.Time) []delivery.ID {
+	for i := range a.Deliveries {
+		no := a.Deliveries[i].ID.Endpoint
+		ep := e.Endpoints.Get(no)
+		if e.elsewhere(ep) {
+			away = append(away, a.Deliveries[i].ID)
 			continue
 		}
-		for i := range a.Deliveries {
-			no := a.Deliveries[i].ID.Endpoint
-			ep := e.Endpoints.Get(no)
-			if e.elsewhere(ep) {
-				away = append(away, a.Deliveries[i].ID)
-				continue
-			}
-			l := e.lane(no)
-			if e.Cluster != nil && ep != nil && ep.Settings.Ordering == endpoint.FIFO {
-				// Another node may have taken an earlier one that this one has not heard of yet.
-				l.missed(a.Deliveries[i].Rank)
-				l.catchUp()
-				e.plan(l, now)
-				continue
-			}
-			e.accept(l, ep, &store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace}, l.reading != nil)
+		l := e.lane(no)
+		if e.Cluster != nil && ordered(ep) {
+			// Another node may have taken an earlier one that this one has not heard of yet.
+			l.missed(a.Deliveries[i].Rank)
+			l.catchUp()
 			e.plan(l, now)
+			continue
 		}
+		e.accept(l, ep, &store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace}, l.reading != nil)
+		e.plan(l, now)
 	}
 	return away
 }

@@ -267,7 +267,11 @@ func getEvent(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return viewEvent(e), nil
+	unwritten, err := rq.service().Unwritten(rq.Context(), e)
+	if err != nil || unwritten == 0 {
+		return viewEvent(e), err
+	}
+	return viewEventWith(e, "deliveries_to_create", unwritten), nil
 }
 
 func listEvents(rq *request) (any, error) {

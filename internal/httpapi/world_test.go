@@ -257,6 +257,8 @@ func (g *gate) Append(ctx context.Context, a *store.Append) error {
 	return g.next.Append(ctx, a)
 }
 
+func (g *gate) FanOut(space event.Space) { g.next.FanOut(space) }
+
 func (g *gate) AppendAll(ctx context.Context, all []*store.Append) []error {
 	g.pass()
 	return g.next.AppendAll(ctx, all)

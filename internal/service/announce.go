@@ -50,7 +50,8 @@ func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, 
 		}
 		e := s.newEvent(space, event.Input{Type: a.typ, Created: now.Unix(), HasCreated: true, Data: data})
 		if to = s.accepting(&e, to); len(to) > 0 {
-			all = append(all, &store.Append{Event: e, Deliveries: deliveries(&e, to), Version: version})
+			a := appendOf(e, to, version)
+			all = append(all, &a)
 		}
 	}
 	var to []*endpoint.Endpoint

@@ -60,13 +60,18 @@ func (s *Service) emission(c *Call, m Emission, now time.Time) (*store.Append, e
 	if err := s.validate(&e); err != nil {
 		return nil, err
 	}
-	return &store.Append{Event: e, Deliveries: deliveries(&e, s.wanting(&e)), Version: version}, nil
+	a := appendOf(e, s.wanting(&e), version)
+	return &a, nil
 }
 
 // wake starts what was written in the transaction of a change.
 func (s *Service) wake(all []*store.Append) {
 	for _, a := range all {
 		s.countEvent(a)
+		if a.Deferred {
+			s.Events.FanOut(a.Event.Space)
+			continue
+		}
 		for i := range a.Deliveries {
 			s.engine.Wake(a.Deliveries[i].ID.Endpoint)
 		}

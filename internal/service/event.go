@@ -20,8 +20,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// SendEvent accepts an event: when it returns, the event and a delivery for each
-// endpoint that wants it are on disk. raw is the request's JSON.
+// SendEvent accepts an event: when it returns, the event and a delivery for each endpoint
+// that wants it are on disk; or, where these are more than [store.InlineDeliveries], the
+// list of these endpoints, by which the deliveries are written afterwards. raw is the
+// request's JSON.
 //
 // An event with an id that was accepted before with the same type and data is
 // returned again, unchanged. Errors: fault.Invalid, fault.Unavailable, and those
@@ -254,8 +256,7 @@ func (c *Call) part(i int, raw []byte) *Call {
 // incoming is an event on its way into the store.
 type incoming struct {
 	store.Append
-	dated   bool // its sender says when it was created
-	ordered bool // somebody wants it in order
+	dated bool // its sender says when it was created
 }
 
 // prepare makes what is to be stored for an event, by settings of the given version or
@@ -281,11 +282,11 @@ func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error)
 	if err := s.validate(&e); err != nil {
 		return nil, err
 	}
-	to = s.accepting(&e, to)
+	out := appendOf(e, s.accepting(&e, to), version)
+	out.Packed, out.Receipt = store.Pack(e.Body), s.receipt(c, &e, s.Now())
 	return &incoming{
-		Append:  store.Append{Event: e, Packed: store.Pack(e.Body), Deliveries: deliveries(&e, to), Receipt: s.receipt(c, &e, s.Now()), Version: version},
-		dated:   in.HasCreated,
-		ordered: slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO }),
+		Append: out,
+		dated:  in.HasCreated,
 	}, nil
 }
 
@@ -306,7 +307,7 @@ func (s *Service) accepted(c *Call, in *incoming) (*event.Event, error) {
 func (s *Service) keepOrder(ctx context.Context, all ...*incoming) {
 	var last event.Key
 	for _, in := range all {
-		if in.ordered {
+		if in.Ordered {
 			last = max(last, in.Event.Key)
 		}
 	}
@@ -364,6 +365,13 @@ func (s *Service) newEvent(space event.Space, in event.Input) event.Event {
 	}
 	e.Body = event.NewBody(e.ID, e.Type, e.Created, in.Data)
 	return e
+}
+
+// appendOf makes what is to be stored of an event that goes to some endpoints, by settings
+// of a version.
+func appendOf(e event.Event, to []*endpoint.Endpoint, version int64) store.Append {
+	return store.Append{Event: e, Deliveries: deliveries(&e, to), Version: version, Deferred: len(to) > store.InlineDeliveries,
+		Ordered: slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO })}
 }
 
 func deliveries(e *event.Event, to []*endpoint.Endpoint) []delivery.Delivery {
@@ -433,6 +441,11 @@ func (s *Service) testAppend(ctx context.Context, c *Call, endpointID, typ strin
 	}
 	e := s.sampleEvent(c.Space, typ)
 	return &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.receipt(c, &e, s.Now()), Version: version}, nil
+}
+
+// Unwritten returns how many deliveries of an event are not written yet.
+func (s *Service) Unwritten(ctx context.Context, e *event.Event) (int, error) {
+	return s.Store.Unwritten(ctx, e.Space, e.Key)
 }
 
 // Event returns one event.

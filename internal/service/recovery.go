@@ -354,6 +354,15 @@ func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, began, now
 	if now.Sub(began) >= recoveryGrace { // where the clock was stepped back, keys are ahead of it
 		until = r.Until
 	}
+	if r.Missed { // an event that is being fanned out has not been missed
+		deferred, err := s.Store.OldestDeferred(ctx, r.Space)
+		if err != nil {
+			return nil, 0, err
+		}
+		if deferred != 0 {
+			until = min(until, max(deferred, r.Cursor.Event+1))
+		}
+	}
 	w := s.Endpoints.Get(r.Endpoint)
 	switch {
 	case w == nil:

@@ -27,6 +27,8 @@ import (
 type Appender interface {
 	Append(ctx context.Context, a *store.Append) error
 	AppendAll(ctx context.Context, all []*store.Append) []error
+	// FanOut tells that a space has deferred events which were stored by other means.
+	FanOut(space event.Space)
 }
 
 // Engine is woken when what it sends changes (dispatch.Engine).

@@ -60,6 +60,9 @@ type Hot interface {
 	// (see [Append]) does not fail the batch.
 	Commit(ctx context.Context, b *Batch) error
 
+	// FanningOut returns the spaces with deferred events whose keys are below one.
+	FanningOut(ctx context.Context, below event.Key) ([]event.Space, error)
+
 	// LoadLane returns the first pending deliveries of an endpoint in order of
 	// rank, due or not, with what is needed to send them: at most limit, and no
 	// more once their bodies exceed maxBytes (at least one is returned).
@@ -86,6 +89,7 @@ type Hot interface {
 // Batch is what one transaction writes.
 type Batch struct {
 	Appends     []*Append
+	FanOuts     []*FanOut // each of another space
 	Settlements []Settlement
 	Health      []Health
 }
@@ -105,6 +109,13 @@ type Append struct {
 	// Version is that of the settings the deliveries were matched by, as [Nodes] counts
 	// them; 0: no other process changes settings, and nothing is checked.
 	Version int64
+
+	// Deferred says that the deliveries are not written with the event: Commit keeps the list
+	// of their endpoints, and writes them in slices (see [FanOut]). Commit sets it too for an
+	// Ordered event as long as earlier events of its space are deferred, so that none is
+	// overtaken.
+	Deferred bool
+	Ordered  bool // one of the endpoints gets its events in order
 
 	Replay *Receipt     // set by Commit: the earlier receipt of the same key
 	Taken  *event.Event // set by Commit: the earlier event of the same id
@@ -376,8 +387,14 @@ type History interface {
 	// CountDeliveries counts deliveries. It looks at no more than scan of those that
 	// match but for the pattern, and reports whether these were all.
 	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, scan int) (n int, all bool, err error)
-	// OldestPending returns the event of the oldest pending delivery, 0 if none is.
+	// OldestPending returns the event of the oldest delivery that is pending or not written
+	// yet, 0 if there is none.
 	OldestPending(ctx context.Context, space event.Space) (event.Key, error)
+	// OldestDeferred returns the oldest event whose deliveries are not all written yet, 0 if
+	// there is none.
+	OldestDeferred(ctx context.Context, space event.Space) (event.Key, error)
+	// Unwritten returns how many deliveries of an event are not written yet.
+	Unwritten(ctx context.Context, space event.Space, event event.Key) (int, error)
 	ListAttempts(ctx context.Context, id delivery.ID, f AttemptFilter, p Page[int]) (items []delivery.Attempt, more bool, err error)
 
 	// Requeue writes deliveries that a person brought back to pending, or that did
@@ -501,8 +518,8 @@ type Upkeep interface {
 	// PurgeStatistics deletes up to limit statistics of a grain that started before t
 	// and returns how many.
 	PurgeStatistics(ctx context.Context, g Grain, t time.Time, limit int) (int, error)
-	// PurgeEvents deletes up to limit events below the key that no pending delivery
-	// needs, with their deliveries and attempts. It returns where to go on: the key
+	// PurgeEvents deletes up to limit events below the key that no delivery needs which is
+	// pending or not written yet, with their deliveries and attempts. It returns where to go on: the key
 	// to pass as from, or 0 when it is through.
 	PurgeEvents(ctx context.Context, from, below event.Key, limit int) (next event.Key, deleted int, err error)
 	// PurgeAudit deletes up to limit entries of the audit log made before t and returns
@@ -524,7 +541,7 @@ type Upkeep interface {
 	// the store is in use, and returns how many records it changed. When it returns
 	// nil, no record needs any other key.
 	Reseal(ctx context.Context) (changed int, err error)
-	// Waiting returns how many deliveries are pending. It counts no further than most.
+	// Waiting returns how many deliveries are pending or not written yet. It counts no further than most.
 	Waiting(ctx context.Context, most int) (int, error)
 	// Size returns how many bytes the store takes on disk.
 	Size(ctx context.Context) (int64, error)

@@ -154,6 +154,9 @@ func (e *events) AppendAll(ctx context.Context, all []*store.Append) []error {
 	return errs
 }
 
+// FanOut implements [service.Appender].
+func (e *events) FanOut(space event.Space) { e.next.FanOut(space) }
+
 // Sender returns next with a span for each attempt, which the receiver is told of.
 func (t *Tracing) Sender(next dispatch.Sender) dispatch.Sender { return &attempts{next, t} }
 

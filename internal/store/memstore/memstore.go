@@ -305,6 +305,9 @@ func (d *data) job(id delivery.ID) store.Job {
 	return store.Job{Delivery: d.deliveries[id], EventID: e.ID, Type: e.Type, Body: slices.Clone(e.Body)}
 }
 
+// FanningOut implements [store.Hot]. No event is deferred.
+func (s *Store) FanningOut(context.Context, event.Key) ([]event.Space, error) { return nil, nil }
+
 // Lanes implements [store.Hot].
 func (s *Store) Lanes(ctx context.Context, after int64, limit int) (lanes []store.Lane, err error) {
 	err = s.read(ctx, Call{Method: "Lanes"}, func(d *data) {

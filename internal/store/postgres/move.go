@@ -25,7 +25,7 @@ type Source interface {
 }
 
 // moved is the tables that are moved. What an empty database has by itself is not.
-var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "endpoint_health", "event_types", "event_type_schemas", "events", "deliveries", "attempts",
+var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "endpoint_health", "event_types", "event_type_schemas", "events", "deliveries", "fan_outs", "attempts",
 	"receipts", "server_keys", "audit", "audit_chains", "recoveries", "sandbox_objects", "statistics"}
 
 // Move copies all of a source into this store, which must be empty, in one transaction:

@@ -122,11 +122,14 @@ func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit in
 		if seen == 0 {
 			return nil
 		}
-		const done = ` BETWEEN $1 AND $2 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.state = 0 AND d.event BETWEEN $1 AND $2 AND d.event = `
-		if _, err := c.Exec(`DELETE FROM attempts WHERE event`+done+`attempts.event)`, int64(from), last); err != nil {
+		done := func(key string) string {
+			return key + ` BETWEEN $1 AND $2 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.state = 0 AND d.event BETWEEN $1 AND $2 AND d.event = ` + key + `)
+				AND NOT EXISTS (SELECT 1 FROM fan_outs f WHERE f.event = ` + key + `)`
+		}
+		if _, err := c.Exec(`DELETE FROM attempts WHERE `+done("attempts.event"), int64(from), last); err != nil {
 			return err
 		}
-		n, err := c.Exec(`DELETE FROM events WHERE key`+done+`events.key)`, int64(from), last)
+		n, err := c.Exec(`DELETE FROM events WHERE `+done("events.key"), int64(from), last)
 		if err != nil {
 			return err
 		}
@@ -186,7 +189,9 @@ func (s *Store) dropDay(ctx context.Context, from time.Time) (n int, err error) 
 		if _, err := c.Exec("LOCK TABLE deliveries" + suffix + " IN SHARE MODE"); err != nil {
 			return err
 		}
-		rows, err := c.Rows(2, `SELECT (SELECT count(*) FROM (SELECT 1 FROM deliveries`+suffix+` WHERE state = 0 LIMIT 1) p), (SELECT count(*) FROM events`+suffix+`)`)
+		rows, err := c.Rows(2, `SELECT (SELECT count(*) FROM (SELECT 1 FROM deliveries`+suffix+` WHERE state = 0 LIMIT 1) p)
+				+ (SELECT count(*) FROM (SELECT 1 FROM fan_outs WHERE event >= $1 AND event < $2 LIMIT 1) f), (SELECT count(*) FROM events`+suffix+`)`,
+			int64(event.KeyAt(from)), int64(event.KeyAt(from.AddDate(0, 0, 1))))
 		if err != nil || rows[0][0].(int64) > 0 {
 			return err
 		}

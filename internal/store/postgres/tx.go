@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
@@ -84,8 +85,8 @@ func again(err error) bool {
 		case "40001", "40P01", // serialization failure, deadlock
 			"25P03", "57P01": // the session was ended: this process was silent for too long in the transaction
 			return true
-		case "23505": // another node took the name of an event just now
-			return e.ConstraintName == "event_ids_pkey"
+		case "23505": // another node took the name of an event just now, or resent a deferred event
+			return e.ConstraintName == "event_ids_pkey" || strings.HasPrefix(e.ConstraintName, "deliveries_")
 		}
 		return false
 	}
@@ -325,6 +326,19 @@ func (t *tx) MarkStale(all []*store.Append) error {
 		a.Stale = a.Version != 0 && max(changed[a.Event.Space.Account()], changed[0]) > a.Version
 	}
 	return nil
+}
+
+// fanOutLock is below the advisory locks of spaces, which are numbers.
+const fanOutLock = int64(0x66616e6f7574) << 16
+
+// ClaimFanOut implements [relational.Conn]. The lock ends with the transaction.
+func (t *tx) ClaimFanOut(space event.Space) (bool, error) {
+	rows, err := t.Rows(1, `SELECT pg_try_advisory_xact_lock($1)`, fanOutLock+int64(space))
+	if err != nil {
+		return false, fmt.Errorf("lock the deferred events of a space: %w", err)
+	}
+	free, _ := rows[0][0].(bool)
+	return free, nil
 }
 
 const settle = `UPDATE deliveries d

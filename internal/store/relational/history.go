@@ -148,7 +148,14 @@ func (s *Store) count(ctx context.Context, query string, args []any, what string
 func (s *Store) OldestPending(ctx context.Context, space event.Space) (k event.Key, err error) {
 	err = s.queryRow(ctx, `SELECT coalesce(min(event), 0) FROM deliveries INDEXED BY deliveries_pending
 		WHERE state = 0 AND space = ?`, int64(space)).Scan(&k)
-	return k, s.Fault("find the oldest pending delivery", err)
+	if err != nil {
+		return k, s.Fault("find the oldest pending delivery", err)
+	}
+	deferred, err := s.OldestDeferred(ctx, space)
+	if k == 0 || deferred != 0 && deferred < k {
+		k = deferred
+	}
+	return k, err
 }
 
 // SearchEvents implements [store.History].
@@ -168,6 +175,14 @@ func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.Eve
 	n.keyRange(key, f.From, before)
 	candidates += n.String() + ` ORDER BY ` + key + ` DESC LIMIT ?`
 	args := append(n.args, scan)
+	if key == "event" && *f.State == delivery.Pending { // deliveries that are not written yet are pending, too
+		var deferred narrowing
+		deferred.and("space = ?", int64(space))
+		deferred.keyRange("event", f.From, before)
+		candidates = `SELECT key FROM (SELECT key FROM (` + candidates + `) written UNION SELECT key FROM (
+			SELECT event AS key FROM fan_outs` + deferred.String() + ` ORDER BY event DESC LIMIT ?) deferred) pending ORDER BY key DESC LIMIT ?`
+		args = append(append(args, deferred.args...), scan, scan)
+	}
 
 	wanted := narrowing{args: args}
 	wanted.event(&f.EventFilter)

@@ -21,6 +21,11 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 		if err := t.append(b.Appends); err != nil {
 			return err
 		}
+		for _, f := range b.FanOuts {
+			if err := t.fanOut(f); err != nil {
+				return fmt.Errorf("write deliveries of deferred events: %w", err)
+			}
+		}
 		if err := t.settle(b.Settlements); err != nil {
 			return err
 		}
@@ -56,13 +61,16 @@ func (t *Tx) append(all []*store.Append) error {
 		return fmt.Errorf("look for changed settings: %w", err)
 	}
 	events, deliveries, receipts := t.Bulk(Events), t.Bulk(Deliveries), t.Bulk(Receipts)
-	taken := claims{}
+	taken, deferring := claims{}, deferring{}
 	for _, a := range all {
 		if err := t.judge(a, taken); err != nil {
 			return fmt.Errorf("append event %s: %w", a.Event.ID, err)
 		}
 		if a.Refused() {
 			continue
+		}
+		if err := t.deferDeliveries(a, deferring); err != nil {
+			return fmt.Errorf("append event %s: %w", a.Event.ID, err)
 		}
 		e := &a.Event
 		var custom any
@@ -74,7 +82,7 @@ func (t *Tx) append(all []*store.Append) error {
 			body = store.Pack(e.Body)
 		}
 		err := events.Add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, body, []byte(e.Trace))
-		for i := 0; i < len(a.Deliveries) && err == nil; i++ {
+		for i := 0; i < len(a.Deliveries) && err == nil && !a.Deferred; i++ {
 			err = deliveries.Add(deliveryArgs(&a.Deliveries[i])...)
 		}
 		if a.Receipt != nil && err == nil {

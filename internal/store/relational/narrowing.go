@@ -56,11 +56,12 @@ func (n *narrowing) event(f *store.EventFilter) {
 		n.and("e.type IN (?"+strings.Repeat(", ?", len(f.Types)-1)+")", args...)
 	}
 	if f.Delivered != nil {
-		exists := "EXISTS"
+		not := ""
 		if *f.Delivered {
-			exists = "NOT EXISTS"
+			not = "NOT "
 		}
-		n.and(exists+" (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state IN (?, ?))", int64(delivery.Pending), int64(delivery.Failed))
+		n.and(not+"(EXISTS (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state IN (?, ?)) OR EXISTS (SELECT 1 FROM fan_outs f WHERE f.event = e.key))",
+			int64(delivery.Pending), int64(delivery.Failed))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -72,6 +73,9 @@ type Conn interface {
 	// transaction that was committed before this one began, after the version that the append
 	// was matched by.
 	MarkStale(all []*store.Append) error
+	// ClaimFanOut reports whether this transaction may write deliveries of a space's deferred
+	// events. While it runs, no other one may.
+	ClaimFanOut(space event.Space) (bool, error)
 }
 
 // Raw is text of people's own, which may hold any bytes. Some databases' text may not.

@@ -15,7 +15,10 @@ func (s *Store) LastKey(ctx context.Context) (k event.Key, err error) {
 
 // Waiting implements [store.Upkeep].
 func (s *Store) Waiting(ctx context.Context, most int) (n int, err error) {
-	err = s.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_waiting WHERE state = 0 LIMIT ?) waiting`, most).Scan(&n)
+	var unwritten int
+	err = s.queryRow(ctx, `SELECT count(*), (SELECT CAST(coalesce(sum(total - done), 0) AS BIGINT) FROM fan_outs)
+		FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_waiting WHERE state = 0 LIMIT ?) waiting`, most).Scan(&n, &unwritten)
+	n = min(n+unwritten, most)
 	return n, s.Fault("count waiting deliveries", err)
 }
 

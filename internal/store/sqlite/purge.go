@@ -20,12 +20,14 @@ func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit in
 			return nil
 		}
 		// Only what nobody waits for goes; the event's own row goes last.
-		const done = ` BETWEEN ? AND ? AND NOT EXISTS (
-			SELECT 1 FROM deliveries d WHERE d.state = 0 AND d.event = `
-		if _, err := t.Exec(`DELETE FROM attempts WHERE event`+done+`attempts.event)`, int64(from), last); err != nil {
+		done := func(key string) string {
+			return key + ` BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.state = 0 AND d.event = ` + key + `)
+				AND NOT EXISTS (SELECT 1 FROM fan_outs f WHERE f.event = ` + key + `)`
+		}
+		if _, err := t.Exec(`DELETE FROM attempts WHERE `+done("attempts.event"), int64(from), last); err != nil {
 			return err
 		}
-		n, err := t.Exec(`DELETE FROM events WHERE key`+done+`events.key)`, int64(from), last)
+		n, err := t.Exec(`DELETE FROM events WHERE `+done("events.key"), int64(from), last)
 		if err != nil {
 			return err
 		}

@@ -141,6 +141,9 @@ func (t *tx) Settle(all []store.Settlement) ([]int, error) { return make([]int, 
 // MarkStale implements [relational.Conn]: no other process changes settings.
 func (t *tx) MarkStale([]*store.Append) error { return nil }
 
+// ClaimFanOut implements [relational.Conn]: no other transaction writes.
+func (t *tx) ClaimFanOut(event.Space) (bool, error) { return true, nil }
+
 // nextRow returns the next row, nil after the last.
 func nextRow(rows driver.Rows, n int) ([]any, error) {
 	values := make([]driver.Value, n)

@@ -1,0 +1,103 @@
+package commit
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+const (
+	fanOutSlice = 64  // deliveries of deferred events in one transaction
+	soleSlice   = 256 // the same while no other account sends events
+	// fanOutTurn is how many transactions with events may pass without a slice.
+	fanOutTurn = 4
+	lookEvery  = time.Second
+	// abandoned is the age from which deferred events are written by whichever node finds
+	// them: the node that accepted them is slow, or gone.
+	abandoned = 5 * time.Second
+)
+
+// fanOuts is the spaces with deferred events, in the order of their turns. The zero value
+// is empty.
+type fanOuts struct {
+	spaces []event.Space
+	passed int // transactions with events since the last slice
+}
+
+func (q *fanOuts) add(space event.Space) {
+	if !slices.Contains(q.spaces, space) {
+		q.spaces = append(q.spaces, space)
+	}
+}
+
+// take removes the slices of the next transaction, which has so many events: fresh events
+// go first, but not always.
+func (q *fanOuts) take(events int, shared bool) []*store.FanOut {
+	if len(q.spaces) == 0 {
+		return nil
+	}
+	if q.passed++; events > 0 && q.passed < fanOutTurn {
+		return nil
+	}
+	q.passed = 0
+	space := q.spaces[0]
+	q.spaces = dropFirst(q.spaces, 1)
+	limit := soleSlice
+	if shared {
+		limit = fanOutSlice
+	}
+	return []*store.FanOut{{Space: space, Limit: limit}}
+}
+
+// written takes note of a transaction that was committed. A space whose slice another node
+// writes is left to that one.
+func (q *fanOuts) written(b *store.Batch) {
+	for _, f := range b.FanOuts {
+		if f.More {
+			q.add(f.Space)
+		}
+	}
+	for _, a := range b.Appends {
+		if a.Deferred && !a.Refused() {
+			q.add(a.Event.Space)
+		}
+	}
+}
+
+// FanOut tells that a space has deferred events that were not written by Append.
+func (c *Committer) FanOut(space event.Space) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fanOuts.add(space)
+	c.work.Signal()
+}
+
+// Resume looks for deferred events until ctx ends: at the start for all that an earlier
+// process left, and then for those that no node is writing. now returns the time by which
+// keys are made.
+func (c *Committer) Resume(ctx context.Context, now func() time.Time) {
+	below := event.Key(math.MaxInt64)
+	for {
+		spaces, err := c.store.FanningOut(ctx, below)
+		switch {
+		case err == nil:
+			below = event.KeyAt(now().Add(-abandoned))
+			for _, space := range spaces {
+				c.FanOut(space)
+			}
+		case ctx.Err() == nil:
+			c.log.Error("look for deferred events", "err", err)
+		}
+		t := time.NewTimer(lookEvery)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
