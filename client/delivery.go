@@ -47,7 +47,7 @@ func (c *Client) RetryDelivery(ctx context.Context, id string, wait time.Duratio
 		path += "?wait=" + strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 	}
 	var out Delivery
-	if err := c.retry(ctx, http.MethodPost, path, []byte("{}"), &out); err != nil {
+	if _, err := c.retry(ctx, http.MethodPost, path, "", []byte("{}"), &out); err != nil {
 		return nil, fmt.Errorf("retry the delivery %s: %w", id, err)
 	}
 	return &out, nil

@@ -11,6 +11,51 @@ import (
 	"time"
 )
 
+// EndpointFields are the optional fields of an endpoint that are set and read alike. Nil is the
+// default of a new endpoint, and changes nothing in an update; a pointer to a zero value sets
+// the default: &EndpointFields{Timeout: new(0)}.
+type EndpointFields struct {
+	Ordering         *string  `json:"ordering,omitempty"`          // none or fifo
+	Timeout          *int     `json:"timeout,omitempty"`           // of an attempt, in seconds
+	MaxConcurrency   *int     `json:"max_concurrency,omitempty"`   // concurrent attempts
+	RateLimit        *float64 `json:"rate_limit,omitempty"`        // attempts per second
+	RetrySchedule    *[]int   `json:"retry_schedule,omitempty"`    // seconds before each retry; a nil list is the default, an empty one no retries
+	SignatureSchemes []string `json:"signature_schemes,omitempty"` // v1, or v1 and v1a
+	PayloadFormat    *string  `json:"payload_format,omitempty"`    // standard, cloudevents_structured, cloudevents_binary or thin
+	Filter           *string  `json:"filter,omitempty"`            // expression that events must meet
+	Transform        *string  `json:"transform,omitempty"`         // expression for the data of the payload
+	Validation       *string  `json:"validation,omitempty"`        // none or cloudevents
+	CACertificates   *string  `json:"ca_certificates,omitempty"`   // PEM
+}
+
+// Authentication is how the server authenticates to an endpoint. The server answers it
+// without the password and the client secret.
+type Authentication struct {
+	Type         string `json:"type"` // none, basic or oauth2
+	Username     string `json:"username,omitempty"`
+	Password     string `json:"password,omitempty"`
+	GrantType    string `json:"grant_type,omitempty"` // client_credentials or password
+	TokenURL     string `json:"token_url,omitempty"`
+	ClientID     string `json:"client_id,omitempty"`
+	ClientSecret string `json:"client_secret,omitempty"`
+	Scope        string `json:"scope,omitempty"`
+	ClientAuth   string `json:"client_auth,omitempty"` // basic or body
+}
+
+// ClientCertificate is a certificate that the server presents to an endpoint, with its key,
+// both PEM.
+type ClientCertificate struct {
+	Certificate string `json:"certificate"`
+	PrivateKey  string `json:"private_key"`
+}
+
+// Certificate describes the client certificate of an endpoint.
+type Certificate struct {
+	Subject     string `json:"subject"`
+	NotAfter    int64  `json:"not_after"`   // Unix seconds
+	Fingerprint string `json:"fingerprint"` // SHA-256, hexadecimal
+}
+
 // Endpoint is where events are delivered to.
 type Endpoint struct {
 	ID            string            `json:"id"`
@@ -22,6 +67,13 @@ type Endpoint struct {
 	Created       int64             `json:"created"`
 	Livemode      bool              `json:"livemode"`
 	Metadata      map[string]string `json:"metadata"`
+	EndpointFields
+	Authentication    *Authentication   `json:"authentication"` // nil: none
+	Headers           map[string]string `json:"headers"`        // values are masked
+	ClientCertificate *Certificate      `json:"client_certificate"`
+
+	// ETag names the version that was read. It is empty of an endpoint in a list.
+	ETag string `json:"-"`
 }
 
 // NewEndpoint is an endpoint to be registered.
@@ -30,20 +82,73 @@ type NewEndpoint struct {
 	EnabledEvents []string          `json:"enabled_events"` // such as "payment.succeeded", "refund.*", or "*" for all but the server's notices
 	Description   string            `json:"description,omitempty"`
 	Metadata      map[string]string `json:"metadata,omitempty"`
+	Status        string            `json:"status,omitempty"` // default enabled
+	Secret        string            `json:"secret,omitempty"` // default a new one
+	EndpointFields
+	Authentication    *Authentication    `json:"authentication,omitempty"`
+	Headers           map[string]string  `json:"headers,omitempty"`
+	ClientCertificate *ClientCertificate `json:"client_certificate,omitempty"`
+}
+
+// EndpointUpdate is a change of an endpoint. What is nil stays.
+type EndpointUpdate struct {
+	URL           *string            `json:"url,omitempty"`
+	EnabledEvents []string           `json:"enabled_events,omitempty"`
+	Description   *string            `json:"description,omitempty"`
+	Metadata      map[string]*string `json:"metadata,omitempty"` // nil removes a key
+	Status        *string            `json:"status,omitempty"`
+	EndpointFields
+	Authentication    *Authentication    `json:"authentication,omitempty"` // of type none: removes it
+	Headers           map[string]*string `json:"headers,omitempty"`        // nil removes a header
+	ClientCertificate *ClientCertificate `json:"client_certificate,omitempty"`
 }
 
 // CreateEndpoint registers an endpoint. What it returns has the secret that its
 // deliveries are signed with. All tries have one idempotency key, so no try makes a
 // second endpoint.
 func (c *Client) CreateEndpoint(ctx context.Context, e NewEndpoint) (*Endpoint, error) {
-	body, err := json.Marshal(e)
+	out, err := c.endpoint(ctx, http.MethodPost, "/v1/webhooks", "", e)
 	if err != nil {
-		return nil, fmt.Errorf("posthaste: encode the endpoint: %w", err)
-	}
-	var out Endpoint
-	if err := c.retry(ctx, http.MethodPost, "/v1/webhooks", body, &out); err != nil {
 		return nil, fmt.Errorf("create the endpoint %s: %w", e.URL, err)
 	}
+	return out, nil
+}
+
+// Endpoint returns an endpoint.
+func (c *Client) Endpoint(ctx context.Context, id string) (*Endpoint, error) {
+	out, err := c.endpoint(ctx, http.MethodGet, "/v1/webhooks/"+url.PathEscape(id), "", nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the endpoint %s: %w", id, err)
+	}
+	return out, nil
+}
+
+// UpdateEndpoint changes an endpoint and returns it as it is then. If read has an ETag, the
+// change is made only if the endpoint is still as it was read; otherwise the error is an
+// [*Error] of status 412, and the endpoint is to be read again.
+func (c *Client) UpdateEndpoint(ctx context.Context, read *Endpoint, u EndpointUpdate) (*Endpoint, error) {
+	out, err := c.endpoint(ctx, http.MethodPost, "/v1/webhooks/"+url.PathEscape(read.ID), read.ETag, u)
+	if err != nil {
+		return nil, fmt.Errorf("update the endpoint %s: %w", read.ID, err)
+	}
+	return out, nil
+}
+
+// endpoint makes a request that is answered with an endpoint; params is nil for none.
+func (c *Client) endpoint(ctx context.Context, method, path, ifMatch string, params any) (*Endpoint, error) {
+	var body []byte
+	if params != nil {
+		var err error
+		if body, err = json.Marshal(params); err != nil {
+			return nil, fmt.Errorf("posthaste: encode the endpoint: %w", err)
+		}
+	}
+	var out Endpoint
+	header, err := c.retry(ctx, method, path, ifMatch, body, &out)
+	if err != nil {
+		return nil, err
+	}
+	out.ETag = header.Get("ETag")
 	return &out, nil
 }
 
@@ -55,7 +160,7 @@ func (c *Client) Endpoints(ctx context.Context) iter.Seq2[Endpoint, error] {
 				Data    []Endpoint
 				HasMore bool `json:"has_more"`
 			}
-			if err := c.retry(ctx, http.MethodGet, "/v1/webhooks?limit=100"+after, nil, &page); err != nil {
+			if _, err := c.retry(ctx, http.MethodGet, "/v1/webhooks?limit=100"+after, "", nil, &page); err != nil {
 				yield(Endpoint{}, fmt.Errorf("list endpoints: %w", err))
 				return
 			}
@@ -72,25 +177,28 @@ func (c *Client) Endpoints(ctx context.Context) iter.Seq2[Endpoint, error] {
 	}
 }
 
-// retry makes a request until it is answered for good or ctx ends, and reads the
-// answer into out.
-func (c *Client) retry(ctx context.Context, method, path string, body []byte, out any) error {
-	key := ""
+// retry makes a request until it is answered for good or ctx ends, reads the answer into
+// out and returns its header. ifMatch is empty for any version.
+func (c *Client) retry(ctx context.Context, method, path, ifMatch string, body []byte, out any) (http.Header, error) {
+	header := http.Header{}
 	if method == http.MethodPost {
-		key = rand.Text()
+		header.Set("Idempotency-Key", rand.Text())
+	}
+	if ifMatch != "" {
+		header.Set("If-Match", ifMatch)
 	}
 	began := time.Now()
 	for tries := 0; ; tries++ {
-		status, text, _, err := c.call(ctx, method, path, key, body)
+		status, text, answered, err := c.call(ctx, method, path, header, body)
 		if err == nil && out != nil && json.Unmarshal(text, out) != nil {
 			err = &unexpected{status, "no JSON object"}
 		}
 		if err == nil || !temporary(err) {
-			return err
+			return answered, err
 		}
 		pause := c.pause(tries, err)
 		if c.opts.RetryFor > 0 && time.Since(began)+pause >= c.opts.RetryFor || !wait(ctx, pause) {
-			return err
+			return nil, err
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -16,9 +17,9 @@ import (
 // some 2 MB.
 const maxAnswer = 16 << 20
 
-// call makes one request and returns what was answered to it with 2xx. Errors: [*Error]
-// for other answers.
-func (c *Client) call(ctx context.Context, method, path, idempotencyKey string, body []byte) (status int, text []byte, requestID string, err error) {
+// call makes one request, with more in its header, and returns what was answered to it with
+// 2xx. Errors: [*Error] for other answers.
+func (c *Client) call(ctx context.Context, method, path string, more http.Header, body []byte) (status int, text []byte, header http.Header, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()
 	var r io.Reader = http.NoBody
@@ -27,7 +28,7 @@ func (c *Client) call(ctx context.Context, method, path, idempotencyKey string, 
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
 	if err != nil {
-		return 0, nil, "", fmt.Errorf("posthaste: %s %s: %w", method, path, err)
+		return 0, nil, nil, fmt.Errorf("posthaste: %s %s: %w", method, path, err)
 	}
 	for name, values := range c.opts.Header {
 		req.Header[name] = values
@@ -39,35 +40,33 @@ func (c *Client) call(ctx context.Context, method, path, idempotencyKey string, 
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if idempotencyKey != "" {
-		req.Header.Set("Idempotency-Key", idempotencyKey)
-	}
+	maps.Copy(req.Header, more)
 	var w way
 	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(ctx, w.trace())))
 	switch {
 	case err != nil && w.unsent():
-		return 0, nil, "", &notSent{err}
+		return 0, nil, nil, &notSent{err}
 	case err != nil:
-		return 0, nil, "", fmt.Errorf("posthaste: no answer: %w", err)
+		return 0, nil, nil, fmt.Errorf("posthaste: no answer: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return resp.StatusCode, nil, "", fmt.Errorf("posthaste: the answer broke off: %w", err)
+		return resp.StatusCode, nil, nil, fmt.Errorf("posthaste: the answer broke off: %w", err)
 	}
-	requestID = resp.Header.Get("Request-Id")
+	header = resp.Header
 	switch {
 	case len(text) > maxAnswer:
-		return resp.StatusCode, nil, requestID, &unexpected{resp.StatusCode, "it goes on and on"}
+		return resp.StatusCode, nil, header, &unexpected{resp.StatusCode, "it goes on and on"}
 	case resp.StatusCode/100 != 2:
-		e := &Error{Status: resp.StatusCode, RequestID: requestID, RetryAfter: retryAfter(resp.Header)}
+		e := &Error{Status: resp.StatusCode, RequestID: header.Get("Request-Id"), RetryAfter: retryAfter(resp.Header)}
 		var said struct{ Error wireError }
 		if json.Unmarshal(text, &said) == nil {
 			said.Error.fill(e)
 		}
-		return resp.StatusCode, nil, requestID, e
+		return resp.StatusCode, nil, header, e
 	}
-	return resp.StatusCode, text, requestID, nil
+	return resp.StatusCode, text, header, nil
 }
 
 // way records how far a request got.
@@ -97,7 +96,7 @@ func (w wireError) fill(e *Error) {
 // however the events are put together when they are sent again.
 func (c *Client) post(ctx context.Context, events [][]byte) []error {
 	body := batchBody(events)
-	status, text, requestID, err := c.call(ctx, http.MethodPost, "/v1/events/batch", "", body)
+	status, text, header, err := c.call(ctx, http.MethodPost, "/v1/events/batch", nil, body)
 	var e *Error
 	if errors.As(err, &e) && e.Status == http.StatusRequestEntityTooLarge && len(events) > 1 {
 		c.batchBytes.Store(min(c.batchBytes.Load(), int64(len(body)/2)))
@@ -106,7 +105,7 @@ func (c *Client) post(ctx context.Context, events [][]byte) []error {
 	}
 	out := make([]error, len(events))
 	if err == nil {
-		err = readBatch(status, text, requestID, out)
+		err = readBatch(status, text, header.Get("Request-Id"), out)
 	}
 	if err != nil {
 		for i := range out {

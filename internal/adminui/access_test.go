@@ -112,7 +112,7 @@ func newDesk(t *testing.T, https bool) *desk {
 	call, err := d.service.Authenticate(t.Context(), testKey)
 	must(err)
 	url, all := "https://example.com/hook", []string{"*"}
-	e, err := d.service.CreateEndpoint(ctx, call, service.EndpointParams{URL: &url, Events: &all})
+	e, err := d.service.CreateEndpoint(ctx, call, endpoint.Params{"url": url, "enabled_events": all})
 	must(err)
 	ev, err := d.service.SendEvent(ctx, call, []byte(`{"type":"payment.succeeded","data":{"object":{"id":"pay_1"}}}`))
 	must(err)

@@ -1,10 +1,8 @@
 package adminui
 
 import (
-	"cmp"
 	"maps"
 	"net/http"
-	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,78 +87,11 @@ func mode(live bool) string {
 	return "test"
 }
 
-// endpointForm is the form of a webhook, as it was typed.
-type endpointForm struct {
-	URL         string
-	Description string
-	Enabled     bool
-	Events      []string // chosen
-	Others      string   `json:"Other events"` // typed: more types and patterns
-	Filter      string
-	Data        string // the transformation; Transport is something else
-	Validated   bool   `json:"Ask for consent"` // the receiver is asked for its consent
-
-	Transport       string   // http, basic or oauth2
-	Username        string   `json:"User name"`
-	Password        string   `json:"-"` // typed, as all that is in no JSON
-	Grant           string   `json:"Grant type"`
-	TokenURL        string   `json:"Token URL"`
-	ClientID        string   `json:"Client id"`
-	ClientSecret    string   `json:"-"`
-	Scope           string   //
-	ClientAuth      string   `json:"Client credentials go in"`
-	Ordering        string   `json:"Order"`
-	Timeout         string   //
-	Format          string   //
-	Concurrency     string   `json:"Attempts at a time"`
-	Rate            string   `json:"Attempts a second"`
-	HasPassword     bool     `json:"Has a password"`      // there is one already; it is not shown
-	HasClientSecret bool     `json:"Has a client secret"` // likewise
-	Headers         string   `json:"-"`                   // typed: a line each, with their values
-	HeaderNames     []string `json:"Headers"`             // that there are already; their values are not shown
-	HasCertificate  bool     `json:"Has a client certificate"`
-	DropHeaders     bool     `json:"-"`
-	DropCertificate bool     `json:"-"`
-}
-
-// hide notes which credentials a webhook has: the form says that there are some.
-func (f *endpointForm) hide(e *endpoint.Endpoint) {
-	f.HasPassword, f.HasClientSecret, f.HasCertificate = e.Auth.Password != "", e.Auth.ClientSecret != "", e.TLS.PrivateKey != ""
-	f.HeaderNames = slices.Sorted(maps.Keys(e.Headers))
-}
-
-// headers turns the lines that were typed into headers, and the box for the other ones
-// into their removal.
-func (f *endpointForm) headers() (map[string]*string, error) {
-	if !f.DropHeaders && strings.TrimSpace(f.Headers) == "" {
-		return nil, nil
-	}
-	out := map[string]*string{}
-	if f.DropHeaders {
-		for _, name := range f.HeaderNames {
-			out[name] = nil
-		}
-	}
-	for line := range strings.Lines(f.Headers) {
-		if line = strings.TrimSpace(line); line == "" {
-			continue
-		}
-		name, value, ok := strings.Cut(line, ":")
-		if value = strings.TrimSpace(value); !ok || value == "" {
-			return nil, fault.Param("headers", "parameter_invalid", "Write each header in a line of its own, such as X-Api-Key: a key.")
-		}
-		out[textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))] = &value
-	}
-	return out, nil
-}
-
-// Chosen reports whether a type is ticked.
-func (f *endpointForm) Chosen(t string) bool { return slices.Contains(f.Events, t) }
-
 type endpointFormView struct {
 	origin
 	ID      string // empty: a new one
 	Form    endpointForm
+	By      endpoint.Setter
 	Groups  []typeGroup
 	Problem *problem
 
@@ -178,7 +109,7 @@ func (v *endpointFormView) At(field string) string {
 }
 
 func newEndpoint(rq *request) error {
-	return rq.endpointFormPage(&endpointFormView{Form: endpointForm{Enabled: true, Transport: "http"}}, nil)
+	return rq.endpointFormPage(&endpointFormView{Form: formOfEndpoint(&endpoint.Endpoint{Status: endpoint.Enabled}, nil)}, nil)
 }
 
 // endpointFormPage shows a form, with the types to choose from and what is wrong with it.
@@ -187,7 +118,7 @@ func (rq *request) endpointFormPage(v *endpointFormView, wrong error) error {
 	if err != nil {
 		return err
 	}
-	v.Groups, v.Problem = grouped(known), errorView(wrong)
+	v.Groups, v.Problem, v.By = grouped(known), errorView(wrong), rq.call.Setter()
 	return rq.renderForm("endpoint-form", v, wrong)
 }
 
@@ -205,113 +136,12 @@ func editEndpoint(rq *request) error {
 	if err != nil {
 		return err
 	}
-	return rq.render("endpoint-form", &endpointFormView{origin: o, ID: e.ID, Form: f, Groups: grouped(known)})
-}
-
-// formOfEndpoint returns the form of a webhook as it would be posted if nobody touched it.
-func formOfEndpoint(e *endpoint.Endpoint, known []event.Definition) endpointForm {
-	f := endpointForm{URL: e.URL, Description: e.Description, Enabled: e.Status == endpoint.Enabled, Transport: cmp.Or(string(e.Auth.Type), "http"),
-		Username: e.Auth.Username, Grant: cmp.Or(string(e.Auth.Grant), string(endpoint.ClientCredentials)), TokenURL: e.Auth.TokenURL, ClientID: e.Auth.ClientID, Scope: e.Auth.Scope,
-		ClientAuth: cmp.Or(string(e.Auth.ClientAuth), "basic"), Ordering: cmp.Or(string(e.Settings.Ordering), string(endpoint.Unordered)),
-		Format: string(e.Format()), Filter: e.Settings.Filter, Data: e.Transform(), Validated: e.Settings.Validation == endpoint.Handshake}
-	if t := e.Settings.Timeout; t > 0 {
-		f.Timeout = strconv.Itoa(int(t / time.Second))
-	}
-	if n := e.Settings.Concurrency; n > 0 {
-		f.Concurrency = strconv.Itoa(n)
-	}
-	if r := e.Settings.Rate; r > 0 {
-		f.Rate = strconv.FormatFloat(r, 'g', -1, 64)
-	}
-	f.hide(e)
-	var others []string
-	for _, p := range e.Events {
-		if slices.ContainsFunc(known, func(d event.Definition) bool { return d.Name == p }) || p == "*" {
-			f.Events = append(f.Events, p)
-		} else {
-			others = append(others, p)
-		}
-	}
-	f.Others = strings.Join(others, ", ")
-	return f
-}
-
-func (rq *request) endpointForm() endpointForm {
-	v := rq.PostFormValue
-	expression := func(name string) string { return strings.TrimSpace(strings.ReplaceAll(v(name), "\r\n", "\n")) }
-	return endpointForm{URL: strings.TrimSpace(v("url")), Description: v("description"), Enabled: v("enabled") != "", Events: rq.PostForm["event"], Others: v("others"),
-		Headers: v("headers"), DropHeaders: v("drop_headers") != "", DropCertificate: v("drop_certificate") != "",
-		Transport: v("transport"), Username: v("username"), Password: v("password"), Grant: v("grant"), TokenURL: strings.TrimSpace(v("token_url")),
-		ClientID: v("client_id"), ClientSecret: v("client_secret"), Scope: v("scope"), ClientAuth: v("client_auth"),
-		Filter: expression("filter"), Data: expression("transform"), Validated: v("validated") != "", Format: v("payload_format"), Ordering: v("ordering"), Timeout: v("timeout"), Concurrency: v("concurrency"), Rate: v("rate")}
-}
-
-// subscription returns the event types that were chosen and typed. "*" makes all others
-// superfluous that do not name the server's notices.
-func (f *endpointForm) subscription() []string {
-	types := slices.Clone(f.Events)
-	types = append(types, strings.FieldsFunc(f.Others, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' || r == '\t' })...)
-	if slices.Contains(types, "*") {
-		types = slices.DeleteFunc(types, func(p string) bool { return p != "*" && !endpoint.SelectsNotices(p) })
-	}
-	return types
-}
-
-// params turns what was typed into what the service takes.
-func (f *endpointForm) params() (service.EndpointParams, error) {
-	types := f.subscription()
-	off := !f.Enabled
-	auth := endpoint.Authentication{}
-	switch f.Transport {
-	case "http", "":
-	case "basic":
-		auth = endpoint.Authentication{Type: endpoint.AuthBasic, Username: f.Username, Password: f.Password}
-	case "oauth2":
-		auth = endpoint.Authentication{Type: endpoint.AuthOAuth, Grant: endpoint.Grant(f.Grant), TokenURL: f.TokenURL, ClientID: f.ClientID,
-			ClientSecret: f.ClientSecret, Scope: f.Scope, ClientAuth: endpoint.ClientAuth(f.ClientAuth)}
-		if auth.Grant == endpoint.Password {
-			auth.Username, auth.Password = f.Username, f.Password
-		}
-	default:
-		return service.EndpointParams{}, fault.Param("transport", "parameter_invalid", "The transport is HTTP, HTTP Basic or OAuth 2.0.")
-	}
-	validation := "none"
-	if f.Validated {
-		validation = string(endpoint.Handshake)
-	}
-	p := service.EndpointParams{Validation: &validation, URL: &f.URL, Description: &f.Description, Events: &types, Disabled: &off, Auth: &auth, Ordering: &f.Ordering, Format: &f.Format, Filter: &f.Filter, Transform: &f.Data}
-	var seconds, concurrency int
-	var rate float64
-	var err error
-	if f.Timeout != "" {
-		if seconds, err = strconv.Atoi(strings.TrimSpace(f.Timeout)); err != nil {
-			return p, fault.Param("timeout", "parameter_invalid", "Give the timeout in whole seconds.")
-		}
-	}
-	if f.Concurrency != "" {
-		if concurrency, err = strconv.Atoi(strings.TrimSpace(f.Concurrency)); err != nil {
-			return p, fault.Param("max_concurrency", "parameter_invalid", "Give a whole number.")
-		}
-	}
-	if f.Rate != "" {
-		if rate, err = strconv.ParseFloat(strings.TrimSpace(f.Rate), 64); err != nil {
-			return p, fault.Param("rate_limit", "parameter_invalid", "Give a number, such as 10 or 0.5.")
-		}
-	}
-	if p.Headers, err = f.headers(); err != nil {
-		return p, err
-	}
-	if f.DropCertificate {
-		p.Certificate = &service.ClientCertificate{}
-	}
-	timeout := time.Duration(seconds) * time.Second
-	p.Timeout, p.Concurrency, p.Rate = &timeout, &concurrency, &rate
-	return p, nil
+	return rq.render("endpoint-form", &endpointFormView{origin: o, ID: e.ID, Form: f, By: rq.call.Setter(), Groups: grouped(known)})
 }
 
 func createEndpoint(rq *request) error {
 	f := rq.endpointForm()
-	p, err := f.params()
+	p, err := f.params(&endpoint.Endpoint{}, rq.call.Setter())
 	var e *endpoint.Endpoint
 	if err == nil {
 		e, err = rq.ui.Service.CreateEndpoint(rq.Context(), rq.call, p)
@@ -325,8 +155,8 @@ func createEndpoint(rq *request) error {
 // previewEndpoint shows the form again with what would be sent of an event.
 func previewEndpoint(rq *request) error {
 	v := &endpointFormView{origin: rq.origin(), ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
-	v.Form.Password, v.Form.ClientSecret = "", ""
-	p := service.PreviewParams{Filter: v.Form.Filter, Format: v.Form.Format, Transform: v.Form.Data, Type: v.Sample, Events: v.Form.subscription()}
+	v.Form.forget()
+	p := service.PreviewParams{Filter: v.Form.text("filter"), Format: v.Form.text("payload_format"), Transform: v.Form.text("transform"), Type: v.Sample, Events: v.Form.subscription()}
 	if strings.HasPrefix(v.Sample, event.PrefixEvent) {
 		p.Event, p.Type = v.Sample, ""
 	}
@@ -347,9 +177,9 @@ func updateEndpoint(rq *request) error {
 	if err != nil {
 		return err
 	}
-	f.hide(have)
+	f.hold(have)
 	o := rq.origin()
-	p, err := f.params()
+	p, err := f.params(have, rq.call.Setter())
 	for err == nil {
 		_, err = rq.ui.Service.UpdateEndpoint(rq.Context(), rq.call, id, p)
 		if !stale(err) {
@@ -386,19 +216,19 @@ func (rq *request) caughtUp(id string, f endpointForm, o origin) (*endpointFormV
 	if err != nil {
 		return nil, err
 	}
-	f.Password, f.ClientSecret, f.Headers = "", "", ""
+	f.forget()
 	if now.Changes, err = catchUp(o, &f, current); err != nil {
 		return nil, err
 	}
-	f.hide(e)
+	f.hold(e)
 	rq.call.Revisions = []int64{e.Revision}
-	return &endpointFormView{origin: now, ID: id, Form: f, Groups: grouped(known)}, nil
+	return &endpointFormView{origin: now, ID: id, Form: f, By: rq.call.Setter(), Groups: grouped(known)}, nil
 }
 
 // again shows the form once more with what was typed, passwords apart, and what is
 // wrong with it.
 func (rq *request) again(id string, f endpointForm, err error) error {
-	f.Password, f.ClientSecret, f.Headers = "", "", ""
+	f.forget()
 	return rq.endpointFormPage(&endpointFormView{origin: rq.origin(), ID: id, Form: f}, err)
 }
 
@@ -474,9 +304,9 @@ type confirmation struct {
 // confirmations is all of them, by the last part of their address.
 var confirmations = map[string]confirmation{
 	"enable": {Title: "Enable this webhook", Text: "Events are sent to it from now on. What it missed meanwhile is not; recover it afterwards if it should be.",
-		Button: "Enable", Typed: true, do: func(rq *request, id string) error { return rq.setStatus(id, false, "enabled") }},
+		Button: "Enable", Typed: true, do: func(rq *request, id string) error { return rq.setStatus(id, endpoint.Enabled) }},
 	"disable": {Title: "Disable this webhook", Text: "Nothing is sent to it until somebody enables it again. New events are not kept for it.",
-		Button: "Disable", Typed: true, Danger: true, do: func(rq *request, id string) error { return rq.setStatus(id, true, "disabled") }},
+		Button: "Disable", Typed: true, Danger: true, do: func(rq *request, id string) error { return rq.setStatus(id, endpoint.Disabled) }},
 	"delete": {Title: "Delete this webhook", Text: "This cannot be undone. What waits to be sent to it is cancelled, and its secrets are gone.",
 		Button: "Delete", Danger: true, do: func(rq *request, id string) error {
 			if err := rq.ui.Service.DeleteEndpoint(rq.Context(), rq.call, id); err != nil {
@@ -532,11 +362,11 @@ var confirmations = map[string]confirmation{
 		}},
 }
 
-func (rq *request) setStatus(id string, disabled bool, what string) error {
-	if _, err := rq.ui.Service.UpdateEndpoint(rq.Context(), rq.call, id, service.EndpointParams{Disabled: &disabled}); err != nil {
+func (rq *request) setStatus(id string, status endpoint.Status) error {
+	if _, err := rq.ui.Service.UpdateEndpoint(rq.Context(), rq.call, id, endpoint.Params{"status": string(status)}); err != nil {
 		return err
 	}
-	return rq.done(what, "webhooks", id)
+	return rq.done(string(status), "webhooks", id)
 }
 
 type confirmView struct {

@@ -81,7 +81,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 	next := func() string { n++; return fmt.Sprint("made", n) }
 	hook := func() string {
 		to, all := "https://example.com/"+next(), []string{"form.event"}
-		e, err := d.service.CreateEndpoint(ctx, by, service.EndpointParams{URL: &to, Events: &all})
+		e, err := d.service.CreateEndpoint(ctx, by, endpoint.Params{"url": to, "enabled_events": all})
 		must(err)
 		return e.ID
 	}
@@ -119,7 +119,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 		}
 		return form{id, values}
 	}
-	webhook := url.Values{"url": {"https://example.com/new"}, "event": {"payment.succeeded"}, "enabled": {"on"}, "transport": {"http"}, "description": {"made by a form"}}
+	webhook := url.Values{"url": {"https://example.com/new"}, "event": {"payment.succeeded"}, "enabled": {"on"}, "transport": {"none"}, "description": {"made by a form"}}
 	all := map[string]func(string) form{
 		"/sign-in":  func(who string) form { return of("", url.Values{"name": {who}, "password": {password}}) },
 		"/sign-out": func(string) form { return of("", url.Values{}) },
@@ -142,7 +142,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 		"/webhooks/{id}/test": func(string) form { return of(hook(), url.Values{"type": {"form.event"}}) },
 		"/webhooks/{id}/validate": func(string) form {
 			to, all, handshake := "https://receiver.invalid/", []string{"form.event"}, string(endpoint.Handshake)
-			e, err := d.service.CreateEndpoint(ctx, by, service.EndpointParams{URL: &to, Events: &all, Validation: &handshake})
+			e, err := d.service.CreateEndpoint(ctx, by, endpoint.Params{"url": to, "enabled_events": all, "validation": handshake})
 			must(err)
 			return of(e.ID, url.Values{})
 		},
@@ -214,8 +214,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 			id := hook()
 			switch name {
 			case "enable":
-				off := true
-				_, err := d.service.UpdateEndpoint(ctx, by, id, service.EndpointParams{Disabled: &off})
+				_, err := d.service.UpdateEndpoint(ctx, by, id, endpoint.Params{"status": string(endpoint.Disabled)})
 				must(err)
 			case "revoke":
 				_, err := d.service.RotateSecret(ctx, by, id, "", time.Hour)

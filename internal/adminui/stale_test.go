@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
@@ -70,9 +71,8 @@ func TestForms_stale(t *testing.T) {
 		return d.ask("POST", path, cookie, v)
 	}
 
-	seconds := 7 * time.Second
-	e, err := d.service.CreateEndpoint(ctx, by, service.EndpointParams{URL: text("https://example.com/a"), Events: &[]string{"payment.succeeded", "invoice.*"},
-		Description: text("before"), Filter: text("data.object.amount > 1"), Timeout: &seconds})
+	e, err := d.service.CreateEndpoint(ctx, by, endpoint.Params{"url": "https://example.com/a", "enabled_events": []string{"payment.succeeded", "invoice.*"},
+		"description": "before", "filter": "data.object.amount > 1", "timeout": 7 * time.Second})
 	ok(err)
 	hook := pages + "/webhooks/" + e.ID
 	open := func() url.Values { return fields(d.ask("GET", hook+"/edit", cookie, nil).body) }
@@ -92,7 +92,7 @@ func TestForms_stale(t *testing.T) {
 	}
 
 	v = open()
-	_, err = d.service.UpdateEndpoint(ctx, by, e.ID, service.EndpointParams{Description: text("theirs"), Filter: text("data.object.amount > 2")})
+	_, err = d.service.UpdateEndpoint(ctx, by, e.ID, endpoint.Params{"description": "theirs", "filter": "data.object.amount > 2"})
 	ok(err)
 	v.Set("url", "https://example.com/mine")
 	v.Set("filter", "data.object.amount > 3")
@@ -124,7 +124,7 @@ func TestForms_stale(t *testing.T) {
 
 	// A mistake in a form does not make it fresh.
 	v = open()
-	_, err = d.service.UpdateEndpoint(ctx, by, e.ID, service.EndpointParams{Description: text("again theirs")})
+	_, err = d.service.UpdateEndpoint(ctx, by, e.ID, endpoint.Params{"description": "again theirs"})
 	ok(err)
 	v.Set("timeout", "x")
 	wrong := post(hook, v)

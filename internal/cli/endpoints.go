@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
 func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
@@ -24,7 +25,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Long:    "Register an endpoint; prints its secret. " + restOfFields,
 		Example: "  posthaste endpoints create https://example.com/webhooks --events payment.succeeded,refund.*",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fields, err := endpointFields(cmd)
+			fields, err := endpointFields(cmd, true)
 			if err != nil {
 				return err
 			}
@@ -34,15 +35,16 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			}
 			return post(cmd, get, "/v1/webhooks", fields)
 		}}
-	endpointFlags(create)
+	endpointFlags(create, true)
 	update := &cobra.Command{Use: "update ID", Short: "Change one: what is not named stays", Args: cobra.ExactArgs(1),
 		Long: "Change an endpoint: what is not named stays. " + restOfFields,
 		Example: "  posthaste endpoints update we_… --events payment.*,refund.*\n" +
 			"  posthaste endpoints update we_… --retry-schedule 10s,1m,1h --rate-limit 20\n" +
 			"  posthaste endpoints update we_… --filter 'data.object.amount >= 1000'\n" +
-			"  posthaste endpoints update we_… --fields authentication.json",
+			"  posthaste endpoints update we_… --authentication-type basic --authentication-username shop --authentication-password password.txt\n" +
+			"  posthaste endpoints update we_… --client-certificate client.pem --client-certificate-private-key client.key",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fields, err := endpointFields(cmd)
+			fields, err := endpointFields(cmd, false)
 			if err != nil {
 				return err
 			}
@@ -51,8 +53,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			}
 			return post(cmd, get, at("")(url.PathEscape(args[0])), fields)
 		}}
-	endpointFlags(update)
-	update.Flags().String("url", "", "where to send to")
+	endpointFlags(update, false)
 	var life time.Duration
 	rotate := &cobra.Command{Use: "rotate-secret ID", Short: "Create a new signing secret and print it", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,7 +76,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		}}
 	restore.Flags().StringVar(&since, "since", "24h", "start time: a duration ago, or a time such as 2026-01-31T15:00:00Z")
 	cmd.AddCommand(
-		listing(get, "/v1/webhooks", []column{{"id", "id"}, {"status", "status"}, {"url", "url"}, {"events", "enabled_events"}, {"created", "created"}}),
+		listing(get, "/v1/webhooks", endpointColumns()),
 		create, update, rotate, restore,
 		acting(get, "get", "Show one", http.MethodGet, at("")),
 		acting(get, "enable", "Enable one", http.MethodPost, at("/enable")),
@@ -104,32 +105,75 @@ func pastTime(s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-const restOfFields = "--fields is a JSON file, or - for standard input, with any parameters of the API:\n" +
-	"authentication, headers, certificates. Those who list processes see flags, not that file."
+const restOfFields = "Flags show in process lists, so passwords, secrets, headers and keys are read from\n" +
+	"files, or from standard input for -. --fields is a JSON file with any parameters of the API."
 
-// endpointFlags are the parameters that are short, and no secrets.
-func endpointFlags(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringSlice("events", []string{"*"}, "event types, groups such as payment.*, or * for all but the notices of the server (webhook_endpoint.*, message.*)")
-	f.String("description", "", "for people")
-	f.String("payload-format", "", "what is sent: standard, cloudevents_structured, cloudevents_binary or thin")
-	f.String("filter", "", "an expression that events must meet, such as 'data.object.amount >= 1000'; an empty one is none")
-	f.String("transform", "", "an expression for what is sent as the event's data; an empty one is the data")
-	f.String("validation", "", "cloudevents: send only once the receiver has consented to it, by CloudEvents' validation handshake; or none")
-	f.String("ordering", "", "none, or fifo: strictly in order of acceptance")
-	f.Duration("timeout", 0, "for one attempt, 1s to 60s; 0 is the server's default")
-	f.Int("max-concurrency", 0, "the most attempts at a time; 0 is the server's default")
-	f.Float64("rate-limit", 0, "attempts a second; 0 is no limit")
-	f.StringSlice("retry-schedule", nil, "delays before each retry, such as 10s,1m,1h; default is the server's")
-	f.StringToString("metadata", nil, "key=value for you; an empty value removes the key")
-	f.String("fields", "", "JSON file with parameters of the API; - is standard input")
+// flagOf returns the flag of a field of an endpoint, or of a member of a group.
+func flagOf(f, group *endpoint.Field) string {
+	name := f.Name
+	switch {
+	case name == "enabled_events":
+		name = "events"
+	case group != nil && strings.HasSuffix(group.Name, name):
+		name = group.Name
+	case group != nil:
+		name = group.Name + "_" + name
+	}
+	return strings.ReplaceAll(name, "_", "-")
+}
+
+// eachFlag calls visit with the fields that have a flag of a command that creates endpoints,
+// or changes them.
+func eachFlag(creates bool, visit func(f, group *endpoint.Field)) {
+	for i := range endpoint.Fields {
+		f := &endpoint.Fields[i]
+		if f.Kind != endpoint.GroupField && (creates || !f.Creation) && (!creates || f.Name != "url") { // which is an argument then
+			visit(f, nil)
+		}
+		for j := range f.Members {
+			visit(&f.Members[j], f)
+		}
+	}
+}
+
+// byFile reports whether a flag names a file with the value: flags show in process lists, and
+// certificates have many lines.
+func byFile(f *endpoint.Field) bool { return f.Secret || f.PEM }
+
+// endpointFlags adds a flag for each field.
+func endpointFlags(cmd *cobra.Command, creates bool) {
+	flags := cmd.Flags()
+	eachFlag(creates, func(f, group *endpoint.Field) {
+		name, usage := flagOf(f, group), f.Usage()
+		switch {
+		case f.Kind == endpoint.PairsField && byFile(f):
+			flags.String(name, "", "file with "+usage+": a line each, such as "+f.Example+"; - is standard input")
+		case byFile(f):
+			flags.String(name, "", "file with "+usage+"; - is standard input")
+		case f.Name == "enabled_events":
+			flags.StringSlice(name, []string{"*"}, usage)
+		case f.Kind == endpoint.ListField, f.Kind == endpoint.DelaysField:
+			flags.StringSlice(name, nil, usage)
+		case f.Kind == endpoint.PairsField:
+			flags.StringToString(name, nil, usage)
+		case f.Kind == endpoint.IntegerField:
+			flags.Int(name, 0, usage)
+		case f.Kind == endpoint.NumberField:
+			flags.Float64(name, 0, usage)
+		case f.Kind == endpoint.SecondsField:
+			flags.Duration(name, 0, usage)
+		default:
+			flags.String(name, "", usage)
+		}
+	})
+	flags.String("fields", "", "JSON file with parameters of the API; - is standard input")
 }
 
 // endpointFields returns the parameters that the flags of cmd give.
-func endpointFields(cmd *cobra.Command) (map[string]any, error) {
-	f := cmd.Flags()
+func endpointFields(cmd *cobra.Command, creates bool) (map[string]any, error) {
+	flags := cmd.Flags()
 	fields := map[string]any{}
-	if file, _ := f.GetString("fields"); file != "" {
+	if file, _ := flags.GetString("fields"); file != "" {
 		raw, err := readFileOr(cmd.InOrStdin(), file)
 		if err != nil {
 			return nil, fmt.Errorf("read --fields: %w", err)
@@ -139,36 +183,83 @@ func endpointFields(cmd *cobra.Command) (map[string]any, error) {
 		}
 	}
 	var wrong error
-	f.Visit(func(flag *pflag.Flag) {
-		var err error
-		switch name := strings.ReplaceAll(flag.Name, "-", "_"); flag.Name {
-		case "events":
-			fields["enabled_events"], err = f.GetStringSlice(flag.Name)
-		case "url", "description", "payload-format", "filter", "transform", "validation", "ordering":
-			fields[name] = flag.Value.String()
-		case "max-concurrency":
-			fields[name], err = f.GetInt(flag.Name)
-		case "rate-limit":
-			fields[name], err = f.GetFloat64(flag.Name)
-		case "metadata":
-			fields[name], err = f.GetStringToString(flag.Name)
-		case "timeout":
-			fields[name], err = wholeSeconds(flag.Value.String())
-		case "retry-schedule":
-			fields[name], err = schedule(f, flag.Name)
+	eachFlag(creates, func(f, group *endpoint.Field) {
+		name := flagOf(f, group)
+		if !flags.Changed(name) {
+			return
 		}
+		v, err := flagValue(cmd, f, name)
 		if err != nil {
-			wrong = errors.Join(wrong, &config.Usage{Err: fmt.Errorf("--%s: %w", flag.Name, err)})
+			wrong = errors.Join(wrong, &config.Usage{Err: fmt.Errorf("--%s: %w", name, err)})
+			return
 		}
+		to := fields
+		if group != nil {
+			members, ok := fields[group.Name].(map[string]any)
+			if !ok {
+				members = map[string]any{}
+				fields[group.Name] = members
+			}
+			to = members
+		}
+		to[f.Name] = v
 	})
 	return fields, wrong
+}
+
+// flagValue returns the value of a flag as the API takes it.
+func flagValue(cmd *cobra.Command, f *endpoint.Field, name string) (any, error) {
+	flags := cmd.Flags()
+	switch {
+	case byFile(f):
+		file, _ := flags.GetString(name)
+		if file == "" {
+			return "", nil
+		}
+		raw, err := readFileOr(cmd.InOrStdin(), file)
+		if err != nil {
+			return nil, err
+		}
+		v, err := f.Parse(strings.TrimRight(string(raw), "\r\n"))
+		if err != nil {
+			return nil, fmt.Errorf("%s: a line of it is no key and value, such as %s", file, f.Example)
+		}
+		return v, nil
+	case f.Kind == endpoint.ListField:
+		return flags.GetStringSlice(name)
+	case f.Kind == endpoint.PairsField:
+		return flags.GetStringToString(name)
+	case f.Kind == endpoint.IntegerField:
+		return flags.GetInt(name)
+	case f.Kind == endpoint.NumberField:
+		return flags.GetFloat64(name)
+	case f.Kind == endpoint.SecondsField:
+		return wholeSeconds(flags.Lookup(name).Value.String())
+	case f.Kind == endpoint.DelaysField:
+		return schedule(flags, name)
+	}
+	return flags.GetString(name)
+}
+
+// endpointColumns are the columns of a list of endpoints.
+func endpointColumns() []column {
+	all := []column{{"id", "id"}}
+	for i := range endpoint.Fields {
+		if f := &endpoint.Fields[i]; f.Listed {
+			all = append(all, column{flagOf(f, nil), f.Name})
+		}
+	}
+	return append(all, column{"created", "created"})
 }
 
 // schedule reads delays as seconds; the server's default is null.
 func schedule(f *pflag.FlagSet, name string) ([]int, error) {
 	delays, err := f.GetStringSlice(name)
-	if err != nil || len(delays) == 1 && delays[0] == "default" {
+	switch {
+	case err != nil || len(delays) == 1 && delays[0] == "default":
 		return nil, err
+	case len(delays) == 1 && delays[0] == "none":
+		return []int{}, nil
 	}
 	seconds := make([]int, len(delays))
 	for i, d := range delays {

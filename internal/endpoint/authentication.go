@@ -1,8 +1,10 @@
 package endpoint
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"strings"
 
@@ -173,6 +175,16 @@ func (t *TLS) Leaf() *x509.Certificate {
 		return nil
 	}
 	return leaf
+}
+
+// certificate returns what answers show of the client certificate.
+func (e *Endpoint) certificate() any {
+	leaf := e.TLS.Leaf()
+	if leaf == nil {
+		return nil
+	}
+	sum := sha256.Sum256(leaf.Raw)
+	return map[string]any{"subject": leaf.Subject.String(), "not_after": leaf.NotAfter.Unix(), "fingerprint": hex.EncodeToString(sum[:])}
 }
 
 // check checks t for an endpoint of an https URL, or with a token URL of that kind (secure).

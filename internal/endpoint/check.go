@@ -12,22 +12,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// Limits of what an endpoint may hold.
-const (
-	MaxURLLength      = 2048
-	MaxEvents         = 200 // patterns
-	MaxDescription    = 1000
-	MaxMetadata       = 50 // pairs
-	MaxMetadataKey    = 40
-	MaxMetadataValue  = 500
-	MinTimeout        = time.Second
-	MaxTimeout        = 60 * time.Second
-	MaxConcurrency    = 1000
-	MaxRate           = 10_000
-	MaxRetries        = 30
-	MaxRetryDelay     = 7 * 24 * time.Hour
-	maxPatternMention = 60
-)
+// maxPatternMention bounds how much of a bad pattern an error quotes, in bytes.
+const maxPatternMention = 60
 
 // Rules are what the operator decides of all endpoints.
 type Rules struct {
@@ -40,47 +26,53 @@ type Rules struct {
 // acceptable, nil when all are. It resolves no names: addresses are checked when
 // dialled.
 func (e *Endpoint) Check(r Rules) error {
-	plain := !e.Live() || r.AllowPlain
-	_, _, atBroker := AtBroker(e.URL)
-	switch {
-	case atBroker:
-		if err := e.checkBroker(r); err != nil {
-			return err
-		}
-	case !e.Listener():
-		if err := checkURL("url", e.URL, plain); err != nil {
+	for i := range Fields {
+		if err := Fields[i].refuses(e, r); err != nil {
 			return err
 		}
 	}
-	if err := checkEvents(e.Events); err != nil {
-		return err
+	return nil
+}
+
+// refuses returns a fault.Invalid for a value that the endpoint may not have.
+func (f *Field) refuses(e *Endpoint, r Rules) error {
+	if f.check != nil {
+		return f.check(e, r)
 	}
-	if utf8.RuneCountInString(e.Description) > MaxDescription {
-		return fault.Param("description", "parameter_invalid", "The description is longer than %d characters.", MaxDescription)
+	fail := func(format string, args ...any) error {
+		return fault.Param(f.Name, "parameter_invalid", "The parameter "+f.Name+" "+format, args...)
 	}
-	if err := checkMetadata(e.Metadata); err != nil {
-		return err
+	switch v := f.Value(e).(type) {
+	case string:
+		if f.Kind == ChoiceField && !f.offers(v) {
+			return fail("is %s.", f.choices())
+		}
+		if f.Max > 0 && utf8.RuneCountInString(v) > int(f.Max) {
+			return fail("is longer than %g characters.", f.Max)
+		}
+	case int:
+		if v != 0 && (float64(v) < f.Min || float64(v) > f.Max) {
+			return fail("is an integer from %g to %g, or 0 for %s.", f.Min, f.Max, f.Default)
+		}
+	case float64:
+		if !(v >= f.Min && v <= f.Max) { // NaN is no rate either
+			return fail("is a number from %g to %g, or 0 for %s.", f.Min, f.Max, f.Default)
+		}
+	case time.Duration:
+		if v != 0 && (v.Seconds() < f.Min || v.Seconds() > f.Max) {
+			return fail("is %g to %g seconds, or 0 for %s.", f.Min, f.Max, f.Default)
+		}
+	case []time.Duration:
+		if len(v) > int(f.Max) {
+			return fail("has at most %g delays.", f.Max)
+		}
+		for i, d := range v {
+			if d.Seconds() < f.Min || d.Seconds() > f.MaxItem {
+				return fault.Param(fmt.Sprintf("%s[%d]", f.Name, i), "parameter_invalid", "A delay is %g to %.0f seconds.", f.Min, f.MaxItem)
+			}
+		}
 	}
-	if err := e.Auth.check(plain); err != nil {
-		return err
-	}
-	if err := e.checkHeaders(r.Signature); err != nil {
-		return err
-	}
-	target, err := url.Parse(weburl.Respell(e.URL))
-	if err != nil {
-		return err // checkURL parsed it
-	}
-	if err := e.TLS.check(target.Scheme == "https" || strings.HasPrefix(e.Auth.TokenURL, "https://")); err != nil {
-		return err
-	}
-	if err := e.CheckPayload(); err != nil {
-		return err
-	}
-	if err := e.checkValidation(); err != nil {
-		return err
-	}
-	return e.Settings.check()
+	return nil
 }
 
 // CheckPayload is the part of [Endpoint.Check] that is about what is sent.
@@ -92,6 +84,23 @@ func (e *Endpoint) CheckPayload() error {
 		return err
 	}
 	return e.checkFilter()
+}
+
+// checkTarget checks where deliveries go.
+func (e *Endpoint) checkTarget(r Rules) error {
+	_, _, atBroker := AtBroker(e.URL)
+	switch {
+	case atBroker:
+		return e.checkBroker(r)
+	case e.Listener():
+		return nil
+	}
+	return checkURL("url", e.URL, !e.Live() || r.AllowPlain)
+}
+
+// checkTLS checks the endpoint's certificates.
+func (e *Endpoint) checkTLS(Rules) error {
+	return e.TLS.check(strings.HasPrefix(weburl.Respell(e.URL), "https:") || strings.HasPrefix(e.Auth.TokenURL, "https://"))
 }
 
 // checkBroker checks an endpoint that is an address at a broker.
@@ -173,32 +182,6 @@ func checkMetadata(m map[string]string) error {
 			return fault.Param("metadata", "parameter_invalid", "Metadata keys are 1 to %d bytes long.", MaxMetadataKey)
 		case len(v) > MaxMetadataValue:
 			return fault.Param("metadata["+k+"]", "parameter_invalid", "Metadata values are at most %d bytes long.", MaxMetadataValue)
-		}
-	}
-	return nil
-}
-
-func (s *Settings) check() error {
-	switch s.Ordering {
-	case "", Unordered, FIFO:
-	default:
-		return fault.Param("ordering", "parameter_invalid", `The ordering is %q or %q.`, Unordered, FIFO)
-	}
-	if s.Timeout != 0 && (s.Timeout < MinTimeout || s.Timeout > MaxTimeout) {
-		return fault.Param("timeout", "parameter_invalid", "The timeout is %d to %d seconds.", int(MinTimeout.Seconds()), int(MaxTimeout.Seconds()))
-	}
-	if s.Concurrency < 0 || s.Concurrency > MaxConcurrency {
-		return fault.Param("max_concurrency", "parameter_invalid", "The concurrency is 1 to %d, or 0 for the default.", MaxConcurrency)
-	}
-	if s.Rate < 0 || s.Rate > MaxRate || s.Rate != s.Rate {
-		return fault.Param("rate_limit", "parameter_invalid", "The rate limit is at most %d deliveries a second, or 0 for none.", MaxRate)
-	}
-	if len(s.Schedule) > MaxRetries {
-		return fault.Param("retry_schedule", "parameter_invalid", "There can be at most %d retries.", MaxRetries)
-	}
-	for i, d := range s.Schedule {
-		if d < time.Second || d > MaxRetryDelay {
-			return fault.Param(fmt.Sprintf("retry_schedule[%d]", i), "parameter_invalid", "A delay is 1 to %d seconds.", int(MaxRetryDelay.Seconds()))
 		}
 	}
 	return nil

@@ -172,3 +172,17 @@ func Selects(pattern, eventType string) bool {
 	p, ok := strings.CutSuffix(pattern, "*")
 	return ok && strings.HasPrefix(eventType, p)
 }
+
+// SetStatus enables or disables the endpoint as a person asked for.
+func (e *Endpoint) SetStatus(status Status, now time.Time) {
+	switch {
+	case status == e.Status:
+	case status == Disabled:
+		e.Status, e.DisabledReason = Disabled, DisabledByUser
+	default:
+		e.Status, e.DisabledReason, e.EnabledSince = Enabled, "", now
+		if !e.Settings.Consent.IsGranted() {
+			e.Settings.Consent = nil // the wait begins anew
+		}
+	}
+}

@@ -150,3 +150,19 @@ func (e *Endpoint) Revoke(id string, now time.Time) error {
 	e.Secrets = kept
 	return nil
 }
+
+// signWith switches v1a signatures on or off. The newest secret gets a key of its own; older
+// ones sign without it, as before.
+func (e *Endpoint) signWith(ed25519 bool) {
+	if ed25519 == e.Settings.Ed25519 {
+		return
+	}
+	e.Settings.Ed25519, e.Secrets = ed25519, slices.Clone(e.Secrets)
+	if ed25519 {
+		e.Newest().AddSigningKey()
+		return
+	}
+	for i := range e.Secrets {
+		e.Secrets[i].Signing = ""
+	}
+}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
 // Credentials that no answer shows do not go to another origin than they were given for,
@@ -90,11 +90,11 @@ func TestCredentials_portalInheritsNone(t *testing.T) {
 	}
 	portal := w.service.PortalCall(&account.Portal{ID: "pse_1", Space: call.Space})
 	url := "https://hooks.example/b"
-	if _, err := w.service.UpdateEndpoint(t.Context(), portal, e.text("id"), service.EndpointParams{URL: &url}); err == nil {
+	if _, err := w.service.UpdateEndpoint(t.Context(), portal, e.text("id"), endpoint.Params{"url": url}); err == nil {
 		t.Error("a customer turned a header to another path of its host")
 	}
 	value := "new"
-	if _, err := w.service.UpdateEndpoint(t.Context(), portal, e.text("id"), service.EndpointParams{URL: &url, Headers: map[string]*string{"x-api-key": &value}}); err != nil {
+	if _, err := w.service.UpdateEndpoint(t.Context(), portal, e.text("id"), endpoint.Params{"url": url, "headers": map[string]*string{"x-api-key": &value}}); err != nil {
 		t.Error(err)
 	}
 }

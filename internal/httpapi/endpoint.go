@@ -1,55 +1,37 @@
 package httpapi
 
 import (
-	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 // endpointView is the webhook_endpoint object. Its first eight fields are the
 // documented ones, in their order; secret is there on creation only.
 type endpointView struct {
-	ID             string            `json:"id"`
-	Object         string            `json:"object"`
-	URL            string            `json:"url"`
-	EnabledEvents  []string          `json:"enabled_events"`
-	Status         endpoint.Status   `json:"status"`
-	Description    *string           `json:"description"`
-	Secret         string            `json:"secret,omitzero"`
-	Created        int64             `json:"created"`
-	Livemode       bool              `json:"livemode"`
-	Metadata       map[string]string `json:"metadata"`
-	Ordering       endpoint.Ordering `json:"ordering"`
-	Timeout        *int              `json:"timeout"`
-	MaxConcurrency *int              `json:"max_concurrency"`
-	RateLimit      *float64          `json:"rate_limit"`
-	RetrySchedule  *[]int            `json:"retry_schedule"`
-	DisabledReason *string           `json:"disabled_reason"`
-	Updated        int64             `json:"updated"`
-
-	Secrets           []secretView        `json:"secrets"` // live ones, newest first
-	SignatureSchemes  []string            `json:"signature_schemes"`
-	PublicKey         *string             `json:"public_key"` // of the newest secret
-	Authentication    *authenticationView `json:"authentication"`
-	Headers           map[string]string   `json:"headers"` // values are masked
-	ClientCertificate *certificateView    `json:"client_certificate"`
-	CACertificates    *string             `json:"ca_certificates"`
-	PayloadFormat     endpoint.Format     `json:"payload_format"`
-	Filter            *string             `json:"filter"`
-	Transform         *string             `json:"transform"`
-
-	Validation endpoint.Validation `json:"validation"`
-	Consent    *consentView        `json:"consent"` // null unless the receiver is, or was, asked for it
+	ID             string          `json:"id"`
+	Object         string          `json:"object"`
+	URL            string          `json:"url"`
+	EnabledEvents  []string        `json:"enabled_events"`
+	Status         endpoint.Status `json:"status"`
+	Description    *string         `json:"description"`
+	Secret         string          `json:"secret,omitzero"`
+	Created        int64           `json:"created"`
+	Livemode       bool            `json:"livemode"`
+	DisabledReason *string         `json:"disabled_reason"`
+	Updated        int64           `json:"updated"`
+	Secrets        []secretView    `json:"secrets"`    // live ones, newest first
+	PublicKey      *string         `json:"public_key"` // of the newest secret
+	Consent        *consentView    `json:"consent"`    // null unless the receiver is, or was, asked for it
+	Fields         map[string]any  `json:",embed"`     // the other ones of endpoint.Fields
 
 	Revision revision `json:"-"`
 }
+
+// documented are the fields that endpointView names itself.
+var documented = []string{"url", "enabled_events", "status", "description", "secret"}
 
 type secretView struct {
 	ID        string  `json:"id"`
@@ -57,17 +39,6 @@ type secretView struct {
 	PublicKey *string `json:"public_key"`
 	Created   int64   `json:"created"`
 	ExpiresAt *int64  `json:"expires_at"`
-}
-
-// authenticationView shows what is no secret.
-type authenticationView struct {
-	Type       endpoint.AuthType   `json:"type"`
-	Username   string              `json:"username,omitzero"`
-	GrantType  endpoint.Grant      `json:"grant_type,omitzero"`
-	TokenURL   string              `json:"token_url,omitzero"`
-	ClientID   string              `json:"client_id,omitzero"`
-	Scope      string              `json:"scope,omitzero"`
-	ClientAuth endpoint.ClientAuth `json:"client_auth,omitzero"`
 }
 
 type consentView struct {
@@ -80,57 +51,22 @@ type consentView struct {
 	Message     *string `json:"message"` // why the last answer is no consent
 }
 
-type certificateView struct {
-	Subject     string `json:"subject"`
-	NotAfter    int64  `json:"not_after"`
-	Fingerprint string `json:"fingerprint"` // SHA-256
-}
-
-// masked stands for the value of a header, which may be a credential.
-const masked = "********"
-
 // now is when a response is made: what has expired by then is not shown.
 func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 	now := a.Service.Now()
 	v := endpointView{
 		ID: e.ID, Object: "webhook_endpoint", URL: e.URL, EnabledEvents: e.Events, Status: e.Status, Description: orNull(e.Description),
-		Created: e.Created.Unix(), Livemode: e.Live(), Metadata: e.Metadata, Ordering: e.Settings.Ordering,
-		Timeout: orNull(int(e.Settings.Timeout / time.Second)), MaxConcurrency: orNull(e.Settings.Concurrency),
-		RateLimit: orNull(e.Settings.Rate), DisabledReason: orNull(e.DisabledReason), Updated: e.Updated.Unix(), Revision: revision(e.Revision),
+		Created: e.Created.Unix(), Livemode: e.Live(), DisabledReason: orNull(e.DisabledReason), Updated: e.Updated.Unix(),
+		PublicKey: orNull(e.Newest().PublicKey()), Fields: map[string]any{}, Revision: revision(e.Revision),
 	}
-	if v.Ordering == "" {
-		v.Ordering = endpoint.Unordered
-	}
-	if e.Settings.Schedule != nil {
-		delays := make([]int, len(e.Settings.Schedule))
-		for i, d := range e.Settings.Schedule {
-			delays[i] = int(d / time.Second)
+	for i := range endpoint.Fields {
+		if f := &endpoint.Fields[i]; !slices.Contains(documented, f.Name) {
+			v.Fields[f.Name] = f.View(e)
 		}
-		v.RetrySchedule = &delays
-	}
-	v.SignatureSchemes = []string{"v1"}
-	if e.Settings.Ed25519 {
-		v.SignatureSchemes = append(v.SignatureSchemes, "v1a")
 	}
 	for _, s := range slices.Backward(e.LiveSecrets(now)) {
 		v.Secrets = append(v.Secrets, secretView{ID: s.ID, PublicKey: orNull(s.PublicKey()), Created: s.Created.Unix(), ExpiresAt: seconds(s.Expires)})
 	}
-	v.PublicKey = orNull(e.Newest().PublicKey())
-	if t := e.Auth.Type; t != endpoint.AuthNone {
-		v.Authentication = &authenticationView{Type: t, Username: e.Auth.Username, GrantType: e.Auth.Grant, TokenURL: e.Auth.TokenURL,
-			ClientID: e.Auth.ClientID, Scope: e.Auth.Scope, ClientAuth: e.Auth.ClientAuth}
-	}
-	v.Headers = make(map[string]string, len(e.Headers))
-	for name := range e.Headers {
-		v.Headers[name] = masked
-	}
-	if leaf := e.TLS.Leaf(); leaf != nil {
-		sum := sha256.Sum256(leaf.Raw)
-		v.ClientCertificate = &certificateView{Subject: leaf.Subject.String(), NotAfter: leaf.NotAfter.Unix(), Fingerprint: hex.EncodeToString(sum[:])}
-	}
-	v.CACertificates, v.PayloadFormat, v.Filter = orNull(e.TLS.RootCAs), e.Format(), orNull(e.Settings.Filter)
-	v.Transform = orNull(e.Transform())
-	v.Validation = cmp.Or(e.Settings.Validation, "none")
 	if c := e.Settings.Consent; c != nil {
 		v.Consent = &consentView{Status: "pending", URL: c.URL, Origin: c.Origin, AllowedRate: orNull(c.Rate), GrantedAt: seconds(c.Granted), AskedAt: seconds(c.Asked), Message: orNull(c.Answer)}
 		if c.IsGranted() {
@@ -158,77 +94,54 @@ func (a *api) viewSecrets(v any) any {
 }
 
 // endpointParams reads what a request says of an endpoint.
-func endpointParams(p *params) (service.EndpointParams, error) {
-	out := service.EndpointParams{
-		URL: p.text("url"), Events: p.texts("enabled_events"), Description: p.text("description"), Metadata: p.textMap("metadata"),
-		Disabled: p.truth("disabled"), Ordering: p.text("ordering"), Timeout: p.seconds("timeout"),
-		Concurrency: p.integer("max_concurrency"), Rate: p.number("rate_limit"), Schedule: p.durations("retry_schedule"),
-		Secret: p.text("secret"), Headers: p.textMap("headers"), RootCAs: p.text("ca_certificates"), Format: p.text("payload_format"), Filter: p.text("filter"), Transform: p.text("transform"), Validation: p.text("validation"),
-	}
-	out.Auth, out.Certificate, out.Ed25519 = authentication(p), clientCertificate(p), schemes(p)
-	if status := p.text("status"); status != nil {
-		off := *status == string(endpoint.Disabled)
-		if !off && *status != string(endpoint.Enabled) {
-			p.fail("status", "The status is enabled or disabled.")
+func endpointParams(p *params) (endpoint.Params, error) {
+	out := p.fields(endpoint.Fields)
+	if disabled := p.truth("disabled"); disabled != nil { // another way to say status
+		status := endpoint.Enabled
+		if *disabled {
+			status = endpoint.Disabled
 		}
-		if out.Disabled != nil && *out.Disabled != off {
+		if out.Mentions("status") && out.Text("status") != string(status) {
 			p.fail("disabled", "The parameters status and disabled contradict each other.")
 		}
-		out.Disabled = &off
+		out["status"] = string(status)
 	}
 	return out, p.done()
 }
 
-// authentication reads an endpoint's authentication; null and type none are none.
-func authentication(p *params) *endpoint.Authentication {
-	in, given := p.group("authentication")
-	if !given {
-		return nil
+// fields reads the parameters of fields.
+func (p *params) fields(all []endpoint.Field) endpoint.Params {
+	out := endpoint.Params{}
+	for i := range all {
+		f := &all[i]
+		if _, given := p.values[f.Name]; !given {
+			continue
+		}
+		switch f.Kind {
+		case endpoint.TextField, endpoint.ChoiceField:
+			out[f.Name] = deref(p.text(f.Name))
+		case endpoint.ListField:
+			out[f.Name] = deref(p.texts(f.Name))
+		case endpoint.PairsField:
+			out[f.Name] = p.textMap(f.Name)
+		case endpoint.IntegerField:
+			out[f.Name] = deref(p.integer(f.Name))
+		case endpoint.NumberField:
+			out[f.Name] = deref(p.number(f.Name))
+		case endpoint.SecondsField:
+			out[f.Name] = deref(p.seconds(f.Name))
+		case endpoint.DelaysField:
+			out[f.Name] = deref(p.durations(f.Name))
+		case endpoint.GroupField:
+			var members endpoint.Params
+			if in, _ := p.group(f.Name); in != nil {
+				members = in.fields(f.Members)
+				p.endGroup(f.Name, in)
+			}
+			out[f.Name] = members
+		}
 	}
-	a := &endpoint.Authentication{}
-	if in == nil {
-		return a
-	}
-	a.Type = endpoint.AuthType(deref(in.text("type")))
-	if a.Type == "none" {
-		a.Type = endpoint.AuthNone
-	}
-	a.Username, a.Password = deref(in.text("username")), deref(in.text("password"))
-	a.Grant, a.TokenURL = endpoint.Grant(deref(in.text("grant_type"))), deref(in.text("token_url"))
-	a.ClientID, a.ClientSecret = deref(in.text("client_id")), deref(in.text("client_secret"))
-	a.Scope, a.ClientAuth = deref(in.text("scope")), endpoint.ClientAuth(deref(in.text("client_auth")))
-	p.endGroup("authentication", in)
-	return a
-}
-
-func clientCertificate(p *params) *service.ClientCertificate {
-	in, given := p.group("client_certificate")
-	if !given {
-		return nil
-	}
-	c := &service.ClientCertificate{}
-	if in != nil {
-		c.Chain, c.PrivateKey = deref(in.text("certificate")), deref(in.text("private_key"))
-		p.endGroup("client_certificate", in)
-	}
-	return c
-}
-
-// schemes reads the signature schemes: v1, which cannot be left out, and v1a.
-func schemes(p *params) *bool {
-	list := p.texts("signature_schemes")
-	if list == nil {
-		return nil
-	}
-	ed25519 := slices.Contains(*list, "v1a")
-	want := 1
-	if ed25519 {
-		want = 2
-	}
-	if !slices.Contains(*list, "v1") || len(*list) != want {
-		p.fail("signature_schemes", `The schemes are ["v1"] or ["v1", "v1a"].`)
-	}
-	return &ed25519
+	return out
 }
 
 // stripeParams reads parameters of Stripe's API that have no effect here: events have one
@@ -323,20 +236,20 @@ func updateEndpoint(rq *request) (any, error) {
 	return changeEndpoint(rq, in)
 }
 
-func changeEndpoint(rq *request, in service.EndpointParams) (any, error) {
+func changeEndpoint(rq *request, in endpoint.Params) (any, error) {
 	return withEndpoint(rq, func() (*endpoint.Endpoint, error) {
 		return rq.service().UpdateEndpoint(rq.Context(), rq.call, rq.id(), in)
 	})
 }
 
-func enableEndpoint(rq *request) (any, error)  { return switchEndpoint(rq, false) }
-func disableEndpoint(rq *request) (any, error) { return switchEndpoint(rq, true) }
+func enableEndpoint(rq *request) (any, error)  { return switchEndpoint(rq, endpoint.Enabled) }
+func disableEndpoint(rq *request) (any, error) { return switchEndpoint(rq, endpoint.Disabled) }
 
-func switchEndpoint(rq *request, disabled bool) (any, error) {
+func switchEndpoint(rq *request, status endpoint.Status) (any, error) {
 	if err := rq.params().done(); err != nil {
 		return nil, err
 	}
-	return changeEndpoint(rq, service.EndpointParams{Disabled: &disabled})
+	return changeEndpoint(rq, endpoint.Params{"status": string(status)})
 }
 
 func validateEndpoint(rq *request) (any, error) {

@@ -136,7 +136,7 @@ func (s *Service) SetOperatorReceiver(ctx context.Context, target, secret string
 	}
 	point := func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
 		e.URL, e.Events, e.Updated = weburl.Respell(target), slices.Clone(event.Notices), now
-		setStatus(e, new(bool), now) // enabled
+		e.SetStatus(endpoint.Enabled, now)
 		e.Secrets = []endpoint.Secret{{ID: s.IDs.New(event.PrefixSecret), Value: secret, Created: now}}
 		if target == "" {
 			e.Status, e.DisabledReason = endpoint.Disabled, endpoint.DisabledByUser

@@ -12,7 +12,7 @@ import (
 // another receiver: where the origin of the endpoint's URL or of its token URL changes, the
 // edit has to give them again. A customer in a portal has to for any change of the URLs,
 // because one host may serve many receivers. old is the endpoint before the edit p, e after.
-func (s *Service) bindCredentials(c *Call, p *EndpointParams, old, e *endpoint.Endpoint) error {
+func (s *Service) bindCredentials(c *Call, p endpoint.Params, old, e *endpoint.Endpoint) error {
 	moved := func(from, to string) bool {
 		if c.Portal != nil {
 			return from != to
@@ -23,12 +23,9 @@ func (s *Service) bindCredentials(c *Call, p *EndpointParams, old, e *endpoint.E
 	if !url && !token {
 		return nil
 	}
-	what, given := "url", p.Auth
+	what, given := "url", p.Group("authentication")
 	if !url {
 		what = "token_url"
-	}
-	if given == nil {
-		given = &endpoint.Authentication{}
 	}
 	again := func(param, name string) error {
 		return fault.Param(param, "credential_required", "The edit changes the origin of %s. Give the %s again in the same edit, or remove it: "+
@@ -36,20 +33,21 @@ func (s *Service) bindCredentials(c *Call, p *EndpointParams, old, e *endpoint.E
 	}
 	if e.Auth.Type == old.Auth.Type {
 		switch {
-		case old.Auth.Password != "" && given.Password == "" && (e.Auth.Password != "" || token):
+		case old.Auth.Password != "" && given.Text("password") == "" && (e.Auth.Password != "" || token):
 			return again("authentication[password]", "password")
-		case old.Auth.ClientSecret != "" && given.ClientSecret == "" && (e.Auth.ClientSecret != "" || token):
+		case old.Auth.ClientSecret != "" && given.Text("client_secret") == "" && (e.Auth.ClientSecret != "" || token):
 			return again("authentication[client_secret]", "client secret")
 		}
 	}
-	if e.TLS.PrivateKey != "" && p.Certificate == nil { // token URLs get it too
+	if e.TLS.PrivateKey != "" && !p.Mentions("client_certificate") { // token URLs get it too
 		return again("client_certificate", "client certificate")
 	}
 	if !url {
 		return nil
 	}
 	named := map[string]bool{}
-	for name := range p.Headers {
+	headers, _ := p["headers"].(map[string]*string)
+	for name := range headers {
 		canonical, ok := endpoint.HeaderName(name, s.Rules.Signature)
 		named[canonical] = ok
 	}

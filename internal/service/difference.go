@@ -29,24 +29,9 @@ func shortened(text string) string {
 	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
-// differences returns what an edit changed of an endpoint, but for what may be a credential:
-// the queries of its URLs, passwords, headers, certificates and metadata.
+// differences returns what an edit changed of an endpoint, without what may be a credential.
 func differences(old, e *endpoint.Endpoint) []string {
 	var d difference
-	d.of("url", withoutQuery(old.URL), withoutQuery(e.URL))
-	d.of("token_url", withoutQuery(old.Auth.TokenURL), withoutQuery(e.Auth.TokenURL))
-	d.of("authentication", old.Auth.Type, e.Auth.Type)
-	d.of("enabled_events", strings.Join(old.Events, " "), strings.Join(e.Events, " "))
-	d.of("status", old.Status, e.Status)
-	d.of("description", old.Description, e.Description)
-	d.of("ordering", old.Settings.Ordering, e.Settings.Ordering)
-	d.of("timeout", old.Settings.Timeout, e.Settings.Timeout)
-	d.of("max_concurrency", old.Settings.Concurrency, e.Settings.Concurrency)
-	d.of("rate_limit", old.Settings.Rate, e.Settings.Rate)
-	d.of("retry_schedule", old.Settings.Schedule, e.Settings.Schedule)
-	d.of("payload_format", old.Format(), e.Format())
-	d.of("filter", old.Settings.Filter, e.Settings.Filter)
-	d.of("transform", old.Transform(), e.Transform())
-	d.of("validation", old.Settings.Validation, e.Settings.Validation)
+	endpoint.Differences(old, e, d.of)
 	return append(d, moves(old, e)...)
 }

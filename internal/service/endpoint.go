@@ -1,11 +1,8 @@
 package service
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,168 +13,45 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
-	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// EndpointParams is what a request says of an endpoint; nil is "not mentioned".
-type EndpointParams struct {
-	URL         *string
-	Events      *[]string
-	Description *string
-	Metadata    map[string]*string // nil values delete keys
-	Disabled    *bool
-	Ordering    *string
-	Timeout     *time.Duration
-	Concurrency *int
-	Rate        *float64
-	Schedule    *[]time.Duration
-	Format      *string
-	Filter      *string
-	Transform   *string
-	Validation  *string
-
-	Secret      *string // on creation only
-	Ed25519     *bool
-	Auth        *endpoint.Authentication
-	Headers     map[string]*string // nil values delete headers
-	Certificate *ClientCertificate
-	RootCAs     *string
-}
-
-// ClientCertificate is a certificate with its key, both PEM; empty is none.
-type ClientCertificate struct{ Chain, PrivateKey string }
-
-func (s *Service) apply(p *EndpointParams, e *endpoint.Endpoint) {
-	if p.URL != nil {
-		e.URL = weburl.Respell(*p.URL)
-	}
-	set(&e.Description, p.Description)
-	if p.Events != nil {
-		e.Events = unique(*p.Events)
-	}
-	if p.Metadata != nil {
-		e.Metadata = maps.Clone(e.Metadata)
-		if e.Metadata == nil {
-			e.Metadata = map[string]string{}
-		}
-		for k, v := range p.Metadata {
-			if v == nil || *v == "" {
-				delete(e.Metadata, k)
-			} else {
-				e.Metadata[k] = *v
-			}
-		}
-	}
-	if p.Ordering != nil {
-		e.Settings.Ordering = endpoint.Ordering(*p.Ordering)
-	}
-	set(&e.Settings.Timeout, p.Timeout)
-	set(&e.Settings.Concurrency, p.Concurrency)
-	set(&e.Settings.Rate, p.Rate)
-	set(&e.Settings.Schedule, p.Schedule)
-	set(&e.Settings.Filter, p.Filter)
-	if p.Validation != nil {
-		e.Settings.Validation = endpoint.Validation(*p.Validation)
-		if *p.Validation == "none" {
-			e.Settings.Validation = endpoint.NotValidated
-		}
-	}
-	if p.Ed25519 != nil && *p.Ed25519 != e.Settings.Ed25519 {
-		signWith(e, *p.Ed25519)
-	}
-	if p.Auth != nil {
-		auth := *p.Auth
-		auth.TokenURL = weburl.Respell(auth.TokenURL)
-		auth.InheritSecrets(&e.Auth)
-		e.Auth = auth
-	}
-	if len(p.Headers) > 0 {
-		headers := make(map[string]string, len(e.Headers)+len(p.Headers))
-		maps.Copy(headers, e.Headers)
-		for name, v := range p.Headers {
-			if canonical, ok := endpoint.HeaderName(name, s.Rules.Signature); ok {
-				name = canonical
-			}
-			if v == nil || *v == "" {
-				delete(headers, name)
-			} else {
-				headers[name] = *v
-			}
-		}
-		e.Headers = headers
-	}
-	if p.Certificate != nil {
-		e.TLS.Certificate, e.TLS.PrivateKey = p.Certificate.Chain, p.Certificate.PrivateKey
-	}
-	set(&e.TLS.RootCAs, p.RootCAs)
-}
-
-// setShape gives e the format and the transformation that p names. The source of its
-// CloudEvents tells one account and mode from another, in which ids may be the same.
-func (s *Service) setShape(c *Call, p *EndpointParams, e *endpoint.Endpoint) error {
-	if p.Format == nil && p.Transform == nil {
-		return nil
-	}
-	shape, param := endpoint.Shape{Format: e.Format(), Transform: e.Transform()}, "transform"
-	if p.Format != nil {
-		shape.Format, param = cmp.Or(endpoint.Format(*p.Format), endpoint.Standard), "payload_format"
-	}
-	set(&shape.Transform, p.Transform)
+// apply applies parameters to an endpoint for a call. The source of its CloudEvents tells one
+// account and mode from another, in which ids may be the same.
+func (s *Service) apply(c *Call, p endpoint.Params, e *endpoint.Endpoint, now time.Time) error {
 	mode := "test"
 	if c.Space.Live() {
 		mode = "live"
 	}
-	shape.Source = "/accounts/" + s.keys.accountID(c.Space.Account()) + "/" + mode
-	// Keys, not the clock, which may have been stepped back behind them.
-	shape.Since = event.KeyAt(s.IDs.Keys.Next().Time().Add(endpoint.ShapeDelay))
-	return e.SetShape(param, shape)
+	return p.Apply(e, endpoint.Edit{By: c.Setter(), Now: now, Signature: s.Rules.Signature, Shape: endpoint.Shape{
+		Source: "/accounts/" + s.keys.accountID(c.Space.Account()) + "/" + mode,
+		// Keys, not the clock, which may have been stepped back behind them.
+		Since: event.KeyAt(s.IDs.Keys.Next().Time().Add(endpoint.ShapeDelay)),
+	}})
+}
+
+// Setter returns the class of callers of endpoints' fields that the call is of.
+func (c *Call) Setter() endpoint.Setter {
+	switch {
+	case c.Portal != nil:
+		return endpoint.Customers
+	case c.Operator():
+		return endpoint.Operators
+	}
+	return endpoint.Accounts
 }
 
 // changed names what a request mentions, for the audit log: no values.
-func (p *EndpointParams) changed() []string {
-	var names []string
-	for _, field := range []struct {
-		name  string
-		given bool
-	}{
-		{"url", p.URL != nil}, {"enabled_events", p.Events != nil}, {"description", p.Description != nil}, {"metadata", p.Metadata != nil},
-		{"status", p.Disabled != nil}, {"ordering", p.Ordering != nil}, {"timeout", p.Timeout != nil}, {"max_concurrency", p.Concurrency != nil},
-		{"rate_limit", p.Rate != nil}, {"retry_schedule", p.Schedule != nil}, {"signature_schemes", p.Ed25519 != nil}, {"authentication", p.Auth != nil},
-		{"payload_format", p.Format != nil}, {"filter", p.Filter != nil}, {"transform", p.Transform != nil}, {"validation", p.Validation != nil},
-		{"headers", p.Headers != nil}, {"client_certificate", p.Certificate != nil}, {"ca_certificates", p.RootCAs != nil},
-	} {
-		if field.given {
-			names = append(names, field.name)
-		}
-	}
-	if len(names) == 0 {
+func changed(p endpoint.Params) []string {
+	if len(p) == 0 {
 		return nil
 	}
-	return []string{"changed", strings.Join(names, ", ")}
-}
-
-func deref[T any](p *T) (v T) {
-	if p != nil {
-		v = *p
-	}
-	return v
+	return []string{"changed", strings.Join(p.Names(), ", ")}
 }
 
 func set[T any](to *T, v *T) {
 	if v != nil {
 		*to = *v
 	}
-}
-
-// unique returns the patterns without repetitions, in their order.
-func unique(patterns []string) []string {
-	out := make([]string, 0, len(patterns))
-	for _, p := range patterns {
-		if !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 func (s *Service) check(e *endpoint.Endpoint) error {
@@ -197,18 +71,18 @@ func (s *Service) check(e *endpoint.Endpoint) error {
 
 // compile compiles the expressions of a request, so that this is done when they are checked
 // while the endpoint is being changed. What is wrong with them is said then.
-func (p *EndpointParams) compile() {
-	if p.Filter != nil && *p.Filter != "" {
-		_, _ = expression.Compile("filter", *p.Filter)
+func compile(p endpoint.Params) {
+	if filter := p.Text("filter"); filter != "" {
+		_, _ = expression.Compile("filter", filter)
 	}
-	if p.Transform != nil && *p.Transform != "" {
-		_, _ = expression.CompileTransform("transform", *p.Transform)
+	if transform := p.Text("transform"); transform != "" {
+		_, _ = expression.CompileTransform("transform", transform)
 	}
 }
 
 // CreateEndpoint registers an endpoint. The result holds its first secret.
 // Errors: fault.Invalid, and those of idempotency.
-func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams) (*endpoint.Endpoint, error) {
+func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params) (*endpoint.Endpoint, error) {
 	if err := c.mustAccount(); err != nil {
 		return nil, err
 	}
@@ -223,7 +97,7 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 	}
 	defer release()
 	now := s.Now()
-	secret, err := s.newSecret(deref(p.Secret), false, now)
+	secret, err := s.newSecret(p.Text("secret"), false, now)
 	if err != nil {
 		return nil, err
 	}
@@ -232,8 +106,7 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 		Secrets: []endpoint.Secret{secret},
 		Created: now, Updated: now, EnabledSince: now,
 	}
-	s.apply(&p, e)
-	if err := s.setShape(c, &p, e); err != nil {
+	if err := s.apply(c, p, e, now); err != nil {
 		return nil, err
 	}
 	if e.Listener() {
@@ -242,7 +115,6 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p EndpointParams)
 	if err := c.mayName(e.URL); err != nil {
 		return nil, err
 	}
-	setStatus(e, p.Disabled, now)
 	if err := s.check(e); err != nil {
 		return nil, err
 	}
@@ -271,36 +143,21 @@ func (c *Call) mayName(url string) error {
 	return nil
 }
 
-// setStatus enables or disables e as a person asked for; nil changes nothing.
-func setStatus(e *endpoint.Endpoint, disabled *bool, now time.Time) {
-	switch {
-	case disabled == nil:
-	case *disabled && e.Status == endpoint.Enabled:
-		e.Status, e.DisabledReason = endpoint.Disabled, endpoint.DisabledByUser
-	case !*disabled && e.Status == endpoint.Disabled:
-		e.Status, e.DisabledReason, e.EnabledSince = endpoint.Enabled, "", now
-		if !e.Settings.Consent.IsGranted() {
-			e.Settings.Consent = nil // the wait begins anew
-		}
-	}
-}
-
 // UpdateEndpoint changes what p mentions. Enabling an endpoint closes its breaker.
-func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p EndpointParams) (*endpoint.Endpoint, error) {
+func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p endpoint.Params) (*endpoint.Endpoint, error) {
 	var was endpoint.Status
 	var ask bool
-	p.compile()
+	compile(p)
 	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
-		if p.Secret != nil {
+		if p.Mentions("secret") {
 			return "", nil, nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
 		}
 		was = e.Status
 		listener, url, old := e.Listener(), e.URL, *e
-		s.apply(&p, e)
-		if err := s.bindCredentials(c, &p, &old, e); err != nil {
+		if err := s.apply(c, p, e, now); err != nil {
 			return "", nil, nil, err
 		}
-		if err := s.setShape(c, &p, e); err != nil {
+		if err := s.bindCredentials(c, p, &old, e); err != nil {
 			return "", nil, nil, err
 		}
 		if url != e.URL {
@@ -311,7 +168,6 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 		if listener != e.Listener() {
 			return "", nil, nil, fault.Param("url", "parameter_invalid", "The URL of a listener stays, and that of another endpoint cannot become one's.")
 		}
-		setStatus(e, p.Disabled, now)
 		action, a := account.EndpointUpdated, (*announcement)(nil)
 		switch {
 		case was == e.Status:
@@ -324,14 +180,14 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p Endp
 		if err := s.check(e); err != nil {
 			return "", nil, nil, err
 		}
-		if p.Transform != nil || p.Events != nil {
+		if p.Mentions("transform") || p.Mentions("enabled_events") {
 			if err := s.checkTransform(e); err != nil {
 				return "", nil, nil, err
 			}
 		}
 		var err error
 		ask, err = s.seekConsent(e, now)
-		return action, append(p.changed(), differences(&old, e)...), a, err
+		return action, append(changed(p), differences(&old, e)...), a, err
 	})
 	if err != nil {
 		return nil, err
@@ -518,4 +374,11 @@ func (s *Service) WhoseEndpoint(id string) (accountID string, live, ok bool) {
 		}
 	})
 	return accountID, live, ok
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }

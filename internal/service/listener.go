@@ -101,7 +101,7 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 	}
 	url := endpoint.ListenerScheme + device
 	begin := func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
-		e.Events, e.Updated, e.EnabledSince = unique(events), now, now
+		e.Events, e.Updated, e.EnabledSince = endpoint.Unique(events), now, now
 		e.Status, e.DisabledReason = endpoint.Enabled, ""
 		return s.trail(c, nil, now, account.ListenerConnected, e.ID, "device", device), e.Check(s.Rules)
 	}

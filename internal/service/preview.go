@@ -37,7 +37,7 @@ func (s *Service) PreviewEndpoint(ctx context.Context, c *Call, p PreviewParams)
 
 func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Preview, error) {
 	w := &endpoint.Endpoint{Space: c.Space, Settings: endpoint.Settings{Filter: p.Filter}}
-	if err := s.setShape(c, &EndpointParams{Format: &p.Format, Transform: &p.Transform}, w); err != nil {
+	if err := s.apply(c, endpoint.Params{"payload_format": p.Format, "transform": p.Transform}, w, s.Now()); err != nil {
 		return nil, err
 	}
 	if err := w.CheckPayload(); err != nil {

@@ -30,20 +30,6 @@ func (s *Service) newSecret(value string, ed25519 bool, now time.Time) (endpoint
 	return secret, nil
 }
 
-// signWith switches v1a signatures on or off. The present secret gets a key of its
-// own; older ones sign without it, as they always did.
-func signWith(e *endpoint.Endpoint, ed25519 bool) {
-	e.Settings.Ed25519 = ed25519
-	e.Secrets = slices.Clone(e.Secrets)
-	if ed25519 {
-		e.Newest().AddSigningKey()
-		return
-	}
-	for i := range e.Secrets {
-		e.Secrets[i].Signing = ""
-	}
-}
-
 // RotateSecret makes a new secret, or takes the one given, and lets the old ones
 // live on for that long. The result holds all live secrets, the new one last.
 // Errors: fault.Invalid, and those of idempotency.

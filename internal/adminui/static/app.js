@@ -52,8 +52,9 @@ for (const form of document.querySelectorAll("form[data-confirm]")) {
 const endpointForm = document.querySelector("[data-endpoint-form]");
 if (endpointForm) {
   const choose = () => {
-    const transport = endpointForm.elements.transport.value;
-    for (const part of endpointForm.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").includes(transport);
+    const chosen = [endpointForm.elements.transport.value];
+    if (chosen[0] === "oauth2") chosen.push(endpointForm.elements.grant_type.value);
+    for (const part of endpointForm.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").some((t) => chosen.includes(t));
     endpointForm.querySelector("[data-disabled-note]").hidden = endpointForm.querySelector("[data-enabled]").checked;
   };
   endpointForm.addEventListener("change", choose);
