@@ -155,8 +155,8 @@ bench/pages: ## time the pages of the Admin UI with 1,000,000 events in the stor
 	$(GO) run ./bench/pages
 
 .PHONY: docs
-docs: ## rewrite docs/reference from the commands, the settings and the errors
-	$(GO) test -count=1 -run 'TestReference|TestErrors_reference' ./internal/cli ./internal/httpapi -update
+docs: ## rewrite docs/reference from the commands, the settings and the errors; describe new fields in api/openapi.yaml
+	$(GO) test -count=1 -run 'TestReference|TestErrors_reference|TestFields_described' ./internal/cli ./internal/httpapi -update
 
 .PHONY: screenshots
 screenshots: tools ## take docs/images: every screen of the Admin UI, light and dark

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/api"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/httpapi/apitest"
 )
@@ -19,6 +21,9 @@ import (
 // The description of the API has each field of an endpoint with its kind, limits and options,
 // and no others.
 func TestFields_described(t *testing.T) {
+	if *update {
+		describe(t)
+	}
 	d := readDocument(t)
 	params, _ := d.fields(at(d, "components", "schemas", "EndpointFields"))
 	creation, _ := d.fields(at(d, "components", "schemas", "NewEndpointParams"))
@@ -41,6 +46,63 @@ func TestFields_described(t *testing.T) {
 	for name := range params {
 		t.Errorf("EndpointFields has %s, which is not declared", name)
 	}
+}
+
+// describe adds the fields that the description lacks, with what their declarations say.
+func describe(t *testing.T) {
+	t.Helper()
+	const path = "../../api/openapi.yaml"
+	d, text := readDocument(t), string(api.OpenAPI)
+	params, _ := d.fields(at(d, "components", "schemas", "EndpointFields"))
+	answer, _ := d.fields(at(d, "components", "schemas", "WebhookEndpoint"))
+	insert := func(before, line string) {
+		t.Helper()
+		at := strings.Index(text, before)
+		if at < 0 {
+			t.Fatalf("%s has no %q", path, before)
+		}
+		text = text[:at] + line + text[at:]
+	}
+	for i := range endpoint.Fields {
+		f := &endpoint.Fields[i]
+		if f.Creation || f.Kind == endpoint.GroupField {
+			continue
+		}
+		if params[f.Name] == nil {
+			insert("    NewEndpointParams:\n", fmt.Sprintf("        %s: {%s, description: %q}\n", f.Name, schemaOf(f), f.Help))
+		}
+		if answer[f.Name] == nil {
+			insert("    NewWebhookEndpoint:\n", fmt.Sprintf("        %s: {%s, description: %q}\n", f.Name, strings.Split(schemaOf(f), ", m")[0], f.Help))
+			insert("]\n      properties:\n        id: {type: string, pattern: \"^we_\"}", ", "+f.Name)
+		}
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	api.OpenAPI = []byte(text)
+}
+
+// schemaOf returns the schema of a field as a line of YAML without its braces.
+func schemaOf(f *endpoint.Field) string {
+	switch f.Kind {
+	case endpoint.ChoiceField:
+		var options []string
+		for _, o := range f.Options {
+			options = append(options, o.Value)
+		}
+		return "enum: [" + strings.Join(options, ", ") + "]"
+	case endpoint.ListField:
+		return fmt.Sprintf("type: array, items: {type: string}, maxItems: %g", f.Max)
+	case endpoint.PairsField:
+		return fmt.Sprintf("type: [object, \"null\"], additionalProperties: {type: [string, \"null\"], maxLength: %g}, maxProperties: %g", f.MaxItem, f.Max)
+	case endpoint.DelaysField:
+		return fmt.Sprintf("type: [array, \"null\"], items: {type: integer, minimum: %g, maximum: %.0f}, maxItems: %g", f.Min, f.MaxItem, f.Max)
+	case endpoint.NumberField:
+		return fmt.Sprintf("type: [number, \"null\"], minimum: 0, maximum: %g", f.Max)
+	case endpoint.IntegerField, endpoint.SecondsField:
+		return fmt.Sprintf("type: [integer, \"null\"], minimum: 0, maximum: %g", f.Max)
+	}
+	return fmt.Sprintf("type: [string, \"null\"], maxLength: %g", f.Max)
 }
 
 // holds holds the schema of a parameter to the declaration of its field.
