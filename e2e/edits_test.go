@@ -134,3 +134,47 @@ func TestCluster_passwordBesideDisable(t *testing.T) {
 		t.Errorf("%d of %d users who were disabled are not", undone, *editPasswords)
 	}
 }
+
+// TestCluster_oneKey sends one request with one idempotency key to two nodes at once: it is
+// done once, and both answer with its result, or one says that the other still runs.
+func TestCluster_oneKey(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, database(t).URL("postgres"), 2)
+	asAdmin := []string{"Authorization", "Bearer " + adminKey}
+	e := f.node(0).register("https://example.com/hook").text("id")
+	answered := map[int]int{}
+	for i := range 20 {
+		for what, send := range map[string]func(node int, key string) answer{
+			"an endpoint": func(node int, key string) answer {
+				return f.node(node).call("POST", "/v1/webhooks", object{"url": fmt.Sprint("https://example.com/", i), "enabled_events": []string{"*"}}, "Idempotency-Key", key)
+			},
+			"an event type": func(node int, key string) answer {
+				return f.node(node).call("POST", "/v1/event_types", object{"name": fmt.Sprint("round.n", i)}, "Idempotency-Key", key)
+			},
+			"an account": func(node int, key string) answer {
+				return f.node(node).call("POST", "/v1/accounts", object{"name": fmt.Sprint("account ", i)}, append([]string{"Idempotency-Key", key}, asAdmin...)...)
+			},
+			"a rotation": func(node int, key string) answer {
+				return f.node(node).call("POST", "/v1/webhooks/"+e+"/rotate_secret", object{"expires_in": 0}, "Idempotency-Key", key)
+			},
+		} {
+			key := fmt.Sprint(what, " ", i)
+			a, b := both(func() answer { return send(0, key) }, func() answer { return send(1, key) })
+			answered[a.status]++
+			answered[b.status]++
+			switch {
+			case a.status == http.StatusOK && b.status == http.StatusOK && a.body == b.body:
+			case a.status == http.StatusOK && b.status == http.StatusConflict, a.status == http.StatusConflict && b.status == http.StatusOK:
+			default:
+				t.Errorf("%s: %d %s and %d %s", key, a.status, a.body, b.status, b.body)
+			}
+			if again := send(i%2, key); again.status != http.StatusOK || again.body != a.body && again.body != b.body {
+				t.Errorf("%s, repeated: %d %s", key, again.status, again.body)
+			}
+		}
+	}
+	if list := f.node(0).must("GET", "/v1/webhooks?limit=100", nil)["data"].([]any); len(list) != 21 {
+		t.Errorf("%d endpoints, want 21", len(list))
+	}
+	t.Logf("answers by status: %v", answered)
+}

@@ -301,7 +301,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		}
 	}
 	result, err := rt.handle(rq)
-	if err != nil {
+	if err = a.Service.OrAnswered(rq.Context(), rq.call, err); err != nil {
 		var replayed *service.Replayed
 		if errors.As(err, &replayed) {
 			w.Header().Set("Idempotent-Replayed", "true")

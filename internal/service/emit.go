@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -105,6 +106,18 @@ func (s *Service) Answered(ctx context.Context, c *Call) error {
 		return nil
 	case err == nil:
 		return c.replay(&earlier)
+	}
+	return err
+}
+
+// OrAnswered returns the error of a call, or [Replayed] when another node has answered the
+// call's request since it began: what that stored is why the call failed.
+func (s *Service) OrAnswered(ctx context.Context, c *Call, err error) error {
+	if err == nil || errors.As(err, new(*Replayed)) {
+		return err
+	}
+	if earlier := s.Answered(ctx, c); errors.As(earlier, new(*Replayed)) {
+		return earlier
 	}
 	return err
 }
