@@ -44,13 +44,14 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		return post(cmd, get, at(url.PathEscape(args[0])), fields)
 	}
 	update.Flags().String("name", "", "new name")
+	ifMatchFlag(update)
 	for _, c := range []*cobra.Command{create, update} {
 		c.Flags().Int("rate-limit", 0, "API requests per minute; 0: no limit, -1: the server's default")
 		c.Flags().String("limits", "", "limits to change, such as endpoints=5000,jobs=default; see docs/reference/limits.md")
 	}
 	cmd.AddCommand(
 		listing(get, "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
-		acting(get, "get", "Show an account", http.MethodGet, at), create, update,
+		versioned(get, "Show an account", at), create, update,
 		status("suspend", "Refuse an account's keys and portals at once, and hold its deliveries back", "suspended"),
 		status("resume", "Let a suspended account go on", "active"),
 	)

@@ -73,6 +73,8 @@ type client struct {
 	account string // that an operator key acts for; empty: the key's own
 	live    bool   // in its live mode
 	brand   string // of the headers, once it is known
+	ifMatch string // the ETag that edits go by; empty: any
+	etag    string // of the last answer
 	json    bool   // print answers as they come
 	out     io.Writer
 	errs    io.Writer
@@ -197,11 +199,15 @@ func (c *client) call(ctx context.Context, method, path string, body any) (json.
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if c.ifMatch != "" {
+		req.Header.Set("If-Match", c.ifMatch)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("no answer from %s: %w", c.base, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	c.etag = resp.Header.Get("ETag")
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return nil, fmt.Errorf("read the answer of %s: %w", c.base, err)

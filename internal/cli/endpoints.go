@@ -54,6 +54,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return post(cmd, get, at("")(url.PathEscape(args[0])), fields)
 		}}
 	endpointFlags(update, false)
+	ifMatchFlag(update)
 	var life time.Duration
 	rotate := &cobra.Command{Use: "rotate-secret ID", Short: "Create a new signing secret and print it", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,7 +79,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd.AddCommand(
 		listing(get, "/v1/webhooks", endpointColumns()),
 		create, update, rotate, restore,
-		acting(get, "get", "Show one", http.MethodGet, at("")),
+		versioned(get, "Show one", at("")),
 		acting(get, "enable", "Enable one", http.MethodPost, at("/enable")),
 		acting(get, "disable", "Disable one", http.MethodPost, at("/disable")),
 		acting(get, "validate", "Ask one's receiver for its consent again", http.MethodPost, at("/validate")),

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -76,5 +80,33 @@ func TestFields_everyOne(t *testing.T) {
 	}
 	if !slices.Equal(columns, []string{"id", "url", "enabled_events", "status", "created"}) {
 		t.Errorf("a list has the columns %v", columns)
+	}
+}
+
+// An update with --if-match goes by the version that get --etag prints.
+func TestUpdate_ifMatch(t *testing.T) {
+	var matched []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		matched = append(matched, r.Method+" "+r.Header.Get("If-Match"))
+		w.Header().Set("ETag", `"7a"`)
+		_, _ = w.Write([]byte(`{"id":"we_1"}`))
+	}))
+	defer server.Close()
+	run := func(args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		cmd := endpointsCommand(func(string) (string, bool) { return "", false })
+		cmd.SetArgs(append(args, "--server", server.URL, "--api-key", "sk_test_1234567890abcdef"))
+		cmd.SetOut(&out)
+		if err := cmd.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(out.String())
+	}
+	etag := run("get", "we_1", "--etag")
+	run("update", "we_1", "--description", "a", "--if-match", etag)
+	run("update", "we_1", "--description", "a")
+	if want := []string{"GET ", `POST "7a"`, "POST "}; etag != `"7a"` || !slices.Equal(matched, want) {
+		t.Errorf("the ETag is %s and the requests are %q, want %q", etag, matched, want)
 	}
 }

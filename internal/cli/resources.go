@@ -87,12 +87,41 @@ func waitQuery(wait time.Duration) string {
 	return "?wait=" + strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
 
+// versioned is acting for an object that can be edited: with --etag it prints the version that
+// --if-match of an edit names.
+func versioned(get func() (*client, error), short string, path func(id string) string) *cobra.Command {
+	cmd := acting(get, "get", short, http.MethodGet, path)
+	show := cmd.RunE
+	etag := cmd.Flags().Bool("etag", false, "print the ETag, for --if-match of an update, instead of the object")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !*etag {
+			return show(cmd, args)
+		}
+		c, err := get()
+		if err != nil {
+			return err
+		}
+		if _, err := c.call(cmd.Context(), http.MethodGet, path(url.PathEscape(args[0])), nil); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.out, c.etag)
+		return err
+	}
+	return cmd
+}
+
+// ifMatchFlag adds the flag that makes an edit go by what was read.
+func ifMatchFlag(cmd *cobra.Command) {
+	cmd.Flags().String("if-match", "", "update only if the ETag is still this one (get --etag)")
+}
+
 // post makes a request, and shows the answer.
 func post(cmd *cobra.Command, get func() (*client, error), path string, body any) error {
 	c, err := get()
 	if err != nil {
 		return err
 	}
+	c.ifMatch, _ = cmd.Flags().GetString("if-match")
 	raw, err := c.call(cmd.Context(), http.MethodPost, path, body)
 	if err != nil {
 		return err
