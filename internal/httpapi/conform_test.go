@@ -53,6 +53,10 @@ func conform(t testing.TB, req *http.Request, sent string, resp *http.Response, 
 	if strings.HasPrefix(req.URL.Path, "/debug/") || strings.Contains(got, `"unrecognized_request_url"`) || resp.StatusCode == http.StatusMethodNotAllowed {
 		return // there is no such operation
 	}
+	if rest, ok := strings.CutPrefix(req.URL.Path, "/v1/webhook_endpoints"); ok { // an alias, described as such
+		req = req.Clone(req.Context())
+		req.URL.Path = "/v1/webhooks" + rest
+	}
 	req.Body, resp.Body = io.NopCloser(strings.NewReader(sent)), io.NopCloser(bytes.NewReader([]byte(got)))
 	var problems []*fails.ValidationError
 	if _, bad := v.ValidateHttpResponse(req, resp); bad != nil {

@@ -98,11 +98,22 @@ func TestOpenAPI_routes(t *testing.T) {
 		t.Errorf("openapi: %q", v)
 	}
 	var described []string
+	names := map[string]string{}
 	for path, item := range mapAt(d, "paths") {
-		for method := range item.(map[string]any) {
-			if method != "parameters" {
-				described = append(described, strings.ToUpper(method)+" "+path)
+		item := item.(map[string]any)
+		paths := append(words(item["x-aliases"]), path)
+		for method, op := range item {
+			if method == "parameters" || method == "x-aliases" {
+				continue
 			}
+			for _, p := range paths {
+				described = append(described, strings.ToUpper(method)+" "+p)
+			}
+			name, _ := op.(map[string]any)["operationId"].(string)
+			if !regexp.MustCompile(`^[a-z]+[A-Za-z]+$`).MatchString(name) || names[name] != "" {
+				t.Errorf("%s %s: operationId %q, which %s has", method, path, name, names[name])
+			}
+			names[name] = method + " " + path
 		}
 	}
 	routes := httpapi.Routes()
