@@ -37,6 +37,9 @@ func TestDefaults_withoutDev(t *testing.T) {
 			t.Errorf("%s as an endpoint: %d %s", to, a.status, a.body)
 		}
 	}
+	if got := s.call("GET", "/v1/events", nil).header.Get("X-RateLimit-Limit"); got != "60000" {
+		t.Errorf("an account's limit of requests and events a minute is %q", got)
+	}
 	s.register("https://receiver.invalid/hook") // one that is allowed, so that the refusals are for the address
 	files := 0
 	for _, root := range []string{data, key} {

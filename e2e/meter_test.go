@@ -7,13 +7,24 @@ import (
 	"testing"
 )
 
-// Every way in counts against the account's limit of requests: the API, listeners, the
-// Stripe CLI and the customer portal.
+// Every way in counts against the account's limit of requests and events: the API, batches,
+// tails, listeners, the Stripe CLI and the customer portal.
 func TestRateLimit_everyWayIn(t *testing.T) {
 	const limit = 6
 	for name, ask := range map[string]func(s *server, portal string) (*http.Request, error){
 		"the API": func(s *server, _ string) (*http.Request, error) {
 			return http.NewRequest(http.MethodGet, s.base+"/v1/webhooks", nil)
+		},
+		"batches": func(s *server, _ string) (*http.Request, error) {
+			event := `{"type":"a.b","data":{"object":{}}}`
+			r, err := http.NewRequest(http.MethodPost, s.base+"/v1/events/batch", strings.NewReader(`{"events":[`+event+","+event+`]}`))
+			if err == nil {
+				r.Header.Set("Content-Type", "application/json")
+			}
+			return r, err
+		},
+		"a tail": func(s *server, _ string) (*http.Request, error) {
+			return http.NewRequest(http.MethodGet, s.base+"/v1/logs/tail?status=unknown", nil)
 		},
 		"a listener": func(s *server, _ string) (*http.Request, error) {
 			return http.NewRequest(http.MethodGet, s.base+"/v1/listen?device=x", nil)

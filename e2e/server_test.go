@@ -208,10 +208,11 @@ func serveWith(t testing.TB, data string, args ...string) *server {
 	return serveProgram(t, nil, data, append([]string{binary, "serve", "--addr", "127.0.0.1:0", "--data", data}, args...)...)
 }
 
-// serveProgram starts a server by a command line of the test's own.
+// serveProgram starts a server by a command line of the test's own. Its accounts may send
+// as many requests as they like, unless the test limits them.
 func serveProgram(t testing.TB, env []string, data string, command ...string) *server {
 	t.Helper()
-	env = append([]string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey}, env...)
+	env = append([]string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey, "POSTHASTE_RATE_LIMIT=0"}, env...)
 	p := start(t, env, command[0], command[1:]...)
 	m := p.out.await(t, `msg=listening addr=(\S+)`)
 	return &server{process: p, data: data, base: "http://" + m[1]}

@@ -154,7 +154,7 @@ func (b *bench) server(ctx context.Context, args ...string) (*process, error) {
 
 func (b *bench) serverOn(ctx context.Context, data string, args ...string) (*process, error) {
 	p, err := b.start(ctx, "posthaste", []string{"POSTHASTE_TEST_KEY=" + apiKey},
-		append([]string{"serve", "--dev", "--addr", "127.0.0.1:0", "--data", data}, args...)...)
+		append([]string{"serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--rate-limit", "0"}, args...)...)
 	if err == nil {
 		p.data = data
 	}

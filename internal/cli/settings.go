@@ -78,7 +78,7 @@ func (s *server) shown() []adminui.SettingGroup {
 			one("Private ranges allowed", "allow-targets", prefixes(s.AllowTargets)), one("Ranges denied", "deny-targets", prefixes(s.DenyTargets)), one("Live endpoints may use http", "allow-plain-live", s.AllowPlain)}},
 		{Name: "Message brokers", Settings: []adminui.Setting{one("Names", "brokers", brokers), one("Events are taken from", "sources", sources)}},
 		{Name: "Limits", Settings: []adminui.Setting{
-			one("API requests a minute and account", "rate-limit", none(s.RateLimit)), one("Limits of an account", "limits", orDefault(s.Limits.String())), one("Largest body, bytes", "max-body", s.MaxBody), one("Most attempts at a time to one endpoint", "concurrency", s.Concurrency),
+			one("API requests and events a minute and account", "rate-limit", none(s.RateLimit)), one("Limits of an account", "limits", orDefault(s.Limits.String())), one("Largest body, bytes", "max-body", s.MaxBody), one("Most attempts at a time to one endpoint", "concurrency", s.Concurrency),
 			one("Attempts at a time in all", "workers", s.Workers), one("Remind of secrets older than", "secret-max-age", s.SecretMaxAge)}},
 	}
 }

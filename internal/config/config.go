@@ -33,6 +33,10 @@ import (
 // POSTHASTE_LIVE_SCHEDULE.
 const EnvPrefix = "POSTHASTE_"
 
+// DefaultRateLimit is how many requests and events an account may send in a minute unless
+// the operator sets another limit: 1,000 a second on average.
+const DefaultRateLimit = 60_000
+
 // Config is the settings of posthaste serve.
 type Config struct {
 	Addr      string        // to listen on
@@ -73,7 +77,7 @@ type Config struct {
 	RequireIdempotencyKey bool           // with payments and refunds of the sandbox
 
 	Limits       quota.Set     // of accounts that have none of their own
-	RateLimit    int           // API requests a minute and account; 0: none
+	RateLimit    int           // API requests and events a minute and account; 0: none
 	SecretMaxAge time.Duration // 0: nobody is reminded
 
 	NotifyURL    string // the operator's receiver of announcements; empty: none
@@ -187,7 +191,7 @@ func define(f *pflag.FlagSet) {
 	f.StringSlice("trusted-proxies", nil, "addresses or networks of proxies whose X-Forwarded-For header is trusted, such as 10.0.0.0/8 (default: none)")
 	f.String("public-url", "", "external URL of the server, such as https://webhooks.example.com or https://example.com/hooks, for links and consent requests")
 	f.Bool("require-idempotency-key", false, "reject sandbox payments and refunds without an Idempotency-Key")
-	f.Int("rate-limit", 0, "default limit of API requests per minute and account (0: no limit)")
+	f.Int("rate-limit", DefaultRateLimit, "default limit of API requests and events per minute and account (0: no limit)")
 	f.String("limits", "", "default limits of an account, such as endpoints=2000,jobs=5; see docs/reference/limits.md")
 	f.Duration("secret-max-age", 90*24*time.Hour, "remind an account to rotate signing secrets older than this (0: never)")
 	f.String("notify-url", "", "send notices about failing endpoints of all accounts to this URL, signed with POSTHASTE_NOTIFY_SECRET")

@@ -359,13 +359,17 @@ func encodeAnswer(result any) (status int, body []byte, err error) {
 // admit counts the request against the account's limit and says where that stands.
 func (a *api) admit(ctx context.Context, w http.ResponseWriter, c *service.Call) error {
 	l, err := a.Service.Admit(ctx, c)
+	showLimit(w.Header(), l)
+	return err
+}
+
+// showLimit says in headers where an account stands against its limit.
+func showLimit(h http.Header, l service.RateLimit) {
 	if l.Limit > 0 {
-		h := w.Header()
 		h.Set("X-RateLimit-Limit", strconv.Itoa(l.Limit))
 		h.Set("X-RateLimit-Remaining", strconv.Itoa(l.Remaining))
 		h.Set("X-RateLimit-Reset", strconv.FormatInt(int64(math.Ceil(float64(l.Reset.UnixMilli())/1000)), 10))
 	}
-	return err
 }
 
 // limit returns the largest body that a route reads, in bytes.

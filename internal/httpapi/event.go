@@ -104,6 +104,13 @@ func sendEvents(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(raws) > 1 { // the request itself was counted
+		limit, err := rq.service().AdmitMore(rq.Context(), rq.call, len(raws)-1)
+		showLimit(rq.header, limit)
+		if err != nil {
+			return nil, err
+		}
+	}
 	if err := rq.repeatable(sentResult); err != nil {
 		return nil, err
 	}

@@ -313,6 +313,34 @@ func TestRecover_job(t *testing.T) {
 	}
 }
 
+// A batch counts as many requests as it has events: all of it or nothing.
+func TestRateLimit_batches(t *testing.T) {
+	w := newWorld(t)
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"rate_limit":60}`, with(adminKey)...)
+	batch := func(n int) answer {
+		return w.call("POST", "/v1/events/batch", `{"events":[`+strings.TrimSuffix(strings.Repeat(`{"type":"a.b","data":{"object":{}}},`, n), ",")+`]}`)
+	}
+	for i, left := range []string{"50", "40", "30"} {
+		if a := batch(10); a.status != http.StatusOK || a.header.Get("X-RateLimit-Remaining") != left {
+			t.Errorf("batch %d: %d, %s left, want %s", i+1, a.status, a.header.Get("X-RateLimit-Remaining"), left)
+		}
+	}
+	a := batch(40)
+	a.check(refusal{http.StatusTooManyRequests, "rate_limit_error", "rate_limit_exceeded", "rate_limit"})
+	if a.header.Get("Retry-After") != "10" || a.header.Get("X-RateLimit-Remaining") != "29" {
+		t.Errorf("retry after %s, %s left", a.header.Get("Retry-After"), a.header.Get("X-RateLimit-Remaining"))
+	}
+	if n := len(w.must("GET", "/v1/events?limit=100", "").list()); n != 30 {
+		t.Errorf("%d events are stored, want 30", n)
+	}
+	w.pass(time.Minute)
+	batch(61).check(refusal{http.StatusBadRequest, "invalid_request_error", "parameter_invalid", "events"})
+	w.pass(time.Minute)
+	if a := batch(60); a.status != http.StatusOK || a.header.Get("X-RateLimit-Remaining") != "0" {
+		t.Errorf("a minute's worth: %d, %s left", a.status, a.header.Get("X-RateLimit-Remaining"))
+	}
+}
+
 func TestRateLimit(t *testing.T) {
 	w := newWorld(t)
 	w.must("POST", "/v1/accounts/"+w.account.ID, `{"rate_limit":60}`, with(adminKey)...)
@@ -329,11 +357,11 @@ func TestRateLimit(t *testing.T) {
 		t.Errorf("reset at %s, want %s; limit %s", got, want, a.header.Get("X-RateLimit-Limit"))
 	}
 	a = w.call("GET", "/v1/events", "")
-	a.check(refusal{http.StatusTooManyRequests, "rate_limit_error", "rate_limit_exceeded", ""})
+	a.check(refusal{http.StatusTooManyRequests, "rate_limit_error", "rate_limit_exceeded", "rate_limit"})
 	if a.header.Get("Retry-After") != "1" || a.header.Get("X-RateLimit-Remaining") != "0" {
 		t.Errorf("header %v", a.header)
 	}
-	w.call("GET", "/v1/events", "", with(liveKey)...).check(refusal{http.StatusTooManyRequests, "rate_limit_error", "rate_limit_exceeded", ""}) // both modes together
+	w.call("GET", "/v1/events", "", with(liveKey)...).check(refusal{http.StatusTooManyRequests, "rate_limit_error", "rate_limit_exceeded", "rate_limit"}) // both modes together
 	if other := w.call("GET", "/v1/events", "", with(otherKey)...); other.status != http.StatusOK || other.header.Get("X-RateLimit-Limit") != "" {
 		t.Errorf("another account: %d, %v", other.status, other.header)
 	}

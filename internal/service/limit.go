@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// RateLimit is where an account stands against its limit of API requests.
+// RateLimit is where an account stands against its limit of requests and events.
 type RateLimit struct {
 	Limit     int // a minute; 0: none
 	Remaining int
@@ -26,7 +26,15 @@ type limits struct {
 // Admit counts a request against the limit of the account that the call works in.
 // Operators have none. Errors: fault.RateLimited, with when to try again, and CatchUp's.
 func (s *Service) Admit(ctx context.Context, c *Call) (RateLimit, error) {
-	out, err := s.admit(c)
+	return s.AdmitMore(ctx, c, 1)
+}
+
+// AdmitMore counts n more requests than were counted for the call, because it does as much
+// as these: each event of a batch counts as a request. Errors: Admit's, and fault.Invalid
+// when the account may do less than that in a minute.
+func (s *Service) AdmitMore(ctx context.Context, c *Call, n int) (RateLimit, error) {
+	c.counted += n
+	out, err := s.admit(c, n)
 	if err == nil || s.Settings == nil {
 		return out, err
 	}
@@ -36,18 +44,21 @@ func (s *Service) Admit(ctx context.Context, c *Call) (RateLimit, error) {
 	if c.limit == s.limitOf(c) {
 		return out, err
 	}
-	return s.admit(c)
+	return s.admit(c, n)
 }
 
-func (s *Service) admit(c *Call) (RateLimit, error) {
+func (s *Service) admit(c *Call, n int) (RateLimit, error) {
 	perMinute := s.limitOf(c)
-	c.limited, c.limit = true, perMinute
+	c.limit = perMinute
 	if perMinute == 0 {
 		return RateLimit{}, nil
 	}
+	if n > 1 && c.counted > perMinute {
+		return RateLimit{}, fault.Param("events", "parameter_invalid", "The request has more events than the account may send in a minute (rate_limit: %d). Send fewer in one request.", perMinute)
+	}
 	now := s.Now()
 	l := s.limits.get(c.Space.Account(), perMinute, now)
-	reservation := l.ReserveN(now, 1)
+	reservation := l.ReserveN(now, n)
 	wait := reservation.DelayFrom(now)
 	if wait > 0 {
 		reservation.CancelAt(now)
@@ -56,13 +67,13 @@ func (s *Service) admit(c *Call) (RateLimit, error) {
 	missing := float64(perMinute) - left
 	out := RateLimit{Limit: perMinute, Remaining: int(left), Reset: now.Add(time.Duration(missing / float64(perMinute) * float64(time.Minute)))}
 	if wait > 0 {
-		return out, &fault.Error{Code: fault.RateLimited, Reason: "rate_limit_exceeded", RetryAfter: wait,
+		return out, &fault.Error{Code: fault.RateLimited, Reason: "rate_limit_exceeded", Param: "rate_limit", RetryAfter: wait,
 			Message: "Too many requests. Send fewer, or ask the operator for a higher limit."}
 	}
 	return out, nil
 }
 
-// limitOf returns how many requests a minute the account that a call works in may make; 0
+// limitOf returns how many requests and events a minute the account that a call works in may make; 0
 // is any number.
 func (s *Service) limitOf(c *Call) int {
 	if c.Operator() {

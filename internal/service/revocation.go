@@ -67,13 +67,15 @@ func (s *Service) StillGood(c *Call) error {
 	return nil
 }
 
-// Admitted refuses visitors of a suspended account's data, who have no key. Errors:
-// fault.Forbidden.
+// Admitted counts a request of a visitor of an account's data, who has no key, against the
+// account's limit, and refuses those of a suspended account. Errors: fault.Forbidden,
+// fault.RateLimited.
 func (s *Service) Admitted(space event.Space) error {
 	if s.keys.suspended(space.Account()) {
 		return errSuspended()
 	}
-	return nil
+	_, err := s.admit(byItself(space), 1)
+	return err
 }
 
 // endLeases ends what goes on in the name of callers who may not any more.

@@ -93,7 +93,7 @@ type Config struct {
 	MaxBody      int           // bytes of a delivered body; default DefaultMaxBody
 	SecretMaxAge time.Duration // the account is reminded to rotate older secrets; 0: never
 	Limits       quota.Set     // of accounts that have no limits of their own
-	RateLimit    int           // API requests a minute of an account that has no limit of its own; 0: none
+	RateLimit    int           // API requests and events a minute of an account that has no limit of its own; 0: none
 	Passwords    account.Passwords
 }
 
@@ -210,8 +210,8 @@ type Call struct {
 	// Revisions narrows what is edited to an object that has one of these; nil: any.
 	Revisions []int64
 
-	limited bool // it was counted against a limit of requests
-	limit   int  // which was this many a minute
+	counted int // how many requests it was counted as against the account's limit
+	limit   int // which was this many a minute
 }
 
 // Operator reports whether the caller may manage accounts and keys.

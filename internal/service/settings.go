@@ -167,8 +167,8 @@ func (s *Service) settled(c *Call) (version int64, err error) {
 	if err := s.StillGood(c); err != nil {
 		return version, err
 	}
-	if c.limited && c.limit != s.limitOf(c) {
-		_, err = s.admit(c)
+	if c.counted > 0 && c.limit != s.limitOf(c) {
+		_, err = s.admit(c, c.counted)
 	}
 	return version, err
 }

@@ -157,7 +157,7 @@ func TestRecheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	late.limited = true // under no limit, by what was known then
+	late.counted = 1 // under no limit, by what was known then
 	if err := s.Recheck(ctx, late); !fault.Is(err, fault.RateLimited) {
 		t.Errorf("a request that was let in before the limit was known: %v", err)
 	}
