@@ -162,7 +162,7 @@ func runbooksOfDisk(t *testing.T, r runbooks) {
 		{"PosthasteDiskFull", "`DIR`", `ballast`},
 		{"PosthasteDiskFilling", "`posthaste_store_size_bytes`", `(?m)^posthaste_store_size_bytes [1-9]`},
 		{"PosthasteSourceFailing", "`messages cannot be stored`", `messages cannot be stored[^\n]*source="orders/IN`},
-		{"PosthasteSourceFailing", "the broker hands them out again", `posthaste_broker_messages_total\{broker="orders",result="failed"\} [1-9]`},
+		{"PosthasteSourceFailing", "the broker redelivers them", `posthaste_broker_messages_total\{broker="orders",result="failed"\} [1-9]`},
 	})
 	if a := s.call("POST", "/v1/events", object{"type": "payment.succeeded", "data": object{"object": object{}}}); !strings.Contains(r["PosthasteIngestErrors"], "`"+a.err("code")+"` or `not_stored` is the store") || a.header.Get("Retry-After") == "" {
 		t.Errorf("%d %s, which is not what the runbook of PosthasteIngestErrors says", a.status, a.body)

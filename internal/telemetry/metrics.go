@@ -113,31 +113,31 @@ func NewMetrics(from Sources) *Metrics {
 	for o := delivery.OutcomeNone + 1; o.String() != "unknown"; o++ {
 		m.attempts[o] = attempts.WithLabelValues(o.String())
 	}
-	m.duration = histogram("posthaste_attempt_duration_seconds", "How long attempts took, from dialling to the end of the answer.", attemptBuckets)
-	m.firstAttempt = histogram("posthaste_first_attempt_delay_seconds", "From acceptance, or a person's retry, to the start of the first attempt after it.", waitBuckets)
-	m.success = histogram("posthaste_delivery_duration_seconds", "From acceptance, or a person's retry, to the acknowledgement.", waitBuckets)
-	settled := counters("posthaste_deliveries_settled_total", "Deliveries that came to an end: acknowledged, or out of attempts.", "state")
+	m.duration = histogram("posthaste_attempt_duration_seconds", "Duration of attempts, from dialling to the end of the response.", attemptBuckets)
+	m.firstAttempt = histogram("posthaste_first_attempt_delay_seconds", "Time from acceptance, or a manual retry, to the start of the first attempt after it.", waitBuckets)
+	m.success = histogram("posthaste_delivery_duration_seconds", "Time from acceptance, or a manual retry, to the acknowledgement.", waitBuckets)
+	settled := counters("posthaste_deliveries_settled_total", "Deliveries that ended: acknowledged, or failed without a retry left.", "state")
 	for _, s := range []delivery.State{delivery.Succeeded, delivery.Failed} {
 		m.settled[s] = settled.WithLabelValues(s.String())
 	}
-	m.retries = counter("posthaste_retries_scheduled_total", "Failed attempts after which another one was scheduled.")
-	m.created = counter("posthaste_deliveries_created_total", "Deliveries that were written together with their event.")
+	m.retries = counter("posthaste_retries_scheduled_total", "Failed attempts for which a retry was scheduled.")
+	m.created = counter("posthaste_deliveries_created_total", "Deliveries written together with their event.")
 	m.givenUp = counters("posthaste_endpoints_given_up_total", "Endpoints that the server disabled, by reason.", "reason")
 	for _, reason := range []string{endpoint.DisabledGone, endpoint.DisabledFailed, endpoint.DisabledNoConsent} {
 		m.givenUp.WithLabelValues(reason)
 	}
 
-	m.commitTime = histogram("posthaste_commit_duration_seconds", "How long transactions of the hot path took, sync included.", requestBuckets)
-	size := histograms("posthaste_commit_batch_size", "What one transaction of the hot path wrote.", sizeBuckets, "kind")
+	m.commitTime = histogram("posthaste_commit_duration_seconds", "Duration of transactions of events and outcomes, sync to disk included.", requestBuckets)
+	size := histograms("posthaste_commit_batch_size", "Rows per transaction of events and outcomes.", sizeBuckets, "kind")
 	m.commitEvents, m.commitSettlements = size.WithLabelValues("events"), size.WithLabelValues("settlements")
-	m.storeErrors = counters("posthaste_store_errors_total", "Calls of the store that failed, by operation.", "operation")
+	m.storeErrors = counters("posthaste_store_errors_total", "Failed calls of the store by operation.", "operation")
 	for _, op := range operations {
 		m.storeErrors.WithLabelValues(op)
 	}
 	m.fenced = counter("posthaste_fenced_writes_total", "Transactions that the store refused because this node's lease had ended.")
 
 	m.requests = counters("posthaste_api_requests_total", "Requests to the API by method, route and class of status.", "method", "route", "status")
-	times := histograms("posthaste_api_request_duration_seconds", "How long requests to the API took: for one event, a batch of events, anything else.", requestBuckets, "kind")
+	times := histograms("posthaste_api_request_duration_seconds", "Duration of requests to the API: one event, a batch of events, other.", requestBuckets, "kind")
 	m.requestTime[""] = times.WithLabelValues("other")
 	for route, kind := range ingest {
 		m.requestTime[route] = times.WithLabelValues(kind)
@@ -145,9 +145,9 @@ func NewMetrics(from Sources) *Metrics {
 			m.requests.WithLabelValues(http.MethodPost, route, class)
 		}
 	}
-	m.limited = counter("posthaste_api_rate_limited_total", "Requests to the API that were refused with 429.")
-	m.messages = counters("posthaste_broker_messages_total", "Messages of sources at brokers, by what became of them.", "broker", "result")
-	m.interruptions = counters("posthaste_broker_interruptions_total", "Times that a source at a broker had to be asked again.", "broker")
+	m.limited = counter("posthaste_api_rate_limited_total", "Requests to the API refused with 429.")
+	m.messages = counters("posthaste_broker_messages_total", "Messages of sources at message brokers by result.", "broker", "result")
+	m.interruptions = counters("posthaste_broker_interruptions_total", "Failed requests of sources to their message brokers.", "broker")
 	for _, b := range from.Brokers {
 		m.interruptions.WithLabelValues(b)
 		for _, r := range []string{stored, refused, failed} {
@@ -155,11 +155,11 @@ func NewMetrics(from Sources) *Metrics {
 		}
 	}
 
-	m.validated = counters("posthaste_events_validated_total", "Events that were looked at by the schema of their type, by what came of it.", "result")
+	m.validated = counters("posthaste_events_validated_total", "Events validated against the schema of their type by result.", "result")
 	for _, v := range service.Verdicts {
 		m.validated.WithLabelValues(string(v))
 	}
-	m.forgotten = counters("posthaste_forgotten_total", "What was deleted because of its age, by kind.", "kind")
+	m.forgotten = counters("posthaste_forgotten_total", "Rows deleted by retention, by kind.", "kind")
 	for _, k := range service.Kinds {
 		m.forgotten.WithLabelValues(string(k))
 	}

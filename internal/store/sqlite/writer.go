@@ -194,8 +194,8 @@ func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn
 // whoever reads sees it, and the next start may not.
 func unsure(op string, err error) error {
 	return &fault.Error{Code: fault.Unsure, Reason: "outcome_unknown",
-		Message: "It is not known whether this was stored. Repeat it, with the same id or Idempotency-Key, when the server is well again.",
-		Hint:    "look into the system's log for errors of the disk, mend the file system, and restart the server",
+		Message: "The outcome is unknown: the data may or may not have been stored. Retry with the same id or Idempotency-Key.",
+		Hint:    "check the system's log for disk errors, repair the file system, and restart the server",
 		Err:     fmt.Errorf("%s: %w: %w", op, store.ErrMedium, err)}
 }
 
