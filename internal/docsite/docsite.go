@@ -154,7 +154,7 @@ func (s *site) page(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, s.Files, name)
 		return
 	}
-	s.show(w, http.StatusNotFound, "missing.html", view{Title: "No such page"})
+	s.show(w, http.StatusNotFound, "missing.html", view{Title: "Page not found"})
 }
 
 // static answers with a file of the site's own. The path holds a version, so that it

@@ -325,7 +325,7 @@ func TestSite_followsTheFiles(t *testing.T) {
 		"/docs/how-to/b":       {`<h1 id="do-a-thing">Do a thing</h1>`, `id="a-step-twice"`, `id="a-step-twice-1"`, `href="/docs/reference/a#x"`, `href="` + source + `webhook"`},
 		"/docs/reference/a":    {"<code>POSTHASTE_<wbr>&lt;LONG&gt;_NAME</code>", `<pre tabindex="0"><code>{<span class="k">&#34;a&#34;:</span> <span class="s">&#34;&lt;b&gt;&#34;</span>}`},
 		"/docs/top":            {`role="img" aria-label="states"><svg><rect fill="var(--card, #fff)"/></svg>`},
-		"/docs/search?q=step":  {`2 places`, `href="/docs/how-to/b#a-step-twice-1"`},
+		"/docs/search?q=step":  {`2 results`, `href="/docs/how-to/b#a-step-twice-1"`},
 		"/docs/search?q=%3Cb>": {`for “&lt;b&gt;”`},
 		"/docs/runbooks/disk":  {"Disk full"},
 		"/docs/search?q=İİİİa": {"0 places"},
