@@ -328,7 +328,7 @@ func TestSite_followsTheFiles(t *testing.T) {
 		"/docs/search?q=step":  {`2 results`, `href="/docs/how-to/b#a-step-twice-1"`},
 		"/docs/search?q=%3Cb>": {`for “&lt;b&gt;”`},
 		"/docs/runbooks/disk":  {"Disk full"},
-		"/docs/search?q=İİİİa": {"0 places"},
+		"/docs/search?q=İİİİa": {"0 results"},
 		"/docs/":               {"How."},
 	} {
 		body := text(t, get(t, h, target))
