@@ -3,6 +3,7 @@
 GO ?= go
 VULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 # The key of the documentation's examples, so that they work as they stand.
 export POSTHASTE_TEST_KEY ?= sk_test_1234567890abcdef
@@ -32,7 +33,8 @@ package-check: ## build a release twice and compare, look into its packages and 
 	$(GO) test -count=1 -v -timeout 40m ./deploy/release -release.build
 
 .PHONY: deploy-check
-deploy-check: ## hold the image, the compose files and the chart to what the program does, and run the image's program as a container does
+deploy-check: ## hold the image, the compose files and the chart to what the program does, run the image's program as a container does, and check the workflows
+	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
 	cd deploy/check && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) mod tidy -diff && $(GO) test -count=1 -timeout 20m ./...
 
 .PHONY: helm-check
