@@ -18,7 +18,7 @@ func typeMatches(pattern, t string) bool { return pattern == "" || endpoint.Sele
 type deliveriesView struct {
 	Filter  filterForm
 	Rows    []deliveryRow
-	More    string
+	More    pager
 	Problem *problem
 }
 
@@ -27,13 +27,11 @@ func listDeliveries(rq *request) error {
 	v := deliveriesView{Filter: f}
 	if err == nil {
 		var all []store.DeliveryView
-		var more bool
-		all, more, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call,
+		var next string
+		all, next, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call,
 			service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, Status: f.Status, Outcome: f.Outcome, From: from, Until: until}, rq.page())
 		v.Rows = rq.rows(all)
-		if more {
-			v.More = withQuery(rq.URL.Query(), "after", all[len(all)-1].ID.String())
-		}
+		v.More = rq.more(next)
 	}
 	v.Problem = errorView(err)
 	return rq.renderForm("deliveries", v, err)
@@ -70,11 +68,11 @@ type deliveryPage struct {
 const maxAttempts = service.MaxPage
 
 func showDelivery(rq *request) error {
-	v, attempts, more, err := rq.ui.Service.ListAttempts(rq.Context(), rq.call, rq.PathValue("id"), "", service.Page{Limit: maxAttempts})
+	v, attempts, next, err := rq.ui.Service.ListAttempts(rq.Context(), rq.call, rq.PathValue("id"), "", service.Page{Limit: maxAttempts})
 	if err != nil {
 		return err
 	}
-	p := deliveryPage{DeliveryView: &v, Endpoint: rq.ui.Service.Endpoints.Get(v.ID.Endpoint), More: more, Breaker: new(delivery.Breaker)}
+	p := deliveryPage{DeliveryView: &v, Endpoint: rq.ui.Service.Endpoints.Get(v.ID.Endpoint), More: next != "", Breaker: new(delivery.Breaker)}
 	latest := latestRequest(attempts)
 	if latest != nil {
 		p.Sent, p.Body, p.Missing = true, string(latest.Body), latest.Missing

@@ -41,8 +41,8 @@ func (rq *request) filter() (f filterForm, from, until time.Time, err error) {
 type eventsView struct {
 	Filter  filterForm
 	Events  []event.Event
-	More    string // query that goes on
-	Found   bool   // what was looked for by identifier
+	More    pager
+	Found   bool // what was looked for by identifier
 	Problem *problem
 	Tail    string // query of the live tail
 	First   bool   // page: new events belong at its top
@@ -50,7 +50,7 @@ type eventsView struct {
 
 func listEvents(rq *request) error {
 	f, from, until, err := rq.filter()
-	v := eventsView{Filter: f, Found: true, First: rq.URL.Query().Get("before") == ""}
+	v := eventsView{Filter: f, Found: true, First: rq.URL.Query().Get("after") == ""}
 	switch {
 	case err != nil:
 	case f.ID != "":
@@ -65,11 +65,9 @@ func listEvents(rq *request) error {
 		return rq.render("events", v)
 	default:
 		var next string
-		v.Events, next, err = rq.ui.Service.SearchEvents(rq.Context(), rq.call, service.EventSearch{
-			EventFilter: service.EventFilter{Type: f.Type, From: from, Until: until}, Status: f.Status, Text: f.Text, Before: rq.URL.Query().Get("before")})
-		if next != "" {
-			v.More = withQuery(rq.URL.Query(), "before", next)
-		}
+		v.Events, next, err = rq.ui.Service.ListEvents(rq.Context(), rq.call,
+			service.EventFilter{Type: f.Type, From: from, Until: until, Status: f.Status, Text: f.Text}, rq.page())
+		v.More = rq.more(next)
 		v.Tail = "?" + url.Values{"type": {f.Type}}.Encode()
 	}
 	v.Problem = errorView(err)
@@ -172,7 +170,7 @@ func showEvent(rq *request) error {
 	if err != nil {
 		return err
 	}
-	all, more, err := rq.ui.Service.ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Event: e.ID}, service.Page{Limit: service.MaxPage})
+	all, next, err := rq.ui.Service.ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Event: e.ID}, service.Page{Limit: service.MaxPage})
 	if err != nil {
 		return err
 	}
@@ -188,7 +186,7 @@ func showEvent(rq *request) error {
 	if err != nil {
 		return err
 	}
-	return rq.render("event", eventView{e, pretty.String(), rq.rows(all), more, unwritten, choices})
+	return rq.render("event", eventView{e, pretty.String(), rq.rows(all), next != "", unwritten, choices})
 }
 
 // choices returns enabled webhooks to choose from, the newest.

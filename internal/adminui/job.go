@@ -8,7 +8,7 @@ import (
 type deadLettersView struct {
 	Filter    filterForm
 	Rows      []deliveryRow
-	More      string
+	More      pager
 	Estimated bool
 	Count     int
 	Over      bool // there are more than were counted
@@ -25,12 +25,10 @@ func showDeadLetters(rq *request, problem error) error {
 	if err == nil {
 		narrow := service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, From: from, Until: until, Status: "failed"}
 		var all []store.DeliveryView
-		var more bool
-		all, more, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call, narrow, rq.page())
+		var next string
+		all, next, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call, narrow, rq.page())
 		v.Rows = rq.rows(all)
-		if more {
-			v.More = withQuery(rq.URL.Query(), "after", all[len(all)-1].ID.String())
-		}
+		v.More = rq.more(next)
 		if err == nil && rq.FormValue("estimate") != "" {
 			v.Estimated = true
 			var all bool

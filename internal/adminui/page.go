@@ -144,6 +144,7 @@ var funcs = template.FuncMap{
 	"ago":       ago,
 	"dur":       shortDuration,
 	"num":       groupDigits,
+	"total":     total,
 	"pct":       percent,
 	"rate":      func(c store.Counts) string { return successRate(&c) },
 	"spark":     sparkline,
@@ -195,6 +196,30 @@ func withQuery(q url.Values, name, value string) string {
 	}
 	out.Set(name, value)
 	return "?" + out.Encode()
+}
+
+// pager is the link to the page after one.
+type pager struct {
+	URL     string    // a query; empty: there is none
+	Reached time.Time // how far back the list was searched; zero: the page is full
+}
+
+// more returns the link to the page after a cursor.
+func (rq *request) more(next string) (p pager) {
+	if next == "" {
+		return p
+	}
+	p.URL = withQuery(rq.URL.Query(), "after", next)
+	p.Reached, _ = service.CursorTime(next)
+	return p
+}
+
+// total returns how much a job looks at, for people.
+func total(n int) string {
+	if n == store.NotCounted {
+		return "more than " + groupDigits(service.MostCounted)
+	}
+	return groupDigits(n)
 }
 
 func ago(now, t time.Time) string {

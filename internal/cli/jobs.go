@@ -18,8 +18,9 @@ func (c *client) runJob(cmd *cobra.Command, path string, body any, counted strin
 		return err
 	}
 	var job struct {
-		ID, Status               string
-		Total, Scanned, Requeued int
+		ID, Status        string
+		Total             *int // null: too many to count
+		Scanned, Requeued int
 	}
 	var bar *progressbar.ProgressBar
 	for {
@@ -27,9 +28,14 @@ func (c *client) runJob(cmd *cobra.Command, path string, body any, counted strin
 			return err
 		}
 		if bar == nil {
-			bar = c.progress(max(job.Total, 1), counted)
+			bar = c.progress(1, counted)
 		}
-		_ = bar.Set(min(job.Scanned, job.Total))
+		total := job.Scanned + 1
+		if job.Total != nil {
+			total = max(*job.Total, 1)
+		}
+		bar.ChangeMax(max(total, job.Scanned))
+		_ = bar.Set(job.Scanned)
 		if job.Status != "running" {
 			_ = bar.Exit()
 			if job.Status != "succeeded" {

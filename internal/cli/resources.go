@@ -136,7 +136,8 @@ func (c *client) table(raw json.RawMessage, columns []column) error {
 	}
 	var list struct {
 		Data    []map[string]any
-		HasMore bool `json:"has_more"`
+		HasMore bool   `json:"has_more"`
+		Next    string `json:"next_cursor"`
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return err
@@ -157,7 +158,10 @@ func (c *client) table(raw json.RawMessage, columns []column) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if list.HasMore {
+	switch {
+	case list.Next != "":
+		_, _ = fmt.Fprintln(c.errs, "There may be more: --starting-after", list.Next)
+	case list.HasMore && len(list.Data) > 0:
 		_, _ = fmt.Fprintln(c.errs, "There are more: --starting-after", list.Data[len(list.Data)-1]["id"])
 	}
 	return nil

@@ -230,14 +230,14 @@ func (w *world) states(e *endpoint.Endpoint) map[delivery.State]int {
 	out := map[delivery.State]int{}
 	p := store.Page[delivery.ID]{Limit: 1000}
 	for {
-		items, more, err := w.store.ListDeliveries(context.Background(), e.Space, store.DeliveryFilter{Endpoint: e.No}, p)
+		items, next, err := w.store.ListDeliveries(context.Background(), e.Space, store.DeliveryFilter{Endpoint: e.No}, p)
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		for _, d := range items {
 			out[d.State]++
 		}
-		if !more {
+		if next == nil {
 			return out
 		}
 		p.After = &items[len(items)-1].ID

@@ -201,11 +201,11 @@ func listDeliveries(rq *request) (any, error) {
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	items, more, err := rq.service().ListDeliveries(rq.Context(), rq.call, f, page)
+	items, next, err := rq.service().ListDeliveries(rq.Context(), rq.call, f, page)
 	if err != nil {
 		return nil, err
 	}
-	return list(rq, items, more, viewDelivery), nil
+	return listTo(rq, items, next, viewDelivery), nil
 }
 
 func listAttempts(rq *request) (any, error) {
@@ -214,11 +214,11 @@ func listAttempts(rq *request) (any, error) {
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	v, items, more, err := rq.service().ListAttempts(rq.Context(), rq.call, rq.id(), outcome, page)
+	v, items, next, err := rq.service().ListAttempts(rq.Context(), rq.call, rq.id(), outcome, page)
 	if err != nil {
 		return nil, err
 	}
-	return list(rq, items, more, func(a *service.Attempt) attemptView { return viewAttempt(v.ID, a) }), nil
+	return listTo(rq, items, next, func(a *service.Attempt) attemptView { return viewAttempt(v.ID, a) }), nil
 }
 
 func retryDelivery(rq *request) (any, error) {

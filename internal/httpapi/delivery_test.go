@@ -56,7 +56,11 @@ func TestAttempts(t *testing.T) {
 		`"duration_ms":15000,"timing_ms":{"dns":0,"connect":0,"tls":0,"first_byte":0},"error":"no answer� within 15s","remote_address":null,"tls":null,"request_method":null,"request_url":null,"request_headers":[],`+
 		`"request_body":null,"request_body_sha256":null,"request_body_error":null,"response_headers":[],"response_body":"","refused_requests":[],"created":1699564805}`, att, id)
 	list := func(more bool, items ...string) string {
-		return fmt.Sprintf(`{"object":"list","url":"/v1/deliveries/%s/attempts","data":[%s],"has_more":%v}`, id, strings.Join(items, ","), more)
+		next := ""
+		if more {
+			next = `,"next_cursor":"` + att + `0002"`
+		}
+		return fmt.Sprintf(`{"object":"list","url":"/v1/deliveries/%s/attempts","data":[%s],"has_more":%v%s}`, id, strings.Join(items, ","), more, next)
 	}
 	for query, want := range map[string]string{
 		"":         list(false, second, first),

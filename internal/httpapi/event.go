@@ -288,11 +288,11 @@ func listEvents(rq *request) (any, error) {
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	items, more, err := rq.service().ListEvents(rq.Context(), rq.call, f, page)
+	items, next, err := rq.service().ListEvents(rq.Context(), rq.call, f, page)
 	if err != nil {
 		return nil, err
 	}
-	return list(rq, items, more, func(e *event.Event) jsontext.Value { return jsontext.Value(viewEvent(e)) }), nil
+	return listTo(rq, items, next, func(e *event.Event) jsontext.Value { return jsontext.Value(viewEvent(e)) }), nil
 }
 
 func listEventDeliveries(rq *request) (any, error) {
@@ -304,11 +304,11 @@ func listEventDeliveries(rq *request) (any, error) {
 	if _, err := rq.service().Event(rq.Context(), rq.call, rq.id()); err != nil {
 		return nil, err
 	}
-	items, more, err := rq.service().ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Event: rq.id()}, page)
+	items, next, err := rq.service().ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Event: rq.id()}, page)
 	if err != nil {
 		return nil, err
 	}
-	return list(rq, items, more, viewDelivery), nil
+	return listTo(rq, items, next, viewDelivery), nil
 }
 
 func resendEvent(rq *request) (any, error) {

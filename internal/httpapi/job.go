@@ -17,7 +17,7 @@ type jobView struct {
 	Since    int64               `json:"since"`
 	Until    int64               `json:"until"`
 	Missed   bool                `json:"include_missed"`
-	Total    int                 `json:"total"`    // events in the stretch of time, or failed deliveries
+	Total    *int                `json:"total"`    // events in the stretch of time, or failed deliveries; null: too many to count
 	Scanned  int                 `json:"scanned"`  // of these so far
 	Requeued int                 `json:"requeued"` // deliveries that are sent again
 	Error    *string             `json:"error"`
@@ -28,8 +28,16 @@ type jobView struct {
 
 func viewJob(r *store.Recovery) jobView {
 	return jobView{ID: r.ID, Object: "job", Type: string(r.Kind), Status: r.State, Endpoint: orNull(r.EndpointID), Pattern: orNull(r.Pattern),
-		Since: r.From.Time().Unix(), Until: r.Until.Time().Unix(), Missed: r.Missed, Total: r.Total, Scanned: r.Scanned, Requeued: r.Requeued,
+		Since: r.From.Time().Unix(), Until: r.Until.Time().Unix(), Missed: r.Missed, Total: counted(r.Total), Scanned: r.Scanned, Requeued: r.Requeued,
 		Error: orNull(r.Error), Created: r.Created.Unix(), Finished: seconds(r.Finished), Livemode: r.Space.Live()}
+}
+
+// counted returns a total, null for one that was not counted to its end.
+func counted(total int) *int {
+	if total == store.NotCounted {
+		return nil
+	}
+	return &total
 }
 
 func jobResult(v any) any {
@@ -45,14 +53,14 @@ type planView struct {
 	Pattern  *string `json:"event_type"`
 	Since    *int64  `json:"since"`
 	Until    *int64  `json:"until"`
-	Total    int     `json:"total"` // failed deliveries
+	Total    *int    `json:"total"` // failed deliveries; null: too many to count
 	Livemode bool    `json:"livemode"`
 }
 
 func planResult(v any) any {
 	p := v.(service.RetryPlan)
 	return planView{Object: "job.dry_run", Type: string(store.RetryFailed), Endpoint: orNull(p.Endpoint), Pattern: orNull(p.Type),
-		Since: seconds(p.From), Until: seconds(p.Until), Total: p.Total, Livemode: p.Space.Live()}
+		Since: seconds(p.From), Until: seconds(p.Until), Total: counted(p.Total), Livemode: p.Space.Live()}
 }
 
 func recoverEndpoint(rq *request) (any, error) {

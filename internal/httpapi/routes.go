@@ -122,6 +122,10 @@ type listView[T any] struct {
 	URL     string `json:"url"`
 	Data    []T    `json:"data"`
 	HasMore bool   `json:"has_more"`
+
+	// NextCursor is where a list goes on that looks at a part of what is stored at a time: it
+	// need not be one of the objects.
+	NextCursor string `json:"next_cursor,omitzero"`
 }
 
 func list[T, V any](rq *request, items []T, more bool, view func(*T) V) listView[V] {
@@ -129,6 +133,13 @@ func list[T, V any](rq *request, items []T, more bool, view func(*T) V) listView
 	for i := range items {
 		out.Data[i] = view(&items[i])
 	}
+	return out
+}
+
+// listTo is list with the cursor of the next page, which is empty when there is none.
+func listTo[T, V any](rq *request, items []T, next string, view func(*T) V) listView[V] {
+	out := list(rq, items, next != "", view)
+	out.NextCursor = next
 	return out
 }
 

@@ -34,15 +34,15 @@ type Refusal struct {
 const attemptDigits = 4
 
 // ListAttempts lists the attempts of a delivery, newest first. outcome, which may be
-// empty, narrows the list.
-func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p Page) (store.DeliveryView, []Attempt, bool, error) {
-	v, err := s.Delivery(ctx, c, id)
-	if err != nil {
-		return v, nil, false, err
+// empty, narrows the list. next is the cursor of the page after this one, empty when there is
+// none.
+func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p Page) (v store.DeliveryView, attempts []Attempt, next string, err error) {
+	if v, err = s.Delivery(ctx, c, id); err != nil {
+		return v, nil, "", err
 	}
 	var f store.AttemptFilter
 	if f.Outcome, err = outcome(name); err != nil {
-		return v, nil, false, err
+		return v, nil, "", err
 	}
 	page, err := ResolvePage(p, func(param, aid string) (int, error) {
 		if n := len(aid) - attemptDigits; n > 0 {
@@ -53,21 +53,24 @@ func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p 
 		return 0, fault.Param(param, "resource_missing", "No such attempt: '%s'.", aid)
 	})
 	if err != nil {
-		return v, nil, false, err
+		return v, nil, "", err
 	}
-	stored, more, err := s.Store.ListAttempts(ctx, v.ID, f, page)
+	stored, number, err := s.Store.ListAttempts(ctx, v.ID, f, page)
+	if number != nil {
+		next = v.ID.AttemptID(*number)
+	}
 	if err != nil || len(stored) == 0 {
-		return v, nil, more, err
+		return v, nil, next, err
 	}
 	sent, err := s.sent(ctx, &v)
 	if err != nil {
-		return v, nil, false, err
+		return v, nil, "", err
 	}
-	attempts := make([]Attempt, len(stored))
+	attempts = make([]Attempt, len(stored))
 	for i := range stored {
 		attempts[i] = sent.request(&stored[i])
 	}
-	return v, attempts, more, nil
+	return v, attempts, next, nil
 }
 
 // Body returns what the endpoint of a delivery gets of its event, and its media type,

@@ -39,23 +39,27 @@ type DeliveryFilter struct {
 	Until    time.Time // exclusive
 }
 
-// ListDeliveries lists deliveries, newest event first.
-func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter, p Page) ([]store.DeliveryView, bool, error) {
+// ListDeliveries lists deliveries, newest event first, as [Service.ListEvents] lists events.
+func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter, p Page) (items []store.DeliveryView, next string, err error) {
 	if err := c.mustAccount(); err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	narrow, err := s.narrow(ctx, c, f)
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	page, err := ResolvePage(p, func(param, id string) (delivery.ID, error) {
+		if place, ok := parseBetween(id); ok {
+			return place, nil
+		}
 		v, err := s.Delivery(ctx, c, id)
 		return v.ID, CursorFault(err, param, id)
 	})
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
-	return s.Store.ListDeliveries(ctx, c.Space, narrow, page)
+	items, at, err := s.Store.ListDeliveries(ctx, c.Space, narrow, page)
+	return items, nextCursor(items, at, p, func(v *store.DeliveryView) (string, delivery.ID) { return v.ID.String(), v.ID }, between), err
 }
 
 // narrow checks f and resolves its identifiers.

@@ -468,7 +468,9 @@ type EventFilter struct {
 	From  time.Time // inclusive
 	Until time.Time // exclusive
 
-	Delivered *bool // whether all deliveries have succeeded; none is pending or failed
+	Delivered *bool  // whether all deliveries have succeeded; none is pending or failed
+	Status    string // with a delivery that is pending, succeeded, failed or canceled
+	Text      string // anywhere in the body, to the letter
 }
 
 // MaxListedTypes is how many types a list of events can be narrowed to.
@@ -489,8 +491,14 @@ func (f *EventFilter) check() error {
 	return checkPattern(f.Type)
 }
 
-func (f *EventFilter) narrow() store.EventFilter {
-	return store.EventFilter{Pattern: f.Type, Types: f.Types, From: keyAt(f.From), Until: keyAt(f.Until), Delivered: f.Delivered}
+// narrow checks f and returns it as the store knows it.
+func (f *EventFilter) narrow() (out store.EventFilter, err error) {
+	if err := f.check(); err != nil {
+		return out, err
+	}
+	out = store.EventFilter{Pattern: f.Type, Types: f.Types, From: keyAt(f.From), Until: keyAt(f.Until), Delivered: f.Delivered, Text: f.Text}
+	out.State, err = state(f.Status)
+	return out, err
 }
 
 // lastTime is the last that keys can tell, in Unix milliseconds (see event.Key).
@@ -512,69 +520,31 @@ func checkPattern(p string) error {
 	return nil
 }
 
-// ListEvents lists events, newest first.
-func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page) ([]event.Event, bool, error) {
+// ListEvents lists events, newest first. next is the cursor of the page after this one, empty
+// when there is none. A list looks at a bounded part of what is stored at a time: a page may
+// be short, and empty, and have a next.
+func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page) (items []event.Event, next string, err error) {
 	if err := c.mustAccount(); err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
-	if err := f.check(); err != nil {
-		return nil, false, err
+	narrow, err := f.narrow()
+	if err != nil {
+		return nil, "", err
 	}
 	page, err := ResolvePage(p, func(param, id string) (event.Key, error) {
+		if place, ok := parseBetween(id); ok {
+			return place.Event, nil
+		}
 		e, err := s.Store.Event(ctx, c.Space, id)
 		return e.Key, CursorFault(err, param, id)
 	})
 	if err != nil {
-		return nil, false, err
-	}
-	return s.Store.ListEvents(ctx, c.Space, f.narrow(), page)
-}
-
-// EventSearch narrows a search. Zero fields do not narrow.
-type EventSearch struct {
-	EventFilter
-	Status string // with a delivery that is pending, succeeded, failed or canceled
-	Text   string // anywhere in the body, to the letter
-	Before string // events older than this one
-}
-
-// How much a search returns and looks at, at a time.
-const (
-	searchPage = 50
-	searchScan = 5_000
-)
-
-// SearchEvents returns events, newest first, a page at a time. It looks at so many
-// events at most, however few it finds; next is what to search before to go on, empty
-// when there is nothing left.
-func (s *Service) SearchEvents(ctx context.Context, c *Call, f EventSearch) (items []event.Event, next string, err error) {
-	if err := c.mustAccount(); err != nil {
 		return nil, "", err
 	}
-	if err := f.check(); err != nil {
-		return nil, "", err
-	}
-	narrow := store.EventSearch{EventFilter: f.narrow(), Text: f.Text}
-	if narrow.State, err = state(f.Status); err != nil {
-		return nil, "", err
-	}
-	var before event.Key
-	if f.Before != "" {
-		n, _, ok := event.ParseID(cursorPrefix, f.Before)
-		if !ok {
-			return nil, "", fault.Param("before", "resource_missing", "There is nothing to go on with before '%s'.", f.Before)
-		}
-		before = n
-	}
-	items, key, err := s.Store.SearchEvents(ctx, c.Space, narrow, before, searchPage, searchScan)
-	if err != nil || key == 0 {
-		return items, "", err
-	}
-	return items, event.FormatID(cursorPrefix, key, 0), nil
+	items, key, err := s.Store.ListEvents(ctx, c.Space, narrow, page)
+	return items, nextCursor(items, key, p, func(e *event.Event) (string, event.Key) { return e.ID, e.Key },
+		func(k event.Key) string { return between(delivery.ID{Event: k}) }), err
 }
-
-// cursorPrefix starts the place where a search goes on; it need not be an event.
-const cursorPrefix = "cur_"
 
 // EventsAfter returns the events after a key, oldest first, at most limit: those
 // that came in since. A key of 0 stands for now.

@@ -1,6 +1,11 @@
 package service
 
 import (
+	"strings"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -53,4 +58,47 @@ func CursorFault(err error, param, id string) error {
 		return fault.Param(param, "resource_missing", "No such object: '%s'.", id)
 	}
 	return err
+}
+
+// cursorPrefix starts the place where a list goes on that has stopped between two objects.
+const cursorPrefix = "cur_"
+
+// between returns the cursor of a place that need not be an object. The endpoint 0 is before
+// all deliveries of an event.
+func between(id delivery.ID) string {
+	return event.FormatID(cursorPrefix, id.Event, uint32(id.Endpoint))
+}
+
+// parseBetween returns the place of a cursor of [between].
+func parseBetween(cursor string) (id delivery.ID, ok bool) {
+	k, n, ok := event.ParseID(cursorPrefix, cursor)
+	return delivery.ID{Event: k, Endpoint: int64(n)}, ok
+}
+
+// IsBetween reports whether a cursor is a place between two objects: a list has stopped there
+// because it had looked at as much as it may.
+func IsBetween(cursor string) bool { return strings.HasPrefix(cursor, cursorPrefix) }
+
+// CursorTime returns when the objects at such a place were made.
+func CursorTime(cursor string) (t time.Time, ok bool) {
+	id, ok := parseBetween(cursor)
+	return id.Event.Time(), ok
+}
+
+// nextCursor returns the cursor of the page after this one, empty when there is none: that of
+// the last object, or of a place behind it where the store stopped. cursor is that of an object.
+func nextCursor[T any, C comparable](items []T, next *C, p Page, cursor func(*T) (id string, at C), place func(C) string) string {
+	if next == nil {
+		return ""
+	}
+	if len(items) > 0 {
+		last := &items[len(items)-1]
+		if p.EndingBefore != "" {
+			last = &items[0]
+		}
+		if id, at := cursor(last); at == *next {
+			return id
+		}
+	}
+	return place(*next)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -50,8 +49,11 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: store.RecoverEndpoint, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
 		From: max(keyAt(since), 1), Until: s.IDs.Keys.Next(), Missed: missed, State: store.RecoveryRunning, Created: now}
 	r.Cursor.Event = r.From - 1
-	if r.Total, err = s.Store.CountEvents(ctx, r.Space, r.From, r.Until); err != nil {
+	if r.Total, err = s.Store.CountEvents(ctx, r.Space, r.From, r.Until, MostCounted+1); err != nil {
 		return store.Recovery{}, err
+	}
+	if r.Total > MostCounted {
+		r.Total = store.NotCounted
 	}
 	trail := s.trail(c, r, now, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
 	return r, s.startRecovery(ctx, c, &r, "id", trail)
@@ -86,9 +88,9 @@ func (s *Service) startRecovery(ctx context.Context, c *Call, r *store.Recovery,
 	return nil
 }
 
-// mostCounted is how many failed deliveries are looked at before people are told
+// MostCounted is how many events or failed deliveries are counted before people are told
 // "more than".
-const mostCounted = 10_000
+const MostCounted = 10_000
 
 // CountFailed returns how many failed deliveries a filter selects. It looks at some
 // thousands only and reports whether these were all. The filter's Event and Status
@@ -102,7 +104,17 @@ func (s *Service) CountFailed(ctx context.Context, c *Call, f DeliveryFilter) (n
 	if err != nil {
 		return 0, false, err
 	}
-	return s.Store.CountDeliveries(ctx, c.Space, narrow, mostCounted)
+	return s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
+}
+
+// total returns how many failed deliveries a filter selects, [store.NotCounted] when there
+// are too many to count.
+func (s *Service) total(ctx context.Context, c *Call, narrow store.DeliveryFilter) (int, error) {
+	n, all, err := s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
+	if !all {
+		n = store.NotCounted
+	}
+	return n, err
 }
 
 // BulkRetry selects failed deliveries to retry.
@@ -158,7 +170,7 @@ func (s *Service) PlanRetry(ctx context.Context, c *Call, b BulkRetry) (RetryPla
 		if err != nil {
 			return RetryPlan{}, err
 		}
-		total, _, err := s.Store.CountDeliveries(ctx, c.Space, narrow, math.MaxInt32)
+		total, err := s.total(ctx, c, narrow)
 		return RetryPlan{BulkRetry: b, Space: c.Space, Total: total}, err
 	})
 }
@@ -167,7 +179,7 @@ func (s *Service) PlanRetry(ctx context.Context, c *Call, b BulkRetry) (RetryPla
 type RetryPlan struct {
 	BulkRetry
 	Space event.Space
-	Total int // failed deliveries
+	Total int // failed deliveries, or [store.NotCounted]
 }
 
 // RetryFailed starts a job that sends failed deliveries again. Deliveries to endpoints
@@ -191,7 +203,7 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (store.
 	}
 	f := b.DeliveryFilter
 	now := s.Now()
-	total, _, err := s.Store.CountDeliveries(ctx, c.Space, narrow, math.MaxInt32)
+	total, err := s.total(ctx, c, narrow)
 	if err != nil {
 		return store.Recovery{}, err
 	}
@@ -395,7 +407,7 @@ func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, began, now
 // retrySlice returns the next failed deliveries to send again, and takes r past them.
 func (s *Service) retrySlice(ctx context.Context, r *store.Recovery, now time.Time) (again []delivery.Delivery, err error) {
 	failed := delivery.Failed
-	items, more, err := s.Store.ListDeliveries(ctx, r.Space,
+	items, next, err := s.Store.ListDeliveries(ctx, r.Space,
 		store.DeliveryFilter{Endpoint: r.Endpoint, Pattern: r.Pattern, State: &failed, From: r.From, Until: r.Until},
 		store.Page[delivery.ID]{Limit: recoverySlice, Before: &r.Cursor})
 	if err != nil {
@@ -413,7 +425,9 @@ func (s *Service) retrySlice(ctx context.Context, r *store.Recovery, now time.Ti
 	if len(items) > 0 {
 		r.Cursor = items[0].ID // newest first
 	}
-	if !more {
+	if next != nil {
+		r.Cursor = *next
+	} else {
 		r.State = store.RecoverySucceeded
 	}
 	return again, nil

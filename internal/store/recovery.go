@@ -23,13 +23,16 @@ type Recovery struct {
 
 	State    RecoveryState
 	Cursor   delivery.ID // what is up to this one is done; of [RecoverEndpoint], the event alone counts
-	Total    int         // events in the stretch or, with [RetryFailed], failed deliveries
+	Total    int         // events in the stretch or, with [RetryFailed], failed deliveries; or [NotCounted]
 	Scanned  int         // of these
 	Requeued int         // deliveries that are pending because of it
 	Error    string      // why it failed, for the user
 	Created  time.Time
 	Finished time.Time // zero while running
 }
+
+// NotCounted is the total of a recovery that has more to look at than is worth counting.
+const NotCounted = -1
 
 // RecoveryKind is what a recovery sends again.
 type RecoveryKind string

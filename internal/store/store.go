@@ -240,6 +240,20 @@ type Page[C any] struct {
 	Limit  int
 	After  *C // only what is older than this
 	Before *C // only what is newer than this, the nearest ones
+
+	// Scan is how many entries of an index a list may look at, about; 0: [MostScanned].
+	Scan int
+}
+
+// MostScanned is how many entries of an index one list looks at, about.
+const MostScanned = 20_000
+
+// Budget returns how many entries of an index a list of this page may look at.
+func (p Page[C]) Budget() int {
+	if p.Scan > 0 {
+		return p.Scan
+	}
+	return MostScanned
 }
 
 // Accounts holds accounts, API keys and the audit log.
@@ -347,7 +361,9 @@ type EventFilter struct {
 	From    event.Key
 	Until   event.Key // exclusive
 
-	Delivered *bool // no delivery is pending or failed, or at least one is
+	Delivered *bool           // no delivery is pending or failed, or at least one is
+	State     *delivery.State // with a delivery in this state
+	Text      string          // with these bytes in the body
 }
 
 // DeliveryFilter narrows a list of deliveries. Zero fields do not narrow.
@@ -377,16 +393,15 @@ type DeliveryView struct {
 // History is what was accepted and what became of it.
 type History interface {
 	Event(ctx context.Context, space event.Space, id string) (event.Event, error)
-	ListEvents(ctx context.Context, space event.Space, f EventFilter, p Page[event.Key]) (items []event.Event, more bool, err error)
-	// SearchEvents returns the newest events before a key (0: the newest of all) that
-	// f asks for, newest first, at most limit. It looks at no more than scan events and
-	// returns the key to go on before, 0 when it has looked at all.
-	SearchEvents(ctx context.Context, space event.Space, f EventSearch, before event.Key, limit, scan int) (items []event.Event, next event.Key, err error)
+	// ListEvents and ListDeliveries look at a bounded number of entries of an index (see [Page]).
+	// next is where to go on: the cursor of the next page in the same direction, which need not
+	// be of an item; nil: there is nothing left. A page may be short, and empty, and have a next.
+	ListEvents(ctx context.Context, space event.Space, f EventFilter, p Page[event.Key]) (items []event.Event, next *event.Key, err error)
 	Delivery(ctx context.Context, space event.Space, id delivery.ID) (DeliveryView, error)
-	ListDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, p Page[delivery.ID]) (items []DeliveryView, more bool, err error)
-	// CountDeliveries counts deliveries. It looks at no more than scan of those that
-	// match but for the pattern, and reports whether these were all.
-	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, scan int) (n int, all bool, err error)
+	ListDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, p Page[delivery.ID]) (items []DeliveryView, next *delivery.ID, err error)
+	// CountDeliveries counts deliveries. It looks at no more than most entries of an index,
+	// about, and reports whether these were all.
+	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, most int) (n int, all bool, err error)
 	// OldestPending returns the event of the oldest delivery that is pending or not written
 	// yet, 0 if there is none.
 	OldestPending(ctx context.Context, space event.Space) (event.Key, error)
@@ -395,7 +410,7 @@ type History interface {
 	OldestDeferred(ctx context.Context, space event.Space) (event.Key, error)
 	// Unwritten returns how many deliveries of an event are not written yet.
 	Unwritten(ctx context.Context, space event.Space, event event.Key) (int, error)
-	ListAttempts(ctx context.Context, id delivery.ID, f AttemptFilter, p Page[int]) (items []delivery.Attempt, more bool, err error)
+	ListAttempts(ctx context.Context, id delivery.ID, f AttemptFilter, p Page[int]) (items []delivery.Attempt, next *int, err error)
 
 	// Requeue writes deliveries that a person brought back to pending, or that did
 	// not exist yet, whatever their stored state.
@@ -406,13 +421,6 @@ type History interface {
 
 	// Receipt returns the receipt of a key, fault.NotFound if there is none.
 	Receipt(ctx context.Context, space event.Space, key string) (Receipt, error)
-}
-
-// EventSearch narrows a search for events. Zero fields do not narrow.
-type EventSearch struct {
-	EventFilter
-	State *delivery.State // with a delivery in this state
-	Text  string          // with these bytes in the body
 }
 
 // Users holds the people who use the Admin UI, and all sessions.
@@ -473,8 +481,9 @@ type Recoveries interface {
 	ListRecoveries(ctx context.Context, space event.Space, endpoint int64, p Page[string]) (items []Recovery, more bool, err error)
 	RunningRecoveries(ctx context.Context) ([]Recovery, error) // of all accounts
 
-	// CountEvents returns how many events of a space lie in [from, until).
-	CountEvents(ctx context.Context, space event.Space, from, until event.Key) (int, error)
+	// CountEvents returns how many events of a space lie in [from, until). It counts no further
+	// than most.
+	CountEvents(ctx context.Context, space event.Space, from, until event.Key, most int) (int, error)
 	// Occasions returns events of a space after one key and before another, oldest
 	// first, at most limit, each with what became of it at the endpoint.
 	Occasions(ctx context.Context, space event.Space, endpoint int64, after, until event.Key, limit int) ([]Occasion, error)

@@ -12,9 +12,11 @@ import (
 	"io/fs"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -248,7 +250,12 @@ func (s *Store) Ready(ctx context.Context) error {
 // dialect implements [relational.Dialect].
 type dialect struct {
 	spelled sync.Map // queries as PostgreSQL wants them, by how they are written
+	count   atomic.Int64
 }
+
+// mostSpelled bounds how many queries are remembered: those of lists have as many values as
+// their callers give.
+const mostSpelled = 2_000
 
 var hints = regexp.MustCompile(` INDEXED BY \w+`)
 
@@ -270,13 +277,65 @@ func (d *dialect) Spell(query string) string {
 		}
 		b.WriteRune(c)
 	}
-	d.spelled.Store(query, b.String())
+	if d.count.Add(1) <= mostSpelled {
+		d.spelled.Store(query, b.String())
+	}
 	return b.String()
 }
 
 // Contains implements [relational.Dialect].
 func (*dialect) Contains(column string) string {
 	return "position(CAST(? AS BYTEA) IN " + column + ") > 0"
+}
+
+// Seek implements [relational.Dialect]. The database begins to read at the row that is compared
+// with, and stops at the end of the last column of the prefix, which is not said to be equal:
+// with that, it could take another index that is in the order of the remaining columns. The
+// prefix is hidden from the planner: from the first column of a row alone it would conclude
+// that there are next to none below it, and sort all that there are.
+func (*dialect) Seek(r relational.Range) (condition string, args []any, rest string, restArgs []any) {
+	near, far, to, end := r.Low, r.High, " > ", " <= "
+	if r.Down {
+		near, far, to, end = r.High, r.Low, " < ", " >= "
+	}
+	back := map[string]string{" > ": " < ", " < ": " > "}[to]
+	last := max(len(r.Prefix)-1, 0)
+	prefix := slices.Clone(r.Prefix)
+	for i := range r.Given {
+		typ := "BIGINT"
+		if _, ok := r.Given[i].(string); ok {
+			typ = "TEXT"
+		}
+		prefix[i] = "(SELECT CAST(? AS " + typ + "))"
+	}
+	for i, value := range prefix {
+		if i == last {
+			condition += r.Columns[i] + end + value + " AND "
+		} else {
+			condition += r.Columns[i] + " = " + value + " AND "
+		}
+	}
+	places := func(prefix []string) string {
+		return "(" + strings.Join(slices.Concat(prefix, slices.Repeat([]string{"?"}, len(near))), ", ") + ")"
+	}
+	args = r.Given
+	if len(r.Given) > 0 {
+		args = slices.Concat(args, r.Given[last:])
+	}
+	condition += "(" + strings.Join(r.Columns[last:], ", ") + ")" + to + places(prefix[min(last, len(prefix)):])
+	return condition, slices.Concat(args, near), "(" + strings.Join(r.Columns[len(r.Prefix):], ", ") + ")" + back + places(nil), far
+}
+
+// Each implements [relational.Dialect]. A query with a limit or an offset is not taken apart: it
+// is run for each row. Where it has an order, the planner has no cheaper way to that than the
+// index.
+func (*dialect) Each(join, table, alias, condition, order string, limit int) string {
+	name, _, _ := strings.Cut(table, " ")
+	query := "SELECT * FROM " + name + " " + alias + " WHERE " + condition + " OFFSET 0"
+	if order != "" {
+		query = "SELECT * FROM " + name + " " + alias + " WHERE " + condition + " ORDER BY " + order + " LIMIT " + strconv.Itoa(limit)
+	}
+	return " " + join + " LATERAL (" + query + ") " + alias + " ON TRUE"
 }
 
 // Lock implements [relational.Dialect].

@@ -3,7 +3,9 @@ package relational
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -132,12 +134,11 @@ func (s *Store) AllKeys(ctx context.Context) ([]account.Key, error) {
 
 // ListKeys implements [store.Accounts].
 func (s *Store) ListKeys(ctx context.Context, f store.KeyFilter, p store.Page[string]) ([]account.Key, bool, error) {
-	var n narrowing
-	n.and("account = ?", f.Account)
+	query, index := `SELECT `+keyColumns+` FROM api_keys`, prefix{index: "api_keys_by_account", columns: []string{"account"}, values: []any{f.Account}}
 	if f.TestOnly {
-		n.and("live = ?", 0)
+		index = prefix{index: "api_keys_by_mode", columns: []string{"account", "live"}, values: []any{f.Account, 0}}
 	}
-	return page(ctx, s, "list keys", scanKey, `SELECT `+keyColumns+` FROM api_keys`, &n, "id", p)
+	return pageOf(ctx, s, "list keys", scanKey, query, index, "id", p)
 }
 
 // RevokeKey implements [store.Accounts].
@@ -200,6 +201,40 @@ func page[T, C any](ctx context.Context, s *Store, op string, scan func(scanner)
 		order = column
 	}
 	items, err := list(ctx, s, op, scan, query+n.String()+" ORDER BY "+order+" LIMIT ?", append(n.args, p.Limit+1)...)
+	if err != nil {
+		return nil, false, err
+	}
+	items, more := cut(items, p.Limit, p.Before != nil)
+	return items, more, nil
+}
+
+// prefix is the first columns of an index, and what they are in a list.
+type prefix struct {
+	index   string
+	columns []string
+	values  []any
+	partial string // condition of the index
+}
+
+// pageOf reads one page of a query along an index: of the rows with a prefix, ordered by the
+// column after it.
+func pageOf[T any, C string | int64](ctx context.Context, s *Store, op string, scan func(scanner) (T, error),
+	query string, x prefix, column string, p store.Page[C],
+) ([]T, bool, error) {
+	var least, most any = int64(math.MinInt64), int64(math.MaxInt64)
+	if _, ok := any(*new(C)).(string); ok {
+		least, most = "", "\x7f" // identifiers are ASCII
+	}
+	columns := append(slices.Clone(x.columns), column)
+	order := strings.Join(columns, " DESC, ") + " DESC"
+	switch {
+	case p.After != nil:
+		most = *p.After
+	case p.Before != nil:
+		least, order = *p.Before, strings.Join(columns, ", ")
+	}
+	within, args, _, _ := s.Dialect.Seek(Range{Columns: columns, Prefix: slices.Repeat([]string{"?"}, len(x.values)), Given: x.values, Low: []any{least}, High: []any{most}, Down: p.Before == nil})
+	items, err := list(ctx, s, op, scan, query+" INDEXED BY "+x.index+" WHERE "+within+x.partial+" ORDER BY "+order+" LIMIT ?", append(args, p.Limit+1)...)
 	if err != nil {
 		return nil, false, err
 	}

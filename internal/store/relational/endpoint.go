@@ -246,9 +246,8 @@ func (s *Store) PastEndpoint(ctx context.Context, space event.Space, id string) 
 
 // ListEndpoints implements [store.Endpoints].
 func (s *Store) ListEndpoints(ctx context.Context, space event.Space, p store.Page[int64]) ([]endpoint.Endpoint, bool, error) {
-	var n narrowing
-	n.and("space = ? AND deleted = 0", int64(space))
-	return page(ctx, s, "list endpoints", s.scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints`, &n, "no", p)
+	index := prefix{index: "endpoints_by_space", columns: []string{"space"}, values: []any{int64(space)}, partial: " AND deleted = 0"}
+	return pageOf(ctx, s, "list endpoints", s.scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints`, index, "no", p)
 }
 
 // AllEndpoints implements [store.Endpoints].

@@ -2,9 +2,11 @@ package relational
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,45 +33,135 @@ func (s *Store) Event(ctx context.Context, space event.Space, id string) (e even
 }
 
 // ListEvents implements [store.History].
-func (s *Store) ListEvents(ctx context.Context, space event.Space, f store.EventFilter, p store.Page[event.Key]) ([]event.Event, bool, error) {
-	if f.Delivered == nil {
-		types, err := s.types(ctx, space, &f)
+func (s *Store) ListEvents(ctx context.Context, space event.Space, f store.EventFilter, p store.Page[event.Key]) ([]event.Event, *event.Key, error) {
+	switch {
+	case f.State != nil && *f.State == delivery.Pending:
+		return s.mergeEvents(ctx, space, f, p, statePath(space, delivery.Pending), deferredPath(space))
+	case f.State != nil && *f.State == delivery.Failed:
+		return s.mergeEvents(ctx, space, f, p, statePath(space, delivery.Failed))
+	case f.State == nil && f.Delivered != nil && !*f.Delivered:
+		f.Delivered = nil
+		return s.mergeEvents(ctx, space, f, p, statePath(space, delivery.Pending), deferredPath(space), statePath(space, delivery.Failed))
+	}
+	return s.listEvents(ctx, space, f, p, nil)
+}
+
+// listEvents lists events and, unless it is nil, only those on a path.
+func (s *Store) listEvents(ctx context.Context, space event.Space, f store.EventFilter, p store.Page[event.Key], only *path) ([]event.Event, *event.Key, error) {
+	paths, err := s.eventPaths(ctx, space, &f, only)
+	if err != nil || len(paths) == 0 {
+		return nil, nil, err
+	}
+	budget := p.Budget()
+	if f.Text != "" {
+		budget = min(budget, mostText)
+	}
+	var ahead event.Key // of a key, where a list towards newer events goes on
+	if p.Before != nil {
+		ahead = 1
+	}
+	at := func(k event.Key) delivery.ID { return delivery.ID{Event: k + ahead} }
+	whole, forward := bounds(f.From, f.Until, p, at)
+	items, place, err := walk(ctx, s, paths, whole, forward, p.Limit, budget, func(e *event.Event) delivery.ID { return at(e.Key) },
+		func(p *path, slice span, n, limit int) ([]event.Event, error) {
+			return s.readEvents(ctx, &f, only, p, slice, forward, n, limit)
+		})
+	if place == nil {
+		return items, nil, err
+	}
+	next := place.Event - ahead
+	return items, &next, err
+}
+
+// eventPaths returns the paths along which events can be listed; none: there are none.
+func (s *Store) eventPaths(ctx context.Context, space event.Space, f *store.EventFilter, only *path) ([]path, error) {
+	typed, ok, none, err := s.typePath(ctx, space, f.Pattern, f.Types)
+	if err != nil || none {
+		return nil, err
+	}
+	rest := f.Text != "" || f.Delivered != nil || f.State != nil && only == nil
+	byType := ok || len(f.Types) > 0 || f.Pattern != "" && f.Pattern != "*"
+	fans := f.Delivered != nil || f.State != nil || only != nil
+	var paths []path
+	if only != nil {
+		along := *only
+		along.exact = !rest && !byType
+		paths = append(paths, along)
+	}
+	if ok {
+		typed.fans = fans
+		typed.exact = !rest && only == nil && (len(f.Types) == 0 || f.Pattern == "" || f.Pattern == "*")
+		paths = append(paths, typed)
+	}
+	all := spacePath(space)
+	all.fans = fans
+	all.exact = !rest && !byType && only == nil
+	return append(paths, all), nil
+}
+
+// readEvents reads the events of a slice that are in a list.
+func (s *Store) readEvents(ctx context.Context, f *store.EventFilter, only, p *path, sp span, forward bool, n, limit int) ([]event.Event, error) {
+	var candidates, wanted narrowing
+	from := p.with() + `SELECT ` + eventColumns + ` FROM (SELECT DISTINCT x.` + p.key() + ` AS key FROM s` + s.along(p, sp, forward, n, &candidates) + candidates.String() + `) c` + s.Dialect.Each("CROSS JOIN", "events", "e", "e.key = c.key", "", 0)
+	wanted.event(f)
+	switch {
+	case p.table.Name != Events.Name: // they are on the path
+	case only != nil:
+		wanted.and("(SELECT count(*) FROM (SELECT 1 FROM " + only.table.Name + " x WHERE x.event = e.key" + only.partial + " LIMIT 1) q) > 0")
+	case f.State != nil:
+		wanted.with("> 0", int64(*f.State))
+	}
+	if f.Text != "" {
+		// Whether it is in a packed body is seen when that is unpacked.
+		wanted.and("("+s.Dialect.Contains("e.body")+" OR substr(e.body, 1, 4) = ?)", []byte(f.Text), store.PackMagic)
+	}
+	order := map[bool]string{true: "DESC", false: "ASC"}[forward]
+	wanted.args = slices.Concat(candidates.args, wanted.args)
+	query := from + wanted.String() + ` ORDER BY e.key ` + order
+	if f.Text == "" {
+		query += ` LIMIT ?`
+		wanted.args = append(wanted.args, limit)
+	}
+	items, err := s.found(ctx, f.Text, limit, query, wanted.args...)
+	return items, s.Fault("list events", err)
+}
+
+// mergeEvents lists the events that are on any of some paths.
+func (s *Store) mergeEvents(ctx context.Context, space event.Space, f store.EventFilter, p store.Page[event.Key], paths ...path) (items []event.Event, next *event.Key, err error) {
+	forward := p.Before == nil
+	nearer := func(a, b event.Key) int { // which comes first in the list
+		if forward {
+			a, b = b, a
+		}
+		return cmp.Compare(a, b)
+	}
+	for i := range paths {
+		some, end, err := s.listEvents(ctx, space, f, p, &paths[i])
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
-		if types != nil {
-			return s.listTyped(ctx, space, types, f, p)
+		items = append(items, some...)
+		if end != nil && (next == nil || nearer(*end, *next) < 0) {
+			next = end
 		}
 	}
-	index := "events_by_space"
-	if _, ok := exactly(f.Pattern); ok {
-		index = "events_by_type"
+	slices.SortFunc(items, func(a, b event.Event) int { return nearer(a.Key, b.Key) })
+	items = slices.CompactFunc(items, func(a, b event.Event) bool { return a.Key == b.Key })
+	if next != nil { // beyond it, one of the lists is not known
+		items = slices.DeleteFunc(items, func(e event.Event) bool { return nearer(e.Key, *next) > 0 })
 	}
-	var n narrowing
-	n.and("e.space = ?", int64(space))
-	n.keyRange("e.key", f.From, f.Until)
-	n.event(&f)
-	return page(ctx, s, "list events", func(row scanner) (e event.Event, err error) {
-		err = scanEvent(row, &e)
-		return e, err
-	}, `SELECT `+eventColumns+` FROM events e INDEXED BY `+index, &n, "e.key", keyPage(p))
+	if len(items) > p.Limit {
+		items = items[:p.Limit]
+		last := items[p.Limit-1].Key
+		next = &last
+	}
+	if !forward {
+		slices.Reverse(items)
+	}
+	return items, next, nil
 }
 
-// keyPage turns a page of keys into one of numbers, which the driver takes.
-func keyPage(p store.Page[event.Key]) store.Page[int64] {
-	return store.Page[int64]{Limit: p.Limit, After: (*int64)(p.After), Before: (*int64)(p.Before)}
-}
-
-func (n *narrowing) keyRange(column string, from, until event.Key) {
-	if from > 0 {
-		n.and(column+" >= ?", int64(from))
-	}
-	if until > 0 {
-		n.and(column+" < ?", int64(until))
-	}
-}
-
-const viewColumns = deliveryColumns + `, e.nonce, e.custom_id, e.type, coalesce(w.id, '')`
+const viewColumns = deliveryColumns + `, e.nonce, e.custom_id, e.type, coalesce((SELECT w.id FROM endpoints w WHERE w.no = d.endpoint), '')`
 
 func scanView(row scanner) (v store.DeliveryView, err error) {
 	var id eventID
@@ -81,7 +173,7 @@ func scanView(row scanner) (v store.DeliveryView, err error) {
 // Delivery implements [store.History].
 func (s *Store) Delivery(ctx context.Context, space event.Space, id delivery.ID) (store.DeliveryView, error) {
 	v, err := scanView(s.queryRow(ctx, `SELECT `+viewColumns+`
-		FROM deliveries d JOIN events e ON e.key = d.event LEFT JOIN endpoints w ON w.no = d.endpoint
+		FROM deliveries d JOIN events e ON e.key = d.event
 		WHERE d.event = ? AND d.endpoint = ? AND d.space = ?`, int64(id.Event), id.Endpoint, int64(space)))
 	if isNone(err) {
 		return v, fault.Missing("delivery", id.String())
@@ -90,58 +182,130 @@ func (s *Store) Delivery(ctx context.Context, space event.Space, id delivery.ID)
 }
 
 // ListDeliveries implements [store.History].
-func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) ([]store.DeliveryView, bool, error) {
-	query, args := QueryOfListDeliveries(space, f, p)
-	items, err := list(ctx, s, "list deliveries", scanView, query, args...)
-	if err != nil {
-		return nil, false, err
-	}
-	items, more := cut(items, p.Limit, p.Before != nil)
-	return items, more, nil
-}
-
-// QueryOfListDeliveries returns the query of a page and one more row. The index is
-// named, because the planner has no statistics to know better by.
-func QueryOfListDeliveries(space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) (query string, args []any) {
-	if f.Event == 0 && f.Endpoint == 0 && f.Pattern == "" && f.Outcome == nil && (f.State == nil || *f.State == delivery.Succeeded || *f.State == delivery.Canceled) {
-		return queryOfAll(space, f, p)
-	}
-	from, key, n := narrowDeliveries(space, f)
-	order := key + " DESC, d.endpoint DESC"
-	switch {
-	case p.After != nil:
-		n.and(key+" <= ? AND ("+key+", d.endpoint) < (?, ?)", int64(p.After.Event), int64(p.After.Event), p.After.Endpoint)
-	case p.Before != nil:
-		n.and(key+" >= ? AND ("+key+", d.endpoint) > (?, ?)", int64(p.Before.Event), int64(p.Before.Event), p.Before.Endpoint)
-		order = key + ", d.endpoint"
-	}
-	return `SELECT ` + viewColumns + ` FROM ` + from + ` LEFT JOIN endpoints w ON w.no = d.endpoint` +
-		n.String() + ` ORDER BY ` + order + ` LIMIT ?`, append(n.args, p.Limit+1)
+func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) ([]store.DeliveryView, *delivery.ID, error) {
+	return listDeliveries(ctx, s, space, &f, p, func(v *store.DeliveryView) delivery.ID { return v.ID }, scanView, viewColumns)
 }
 
 // CountDeliveries implements [store.History].
-func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, scan int) (count int, all bool, err error) {
-	pattern := f.Pattern
-	f.Pattern = ""
-	from, _, n := narrowDeliveries(space, f)
-	if from, _, found := strings.Cut(from, " JOIN events"); found && pattern == "" { // the index alone tells
-		return s.count(ctx, `SELECT 1 FROM `+from+n.String()+` LIMIT ?`, append(n.args, scan), "count(*)", scan)
-	}
-	var selects narrowing
-	selects.pattern("type", pattern)
-	what, args := "count(*)", append(n.args, scan)
-	if len(selects.where) > 0 {
-		what, args = "count(CASE WHEN "+selects.where[0]+" THEN 1 END)", append(selects.args, args...)
-	}
-	return s.count(ctx, `SELECT e.type AS type FROM `+from+n.String()+` LIMIT ?`, args, what, scan)
+func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, most int) (count int, all bool, err error) {
+	items, next, err := listDeliveries(ctx, s, space, &f, store.Page[delivery.ID]{Limit: most, Scan: most}, func(id *delivery.ID) delivery.ID { return *id },
+		func(row scanner) (id delivery.ID, err error) {
+			err = row.Scan(&id.Event, &id.Endpoint)
+			return id, err
+		}, "d.event, d.endpoint")
+	return len(items), next == nil, err
 }
 
-// count evaluates what over at most scan rows of a query and reports whether these
-// were all.
-func (s *Store) count(ctx context.Context, query string, args []any, what string, scan int) (count int, all bool, err error) {
-	var seen int
-	err = s.queryRow(ctx, `SELECT `+what+`, count(*) FROM (`+query+`) q`, args...).Scan(&count, &seen)
-	return count, seen < scan, s.Fault("count deliveries", err)
+// listDeliveries lists some columns of deliveries.
+func listDeliveries[T any](ctx context.Context, s *Store, space event.Space, f *store.DeliveryFilter, p store.Page[delivery.ID],
+	at func(*T) delivery.ID, scan func(scanner) (T, error), columns string,
+) ([]T, *delivery.ID, error) {
+	paths, err := s.deliveryPaths(ctx, space, f, p.Limit, p.Budget())
+	if err != nil || len(paths) == 0 {
+		return nil, nil, err
+	}
+	from, until := f.From, f.Until
+	if f.Event != 0 {
+		from = max(from, f.Event)
+		if until == 0 || f.Event < until {
+			until = f.Event + 1
+		}
+	}
+	sp, forward := bounds(from, until, p, func(id delivery.ID) delivery.ID { return id })
+	return walk(ctx, s, paths, sp, forward, p.Limit, p.Budget(), at, func(p *path, sp span, n, limit int) ([]T, error) {
+		query, args := s.queryOfDeliveries(space, f, p, sp, forward, n, limit, columns)
+		return list(ctx, s, "list deliveries", scan, query, args...)
+	})
+}
+
+// deliveryPaths returns the paths along which deliveries can be listed; none: there are none.
+func (s *Store) deliveryPaths(ctx context.Context, space event.Space, f *store.DeliveryFilter, limit, budget int) (paths []path, err error) {
+	byType := f.Pattern != "" && f.Pattern != "*"
+	failed := f.State != nil && *f.State == delivery.Failed
+	switch {
+	case f.Event != 0:
+		return []path{{table: Deliveries, starts: oneStart(int64(0)), exact: true}}, nil
+	case f.Endpoint != 0 && failed:
+		paths = append(paths, path{table: Deliveries, index: "deliveries_failed_by_endpoint", prefix: []string{"endpoint"}, partial: " AND x.state = 2",
+			starts: oneStart(f.Endpoint), exact: !byType && f.Outcome == nil})
+	case f.Endpoint != 0:
+		paths = append(paths, path{table: Deliveries, index: "deliveries_by_endpoint", prefix: []string{"endpoint"},
+			starts: oneStart(f.Endpoint), exact: !byType && f.Outcome == nil && f.State == nil})
+	}
+	if failed && f.Endpoint == 0 || f.State != nil && *f.State == delivery.Pending {
+		p := statePath(space, *f.State)
+		p.exact = !byType && f.Outcome == nil && f.Endpoint == 0
+		paths = append(paths, p)
+	}
+	if f.Outcome != nil && *f.Outcome > delivery.OutcomeSucceeded {
+		paths = append(paths, path{table: Deliveries, index: "deliveries_by_outcome", prefix: []string{"space", "last_outcome"}, partial: " AND x.last_outcome > 1",
+			starts: oneStart(int64(space), int64(*f.Outcome)), exact: !byType && f.State == nil && f.Endpoint == 0})
+	}
+	if byType {
+		p, ok, none, err := s.typePath(ctx, space, f.Pattern, nil)
+		if err != nil || none {
+			return nil, err
+		}
+		if p.fans = true; ok {
+			paths = append(paths, p)
+		}
+	}
+	if len(paths) > 0 && !byType {
+		return paths, nil
+	}
+	if f.Endpoint == 0 && !slices.ContainsFunc(paths, func(p path) bool { return p.exact }) {
+		all, err := s.endpointsPath(ctx, space, max(mostStarts, budget/(limit+1)))
+		if err != nil {
+			return nil, err
+		}
+		all.exact = !byType && f.Outcome == nil && f.State == nil
+		paths = append(paths, all)
+	}
+	all := spacePath(space)
+	all.fans = true
+	return append(paths, all), nil
+}
+
+// endpointsPath returns the path of the deliveries of all endpoints of a space, deleted ones
+// too. It counts no further than most of them.
+func (s *Store) endpointsPath(ctx context.Context, space event.Space, most int) (path, error) {
+	p := path{table: Deliveries, index: "deliveries_by_endpoint", prefix: []string{"endpoint"}}
+	p.starts = starts{query: `SELECT no FROM endpoints INDEXED BY endpoints_of_space WHERE space = ?`, args: []any{int64(space)}}
+	err := s.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM endpoints INDEXED BY endpoints_of_space WHERE space = ? LIMIT ?) q`, int64(space), most+1).Scan(&p.starts.n)
+	return p, s.Fault("count endpoints", err)
+}
+
+// queryOfDeliveries returns the query for the deliveries of a slice that are in a list.
+func (s *Store) queryOfDeliveries(space event.Space, f *store.DeliveryFilter, p *path, sp span, forward bool, n, limit int, columns string) (query string, args []any) {
+	var wanted narrowing
+	from := p.with() + `SELECT ` + columns + ` FROM `
+	if p.fans {
+		from += `s` + s.along(p, sp, forward, n, &wanted) + s.Dialect.Each("CROSS JOIN", "deliveries", "d", "d.event = x.key", "", 0)
+	} else {
+		var candidates narrowing
+		from += `(SELECT x.* FROM s` + s.along(p, sp, forward, n, &candidates) + candidates.String() + `) d`
+		wanted.args = candidates.args
+	}
+	from += s.Dialect.Each("CROSS JOIN", "events", "e", "e.key = d.event", "", 0)
+	wanted.and("d.space = ?", int64(space))
+	if p.fans {
+		wanted.and("(d.event, d.endpoint) > (?, ?) AND (d.event, d.endpoint) < (?, ?)", int64(sp.after.Event), sp.after.Endpoint, int64(sp.before.Event), sp.before.Endpoint)
+	}
+	if f.Endpoint != 0 {
+		wanted.and("d.endpoint = ?", f.Endpoint)
+	}
+	if f.State != nil {
+		wanted.and("d.state = ?", int64(*f.State))
+	}
+	if f.Outcome != nil {
+		wanted.and("d.last_outcome = ?", int64(*f.Outcome))
+	}
+	wanted.pattern("e.type", f.Pattern)
+	order := "d.event, d.endpoint"
+	if forward {
+		order = "d.event DESC, d.endpoint DESC"
+	}
+	return from + wanted.String() + ` ORDER BY ` + order + ` LIMIT ?`, append(wanted.args, limit)
 }
 
 // OldestPending implements [store.History].
@@ -156,60 +320,6 @@ func (s *Store) OldestPending(ctx context.Context, space event.Space) (k event.K
 		k = deferred
 	}
 	return k, err
-}
-
-// SearchEvents implements [store.History].
-func (s *Store) SearchEvents(ctx context.Context, space event.Space, f store.EventSearch, before event.Key, limit, scan int) (_ []event.Event, next event.Key, err error) {
-	if before == 0 || f.Until != 0 && f.Until < before {
-		before = f.Until
-	}
-	// What is looked at: the newest events or, where an index has them, the newest
-	// events with a delivery in that state.
-	var n narrowing
-	n.and("space = ?", int64(space))
-	candidates, key := `SELECT key FROM events INDEXED BY events_by_space`, "key"
-	if f.State != nil && (*f.State == delivery.Failed || *f.State == delivery.Pending) {
-		candidates, key = `SELECT DISTINCT event AS key FROM deliveries INDEXED BY deliveries_`+f.State.String(), "event"
-		n.and(fmt.Sprintf("state = %d", *f.State)) // a literal, so that the partial index is eligible
-	}
-	n.keyRange(key, f.From, before)
-	candidates += n.String() + ` ORDER BY ` + key + ` DESC LIMIT ?`
-	args := append(n.args, scan)
-	if key == "event" && *f.State == delivery.Pending { // deliveries that are not written yet are pending, too
-		var deferred narrowing
-		deferred.and("space = ?", int64(space))
-		deferred.keyRange("event", f.From, before)
-		candidates = `SELECT key FROM (SELECT key FROM (` + candidates + `) written UNION SELECT key FROM (
-			SELECT event AS key FROM fan_outs` + deferred.String() + ` ORDER BY event DESC LIMIT ?) deferred) pending ORDER BY key DESC LIMIT ?`
-		args = append(append(args, deferred.args...), scan, scan)
-	}
-
-	wanted := narrowing{args: args}
-	wanted.event(&f.EventFilter)
-	if f.Text != "" {
-		// Whether it is in a packed body is seen when that is unpacked.
-		wanted.and("("+s.Dialect.Contains("e.body")+" OR substr(e.body, 1, 4) = ?)", []byte(f.Text), store.PackMagic)
-	}
-	if f.State != nil && key == "key" {
-		wanted.and("EXISTS (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state = ?)", int64(*f.State))
-	}
-	query := `SELECT ` + eventColumns + ` FROM (` + candidates + `) c CROSS JOIN events e ON e.key = c.key` + wanted.String() + ` ORDER BY c.key DESC`
-	if f.Text == "" {
-		query += ` LIMIT ?`
-		wanted.args = append(wanted.args, limit+1)
-	}
-	items, err := s.found(ctx, f.Text, limit+1, query, wanted.args...)
-	if err != nil {
-		return nil, 0, s.Fault("search events", err)
-	}
-	if len(items) > limit {
-		return items[:limit], items[limit-1].Key, nil
-	}
-	err = s.queryRow(ctx, `SELECT key FROM (`+candidates+`) c LIMIT 1 OFFSET ?`, append(args, scan-1)...).Scan(&next)
-	if isNone(err) {
-		return items, 0, nil
-	}
-	return items, next, s.Fault("search events", err)
 }
 
 // found reads events until it has so many with the text in their bodies.
@@ -231,55 +341,58 @@ func (s *Store) found(ctx context.Context, text string, limit int, query string,
 	return items, rows.Err()
 }
 
-// narrowDeliveries returns what to select from and its conditions, and the column
-// that is the event's key.
-func narrowDeliveries(space event.Space, f store.DeliveryFilter) (from, key string, n narrowing) {
-	n.and("d.space = ?", int64(space))
-	from, key = `deliveries d JOIN events e ON e.key = d.event`, "d.event"
-	switch {
-	case f.Event != 0:
-		n.and("d.event = ?", int64(f.Event))
-	case f.Endpoint != 0:
-		from = `deliveries d INDEXED BY deliveries_by_endpoint JOIN events e ON e.key = d.event`
-	case f.Outcome != nil && *f.Outcome > delivery.OutcomeSucceeded:
-		from = `deliveries d INDEXED BY deliveries_by_outcome JOIN events e ON e.key = d.event`
-		n.and("d.last_outcome > 1") // as the partial index has it
-	case f.State != nil && *f.State == delivery.Failed:
-		from = `deliveries d INDEXED BY deliveries_failed JOIN events e ON e.key = d.event`
-	case f.State != nil && *f.State == delivery.Pending:
-		from = `deliveries d INDEXED BY deliveries_pending JOIN events e ON e.key = d.event`
-	default:
-		// The outer table's own column, or the planner sorts all that there is.
-		index := "events_by_space"
-		if _, ok := exactly(f.Pattern); ok {
-			index = "events_by_type"
-		}
-		from, key = `events e INDEXED BY `+index+` CROSS JOIN deliveries d ON d.event = e.key`, "e.key"
-		n.and("e.space = ?", int64(space))
-	}
-	if f.Endpoint != 0 {
-		n.and("d.endpoint = ?", f.Endpoint)
-	}
-	if f.State != nil {
-		n.and(fmt.Sprintf("d.state = %d", *f.State)) // a literal, so that a partial index is eligible
-	}
-	if f.Outcome != nil {
-		n.and("d.last_outcome = ?", int64(*f.Outcome))
-	}
-	n.keyRange(key, f.From, f.Until)
-	n.pattern("e.type", f.Pattern)
-	return from, key, n
-}
+// mostAttempts is how many attempts a list of those with an outcome looks at.
+const mostAttempts = 1_000
 
-// ListAttempts implements [store.History].
-func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, f store.AttemptFilter, p store.Page[int]) ([]delivery.Attempt, bool, error) {
+// ListAttempts implements [store.History]. The attempts of a delivery are numbered from 1.
+func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, f store.AttemptFilter, p store.Page[int]) ([]delivery.Attempt, *int, error) {
 	var n narrowing
 	n.and("event = ? AND endpoint = ?", int64(id.Event), id.Endpoint)
+	var stop *int // the last number that is looked at
 	if f.Outcome != nil {
 		n.and("outcome = ?", int64(*f.Outcome))
+		var err error
+		if stop, err = s.attemptsUntil(ctx, id, p); err != nil {
+			return nil, nil, err
+		}
 	}
-	return page(ctx, s, "list attempts", scanAttempt, `SELECT number, started, duration, outcome, status, error, remote, header, body,
+	switch {
+	case stop == nil:
+	case p.Before != nil:
+		n.and("number <= ?", *stop)
+	default:
+		n.and("number >= ?", *stop)
+	}
+	items, more, err := page(ctx, s, "list attempts", scanAttempt, `SELECT number, started, duration, outcome, status, error, remote, header, body,
 		request, t_dns, t_connect, t_tls, t_answer, url, peer, sent, refused FROM attempts`, &n, "number", p)
+	if more {
+		stop = &items[len(items)-1].Number
+		if p.Before != nil {
+			stop = &items[0].Number
+		}
+	}
+	return items, stop, err
+}
+
+// attemptsUntil returns the number of the attempt at which a page that looks at all attempts
+// stops; nil: at the end.
+func (s *Store) attemptsUntil(ctx context.Context, id delivery.ID, p store.Page[int]) (*int, error) {
+	var newest int
+	if err := s.queryRow(ctx, `SELECT coalesce(max(number), 0) FROM attempts WHERE event = ? AND endpoint = ?`, int64(id.Event), id.Endpoint).Scan(&newest); err != nil {
+		return nil, s.Fault("list attempts", err)
+	}
+	most := min(p.Budget(), mostAttempts)
+	stop := newest + 1 - most
+	if p.After != nil {
+		stop = min(*p.After, newest+1) - most
+	}
+	if p.Before != nil {
+		stop = *p.Before + most
+	}
+	if stop <= 1 || stop >= newest && p.Before != nil {
+		return nil, nil
+	}
+	return &stop, nil
 }
 
 func scanAttempt(row scanner) (a delivery.Attempt, err error) {

@@ -1,6 +1,7 @@
 package relational
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -56,13 +57,23 @@ func (n *narrowing) event(f *store.EventFilter) {
 		n.and("e.type IN (?"+strings.Repeat(", ?", len(f.Types)-1)+")", args...)
 	}
 	if f.Delivered != nil {
-		not := ""
+		number := "> 0"
 		if *f.Delivered {
-			not = "NOT "
+			number = "= 0"
 		}
-		n.and(not+"(EXISTS (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state IN (?, ?)) OR EXISTS (SELECT 1 FROM fan_outs f WHERE f.event = e.key))",
-			int64(delivery.Pending), int64(delivery.Failed))
+		n.with(number, int64(delivery.Pending), int64(delivery.Failed))
 	}
+}
+
+// with narrows events, called e, by how many deliveries they have in some states: none or one,
+// as it is looked for no further. The deliveries are looked up for each event. Those that are
+// not written yet are pending.
+func (n *narrowing) with(number string, states ...any) {
+	deferred := ""
+	if slices.Contains(states, any(int64(delivery.Pending))) {
+		deferred = " UNION ALL SELECT 1 FROM fan_outs f WHERE f.event = e.key"
+	}
+	n.and("(SELECT count(*) FROM (SELECT 1 FROM deliveries d WHERE d.event = e.key AND d.state IN (?"+strings.Repeat(", ?", len(states)-1)+")"+deferred+" LIMIT 1) q) "+number, states...)
 }
 
 func (n *narrowing) String() string {

@@ -89,8 +89,8 @@ func (s *Store) EditRecovery(ctx context.Context, space event.Space, id string, 
 	return r, err
 }
 
-const recoveryColumns = `r.id, r.kind, r.space, r.endpoint, coalesce(w.id, ''), r.pattern, r.from_key, r.until_key, r.missed, r.state, r.cursor, r.cursor_endpoint, r.total, r.scanned,
-	r.requeued, r.error, r.created, r.finished, r.actor FROM recoveries r LEFT JOIN endpoints w ON w.no = r.endpoint`
+const recoveryColumns = `r.id, r.kind, r.space, r.endpoint, coalesce((SELECT w.id FROM endpoints w WHERE w.no = r.endpoint), ''), r.pattern, r.from_key, r.until_key, r.missed, r.state, r.cursor,
+	r.cursor_endpoint, r.total, r.scanned, r.requeued, r.error, r.created, r.finished, r.actor FROM recoveries r`
 
 func scanRecovery(row scanner) (r store.Recovery, err error) {
 	var created, finished int64
@@ -111,12 +111,11 @@ func (s *Store) Recovery(ctx context.Context, space event.Space, id string) (sto
 
 // ListRecoveries implements [store.Recoveries].
 func (s *Store) ListRecoveries(ctx context.Context, space event.Space, endpoint int64, p store.Page[string]) ([]store.Recovery, bool, error) {
-	var n narrowing
-	n.and("r.space = ?", int64(space))
+	index := prefix{index: "recoveries_by_space", columns: []string{"r.space"}, values: []any{int64(space)}}
 	if endpoint != 0 {
-		n.and("r.endpoint = ?", endpoint)
+		index = prefix{index: "recoveries_by_space_and_endpoint", columns: []string{"r.space", "r.endpoint"}, values: []any{int64(space), endpoint}}
 	}
-	return page(ctx, s, "list recoveries", scanRecovery, `SELECT `+recoveryColumns, &n, "r.id", p)
+	return pageOf(ctx, s, "list recoveries", scanRecovery, `SELECT `+recoveryColumns, index, "r.id", p)
 }
 
 // RunningRecoveries implements [store.Recoveries].
@@ -131,9 +130,9 @@ func (s *Store) PurgeRecoveries(ctx context.Context, before time.Time, limit int
 }
 
 // CountEvents implements [store.Recoveries].
-func (s *Store) CountEvents(ctx context.Context, space event.Space, from, until event.Key) (n int, err error) {
-	err = s.queryRow(ctx, `SELECT count(*) FROM events INDEXED BY events_by_space WHERE space = ? AND key >= ? AND key < ?`,
-		int64(space), int64(from), int64(until)).Scan(&n)
+func (s *Store) CountEvents(ctx context.Context, space event.Space, from, until event.Key, most int) (n int, err error) {
+	err = s.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM events INDEXED BY events_by_space WHERE space = ? AND key >= ? AND key < ? LIMIT ?) q`,
+		int64(space), int64(from), int64(until), most).Scan(&n)
 	return n, s.Fault("count events", err)
 }
 

@@ -50,10 +50,28 @@ type Dialect interface {
 	Spell(query string) string
 	// Contains is the condition that a column of bytes contains a parameter.
 	Contains(column string) string
+	// Seek is the condition of a query that reads along an index, in its order, from one end of a
+	// range: what is within begins with a prefix and goes on with what lies between two rows,
+	// neither included. The query may go beyond the other end of the range, but not of the
+	// prefix: what is beyond does not meet the condition rest, which is empty when that cannot be.
+	Seek(r Range) (condition string, args []any, rest string, restArgs []any)
+	// Each continues a FROM list, by CROSS JOIN or LEFT JOIN, with the rows of a table that meet a
+	// condition about what is in the list already, and looks them up for each row of the list.
+	// With an order, which is that of an index, it reads so many of them along the index.
+	Each(join, table, alias, condition, order string, limit int) string
 	// Lock ends a query whose rows nobody else may write before the transaction ends.
 	Lock() string
 	// Version is an expression for the version of the settings, as [store.Nodes] counts them.
 	Version() string
+}
+
+// Range is a part of an index.
+type Range struct {
+	Columns   []string // those of the index
+	Prefix    []string // expressions that the first ones equal
+	Given     []any    // the parameters of those that are one
+	Low, High []any    // for the other columns
+	Down      bool     // it is read from its high end
 }
 
 // Conn is a transaction that writes. Its queries are written as [Dialect] spells them.

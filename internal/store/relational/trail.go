@@ -52,15 +52,16 @@ func (s *Store) Audit(ctx context.Context, e *account.Entry, r *store.Receipt) e
 
 // ListAudit implements [store.Accounts].
 func (s *Store) ListAudit(ctx context.Context, f store.AuditFilter, p store.Page[string]) ([]account.Entry, bool, error) {
-	var n narrowing
-	n.and("space = ?", int64(f.Space))
-	if f.Object != "" {
-		n.and("object = ?", f.Object)
+	index := prefix{index: "audit_by_space", columns: []string{"space"}, values: []any{int64(f.Space)}}
+	switch action := string(f.Action); {
+	case f.Object != "" && action != "":
+		index = prefix{index: "audit_by_object_and_action", columns: []string{"space", "object", "action"}, values: []any{int64(f.Space), f.Object, action}}
+	case f.Object != "":
+		index = prefix{index: "audit_by_object", columns: []string{"space", "object"}, values: []any{int64(f.Space), f.Object}}
+	case action != "":
+		index = prefix{index: "audit_by_action", columns: []string{"space", "action"}, values: []any{int64(f.Space), action}}
 	}
-	if f.Action != "" {
-		n.and("action = ?", string(f.Action))
-	}
-	return page(ctx, s, "list audit log", func(row scanner) (e account.Entry, err error) {
+	return pageOf(ctx, s, "list audit log", func(row scanner) (e account.Entry, err error) {
 		var at int64
 		var detail []byte
 		if err := row.Scan(&e.ID, &e.Space, &at, &e.Actor, &e.Action, &e.Object, &e.Request, &e.Remote, &detail); err != nil {
@@ -68,5 +69,5 @@ func (s *Store) ListAudit(ctx context.Context, f store.AuditFilter, p store.Page
 		}
 		e.Time = instant(at)
 		return e, json.Unmarshal(detail, &e.Detail)
-	}, `SELECT id, space, time, actor, action, object, request, remote, detail FROM audit`, &n, "id", p)
+	}, `SELECT id, space, time, actor, action, object, request, remote, detail FROM audit`, index, "id", p)
 }

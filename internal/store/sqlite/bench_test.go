@@ -214,9 +214,9 @@ func BenchmarkListDeliveries(b *testing.B) {
 		b.Run(tt.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				items, more, err := s.ListDeliveries(context.Background(), 2, tt.filter, store.Page[delivery.ID]{Limit: 50})
-				if err != nil || len(items) != 50 || !more {
-					b.Fatalf("%d deliveries, more %v, %v", len(items), more, err)
+				items, next, err := s.ListDeliveries(context.Background(), 2, tt.filter, store.Page[delivery.ID]{Limit: 50})
+				if err != nil || len(items) != 50 || next == nil {
+					b.Fatalf("%d deliveries, next %v, %v", len(items), next, err)
 				}
 			}
 		})

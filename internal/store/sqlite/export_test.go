@@ -7,9 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/posthaste-hq/posthaste/internal/delivery"
-	"github.com/posthaste-hq/posthaste/internal/event"
-	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
@@ -48,28 +45,45 @@ func BreakDown(s *Store) {
 	s.intact = func() error { return errors.New("read-only file system") }
 }
 
-// PlanOfListDeliveries returns how the database goes about a page of deliveries.
-func PlanOfListDeliveries(t *testing.T, s *Store, space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) string {
+// Plans returns how the database goes about each query that is read with while do runs.
+func Plans(t *testing.T, s *Store, do func()) (plans map[string]string) {
 	t.Helper()
-	query, args := relational.QueryOfListDeliveries(space, f, p)
-	rows, err := s.DB.Query("EXPLAIN QUERY PLAN "+query, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	var steps []string
-	for rows.Next() {
-		var id, parent, unused int
-		var step string
-		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+	seen := &recorder{Dialect: s.Dialect}
+	s.Dialect = seen
+	do()
+	s.Dialect = seen.Dialect
+	plans = map[string]string{}
+	for _, query := range seen.queries {
+		rows, err := s.DB.Query("EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))...)
+		if err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		var steps []string
+		for rows.Next() {
+			var id, parent, unused int
+			var step string
+			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+				t.Fatal(err)
+			}
+			steps = append(steps, step)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			t.Fatal(err)
 		}
-		steps = append(steps, step)
+		plans[query] = strings.Join(steps, "\n")
 	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return strings.Join(steps, "\n")
+	return plans
+}
+
+// recorder notes the queries that are spelled.
+type recorder struct {
+	relational.Dialect
+	queries []string
+}
+
+func (r *recorder) Spell(query string) string {
+	r.queries = append(r.queries, query)
+	return r.Dialect.Spell(query)
 }
 
 // PageSize returns the file's page size in bytes.

@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,6 +128,22 @@ func (dialect) Spell(query string) string     { return query }
 func (dialect) Contains(column string) string { return "instr(" + column + ", ?) > 0" }
 func (dialect) Lock() string                  { return "" } // nobody else writes
 func (dialect) Version() string               { return "0" }
+
+// Seek implements [relational.Dialect]. The query names the index.
+func (dialect) Seek(r relational.Range) (condition string, args []any, rest string, restArgs []any) {
+	for i, value := range r.Prefix {
+		condition += r.Columns[i] + " = " + value + " AND "
+	}
+	row, place := "("+strings.Join(r.Columns[len(r.Prefix):], ", ")+")", "(?"+strings.Repeat(", ?", len(r.Low)-1)+")"
+	return condition + row + " > " + place + " AND " + row + " < " + place, slices.Concat(r.Given, r.Low, r.High), "", nil
+}
+
+// Each implements [relational.Dialect]. The table names the index, and neither join changes
+// the order of the tables.
+func (dialect) Each(join, table, alias, condition, _ string, _ int) string {
+	name, hint, _ := strings.Cut(table, " ")
+	return " " + join + " " + name + " " + alias + " " + hint + " ON " + condition
+}
 
 // Migrate brings the schema of the store in dir up to date, making it when missing,
 // and does nothing else. Errors are those of [Open], the master key's apart.

@@ -237,32 +237,6 @@ func TestOpen_pageSize(t *testing.T) {
 	}
 }
 
-// However many deliveries there are, a page of them reads along an index, in order.
-func TestListDeliveries_plan(t *testing.T) {
-	s := open(t, t.TempDir())
-	failed, pending := delivery.Failed, delivery.Pending
-	cursor := &delivery.ID{Event: 5, Endpoint: 1}
-	for _, f := range []store.DeliveryFilter{
-		{}, {Event: 5}, {Endpoint: 7}, {State: &failed}, {State: &pending}, {Pattern: "a.*"}, {From: 1, Until: 9},
-		{Endpoint: 7, State: &failed}, {Endpoint: 7, From: 1}, {State: &failed, From: 1, Pattern: "a.b"}, {Event: 5, Endpoint: 7},
-	} {
-		for _, p := range []store.Page[delivery.ID]{{Limit: 10}, {Limit: 10, After: cursor}, {Limit: 10, Before: cursor}} {
-			plan := sqlite.PlanOfListDeliveries(t, s, 2, f, p)
-			if f.Pattern == "" && f.State == nil && f.Endpoint == 0 && f.Event == 0 && f.Outcome == nil {
-				// A page of each endpoint, of which a page is sorted out.
-				if !strings.Contains(plan, "endpoints_of_space (space=?)") || !strings.Contains(plan, "SEARCH d USING INDEX deliveries_by_endpoint (endpoint=? AND event") ||
-					!strings.Contains(plan, "SEARCH x USING COVERING INDEX deliveries_by_endpoint (endpoint=?") {
-					t.Errorf("%+v, page %+v:\n%s", f, p, plan)
-				}
-				continue
-			}
-			if plan == "" || strings.Contains(plan, "TEMP B-TREE") || strings.Contains(plan, "SCAN") {
-				t.Errorf("%+v, page %+v:\n%s", f, p, plan)
-			}
-		}
-	}
-}
-
 func TestOpen_newerSchemaIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s, err := sqlite.Open(context.Background(), dir, testRing)

@@ -183,7 +183,7 @@ func testFanOutHistory(b *bundle) {
 			b.ok(err)
 			b.equal("events by delivery", keysOf(events), keys)
 		}
-		events, _, err := b.SearchEvents(b.ctx, mine, store.EventSearch{State: &pending}, 0, 10, 100)
+		events, _, err := b.ListEvents(b.ctx, mine, store.EventFilter{State: &pending}, store.Page[event.Key]{Limit: 10})
 		b.ok(err)
 		b.equal("pending events", keysOf(events), found)
 		spaces, err := b.FanningOut(b.ctx, a.Event.Key+1)

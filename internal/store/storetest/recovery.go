@@ -147,7 +147,7 @@ func testOccasions(b *bundle) {
 		b.ok(err)
 		b.equal("occasions", show(got), show(tt.want))
 	}
-	n, err := b.CountEvents(b.ctx, mine, want[1].Key, want[4].Key)
+	n, err := b.CountEvents(b.ctx, mine, want[1].Key, want[4].Key, 100)
 	b.ok(err)
 	b.equal("events from the second on, before the last", n, 3)
 }

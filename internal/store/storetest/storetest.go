@@ -209,9 +209,9 @@ func (b *bundle) delivery(id delivery.ID) delivery.Delivery {
 // attempts returns all attempts of a delivery, newest first.
 func (b *bundle) attempts(id delivery.ID) []delivery.Attempt {
 	b.Helper()
-	items, more, err := b.ListAttempts(b.ctx, id, store.AttemptFilter{}, store.Page[int]{Limit: 1000})
+	items, next, err := b.ListAttempts(b.ctx, id, store.AttemptFilter{}, store.Page[int]{Limit: 1000})
 	b.ok(err)
-	b.equal("more attempts", more, false)
+	b.equal("more attempts", next == nil, true)
 	return items
 }
 
@@ -291,5 +291,46 @@ func pages[T, C any](b *bundle, what string, want []T, cursor func(T) C, list fu
 			p.Before = &c
 		}
 		b.equal(fmt.Sprintf("%s upwards, %d at a time", what, limit), up, want[:len(want)-1])
+	}
+}
+
+// searches checks a list as [pages] does, and that it finds the same when it goes on from
+// wherever it stops, however little it may look at.
+func searches[T, C any](b *bundle, what string, want []T, cursor func(T) C, list func(store.Page[C]) ([]T, *C, error)) {
+	b.Helper()
+	pages(b, what, want, cursor, func(p store.Page[C]) ([]T, bool, error) {
+		items, next, err := list(p)
+		return items, next != nil, err
+	})
+	for _, size := range [][2]int{{1, 1}, {2, 3}, {100, 1}, {100, 7}, {3, 1000}} {
+		for _, down := range []bool{true, false} {
+			if !down && len(want) == 0 {
+				continue
+			}
+			p, expected := store.Page[C]{Limit: size[0], Scan: size[1]}, want
+			if !down {
+				last := cursor(want[len(want)-1])
+				p.Before, expected = &last, want[:len(want)-1]
+			}
+			var got []T
+			for round := 0; ; round++ {
+				items, next, err := list(p)
+				b.ok(err)
+				if down {
+					got = append(got, items...)
+					p.After = next
+				} else {
+					got = append(append([]T(nil), items...), got...)
+					p.Before = next
+				}
+				if next == nil {
+					break
+				}
+				if round > 500 {
+					b.Fatalf("%s by %v, down %v: it does not end", what, size, down)
+				}
+			}
+			b.equal(fmt.Sprintf("%s by %v, down %v", what, size, down), got, expected)
+		}
 	}
 }

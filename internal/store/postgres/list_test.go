@@ -1,0 +1,57 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posthaste-hq/posthaste/internal/store/storetest"
+)
+
+// However much is stored, a list reads a bounded number of rows: of tables and of indexes, as the
+// database counts them.
+func TestLists_rowsRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs PostgreSQL, which make test-fast does without")
+	}
+	const events, scan = 30_000, 200
+	// Up to five paths are tried, and each entry of the best is joined with a few other tables.
+	const most = 40 * scan
+	url := database(t, template)
+	s := open(t, url+"&pool_max_conns=1")
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	read := func() (n int64) {
+		t.Helper()
+		var flushed any
+		if err := s.DB.QueryRowContext(t.Context(), `SELECT pg_stat_force_next_flush()`).Scan(&flushed); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.QueryRow(t.Context(), `SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	worst, of, lists := int64(0), "", 0
+	storetest.Lists(t, s, events, scan, func(what string, list func()) {
+		if lists == 0 { // as autovacuum does, sooner or later
+			if _, err := conn.Exec(t.Context(), "ANALYZE"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lists++
+		before := read()
+		list()
+		n := read() - before
+		if n > most {
+			t.Errorf("%s: %d rows were read of %d events", what, n, events)
+		}
+		if n > worst {
+			worst, of = n, what
+		}
+	})
+	t.Logf("%d lists of %d events; the worst, %s, reads %d rows", lists, events, of, worst)
+}
