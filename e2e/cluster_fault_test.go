@@ -472,3 +472,67 @@ func (a *arena) reordered() (n int) {
 	}
 	return n
 }
+
+// TestCluster_deadlines: a node that cannot commit, because it is cut off from the database or
+// a table is locked, says so to senders and balancers while it is so, and goes on by itself. An
+// edit that is left open, or a lock on a table of no commit, changes nothing.
+func TestCluster_deadlines(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	proxy, err := db.Proxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proxy.Close() })
+	s := serve(t, "", "--database-url", proxy.URL("postgres"), "--commit-timeout", "2s")
+	r := receive(t, answers())
+	s.register(r.URL)
+	post := func(id string) answer {
+		return s.call("POST", "/v1/events", object{"id": id, "type": "a.b", "data": object{"object": object{}}})
+	}
+	ready := func() bool { return s.call("GET", "/readyz", nil).status == http.StatusOK }
+	hold := func(statements ...string) func() {
+		end, err := db.Hold(statements...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return end
+	}
+	sent := 0
+	for _, c := range []struct {
+		name   string
+		begin  func() (end func())
+		refuse bool
+	}{
+		{"cut_off", func() func() {
+			proxy.Silence()
+			return proxy.Resume
+		}, true},
+		{"deliveries_locked", func() func() { return hold("BEGIN", "LOCK TABLE deliveries") }, true},
+		{"an_edit_is_open", func() func() { return hold("BEGIN", "UPDATE versions SET version = version WHERE no = 1") }, false},
+		{"accounts_locked", func() func() { return hold("BEGIN", "LOCK TABLE accounts, endpoints, audit") }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.until("the node to be ready", ready)
+			id := fmt.Sprint("evt_during_the_fault_", c.name)
+			end := c.begin()
+			if c.refuse {
+				s.until("the node to say that it is not ready", func() bool { return !ready() })
+			}
+			a := post(id)
+			switch {
+			case !c.refuse && a.status != http.StatusOK:
+				t.Errorf("an event: %d %s", a.status, a.body)
+			case c.refuse && a.status != http.StatusServiceUnavailable:
+				t.Errorf("an event: %d %s", a.status, a.body)
+			case !c.refuse && !ready():
+				t.Error("it is not ready")
+			}
+			end()
+			s.until("the same event to be taken", func() bool { return post(id).status == http.StatusOK })
+			s.until("the node to be ready", ready)
+			sent++
+			s.until("the event to arrive", func() bool { return r.count() >= sent })
+		})
+	}
+}

@@ -310,6 +310,7 @@ func (s *server) wire(ctx context.Context) error {
 		}
 	}
 	s.commits = commit.New(s.metrics.Commits(s.store), s.log)
+	s.commits.Timeout = s.Commit
 	conf := service.Config{
 		Store: s.store, Events: s.events(), Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
 		Now: s.now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, Limits: s.Limits, SecretMaxAge: s.SecretMaxAge,
@@ -428,10 +429,18 @@ func (s *server) handler() http.Handler {
 	}
 	calls := s.requests(httpapi.New(httpapi.Config{
 		Service: s.service, Sandbox: payments, PublicURL: s.reachedAt, Path: mount.Path(s.PublicPath), RequireIdempotencyKey: s.RequireIdempotencyKey, Brand: s.Brand, Version: Version(), Log: s.log, OpenAPI: api.OpenAPI,
-		Egress: s.EgressAddresses, Ready: s.service.Ready, Metrics: s.metricsAtAddr(), Observe: s.metrics.Request, Profiles: pprofHandler(), Closing: s.closing,
+		Egress: s.EgressAddresses, Ready: s.ready, Metrics: s.metricsAtAddr(), Observe: s.metrics.Request, Profiles: pprofHandler(), Closing: s.closing,
 	}))
 	mux.Handle("/", calls)
 	return cleanPaths(mux, calls)
+}
+
+// ready returns nil when events can be accepted.
+func (s *server) ready(ctx context.Context) error {
+	if s.commits.Late() {
+		return &fault.Error{Code: fault.Unavailable, Message: "a transaction takes too long", Hint: "a transaction takes too long"}
+	}
+	return s.service.Ready(ctx)
 }
 
 // sourceURL is where the documentation's links to other files of the repository lead.

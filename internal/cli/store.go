@@ -14,7 +14,7 @@ import (
 // openStore opens the store that the settings name.
 func openStore(ctx context.Context, c *config.Config, ring *seal.Ring) (store.Store, error) {
 	if c.Database != "" {
-		return postgres.Open(ctx, c.Database, ring, postgres.Limits{Lease: c.NodeLease})
+		return postgres.Open(ctx, c.Database, ring, postgres.Limits{Lease: c.NodeLease, Commit: c.Commit})
 	}
 	return sqlite.Open(ctx, c.Data, ring)
 }

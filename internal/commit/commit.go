@@ -11,7 +11,9 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -38,7 +40,12 @@ const (
 	maxYields      = 8
 	firstPause     = 50 * time.Millisecond
 	longestPause   = 2 * time.Second
+	lateAfter      = 2 * time.Second        // a transaction takes that long only when something is wrong
+	lenience       = 500 * time.Millisecond // past Timeout, for the store to say itself what became of it
 )
+
+// DefaultTimeout is that of [Committer.Timeout].
+const DefaultTimeout = 10 * time.Second
 
 // Committer gathers writes into transactions. Use [New]; its methods are safe
 // for concurrent use.
@@ -47,6 +54,11 @@ type Committer struct {
 	// changed before Start, by a simulation: whom runtime.Gosched lets run first is not
 	// determined.
 	Yield func()
+
+	// Timeout is how long a transaction may take before those who wait for it are told that
+	// the outcome is unknown, and those behind it that nothing was stored. It may be changed
+	// before Start; [New] sets [DefaultTimeout].
+	Timeout time.Duration
 
 	store Store
 	log   *slog.Logger
@@ -66,6 +78,9 @@ type Committer struct {
 	ripe     bool // settlements have lingered long enough
 	stopping bool
 	broken   bool // the last transaction failed
+	late     bool // the transaction under way has taken a while
+	overdue  bool // it has taken longer than Timeout
+	most     int  // settlements in one transaction: fewer after one that took too long
 	stats    Stats
 }
 
@@ -90,16 +105,20 @@ type pending struct {
 	*store.Append
 	err  error // once done was told
 	done *sync.WaitGroup
+	told atomic.Bool
 }
 
+// answer tells what became of the append. Only the first answer counts.
 func (p *pending) answer(err error) {
-	p.err = err
-	p.done.Done()
+	if p.told.CompareAndSwap(false, true) {
+		p.err = err
+		p.done.Done()
+	}
 }
 
 // New returns a Committer that writes to st once it is started.
 func New(st Store, log *slog.Logger) *Committer {
-	c := &Committer{Yield: runtime.Gosched, store: st, log: log, done: make(chan struct{}), cut: make(chan struct{}), health: map[int64]store.Health{}}
+	c := &Committer{Yield: runtime.Gosched, Timeout: DefaultTimeout, store: st, log: log, done: make(chan struct{}), cut: make(chan struct{}), health: map[int64]store.Health{}, most: maxSettlements}
 	c.work.L, c.room.L = &c.mu, &c.mu
 	return c
 }
@@ -182,7 +201,7 @@ func (c *Committer) AppendAll(ctx context.Context, all []*store.Append) []error 
 func (c *Committer) queue(all ...*pending) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopping || !c.appends.push(all...) {
+	if c.stopping || c.overdue || !c.appends.push(all...) {
 		return false
 	}
 	c.work.Signal()
@@ -230,6 +249,48 @@ func (c *Committer) ripen() {
 	c.work.Signal()
 }
 
+// watch looks after a transaction that takes long, until it has ended: it answers those who
+// wait for it, and refuses those behind it, once the time is over.
+func (c *Committer) watch(waiting []*pending) (ended func()) {
+	late := time.AfterFunc(min(lateAfter, c.Timeout), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.late = true
+	})
+	over := time.AfterFunc(c.Timeout+lenience, func() {
+		c.mu.Lock()
+		if !c.late { // it has ended
+			c.mu.Unlock()
+			return
+		}
+		c.overdue = true
+		behind := c.appends.all()
+		c.mu.Unlock()
+		c.log.Error("commit takes too long", "timeout", c.Timeout, "events", len(waiting), "refused", len(behind))
+		for _, p := range waiting {
+			p.answer(&fault.Error{Code: fault.Unsure, Reason: "outcome_unknown",
+				Message: "The outcome is unknown: the event may or may not have been stored. Retry with the same id or Idempotency-Key."})
+		}
+		for _, p := range behind {
+			p.answer(overloaded())
+		}
+	})
+	return func() {
+		late.Stop()
+		over.Stop()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.late, c.overdue = false, false
+	}
+}
+
+// Late reports whether a transaction is under way that takes long.
+func (c *Committer) Late() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.late
+}
+
 // Healthy reports whether the last transaction succeeded.
 func (c *Committer) Healthy() bool {
 	c.mu.Lock()
@@ -247,7 +308,9 @@ func (c *Committer) run() {
 		if !more {
 			return
 		}
+		watched := c.watch(waiting)
 		err := c.write(waiting, batch, &kept)
+		watched()
 		c.mu.Lock()
 		c.broken = err != nil
 		c.mu.Unlock()
@@ -304,9 +367,9 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	}
 	*kept = store.Batch{}
 
-	most := maxSettlements
+	most := c.most
 	if c.appends.isShared() {
-		most = sharedOutcomes
+		most = min(most, sharedOutcomes)
 	}
 	s := min(len(c.settled), max(most-len(b.Settlements), 0))
 	b.Settlements = append(b.Settlements, c.settled[:s]...)
@@ -351,17 +414,19 @@ func dropFirst[T any](s []T, n int) []T {
 // repeat, go to kept. Slices of deferred events wait until Resume finds them again. It
 // returns an error when the store took nothing.
 func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch) error {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
+	defer cancel()
 	err := c.store.Commit(ctx, b)
 	if err == nil {
 		c.finish(waiting, b)
 		return nil
 	}
-	if fault.Is(err, fault.Unsure) { // to try again would find it done
+	// To try again would find it done, or wait as long again.
+	if late := errors.Is(err, store.ErrLate) || ctx.Err() != nil; late || fault.Is(err, fault.Unsure) {
 		for _, p := range waiting {
 			p.answer(err)
 		}
-		kept.Settlements, kept.Health = b.Settlements, b.Health
+		c.putBack(b, late)
 		return err
 	}
 	outcomes := &store.Batch{Settlements: b.Settlements, Health: b.Health}
@@ -384,6 +449,23 @@ func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch)
 	return errors.Join(refused, c.salvage(ctx, outcomes, kept))
 }
 
+// putBack queues outcomes again that are not known to be written. After a transaction that
+// took too long, fewer are written at a time, until that succeeds.
+func (c *Committer) putBack(b *store.Batch, late bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if late {
+		c.most = max(min(c.most, len(b.Settlements))/2, 1)
+	}
+	c.settled = append(slices.Clip(b.Settlements), c.settled...)
+	for _, h := range b.Health {
+		if _, newer := c.health[h.Endpoint]; !newer {
+			c.health[h.Endpoint] = h
+		}
+	}
+	c.ripe = true
+}
+
 // appendApart commits events of a batch that failed with cause, in ever smaller
 // parts as long as the store works, so that one that it cannot take does not bring
 // down the others. With tried, they were all of that batch. It returns an error
@@ -399,7 +481,7 @@ func (c *Committer) appendApart(ctx context.Context, waiting []*pending, cause e
 			return nil
 		}
 	}
-	if len(waiting) == 1 || c.store.Ready(ctx) != nil {
+	if len(waiting) == 1 || errors.Is(cause, store.ErrLate) || c.store.Ready(ctx) != nil {
 		for _, p := range waiting {
 			p.answer(cause)
 		}
@@ -456,6 +538,7 @@ func (c *Committer) finish(waiting []*pending, b *store.Batch) {
 		}
 	}
 	c.mu.Lock()
+	c.most = min(c.most*2, maxSettlements)
 	c.stats.Transactions++
 	c.stats.Events += written
 	c.stats.Settlements += int64(len(b.Settlements))

@@ -301,6 +301,137 @@ func TestCommitter_onePoisonedPartSparesTheRest(t *testing.T) {
 	}
 }
 
+// A transaction that takes too long is answered as unknown, and what waits behind it as not
+// stored, while it is under way; outcomes are kept, and all goes on when it has ended.
+func TestCommitter_tooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hang atomic.Bool
+		d := open(t, func(c memstore.Call) memstore.Trouble {
+			if c.Method == "Commit" && hang.Load() {
+				return memstore.Trouble{After: time.Minute} // and it is stored
+			}
+			return memstore.Trouble{}
+		})
+		for k := range event.Key(3) {
+			if err := d.Append(context.Background(), appendOf(k+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hang.Store(true)
+		began := time.Now()
+		var wg sync.WaitGroup
+		for _, c := range []struct {
+			key   event.Key
+			after time.Duration
+			code  fault.Code
+		}{{4, 0, fault.Unsure}, {5, time.Second, fault.Unavailable}, {6, 20 * time.Second, fault.Unavailable}} {
+			wg.Go(func() {
+				time.Sleep(c.after)
+				if err := d.Append(context.Background(), appendOf(c.key)); !fault.Is(err, c.code) {
+					t.Errorf("event %d: %v", c.key, err)
+				}
+				if took := time.Since(began); took > max(c.after, commit.DefaultTimeout+time.Second) {
+					t.Errorf("event %d is answered after %s", c.key, took)
+				}
+			})
+		}
+		wg.Wait()
+		if !d.Late() {
+			t.Error("it is not late")
+		}
+		hang.Store(false)
+		d.Settle(settled(1), nil)
+		time.Sleep(time.Minute)
+		if err := d.Append(context.Background(), appendOf(7)); err != nil || d.Late() {
+			t.Errorf("afterwards: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if s, _ := d.state(1); s != delivery.Succeeded {
+			t.Errorf("the outcome is %v", s)
+		}
+		if _, ok := d.state(4); !ok {
+			t.Error("event 4 was stored, and is not there")
+		}
+		for _, k := range []event.Key{5, 6} {
+			if _, ok := d.state(k); ok {
+				t.Errorf("event %d was refused, and is there", k)
+			}
+		}
+		stop(t, d)
+	})
+}
+
+// Outcomes that a slow store cannot take at once in time are written in smaller parts.
+func TestCommitter_slowStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, func(c memstore.Call) memstore.Trouble {
+			if c.Method == "Commit" {
+				return memstore.Trouble{Before: time.Duration(len(c.Batch.Settlements)) * 20 * time.Millisecond}
+			}
+			return memstore.Trouble{}
+		})
+		const deliveries = 3000
+		for k := range event.Key(deliveries) {
+			if err := d.Append(context.Background(), appendOf(k+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for k := range event.Key(deliveries) {
+			d.Settle(settled(k+1), nil)
+		}
+		time.Sleep(3 * time.Minute)
+		for k := range event.Key(deliveries) {
+			if s, _ := d.state(k + 1); s != delivery.Succeeded {
+				t.Fatalf("delivery %d is %v", k+1, s)
+			}
+		}
+		stop(t, d)
+	})
+}
+
+// A store that waited in vain, for a lock for one, is not asked again for each part of the
+// batch; outcomes are kept.
+func TestCommitter_locked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var locked atomic.Bool
+		var commits atomic.Int64
+		d := open(t, func(c memstore.Call) memstore.Trouble {
+			if c.Method == "Commit" {
+				commits.Add(1)
+				if locked.Load() {
+					return memstore.Trouble{Err: &fault.Error{Code: fault.Unavailable, Err: errors.Join(store.ErrMedium, store.ErrLate)}}
+				}
+			}
+			return memstore.Trouble{}
+		})
+		if err := d.Append(context.Background(), appendOf(1)); err != nil {
+			t.Fatal(err)
+		}
+		locked.Store(true)
+		before := commits.Load()
+		all := make([]*store.Append, 64)
+		for i := range all {
+			all[i] = appendOf(event.Key(100 + i))
+		}
+		for i, err := range d.AppendAll(context.Background(), all) {
+			if !fault.Is(err, fault.Unavailable) {
+				t.Errorf("event %d: %v", i, err)
+			}
+		}
+		if n := commits.Load() - before; n > 2 {
+			t.Errorf("it was asked %d times", n)
+		}
+		d.Settle(settled(1), nil)
+		time.Sleep(30 * time.Second)
+		locked.Store(false)
+		time.Sleep(10 * time.Second)
+		if s, _ := d.state(1); s != delivery.Succeeded {
+			t.Errorf("the outcome is %v", s)
+		}
+		stop(t, d)
+	})
+}
+
 // Of what may be on disk or not nobody is told that it is not, and nothing is written
 // again for it; outcomes are.
 func TestCommitter_unsure(t *testing.T) {
@@ -437,7 +568,7 @@ func TestCommitter_Stats(t *testing.T) {
 
 func TestCommitter_backPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := open(t, slowCommits(time.Minute))
+		d := open(t, slowCommits(5*time.Second))
 		var overloaded, stored atomic.Int64
 		var wg sync.WaitGroup
 		for k := range event.Key(9000) {
@@ -480,7 +611,7 @@ func TestCommitter_backPressure(t *testing.T) {
 // than the transaction that runs.
 func TestCommitter_accountsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := open(t, slowCommits(time.Minute))
+		d := open(t, slowCommits(5*time.Second))
 		const fanOut = 20
 		of := func(account int64, k event.Key, deliveries int) *store.Append {
 			a := &store.Append{Event: event.Event{Key: k, Space: event.SpaceOf(account, false)}}
@@ -510,8 +641,8 @@ func TestCommitter_accountsTakeTurns(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if took := time.Since(began); took > 10*time.Minute {
-			t.Errorf("5 events of another account waited for %d transactions of a minute", took/time.Minute)
+		if took := time.Since(began); took > 50*time.Second {
+			t.Errorf("5 events of another account waited for %d transactions of 5 seconds", took/(5*time.Second))
 		}
 		wg.Wait()
 		d.mu.Lock()

@@ -44,6 +44,7 @@ type Config struct {
 	Data      string        // directory
 	Database  string        // URL of a PostgreSQL database; empty: the embedded store in Data
 	NodeLease time.Duration // a node that is gone keeps its endpoints for so long
+	Commit    time.Duration // a transaction may take that long until its requests are answered 503
 	Dev       bool          // for trying out: loopback and http targets, a test key
 	Brand     string        // names the headers: Payment-Signature
 	LogLevel  string
@@ -171,6 +172,7 @@ func define(f *pflag.FlagSet) {
 	f.String("data", "data", "data directory of the embedded store")
 	f.String("database-url", "", "PostgreSQL database for several nodes, such as postgres://posthaste@db1,db2/posthaste; set POSTHASTE_DATABASE_URL instead if it contains a password")
 	f.Duration("node-lease", 10*time.Second, "with a database: other nodes take over the endpoints of a silent node after this long")
+	f.Duration("commit-timeout", 10*time.Second, "answer 503 when storing an event takes longer than this")
 	f.Bool("dev", false, "development mode: allow loopback and http:// targets, create an account with a test key")
 	f.String("brand", "Payment", "prefix of the product's headers: <brand>-Signature, <brand>-Account")
 	f.String("log-level", "info", "debug, info, warn or error")
@@ -261,7 +263,7 @@ func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 	c.Mail.Password, _ = getenv(EnvPrefix + "SMTP_PASSWORD")
 	r := reader{f: f}
 	c.Addr, c.DebugAddr, c.MetricsAddr, c.Data, c.Brand = r.text("addr"), r.text("debug-addr"), r.text("metrics-addr"), r.text("data"), r.text("brand")
-	c.Database, c.NodeLease = r.text("database-url"), r.duration("node-lease")
+	c.Database, c.NodeLease, c.Commit = r.text("database-url"), r.duration("node-lease"), r.duration("commit-timeout")
 	c.Brokers, c.Sources = r.text("brokers"), r.text("sources")
 	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
 	c.OTLP = weburl.Respell(r.text("otlp-endpoint"))
@@ -340,6 +342,8 @@ func (c *Config) check() error {
 		return usagef("--data: name a directory")
 	case c.NodeLease < time.Second || c.NodeLease > 5*time.Minute:
 		return usagef("--node-lease %s: use 1s to 5m", c.NodeLease)
+	case c.Commit < time.Second || c.Commit > 5*time.Minute:
+		return usagef("--commit-timeout %s: use 1s to 5m", c.Commit)
 	case !validBrand(c.Brand):
 		return usagef("--brand %q: use letters and digits, beginning with a letter", c.Brand)
 	case c.MaxBody < 1<<10 || c.MaxBody > 64<<20:

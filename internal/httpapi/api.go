@@ -68,8 +68,6 @@ const (
 	maxTypeParams     = 512 << 10
 )
 
-const readyTimeout = 5 * time.Second
-
 type api struct {
 	Config
 	mux           *http.ServeMux
@@ -136,24 +134,58 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) {
 }
 
 // readiness remembers for a moment whether the store accepts writes: to find out costs a
-// write and a sync, and anybody may ask.
+// write and a sync, and anybody may ask. A store that does not answer is not ready, and is
+// asked by one request at a time.
 type readiness struct {
-	mu  sync.Mutex
-	at  time.Time
-	err error
+	mu    sync.Mutex
+	at    time.Time
+	err   error
+	asked chan struct{} // closed when the question that is under way is answered; nil: none is
 }
 
-const readyFor = time.Second
+const (
+	readyFor    = time.Second
+	readyWithin = 1500 * time.Millisecond
+)
 
 func (k *readiness) check(ctx context.Context, ready func(context.Context) error) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if now := time.Now(); k.at.IsZero() || now.Sub(k.at) >= readyFor {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout) // others go by the answer, too
-		defer cancel()
-		k.err, k.at = ready(ctx), now
+	if !k.at.IsZero() && time.Since(k.at) < readyFor {
+		defer k.mu.Unlock()
+		return k.err
 	}
-	return k.err
+	answered := k.asked
+	if answered == nil {
+		answered = make(chan struct{})
+		k.asked = answered
+		go k.ask(context.WithoutCancel(ctx), ready, answered)
+	}
+	k.mu.Unlock()
+	late := time.NewTimer(readyWithin)
+	defer late.Stop()
+	select {
+	case <-answered:
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.err
+	case <-late.C:
+		return errLate
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var errLate = &fault.Error{Code: fault.Unavailable, Message: "the store did not answer in time", Hint: "it does not answer"}
+
+// ask asks and keeps the answer.
+func (k *readiness) ask(ctx context.Context, ready func(context.Context) error, answered chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	err := ready(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at, k.err, k.asked = time.Now(), err, nil
+	close(answered)
 }
 
 // outermost gives every response its Request-Id and turns a panic into a 500.

@@ -18,9 +18,14 @@ import (
 )
 
 // ErrMedium is in the error of a store whose medium refuses to be written: a disk that is
-// full, read-only or broken. What was to be written is not at fault, even while something
-// smaller can be written still.
+// full, read-only or broken, or a database that lacks what it needs, is shutting down or
+// cannot be reached. What was to be written is not at fault, even while something smaller can
+// be written still.
 var ErrMedium = errors.New("the medium refuses writes")
+
+// ErrLate is in the error of a store that has waited for as long as it may, such as for a
+// lock. What was to be written is not at fault, and a part of it would take as long.
+var ErrLate = errors.New("it has taken too long")
 
 // ErrRaced is in the error of a change that was not made because the object is not what it
 // was changed from any more. Read it again.

@@ -59,7 +59,7 @@ func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
 	if have == 2 {
 		return nil
 	}
-	return s.transact(ctx, "make partitions", func(c relational.Conn) error {
+	return s.transactSlowly(ctx, "make partitions", func(c relational.Conn) error {
 		if err := lockSchema(c); err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit in
 			return 0, deleted, err
 		}
 	}
-	err = s.transact(ctx, "purge events", func(c relational.Conn) error {
+	err = s.transactSlowly(ctx, "purge events", func(c relational.Conn) error {
 		rows, err := c.Rows(2, `SELECT coalesce(max(key), 0), count(*) FROM (
 			SELECT key FROM events WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3) e`, int64(from), int64(below), limit)
 		if err != nil {
@@ -181,7 +181,7 @@ func (s *Store) dropDays(ctx context.Context, below event.Key) (deleted int, err
 
 func (s *Store) dropDay(ctx context.Context, from time.Time) (n int, err error) {
 	suffix := "_p" + from.Format(dayFormat)
-	err = s.transact(ctx, "drop partition "+suffix, func(c relational.Conn) error {
+	err = s.transactSlowly(ctx, "drop partition "+suffix, func(c relational.Conn) error {
 		if err := lockSchema(c); err != nil {
 			return err
 		}

@@ -9,7 +9,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -231,20 +233,22 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Ready writes a row that only this node writes: no edit and no lock on another table holds
-// it up.
+// Ready takes the locks that a commit takes, and writes a row that only this node writes: no
+// edit holds it up.
 func (s *Store) Ready(ctx context.Context) error {
 	const op = "check store"
-	m := s.member.Load()
-	if m == nil {
-		_, err := s.nodes.Exec(ctx, `UPDATE cluster SET no = no WHERE no = 1`)
+	no, instance := -1, ""
+	if m := s.member.Load(); m != nil {
+		no, instance = m.no, m.instance
+	}
+	var there bool
+	if err := s.nodes.QueryRow(ctx, `SELECT probe($1, $2)`, no, instance).Scan(&there); err != nil {
 		return unavailable(op, err)
 	}
-	tag, err := s.nodes.Exec(ctx, `UPDATE nodes SET probes = probes + 1 WHERE no = $1 AND instance = $2 AND NOT gone`, m.no, m.instance)
-	if err == nil && tag.RowsAffected() == 0 {
+	if !there {
 		return fmt.Errorf("%s: %w", op, store.ErrFenced)
 	}
-	return unavailable(op, err)
+	return nil
 }
 
 // dialect implements [relational.Dialect].
@@ -356,15 +360,44 @@ func unavailable(op string, err error) error {
 	}
 	f := &fault.Error{Code: fault.Unavailable, Message: "the store cannot do this now", RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", op, err)}
 	var e *pgconn.PgError
-	if errors.As(err, &e) {
-		switch e.Code {
-		case "22021", "22P05": // a zero byte in text
-			return &fault.Error{Code: fault.Invalid, Reason: "text_invalid", Message: "Texts must not hold a zero byte (\\u0000).", Err: f.Err}
-		case "25006":
-			f.Hint = "the database is read-only; the server goes on once it is, or another becomes, the primary"
-		case "53100":
-			f.Hint = "free disk space of the database; the server goes on by itself"
+	if !errors.As(err, &e) {
+		// No answer, or none in time. What the driver refuses to send is not among it.
+		var network net.Error
+		switch {
+		case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+			f.Err = fmt.Errorf("%w: %w: %w", f.Err, store.ErrMedium, store.ErrLate)
+		case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), pgconn.SafeToRetry(err):
+			f.Err = fmt.Errorf("%w: %w", f.Err, store.ErrMedium)
 		}
+		return f
+	}
+	switch e.Code {
+	case "22021", "22P05": // a zero byte in text
+		return &fault.Error{Code: fault.Invalid, Reason: "text_invalid", Message: "Texts must not hold a zero byte (\\u0000).", Err: f.Err}
+	case "25006":
+		f.Hint = "the database is read-only; the server goes on once it is, or another becomes, the primary"
+	case "53100":
+		f.Hint = "free disk space of the database; the server goes on by itself"
+	case "53200":
+		f.Hint = "the database is out of memory or of locks (max_locks_per_transaction); the server goes on by itself"
+	case "53300":
+		f.Hint = "the database is out of connections (max_connections); the server goes on by itself"
+	}
+	if blameless(e.Code) {
+		f.Err = fmt.Errorf("%w: %w", f.Err, store.ErrMedium)
+	}
+	if e.Code == "55P03" || e.Code == "57014" { // a lock or a statement took too long
+		f.Err = fmt.Errorf("%w: %w", f.Err, store.ErrLate)
 	}
 	return f
+}
+
+// blameless reports whether an error of the database says nothing against what was to be
+// written: the same may succeed at another time.
+func blameless(code string) bool {
+	switch code[:min(2, len(code))] {
+	case "08", "53", "57", "58", "55", "40", "25": // connection, resources, intervention, system, state, rollback, transaction
+		return true
+	}
+	return false
 }

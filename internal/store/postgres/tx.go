@@ -23,8 +23,15 @@ const tries = 8
 // one had written since it looked. It is run again, and finds it when it looks.
 var errLost = errors.New("another transaction was first")
 
-// transact is [relational.Store]'s Transact.
+// transact is [relational.Store]'s Transact. It takes as long as a commit may.
 func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.Commit)
+	defer cancel()
+	return s.transactSlowly(ctx, op, fn)
+}
+
+// transactSlowly is transact for what may take longer.
+func (s *Store) transactSlowly(ctx context.Context, op string, fn func(relational.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
 	}
