@@ -34,9 +34,8 @@ func viewAccount(a *account.Account) accountView {
 	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt), Revision: revision(a.Revision)}
 }
 
-func (rq *request) accountResult(v any) any {
-	a := v.(account.Account)
-	return rq.api.viewAccount(&a)
+func (rq *request) accountAnswer() render[account.Account] {
+	return tagged(byValue(rq.api.viewAccount))
 }
 
 type whoAmIView struct {
@@ -46,19 +45,19 @@ type whoAmIView struct {
 	Livemode bool         `json:"livemode"`
 }
 
-func whoAmI(rq *request) (any, error) {
+func whoAmI(rq *request) (answer, error) {
 	if err := rq.query().done(); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	v := whoAmIView{Object: "caller", Key: viewKey(&rq.call.Key), Livemode: rq.call.Space.Live()}
 	if a, ok := rq.service().AccountOf(rq.call); ok {
 		av := rq.api.viewAccount(&a)
 		v.Account = &av
 	}
-	return v, nil
+	return inJSON(v)
 }
 
-func accountParams(p *params) (service.AccountParams, error) {
+func accountParams(p *params) service.AccountParams {
 	in := service.AccountParams{Name: p.text("name"), Status: p.text("status")}
 	if v, given := p.values["rate_limit"]; given {
 		limit := p.integer("rate_limit")
@@ -80,64 +79,32 @@ func accountParams(p *params) (service.AccountParams, error) {
 		in.Limits = &limits
 		p.endGroup("limits", group)
 	}
-	return in, p.done()
+	return in
 }
 
-func createAccount(rq *request) (any, error) {
-	in, err := accountParams(rq.params())
-	if err != nil {
-		return nil, err
-	}
-	if err := rq.repeatable(rq.accountResult); err != nil {
-		return nil, err
-	}
-	a, err := rq.service().CreateAccount(rq.Context(), rq.call, in)
-	if err != nil {
-		return nil, err
-	}
-	return rq.api.viewAccount(&a), nil
+func createAccount(rq *request) (answer, error) {
+	p := rq.params()
+	in := accountParams(p)
+	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) { return rq.service().CreateAccount(rq.Context(), rq.call, in) })
 }
 
-func updateAccount(rq *request) (any, error) {
-	in, err := accountParams(rq.params())
-	if err != nil {
-		return nil, err
+func updateAccount(rq *request) (answer, error) {
+	p := rq.params()
+	in := accountParams(p)
+	if err := p.done(); err == nil && in == (service.AccountParams{}) {
+		return answer{}, fault.Param("name", "parameter_missing", "Give the account's new name, rate limit, limits or status.")
 	}
-	if in == (service.AccountParams{}) {
-		return nil, fault.Param("name", "parameter_missing", "Give the account's new name, rate limit, limits or status.")
-	}
-	if err := rq.repeatable(rq.accountResult); err != nil {
-		return nil, err
-	}
-	a, err := rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), in)
-	if err != nil {
-		return nil, err
-	}
-	return rq.api.viewAccount(&a), nil
+	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) {
+		return rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), in)
+	})
 }
 
-func getAccount(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	a, err := rq.service().Account(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return rq.api.viewAccount(&a), nil
+func getAccount(rq *request) (answer, error) {
+	return one(rq, rq.service().Account, rq.accountAnswer())
 }
 
-func listAccounts(rq *request) (any, error) {
-	p := rq.query()
-	page := p.page()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.service().ListAccounts(rq.Context(), rq.call, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, rq.api.viewAccount), nil
+func listAccounts(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), rq.api.viewAccount, rq.service().ListAccounts)
 }
 
 type keyView struct {
@@ -157,48 +124,29 @@ func viewKey(k *account.Key) keyView {
 		Created: k.Created.Unix(), Revoked: seconds(k.Revoked)}
 }
 
-// keptKey is what a repeated request is answered: without the secret, because what
-// is kept for repetition is on disk, and of keys there is only their hash.
-func keptKey(v any) any {
-	k := v.(service.CreatedKey)
-	return viewKey(&k.Key)
-}
-
-func createKey(rq *request) (any, error) {
+func createKey(rq *request) (answer, error) {
 	p := rq.params()
 	name, live := deref(p.text("name")), deref(p.truth("livemode"))
-	if err := p.done(); err != nil {
-		return nil, err
+	withSecret := func(k service.CreatedKey) keyView {
+		view := viewKey(&k.Key)
+		view.Secret = k.Secret // this once
+		return view
 	}
-	if err := rq.repeatable(keptKey); err != nil {
-		return nil, err
-	}
-	k, err := rq.service().CreateKey(rq.Context(), rq.call, name, live)
-	if err != nil {
-		return nil, err
-	}
-	view := viewKey(&k.Key)
-	view.Secret = k.Secret // this once
-	return view, nil
+	// What is kept for repetition is on disk, and of keys there is only their hash.
+	without := func(k service.CreatedKey) keyView { return viewKey(&k.Key) }
+	return perform(rq, p, shown(withSecret), shown(without), false, func() (service.CreatedKey, error) {
+		return rq.service().CreateKey(rq.Context(), rq.call, name, live)
+	})
 }
 
-func listKeys(rq *request) (any, error) {
-	p := rq.query()
-	page := p.page()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.service().ListKeys(rq.Context(), rq.call, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, viewKey), nil
+func listKeys(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), viewKey, rq.service().ListKeys)
 }
 
-func revokeKey(rq *request) (any, error) {
+func revokeKey(rq *request) (answer, error) {
 	k, err := rq.service().RevokeKey(rq.Context(), rq.call, rq.id())
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return viewKey(&k), nil
+	return inJSON(viewKey(&k))
 }

@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -21,9 +20,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/intake"
@@ -224,7 +220,7 @@ var (
 // route is one line of the table.
 type route struct {
 	Method, Path string
-	handle       func(*request) (any, error)
+	handle       handler
 	query        bool  // it reads the query although it is no GET
 	visitor      bool  // it is for an anonymous shopper's token, not for API keys
 	maxBody      int64 // bytes; 0: maxParams
@@ -244,15 +240,6 @@ type request struct {
 	intake  *intake.Body     // what body was read by; nil: there is none
 	header  http.Header      // of the response
 }
-
-// answered is a response with a status of its own; a nil body is none.
-type answered struct {
-	status int
-	body   any
-}
-
-// rawJSON is a response that is encoded already.
-type rawJSON []byte
 
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
@@ -341,7 +328,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		}
 		return WriteError(w, err), err
 	}
-	return respond(w, result)
+	return result.write(w), nil
 }
 
 // serveVisitor serves a request with an anonymous shopper's token.
@@ -360,32 +347,7 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 	if err != nil {
 		return WriteError(w, err), err
 	}
-	return respond(w, result)
-}
-
-func respond(w http.ResponseWriter, result any) (int, error) {
-	tag(w.Header(), result)
-	status, body, err := encodeAnswer(result)
-	if err != nil {
-		return WriteError(w, err), err
-	}
-	if status == http.StatusNotModified {
-		w.WriteHeader(status)
-		return status, nil
-	}
-	return writeJSON(w, status, body), nil
-}
-
-func encodeAnswer(result any) (status int, body []byte, err error) {
-	status = http.StatusOK
-	if a, ok := result.(*answered); ok {
-		if a.body == nil {
-			return a.status, nil, nil
-		}
-		status, result = a.status, a.body
-	}
-	body, err = encode(result)
-	return status, body, err
+	return result.write(w), nil
 }
 
 // admit counts the request against the account's limit and says where that stands.
@@ -424,22 +386,6 @@ func refuseBody(r *http.Request, limit int64) error {
 		}
 	}
 	return nil
-}
-
-func encode(v any) ([]byte, error) {
-	if raw, ok := v.(rawJSON); ok {
-		return raw, nil
-	}
-	return json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
-}
-
-func writeJSON(w http.ResponseWriter, status int, body []byte) int {
-	h := w.Header()
-	h["Content-Type"] = jsonType
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
-	return status
 }
 
 // Key returns the API key, or another credential, that a request carries. Errors:
@@ -489,43 +435,6 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 		}
 	}
 	return call, nil
-}
-
-// repeatableInPrivate is repeatable for a response that holds a secret.
-func (rq *request) repeatableInPrivate(view func(result any) any) error {
-	err := rq.repeatable(view)
-	if rq.call.Idem != nil {
-		rq.call.Idem.Private = true
-	}
-	return err
-}
-
-// repeatable makes the call repeatable when the request has an idempotency key.
-// view turns the service's result into what is answered.
-func (rq *request) repeatable(view func(result any) any) error {
-	keys := rq.Header["Idempotency-Key"]
-	if len(keys) == 0 || rq.Method != http.MethodPost {
-		return nil
-	}
-	key := keys[0]
-	if key == "" || len(key) > service.MaxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return fault.Param("Idempotency-Key", "parameter_invalid", "An idempotency key is 1 to %d printable ASCII characters.", service.MaxIdempotencyKey)
-	}
-	h := sha256.New()
-	_, _ = io.WriteString(h, rq.Method+" "+rq.URL.Path+"\n")
-	if rq.URL.RawQuery != "" { // where one is taken
-		_, _ = io.WriteString(h, rq.URL.RawQuery+"\n")
-	}
-	h.Write(rq.body)
-	rq.call.Idem = &service.Idempotency{Key: key, Encode: func(result any) (int, []byte) {
-		status, body, err := encodeAnswer(view(result))
-		if err != nil {
-			panic(err) // views hold nothing that cannot be encoded
-		}
-		return status, body
-	}}
-	h.Sum(rq.call.Idem.Fingerprint[:0])
-	return nil
 }
 
 // unknown answers for paths and methods that are not in the table.

@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"context"
+
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -24,18 +27,12 @@ func viewAudit(e *account.Entry) auditView {
 		Request: orNull(e.Request), Remote: orNull(e.Remote), Detail: e.Detail, Livemode: e.Space.Live()}
 }
 
-func listAudit(rq *request) (any, error) {
+func listAudit(rq *request) (answer, error) {
 	p := rq.query()
-	page := p.page()
 	f := store.AuditFilter{Object: p.given("target"), Action: account.Action(p.given("action"))}
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.service().ListAudit(rq.Context(), rq.call, f, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, viewAudit), nil
+	return pageOf(rq, p, viewAudit, func(ctx context.Context, c *service.Call, page service.Page) ([]account.Entry, bool, error) {
+		return rq.service().ListAudit(ctx, c, f, page)
+	})
 }
 
 type auditCheckView struct {
@@ -61,13 +58,13 @@ type auditProblemView struct {
 	Message  string  `json:"message"`
 }
 
-func verifyAudit(rq *request) (any, error) {
+func verifyAudit(rq *request) (answer, error) {
 	if err := rq.query().done(); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	found, err := rq.service().VerifyAudit(rq.Context(), rq.call)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	v := auditCheckView{Object: "audit_check", OK: len(found.Problems) == 0, Unchained: found.Unchained, Chains: []auditChainView{}, Problems: []auditProblemView{}}
 	for _, c := range found.Chains {
@@ -76,5 +73,5 @@ func verifyAudit(rq *request) (any, error) {
 	for _, p := range found.Problems {
 		v.Problems = append(v.Problems, auditProblemView{Node: p.Chain, Sequence: p.Sequence, Entry: orNull(p.Entry), Message: p.Text})
 	}
-	return v, nil
+	return inJSON(v)
 }

@@ -53,10 +53,7 @@ func seconds(t time.Time) *int64 {
 	return &s
 }
 
-func deliveryResult(v any) any {
-	d := v.(store.DeliveryView)
-	return viewDelivery(&d)
-}
+var deliveryAnswer = shown(byValue(viewDelivery))
 
 // attemptedView is a delivery that a caller asked for and waited for.
 type attemptedView struct {
@@ -181,73 +178,50 @@ func headers(lines string) []headerView {
 	return out
 }
 
-func getDelivery(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	v, err := rq.service().Delivery(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return viewDelivery(&v), nil
-}
+func getDelivery(rq *request) (answer, error) { return one(rq, rq.service().Delivery, deliveryAnswer) }
 
-func listDeliveries(rq *request) (any, error) {
+func listDeliveries(rq *request) (answer, error) {
 	p := rq.query()
-	page, f := p.page(), service.DeliveryFilter{
-		Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"), Outcome: p.given("outcome"),
-	}
+	f := service.DeliveryFilter{Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"), Outcome: p.given("outcome")}
 	f.From, f.Until = p.created()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, next, err := rq.service().ListDeliveries(rq.Context(), rq.call, f, page)
-	if err != nil {
-		return nil, err
-	}
-	return listTo(rq, items, next, viewDelivery), nil
+	return pageTo(rq, p, viewDelivery, func(ctx context.Context, c *service.Call, page service.Page) ([]store.DeliveryView, string, error) {
+		return rq.service().ListDeliveries(ctx, c, f, page)
+	})
 }
 
-func listAttempts(rq *request) (any, error) {
+func listAttempts(rq *request) (answer, error) {
 	p := rq.query()
 	page, outcome := p.page(), p.given("outcome")
 	if err := p.done(); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	v, items, next, err := rq.service().ListAttempts(rq.Context(), rq.call, rq.id(), outcome, page)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return listTo(rq, items, next, func(a *service.Attempt) attemptView { return viewAttempt(v.ID, a) }), nil
+	return listTo(rq, items, next, func(a *service.Attempt) attemptView { return viewAttempt(v.ID, a) })
 }
 
-func retryDelivery(rq *request) (any, error) {
+func retryDelivery(rq *request) (answer, error) {
 	wait, err := rq.wait()
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	v, err := actOnDelivery(rq, rq.service().RetryDelivery)
-	if err != nil || wait == 0 {
-		return deliveryResult(v), err
+	awaited := func(v store.DeliveryView) (answer, error) {
+		if wait == 0 {
+			return deliveryAnswer(v)
+		}
+		all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, []store.DeliveryView{v}, wait)
+		if err != nil {
+			return answer{}, err
+		}
+		return inJSON(viewAttempted(&all[0]))
 	}
-	all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, []store.DeliveryView{v}, wait)
-	if err != nil {
-		return nil, err
-	}
-	return viewAttempted(&all[0]), nil
+	return perform(rq, rq.params(), awaited, deliveryAnswer, false, func() (store.DeliveryView, error) {
+		return rq.service().RetryDelivery(rq.Context(), rq.call, rq.id())
+	})
 }
 
-func cancelDelivery(rq *request) (any, error) {
-	v, err := actOnDelivery(rq, rq.service().CancelDelivery)
-	return deliveryResult(v), err
-}
-
-func actOnDelivery(rq *request, act func(context.Context, *service.Call, string) (store.DeliveryView, error)) (v store.DeliveryView, err error) {
-	if err := rq.params().done(); err != nil {
-		return v, err
-	}
-	if err := rq.repeatable(deliveryResult); err != nil {
-		return v, err
-	}
-	return act(rq.Context(), rq.call, rq.id())
+func cancelDelivery(rq *request) (answer, error) {
+	return actOnIt(rq, deliveryAnswer, rq.service().CancelDelivery)
 }

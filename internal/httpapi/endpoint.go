@@ -5,7 +5,9 @@ import (
 	"slices"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // endpointView is the webhook_endpoint object. Its first eight fields are the
@@ -76,25 +78,24 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 	return v
 }
 
-// viewSecret is viewEndpoint with the newest secret, for those who asked for it.
-func (a *api) viewSecret(v any) any {
-	e := v.(*endpoint.Endpoint)
+// viewSecret is viewEndpoint with the newest secret, for requests that ask for it.
+func (a *api) viewSecret(e *endpoint.Endpoint) endpointView {
 	view := a.viewEndpoint(e)
 	view.Secret = e.Newest().Value
 	return view
 }
 
 // viewSecrets is viewSecret with all live secrets.
-func (a *api) viewSecrets(v any) any {
-	view := a.viewSecret(v).(endpointView)
-	for i, s := range slices.Backward(v.(*endpoint.Endpoint).LiveSecrets(a.Service.Now())) {
+func (a *api) viewSecrets(e *endpoint.Endpoint) endpointView {
+	view := a.viewSecret(e)
+	for i, s := range slices.Backward(e.LiveSecrets(a.Service.Now())) {
 		view.Secrets[len(view.Secrets)-1-i].Secret = s.Value
 	}
 	return view
 }
 
 // endpointParams reads what a request says of an endpoint.
-func endpointParams(p *params) (endpoint.Params, error) {
+func endpointParams(p *params) endpoint.Params {
 	out := p.fields(endpoint.Fields)
 	if disabled := p.truth("disabled"); disabled != nil { // another way to say status
 		status := endpoint.Enabled
@@ -106,7 +107,7 @@ func endpointParams(p *params) (endpoint.Params, error) {
 		}
 		out["status"] = string(status)
 	}
-	return out, p.done()
+	return out
 }
 
 // fields reads the parameters of fields.
@@ -157,108 +158,61 @@ func stripeParams(p *params) {
 
 const maxVersion = 64
 
-func createEndpoint(rq *request) (any, error) {
+func createEndpoint(rq *request) (answer, error) {
 	p := rq.params()
 	stripeParams(p)
-	in, err := endpointParams(p)
-	if err != nil {
-		return nil, err
-	}
-	return inPrivate(rq, rq.api.viewSecret, func() (*endpoint.Endpoint, error) {
+	in := endpointParams(p)
+	return actInPrivate(rq, p, tagged(rq.api.viewSecret), func() (*endpoint.Endpoint, error) {
 		return rq.service().CreateEndpoint(rq.Context(), rq.call, in)
 	})
 }
 
-// inPrivate answers with an endpoint and its secrets as view shows them.
-func inPrivate(rq *request, view func(any) any, do func() (*endpoint.Endpoint, error)) (any, error) {
-	if err := rq.repeatableInPrivate(view); err != nil {
-		return nil, err
-	}
-	e, err := do()
-	if err != nil {
-		return nil, err
-	}
-	return view(e), nil
-}
-
-func rotateSecret(rq *request) (any, error) {
+func rotateSecret(rq *request) (answer, error) {
 	p := rq.params()
 	life, value := p.seconds("expires_in"), p.given("secret")
-	if err := p.done(); err != nil {
-		return nil, err
+	if err := p.done(); err == nil && life == nil {
+		return answer{}, fault.Param("expires_in", "parameter_missing", "Say for how many seconds the old secret lives on: 0, 3600, 10800, 21600, 43200 or 86400.")
 	}
-	if life == nil {
-		return nil, fault.Param("expires_in", "parameter_missing", "Say for how many seconds the old secret lives on: 0, 3600, 10800, 21600, 43200 or 86400.")
-	}
-	return inPrivate(rq, rq.api.viewSecret, func() (*endpoint.Endpoint, error) {
+	return actInPrivate(rq, p, tagged(rq.api.viewSecret), func() (*endpoint.Endpoint, error) {
 		return rq.service().RotateSecret(rq.Context(), rq.call, rq.id(), value, *life)
 	})
 }
 
-func revealSecret(rq *request) (any, error) {
-	if err := rq.params().done(); err != nil {
-		return nil, err
-	}
-	return inPrivate(rq, rq.api.viewSecrets, func() (*endpoint.Endpoint, error) {
+func revealSecret(rq *request) (answer, error) {
+	return actInPrivate(rq, rq.params(), tagged(rq.api.viewSecrets), func() (*endpoint.Endpoint, error) {
 		return rq.service().RevealSecret(rq.Context(), rq.call, rq.id())
 	})
 }
 
-func revokeSecret(rq *request) (any, error) {
+func revokeSecret(rq *request) (answer, error) {
 	p := rq.params()
 	id := p.given("secret_id")
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	return withEndpoint(rq, func() (*endpoint.Endpoint, error) {
+	return act(rq, p, tagged(rq.api.viewEndpoint), func() (*endpoint.Endpoint, error) {
 		return rq.service().RevokeSecret(rq.Context(), rq.call, rq.id(), id)
 	})
 }
 
-// withEndpoint answers with an endpoint, and again so when the request is repeated.
-func withEndpoint(rq *request, do func() (*endpoint.Endpoint, error)) (any, error) {
-	view := func(v any) any { return rq.api.viewEndpoint(v.(*endpoint.Endpoint)) }
-	if err := rq.repeatable(view); err != nil {
-		return nil, err
-	}
-	e, err := do()
-	if err != nil {
-		return nil, err
-	}
-	return view(e), nil
+func updateEndpoint(rq *request) (answer, error) {
+	p := rq.params()
+	return changeEndpoint(rq, p, endpointParams(p))
 }
 
-func updateEndpoint(rq *request) (any, error) {
-	in, err := endpointParams(rq.params())
-	if err != nil {
-		return nil, err
-	}
-	return changeEndpoint(rq, in)
+func enableEndpoint(rq *request) (answer, error) {
+	return changeEndpoint(rq, rq.params(), endpoint.Params{"status": string(endpoint.Enabled)})
 }
 
-func changeEndpoint(rq *request, in endpoint.Params) (any, error) {
-	return withEndpoint(rq, func() (*endpoint.Endpoint, error) {
+func disableEndpoint(rq *request) (answer, error) {
+	return changeEndpoint(rq, rq.params(), endpoint.Params{"status": string(endpoint.Disabled)})
+}
+
+func changeEndpoint(rq *request, p *params, in endpoint.Params) (answer, error) {
+	return act(rq, p, tagged(rq.api.viewEndpoint), func() (*endpoint.Endpoint, error) {
 		return rq.service().UpdateEndpoint(rq.Context(), rq.call, rq.id(), in)
 	})
 }
 
-func enableEndpoint(rq *request) (any, error)  { return switchEndpoint(rq, endpoint.Enabled) }
-func disableEndpoint(rq *request) (any, error) { return switchEndpoint(rq, endpoint.Disabled) }
-
-func switchEndpoint(rq *request, status endpoint.Status) (any, error) {
-	if err := rq.params().done(); err != nil {
-		return nil, err
-	}
-	return changeEndpoint(rq, endpoint.Params{"status": string(status)})
-}
-
-func validateEndpoint(rq *request) (any, error) {
-	if err := rq.params().done(); err != nil {
-		return nil, err
-	}
-	return withEndpoint(rq, func() (*endpoint.Endpoint, error) {
-		return rq.service().ValidateEndpoint(rq.Context(), rq.call, rq.id())
-	})
+func validateEndpoint(rq *request) (answer, error) {
+	return actOnIt(rq, tagged(rq.api.viewEndpoint), rq.service().ValidateEndpoint)
 }
 
 // consent is where a receiver, or a person who found the address in its log, consents to
@@ -273,28 +227,12 @@ func (a *api) consent(w http.ResponseWriter, r *http.Request) {
 	plain(w, http.StatusOK, "Thank you. Events are sent to "+url+" from now on.\n")
 }
 
-func getEndpoint(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	e, err := rq.service().Endpoint(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return rq.api.viewEndpoint(e), nil
+func getEndpoint(rq *request) (answer, error) {
+	return one(rq, rq.service().Endpoint, tagged(rq.api.viewEndpoint))
 }
 
-func listEndpoints(rq *request) (any, error) {
-	p := rq.query()
-	page := p.page()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.service().ListEndpoints(rq.Context(), rq.call, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, rq.api.viewEndpoint), nil
+func listEndpoints(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), rq.api.viewEndpoint, rq.service().ListEndpoints)
 }
 
 type deletedView struct {
@@ -303,40 +241,37 @@ type deletedView struct {
 	Deleted bool   `json:"deleted"`
 }
 
-func deleteEndpoint(rq *request) (any, error) {
+func deleteEndpoint(rq *request) (answer, error) {
 	if err := rq.service().DeleteEndpoint(rq.Context(), rq.call, rq.id()); err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return deletedView{rq.id(), "webhook_endpoint", true}, nil
+	return inJSON(deletedView{rq.id(), "webhook_endpoint", true})
 }
 
-func testEndpoint(rq *request) (any, error) {
+func testEndpoint(rq *request) (answer, error) {
 	wait, err := rq.wait()
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	p := rq.params()
 	typ := p.given("type")
-	if err := p.done(); err != nil {
-		return nil, err
+	var views []store.DeliveryView
+	awaited := func(e *event.Event) (answer, error) {
+		if wait == 0 {
+			return eventAnswer(e)
+		}
+		all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, views, wait)
+		if err != nil {
+			return answer{}, err
+		}
+		made := make([]attemptedView, len(all))
+		for i := range all {
+			made[i] = viewAttempted(&all[i])
+		}
+		return answer{body: viewEventWith(e, "deliveries", made)}, nil
 	}
-	if err := rq.repeatable(eventResult); err != nil {
-		return nil, err
-	}
-	e, views, err := rq.service().SendTest(rq.Context(), rq.call, rq.id(), typ)
-	if err != nil {
-		return nil, err
-	}
-	if wait == 0 {
-		return eventResult(e), nil
-	}
-	all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, views, wait)
-	if err != nil {
-		return nil, err
-	}
-	made := make([]attemptedView, len(all))
-	for i := range all {
-		made[i] = viewAttempted(&all[i])
-	}
-	return viewEventWith(e, "deliveries", made), nil
+	return perform(rq, p, awaited, eventAnswer, false, func() (e *event.Event, err error) {
+		e, views, err = rq.service().SendTest(rq.Context(), rq.call, rq.id(), typ)
+		return e, err
+	})
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -17,10 +18,10 @@ import (
 )
 
 // viewEvent writes the event object around the stored bytes of its data.
-func viewEvent(e *event.Event) rawJSON { return viewEventWith(e, "", nil) }
+func viewEvent(e *event.Event) jsontext.Value { return viewEventWith(e, "", 0) }
 
 // viewEventWith is viewEvent with one more field, unless its name is empty.
-func viewEventWith(e *event.Event, name string, value any) rawJSON {
+func viewEventWith[V any](e *event.Event, name string, value V) jsontext.Value {
 	b := make([]byte, 0, len(e.Body)+64)
 	b = append(b, `{"id":"`...)
 	b = append(b, e.ID...)
@@ -59,21 +60,21 @@ func viewWarnings(e *event.Event) (out []warningView) {
 	return out
 }
 
-func eventResult(v any) any { return viewEvent(v.(*event.Event)) }
+func eventAnswer(e *event.Event) (answer, error) { return answer{body: viewEvent(e)}, nil }
 
-func sendEvent(rq *request) (any, error) {
+func sendEvent(rq *request) (answer, error) {
 	raw, err := rq.eventJSON()
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	if err := rq.repeatable(eventResult); err != nil {
-		return nil, err
+	if err := repeatable(rq, eventAnswer, false); err != nil {
+		return answer{}, err
 	}
 	e, err := rq.service().SendEvent(rq.Context(), rq.call, raw)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return viewEvent(e), nil
+	return eventAnswer(e)
 }
 
 // sentView is what became of one event of several.
@@ -93,30 +94,29 @@ type batchView struct {
 	Data     []jsontext.Value `json:"data"`
 }
 
-// sentResult is what a batch answers for an event, and keeps as its receipt.
-func sentResult(v any) any {
-	e := v.(*event.Event)
+// viewSent is what a batch answers for an event, and keeps as its receipt.
+func viewSent(e *event.Event) sentView {
 	return sentView{Status: http.StatusOK, ID: e.ID, Warnings: viewWarnings(e)}
 }
 
-func sendEvents(rq *request) (any, error) {
+func sendEvents(rq *request) (answer, error) {
 	raws, err := rq.batch()
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	if len(raws) > 1 { // the request itself was counted
 		limit, err := rq.service().AdmitMore(rq.Context(), rq.call, len(raws)-1)
 		showLimit(rq.header, limit)
 		if err != nil {
-			return nil, err
+			return answer{}, err
 		}
 	}
-	if err := rq.repeatable(sentResult); err != nil {
-		return nil, err
+	if err := repeatable(rq, shown(viewSent), false); err != nil {
+		return answer{}, err
 	}
 	sent, err := rq.service().SendEvents(rq.Context(), rq.call, raws)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	out := batchView{Object: "event_batch", Data: make([]jsontext.Value, len(sent))}
 	unavailable, replayed := 0, 0
@@ -135,19 +135,19 @@ func sendEvents(rq *request) (any, error) {
 			out.Data[i] = s.Replayed.Body
 		default:
 			out.Accepted++
-			out.Data[i], err = encode(sentResult(s.Event))
+			out.Data[i], err = encode(viewSent(s.Event))
 		}
 		if err != nil {
-			return nil, err
+			return answer{}, err
 		}
 	}
 	switch {
 	case unavailable == len(sent): // what holds for all is the answer as a whole
-		return nil, sent[0].Err
+		return answer{}, sent[0].Err
 	case replayed == len(sent):
 		rq.header.Set("Idempotent-Replayed", "true")
 	}
-	return out, nil
+	return inJSON(out)
 }
 
 // batch returns the events of a body {"events":[…]}, each as it was written.
@@ -266,101 +266,73 @@ func lists(v any) any {
 	return out
 }
 
-func getEvent(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	e, err := rq.service().Event(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	unwritten, err := rq.service().Unwritten(rq.Context(), e)
-	if err != nil || unwritten == 0 {
-		return viewEvent(e), err
-	}
-	return viewEventWith(e, "deliveries_to_create", unwritten), nil
+func getEvent(rq *request) (answer, error) {
+	return one(rq, rq.service().Event, func(e *event.Event) (answer, error) {
+		unwritten, err := rq.service().Unwritten(rq.Context(), e)
+		if err != nil || unwritten == 0 {
+			return answer{body: viewEvent(e)}, err
+		}
+		return answer{body: viewEventWith(e, "deliveries_to_create", unwritten)}, nil
+	})
 }
 
-func listEvents(rq *request) (any, error) {
+func listEvents(rq *request) (answer, error) {
 	p := rq.query()
-	page, f := p.page(), service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success")}
+	f := service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success")}
 	f.From, f.Until = p.created()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, next, err := rq.service().ListEvents(rq.Context(), rq.call, f, page)
-	if err != nil {
-		return nil, err
-	}
-	return listTo(rq, items, next, func(e *event.Event) jsontext.Value { return jsontext.Value(viewEvent(e)) }), nil
+	return pageTo(rq, p, viewEvent, func(ctx context.Context, c *service.Call, page service.Page) ([]event.Event, string, error) {
+		return rq.service().ListEvents(ctx, c, f, page)
+	})
 }
 
-func listEventDeliveries(rq *request) (any, error) {
-	p := rq.query()
-	page := p.page()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	if _, err := rq.service().Event(rq.Context(), rq.call, rq.id()); err != nil {
-		return nil, err
-	}
-	items, next, err := rq.service().ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Event: rq.id()}, page)
-	if err != nil {
-		return nil, err
-	}
-	return listTo(rq, items, next, viewDelivery), nil
+func listEventDeliveries(rq *request) (answer, error) {
+	return pageTo(rq, rq.query(), viewDelivery, func(ctx context.Context, c *service.Call, page service.Page) ([]store.DeliveryView, string, error) {
+		if _, err := rq.service().Event(ctx, c, rq.id()); err != nil {
+			return nil, "", err
+		}
+		return rq.service().ListDeliveries(ctx, c, service.DeliveryFilter{Event: rq.id()}, page)
+	})
 }
 
-func resendEvent(rq *request) (any, error) {
+func resendEvent(rq *request) (answer, error) {
 	wait, err := rq.wait()
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	p := rq.params()
 	to := p.given("endpoint")
-	if err := p.done(); err != nil {
-		return nil, err
+	sent := func(views []store.DeliveryView) (answer, error) { return list(rq, views, false, viewDelivery) }
+	awaited := func(views []store.DeliveryView) (answer, error) {
+		if wait == 0 {
+			return sent(views)
+		}
+		all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, views, wait)
+		if err != nil {
+			return answer{}, err
+		}
+		return list(rq, all, false, viewAttempted)
 	}
-	view := func(v any) any { return list(rq, v.([]store.DeliveryView), false, viewDelivery) }
-	if err := rq.repeatable(view); err != nil {
-		return nil, err
-	}
-	views, err := rq.service().Resend(rq.Context(), rq.call, rq.id(), to)
-	if err != nil {
-		return nil, err
-	}
-	if wait == 0 {
-		return view(views), nil
-	}
-	all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, views, wait)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, all, false, viewAttempted), nil
+	return perform(rq, p, awaited, sent, false, func() ([]store.DeliveryView, error) {
+		return rq.service().Resend(rq.Context(), rq.call, rq.id(), to)
+	})
 }
 
 // retryEvent is resendEvent in Stripe's words: another parameter, and the event in
 // return.
-func retryEvent(rq *request) (any, error) {
+func retryEvent(rq *request) (answer, error) {
 	p := rq.params()
 	to, listeners := p.given("webhook_endpoint"), deref(p.truth("for_stripecli"))
 	if err := p.done(); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	e, err := rq.service().Event(rq.Context(), rq.call, rq.id())
 	if err != nil {
-		return nil, err
-	}
-	view := func(any) any { return viewEvent(e) }
-	if err := rq.repeatable(view); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	resend := rq.service().Resend
 	if listeners && to == "" {
 		resend = rq.service().ResendToListeners
 	}
-	if _, err := resend(rq.Context(), rq.call, rq.id(), to); err != nil {
-		return nil, err
-	}
-	return viewEvent(e), nil
+	resent := func([]store.DeliveryView) (answer, error) { return eventAnswer(e) }
+	return act(rq, p, resent, func() ([]store.DeliveryView, error) { return resend(rq.Context(), rq.call, rq.id(), to) })
 }

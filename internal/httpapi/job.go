@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"context"
+
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -40,10 +42,7 @@ func counted(total int) *int {
 	return &total
 }
 
-func jobResult(v any) any {
-	r := v.(store.Recovery)
-	return viewJob(&r)
-}
+var jobAnswer = shown(byValue(viewJob))
 
 // planView is the job.dry_run object.
 type planView struct {
@@ -57,93 +56,42 @@ type planView struct {
 	Livemode bool    `json:"livemode"`
 }
 
-func planResult(v any) any {
-	p := v.(service.RetryPlan)
+func viewPlan(p service.RetryPlan) planView {
 	return planView{Object: "job.dry_run", Type: string(store.RetryFailed), Endpoint: orNull(p.Endpoint), Pattern: orNull(p.Type),
 		Since: seconds(p.From), Until: seconds(p.Until), Total: counted(p.Total), Livemode: p.Space.Live()}
 }
 
-func recoverEndpoint(rq *request) (any, error) {
+func recoverEndpoint(rq *request) (answer, error) {
 	p := rq.params()
 	since, missed := p.moment("since"), p.truth("include_missed")
-	if err := p.done(); err != nil {
-		return nil, err
+	if err := p.done(); err == nil && since == nil {
+		return answer{}, fault.Param("since", "parameter_missing", "Set since to the start of the outage, in Unix seconds.")
 	}
-	if since == nil {
-		return nil, fault.Param("since", "parameter_missing", "Set since to the start of the outage, in Unix seconds.")
-	}
-	if err := rq.repeatable(jobResult); err != nil {
-		return nil, err
-	}
-	r, err := rq.service().Recover(rq.Context(), rq.call, rq.id(), *since, missed == nil || *missed)
-	if err != nil {
-		return nil, err
-	}
-	return viewJob(&r), nil
+	return act(rq, p, jobAnswer, func() (store.Recovery, error) {
+		return rq.service().Recover(rq.Context(), rq.call, rq.id(), *since, missed == nil || *missed)
+	})
 }
 
-func retryDeliveries(rq *request) (any, error) {
+func retryDeliveries(rq *request) (answer, error) {
 	p := rq.params()
 	f := service.DeliveryFilter{Endpoint: p.given("endpoint"), Type: p.given("type"), From: deref(p.moment("since")), Until: deref(p.moment("until"))}
 	all, dry := deref(p.truth("all")), deref(p.truth("dry_run"))
-	if err := p.done(); err != nil {
-		return nil, err
-	}
 	b := service.BulkRetry{DeliveryFilter: f, All: all}
 	if dry {
-		if err := rq.repeatable(planResult); err != nil {
-			return nil, err
-		}
-		plan, err := rq.service().PlanRetry(rq.Context(), rq.call, b)
-		if err != nil {
-			return nil, err
-		}
-		return planResult(plan), nil
+		return act(rq, p, shown(viewPlan), func() (service.RetryPlan, error) { return rq.service().PlanRetry(rq.Context(), rq.call, b) })
 	}
-	if err := rq.repeatable(jobResult); err != nil {
-		return nil, err
-	}
-	r, err := rq.service().RetryFailed(rq.Context(), rq.call, b)
-	if err != nil {
-		return nil, err
-	}
-	return viewJob(&r), nil
+	return act(rq, p, jobAnswer, func() (store.Recovery, error) { return rq.service().RetryFailed(rq.Context(), rq.call, b) })
 }
 
-func listJobs(rq *request) (any, error) {
+func listJobs(rq *request) (answer, error) {
 	p := rq.query()
-	page, endpoint := p.page(), p.given("endpoint")
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.service().ListRecoveries(rq.Context(), rq.call, endpoint, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, viewJob), nil
+	endpoint := p.given("endpoint")
+	return pageOf(rq, p, viewJob, func(ctx context.Context, c *service.Call, page service.Page) ([]store.Recovery, bool, error) {
+		return rq.service().ListRecoveries(ctx, c, endpoint, page)
+	})
 }
 
-func getJob(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	r, err := rq.service().Recovery(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return viewJob(&r), nil
-}
-
-func cancelJob(rq *request) (any, error) {
-	if err := rq.params().done(); err != nil {
-		return nil, err
-	}
-	if err := rq.repeatable(jobResult); err != nil {
-		return nil, err
-	}
-	r, err := rq.service().CancelRecovery(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return viewJob(&r), nil
+func getJob(rq *request) (answer, error) { return one(rq, rq.service().Recovery, jobAnswer) }
+func cancelJob(rq *request) (answer, error) {
+	return actOnIt(rq, jobAnswer, rq.service().CancelRecovery)
 }

@@ -32,20 +32,7 @@ type masterView struct {
 	service.MasterRotation
 }
 
-func rotateMasterKey(rq *request) (any, error) {
-	if err := rq.params().done(); err != nil {
-		return nil, err
-	}
-	if err := rq.repeatable(masterResult); err != nil {
-		return nil, err
-	}
-	done, err := rq.service().RotateMasterKey(rq.Context(), rq.call)
-	if err != nil {
-		return nil, err
-	}
-	return masterResult(done), nil
-}
-
-func masterResult(v any) any {
-	return masterView{"master_key_rotation", v.(service.MasterRotation)}
+func rotateMasterKey(rq *request) (answer, error) {
+	view := func(r service.MasterRotation) masterView { return masterView{"master_key_rotation", r} }
+	return act(rq, rq.params(), shown(view), func() (service.MasterRotation, error) { return rq.service().RotateMasterKey(rq.Context(), rq.call) })
 }

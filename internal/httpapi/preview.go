@@ -18,24 +18,13 @@ type previewView struct {
 	Headers        map[string]string `json:"headers"` // that depend on the event and its form
 }
 
-func previewEndpoint(rq *request) (any, error) {
+func previewEndpoint(rq *request) (answer, error) {
 	p := rq.params()
 	in := service.PreviewParams{Filter: deref(p.text("filter")), Format: deref(p.text("payload_format")), Transform: deref(p.text("transform")), Event: p.given("event"), Type: p.given("type"), Events: deref(p.texts("enabled_events"))}
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	if err := rq.repeatable(previewResult); err != nil {
-		return nil, err
-	}
-	preview, err := rq.service().PreviewEndpoint(rq.Context(), rq.call, in)
-	if err != nil {
-		return nil, err
-	}
-	return previewResult(preview), nil
+	return act(rq, p, shown(viewPreview), func() (*service.Preview, error) { return rq.service().PreviewEndpoint(rq.Context(), rq.call, in) })
 }
 
-func previewResult(result any) any {
-	preview := result.(*service.Preview)
+func viewPreview(preview *service.Preview) previewView {
 	v := previewView{Object: "webhook_endpoint.preview", Event: preview.Event.ID, EventType: preview.Event.Type, Matched: preview.Matched,
 		FilterError: orNull(preview.FilterFailure), TransformError: orNull(preview.Failure), Headers: map[string]string{}}
 	if preview.Matched && preview.Failure == "" {

@@ -10,20 +10,10 @@ import (
 // answers with the object, and what If-Match of an edit names.
 type revision int64
 
-// tagged is a view of an object that can be edited.
-type tagged interface{ etag() revision }
-
 func (v endpointView) etag() revision { return v.Revision }
 func (v accountView) etag() revision  { return v.Revision }
 func (v typeView) etag() revision     { return v.Revision }
 func (v userView) etag() revision     { return v.Revision }
-
-// tag gives an answer the ETag of its object, if it has one.
-func tag(h http.Header, view any) {
-	if t, ok := view.(tagged); ok && t.etag() != 0 {
-		h.Set("ETag", `"`+strconv.FormatInt(int64(t.etag()), 36)+`"`)
-	}
-}
 
 // matches returns the revisions that a request's If-Match asks for, nil for any. What is no
 // ETag of ours is one that no object has.

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/posthaste-hq/posthaste/internal/service"
@@ -22,7 +21,7 @@ func (a *api) pages() map[string]http.HandlerFunc {
 // routes is all of /v1.
 func routes() []route {
 	var all []route
-	add := func(method, path string, handle func(*request) (any, error)) {
+	add := func(method, path string, handle handler) {
 		all = append(all, route{Method: method, Path: "/v1" + path, handle: handle})
 	}
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
@@ -114,77 +113,6 @@ func routes() []route {
 		route{Method: get, Path: "/v1/logs/tail", stream: tailLogs},
 		route{Method: get, Path: "/v1/shoppers/me/orders", handle: shopperOrders, visitor: true},
 		route{Method: get, Path: "/v1/shoppers/me/products/{id}", handle: shopperProduct, visitor: true})
-}
-
-// listView is the envelope of every list.
-type listView[T any] struct {
-	Object  string `json:"object"`
-	URL     string `json:"url"`
-	Data    []T    `json:"data"`
-	HasMore bool   `json:"has_more"`
-
-	// NextCursor is where a list goes on that looks at a part of what is stored at a time: it
-	// need not be one of the objects.
-	NextCursor string `json:"next_cursor,omitzero"`
-}
-
-func list[T, V any](rq *request, items []T, more bool, view func(*T) V) listView[V] {
-	out := listView[V]{Object: "list", URL: rq.api.Path.To(rq.URL.Path), Data: make([]V, len(items)), HasMore: more}
-	for i := range items {
-		out.Data[i] = view(&items[i])
-	}
-	return out
-}
-
-// listTo is list with the cursor of the next page, which is empty when there is none.
-func listTo[T, V any](rq *request, items []T, next string, view func(*T) V) listView[V] {
-	out := list(rq, items, next != "", view)
-	out.NextCursor = next
-	return out
-}
-
-func itself[T any](v *T) *T { return v }
-
-// asItIs answers with the service's result.
-func asItIs(v any) any { return v }
-
-// orError answers with a result unless there is an error.
-func orError[T any](v T, err error) (any, error) {
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-// one answers with the object that the path names.
-func one[T any](rq *request, get func(context.Context, *service.Call, string) (T, error)) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	return orError(get(rq.Context(), rq.call, rq.id()))
-}
-
-// pageOf answers with a page of objects.
-func pageOf[T any](rq *request, get func(context.Context, *service.Call, service.Page) ([]T, bool, error)) (any, error) {
-	p := rq.query()
-	page := p.page()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := get(rq.Context(), rq.call, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, itself[T]), nil
-}
-
-// orNull makes an empty value null in JSON.
-func orNull[T comparable](v T) *T {
-	var zero T
-	if v == zero {
-		return nil
-	}
-	return &v
 }
 
 func (rq *request) service() *service.Service { return rq.api.Service }

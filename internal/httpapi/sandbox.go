@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -10,10 +11,11 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 // sandboxRoutes is the Payment sandbox (contract, section 5).
-func sandboxRoutes(add func(method, path string, handle func(*request) (any, error))) {
+func sandboxRoutes(add func(method, path string, handle handler)) {
 	const get, post = http.MethodGet, http.MethodPost
 	add(post, "/payments", createPayment)
 	add(get, "/payments", listPayments)
@@ -31,13 +33,13 @@ func sandboxRoutes(add func(method, path string, handle func(*request) (any, err
 
 func (rq *request) sandbox() *sandbox.Sandbox { return rq.api.Sandbox }
 
-// mustIdempotent refuses a request without an idempotency key where the server
-// wants one.
-func (rq *request) mustIdempotent() error {
-	if rq.api.RequireIdempotencyKey && rq.Header.Get("Idempotency-Key") == "" {
-		return fault.Param("Idempotency-Key", "parameter_missing", "Send an Idempotency-Key with payments and refunds: any string that is new for each.")
+// keyed returns p, which refuses a request without an idempotency key where the server wants
+// one.
+func (rq *request) keyed(p *params) *params {
+	if p.done() == nil && rq.api.RequireIdempotencyKey && rq.Header.Get("Idempotency-Key") == "" {
+		p.err = fault.Param("Idempotency-Key", "parameter_missing", "Send an Idempotency-Key with payments and refunds: any string that is new for each.")
 	}
-	return nil
+	return p
 }
 
 // number64 reads an integer.
@@ -64,7 +66,7 @@ func (p *params) plainMap(name string) map[string]string {
 	return out
 }
 
-func paymentParams(p *params) (sandbox.PaymentParams, error) {
+func paymentParams(p *params) sandbox.PaymentParams {
 	in := sandbox.PaymentParams{Amount: p.number64("amount"), Currency: deref(p.text("currency")), Description: deref(p.text("description")), Metadata: p.plainMap("metadata")}
 	if customer, _ := p.group("customer"); customer != nil {
 		in.Customer = &sandbox.Customer{Email: deref(customer.text("email")), Name: deref(customer.text("name"))}
@@ -78,7 +80,7 @@ func paymentParams(p *params) (sandbox.PaymentParams, error) {
 		}
 		p.endGroup("payment_method", method)
 	}
-	return in, p.done()
+	return in
 }
 
 // digits reads a string of digits that somebody may have written as a number.
@@ -90,16 +92,17 @@ func (p *params) digits(name string) string {
 	return deref(p.text(name))
 }
 
-// paymentResult answers 402 for a declined payment.
-func paymentResult(v any) any {
-	p := v.(*sandbox.Payment)
+// paymentAnswer answers 402 for a declined payment.
+func paymentAnswer(p *sandbox.Payment) (answer, error) {
 	if p.Failure == nil {
-		return p
+		return inJSON(p)
 	}
 	declined := wire[fault.Declined]
-	return &answered{declined.status, declinedBody{declinedView{
+	a, err := inJSON(declinedBody{declinedView{
 		Type: declined.typ, Code: string(p.Failure.Code), Message: p.Failure.Message, DeclineCode: p.Failure.DeclineCode, Payment: p.ID,
-	}}}
+	}})
+	a.status = declined.status
+	return a, err
 }
 
 type declinedBody struct {
@@ -114,114 +117,85 @@ type declinedView struct {
 	Payment     string `json:"payment"`
 }
 
-func createPayment(rq *request) (any, error) {
-	in, err := paymentParams(rq.params())
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(rq.mustIdempotent(), rq.repeatable(paymentResult)); err != nil {
-		return nil, err
-	}
-	p, err := rq.sandbox().CreatePayment(rq.Context(), rq.call, in)
-	var declined *sandbox.Declined
-	if errors.As(err, &declined) {
-		return paymentResult(declined.Payment), nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
+func createPayment(rq *request) (answer, error) {
+	p := rq.params()
+	in := paymentParams(p)
+	return act(rq, rq.keyed(p), paymentAnswer, func() (*sandbox.Payment, error) {
+		made, err := rq.sandbox().CreatePayment(rq.Context(), rq.call, in)
+		var declined *sandbox.Declined
+		if errors.As(err, &declined) {
+			return declined.Payment, nil
+		}
+		return made, err
+	})
 }
 
-func getPayment(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	p, err := rq.sandbox().Payment(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return rq.tagged(p)
-}
+func getPayment(rq *request) (answer, error) { return one(rq, rq.sandbox().Payment, rq.unlessKnown) }
 
-// tagged answers with an entity tag, and 304 to whoever has what it tags (RFC 9110,
-// sections 8.8.3 and 13.1.2).
-func (rq *request) tagged(v any) (any, error) {
-	body, err := encode(v)
+// unlessKnown answers with a payment and an entity tag, and 304 to a request with that tag (RFC
+// 9110, sections 8.8.3 and 13.1.2).
+func (rq *request) unlessKnown(p sandbox.Payment) (answer, error) {
+	a, err := inJSON(p)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
-	sum := sha256.Sum256(body)
+	sum := sha256.Sum256(a.body)
 	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 	rq.header.Set("ETag", tag)
 	rq.header.Set("Cache-Control", "private, no-cache")
 	for have := range strings.SplitSeq(rq.Header.Get("If-None-Match"), ",") {
 		if have = strings.TrimPrefix(strings.TrimSpace(have), "W/"); have == tag || have == "*" {
-			return &answered{http.StatusNotModified, nil}, nil
+			return answer{status: http.StatusNotModified}, nil
 		}
 	}
-	return rawJSON(body), nil
+	return a, nil
 }
 
-func listPayments(rq *request) (any, error) { return pageOf(rq, rq.sandbox().ListPayments) }
+func listPayments(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), itself, rq.sandbox().ListPayments)
+}
 
-func createRefund(rq *request) (any, error) {
+func createRefund(rq *request) (answer, error) {
 	p := rq.params()
 	in := sandbox.RefundParams{PaymentID: deref(p.text("payment_id")), Amount: p.number64("amount"), Reason: deref(p.text("reason")), Metadata: p.plainMap("metadata")}
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(rq.mustIdempotent(), rq.repeatable(asItIs)); err != nil {
-		return nil, err
-	}
-	return orError(rq.sandbox().CreateRefund(rq.Context(), rq.call, in))
+	return act(rq, rq.keyed(p), inJSON, func() (*sandbox.Refund, error) { return rq.sandbox().CreateRefund(rq.Context(), rq.call, in) })
 }
 
-func getRefund(rq *request) (any, error)         { return one(rq, rq.sandbox().Refund) }
-func getSubscription(rq *request) (any, error)   { return one(rq, rq.sandbox().Subscription) }
-func getProduct(rq *request) (any, error)        { return one(rq, rq.sandbox().Product) }
-func listProducts(rq *request) (any, error)      { return pageOf(rq, rq.sandbox().ListProducts) }
-func listSubscriptions(rq *request) (any, error) { return pageOf(rq, rq.sandbox().ListSubscriptions) }
+func getRefund(rq *request) (answer, error)       { return one(rq, rq.sandbox().Refund, inJSON) }
+func getSubscription(rq *request) (answer, error) { return one(rq, rq.sandbox().Subscription, inJSON) }
+func getProduct(rq *request) (answer, error)      { return one(rq, rq.sandbox().Product, inJSON) }
+func listProducts(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), itself, rq.sandbox().ListProducts)
+}
 
-func listRefunds(rq *request) (any, error) {
+func listSubscriptions(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), itself, rq.sandbox().ListSubscriptions)
+}
+
+func listRefunds(rq *request) (answer, error) {
 	p := rq.query()
-	page, payment := p.page(), p.given("payment_id")
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.sandbox().ListRefunds(rq.Context(), rq.call, payment, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, itself[sandbox.Refund]), nil
+	payment := p.given("payment_id")
+	return pageOf(rq, p, itself, func(ctx context.Context, c *service.Call, page service.Page) ([]sandbox.Refund, bool, error) {
+		return rq.sandbox().ListRefunds(ctx, c, payment, page)
+	})
 }
 
-func createSubscription(rq *request) (any, error) {
+func createSubscription(rq *request) (answer, error) {
 	p := rq.params()
 	in := sandbox.SubscriptionParams{ProductID: p.given("product_id")}
 	if shopper, _ := p.group("shopper"); shopper != nil {
 		in.Email = deref(shopper.text("email"))
 		p.endGroup("shopper", shopper)
 	}
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	if err := rq.repeatable(asItIs); err != nil {
-		return nil, err
-	}
-	return orError(rq.sandbox().CreateSubscription(rq.Context(), rq.call, in))
+	return act(rq, p, inJSON, func() (*sandbox.Subscription, error) {
+		return rq.sandbox().CreateSubscription(rq.Context(), rq.call, in)
+	})
 }
 
-func createProduct(rq *request) (any, error) {
+func createProduct(rq *request) (answer, error) {
 	p := rq.params()
 	in := sandbox.ProductParams{Name: deref(p.text("name")), Price: p.number64("price"), Currency: deref(p.text("currency"))}
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	if err := rq.repeatable(asItIs); err != nil {
-		return nil, err
-	}
-	return orError(rq.sandbox().CreateProduct(rq.Context(), rq.call, in))
+	return act(rq, p, inJSON, func() (*sandbox.Product, error) { return rq.sandbox().CreateProduct(rq.Context(), rq.call, in) })
 }
 
 type tokenView struct {
@@ -232,50 +206,29 @@ type tokenView struct {
 
 // shopperToken takes its parameters from the query or a form, as OAuth clients send
 // them.
-func shopperToken(rq *request) (any, error) {
+func shopperToken(rq *request) (answer, error) {
 	p := rq.query()
 	if len(p.values) == 0 {
 		p = rq.params()
 	}
 	grant, shopper := p.given("grant_type"), p.given("dr_userid")
-	if err := p.done(); err != nil {
-		return nil, err
+	if err := p.done(); err == nil && grant != "client_credentials" {
+		return answer{}, fault.Param("grant_type", "parameter_invalid", "The grant type is client_credentials.")
 	}
-	if grant != "client_credentials" {
-		return nil, fault.Param("grant_type", "parameter_invalid", "The grant type is client_credentials.")
-	}
-	if err := rq.repeatableInPrivate(tokenResult); err != nil {
-		return nil, err
-	}
-	token, err := rq.sandbox().ShopperToken(rq.Context(), rq.call, shopper)
-	if err != nil {
-		return nil, err
-	}
-	return tokenResult(token), nil
+	view := func(token string) tokenView { return tokenView{token, "bearer", int(sandbox.TokenLife.Seconds())} }
+	return actInPrivate(rq, p, shown(view), func() (string, error) { return rq.sandbox().ShopperToken(rq.Context(), rq.call, shopper) })
 }
 
-func tokenResult(token any) any {
-	return tokenView{token.(string), "bearer", int(sandbox.TokenLife.Seconds())}
+func shopperOrders(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), itself, func(ctx context.Context, _ *service.Call, page service.Page) ([]sandbox.Order, bool, error) {
+		return rq.sandbox().Orders(ctx, rq.visitor, page)
+	})
 }
 
-func shopperOrders(rq *request) (any, error) {
-	p := rq.query()
-	page := p.page()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.sandbox().Orders(rq.Context(), rq.visitor, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, itself[sandbox.Order]), nil
-}
-
-func shopperProduct(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	return orError(rq.sandbox().VisitedProduct(rq.Context(), rq.visitor, rq.id()))
+func shopperProduct(rq *request) (answer, error) {
+	return one(rq, func(ctx context.Context, _ *service.Call, id string) (sandbox.Product, error) {
+		return rq.sandbox().VisitedProduct(ctx, rq.visitor, id)
+	}, inJSON)
 }
 
 // receipt is the page that a payment's receipt_url leads to.

@@ -103,75 +103,35 @@ func (p *params) raw(name string) (_ []byte, given bool) {
 	return bytes.Clone(all[name]), true
 }
 
-func createType(rq *request) (any, error) {
+func createType(rq *request) (answer, error) {
 	p := rq.params()
 	in := typeParams(p)
 	in.Name = p.given("name")
-	return changeType(rq, p, func() (*event.Definition, error) { return rq.service().CreateType(rq.Context(), rq.call, in) })
+	return act(rq, p, tagged(viewType), func() (*event.Definition, error) { return rq.service().CreateType(rq.Context(), rq.call, in) })
 }
 
-func updateType(rq *request) (any, error) {
+func updateType(rq *request) (answer, error) {
 	p := rq.params()
 	in := typeParams(p)
-	return changeType(rq, p, func() (*event.Definition, error) {
+	return act(rq, p, tagged(viewType), func() (*event.Definition, error) {
 		return rq.service().UpdateType(rq.Context(), rq.call, rq.id(), in)
 	})
 }
 
-func changeType(rq *request, p *params, do func() (*event.Definition, error)) (any, error) {
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	view := func(v any) any { return viewType(v.(*event.Definition)) }
-	if err := rq.repeatable(view); err != nil {
-		return nil, err
-	}
-	d, err := do()
-	if err != nil {
-		return nil, err
-	}
-	return view(d), nil
-}
+func getType(rq *request) (answer, error) { return one(rq, rq.service().Type, tagged(viewType)) }
 
-func getType(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	d, err := rq.service().Type(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return viewType(d), nil
-}
-
-func listTypes(rq *request) (any, error) {
-	p := rq.query()
-	page := p.page()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.service().ListTypes(rq.Context(), rq.call, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, viewType), nil
+func listTypes(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), viewType, rq.service().ListTypes)
 }
 
 // listTypeVersions lists all of them at once: there are few.
-func listTypeVersions(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	items, err := rq.service().TypeVersions(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, false, viewTypeVersion), nil
+func listTypeVersions(rq *request) (answer, error) {
+	return one(rq, rq.service().TypeVersions, func(items []event.SchemaVersion) (answer, error) { return list(rq, items, false, viewTypeVersion) })
 }
 
-func deleteType(rq *request) (any, error) {
+func deleteType(rq *request) (answer, error) {
 	if err := rq.service().DeleteType(rq.Context(), rq.call, rq.id()); err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return deletedView{rq.id(), "event_type", true}, nil
+	return inJSON(deletedView{rq.id(), "event_type", true})
 }

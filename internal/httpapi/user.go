@@ -23,70 +23,35 @@ func viewUser(u *account.User) userView {
 	return userView{ID: u.ID, Object: "user", Name: u.Name, Role: u.Role, Disabled: u.Disabled, Created: u.Created.Unix(), Revision: revision(u.Revision)}
 }
 
-func userResult(v any) any {
-	u := v.(account.User)
-	return viewUser(&u)
-}
+var userAnswer = tagged(byValue(viewUser))
 
-func createUser(rq *request) (any, error) {
+func createUser(rq *request) (answer, error) {
 	p := rq.params()
 	in := service.UserParams{Name: p.text("name"), Role: p.text("role"), Password: p.text("password")}
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	return changeUser(rq, func() (account.User, error) { return rq.service().CreateUser(rq.Context(), rq.call, in) })
+	return act(rq, p, userAnswer, func() (account.User, error) { return rq.service().CreateUser(rq.Context(), rq.call, in) })
 }
 
-func updateUser(rq *request) (any, error) {
+func updateUser(rq *request) (answer, error) {
 	p := rq.params()
 	in := service.UserParams{Role: p.text("role"), Password: p.text("password"), Disabled: p.truth("disabled")}
-	if err := p.done(); err != nil {
-		return nil, err
+	if err := p.done(); err == nil && in == (service.UserParams{}) {
+		return answer{}, fault.Param("role", "parameter_missing", "Give a new role, a new password, or whether the user is disabled.")
 	}
-	if in == (service.UserParams{}) {
-		return nil, fault.Param("role", "parameter_missing", "Give a new role, a new password, or whether the user is disabled.")
-	}
-	return changeUser(rq, func() (account.User, error) { return rq.service().UpdateUser(rq.Context(), rq.call, rq.id(), in) })
+	return act(rq, p, userAnswer, func() (account.User, error) { return rq.service().UpdateUser(rq.Context(), rq.call, rq.id(), in) })
 }
 
-func unlockUser(rq *request) (any, error) {
-	if err := rq.params().done(); err != nil {
-		return nil, err
-	}
-	return changeUser(rq, func() (account.User, error) { return rq.service().Unlock(rq.Context(), rq.call, rq.id()) })
-}
+func unlockUser(rq *request) (answer, error) { return actOnIt(rq, userAnswer, rq.service().Unlock) }
+func getUser(rq *request) (answer, error)    { return one(rq, rq.service().User, userAnswer) }
 
-func changeUser(rq *request, change func() (account.User, error)) (any, error) {
-	if err := rq.repeatable(userResult); err != nil {
-		return nil, err
-	}
-	u, err := change()
-	if err != nil {
-		return nil, err
-	}
-	return viewUser(&u), nil
-}
-
-func getUser(rq *request) (any, error) {
+func listUsers(rq *request) (answer, error) {
 	if err := rq.query().done(); err != nil {
-		return nil, err
-	}
-	u, err := rq.service().User(rq.Context(), rq.call, rq.id())
-	if err != nil {
-		return nil, err
-	}
-	return viewUser(&u), nil
-}
-
-func listUsers(rq *request) (any, error) {
-	if err := rq.query().done(); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	all, err := rq.service().ListUsers(rq.Context(), rq.call)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return list(rq, all, false, viewUser), nil
+	return list(rq, all, false, viewUser)
 }
 
 type brandView struct {
@@ -108,7 +73,7 @@ type portalView struct {
 	CreatedBy      string    `json:"created_by"`
 }
 
-func createPortal(rq *request) (any, error) {
+func createPortal(rq *request) (answer, error) {
 	p := rq.params()
 	in := service.PortalParams{}
 	life := p.seconds("expires_in")
@@ -116,9 +81,6 @@ func createPortal(rq *request) (any, error) {
 	if brand, given := p.group("brand"); given {
 		in.Name, in.Colour, in.Logo = brand.given("name"), brand.given("color"), brand.given("logo")
 		p.endGroup("brand", brand)
-	}
-	if err := p.done(); err != nil {
-		return nil, err
 	}
 	if life != nil {
 		if in.Life = *life; in.Life == 0 {
@@ -131,15 +93,9 @@ func createPortal(rq *request) (any, error) {
 	if origins != nil {
 		in.Origins = *origins
 	}
-	view := func(v any) any { return rq.viewPortal(v.(service.CreatedPortal)) }
-	if err := rq.repeatableInPrivate(view); err != nil {
-		return nil, err
-	}
-	created, err := rq.service().CreatePortal(rq.Context(), rq.call, in)
-	if err != nil {
-		return nil, err
-	}
-	return view(created), nil
+	return actInPrivate(rq, p, shown(rq.viewPortal), func() (service.CreatedPortal, error) {
+		return rq.service().CreatePortal(rq.Context(), rq.call, in)
+	})
 }
 
 func (rq *request) viewPortal(p service.CreatedPortal) portalView {
@@ -160,23 +116,14 @@ func viewSession(n *account.Session) portalView {
 	return v
 }
 
-func listPortals(rq *request) (any, error) {
-	p := rq.query()
-	page := p.page()
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	items, more, err := rq.service().ListPortals(rq.Context(), rq.call, page)
-	if err != nil {
-		return nil, err
-	}
-	return list(rq, items, more, viewSession), nil
+func listPortals(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), viewSession, rq.service().ListPortals)
 }
 
-func revokePortal(rq *request) (any, error) {
+func revokePortal(rq *request) (answer, error) {
 	n, err := rq.service().RevokePortal(rq.Context(), rq.call, rq.id())
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return deletedView{n.ID, "portal_session", true}, nil
+	return inJSON(deletedView{n.ID, "portal_session", true})
 }

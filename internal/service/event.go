@@ -332,7 +332,7 @@ func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, ke
 	}
 	c := &Call{Space: event.SpaceOf(a.No, live), Key: bySystem.Key}
 	if key != "" { // which no request can name
-		c.Idem = &Idempotency{Key: "\x1f" + key, Fingerprint: sha256.Sum256(raw), Encode: func(any) (int, []byte) { return 0, nil }}
+		c.Idem = &Idempotency{Key: "\x1f" + key, Fingerprint: sha256.Sum256(raw), encode: func(any) (int, []byte) { return 0, nil }}
 	}
 	_, err = s.SendEvent(ctx, c, raw)
 	var replayed *Replayed

@@ -235,11 +235,16 @@ func (c *Call) InAccount() bool { return c.Space.Account() != 0 }
 type Idempotency struct {
 	Key         string
 	Fingerprint [32]byte // of method, path and body
-	// Encode returns the response for a result, so that it can be kept in the
+	// encode returns the response for a result, so that it can be kept in the
 	// transaction of the request's own effect.
-	Encode func(result any) (status int, body []byte)
+	encode func(result any) (status int, body []byte)
 	// Private says that the response holds a secret.
 	Private bool
+}
+
+// Repeatable returns the idempotency of a request whose result is a T.
+func Repeatable[T any](key string, encode func(T) (status int, body []byte)) *Idempotency {
+	return &Idempotency{Key: key, encode: func(result any) (int, []byte) { return encode(result.(T)) }}
 }
 
 // MaxIdempotencyKey is the longest idempotency key, in bytes.
@@ -257,7 +262,7 @@ func (s *Service) receipt(c *Call, result any, now time.Time) *store.Receipt {
 		return nil
 	}
 	r := &store.Receipt{Space: c.Space, Key: c.Idem.Key, Fingerprint: c.Idem.Fingerprint, Private: c.Idem.Private, Created: now, Spare: s.offsets.spare(s.Now())}
-	r.Status, r.Body = c.Idem.Encode(result)
+	r.Status, r.Body = c.Idem.encode(result)
 	return r
 }
 
