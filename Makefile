@@ -128,6 +128,10 @@ first-run: ## follow the README and the tutorial on a fresh clone, and time each
 crash: ## kill -9 the server under load, again and again, and reconcile
 	$(GO) test -count=1 -v -run TestCrash -timeout 20m ./e2e -crash.kills=$${KILLS:-50}
 
+.PHONY: neighbours
+neighbours: tools ## let one account do each dear thing for FOR (default 5s) beside another account, on both stores, and print what the other one noticed
+	$(GO) test -count=1 -v -run TestNeighbours -timeout 60m ./e2e -neighbours.for=$${FOR:-5s} -neighbours.only="$(ONLY)"
+
 .PHONY: faults
 faults: tools ## bring about each fault of the machine ROUNDS times (default 5) under load, and reconcile
 	$(GO) test -count=1 -v -run 'TestFault|TestPowerLoss' -timeout 30m ./e2e -fault.rounds=$${ROUNDS:-5} -power.cuts=$$((20 * $${ROUNDS:-5}))
