@@ -56,6 +56,15 @@ const arenaEndpoints, arenaOrdered = 12, 2
 func newArena(t *testing.T) *arena {
 	a := &arena{t: t, db: database(t), came: map[int64][]time.Time{}, seen: map[string]int{}, acked: map[string]time.Time{},
 		acks: map[int][]time.Time{}, ordered: map[int64][]string{}, unsure: map[string]bool{}}
+	// The servers ask the database for its time by a function of this schema, which a test can
+	// step. Their own wall clocks they use for nothing.
+	for _, q := range []string{"CREATE SCHEMA stepped", "CREATE TABLE stepped.clock (ahead INTERVAL)", "INSERT INTO stepped.clock VALUES ('0')",
+		"CREATE FUNCTION stepped.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + (SELECT ahead FROM stepped.clock)'",
+		"ALTER DATABASE postgres SET search_path = stepped, pg_catalog"} {
+		if err := a.db.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 3 {
 		p, err := a.db.Proxy()
 		if err != nil {
@@ -283,6 +292,19 @@ func silentOn(statement string) func(a *arena) func() {
 	}
 }
 
+// clockStep steps the database's clock, and back at the end.
+func clockStep(by string) func(a *arena) func() {
+	return func(a *arena) func() {
+		step := func(to string) {
+			if err := a.db.Exec("UPDATE stepped.clock SET ahead = '" + to + "'"); err != nil {
+				a.t.Fatal(err)
+			}
+		}
+		step(by)
+		return func() { step("0") }
+	}
+}
+
 func (a *arena) signal(s os.Signal) {
 	if err := a.fleet.node(faulty).cmd.Process.Signal(s); err != nil {
 		a.t.Fatal(err)
@@ -339,6 +361,10 @@ var clusterCases = []clusterCase{
 	{name: "an edit is left open (versions locked)", all: true, do: func(a *arena) func() {
 		return a.held("BEGIN", "UPDATE versions SET version = version + 1 WHERE no = 1")
 	}},
+	{name: "the database's clock steps 5 s ahead", all: true, do: clockStep("5 seconds")},
+	{name: "the database's clock steps 60 s back", short: true, all: true, do: clockStep("-60 seconds")},
+	{name: "the database's clock steps 1 h ahead", all: true, do: clockStep("1 hour")},
+	{name: "the database's clock steps 1 h back", all: true, do: clockStep("-1 hour")},
 	{name: "a node joins", all: true, do: func(a *arena) func() {
 		n := serveWith(a.t, a.fleet.data, "--dev", "--database-url", a.db.URL("postgres"), "--node-lease", clusterLease.String())
 		return n.stop

@@ -323,7 +323,7 @@ func (s *server) wire(ctx context.Context) error {
 		RotateMaster: func(ctx context.Context) (service.MasterRotation, error) { return s.master.rotate(ctx, s.store) },
 	}
 	if nodes, shared := s.store.(store.Nodes); shared && s.cluster != nil {
-		conf.Owns, conf.Await, conf.Settings = s.cluster.Owns, s.cluster.Await, nodes
+		conf.Owns, conf.Settings = s.cluster.Owns, nodes
 	}
 	s.service = service.New(conf)
 	engine := dispatch.Config{

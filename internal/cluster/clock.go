@@ -38,10 +38,3 @@ func (c *clock) latest() time.Time {
 	now := time.Now()
 	return c.store.Add(now.Sub(c.at) + c.doubtAt(now))
 }
-
-func (c *clock) earliest() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	return c.store.Add(now.Sub(c.at) - c.doubtAt(now))
-}

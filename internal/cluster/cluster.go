@@ -609,17 +609,6 @@ func (c *Cluster) refresh(ctx context.Context) {
 // keys follow it.
 func (c *Cluster) Now() time.Time { return c.clock.latest() }
 
-// Await returns when a time has passed on all nodes: what they accept from then on is
-// later.
-func (c *Cluster) Await(ctx context.Context, t time.Time) {
-	for {
-		wait := t.Sub(c.clock.earliest())
-		if wait <= 0 || !pause(ctx, wait) {
-			return
-		}
-	}
-}
-
 // Alone runs fn while no other node that starts does.
 func (c *Cluster) Alone(ctx context.Context, fn func(context.Context) error) error {
 	return c.nodes.Alone(ctx, fn)

@@ -65,6 +65,14 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// earliest is the earliest that the store's time can be.
+func (c *clock) earliest() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	return c.store.Add(now.Sub(c.at) - c.doubtAt(now))
+}
+
 // The clock is never surer than it may be: the store's time lies between what it says.
 func TestClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -240,11 +240,12 @@ func (e *Engine) scan() {
 		e.mu.Lock()
 		for _, found := range lanes {
 			after = found.Endpoint
-			if ep := e.Endpoints.Get(found.Endpoint); ep != nil && ep.Remote {
+			ep := e.Endpoints.Get(found.Endpoint)
+			if ep != nil && ep.Remote {
 				continue
 			}
 			l := e.lane(found.Endpoint)
-			if found.Rank.After(now) {
+			if found.Rank.After(now) && !ordered(ep) { // what is in order is ranked by its place, not by a time to wait for
 				l.due(found.Rank)
 			} else {
 				l.more()

@@ -58,11 +58,7 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 			return nil, err
 		}
 	}
-	e, err := s.accepted(c, in)
-	if err == nil {
-		s.keepOrder(ctx, in)
-	}
-	return e, err
+	return s.accepted(c, in)
 }
 
 // rejected reports whether an event was refused by settings that another node may have
@@ -136,7 +132,6 @@ func (s *Service) SendEvents(ctx context.Context, c *Call, raws [][]byte) ([]Sen
 			b.out[i].Err = err
 		}
 	}
-	s.keepOrder(ctx, b.taken...)
 	return b.out, nil
 }
 
@@ -145,8 +140,7 @@ type eventBatch struct {
 	raws   [][]byte
 	out    []Sent
 	left   []int // those that there is no answer to, in order
-	taken  []*incoming
-	stored bool // the store has some of them, from now or before
+	stored bool  // the store has some of them, from now or before
 }
 
 // sendBatch stores what is left of a batch, all of it matched by the same settings. It
@@ -180,8 +174,6 @@ func (s *Service) sendBatch(ctx context.Context, c *Call, b *eventBatch) error {
 			b.out[i].Replayed = &earlier.Receipt
 		case err != nil:
 			b.out[i].Err = err
-		default:
-			b.taken = append(b.taken, in)
 		}
 	}
 	if len(b.left) > 0 {
@@ -300,20 +292,6 @@ func (s *Service) accepted(c *Call, in *incoming) (*event.Event, error) {
 	}
 	s.countEvent(&in.Append)
 	return &in.Event, nil
-}
-
-// keepOrder waits until whatever any node accepts is later than these events, if
-// somebody wants them in order: who sent them may send the next to another node.
-func (s *Service) keepOrder(ctx context.Context, all ...*incoming) {
-	var last event.Key
-	for _, in := range all {
-		if in.Ordered {
-			last = max(last, in.Event.Key)
-		}
-	}
-	if s.Await != nil && last != 0 {
-		s.Await(ctx, last.Time().Add(time.Millisecond))
-	}
 }
 
 // bySystem is a call that nobody makes but the server itself.

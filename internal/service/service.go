@@ -83,8 +83,6 @@ type Config struct {
 	Owns func(endpoint int64) bool
 	// Settings is what other nodes change; nil: there is one node.
 	Settings Settings
-	// Await returns when a time has passed on all nodes; nil: there is one node.
-	Await func(ctx context.Context, t time.Time)
 	// RotateMaster makes a new master key and re-seals everything; nil: it cannot be
 	// done while the server runs.
 	RotateMaster func(context.Context) (MasterRotation, error)

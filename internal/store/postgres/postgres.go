@@ -345,6 +345,9 @@ func (*dialect) Each(join, table, alias, condition, order string, limit int) str
 // Lock implements [relational.Dialect].
 func (*dialect) Lock() string { return " FOR UPDATE" }
 
+// FanOutOrder implements [relational.Dialect].
+func (*dialect) FanOutOrder() string { return "seq" }
+
 // Version implements [relational.Dialect]. It is read once for a whole query.
 func (*dialect) Version() string { return "(SELECT version FROM versions WHERE no = 1)" }
 

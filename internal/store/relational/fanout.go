@@ -52,22 +52,32 @@ func (t *Tx) fanOut(f *store.FanOut) error {
 			return err
 		}
 		if !found {
-			return deliveries.Flush()
+			break
 		}
 		left -= next.take(left)
 		a, err := t.sliceOf(next)
 		if err != nil {
 			return err
 		}
+		f.Written = append(f.Written, a)
+	}
+	if f.More, err = t.hasDeferred(f.Space); err != nil {
+		return err
+	}
+	return t.addSlices(deliveries, f.Written)
+}
+
+// addSlices writes the deliveries of slices.
+func (t *Tx) addSlices(deliveries Bulk, written []*store.Append) error {
+	if err := t.Queue(written); err != nil {
+		return err
+	}
+	for _, a := range written {
 		for i := range a.Deliveries {
 			if err := deliveries.Add(deliveryArgs(&a.Deliveries[i])...); err != nil {
 				return err
 			}
 		}
-		f.Written = append(f.Written, a)
-	}
-	if f.More, err = t.hasDeferred(f.Space); err != nil {
-		return err
 	}
 	return deliveries.Flush()
 }
@@ -94,7 +104,7 @@ func (d *deferred) take(limit int) int {
 // nextDeferred returns the oldest deferred event of a space.
 func (t *Tx) nextDeferred(space event.Space) (*deferred, bool, error) {
 	row, found, err := t.row(9, `SELECT f.event, f.matched, f.done, e.nonce, e.custom_id, e.type, e.created, e.body, e.trace
-		FROM fan_outs f JOIN events e ON e.key = f.event WHERE f.space = ? ORDER BY f.event LIMIT 1`, int64(space))
+		FROM fan_outs f JOIN events e ON e.key = f.event WHERE f.space = ? ORDER BY f.`+t.Dialect.FanOutOrder()+` LIMIT 1`, int64(space))
 	if err != nil || !found {
 		return nil, false, err
 	}

@@ -62,6 +62,7 @@ func (t *Tx) append(all []*store.Append) error {
 	}
 	events, deliveries, receipts := t.Bulk(Events), t.Bulk(Deliveries), t.Bulk(Receipts)
 	taken, deferring := claims{}, deferring{}
+	var written, ordered []*store.Append
 	for _, a := range all {
 		if err := t.judge(a, taken); err != nil {
 			return fmt.Errorf("append event %s: %w", a.Event.ID, err)
@@ -72,6 +73,15 @@ func (t *Tx) append(all []*store.Append) error {
 		if err := t.deferDeliveries(a, deferring); err != nil {
 			return fmt.Errorf("append event %s: %w", a.Event.ID, err)
 		}
+		written = append(written, a)
+		if a.Ordered && !a.Deferred {
+			ordered = append(ordered, a)
+		}
+	}
+	if err := t.Queue(ordered); err != nil {
+		return fmt.Errorf("look for the ends of lanes: %w", err)
+	}
+	for _, a := range written {
 		e := &a.Event
 		var custom any
 		if e.Custom {

@@ -61,6 +61,8 @@ type Dialect interface {
 	Each(join, table, alias, condition, order string, limit int) string
 	// Lock ends a query whose rows nobody else may write before the transaction ends.
 	Lock() string
+	// FanOutOrder is the column of deferred events that ascends in the order of their storing.
+	FanOutOrder() string
 	// Version is an expression for the version of the settings, as [store.Nodes] counts them.
 	Version() string
 }
@@ -91,6 +93,9 @@ type Conn interface {
 	// transaction that was committed before this one began, after the version that the append
 	// was matched by.
 	MarkStale(all []*store.Append) error
+	// Queue sets the ranks of the deliveries to ordered endpoints, so that each is behind all
+	// that is pending for its endpoint, and they are in the order of the appends.
+	Queue(all []*store.Append) error
 	// ClaimFanOut reports whether this transaction may write deliveries of a space's deferred
 	// events. While it runs, no other one may.
 	ClaimFanOut(space event.Space) (bool, error)

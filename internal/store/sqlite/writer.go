@@ -141,6 +141,9 @@ func (t *tx) Settle(all []store.Settlement) ([]int, error) { return make([]int, 
 // MarkStale implements [relational.Conn]: no other process changes settings.
 func (t *tx) MarkStale([]*store.Append) error { return nil }
 
+// Queue implements [relational.Conn]: this process makes all keys, and they ascend.
+func (t *tx) Queue([]*store.Append) error { return nil }
+
 // ClaimFanOut implements [relational.Conn]: no other transaction writes.
 func (t *tx) ClaimFanOut(event.Space) (bool, error) { return true, nil }
 
