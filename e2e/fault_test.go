@@ -165,8 +165,8 @@ func TestFault_diskFull(t *testing.T) {
 		gate.Store(&closed)
 		l.advance(50)
 		s.failed.Store(true)
-		b := fill(t, s.data)
 		refused := l.refusals()
+		b := fill(t, s.data)
 		until(t, "events to be refused", func() bool { return l.refusals() > refused })
 		if said := s.ready(http.StatusServiceUnavailable); !strings.Contains(said, "free disk space") {
 			t.Errorf("/readyz says %q, not why", said)
@@ -251,8 +251,8 @@ func TestFault_diskErrors(t *testing.T) {
 			for range *faultRounds {
 				l.advance(50)
 				s.failed.Store(true)
-				lift := inject(t, s, tt.calls, tt.how)
 				refused := l.refusals()
+				lift := inject(t, s, tt.calls, tt.how)
 				until(t, "events to be refused", func() bool { return l.refusals() > refused })
 				if tt.all {
 					last := l.next.Load()
@@ -361,10 +361,10 @@ func TestFault_readOnlyRemount(t *testing.T) {
 		l.advance(100)
 		s := l.current.Load()
 		s.failed.Store(true)
+		refused := l.refusals()
 		if err := syscall.Mount("", d.dir, "", syscall.MS_REMOUNT, "abort"); err != nil { // what an error of the disk brings about
 			t.Fatal(err)
 		}
-		refused := l.refusals()
 		until(t, "events to be refused", func() bool { return l.refusals() > refused })
 		taken := l.progress()
 		if said := s.ready(http.StatusServiceUnavailable); !strings.Contains(said, "disk") {

@@ -139,7 +139,11 @@ func connect(cmd *cobra.Command, getenv func(string) (string, bool), operator fu
 		if !known && wanted != defaultProfile {
 			return nil, &config.Usage{Err: fmt.Errorf("there is no profile %q in %s; make it with: posthaste login --profile %s", wanted, path, wanted)}
 		}
-		c := &client{base: weburl.Respell(strings.TrimSuffix(first(*server, env("SERVER"), p.Server, defaultServer), "/")), key: first(*key, env("API_KEY"), p.APIKey, env("TEST_KEY")),
+		base, err := serverURL(first(*server, env("SERVER"), p.Server, defaultServer))
+		if err != nil {
+			return nil, err
+		}
+		c := &client{base: base, key: first(*key, env("API_KEY"), p.APIKey, env("TEST_KEY")),
 			json: *asJSON, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
 		if operator() {
 			c.key = first(*key, env("ADMIN_KEY"), c.key)
@@ -149,6 +153,19 @@ func connect(cmd *cobra.Command, getenv func(string) (string, bool), operator fu
 		}
 		return c, nil
 	}
+}
+
+// serverURL returns the one spelling of a server's URL, without a final slash.
+func serverURL(raw string) (string, error) {
+	raw = strings.TrimSuffix(raw, "/")
+	u, err := weburl.Normalize(raw)
+	switch {
+	case err == nil:
+		return u, nil
+	case raw != "" && !strings.Contains(raw, "://"):
+		return "", &config.Usage{Err: fmt.Errorf("the server URL %[1]q has no scheme: use https://%[1]s or, for a server on this machine, http://%[1]s", raw)}
+	}
+	return "", &config.Usage{Err: fmt.Errorf("the server URL %q is invalid: %w", raw, err)}
 }
 
 // apiError is an error that the server answered with.
@@ -317,11 +334,11 @@ func loginCommand(getenv func(string) (string, bool)) *cobra.Command {
 					return &config.Usage{Err: fmt.Errorf("read the API key: %w", err)}
 				}
 			}
-			spelled, err := weburl.Normalize(strings.TrimSuffix(server, "/"))
+			base, err := serverURL(server)
 			if err != nil {
-				return &config.Usage{Err: fmt.Errorf("--server: %w", err)}
+				return err
 			}
-			c := &client{base: spelled, key: strings.TrimSpace(key)}
+			c := &client{base: base, key: strings.TrimSpace(key)}
 			raw, err := c.call(cmd.Context(), http.MethodGet, "/v1/account", nil)
 			if err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
@@ -55,6 +56,23 @@ func TestStrictTransport(t *testing.T) {
 		s.edge(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if got := w.Header().Get("Strict-Transport-Security"); got != want {
 			t.Errorf("reached at %q: %q, want %q", public, got, want)
+		}
+	}
+}
+
+func TestServerURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"http://127.0.0.1:8080": "http://127.0.0.1:8080", "https://Example.com/hooks/": "https://example.com/hooks",
+		"localhost:8080": "!has no scheme: use https://localhost:8080", "127.0.0.1:8080": "!has no scheme", "example.com": "!has no scheme",
+		"ftp://example.com": "!invalid", "http://": "!invalid", "": "!invalid",
+	} {
+		got, err := serverURL(raw)
+		if fail, bad := strings.CutPrefix(want, "!"); bad {
+			if err == nil || !strings.Contains(err.Error(), fail) {
+				t.Errorf("%q: %s, %v, want an error with %q", raw, got, err, fail)
+			}
+		} else if err != nil || got != want {
+			t.Errorf("%q: %s, %v, want %s", raw, got, err, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -16,8 +17,22 @@ type Input struct {
 	Data       []byte // the value of "data", in stable form
 }
 
-// maxCreated is the end of the year 9999.
-const maxCreated = 253402300799
+// maxTime is the end of the year 9999, in Unix seconds.
+const maxTime = 253402300799
+
+// CheckTime refuses what is no time in Unix seconds, from least on, with a fault that
+// names the parameter.
+func CheckTime(param string, seconds, least float64) error {
+	if seconds == math.Trunc(seconds) && seconds >= least && seconds <= maxTime {
+		return nil
+	}
+	for i, unit := range []string{"milliseconds", "microseconds", "nanoseconds"} {
+		if n := math.Floor(seconds / math.Pow(1000, float64(i+1))); seconds > maxTime && n <= maxTime {
+			return fault.Param(param, "parameter_invalid", "The time must be in Unix seconds, but %.0f looks like %s: send %.0f.", seconds, unit, n)
+		}
+	}
+	return fault.Param(param, "parameter_invalid", "The time must be an integer of Unix seconds, from %.0f to %d.", least, int64(maxTime))
+}
 
 // ParseInput reads the JSON of a request to send an event: an object of "type",
 // "data" with an "object", and optionally "id" and "created". It keeps nothing of
@@ -104,10 +119,10 @@ func (w *stableWriter) seconds(param string) (int64, error) {
 		return 0, w.syntax(err)
 	}
 	n, perr := strconv.ParseInt(string(raw), 10, 64)
-	if perr != nil || n <= 0 || n > maxCreated {
-		return 0, fault.Param(param, "parameter_invalid", "The time is a positive integer of Unix seconds.")
+	if perr != nil {
+		n = -1 // a fraction, an exponent, or more than an int64 holds
 	}
-	return n, nil
+	return n, CheckTime(param, float64(n), 1)
 }
 
 func (in *Input) check() error {

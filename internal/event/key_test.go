@@ -163,3 +163,21 @@ func TestSample_isStable(t *testing.T) {
 		}
 	}
 }
+
+// A time in another unit is named as such, with the value to send.
+func TestCheckTime(t *testing.T) {
+	for seconds, want := range map[float64]string{
+		1699564800: "", 0: "", maxTime: "",
+		1699564800123:       "looks like milliseconds: send 1699564800.",
+		1699564800000000:    "looks like microseconds: send 1699564800.",
+		1699564800000000000: "looks like nanoseconds: send 1699564800.",
+		-1:                  "from 0 to 253402300799",
+		1.5:                 "from 0 to 253402300799",
+		1e30:                "from 0 to 253402300799",
+	} {
+		switch err := CheckTime("created", seconds, 0); {
+		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%v: %v, want %q", seconds, err, want)
+		}
+	}
+}

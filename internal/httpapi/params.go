@@ -419,11 +419,11 @@ func (p *params) moment(name string) *time.Time {
 		return nil
 	}
 	n := p.integer(name)
-	switch {
-	case n == nil:
+	if n == nil {
 		return nil
-	case *n < 0 || *n > maxTime:
-		p.fail(name, "The parameter %s is a time in Unix seconds.", name)
+	}
+	if err := event.CheckTime(name, float64(*n), 0); err != nil {
+		p.err = err
 		return nil
 	}
 	t := time.Unix(int64(*n), 0)
@@ -569,8 +569,11 @@ func (p *params) created() (from, until time.Time) {
 			param += "[" + op + "]"
 		}
 		f, isNumber := p.numberOf(param, v)
-		if !isNumber || f != math.Trunc(f) || f < 0 || f > maxTime {
-			p.fail(param, "The time is an integer of Unix seconds.")
+		if !isNumber {
+			f = -1
+		}
+		if err := event.CheckTime(param, f, 0); err != nil {
+			p.err = err
 			return from, until
 		}
 		t := time.Unix(int64(f), 0)
@@ -590,9 +593,6 @@ func (p *params) created() (from, until time.Time) {
 	}
 	return from, until
 }
-
-// maxTime is the last second of the year 9999, in Unix seconds.
-const maxTime = 253402300799
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
