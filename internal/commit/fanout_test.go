@@ -148,6 +148,7 @@ func TestCommitter_fanOutAfterEvents(t *testing.T) {
 		synctest.Wait() // all of them are queued, but for what the first transaction took
 		c.FanOut(2)
 		wg.Wait()
+		synctest.Wait() // for the slices that are left
 		with, without := 0, 0
 		for _, b := range s.batches {
 			switch {
