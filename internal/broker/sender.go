@@ -37,7 +37,7 @@ type Sender struct {
 // Send makes one attempt. A broker that has stored the message has acknowledged it; the
 // attempt's body says where it is stored.
 func (s *Sender) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
-	name, address, ok := endpoint.AtBroker(r.URL)
+	name, address, ok := endpoint.BrokerAddress(r.URL)
 	if !ok {
 		return s.Next.Send(ctx, r)
 	}

@@ -541,7 +541,7 @@ func (e *Engine) note(l *lane, ep *endpoint.Endpoint, job *store.Job, d *deliver
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	effect, judge := delivery.EffectOf(a.Outcome), &e.Health
-	if ep.Listener() { // whoever listens tries things out, and sees each result
+	if ep.Kind().Connects { // a person looks at each result
 		judge = nil
 	} else {
 		effect = l.showed(job.Type, effect, s.urgent, now)

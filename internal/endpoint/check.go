@@ -88,37 +88,48 @@ func (e *Endpoint) CheckPayload() error {
 
 // checkTarget checks where deliveries go.
 func (e *Endpoint) checkTarget(r Rules) error {
-	_, _, atBroker := AtBroker(e.URL)
-	switch {
-	case atBroker:
+	switch e.Kind() {
+	case AtBroker:
 		return e.checkBroker(r)
-	case e.Listener():
-		return nil
+	case HTTP:
+		return checkURL("url", e.URL, !e.Live() || r.AllowPlain)
 	}
-	return checkURL("url", e.URL, !e.Live() || r.AllowPlain)
+	return nil
 }
 
 // checkTLS checks the endpoint's certificates.
 func (e *Endpoint) checkTLS(Rules) error {
+	switch credentials := e.Kind().Credentials; {
+	case !credentials && e.TLS.Certificate+e.TLS.PrivateKey != "":
+		return e.noCredentials("client_certificate")
+	case !credentials && e.TLS.RootCAs != "":
+		return e.noCredentials("ca_certificates")
+	}
 	return e.TLS.check(strings.HasPrefix(weburl.Respell(e.URL), "https:") || strings.HasPrefix(e.Auth.TokenURL, "https://"))
 }
 
 // checkBroker checks an endpoint that is an address at a broker.
 func (e *Endpoint) checkBroker(r Rules) error {
-	name, address, _ := AtBroker(e.URL)
+	name, address, _ := BrokerAddress(e.URL)
 	switch {
 	case r.Brokers == nil || !r.Brokers(name):
 		return fault.Param("url", "broker_unknown", "No broker is named %q on this server.", shorten(name))
 	case address == "" || len(e.URL) > MaxURLLength || strings.ContainsFunc(address, func(c rune) bool { return c <= ' ' || c == 0x7f || c == '?' || c == '#' }):
 		return fault.Param("url", "url_invalid", "Name an address at the broker, such as broker://%s/payments.succeeded.", name)
-	case e.Auth.Type != AuthNone:
-		return fault.Param("authentication", "parameter_invalid", "The operator's broker is logged in to as the operator set it up; leave authentication out.")
-	case e.TLS.Certificate != "" || e.TLS.PrivateKey != "":
-		return fault.Param("client_certificate", "parameter_invalid", "The server connects to the broker as its operator configured it. Leave client_certificate out.")
-	case e.TLS.RootCAs != "":
-		return fault.Param("ca_certificates", "parameter_invalid", "The server connects to the broker as its operator configured it. Leave ca_certificates out.")
 	}
 	return nil
+}
+
+// checkCredentials checks the authentication.
+func (e *Endpoint) checkCredentials(r Rules) error {
+	if !e.Kind().Credentials && e.Auth.Type != AuthNone {
+		return e.noCredentials("authentication")
+	}
+	return e.Auth.check(!e.Live() || r.AllowPlain)
+}
+
+func (e *Endpoint) noCredentials(param string) error {
+	return fault.Param(param, "parameter_invalid", "An endpoint of the kind %s has no credentials of its own. Leave %s out.", e.Kind().Name, param)
 }
 
 func checkURL(param, raw string, plain bool) error {

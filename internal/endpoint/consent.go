@@ -155,11 +155,10 @@ func Consents(origin, allowedOrigin, allowedRate string) (perMinute int, err err
 // checkValidation refuses validations that do not exist or that the endpoint's kind
 // cannot have.
 func (e *Endpoint) checkValidation() error {
-	_, _, atBroker := AtBroker(e.URL)
 	switch v := e.Settings.Validation; {
 	case v != NotValidated && v != Handshake:
 		return fault.Param("validation", "parameter_invalid", `The validation is "none" or %q.`, Handshake)
-	case v == Handshake && (atBroker || e.Listener()):
+	case v == Handshake && !e.Kind().Consent:
 		return fault.Param("validation", "parameter_invalid", "Only endpoints with an https:// URL can be validated.")
 	}
 	return nil

@@ -79,21 +79,6 @@ type Endpoint struct {
 	Remote bool
 }
 
-// ListenerScheme starts the URL of a listener: an endpoint that somebody connects
-// to the server from, instead of being called.
-const ListenerScheme = "listen:"
-
-// brokerScheme starts the URL of an endpoint that is an address at a message broker,
-// which the operator has named: broker://orders/payments.succeeded.
-const brokerScheme = "broker://"
-
-// AtBroker returns the broker and the address that a URL names, and false for others.
-func AtBroker(raw string) (name, address string, ok bool) {
-	rest, ok := strings.CutPrefix(raw, brokerScheme)
-	name, address, _ = strings.Cut(rest, "/")
-	return name, address, ok
-}
-
 // ValidBroker reports whether a broker can have a name: 1 to 40 small letters, digits
 // and hyphens.
 func ValidBroker(name string) bool {
@@ -121,9 +106,6 @@ func (e *Endpoint) RespellURLs() {
 	}
 	e.URL, e.Auth.TokenURL = spelled, weburl.Respell(e.Auth.TokenURL)
 }
-
-// Listener reports whether the endpoint is a listener.
-func (e *Endpoint) Listener() bool { return strings.HasPrefix(e.URL, ListenerScheme) }
 
 // Settings are the per-endpoint departures from the server's defaults; a zero
 // field means the default.

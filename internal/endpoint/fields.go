@@ -193,7 +193,7 @@ var authentication = Field{
 		next.InheritSecrets(&e.Auth)
 		e.Auth = next
 	}},
-	check: func(e *Endpoint, r Rules) error { return e.Auth.check(!e.Live() || r.AllowPlain) },
+	check: (*Endpoint).checkCredentials,
 }
 
 // merged returns pairs with changes, of which nil and empty values remove a key.

@@ -131,7 +131,7 @@ func (x *index) edit(pattern string, change func([]*Endpoint) []*Endpoint) {
 
 func (r *Registry) count(e *Endpoint, by int) {
 	n := r.counts[e.Space]
-	if e.Listener() {
+	if e.Kind() == Listener {
 		n.Listeners += by
 	} else {
 		n.Endpoints += by

@@ -307,11 +307,10 @@ func (e *Endpoint) checkTransform() error {
 // checkFormat refuses formats that do not exist or that the endpoint's kind has no
 // way to carry.
 func (e *Endpoint) checkFormat() error {
-	_, _, atBroker := AtBroker(e.URL)
 	switch f := e.Format(); {
 	case f != Standard && f != Structured && f != Binary && f != Thin:
 		return fault.Param("payload_format", "parameter_invalid", "The format is %q, %q, %q or %q.", Standard, Structured, Binary, Thin)
-	case f == Binary && atBroker:
+	case f == Binary && !e.Kind().Headers:
 		return fault.Param("payload_format", "parameter_invalid", "The binary mode of CloudEvents here is HTTP's; at a broker use %q.", Structured)
 	}
 	return nil

@@ -158,7 +158,7 @@ func (c *conn) read(ctx context.Context) (Message, error) {
 // Send implements dispatch.Sender. Without a connection, and when it ends before the
 // result came, the attempt does not count.
 func (h *Hub) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
-	if !strings.HasPrefix(r.URL, endpoint.ListenerScheme) {
+	if endpoint.KindOf(r.URL) != endpoint.Listener {
 		return h.Sender.Send(ctx, r)
 	}
 	started := h.Now()

@@ -58,8 +58,8 @@ func (s *Service) check(e *endpoint.Endpoint) error {
 	if err := e.Check(s.Rules); err != nil {
 		return err
 	}
-	if _, _, atBroker := endpoint.AtBroker(e.URL); e.Listener() || atBroker {
-		return nil // nobody is called
+	if !e.Kind().Called {
+		return nil
 	}
 	if e.Auth.TokenURL != "" {
 		if err := s.Targets.CheckTarget("authentication[token_url]", e.Auth.TokenURL); err != nil {
@@ -109,10 +109,7 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 	if err := s.apply(c, p, e, now); err != nil {
 		return nil, err
 	}
-	if e.Listener() {
-		return nil, fault.Param("url", "url_invalid", "The URL must be absolute and start with https://.")
-	}
-	if err := c.mayName(e.URL); err != nil {
+	if err := e.Kind().RefuseTo(c.Setter()); err != nil {
 		return nil, err
 	}
 	if err := s.check(e); err != nil {
@@ -135,14 +132,6 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 	return e, nil
 }
 
-// mayName refuses addresses at the operator's brokers to all others.
-func (c *Call) mayName(url string) error {
-	if _, _, atBroker := endpoint.AtBroker(url); atBroker && !c.Operator() {
-		return fault.Param("url", "broker_forbidden", "Only the operator can make endpoints at a broker; use an operator key and name the account.")
-	}
-	return nil
-}
-
 // UpdateEndpoint changes what p mentions. Enabling an endpoint closes its breaker.
 func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p endpoint.Params) (*endpoint.Endpoint, error) {
 	var was endpoint.Status
@@ -153,20 +142,20 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p endp
 			return "", nil, nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
 		}
 		was = e.Status
-		listener, url, old := e.Listener(), e.URL, *e
+		old := *e
 		if err := s.apply(c, p, e, now); err != nil {
 			return "", nil, nil, err
 		}
 		if err := s.bindCredentials(c, p, &old, e); err != nil {
 			return "", nil, nil, err
 		}
-		if url != e.URL {
-			if err := c.mayName(e.URL); err != nil {
+		if old.URL != e.URL {
+			if old.Kind().Connects || e.Kind().Connects {
+				return "", nil, nil, fault.Param("url", "parameter_invalid", "The URL of a listener stays, and that of another endpoint cannot become one's.")
+			}
+			if err := e.Kind().RefuseTo(c.Setter()); err != nil {
 				return "", nil, nil, err
 			}
-		}
-		if listener != e.Listener() {
-			return "", nil, nil, fault.Param("url", "parameter_invalid", "The URL of a listener stays, and that of another endpoint cannot become one's.")
 		}
 		action, a := account.EndpointUpdated, (*announcement)(nil)
 		switch {

@@ -561,7 +561,7 @@ func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID strin
 func (s *Service) ResendToListeners(ctx context.Context, c *Call, eventID, _ string) ([]store.DeliveryView, error) {
 	return s.resend(ctx, c, eventID, func(*event.Event) (to []*endpoint.Endpoint, err error) {
 		s.Endpoints.Each(func(w *endpoint.Endpoint) {
-			if w.Space == c.Space && w.Listener() && w.Sends() {
+			if w.Space == c.Space && w.Kind() == endpoint.Listener && w.Sends() {
 				to = append(to, w)
 			}
 		})

@@ -76,7 +76,7 @@ func (s *Service) republish(no int64, change func(*endpoint.Endpoint)) *endpoint
 
 // put gives e its process state and puts it into the registry. s.publishing is held.
 func (s *Service) put(e *endpoint.Endpoint) bool {
-	e.Paused = e.Listener() && !s.listening.is(e.No)
+	e.Paused = e.Kind().Connects && !s.listening.is(e.No)
 	e.Suspended = s.keys.suspended(e.Space.Account())
 	e.Remote = s.remote(e)
 	old := s.Endpoints.Get(e.No)
@@ -99,7 +99,7 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 	if device == "" || len(device) > maxDevice || strings.ContainsFunc(device, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, fault.Param("device", "parameter_invalid", "A listener's name is 1 to %d printable ASCII characters without spaces.", maxDevice)
 	}
-	url := endpoint.ListenerScheme + device
+	url := endpoint.ListenerURL(device)
 	begin := func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
 		e.Events, e.Updated, e.EnabledSince = endpoint.Unique(events), now, now
 		e.Status, e.DisabledReason = endpoint.Enabled, ""

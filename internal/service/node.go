@@ -10,7 +10,7 @@ import (
 
 // remote reports whether another node sends to e. A listener is sent to by the node
 // that it is connected to.
-func (s *Service) remote(e *endpoint.Endpoint) bool { return !e.Listener() && !s.owns(e.No) }
+func (s *Service) remote(e *endpoint.Endpoint) bool { return !e.Kind().Connects && !s.owns(e.No) }
 
 // adoptions are the endpoints that this node began to send to and that nobody was told of.
 type adoptions struct {

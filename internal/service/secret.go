@@ -89,7 +89,7 @@ func (s *Service) tendSecrets(ctx context.Context) error {
 	now := s.Now()
 	var due []*endpoint.Endpoint
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if e.Space != OperatorSpace && !e.Listener() && s.owns(e.No) && (len(e.LiveSecrets(now)) < len(e.Secrets) || s.mustRemind(e, now)) {
+		if e.Space != OperatorSpace && !e.Kind().Connects && s.owns(e.No) && (len(e.LiveSecrets(now)) < len(e.Secrets) || s.mustRemind(e, now)) {
 			due = append(due, e)
 		}
 	})

@@ -179,7 +179,7 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 		s.types.Put(&types[i])
 	}
 	if err := s.Store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
-		if e.Listener() {
+		if e.Kind().Connects {
 			e.Updated = s.Now() // whoever was connected may come back
 		}
 		s.publish(e)

@@ -54,7 +54,7 @@ func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 		if err != nil {
 			return err
 		}
-		if e.Listener() { // whoever adds endpoints is alone in that until the transaction ends
+		if e.Kind() == endpoint.Listener { // whoever adds endpoints is alone in that until the transaction ends
 			twins, err := t.rows(1, `SELECT no FROM endpoints WHERE space = ? AND url = ? AND deleted = 0 AND no <> ?`, int64(e.Space), Raw(e.URL), e.No)
 			if err != nil {
 				return err

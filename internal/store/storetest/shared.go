@@ -372,7 +372,7 @@ func testSandboxEdits(p *pair) {
 func testOneListener(p *pair) {
 	p.race(func(i int, s store.Store) error {
 		e := p.composeEndpoint(mine)
-		e.URL = endpoint.ListenerScheme + "laptop"
+		e.URL = endpoint.ListenerURL("laptop")
 		if err := s.CreateEndpoint(p.ctx, e, store.Trail{}); err != nil && !errors.Is(err, store.ErrRaced) {
 			return err
 		}
