@@ -300,7 +300,7 @@ func TestAdminUI_eventTypes(t *testing.T) {
 	b.fill("[name=schema]", `{"properties": {"data": {"properties": {"object": {"required": ["amount"]}}}}}`)
 	b.fill("[name=sample]", `{"object": {"total": 1}}`)
 	b.press("form.stack button.primary")
-	b.sees("The sample does not fit the schema")
+	b.sees("The sample does not match the schema")
 	if got := b.value("[name=sample]"); got != `{"object": {"total": 1}}` {
 		t.Errorf("what was typed is now %q", got)
 	}
@@ -389,7 +389,7 @@ func TestAdminUI_eventTypes(t *testing.T) {
 	v.lacks("/edit")
 	v.visit(o.pages + "/types/payment.succeeded/edit")
 	v.press("form.stack button.primary")
-	v.sees("You may look at this but not change it.")
+	v.sees("You have read-only access.")
 	if wrong := append(b.complaints(), customer.complaints()...); wrong != nil {
 		t.Errorf("the browser complains: %q", wrong)
 	}
@@ -467,7 +467,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 	b.visit(o.pages + "/webhooks/" + o.good.text("id") + "/reveal")
 	b.fill("[name=confirm]", "vera")
 	b.press("form.stack button")
-	b.sees("You may look at this but not change it.")
+	b.sees("You have read-only access.")
 	b.lacks("whsec_")
 	b.visit("/admin/profile")
 	b.fill("[name=old_password]", password)
@@ -775,7 +775,7 @@ func TestPortal(t *testing.T) {
 	r.lacks("Rotate secret")
 	r.visit("/webhooks/" + o.good.text("id") + "/delete")
 	r.press("form.stack button.danger")
-	r.sees("You may look at this but not change it.")
+	r.sees("You have read-only access.")
 	resp, err := http.Get(o.base + "/portal/pst_unknown/webhooks")
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ const passwordCost = 12
 // Hash returns the hash to keep of a password. Errors: fault.Invalid.
 func (p *Passwords) Hash(password string) (string, error) {
 	if len(password) < MinPassword || len(password) > MaxPassword {
-		return "", fault.Param("password", "parameter_invalid", "A password has %d to %d bytes.", MinPassword, MaxPassword)
+		return "", fault.Param("password", "parameter_invalid", "A password must have %d to %d bytes.", MinPassword, MaxPassword)
 	}
 	h, err := bcrypt.GenerateFromPassword([]byte(password), p.cost())
 	if err != nil {

@@ -56,7 +56,7 @@ func ParseUserRole(name string) (UserRole, error) {
 	case UserViewer, UserMember, UserAdmin:
 		return r, nil
 	}
-	return "", fault.Param("role", "parameter_invalid", "The role is viewer, member or admin.")
+	return "", fault.Param("role", "parameter_invalid", "The role must be viewer, member or admin.")
 }
 
 // MaxUserName is the longest user name, in bytes.
@@ -69,7 +69,7 @@ func CheckUserName(name string) error {
 	if userName.MatchString(name) {
 		return nil
 	}
-	return fault.Param("name", "parameter_invalid", "A user name is 1 to 64 letters, digits and . _ @ + -, and starts with a letter or digit.")
+	return fault.Param("name", "parameter_invalid", "A user name must have 1 to 64 letters, digits and . _ @ + -, and start with a letter or digit.")
 }
 
 // Session is somebody's stay in the Admin UI or in a customer's portal.
@@ -125,27 +125,27 @@ var colour = regexp.MustCompile(`^#[0-9a-fA-F]{6}$`)
 // names what is wrong with p.
 func (p *Portal) Check() error {
 	if len(p.Origins) > maxOrigins {
-		return fault.Param("allowed_origins", "parameter_invalid", "Give at most %d origins.", maxOrigins)
+		return fault.Param("allowed_origins", "parameter_invalid", "Set at most %d origins.", maxOrigins)
 	}
 	for i, o := range p.Origins {
 		u, err := weburl.Parse(o)
 		if err != nil || u.String() != u.Scheme+"://"+u.Host {
-			return fault.Param(fmt.Sprintf("allowed_origins[%d]", i), "parameter_invalid", "An origin is a scheme and a host such as https://app.example.com.")
+			return fault.Param(fmt.Sprintf("allowed_origins[%d]", i), "parameter_invalid", "An origin must be a scheme and a host such as https://app.example.com.")
 		}
 		p.Origins[i] = u.String()
 	}
 	switch {
 	case len([]rune(p.Name)) > maxPortalName:
-		return fault.Param("brand[name]", "parameter_invalid", "The name has at most %d characters.", maxPortalName)
+		return fault.Param("brand[name]", "parameter_invalid", "The name can have at most %d characters.", maxPortalName)
 	case p.Colour != "" && !colour.MatchString(p.Colour):
-		return fault.Param("brand[color]", "parameter_invalid", "The colour is written as #1a73e8.")
+		return fault.Param("brand[color]", "parameter_invalid", "The color must have the form #1a73e8.")
 	}
 	if p.Logo == "" {
 		return nil
 	}
 	u, err := weburl.Parse(p.Logo)
 	if err != nil || u.User != nil || len(u.String()) > maxLogo {
-		return fault.Param("brand[logo]", "parameter_invalid", "The logo is the https:// URL of an image, at most %d bytes.", maxLogo)
+		return fault.Param("brand[logo]", "parameter_invalid", "The logo must be the https:// URL of an image, with at most %d bytes.", maxLogo)
 	}
 	p.Logo = u.String()
 	return nil

@@ -36,7 +36,7 @@ func makePayment(rq *request) error {
 	v := sandboxView{Amount: rq.PostFormValue("amount"), Currency: rq.PostFormValue("currency"), Card: rq.PostFormValue("card"), Description: rq.PostFormValue("description")}
 	amount, err := strconv.ParseInt(v.Amount, 10, 64)
 	if err != nil {
-		return showSandbox(rq, v, fault.Param("amount", "parameter_invalid", "Give the amount in the currency's smallest unit: 2999 is 29.99 usd."))
+		return showSandbox(rq, v, fault.Param("amount", "parameter_invalid", "Set the amount in the currency's smallest unit: 2999 is 29.99 usd."))
 	}
 	_, err = rq.ui.Sandbox.CreatePayment(rq.Context(), rq.call, sandbox.PaymentParams{Amount: &amount, Currency: v.Currency, Method: "card", Description: v.Description,
 		Card: &sandbox.Card{Number: v.Card, ExpMonth: 12, ExpYear: rq.ui.Service.Now().Year() + 1, CVC: "123"}})

@@ -79,7 +79,7 @@ func (a *Authentication) check(plain bool) error {
 		{"username", a.Username}, {"password", a.Password}, {"client_id", a.ClientID}, {"client_secret", a.ClientSecret}, {"scope", a.Scope},
 	} {
 		if len(part.value) > maxCredential || strings.ContainsFunc(part.value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			return fail(part.name, "parameter_invalid", "The %s is longer than %d bytes or holds a control character.", part.name, maxCredential)
+			return fail(part.name, "parameter_invalid", "The %s is longer than %d bytes or contains a control character.", part.name, maxCredential)
 		}
 	}
 	missing := func(field string) error {
@@ -88,7 +88,7 @@ func (a *Authentication) check(plain bool) error {
 	switch a.Type {
 	case AuthNone:
 		if *a != (Authentication{}) {
-			return fail("type", "parameter_missing", "Say of which type the authentication is: none, basic or oauth2.")
+			return fail("type", "parameter_missing", "Set the type of the authentication: none, basic or oauth2.")
 		}
 		return nil
 	case AuthBasic:
@@ -96,16 +96,16 @@ func (a *Authentication) check(plain bool) error {
 		case a.Username == "":
 			return missing("username")
 		case strings.Contains(a.Username, ":"):
-			return fail("username", "parameter_invalid", "A user name of HTTP Basic holds no colon.")
+			return fail("username", "parameter_invalid", "A user name for HTTP Basic must not contain a colon.")
 		case a.Password == "":
 			return missing("password")
 		case *a != Authentication{Type: AuthBasic, Username: a.Username, Password: a.Password}:
-			return fail("type", "parameter_invalid", "Authentication of type basic has a username and a password, nothing else.")
+			return fail("type", "parameter_invalid", "Authentication of type basic accepts username and password only.")
 		}
 		return nil
 	case AuthOAuth:
 	default:
-		return fail("type", "parameter_invalid", "Authentication is of type none, basic or oauth2.")
+		return fail("type", "parameter_invalid", "The type of the authentication must be none, basic or oauth2.")
 	}
 	if a.TokenURL == "" {
 		return missing("token_url")
@@ -115,9 +115,9 @@ func (a *Authentication) check(plain bool) error {
 	}
 	switch {
 	case a.Grant != ClientCredentials && a.Grant != Password:
-		return fail("grant_type", "parameter_invalid", "The grant type is client_credentials or password.")
+		return fail("grant_type", "parameter_invalid", "The grant type must be client_credentials or password.")
 	case a.ClientAuth != "" && a.ClientAuth != ClientAuthBasic && a.ClientAuth != ClientAuthBody:
-		return fail("client_auth", "parameter_invalid", "The client's credentials are sent as basic or in the body.")
+		return fail("client_auth", "parameter_invalid", "The client's credentials must be sent as basic or body.")
 	case a.Grant == ClientCredentials && a.ClientID == "":
 		return missing("client_id")
 	case a.Grant == ClientCredentials && a.ClientSecret == "":
@@ -197,14 +197,14 @@ func (t *TLS) check(secure bool) error {
 		}
 	}
 	if *t != (TLS{}) && !secure {
-		return fault.Param("url", "url_invalid", "An endpoint with certificates of its own needs an https:// URL, or an https:// token URL.")
+		return fault.Param("url", "url_invalid", "An endpoint with its own certificates needs an https:// URL or an https:// token URL.")
 	}
 	if _, err := t.Pair(); err != nil { // the cause may quote the key
 		return fault.Param("client_certificate", "certificate_invalid",
-			"The client certificate is not a PEM certificate with the PEM private key that belongs to it, unencrypted.")
+			"The client certificate must be a PEM certificate with its matching, unencrypted PEM private key.")
 	}
 	if _, ok := t.Roots(); !ok {
-		return fault.Param("ca_certificates", "certificate_invalid", "This holds no PEM certificate.")
+		return fault.Param("ca_certificates", "certificate_invalid", "The text contains no PEM certificate.")
 	}
 	return nil
 }

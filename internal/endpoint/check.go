@@ -45,30 +45,30 @@ func (f *Field) refuses(e *Endpoint, r Rules) error {
 	switch v := f.Value(e).(type) {
 	case string:
 		if f.Kind == ChoiceField && !f.offers(v) {
-			return fail("is %s.", f.choices())
+			return fail("must be %s.", f.choices())
 		}
 		if f.Max > 0 && utf8.RuneCountInString(v) > int(f.Max) {
 			return fail("is longer than %g characters.", f.Max)
 		}
 	case int:
 		if v != 0 && (float64(v) < f.Min || float64(v) > f.Max) {
-			return fail("is an integer from %g to %g, or 0 for %s.", f.Min, f.Max, f.Default)
+			return fail("must be an integer from %g to %g, or 0 for %s.", f.Min, f.Max, f.Default)
 		}
 	case float64:
 		if !(v >= f.Min && v <= f.Max) { // NaN is no rate either
-			return fail("is a number from %g to %g, or 0 for %s.", f.Min, f.Max, f.Default)
+			return fail("must be a number from %g to %g, or 0 for %s.", f.Min, f.Max, f.Default)
 		}
 	case time.Duration:
 		if v != 0 && (v.Seconds() < f.Min || v.Seconds() > f.Max) {
-			return fail("is %g to %g seconds, or 0 for %s.", f.Min, f.Max, f.Default)
+			return fail("must be %g to %g seconds, or 0 for %s.", f.Min, f.Max, f.Default)
 		}
 	case []time.Duration:
 		if len(v) > int(f.Max) {
-			return fail("has at most %g delays.", f.Max)
+			return fail("can have at most %g delays.", f.Max)
 		}
 		for i, d := range v {
 			if d.Seconds() < f.Min || d.Seconds() > f.MaxItem {
-				return fault.Param(fmt.Sprintf("%s[%d]", f.Name, i), "parameter_invalid", "A delay is %g to %.0f seconds.", f.Min, f.MaxItem)
+				return fault.Param(fmt.Sprintf("%s[%d]", f.Name, i), "parameter_invalid", "A delay must be %g to %.0f seconds.", f.Min, f.MaxItem)
 			}
 		}
 	}
@@ -115,7 +115,7 @@ func (e *Endpoint) checkBroker(r Rules) error {
 	case r.Brokers == nil || !r.Brokers(name):
 		return fault.Param("url", "broker_unknown", "No broker is named %q on this server.", shorten(name))
 	case address == "" || len(e.URL) > MaxURLLength || strings.ContainsFunc(address, func(c rune) bool { return c <= ' ' || c == 0x7f || c == '?' || c == '#' }):
-		return fault.Param("url", "url_invalid", "Name an address at the broker, such as broker://%s/payments.succeeded.", name)
+		return fault.Param("url", "url_invalid", "Add an address at the broker, such as broker://%s/payments.succeeded.", name)
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func checkURL(param, raw string, plain bool) error {
 		return fault.Param(param, "url_invalid", format, args...)
 	}
 	if raw == "" {
-		return fault.Param(param, "parameter_missing", "Give the URL that events are sent to, such as https://www.acme.com/webhooks/payment.")
+		return fault.Param(param, "parameter_missing", "Set the URL to deliver events to, such as https://www.acme.com/webhooks/payment.")
 	}
 	spelled, err := weburl.Normalize(raw)
 	if err != nil {
@@ -149,23 +149,23 @@ func checkURL(param, raw string, plain bool) error {
 	u, err := url.Parse(spelled)
 	switch {
 	case err != nil:
-		return invalid("This is not a URL.") // the parser's text repeats the input
+		return invalid("The value is not a URL.") // the parser's text repeats the input
 	case u.Scheme == "http" && !plain:
 		return invalid("A live endpoint must use https://.")
 	case u.User != nil:
-		return invalid("The URL holds a user name or password; use the endpoint's authentication instead.")
+		return invalid("The URL contains a user name or password. Use the endpoint's authentication instead.")
 	case strings.Contains(spelled, "#"):
-		return invalid("The URL holds a fragment (#…), which is never sent.")
+		return invalid("The URL contains a fragment (#…), which HTTP never sends. Remove it.")
 	}
 	return nil
 }
 
 func checkEvents(patterns []string) error {
 	if len(patterns) == 0 {
-		return fault.Param("enabled_events", "parameter_missing", `Name at least one event type, or ["*"] for all events of the account.`)
+		return fault.Param("enabled_events", "parameter_missing", `Subscribe to at least one event type, or ["*"] for all events of the account.`)
 	}
 	if len(patterns) > MaxEvents {
-		return fault.Param("enabled_events", "parameter_invalid", `Name at most %d event types; "*" selects all events of the account, "payment.*" a group.`, MaxEvents)
+		return fault.Param("enabled_events", "parameter_invalid", `Subscribe to at most %d event types: "*" selects all events of the account, "payment.*" a group.`, MaxEvents)
 	}
 	for i, p := range patterns {
 		if !event.ValidPattern(p) {
@@ -185,14 +185,14 @@ func shorten(s string) string {
 
 func checkMetadata(m map[string]string) error {
 	if len(m) > MaxMetadata {
-		return fault.Param("metadata", "parameter_invalid", "Metadata can hold at most %d keys.", MaxMetadata)
+		return fault.Param("metadata", "parameter_invalid", "Metadata can have at most %d keys.", MaxMetadata)
 	}
 	for k, v := range m {
 		switch {
 		case k == "" || len(k) > MaxMetadataKey:
-			return fault.Param("metadata", "parameter_invalid", "Metadata keys are 1 to %d bytes long.", MaxMetadataKey)
+			return fault.Param("metadata", "parameter_invalid", "Metadata keys must be 1 to %d bytes long.", MaxMetadataKey)
 		case len(v) > MaxMetadataValue:
-			return fault.Param("metadata["+k+"]", "parameter_invalid", "Metadata values are at most %d bytes long.", MaxMetadataValue)
+			return fault.Param("metadata["+k+"]", "parameter_invalid", "Metadata values must be at most %d bytes long.", MaxMetadataValue)
 		}
 	}
 	return nil

@@ -142,7 +142,7 @@ func (p Params) Apply(e *Endpoint, in Edit) error {
 			continue
 		}
 		if !f.SetBy(in.By) {
-			return &fault.Error{Code: fault.Forbidden, Reason: "parameter_forbidden", Param: f.Name, Message: "You may not set " + f.Name + ". Leave it out."}
+			return &fault.Error{Code: fault.Forbidden, Reason: "parameter_forbidden", Param: f.Name, Message: "You are not allowed to set " + f.Name + ". Leave it out."}
 		}
 		switch f.Kind {
 		case ChoiceField:
@@ -150,11 +150,11 @@ func (p Params) Apply(e *Endpoint, in Edit) error {
 				v = f.Options[0].Value
 			}
 			if !f.offers(v.(string)) {
-				return fault.Param(f.Name, "parameter_invalid", "The parameter %s is %s.", f.Name, f.choices())
+				return fault.Param(f.Name, "parameter_invalid", "The parameter %s must be %s.", f.Name, f.choices())
 			}
 		case ListField:
 			if f.Options != nil && !f.offers(strings.Join(slices.Sorted(slices.Values(v.([]string))), ",")) {
-				return fault.Param(f.Name, "parameter_invalid", "The elements of %s are those of %s.", f.Name, f.choices())
+				return fault.Param(f.Name, "parameter_invalid", "The elements of %s must be %s.", f.Name, f.choices())
 			}
 		case GroupField:
 			v = f.parts(v.(Params), &in)

@@ -59,20 +59,20 @@ func token(s string) bool {
 // be a credential.
 func (e *Endpoint) checkHeaders(signature string) error {
 	if len(e.Headers) > MaxHeaders {
-		return fault.Param("headers", "parameter_invalid", "An endpoint has at most %d headers of its own.", MaxHeaders)
+		return fault.Param("headers", "parameter_invalid", "An endpoint can have at most %d custom headers.", MaxHeaders)
 	}
 	for name, value := range e.Headers {
 		at := "headers[" + shorten(name) + "]"
 		canonical, ok := HeaderName(name, signature)
 		switch {
 		case !token(name) || len(name) > maxHeaderName:
-			return fault.Param(at, "header_invalid", "This cannot be the name of a header.")
+			return fault.Param(at, "header_invalid", "This is not a valid header name.")
 		case !ok:
-			return fault.Param(at, "header_reserved", "The server or the connection sets this header.")
+			return fault.Param(at, "header_reserved", "The server or the connection sets this header. Leave it out.")
 		case canonical == "Authorization" && e.Auth.Type != AuthNone:
-			return fault.Param(at, "header_reserved", "The endpoint's authentication sets this header.")
+			return fault.Param(at, "header_reserved", "The endpoint's authentication sets this header. Leave it out.")
 		case !HeaderValue(value):
-			return fault.Param(at, "header_invalid", "The value is longer than %d bytes, or holds a control character or spaces around it.", maxHeaderValue)
+			return fault.Param(at, "header_invalid", "The value is longer than %d bytes, contains a control character, or has leading or trailing spaces.", maxHeaderValue)
 		}
 	}
 	return nil

@@ -59,7 +59,7 @@ func CheckSecret(value string) error {
 	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if !ok || err != nil || strings.ContainsAny(encoded, "\r\n") || len(key) < minSecretBytes || len(key) > maxSecretBytes {
 		return fault.Param("secret", "secret_invalid",
-			"A secret is whsec_ followed by %d to %d bytes in standard base64, with padding. Leave it out to have one made.", minSecretBytes, maxSecretBytes)
+			"A secret must be whsec_ followed by %d to %d bytes in standard base64, with padding. Omit it to have one generated.", minSecretBytes, maxSecretBytes)
 	}
 	return nil
 }
@@ -107,12 +107,12 @@ func (e *Endpoint) Newest() *Secret { return &e.Secrets[len(e.Secrets)-1] }
 // life is none of [SecretLives] or too many secrets would live.
 func (e *Endpoint) Rotate(next Secret, life time.Duration, now time.Time) error {
 	if !slices.Contains(SecretLives, life) {
-		return fault.Param("expires_in", "parameter_invalid", "The old secret lives on for 0, 3600, 10800, 21600, 43200 or 86400 seconds.")
+		return fault.Param("expires_in", "parameter_invalid", "The old secret can stay valid for 0, 3600, 10800, 21600, 43200 or 86400 seconds.")
 	}
 	old := slices.Clone(e.LiveSecrets(now))
 	for i := range old {
 		if subtle.ConstantTimeCompare([]byte(old[i].Value), []byte(next.Value)) == 1 {
-			return fault.Param("secret", "secret_in_use", "This is a secret of the endpoint already.")
+			return fault.Param("secret", "secret_in_use", "The endpoint already has this secret.")
 		}
 		if end := now.Add(life); old[i].Expires.IsZero() || end.Before(old[i].Expires) {
 			old[i].Expires = end
@@ -122,7 +122,7 @@ func (e *Endpoint) Rotate(next Secret, life time.Duration, now time.Time) error 
 		old = nil
 	}
 	if len(old) >= MaxSecrets {
-		return fault.Param("expires_in", "secrets_limit", "Already %d secrets are live. Revoke one, or rotate with expires_in 0.", MaxSecrets)
+		return fault.Param("expires_in", "secrets_limit", "The endpoint already has %d live secrets. Revoke the old ones, or rotate with expires_in 0.", MaxSecrets)
 	}
 	e.Secrets = append(old, next)
 	return nil
@@ -136,9 +136,9 @@ func (e *Endpoint) Revoke(id string, now time.Time) error {
 	newest := live[len(live)-1]
 	switch {
 	case id == newest.ID:
-		return fault.Param("secret_id", "secret_newest", "The newest secret cannot be revoked. Rotate with expires_in 0: that makes a new one and ends all others.")
+		return fault.Param("secret_id", "secret_newest", "The newest secret cannot be revoked. Rotate with expires_in 0, which creates a new secret and revokes all others.")
 	case id == "" && len(live) == 1:
-		return fault.Param("secret_id", "secret_newest", "There is no old secret to revoke. To end the present one, rotate with expires_in 0.")
+		return fault.Param("secret_id", "secret_newest", "There is no old secret to revoke. To replace the current one at once, rotate with expires_in 0.")
 	case id == "":
 		e.Secrets = []Secret{newest}
 		return nil

@@ -77,7 +77,7 @@ func (e *Endpoint) SetShape(param string, s Shape) error {
 	case s.Format == e.Format() && s.Transform == e.Transform():
 		return nil
 	case len(have) >= MaxShapes:
-		return fault.Param(param, "parameter_invalid", "The format and the transformation were changed %d times, which is as often as they can be; make a new endpoint.", MaxShapes-1)
+		return fault.Param(param, "parameter_invalid", "The format and the transformation were changed %d times, which is the limit. Create a new endpoint.", MaxShapes-1)
 	case e.No == 0:
 		s.Since = 0
 	case len(have) == 0:
@@ -309,9 +309,9 @@ func (e *Endpoint) checkTransform() error {
 func (e *Endpoint) checkFormat() error {
 	switch f := e.Format(); {
 	case f != Standard && f != Structured && f != Binary && f != Thin:
-		return fault.Param("payload_format", "parameter_invalid", "The format is %q, %q, %q or %q.", Standard, Structured, Binary, Thin)
+		return fault.Param("payload_format", "parameter_invalid", "The format must be %q, %q, %q or %q.", Standard, Structured, Binary, Thin)
 	case f == Binary && !e.Kind().Headers:
-		return fault.Param("payload_format", "parameter_invalid", "The binary mode of CloudEvents here is HTTP's; at a broker use %q.", Structured)
+		return fault.Param("payload_format", "parameter_invalid", "The binary mode of CloudEvents requires HTTP. For a broker use %q.", Structured)
 	}
 	return nil
 }

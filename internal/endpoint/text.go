@@ -92,7 +92,7 @@ func (f *Field) Parse(text string) (any, error) {
 			}
 			name, value, ok := strings.Cut(line, ":")
 			if value = strings.TrimSpace(value); !ok || value == "" {
-				return nil, fail("Write each key and its value on a line of their own, such as %s.", f.Example)
+				return nil, fail("Write one key and value per line, such as %s.", f.Example)
 			}
 			pairs[strings.TrimSpace(name)] = &value
 		}
@@ -100,19 +100,19 @@ func (f *Field) Parse(text string) (any, error) {
 	case IntegerField:
 		n, err := strconv.Atoi(orZero(text))
 		if err != nil {
-			return nil, fail("Give a whole number.")
+			return nil, fail("Enter a whole number.")
 		}
 		return n, nil
 	case NumberField:
 		n, err := strconv.ParseFloat(orZero(text), 64)
 		if err != nil {
-			return nil, fail("Give a number, such as 10 or 0.5.")
+			return nil, fail("Enter a number, such as 10 or 0.5.")
 		}
 		return n, nil
 	case SecondsField:
 		d, err := wholeSeconds(orZero(text))
 		if err != nil {
-			return nil, fail("Give whole seconds, such as 15.")
+			return nil, fail("Enter whole seconds, such as 15.")
 		}
 		return d, nil
 	case DelaysField:
@@ -126,7 +126,7 @@ func (f *Field) Parse(text string) (any, error) {
 		for _, word := range words(text) {
 			d, err := wholeSeconds(word)
 			if err != nil {
-				return nil, fail("Give delays such as %s, none, or nothing for %s.", f.Example, f.Default)
+				return nil, fail("Enter delays such as %s, or none; leave it empty for %s.", f.Example, f.Default)
 			}
 			delays = append(delays, d)
 		}

@@ -100,10 +100,10 @@ func compileSchema(source []byte) (*compiledSchema, error) {
 	}
 	root, ok := doc.(map[string]any)
 	if !ok {
-		return nil, badSchema("schema", `A schema is a JSON object, such as {"type":"object"}.`)
+		return nil, badSchema("schema", `The schema must be a JSON object, such as {"type":"object"}.`)
 	}
 	if v, given := root["$schema"]; given && v != draft && v != draft+"#" {
-		return nil, badSchema("schema.$schema", "Schemas are of draft 2020-12: %s", draft)
+		return nil, badSchema("schema.$schema", "Schemas must use draft 2020-12: %s", draft)
 	}
 	m := measure{root: root, known: map[string]extent{}}
 	if _, err := m.value(root, "schema", 0); err != nil {
@@ -146,7 +146,7 @@ func refusedSchema(err error) error {
 				return fault.Param("schema", "schema_too_costly", "%s", large.what)
 			}
 			at := append([]string{"schema"}, leaf.InstanceLocation...)
-			return badSchema(fieldPath(at, func(int) bool { return false }), "This is no JSON Schema: %s.", english(leaf.ErrorKind))
+			return badSchema(fieldPath(at, func(int) bool { return false }), "This is not a valid JSON Schema: %s.", english(leaf.ErrorKind))
 		}
 	}
 	var pattern *jsonschema.InvalidRegexError
@@ -155,9 +155,9 @@ func refusedSchema(err error) error {
 		return fault.Param("schema", "schema_too_costly", "%s", large.what)
 	}
 	if errors.As(err, &pattern) {
-		return badSchema("schema", "The pattern %q is no regular expression of RE2's syntax.", shorten(pattern.Regex))
+		return badSchema("schema", "The pattern %q is not a valid regular expression in RE2 syntax.", shorten(pattern.Regex))
 	}
-	return &fault.Error{Code: fault.Invalid, Reason: "schema_invalid", Param: "schema", Message: "This is no JSON Schema of draft 2020-12.", Err: err}
+	return &fault.Error{Code: fault.Invalid, Reason: "schema_invalid", Param: "schema", Message: "This is not a valid JSON Schema of draft 2020-12.", Err: err}
 }
 
 // extent is how large a part of a schema is with its references followed.
@@ -202,7 +202,7 @@ func (m *measure) value(v any, at string, depth int) (extent, error) {
 					return extent{}, err
 				}
 			case name == "$dynamicRef" || name == "$recursiveRef" || name == "$anchor" || name == "$dynamicAnchor" || name == "$id" && at != "schema":
-				return extent{}, badSchema(where, "Schemas refer to their own parts by $ref and a JSON pointer only, such as #/$defs/money; %s cannot be used.", name)
+				return extent{}, badSchema(where, "A $ref may only refer to a part of the same schema by a JSON pointer, such as #/$defs/money; %s is not supported.", name)
 			}
 			if err := add(m.value(item, where, depth+1)); err != nil {
 				return extent{}, err
@@ -216,17 +216,17 @@ func (m *measure) value(v any, at string, depth int) (extent, error) {
 func (m *measure) reference(ref, at string, depth int) (extent, error) {
 	pointer, own := strings.CutPrefix(ref, "#")
 	if !own || pointer != "" && pointer[0] != '/' {
-		return extent{}, badSchema(at, "Nothing is loaded from elsewhere: put what is referred to under $defs, and refer to it by #/$defs/….")
+		return extent{}, badSchema(at, "External schemas are not loaded: move the referenced schema to $defs, and refer to it by #/$defs/….")
 	}
 	if size, seen := m.known[pointer]; seen {
 		if size == (extent{}) {
-			return extent{}, badSchema(at, "The schema refers to itself in a circle, which is not supported.")
+			return extent{}, badSchema(at, "The schema refers to itself. Recursive schemas are not supported.")
 		}
 		return size, nil
 	}
 	target, ok := resolvePointer(m.root, pointer)
 	if !ok {
-		return extent{}, badSchema(at, "There is nothing at %s in the schema.", shorten(ref))
+		return extent{}, badSchema(at, "The schema has no part at %s.", shorten(ref))
 	}
 	m.known[pointer] = extent{}
 	size, err := m.value(target, shorten(at), depth)
@@ -235,7 +235,7 @@ func (m *measure) reference(ref, at string, depth int) (extent, error) {
 }
 
 func tooCostly(at string) error {
-	return fault.Param("schema", "schema_too_costly", "The schema is too large with its references followed: more than %d values, or %d levels, at %s.", maxSchemaSpread, maxSchemaDepth, shorten(at))
+	return fault.Param("schema", "schema_too_costly", "The schema is too large after resolving its references: more than %d values, or %d levels, at %s.", maxSchemaSpread, maxSchemaDepth, shorten(at))
 }
 
 // resolvePointer follows a JSON pointer (RFC 6901).
@@ -279,7 +279,7 @@ func (c *checker) take(body []byte) (wrong *fault.Error, steps int) {
 		if errors.As(err, &known) {
 			return known, 0
 		}
-		return badSchema("type", "The schema of this event type cannot be used any more; write it anew."), 0
+		return badSchema("type", "The stored schema of this event type is no longer supported. Set a new schema."), 0
 	}
 	defer func() { c.idle <- one }()
 	one.steps.left = maxCheckSteps
@@ -302,7 +302,7 @@ func (c *compiledSchema) check(body []byte) *fault.Error {
 		if errors.As(err, &known) {
 			return known
 		}
-		return &fault.Error{Code: fault.Invalid, Reason: "schema_mismatch", Message: "The event does not fit the schema of its type.", Err: err}
+		return &fault.Error{Code: fault.Invalid, Reason: "schema_mismatch", Message: "The event does not match the schema of its type.", Err: err}
 	}
 	leaf := deepest(wrong)
 	at := slices.Clone(leaf.InstanceLocation)
@@ -314,7 +314,7 @@ func (c *compiledSchema) check(body []byte) *fault.Error {
 	case *kind.AdditionalProperties:
 		at = append(at, slices.Min(k.Properties))
 	}
-	return fault.Param(fieldPath(at, indexIn(doc, at)), "schema_mismatch", "The event does not fit the schema of its type: %s.", english(leaf.ErrorKind))
+	return fault.Param(fieldPath(at, indexIn(doc, at)), "schema_mismatch", "The event does not match the schema of its type: %s.", english(leaf.ErrorKind))
 }
 
 // acquire returns a compiled schema for one check. It goes back to idle.
@@ -339,7 +339,7 @@ func (c *compiledSchema) validate(doc any) (err error) {
 		switch v := recover(); v.(type) {
 		case nil:
 		case tooManySteps:
-			err = fault.Param("data", "schema_too_costly", "The event is too large to be checked against the schema of its type: the check takes more than %d steps.", maxCheckSteps)
+			err = fault.Param("data", "schema_too_costly", "The event is too large to be validated against the schema of its type: validation takes more than %d steps.", maxCheckSteps)
 		default:
 			panic(v)
 		}

@@ -45,7 +45,7 @@ func ParseInput(raw []byte) (Input, error) {
 		if _, err := w.dec.ReadValue(); err != nil {
 			return Input{}, w.syntax(err)
 		}
-		return Input{}, fault.Param("", "json_invalid", `The request body is a JSON object such as {"type":"payment.succeeded","data":{"object":{…}}}.`)
+		return Input{}, fault.Param("", "json_invalid", `The request body must be a JSON object such as {"type":"payment.succeeded","data":{"object":{…}}}.`)
 	}
 	if err := w.open(1); err != nil {
 		return Input{}, err
@@ -76,7 +76,7 @@ func (w *stableWriter) field(in *Input, name string) (err error) {
 	case `"id"`:
 		in.ID, err = w.text("id")
 		if err == nil && in.ID == "" {
-			err = fault.Param("id", "parameter_invalid", "The id is empty; leave it out to have one made.")
+			err = fault.Param("id", "parameter_invalid", "The id is empty. Omit it to have one generated.")
 		}
 	case `"created"`:
 		in.HasCreated = true
@@ -86,7 +86,7 @@ func (w *stableWriter) field(in *Input, name string) (err error) {
 			if _, err := w.dec.ReadValue(); err != nil {
 				return w.syntax(err)
 			}
-			return fault.Param("data", "parameter_invalid", `The data is a JSON object: {"object":{…}}.`)
+			return fault.Param("data", "parameter_invalid", `The data must be a JSON object: {"object":{…}}.`)
 		}
 		in.Data, err = w.value(make([]byte, 0, len(w.source)), 1, false)
 	default:
@@ -94,7 +94,7 @@ func (w *stableWriter) field(in *Input, name string) (err error) {
 		if _, err := w.dec.ReadValue(); err != nil {
 			return w.syntax(err)
 		}
-		err = fault.Param(path, "parameter_unknown", "There is no parameter '%s' here; an event has type, data, id and created.", path)
+		err = fault.Param(path, "parameter_unknown", "Unknown parameter '%s'. An event has type, data, id and created.", path)
 	}
 	return err
 }
@@ -104,7 +104,7 @@ func (w *stableWriter) text(param string) (string, error) {
 		if _, err := w.dec.ReadValue(); err != nil {
 			return "", w.syntax(err)
 		}
-		return "", fault.Param(param, "parameter_invalid", "The %s is a string.", param)
+		return "", fault.Param(param, "parameter_invalid", "The %s must be a string.", param)
 	}
 	t, err := w.dec.ReadToken()
 	if err != nil {
@@ -128,15 +128,15 @@ func (w *stableWriter) seconds(param string) (int64, error) {
 func (in *Input) check() error {
 	switch {
 	case in.Type == "":
-		return fault.Param("type", "parameter_missing", `Give the event's type, such as "payment.succeeded".`)
+		return fault.Param("type", "parameter_missing", `Set the event's type, such as "payment.succeeded".`)
 	case !ValidType(in.Type):
 		return fault.Param("type", "event_type_invalid",
-			`An event type is names of letters, digits and underscores joined by dots, such as "payment.succeeded", of at most %d characters.`, MaxTypeLength)
+			`An event type must consist of names of letters, digits and underscores, joined by dots, such as "payment.succeeded", with at most %d characters.`, MaxTypeLength)
 	case in.ID != "" && !ValidID(in.ID):
 		return fault.Param("id", "parameter_invalid",
-			"An event id is evt_ and 16 or more letters, digits, underscores or hyphens, of at most %d characters.", MaxIDLength)
+			"An event id must be evt_ followed by 16 or more letters, digits, underscores or hyphens, with at most %d characters.", MaxIDLength)
 	case in.Data == nil:
-		return fault.Param("data", "parameter_missing", `Give the event's data: {"object":{…}}.`)
+		return fault.Param("data", "parameter_missing", `Set the event's data: {"object":{…}}.`)
 	}
 	return checkObject(in.Data)
 }
@@ -162,13 +162,13 @@ func checkObject(data []byte) error {
 			return nil
 		}
 		if found {
-			return fault.Param("data.object", "parameter_invalid", "The data's object is a JSON object: what the event is about.")
+			return fault.Param("data.object", "parameter_invalid", "The data's object must be a JSON object.")
 		}
 		if err := w.dec.SkipValue(); err != nil {
 			return w.syntax(err)
 		}
 	}
-	return fault.Param("data.object", "parameter_missing", `The data holds an object, what the event is about: {"object":{…}}.`)
+	return fault.Param("data.object", "parameter_missing", `The data must contain an object: {"object":{…}}.`)
 }
 
 // NewBody returns the body that is stored, signed and sent. id, typ and data must

@@ -81,7 +81,7 @@ func (w *stableWriter) free() {
 func (w *stableWriter) end() error {
 	at := w.dec.InputOffset()
 	if _, err := w.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return fault.Param(w.prefix, "json_invalid", "There is text after the JSON value, which ends at byte %d.", at)
+		return fault.Param(w.prefix, "json_invalid", "Unexpected text after the JSON value, which ends at byte %d.", at)
 	}
 	return nil
 }
@@ -232,7 +232,7 @@ func arrayIndex(name []byte) int64 {
 // rejects them because they can poison prototypes.
 func (w *stableWriter) checkName(name []byte, inConstructor bool) error {
 	if string(name) == "__proto__" || inConstructor && string(name) == "prototype" {
-		return w.refuse("key_forbidden", "The key %q is refused by common JSON parsers, because it can poison prototypes.", name)
+		return w.refuse("key_forbidden", "The key %q is refused by common JSON parsers, because it enables prototype pollution. Rename it.", name)
 	}
 	return nil
 }
@@ -289,7 +289,7 @@ func (w *stableWriter) number(dst []byte, raw jsontext.Value) ([]byte, error) {
 	case was.equal(is):
 		return dst, nil
 	case f == 0:
-		return nil, w.refuse("number_not_representable", "The number %s is too small to be told from zero; send it as a string.", shown(raw))
+		return nil, w.refuse("number_not_representable", "The number %s is too small to be distinguished from zero; send it as a string.", shown(raw))
 	case was.integer():
 		return nil, w.refuse("number_not_representable",
 			"The integer %s cannot be represented exactly by receivers that read numbers as doubles; send it as a string.", shown(raw))

@@ -60,7 +60,7 @@ func (c *patterns) compile(source string) (jsonschema.Regexp, error) {
 		return p, nil
 	}
 	if c.bytes += len(source); len(source) > maxPattern || c.bytes > maxPatterns {
-		return nil, &tooLargePattern{fmt.Sprintf("A pattern is at most %d bytes long, and all patterns of a schema together %d bytes.", maxPattern, maxPatterns)}
+		return nil, &tooLargePattern{fmt.Sprintf("A pattern may have at most %d bytes, and all patterns of a schema together %d bytes.", maxPattern, maxPatterns)}
 	}
 	tree, err := syntax.Parse(source, syntax.Perl)
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *patterns) compile(source string) (jsonschema.Regexp, error) {
 	size := programSize(tree)
 	c.program, c.runes = c.program+size, c.runes+countRunes(tree)
 	if c.program > maxPatternProgram || c.runes > maxPatternRunes {
-		return nil, &tooLargePattern{fmt.Sprintf("The patterns of the schema are too large with their repetitions written out: more than %d instructions. Use smaller counts than in a{1000}, and fewer classes such as \\p{L}.", maxPatternProgram)}
+		return nil, &tooLargePattern{fmt.Sprintf("The patterns of the schema are too large after expanding their repetitions: more than %d instructions. Use smaller counts than in a{1000}, and fewer classes such as \\p{L}.", maxPatternProgram)}
 	}
 	compiled, err := regexp.Compile(source)
 	if err != nil {

@@ -60,16 +60,16 @@ func (d *Definition) Check() error {
 	switch {
 	case !ValidType(d.Name):
 		return fault.Param("name", "event_type_invalid",
-			`An event type is names of letters, digits and underscores joined by dots, such as "payment.succeeded", of at most %d characters.`, MaxTypeLength)
+			`An event type must consist of names of letters, digits and underscores, joined by dots, such as "payment.succeeded", with at most %d characters.`, MaxTypeLength)
 	case Operational(d.Name):
-		return fault.Param("name", "event_type_reserved", "Events of type %s are announced by the server itself; it cannot be defined anew.", d.Name)
+		return fault.Param("name", "event_type_reserved", "Events of type %s are created by the server. The type cannot be redefined.", d.Name)
 	case utf8.RuneCountInString(d.Description) > MaxTypeDescription:
 		return fault.Param("description", "parameter_invalid", "The description is longer than %d characters.", MaxTypeDescription)
 	}
 	switch d.Validation {
 	case ValidateOff, ValidateWarn, ValidateReject:
 	default:
-		return fault.Param("validation", "parameter_invalid", "The validation is %q, %q or %q.", ValidateOff, ValidateWarn, ValidateReject)
+		return fault.Param("validation", "parameter_invalid", "The validation must be %q, %q or %q.", ValidateOff, ValidateWarn, ValidateReject)
 	}
 	if err := d.checkSchema(); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (d *Definition) checkSchema() (err error) {
 	d.checker = nil
 	if len(d.Schema) == 0 {
 		if d.Validation != ValidateOff {
-			return fault.Param("schema", "parameter_missing", "Give a schema to validate by, or set validation to off.")
+			return fault.Param("schema", "parameter_missing", "Set a schema to validate against, or set validation to off.")
 		}
 		return nil
 	}
@@ -97,7 +97,7 @@ func (d *Definition) checkSchema() (err error) {
 
 func (d *Definition) checkSamples() error {
 	if len(d.Samples) > MaxSamples {
-		return fault.Param("samples", "parameter_invalid", "There can be at most %d samples.", MaxSamples)
+		return fault.Param("samples", "parameter_invalid", "An event type can have at most %d samples.", MaxSamples)
 	}
 	for i, raw := range d.Samples {
 		param := fmt.Sprintf("samples[%d]", i)
@@ -109,14 +109,14 @@ func (d *Definition) checkSamples() error {
 			return err
 		}
 		if len(data) == 0 || data[0] != '{' || checkObject(data) != nil {
-			return fault.Param(param, "parameter_invalid", `A sample is an event's data: {"object":{…}}.`)
+			return fault.Param(param, "parameter_invalid", `A sample must be an event's data: {"object":{…}}.`)
 		}
 		d.Samples[i] = data
 		if d.checker == nil {
 			continue
 		}
 		if wrong := d.checker.check(sampleBody(d.Name, data)); wrong != nil {
-			return fault.Param(param, "schema_mismatch", "The sample does not fit the schema: %s: %s", wrong.Param, wrong.Message)
+			return fault.Param(param, "schema_mismatch", "The sample does not match the schema: %s: %s", wrong.Param, wrong.Message)
 		}
 	}
 	return nil

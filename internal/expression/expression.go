@@ -79,9 +79,9 @@ type kind struct {
 var filter = &kind{MaxLength, `data.object.currency == "EUR"`, func(t *cel.Type) string {
 	switch {
 	case t.IsExactType(types.DynType):
-		return "The expression must be true or false, and nobody can tell whether this is; compare it with something, as in data.object.paid == true."
+		return "The expression must be true or false, and the type of this one is unknown. Compare it with a value, as in data.object.paid == true."
 	case !t.IsExactType(types.BoolType):
-		return fmt.Sprintf("The expression must be true or false; this is of type %s. Compare it with something.", t)
+		return fmt.Sprintf("The expression must be true or false; this one has the type %s. Compare it with a value.", t)
 	}
 	return ""
 }}
@@ -100,7 +100,7 @@ func compile(k *kind, param, source string) (*Expression, error) {
 	case len(source) > k.limit:
 		return nil, invalid("The expression is %d bytes long; the limit is %d.", len(source), k.limit)
 	case strings.TrimSpace(source) == "":
-		return nil, invalid(`Give an expression such as %s, or leave it out.`, k.example)
+		return nil, invalid(`Set an expression such as %s, or leave it out.`, k.example)
 	}
 	env := environment()
 	parsed, issues := env.Parse(source)
@@ -108,7 +108,7 @@ func compile(k *kind, param, source string) (*Expression, error) {
 		return nil, invalid("%s", syntaxProblem(source, issues))
 	}
 	if at, name, ok := forbidden(parsed); ok {
-		return nil, invalid("%s there is no function %s; there are size, contains, startsWith, endsWith, string, int, double, has, all, exists, exists_one, filter, map and transformMap.", place(source, at), name)
+		return nil, invalid("%s the function %s is unknown. Use size, contains, startsWith, endsWith, string, int, double, has, all, exists, exists_one, filter, map and transformMap.", place(source, at), name)
 	}
 	shape := structureOf(parsed.NativeRep().Expr())
 	switch {

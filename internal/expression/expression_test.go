@@ -51,22 +51,22 @@ func TestMatch_whatEventsHold(t *testing.T) {
 
 func TestCompile_saysWhatIsWrongAndWhere(t *testing.T) {
 	for source, want := range map[string]string{
-		``:                                  "Give an expression",
-		" \n":                               "Give an expression",
+		``:                                  "Set an expression",
+		" \n":                               "Set an expression",
 		`amount > 1`:                        "At character 1, there is no amount. An event has id, type, created and data",
 		`é"é" == a`:                         "At character 1, this is not an expression",
 		`"é" == a`:                          "At character 8, there is no a.",
-		"type == 1":                         "At character 6, == does not go with (string, int).",
+		"type == 1":                         "At character 6, == cannot be applied to (string, int).",
 		"true &&\n  a":                      "At line 2, character 3, there is no a.",
-		`type ==`:                           "ends too early",
+		`type ==`:                           "is incomplete",
 		`type == "a`:                        "At character 9,",
 		`type.name == "a"`:                  "has no fields",
 		`data.object.amount * 2.0 == 2`:     "write 2.0 rather than 2",
-		`data.object.paid`:                  "compare it with something",
-		`created`:                           "of type int",
-		`type.matches("a+")`:                "At character 13, there is no function matches",
-		`timestamp(created) > timestamp(0)`: "there is no function timestamp",
-		`google.protobuf.Struct{} == data`:  "there is no function google.protobuf.Struct",
+		`data.object.paid`:                  "Compare it with a value",
+		`created`:                           "has the type int",
+		`type.matches("a+")`:                "At character 13, the function matches is unknown",
+		`timestamp(created) > timestamp(0)`: "the function timestamp is unknown",
+		`google.protobuf.Struct{} == data`:  "the function google.protobuf.Struct is unknown",
 		strings.Repeat("(", 200) + "true":   "nested too deeply",
 		`"` + strings.Repeat("a", MaxLength) + `"`:               "1026 bytes long; the limit is 1024",
 		`data.a.all(x, data.a.all(y, data.a.all(z, x + y > z)))`: "costs too much",
@@ -86,7 +86,7 @@ func TestMatch_saysWhyItCannot(t *testing.T) {
 		{`data.object.items[7].n == 1`, payment, "index out of bounds: 7"},
 		{`data.object.amount * 2 == 1`, payment, "no such overload"},
 		{`data.object.currency > 1`, payment, "no such overload"},
-		{`int(data.object.currency) == 1`, payment, "a value in it is not what it was taken for"}, // not: "EUR"
+		{`int(data.object.currency) == 1`, payment, "a value has an unexpected type"}, // not: "EUR"
 		{`created / 0 == 1`, payment, "division by zero"},
 		{`data.object.a.all(x, data.object.a.all(y, x == y))`, list, "it took more than 10000 steps"},
 		// Steps that are dear: each walks through the whole event.

@@ -53,9 +53,9 @@ func syntaxProblem(source string, issues *cel.Issues) string {
 	case strings.Contains(text, "recursion") || strings.Contains(text, "expression size"):
 		return "The expression is nested too deeply."
 	case strings.Contains(text, "<EOF>"):
-		return where + " the expression ends too early or a bracket or quote is not closed."
+		return where + " the expression is incomplete, or a bracket or quote is not closed."
 	}
-	return where + ` this is not an expression. They look like data.object.amount >= 1000 && data.object.currency == "EUR".`
+	return where + ` this is not an expression. An example is data.object.amount >= 1000 && data.object.currency == "EUR".`
 }
 
 var (
@@ -72,7 +72,7 @@ func typeProblem(source string, issues *cel.Issues) string {
 	if m := noOverload.FindStringSubmatch(text); m != nil {
 		name := m[1]
 		if name == eachName {
-			return where + " this is neither a list nor an object, and has no elements."
+			return where + " this is neither a list nor an object, so it has no elements."
 		}
 		if s, ok := operators.FindReverse(name); ok && s != "" {
 			name = s
@@ -81,10 +81,10 @@ func typeProblem(source string, issues *cel.Issues) string {
 		if strings.Contains(m[2], "double") && strings.Contains(m[2], "int") {
 			hint = " Numbers in data are doubles: write 2.0 rather than 2."
 		}
-		return fmt.Sprintf("%s %s does not go with %s.%s", where, name, m[2], hint)
+		return fmt.Sprintf("%s %s cannot be applied to %s.%s", where, name, m[2], hint)
 	}
 	if noField.MatchString(text) {
-		return where + " this has no fields; an event's own are id, type, created and data."
+		return where + " this value has no fields. The fields of an event are id, type, created and data."
 	}
 	return where + " " + clip(text) + "."
 }
@@ -101,7 +101,7 @@ func reason(err error) string {
 		strings.HasPrefix(text, "division by zero"), strings.HasPrefix(text, "modulus by zero"):
 		return clip(text)
 	}
-	return "a value in it is not what it was taken for"
+	return "a value has an unexpected type"
 }
 
 func clip(text string) string {

@@ -24,7 +24,7 @@ type Transform struct{ x *Expression }
 
 var transformation = &kind{MaxTransform, `{"object": {"id": data.object.id}}`, func(t *cel.Type) string {
 	if t.Kind() != types.MapKind && !t.IsExactType(types.DynType) {
-		return fmt.Sprintf(`The expression must be an object, such as {"object": {"id": data.object.id}}; this is of type %s.`, t)
+		return fmt.Sprintf(`The expression must be an object, such as {"object": {"id": data.object.id}}; this one has the type %s.`, t)
 	}
 	return ""
 }}
@@ -50,7 +50,7 @@ func (t *Transform) Apply(in *Input) ([]byte, error) {
 		return nil, err
 	}
 	if _, ok := out.(traits.Mapper); !ok {
-		return nil, errors.New("its result is no object")
+		return nil, errors.New("its result is not an object")
 	}
 	return appendJSON(nil, out, in.size+maxGrowth)
 }
@@ -71,7 +71,7 @@ func appendJSON(b []byte, v ref.Val, limit int) (_ []byte, err error) {
 		return strconv.AppendUint(b, uint64(v), 10), nil
 	case types.Double:
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, errors.New("its result holds a number that JSON does not have")
+			return nil, errors.New("its result contains a number that JSON cannot represent")
 		}
 		return strconv.AppendFloat(b, float64(v), 'g', -1, 64), nil
 	case types.String:
@@ -92,7 +92,7 @@ func appendJSON(b []byte, v ref.Val, limit int) (_ []byte, err error) {
 		}
 		return append(b, ']'), nil
 	}
-	return nil, fmt.Errorf("its result holds a value of type %s", v.Type().TypeName())
+	return nil, fmt.Errorf("its result contains a value of type %s", v.Type().TypeName())
 }
 
 func appendObject(b []byte, v traits.Mapper, limit int) (_ []byte, err error) {
@@ -100,7 +100,7 @@ func appendObject(b []byte, v traits.Mapper, limit int) (_ []byte, err error) {
 	for it := v.Iterator(); it.HasNext() == types.True; {
 		name, ok := it.Next().(types.String)
 		if !ok {
-			return nil, errors.New("its result holds an object with a name that is no text")
+			return nil, errors.New("its result contains an object with a key that is not a string")
 		}
 		names = append(names, string(name))
 	}
@@ -123,7 +123,7 @@ func appendObject(b []byte, v traits.Mapper, limit int) (_ []byte, err error) {
 func appendText(b []byte, s string) ([]byte, error) {
 	b, err := jsontext.AppendQuote(b, s)
 	if err != nil {
-		return nil, errors.New("its result holds text that is not UTF-8")
+		return nil, errors.New("its result contains a string that is not UTF-8")
 	}
 	return b, nil
 }

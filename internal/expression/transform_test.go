@@ -34,7 +34,7 @@ func TestApply_whatEventsHold(t *testing.T) {
 func TestCompileTransform_refusesWhatIsNoObject(t *testing.T) {
 	for source, want := range map[string]string{
 		`1`:                "must be an object",
-		`data.a == 1`:      "this is of type bool",
+		`data.a == 1`:      "has the type bool",
 		``:                 `{"object": {"id": data.object.id}}`,
 		`{"object": nope}`: "At character 12, there is no nope.",
 		`{"object": "` + strings.Repeat("a", MaxTransform) + `"}`: "the limit is 2048",
@@ -50,10 +50,10 @@ func TestApply_saysWhyItCannot(t *testing.T) {
 	long := `{"object":{"a":"` + strings.Repeat("x", 100_000) + `"}}`
 	for _, tt := range []struct{ source, data, want string }{
 		{`{"object": data.object.missing}`, payment, "no such key: missing"},
-		{`data.object.id`, payment, "its result is no object"},
-		{`{"object": {"a": 1.0 / 0.0}}`, payment, "its result holds a number that JSON does not have"},
-		{`{1: data}`, payment, "its result holds an object with a name that is no text"},
-		{`{"object": {"a": data.object.?missing}}`, payment, "its result holds a value of type optional_type"},
+		{`data.object.id`, payment, "its result is not an object"},
+		{`{"object": {"a": 1.0 / 0.0}}`, payment, "its result contains a number that JSON cannot represent"},
+		{`{1: data}`, payment, "its result contains an object with a key that is not a string"},
+		{`{"object": {"a": data.object.?missing}}`, payment, "its result contains a value of type optional_type"},
 		// A few steps, and a result of gigabytes.
 		{`{"object": [data].map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a])}`, long,
 			fmt.Sprintf("its result is larger than %d bytes", len(long)+maxGrowth)},

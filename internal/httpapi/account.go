@@ -92,7 +92,7 @@ func updateAccount(rq *request) (answer, error) {
 	p := rq.params()
 	in := accountParams(p)
 	if err := p.done(); err == nil && in == (service.AccountParams{}) {
-		return answer{}, fault.Param("name", "parameter_missing", "Give the account's new name, rate limit, limits or status.")
+		return answer{}, fault.Param("name", "parameter_missing", "Set the account's new name, rate limit, limits or status.")
 	}
 	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) {
 		return rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), in)

@@ -111,7 +111,7 @@ func repeatable[T any](rq *request, in render[T], private bool) error {
 	}
 	key := keys[0]
 	if key == "" || len(key) > service.MaxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return fault.Param("Idempotency-Key", "parameter_invalid", "An idempotency key is 1 to %d printable ASCII characters.", service.MaxIdempotencyKey)
+		return fault.Param("Idempotency-Key", "parameter_invalid", "An idempotency key must have 1 to %d printable ASCII characters.", service.MaxIdempotencyKey)
 	}
 	h := sha256.New()
 	_, _ = io.WriteString(h, rq.Method+" "+rq.URL.Path+"\n")

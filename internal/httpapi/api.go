@@ -382,7 +382,7 @@ func refuseBody(r *http.Request, limit int64) error {
 	}
 	for _, coding := range r.Header["Content-Encoding"] {
 		if coding != "" && !strings.EqualFold(coding, "identity") {
-			return &fault.Error{Code: fault.Invalid, Reason: reasonEncoding, Param: "Content-Encoding", Message: "Send the body as it is, without a Content-Encoding."}
+			return &fault.Error{Code: fault.Invalid, Reason: reasonEncoding, Param: "Content-Encoding", Message: "Send the body without a Content-Encoding."}
 		}
 	}
 	return nil
@@ -424,7 +424,7 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 		case "live":
 			live = true
 		default:
-			return nil, fault.Param(a.modeHeader, "parameter_invalid", "The header %s is test or live.", a.modeHeader)
+			return nil, fault.Param(a.modeHeader, "parameter_invalid", "The header %s must be test or live.", a.modeHeader)
 		}
 		if err := a.Service.ActFor(r.Context(), call, id, live); err != nil {
 			return nil, err

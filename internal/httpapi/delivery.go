@@ -75,7 +75,7 @@ func (rq *request) wait() (time.Duration, error) {
 	p := rq.query()
 	wait := p.integer("wait")
 	if wait != nil && (*wait < 0 || *wait > int(service.MaxWait/time.Second)) {
-		p.fail("wait", "The parameter wait is an integer from 0 to %d, in seconds.", int(service.MaxWait/time.Second))
+		p.fail("wait", "The parameter wait must be an integer from 0 to %d, in seconds.", int(service.MaxWait/time.Second))
 	}
 	return time.Duration(deref(wait)) * time.Second, p.done()
 }

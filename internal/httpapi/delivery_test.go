@@ -272,7 +272,7 @@ func TestDeliveries_byOutcome(t *testing.T) {
 // endpoint since, and it is said when it cannot be told any more.
 func TestAttempts_showWhatWasSent(t *testing.T) {
 	w := newWorld(t)
-	const plain = "The bytes that were sent"
+	const plain = "The sent bytes"
 	for _, tt := range []struct{ name, shape string }{
 		{"as it is", `"payload_format":"standard"`},
 		{"thin", `"payload_format":"thin"`},

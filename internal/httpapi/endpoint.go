@@ -149,7 +149,7 @@ func (p *params) fields(all []endpoint.Field) endpoint.Params {
 // version, and there are no connected accounts.
 func stripeParams(p *params) {
 	if v := p.text("api_version"); v != nil && len(*v) > maxVersion {
-		p.fail("api_version", "A version of Stripe's API is at most %d bytes. Events have no versions on this server; leave it out.", maxVersion)
+		p.fail("api_version", "A version of Stripe's API has at most %d bytes. Events have no versions on this server. Leave it out.", maxVersion)
 	}
 	if connected := p.truth("connect"); connected != nil && *connected {
 		p.fail("connect", "This server has no connected accounts. Leave connect out, or send false.")
@@ -171,7 +171,7 @@ func rotateSecret(rq *request) (answer, error) {
 	p := rq.params()
 	life, value := p.seconds("expires_in"), p.given("secret")
 	if err := p.done(); err == nil && life == nil {
-		return answer{}, fault.Param("expires_in", "parameter_missing", "Say for how many seconds the old secret lives on: 0, 3600, 10800, 21600, 43200 or 86400.")
+		return answer{}, fault.Param("expires_in", "parameter_missing", "Set how many seconds the old secret stays valid: 0, 3600, 10800, 21600, 43200 or 86400.")
 	}
 	return actInPrivate(rq, p, tagged(rq.api.viewSecret), func() (*endpoint.Endpoint, error) {
 		return rq.service().RotateSecret(rq.Context(), rq.call, rq.id(), value, *life)
@@ -224,7 +224,7 @@ func (a *api) consent(w http.ResponseWriter, r *http.Request) {
 		WriteError(w, err)
 		return
 	}
-	plain(w, http.StatusOK, "Thank you. Events are sent to "+url+" from now on.\n")
+	plain(w, http.StatusOK, "Consent granted. Events are sent to "+url+" from now on.\n")
 }
 
 func getEndpoint(rq *request) (answer, error) {

@@ -89,9 +89,9 @@ func viewError(err error) (status int, view errorView) {
 	view = errorView{Type: wire[f.Code].typ, Message: f.Message, Param: f.Param}
 	switch f.Code {
 	case fault.Internal:
-		reason, view.Message, view.Param = "internal_error", "Something went wrong on our side. The Request-Id helps us to find it.", ""
+		reason, view.Message, view.Param = "internal_error", "An internal error occurred. Report the Request-Id to the operator of the server.", ""
 	case fault.Unavailable:
-		reason, view.Message = cmp.Or(reason, "unavailable"), "The server cannot accept this at the moment; nothing was done. Try again."
+		reason, view.Message = cmp.Or(reason, "unavailable"), "The server is temporarily unavailable; nothing was done. Retry later."
 	}
 	view.Code = cmp.Or(string(reason), string(f.Code))
 	// Both can repeat what was sent.

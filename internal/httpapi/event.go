@@ -170,9 +170,9 @@ func (rq *request) batch() ([][]byte, error) {
 		case err != nil:
 			return nil, rq.notBatch(err)
 		case name.String() != "events":
-			return nil, fault.Param(name.String(), "parameter_unknown", `A batch is {"events":[…]} and nothing else.`)
+			return nil, fault.Param(name.String(), "parameter_unknown", `A batch must be {"events":[…]} without other parameters.`)
 		case seen:
-			return nil, fault.Param("events", "duplicate_key", "This parameter stands twice.")
+			return nil, fault.Param("events", "duplicate_key", "Duplicate parameter.")
 		}
 		if raws, err = rq.items(dec); err != nil {
 			return nil, err
@@ -204,7 +204,7 @@ func (rq *request) items(dec *jsontext.Decoder) (raws [][]byte, err error) {
 			return nil, rq.notBatch(err)
 		}
 		if len(raws) == service.MaxEvents {
-			return nil, fault.Param("events", "parameter_invalid", "A batch takes %d events. Send the rest in another one.", service.MaxEvents)
+			return nil, fault.Param("events", "parameter_invalid", "A batch can have at most %d events. Send the rest in another batch.", service.MaxEvents)
 		}
 		end := dec.InputOffset()
 		raws = append(raws, rq.body[end-int64(len(value)):end])
@@ -217,7 +217,7 @@ func (rq *request) items(dec *jsontext.Decoder) (raws [][]byte, err error) {
 }
 
 func badEvents() error {
-	return fault.Param("events", "parameter_invalid", `Give a list of 1 to %d events: {"events":[{"type":"payment.succeeded","data":{"object":{…}}}]}.`, service.MaxEvents)
+	return fault.Param("events", "parameter_invalid", `Send a list of 1 to %d events: {"events":[{"type":"payment.succeeded","data":{"object":{…}}}]}.`, service.MaxEvents)
 }
 
 // notBatch returns the fault for a body that is no batch; err is nil when it is JSON.
@@ -225,7 +225,7 @@ func (rq *request) notBatch(err error) error {
 	if err != nil && !(errors.Is(err, io.EOF) && len(bytes.TrimSpace(rq.body)) == 0) {
 		return malformed(rq.body, err)
 	}
-	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: `The request body is a JSON object such as {"events":[…]}.`, Err: err}
+	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: `The request body must be a JSON object such as {"events":[…]}.`, Err: err}
 }
 
 // eventJSON returns the body as JSON; a form becomes an object of strings.

@@ -69,7 +69,7 @@ func (rq *request) admitJSON() error {
 	values, depth := measureJSON(rq.body)
 	switch {
 	case values > maxValues:
-		return &fault.Error{Code: fault.Invalid, Reason: "json_too_large", Message: fmt.Sprintf("The request body holds more than %d values.", maxValues)}
+		return &fault.Error{Code: fault.Invalid, Reason: "json_too_large", Message: fmt.Sprintf("The request body contains more than %d values.", maxValues)}
 	case depth > maxDepth:
 		return &fault.Error{Code: fault.Invalid, Reason: "json_too_large", Message: fmt.Sprintf("The request body is nested more than %d levels deep.", maxDepth)}
 	case rq.intake == nil:
@@ -111,7 +111,7 @@ func decodeJSON(raw []byte, to *map[string]any) error {
 	case err == nil && *to != nil:
 		return nil
 	case err == nil, errors.As(err, &kind) && kind.JSONPointer == "":
-		return badJSON("The request body is a JSON object such as {\"limit\":10}; this is %s.", kindOf(raw))
+		return badJSON("The request body must be a JSON object such as {\"limit\":10}; this is %s.", kindOf(raw))
 	case errors.As(err, &kind): // of values that are any, only numbers can be wrong
 		return badJSON("The request body cannot be read: the number %s of %s is out of range.", clip(string(kind.JSONValue), 40), paramAt(kind.JSONPointer))
 	}
@@ -240,7 +240,7 @@ func put(m map[string]any, name, value string) error {
 		next, ok := m[key].(map[string]any)
 		if !ok {
 			if m[key] != nil {
-				return fault.Param(name, "form_invalid", "This parameter is given both as a value and as a group.")
+				return fault.Param(name, "form_invalid", "This parameter is both a value and a group.")
 			}
 			next = map[string]any{}
 			m[key] = next
@@ -249,7 +249,7 @@ func put(m map[string]any, name, value string) error {
 	}
 	key := orNext(m, path[len(path)-1])
 	if _, twice := m[key]; twice {
-		return fault.Param(name, "form_invalid", "This parameter is given twice.")
+		return fault.Param(name, "form_invalid", "Duplicate parameter.")
 	}
 	m[key] = value
 	return nil
@@ -302,7 +302,7 @@ func (p *params) done() error {
 		return p.err
 	}
 	name := slices.Min(slices.Collect(maps.Keys(p.values)))
-	return fault.Param(name, "parameter_unknown", "There is no parameter '%s' here.", clip(name, 80))
+	return fault.Param(name, "parameter_unknown", "Unknown parameter '%s'.", clip(name, 80))
 }
 
 func clip(s string, most int) string {
@@ -324,7 +324,7 @@ func (p *params) text(name string) *string {
 	case nil:
 		return new(string)
 	}
-	p.fail(name, "The parameter %s is a string.", name)
+	p.fail(name, "The parameter %s must be a string.", name)
 	return nil
 }
 
@@ -338,9 +338,9 @@ func (p *params) given(name string) string {
 	s, ok := v.(string)
 	switch {
 	case !ok:
-		p.fail(name, "The parameter %s is a string.", name)
+		p.fail(name, "The parameter %s must be a string.", name)
 	case s == "":
-		p.fail(name, "The parameter %s is empty; leave it out or give it a value.", name)
+		p.fail(name, "The parameter %s is empty. Leave it out or set a value.", name)
 	}
 	return s
 }
@@ -355,13 +355,13 @@ func (p *params) texts(name string) *[]string {
 	}
 	list, ok := listOf(v)
 	if !ok {
-		p.fail(name, "The parameter %s is a list of strings.", name)
+		p.fail(name, "The parameter %s must be a list of strings.", name)
 		return nil
 	}
 	out := make([]string, len(list))
 	for i, item := range list {
 		if out[i], ok = item.(string); !ok {
-			p.fail(fmt.Sprintf("%s[%d]", name, i), "The elements of %s are strings.", name)
+			p.fail(fmt.Sprintf("%s[%d]", name, i), "The elements of %s must be strings.", name)
 		}
 	}
 	return &out
@@ -379,7 +379,7 @@ func (p *params) truth(name string) *bool {
 	case v == false, v == "false" && p.form:
 		return new(bool)
 	}
-	p.fail(name, "The parameter %s is true or false.", name)
+	p.fail(name, "The parameter %s must be true or false.", name)
 	return nil
 }
 
@@ -396,7 +396,7 @@ func (p *params) numberOf(param string, v any) (float64, bool) {
 	case nil:
 		return 0, true
 	}
-	p.fail(param, "The parameter %s is a number.", param)
+	p.fail(param, "The parameter %s must be a number.", param)
 	return 0, false
 }
 
@@ -436,7 +436,7 @@ func (p *params) integer(name string) *int {
 		return nil
 	}
 	if *f != math.Trunc(*f) || math.Abs(*f) > 1<<53 {
-		p.fail(name, "The parameter %s is an integer.", name)
+		p.fail(name, "The parameter %s must be an integer.", name)
 		return nil
 	}
 	i := int(*f)
@@ -466,7 +466,7 @@ func (p *params) durations(name string) *[]time.Duration {
 	}
 	list, ok := listOf(v)
 	if !ok {
-		p.fail(name, "The parameter %s is a list of seconds.", name)
+		p.fail(name, "The parameter %s must be a list of seconds.", name)
 		return nil
 	}
 	out := make([]time.Duration, len(list))
@@ -474,7 +474,7 @@ func (p *params) durations(name string) *[]time.Duration {
 		param := fmt.Sprintf("%s[%d]", name, i)
 		f, ok := p.numberOf(param, item)
 		if ok && f != math.Trunc(f) {
-			p.fail(param, "The elements of %s are integers of seconds.", name)
+			p.fail(param, "The elements of %s must be integers, in seconds.", name)
 		}
 		out[i] = time.Duration(min(max(f, -maxSeconds), maxSeconds)) * time.Second
 	}
@@ -489,7 +489,7 @@ func (p *params) textMap(name string) map[string]*string {
 	}
 	m, ok := v.(map[string]any)
 	if !ok && v != nil && (v != "" || !p.form) {
-		p.fail(name, "The parameter %s is an object of strings.", name)
+		p.fail(name, "The parameter %s must be an object of strings.", name)
 		return nil
 	}
 	out := make(map[string]*string, len(m))
@@ -500,7 +500,7 @@ func (p *params) textMap(name string) map[string]*string {
 		case nil:
 			out[k] = nil
 		default:
-			p.fail(name+"["+k+"]", "The values of %s are strings.", name)
+			p.fail(name+"["+k+"]", "The values of %s must be strings.", name)
 		}
 	}
 	return out
@@ -518,7 +518,7 @@ func (p *params) group(name string) (_ *params, given bool) {
 	case v == nil, v == "" && p.form:
 		return nil, true
 	case !ok:
-		p.fail(name, "The parameter %s is an object.", name)
+		p.fail(name, "The parameter %s must be an object.", name)
 		return nil, false
 	}
 	return &params{values: m, form: p.form}, true
@@ -587,7 +587,7 @@ func (p *params) created() (from, until time.Time) {
 		case "lte":
 			until = earlier(until, t.Add(time.Second))
 		default:
-			p.err = fault.Param(param, "parameter_unknown", "A time is narrowed by gte, gt, lte and lt.")
+			p.err = fault.Param(param, "parameter_unknown", "A time range accepts gte, gt, lte and lt.")
 			return from, until
 		}
 	}

@@ -37,7 +37,7 @@ func (rq *request) sandbox() *sandbox.Sandbox { return rq.api.Sandbox }
 // one.
 func (rq *request) keyed(p *params) *params {
 	if p.done() == nil && rq.api.RequireIdempotencyKey && rq.Header.Get("Idempotency-Key") == "" {
-		p.err = fault.Param("Idempotency-Key", "parameter_missing", "Send an Idempotency-Key with payments and refunds: any string that is new for each.")
+		p.err = fault.Param("Idempotency-Key", "parameter_missing", "Payments and refunds require an Idempotency-Key. Send a new string with each request.")
 	}
 	return p
 }
@@ -61,7 +61,7 @@ func (p *params) plainMap(name string) map[string]string {
 		}
 	}
 	if len(out) > 50 {
-		p.fail(name, "The parameter %s has at most 50 keys.", name)
+		p.fail(name, "The parameter %s can have at most 50 keys.", name)
 	}
 	return out
 }
@@ -213,7 +213,7 @@ func shopperToken(rq *request) (answer, error) {
 	}
 	grant, shopper := p.given("grant_type"), p.given("dr_userid")
 	if err := p.done(); err == nil && grant != "client_credentials" {
-		return answer{}, fault.Param("grant_type", "parameter_invalid", "The grant type is client_credentials.")
+		return answer{}, fault.Param("grant_type", "parameter_invalid", "The grant type must be client_credentials.")
 	}
 	view := func(token string) tokenView { return tokenView{token, "bearer", int(sandbox.TokenLife.Seconds())} }
 	return actInPrivate(rq, p, shown(view), func() (string, error) { return rq.sandbox().ShopperToken(rq.Context(), rq.call, shopper) })

@@ -68,7 +68,7 @@ func typeParams(p *params) service.TypeParams {
 		samples := []json.RawMessage{}
 		if raw != nil {
 			if err := json.Unmarshal(raw, &samples); err != nil {
-				p.fail("samples", `The samples are a list of events' data: [{"object":{…}}].`)
+				p.fail("samples", `The samples must be a list of events' data: [{"object":{…}}].`)
 			}
 		}
 		out.Samples = &samples
@@ -86,7 +86,7 @@ func (p *params) raw(name string) (_ []byte, given bool) {
 	if p.form {
 		text, isText := v.(string)
 		if !isText || text != "" && !json.Valid([]byte(text)) {
-			p.fail(name, "The parameter %s is JSON.", name)
+			p.fail(name, "The parameter %s must be JSON.", name)
 		}
 		if text == "" {
 			return nil, true

@@ -35,7 +35,7 @@ func updateUser(rq *request) (answer, error) {
 	p := rq.params()
 	in := service.UserParams{Role: p.text("role"), Password: p.text("password"), Disabled: p.truth("disabled")}
 	if err := p.done(); err == nil && in == (service.UserParams{}) {
-		return answer{}, fault.Param("role", "parameter_missing", "Give a new role, a new password, or whether the user is disabled.")
+		return answer{}, fault.Param("role", "parameter_missing", "Set a new role, a new password, or whether the user is disabled.")
 	}
 	return act(rq, p, userAnswer, func() (account.User, error) { return rq.service().UpdateUser(rq.Context(), rq.call, rq.id(), in) })
 }

@@ -265,11 +265,11 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	latest, lerr := number(q.Get("latest"))
 	since, serr := number(q.Get("since"))
 	if lerr != nil {
-		h.refuse(w, fault.Param("latest", "parameter_invalid", "The parameter latest is a number of events."))
+		h.refuse(w, fault.Param("latest", "parameter_invalid", "The parameter latest must be a number of events."))
 		return
 	}
 	if serr != nil {
-		h.refuse(w, fault.Param("since", "parameter_invalid", "The parameter since is a time in Unix seconds."))
+		h.refuse(w, fault.Param("since", "parameter_invalid", "The parameter since must be a time in Unix seconds."))
 		return
 	}
 	events := strings.FieldsFunc(q.Get("events"), func(c rune) bool { return c == ',' })

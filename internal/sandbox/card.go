@@ -72,19 +72,19 @@ func (c *Card) check(now time.Time) (CardView, testCard, error) {
 	card, known := testCards[number]
 	switch {
 	case number == "":
-		return fail("number", "parameter_missing", "Give the card's number, such as 4242424242424242.")
+		return fail("number", "parameter_missing", "Set the card's number, such as 4242424242424242.")
 	case strings.Trim(number, "0123456789") != "" || len(number) < 12 || len(number) > 19 || !luhn(number):
 		return fail("number", "incorrect_number", "This is not a card number: a digit is wrong or missing.")
 	case !known:
-		return fail("number", "test_card_unknown", "The sandbox takes test cards only: 4242424242424242, 5555555555554444, 4000000000000002 and 4000000000009995.")
+		return fail("number", "test_card_unknown", "The sandbox accepts test cards only: 4242424242424242, 5555555555554444, 4000000000000002 and 4000000000009995.")
 	case c.ExpMonth < 1 || c.ExpMonth > 12:
-		return fail("exp_month", "invalid_expiry_month", "The month is 1 to 12.")
+		return fail("exp_month", "invalid_expiry_month", "The month must be 1 to 12.")
 	case c.ExpYear < 1000 || c.ExpYear > now.Year()+50:
-		return fail("exp_year", "invalid_expiry_year", "Give the year with four digits.")
+		return fail("exp_year", "invalid_expiry_year", "The year must have four digits.")
 	case !now.Before(time.Date(c.ExpYear, time.Month(c.ExpMonth)+1, 1, 0, 0, 0, 0, time.UTC)):
 		return fail("exp_year", "expired_card", "The card has expired.")
 	case len(c.CVC) != 3 || strings.Trim(c.CVC, "0123456789") != "":
-		return fail("cvc", "invalid_cvc", "The CVC is three digits.")
+		return fail("cvc", "invalid_cvc", "The CVC must have three digits.")
 	}
 	return CardView{Brand: card.brand, Last4: number[len(number)-4:], ExpMonth: c.ExpMonth, ExpYear: c.ExpYear}, card, nil
 }

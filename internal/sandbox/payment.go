@@ -68,19 +68,19 @@ var currencies = func() map[string]bool {
 func (p *PaymentParams) check() error {
 	switch {
 	case p.Amount == nil:
-		return fault.Param("amount", "parameter_missing", "Give the amount in the currency's smallest unit: 2999 is 29.99 usd.")
+		return fault.Param("amount", "parameter_missing", "Set the amount in the currency's smallest unit: 2999 is 29.99 usd.")
 	case *p.Amount < 1 || *p.Amount > maxAmount:
-		return fault.Param("amount", "parameter_invalid", "The amount is 1 to %d, in the currency's smallest unit.", int64(maxAmount))
+		return fault.Param("amount", "parameter_invalid", "The amount must be 1 to %d, in the currency's smallest unit.", int64(maxAmount))
 	case p.Currency == "":
-		return fault.Param("currency", "parameter_missing", "Give the currency, such as usd.")
+		return fault.Param("currency", "parameter_missing", "Set the currency, such as usd.")
 	case !currencies[strings.ToLower(p.Currency)]:
-		return fault.Param("currency", "parameter_invalid", "The currency is a three-letter code such as usd (ISO 4217).")
+		return fault.Param("currency", "parameter_invalid", "The currency must be a three-letter code such as usd (ISO 4217).")
 	case p.Method == "":
-		return fault.Param("payment_method[type]", "parameter_missing", "Give the payment method: {\"type\":\"card\",\"card\":{…}}.")
+		return fault.Param("payment_method[type]", "parameter_missing", "Set the payment method: {\"type\":\"card\",\"card\":{…}}.")
 	case p.Method != "card":
-		return fault.Param("payment_method[type]", "parameter_invalid", "The payment method is of type card.")
+		return fault.Param("payment_method[type]", "parameter_invalid", "The payment method must have the type card.")
 	case p.Card == nil:
-		return fault.Param(cardParam, "parameter_missing", "Give the card.")
+		return fault.Param(cardParam, "parameter_missing", "Set the card.")
 	case utf8.RuneCountInString(p.Description) > maxDescription:
 		return fault.Param("description", "parameter_invalid", "The description is longer than %d characters.", maxDescription)
 	case p.Customer != nil:

@@ -43,11 +43,11 @@ func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundPa
 	}
 	switch {
 	case in.PaymentID == "":
-		return nil, fault.Param("payment_id", "parameter_missing", "Give the payment to refund.")
+		return nil, fault.Param("payment_id", "parameter_missing", "Set the payment to refund.")
 	case in.Reason != "" && !slices.Contains(reasons, in.Reason):
-		return nil, fault.Param("reason", "parameter_invalid", "The reason is duplicate, fraudulent or requested_by_customer.")
+		return nil, fault.Param("reason", "parameter_invalid", "The reason must be duplicate, fraudulent or requested_by_customer.")
 	case in.Amount != nil && *in.Amount < 1:
-		return nil, fault.Param("amount", "parameter_invalid", "The amount is 1 or more, in the currency's smallest unit.")
+		return nil, fault.Param("amount", "parameter_invalid", "The amount must be 1 or more, in the currency's smallest unit.")
 	}
 	for {
 		r, err := s.refund(ctx, c, in)
@@ -80,7 +80,7 @@ func (s *Sandbox) refund(ctx context.Context, c *service.Call, in RefundParams) 
 	case p.Status != "succeeded":
 		return nil, fault.Param("payment_id", "payment_not_refundable", "The payment failed; there is nothing to refund.")
 	case left == 0:
-		return nil, fault.Param("payment_id", "payment_already_refunded", "All of the payment was refunded already.")
+		return nil, fault.Param("payment_id", "payment_already_refunded", "The payment was already refunded in full.")
 	case amount > left:
 		return nil, fault.Param("amount", "refund_too_large", "Only %d %s of the payment are left to refund.", left, p.Currency)
 	}

@@ -77,7 +77,7 @@ func testMode(c *service.Call) error {
 		return err
 	}
 	if c.Space.Live() {
-		return &fault.Error{Code: fault.Forbidden, Reason: "sandbox_test_mode", Message: "The sandbox takes test keys (sk_test_…) only; it moves no money."}
+		return &fault.Error{Code: fault.Forbidden, Reason: "sandbox_test_mode", Message: "The sandbox accepts test keys (sk_test_…) only; it moves no money."}
 	}
 	return nil
 }

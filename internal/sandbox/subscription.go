@@ -42,11 +42,11 @@ func (s *Sandbox) CreateProduct(ctx context.Context, c *service.Call, in Product
 	}
 	switch {
 	case strings.TrimSpace(in.Name) == "" || utf8.RuneCountInString(in.Name) > maxText:
-		return nil, fault.Param("name", "parameter_invalid", "Give the product's name, of at most %d characters.", maxText)
+		return nil, fault.Param("name", "parameter_invalid", "Set the product's name, with at most %d characters.", maxText)
 	case in.Price == nil || *in.Price < 1 || *in.Price > maxAmount:
-		return nil, fault.Param("price", "parameter_invalid", "The price is 1 to %d, in the currency's smallest unit.", int64(maxAmount))
+		return nil, fault.Param("price", "parameter_invalid", "The price must be 1 to %d, in the currency's smallest unit.", int64(maxAmount))
 	case !currencies[strings.ToLower(in.Currency)]:
-		return nil, fault.Param("currency", "parameter_invalid", "The currency is a three-letter code such as usd (ISO 4217).")
+		return nil, fault.Param("currency", "parameter_invalid", "The currency must be a three-letter code such as usd (ISO 4217).")
 	}
 	p := s.newProduct(in.Name, *in.Price, strings.ToLower(in.Currency))
 	o, err := s.object(c.Space, kindProduct, p.ID, "", p)
@@ -199,7 +199,7 @@ func (s *Sandbox) ShopperToken(ctx context.Context, c *service.Call, shopper str
 		return "", err
 	}
 	if shopper == "" {
-		return "", fault.Param("dr_userid", "parameter_missing", "Give the shopper's identifier, shopper.id of an event.")
+		return "", fault.Param("dr_userid", "parameter_missing", "Set the shopper's identifier, shopper.id of an event.")
 	}
 	if err := s.Events.Answered(ctx, c); err != nil {
 		return "", err
@@ -242,7 +242,7 @@ func (v *Visitor) Space() event.Space { return v.space }
 func (s *Sandbox) Admit(ctx context.Context, token string) (*Visitor, error) {
 	t, err := load[shopperToken](ctx, s, store.AnySpace, kindToken, tokenID(token))
 	if fault.Is(err, fault.NotFound) || err == nil && s.now().Unix() >= t.Expires {
-		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "token_invalid", Message: "This shopper's token is not known or has expired."}
+		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "token_invalid", Message: "This shopper's token is unknown or has expired."}
 	}
 	if err != nil {
 		return nil, err

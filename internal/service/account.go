@@ -148,7 +148,7 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (*Call, error
 	}
 	switch {
 	case !ok:
-		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_invalid", Message: "This API key is not known."}
+		return nil, &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_invalid", Message: "This API key is unknown."}
 	case !k.Revoked.IsZero():
 		return nil, errRevoked()
 	case k.Account != 0 && s.keys.suspended(k.Account):
@@ -177,7 +177,7 @@ func (s *Service) ActFor(ctx context.Context, c *Call, accountID string, live bo
 		if ok && a.No == c.Key.Account {
 			return nil
 		}
-		return &fault.Error{Code: fault.Forbidden, Reason: "account_forbidden", Param: c.AccountHeader, Message: "This API key belongs to another account than the header names."}
+		return &fault.Error{Code: fault.Forbidden, Reason: "account_forbidden", Param: c.AccountHeader, Message: "This API key does not belong to the account in the header."}
 	}
 	if !ok {
 		missing := fault.Missing("account", accountID)
@@ -200,7 +200,7 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 	switch status := account.AccountStatus(deref(p.Status)); {
 	case p.Status == nil:
 	case status != account.Active && status != account.Suspended:
-		return fault.Param("status", "parameter_invalid", "The status is active or suspended.")
+		return fault.Param("status", "parameter_invalid", "The status must be active or suspended.")
 	case status == account.Active:
 		a.SuspendedAt = time.Time{}
 	case !a.Suspended():
@@ -221,7 +221,7 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 	}
 	set(&a.RateLimit, p.RateLimit)
 	if n := a.RateLimit; n != nil && (*n < 0 || *n > account.MaxRateLimit) {
-		return fault.Param("rate_limit", "parameter_invalid", "The rate limit is 1 to %d requests a minute, 0 for none, or null for the server's default.", account.MaxRateLimit)
+		return fault.Param("rate_limit", "parameter_invalid", "The rate limit must be 1 to %d requests a minute, 0 for no limit, or null for the server's default.", account.MaxRateLimit)
 	}
 	return nil
 }
@@ -443,7 +443,7 @@ func (s *Service) EnsureKey(ctx context.Context, secret, name string) (isNew boo
 	k, ok := account.NewKey(s.IDs.New(event.PrefixKey), secret, name, 0, s.Now())
 	if !ok {
 		return false, &fault.Error{Code: fault.Invalid, Reason: "api_key_malformed",
-			Message: "an API key is sk_test_, sk_live_ or sk_admin_ and at least 16 printable characters"}
+			Message: "an API key must be sk_test_, sk_live_ or sk_admin_ followed by at least 16 printable characters"}
 	}
 	if k.Role == account.Member {
 		if k.Account, err = s.firstAccount(ctx, name); err != nil {

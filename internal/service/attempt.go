@@ -117,10 +117,10 @@ func (s *sent) request(a *delivery.Attempt) Attempt {
 	case a.BodySum != nil:
 		out.BodySum = hex.EncodeToString(a.BodySum)
 		if out.Body = s.made(a.BodySum); out.Body == nil {
-			out.Missing = "The bytes that were sent can no longer be reproduced: the endpoint's format at that time is unknown, or this version of the server produces it differently. Their SHA-256 is " + out.BodySum + "."
+			out.Missing = "The sent bytes can no longer be reproduced: the endpoint's format at that time is unknown, or this version of the server produces it differently. Their SHA-256 is " + out.BodySum + "."
 		}
 	case a.URL == "" && len(s.endpoint.Settings.Shapes) > 0:
-		out.Missing = "The bytes that were sent are unknown: the attempt was made before they were recorded."
+		out.Missing = "The sent bytes are unknown: the attempt was made before the server recorded them."
 	default:
 		sum := sha256.Sum256(s.event.Body)
 		out.Body, out.BodySum = s.event.Body, hex.EncodeToString(sum[:])

@@ -36,7 +36,7 @@ func (s *Service) seekConsent(e *endpoint.Endpoint, now time.Time) (bool, error)
 	origin := s.origin()
 	ask := e.SeekConsent(origin, now)
 	if ask && origin == "" {
-		return false, fault.Param("validation", "validation_unavailable", "Receivers are asked in the server's public name, and it has none: its operator sets --public-url.")
+		return false, fault.Param("validation", "validation_unavailable", "The server has no public name to request consent by. Ask its operator to set --public-url.")
 	}
 	return ask, nil
 }
@@ -59,7 +59,7 @@ func (s *Service) origin() string {
 func (s *Service) ValidateEndpoint(ctx context.Context, c *Call, id string) (*endpoint.Endpoint, error) {
 	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		if e.Settings.Validation != endpoint.Handshake {
-			return "", nil, nil, fault.Param("id", "validation_off", `The endpoint %s is sent to without asking; set its validation to %q first.`, e.ID, endpoint.Handshake)
+			return "", nil, nil, fault.Param("id", "validation_off", `The endpoint %s does not require consent. Set its validation to %q first.`, e.ID, endpoint.Handshake)
 		}
 		if err := mustBeOn(e, "id"); err != nil {
 			return "", nil, nil, err
@@ -141,9 +141,9 @@ func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpo
 // fault.Invalid.
 func (s *Service) Consent(ctx context.Context, key, allowedRate, remote string) (string, error) {
 	if wait := s.consents.take(network(remote), s.Now()); wait > 0 {
-		return "", &fault.Error{Code: fault.RateLimited, Reason: "rate_limit_exceeded", RetryAfter: wait, Message: "Too many requests from this address. Send fewer."}
+		return "", &fault.Error{Code: fault.RateLimited, Reason: "rate_limit_exceeded", RetryAfter: wait, Message: "Too many requests from this address. Send fewer requests."}
 	}
-	gone := &fault.Error{Code: fault.NotFound, Reason: "consent_unknown", Message: "Nobody waits for this consent: it was given, is no longer needed, or the address is incomplete."}
+	gone := &fault.Error{Code: fault.NotFound, Reason: "consent_unknown", Message: "No consent request is pending at this URL: it was already granted, has expired, or the URL is incomplete."}
 	space, id, sealed, ok := splitConsentKey(key)
 	if !ok {
 		return "", gone

@@ -28,8 +28,8 @@ func (s *Service) bindCredentials(c *Call, p endpoint.Params, old, e *endpoint.E
 		what = "token_url"
 	}
 	again := func(param, name string) error {
-		return fault.Param(param, "credential_required", "The edit changes the origin of %s. Give the %s again in the same edit, or remove it: "+
-			"a credential is sent only to the origin that it was given for.", what, name)
+		return fault.Param(param, "credential_required", "The edit changes the origin of %s. Set the %s again in the same edit, or remove it: "+
+			"a credential is sent only to the origin that it was set for.", what, name)
 	}
 	if e.Auth.Type == old.Auth.Type {
 		switch {

@@ -98,7 +98,7 @@ func state(name string) (*delivery.State, error) {
 	}
 	state, ok := delivery.ParseState(name)
 	if !ok {
-		return nil, fault.Param("status", "parameter_invalid", "The status is pending, succeeded, failed or canceled.")
+		return nil, fault.Param("status", "parameter_invalid", "The status must be pending, succeeded, failed or canceled.")
 	}
 	return &state, nil
 }
@@ -110,7 +110,7 @@ func outcome(name string) (*delivery.Outcome, error) {
 	}
 	o, ok := delivery.ParseOutcome(name)
 	if !ok {
-		return nil, fault.Param("outcome", "parameter_invalid", "The outcome is one of %s.", outcomeNames())
+		return nil, fault.Param("outcome", "parameter_invalid", "The outcome must be one of %s.", outcomeNames())
 	}
 	return &o, nil
 }
@@ -274,7 +274,7 @@ func (w *Watcher) EndpointFailing(f *dispatch.Failure, since time.Time) {
 	w.s.Log.Warn("endpoint is failing", "endpoint", e.ID, "since", since)
 	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeEndpointFailing, others: true,
 		object: endpointObject(e, append(lastFailure(f), "failing_since", since.Unix())...),
-		text:   "The endpoint has acknowledged nothing since " + since.UTC().Format(time.RFC3339) + ". Its deliveries wait while it is probed. " + lastFailureText(f)})
+		text:   "The endpoint has acknowledged no delivery since " + since.UTC().Format(time.RFC3339) + ". Its deliveries wait while it is probed. " + lastFailureText(f)})
 	if err != nil {
 		w.s.Log.Error("announce failing endpoint", "endpoint", e.ID, "err", err)
 	}

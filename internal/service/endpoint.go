@@ -139,7 +139,7 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p endp
 	compile(p)
 	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		if p.Mentions("secret") {
-			return "", nil, nil, fault.Param("secret", "parameter_unknown", "A secret is changed by POST …/rotate_secret.")
+			return "", nil, nil, fault.Param("secret", "parameter_unknown", "An update cannot change the secret. Use POST …/rotate_secret.")
 		}
 		was = e.Status
 		old := *e
@@ -151,7 +151,7 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p endp
 		}
 		if old.URL != e.URL {
 			if old.Kind().Connects || e.Kind().Connects {
-				return "", nil, nil, fault.Param("url", "parameter_invalid", "The URL of a listener stays, and that of another endpoint cannot become one's.")
+				return "", nil, nil, fault.Param("url", "parameter_invalid", "The URL of a listener cannot be changed, and no other endpoint can become a listener.")
 			}
 			if err := e.Kind().RefuseTo(c.Setter()); err != nil {
 				return "", nil, nil, err
@@ -319,7 +319,7 @@ func (s *Service) disable(ctx context.Context, no int64, reason string, cause []
 		}
 		e.Status, e.DisabledReason, e.Updated = endpoint.Disabled, reason, now
 		a = &announcement{about: e, typ: event.TypeEndpointDisabled, others: true, object: endpointObject(e, append(cause, "disabled_reason", reason)...),
-			text: disabledText[reason] + " It was disabled; nothing is sent to it until somebody enables it."}
+			text: disabledText[reason] + " It was disabled; nothing is sent to it until a user enables it."}
 		trail = store.Trail{Audit: s.entry(by, now, account.EndpointDisabled, e.ID, "reason", reason)}
 		trail.Announce, err = s.compose(a, now)
 		return trail, err
@@ -340,10 +340,10 @@ func (s *Service) disable(ctx context.Context, no int64, reason string, cause []
 
 // disabledText says for people why an endpoint was disabled.
 var disabledText = map[string]string{
-	endpoint.DisabledGone:   "The endpoint answered 410 Gone.",
-	endpoint.DisabledFailed: "The endpoint has acknowledged nothing for too long.",
+	endpoint.DisabledGone:   "The endpoint responded with 410 Gone.",
+	endpoint.DisabledFailed: "The endpoint has acknowledged no delivery for too long.",
 
-	endpoint.DisabledNoConsent: "The endpoint's receiver was asked whether it wants to be sent to, and did not agree within a day.",
+	endpoint.DisabledNoConsent: "The endpoint's receiver did not grant consent within a day.",
 }
 
 // mustBeOn refuses to send to an endpoint that is off; param is what named it.

@@ -217,7 +217,7 @@ func (s *Service) prepareBatch(c *Call, b *eventBatch, version int64) (p prepare
 // overBatch is what an event is answered that would make a request create more deliveries
 // than one may.
 func overBatch(limit int) error {
-	return quota.Busy(quota.BatchDeliveries, time.Second, "The events before this one have created as many deliveries as one request may (%d). Send the rest in another request.", limit)
+	return quota.Busy(quota.BatchDeliveries, time.Second, "The preceding events have created the maximum number of deliveries per request (%d). Send the rest in another request.", limit)
 }
 
 // append stores an event. It returns store.ErrStale, and has stored nothing, when the event
@@ -259,11 +259,11 @@ func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error)
 		return nil, err
 	}
 	if event.Operational(in.Type) {
-		return nil, fault.Param("type", "event_type_reserved", "Events of type %s are announced by the server itself.", in.Type)
+		return nil, fault.Param("type", "event_type_reserved", "Only the server creates events of type %s. Choose another type.", in.Type)
 	}
 	e := s.newEvent(c.Space, in)
 	if len(e.Body) > s.MaxBody {
-		return nil, fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d. Send less, or a reference.", len(e.Body), s.MaxBody)
+		return nil, fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d. Send less data, or a reference to it.", len(e.Body), s.MaxBody)
 	}
 	to := s.Endpoints.Match(e.Space, e.Type)
 	leave, err := s.process(c, &e, to)
@@ -326,7 +326,7 @@ func taken(first, again *event.Event, compareCreated bool) (*event.Event, error)
 	if first.Type == again.Type && bytes.Equal(first.Data(), again.Data()) && (!compareCreated || first.Created == again.Created) {
 		return first, nil
 	}
-	return nil, fault.Param("id", "event_id_taken", "Another event with the id '%s' was sent before.", again.ID)
+	return nil, fault.Param("id", "event_id_taken", "Another event already has the id '%s'.", again.ID)
 }
 
 // newEvent gives an event its key and identifier and makes its body, once.
@@ -415,7 +415,7 @@ func (s *Service) testAppend(ctx context.Context, c *Call, endpointID, typ strin
 		}
 	}
 	if !event.ValidType(typ) {
-		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded".`)
+		return nil, fault.Param("type", "event_type_invalid", `Set an event type such as "payment.succeeded".`)
 	}
 	e := s.sampleEvent(c.Space, typ)
 	return &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.receipt(c, &e, s.Now()), Version: version}, nil
@@ -456,14 +456,14 @@ const MaxListedTypes = 20
 
 func (f *EventFilter) check() error {
 	if f.Type != "" && f.Types != nil {
-		return fault.Param("types", "parameter_invalid", "Give type or types, not both.")
+		return fault.Param("types", "parameter_invalid", "Use type or types, not both.")
 	}
 	if f.Types != nil && (len(f.Types) == 0 || len(f.Types) > MaxListedTypes) {
-		return fault.Param("types", "parameter_invalid", "Give 1 to %d event types.", MaxListedTypes)
+		return fault.Param("types", "parameter_invalid", "Set 1 to %d event types.", MaxListedTypes)
 	}
 	for i, t := range f.Types {
 		if !event.ValidType(t) {
-			return fault.Param(fmt.Sprintf("types[%d]", i), "event_type_invalid", `Give an event type such as "payment.succeeded". The parameter type takes prefixes.`)
+			return fault.Param(fmt.Sprintf("types[%d]", i), "event_type_invalid", `Set an event type such as "payment.succeeded". The parameter type takes prefixes.`)
 		}
 	}
 	return checkPattern(f.Type)
@@ -493,7 +493,7 @@ func keyAt(t time.Time) event.Key {
 
 func checkPattern(p string) error {
 	if p != "" && !event.ValidPattern(p) {
-		return fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded", or a prefix such as "payment.*".`)
+		return fault.Param("type", "event_type_invalid", `Set an event type such as "payment.succeeded", or a prefix such as "payment.*".`)
 	}
 	return nil
 }

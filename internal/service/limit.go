@@ -54,7 +54,7 @@ func (s *Service) admit(c *Call, n int) (RateLimit, error) {
 		return RateLimit{}, nil
 	}
 	if n > 1 && c.counted > perMinute {
-		return RateLimit{}, fault.Param("events", "parameter_invalid", "The request has more events than the account may send in a minute (rate_limit: %d). Send fewer in one request.", perMinute)
+		return RateLimit{}, fault.Param("events", "parameter_invalid", "The request has more events than the account may send in a minute (rate_limit: %d). Send fewer events per request.", perMinute)
 	}
 	now := s.Now()
 	l := s.limits.get(c.Space.Account(), perMinute, now)
@@ -68,7 +68,7 @@ func (s *Service) admit(c *Call, n int) (RateLimit, error) {
 	out := RateLimit{Limit: perMinute, Remaining: int(left), Reset: now.Add(time.Duration(missing / float64(perMinute) * float64(time.Minute)))}
 	if wait > 0 {
 		return out, &fault.Error{Code: fault.RateLimited, Reason: "rate_limit_exceeded", Param: "rate_limit", RetryAfter: wait,
-			Message: "Too many requests. Send fewer, or ask the operator for a higher limit."}
+			Message: "Too many requests. Send fewer requests, or ask the operator for a higher limit."}
 	}
 	return out, nil
 }

@@ -97,7 +97,7 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 		return nil, err
 	}
 	if device == "" || len(device) > maxDevice || strings.ContainsFunc(device, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, fault.Param("device", "parameter_invalid", "A listener's name is 1 to %d printable ASCII characters without spaces.", maxDevice)
+		return nil, fault.Param("device", "parameter_invalid", "A listener's name must have 1 to %d printable ASCII characters without spaces.", maxDevice)
 	}
 	url := endpoint.ListenerURL(device)
 	begin := func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {

@@ -31,10 +31,10 @@ func ResolvePage[C any](p Page, resolve func(param, id string) (C, error)) (stor
 	case p.Limit == 0:
 		out.Limit = DefaultPage
 	case p.Limit < 1 || p.Limit > MaxPage:
-		return out, fault.Param("limit", "parameter_invalid", "The limit is 1 to %d.", MaxPage)
+		return out, fault.Param("limit", "parameter_invalid", "The limit must be 1 to %d.", MaxPage)
 	}
 	if p.StartingAfter != "" && p.EndingBefore != "" {
-		return out, fault.Param("ending_before", "parameter_invalid", "Give starting_after or ending_before, not both.")
+		return out, fault.Param("ending_before", "parameter_invalid", "Use starting_after or ending_before, not both.")
 	}
 	for _, c := range []struct {
 		param, id string

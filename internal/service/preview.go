@@ -67,12 +67,12 @@ func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Previ
 func (s *Service) previewed(ctx context.Context, c *Call, p PreviewParams) (*event.Event, error) {
 	switch {
 	case p.Event != "" && p.Type != "":
-		return nil, fault.Param("type", "parameter_invalid", "Give an event or a type, not both.")
+		return nil, fault.Param("type", "parameter_invalid", "Use event or type, not both.")
 	case p.Event != "":
 		e, err := s.Store.Event(ctx, c.Space, p.Event)
 		return &e, CursorFault(err, "event", p.Event)
 	case !event.ValidType(p.Type):
-		return nil, fault.Param("type", "event_type_invalid", `Give an event type such as "payment.succeeded", or an event.`)
+		return nil, fault.Param("type", "event_type_invalid", `Set type, such as "payment.succeeded", or event.`)
 	}
 	e := s.sampleEvent(c.Space, p.Type)
 	return &e, nil

@@ -129,7 +129,7 @@ func (b *BulkRetry) check() error {
 	filtered := b.DeliveryFilter != (DeliveryFilter{Status: b.Status})
 	switch {
 	case b.All && filtered:
-		return fault.Param("all", "parameter_invalid", "Leave all out, or leave endpoint, type, since and until out.")
+		return fault.Param("all", "parameter_invalid", "Use all, or use endpoint, type, since and until.")
 	case !b.All && !filtered:
 		return fault.Param("all", "parameter_missing",
 			"Select deliveries with endpoint, type, since or until, or set all to true to retry every failed delivery of the account. With dry_run they are only counted.")
@@ -145,7 +145,7 @@ func (s *Service) failed(ctx context.Context, c *Call, b BulkRetry) (store.Deliv
 	}
 	w, err := s.Endpoint(ctx, c, b.Endpoint)
 	if fault.Is(err, fault.NotFound) {
-		return narrow, fault.Param("endpoint", "endpoint_deleted", "The endpoint %s was deleted; nothing can be sent to it.", b.Endpoint)
+		return narrow, fault.Param("endpoint", "endpoint_deleted", "The endpoint %s was deleted. Nothing can be sent to it.", b.Endpoint)
 	}
 	if err != nil {
 		return narrow, err

@@ -13,7 +13,7 @@ import (
 // errSuspended is what calls of a suspended account are answered.
 func errSuspended() error {
 	return &fault.Error{Code: fault.Forbidden, Reason: "account_suspended",
-		Message: "This account is suspended: its API keys and portals are refused, and nothing is sent to its endpoints. Ask the operator of the server."}
+		Message: "This account is suspended: its API keys and portals are refused, and nothing is sent to its endpoints. Contact the operator of the server."}
 }
 
 // leases is what goes on in the name of a caller after its request was admitted: the

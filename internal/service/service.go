@@ -301,7 +301,7 @@ func (c *Call) replay(earlier *store.Receipt) error {
 // called. With look it also returns [Replayed] when the call was answered before.
 func (s *Service) begin(ctx context.Context, c *Call, look bool) (end func(), err error) {
 	if c.Key.Role == account.Viewer {
-		return nil, &fault.Error{Code: fault.Forbidden, Reason: "read_only", Message: "You may look at this but not change it."}
+		return nil, &fault.Error{Code: fault.Forbidden, Reason: "read_only", Message: "You have read-only access."}
 	}
 	if c.Idem == nil {
 		return func() {}, nil
@@ -309,7 +309,7 @@ func (s *Service) begin(ctx context.Context, c *Call, look bool) (end func(), er
 	id := keyInUse{c.Space, c.Idem.Key}
 	if !s.once.reserve(id) {
 		return nil, &fault.Error{Code: fault.IdempotencyConflict, Reason: "idempotency_key_in_use",
-			Message: "The first request with this Idempotency-Key is still running. Try again in a moment.", RetryAfter: time.Second}
+			Message: "The first request with this Idempotency-Key is still running. Retry later.", RetryAfter: time.Second}
 	}
 	end = func() { s.once.release(id) }
 	if !look {
@@ -380,10 +380,10 @@ func (c *Call) MustAccount() error {
 	}
 	if c.AccountHeader == "" {
 		return &fault.Error{Code: fault.Invalid, Reason: "account_missing", Param: "Authorization",
-			Message: "An operator key acts for no account by itself. Use an account's API key (sk_test_… or sk_live_…)."}
+			Message: "An operator key belongs to no account. Use an account's API key (sk_test_… or sk_live_…)."}
 	}
 	return &fault.Error{Code: fault.Invalid, Reason: "account_missing", Param: c.AccountHeader,
-		Message: "An operator key acts for one account. Name it in a header: " + c.AccountHeader + ": acct_…"}
+		Message: "An operator key needs an account to act for. Name it in a header: " + c.AccountHeader + ": acct_…"}
 }
 
 func (c *Call) mustAccount() error { return c.MustAccount() }

@@ -236,5 +236,5 @@ func (s *Service) afresh(ctx context.Context, c *Call, do func() error) error {
 		}
 	}
 	return &fault.Error{Code: fault.Unavailable, Reason: "overloaded", RetryAfter: time.Second,
-		Message: "The account's settings are changed faster than the event can be matched by them."}
+		Message: "The account's settings change faster than the event can be matched. Retry later."}
 }

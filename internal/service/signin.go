@@ -145,7 +145,7 @@ func (s *Service) ChangePassword(ctx context.Context, c *Call, u *account.User, 
 	}
 	defer leave()
 	if !s.Passwords.Match(u, old) {
-		return fault.Param("old_password", "password_wrong", "This is not your password.")
+		return fault.Param("old_password", "password_wrong", "The password is wrong.")
 	}
 	s.guesses.right(taken)
 	hash, err := s.Passwords.Hash(password)
@@ -186,7 +186,7 @@ func (q *comparisons) enter(ctx context.Context, a guess, delay time.Duration) (
 		turn = q.known
 	} else {
 		if !q.queue(a.host) {
-			return nil, &fault.Error{Code: fault.RateLimited, Reason: "sign_ins_busy", RetryAfter: time.Second, Message: "Too many people sign in at the moment. Try again in a few seconds."}
+			return nil, &fault.Error{Code: fault.RateLimited, Reason: "sign_ins_busy", RetryAfter: time.Second, Message: "Too many concurrent sign-ins. Try again in a few seconds."}
 		}
 		defer q.unqueue(a.host)
 	}

@@ -25,7 +25,7 @@ func (s *Service) checkTransform(e *endpoint.Endpoint) error {
 		}
 		sample := s.sampleEvent(e.Space, typ)
 		if _, err := w.Payload(sample.Key, sample.ID, typ, sample.Body); err != nil {
-			return fault.Param("transform", "expression_invalid", "The transformation cannot be made of the sample of %s: %s.", typ, err)
+			return fault.Param("transform", "expression_invalid", "The transformation fails for the sample of %s: %s.", typ, err)
 		}
 	}
 	return nil

@@ -215,7 +215,7 @@ func (s *Service) CreatePortal(ctx context.Context, c *Call, p PortalParams) (Cr
 		p.Life = account.DefaultPortalLife
 	}
 	if p.Life < time.Minute || p.Life > account.MaxPortalLife {
-		return CreatedPortal{}, fault.Param("expires_in", "parameter_invalid", "A portal session lasts 60 to %d seconds.", int(account.MaxPortalLife/time.Second))
+		return CreatedPortal{}, fault.Param("expires_in", "parameter_invalid", "A portal session must last 60 to %d seconds.", int(account.MaxPortalLife/time.Second))
 	}
 	if err := p.Check(); err != nil {
 		return CreatedPortal{}, err

@@ -27,7 +27,7 @@ func (i invalid) Error() string { return string(i) }
 
 const (
 	errSpace     invalid = "The URL contains a space or control character; percent-encode it."
-	errSyntax    invalid = "This is not a URL."
+	errSyntax    invalid = "The value is not a URL."
 	errScheme    invalid = "The URL must be absolute and start with https://."
 	errNoHost    invalid = "The URL has no host."
 	errEmptyPort invalid = "The URL has an empty port."

@@ -376,7 +376,7 @@ func unavailable(op string, err error) error {
 	}
 	switch e.Code {
 	case "22021", "22P05": // a zero byte in text
-		return &fault.Error{Code: fault.Invalid, Reason: "text_invalid", Message: "Texts must not hold a zero byte (\\u0000).", Err: f.Err}
+		return &fault.Error{Code: fault.Invalid, Reason: "text_invalid", Message: "Strings must not contain a zero byte (\\u0000).", Err: f.Err}
 	case "25006":
 		f.Hint = "the database is read-only; the server goes on once it is, or another becomes, the primary"
 	case "53100":

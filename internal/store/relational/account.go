@@ -110,7 +110,7 @@ func (s *Store) CreateKey(ctx context.Context, k *account.Key, trail store.Trail
 			return err
 		}
 		if n == 0 {
-			return fault.Param("secret", "key_in_use", "This key is in use already.")
+			return fault.Param("secret", "key_in_use", "This API key already exists.")
 		}
 		return t.leave(trail)
 	})

@@ -25,7 +25,7 @@ func (s *Store) CreateType(ctx context.Context, d *event.Definition, most int, t
 			return err
 		}
 		if slices.ContainsFunc(have, func(row []any) bool { return Text(row[0]) == d.Name }) {
-			return fault.Param("name", "event_type_exists", "There is an event type of this name already.")
+			return fault.Param("name", "event_type_exists", "An event type with this name already exists.")
 		}
 		if len(have) >= most {
 			return quota.Full(quota.EventTypes, most)

@@ -22,7 +22,7 @@ func (s *Store) CreateUser(ctx context.Context, u *account.User, trail store.Tra
 			return err
 		}
 		if n == 0 {
-			return fault.Param("name", "user_exists", "There is a user of this name already.")
+			return fault.Param("name", "user_exists", "A user with this name already exists.")
 		}
 		return t.leave(trail)
 	})
