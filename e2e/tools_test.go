@@ -254,7 +254,7 @@ func TestUsers(t *testing.T) {
 	}
 	first := made.out.await(t, `The admin alice was made\. Password: (\S+)`)[1]
 	for args, says := range map[string]string{
-		"create alice --role viewer": "A user with this name already exists", "create ALICE --role viewer": "There is a user of this name already",
+		"create alice --role viewer": "A user with this name already exists", "create ALICE --role viewer": "A user with this name already exists",
 		"create bob --role owner": "The role must be viewer, member or admin", "update carol --disable": "No such user", "update alice --role viewer": "This is the last admin",
 	} {
 		if p := users(nowhere, strings.Fields(args)...); p.exit() != 1 || !strings.Contains(p.out.String(), says) {
