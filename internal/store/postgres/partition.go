@@ -23,7 +23,14 @@ const (
 	daysAhead = 3 // so that a node that could not make any for a while still finds one
 	dayFormat = "20060102"
 
-	startTries = 20 // to make partitions at a start, each of lockTimeout at the most
+	// tableLock is how long to wait for a lock on a table: those who use the table wait as
+	// long, behind the one that waits.
+	tableLock  = 50 * time.Millisecond
+	tablePause = 300 * time.Millisecond // between two tries, for those who use the table
+	tableTries = 3
+	startTries = 200 // at a start, which cannot do without
+
+	namesAtOnce = 5000 // that one transaction deletes
 )
 
 // makeNextPartitions makes those that keys need soon. Keys go by the database's clock;
@@ -39,13 +46,30 @@ func (s *Store) makeNextPartitions(ctx context.Context) error {
 // makeFirstPartitions is makeNextPartitions at the start of a node, which cannot go on
 // without them: it waits for other nodes that start and make them at the same time.
 func (s *Store) makeFirstPartitions(ctx context.Context) (err error) {
-	for range startTries {
-		var e *pgconn.PgError
-		if err = s.makeNextPartitions(ctx); !errors.As(err, &e) || e.Code != "55P03" { // lock_not_available, after lockTimeout
+	return unlocked(ctx, startTries, func() error { return s.makeNextPartitions(ctx) })
+}
+
+// unlocked runs fn, which needs a whole table, so many times until no other transaction's lock
+// is in its way. It returns the last error.
+func unlocked(ctx context.Context, tries int, fn func() error) (err error) {
+	for n := 1; ; n++ {
+		if err = fn(); !locked(err) || n == tries {
+			return err
+		}
+		t := time.NewTimer(tablePause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
 			return err
 		}
 	}
-	return err
+}
+
+// locked reports whether another transaction's lock was in the way.
+func locked(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "55P03" // lock_not_available
 }
 
 // makePartitions makes the partitions of yesterday to some days ahead.
@@ -59,30 +83,34 @@ func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
 	if have == 2 {
 		return nil
 	}
-	return s.transactSlowly(ctx, "make partitions", func(c relational.Conn) error {
-		if err := lockSchema(c); err != nil {
-			return err
-		}
-		for d := -1; d <= daysAhead; d++ {
-			from := today.AddDate(0, 0, d)
-			for _, table := range partitioned {
-				if err := makePartition(c, table, from); err != nil {
+	for d := -1; d <= daysAhead; d++ {
+		for _, table := range partitioned { // each by itself, so that nobody waits for long
+			if err := s.transactSlowly(ctx, "make partitions", func(c relational.Conn) error {
+				if err := lockSchema(c); err != nil {
 					return err
 				}
+				return makePartition(c, table, today.AddDate(0, 0, d))
+			}); err != nil {
+				return err
 			}
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // lockSchema lets one node change tables at a time, and not wait for long for those
 // who use them: what waits for a table keeps others from it.
 func lockSchema(c relational.Conn) error {
-	if _, err := c.Exec("SET LOCAL lock_timeout = '" + lockTimeout + "'"); err != nil {
-		return err
+	for _, query := range []string{
+		"SET LOCAL lock_timeout = '3s'",
+		"SELECT pg_advisory_xact_lock(" + strconv.FormatInt(migrationLock, 10) + ")",
+		"SET LOCAL lock_timeout = " + millis(tableLock),
+	} {
+		if _, err := c.Exec(query); err != nil {
+			return err
+		}
 	}
-	_, err := c.Exec("SELECT pg_advisory_xact_lock(" + strconv.FormatInt(migrationLock, 10) + ")")
-	return err
+	return nil
 }
 
 func makePartition(c relational.Conn, table string, from time.Time) error {
@@ -166,9 +194,12 @@ func (s *Store) dropDays(ctx context.Context, below event.Key) (deleted int, err
 		if perr != nil || event.KeyAt(from.AddDate(0, 0, 1)) > below {
 			continue
 		}
-		n, err := s.dropDay(ctx, from)
-		var e *pgconn.PgError
-		if errors.As(err, &e) && e.Code == "55P03" { // somebody uses it just now; there is another time
+		var n int
+		err := unlocked(ctx, tableTries, func() (err error) {
+			n, err = s.dropDay(ctx, from)
+			return err
+		})
+		if locked(err) { // a reader uses it, such as a backup; there is another time
 			return deleted, nil
 		}
 		if err != nil {
@@ -179,8 +210,42 @@ func (s *Store) dropDays(ctx context.Context, below event.Key) (deleted int, err
 	return deleted, nil
 }
 
+// dropDay drops the partitions of a day unless something in it is pending. What takes long is
+// done before the tables are locked.
 func (s *Store) dropDay(ctx context.Context, from time.Time) (n int, err error) {
 	suffix := "_p" + from.Format(dayFormat)
+	first, end := int64(event.KeyAt(from)), int64(event.KeyAt(from.AddDate(0, 0, 1)))
+	pending := `SELECT (SELECT count(*) FROM (SELECT 1 FROM deliveries` + suffix + ` WHERE state = 0 LIMIT 1) p)
+		+ (SELECT count(*) FROM (SELECT 1 FROM fan_outs WHERE event >= $1 AND event < $2 LIMIT 1) f)`
+	var waits bool
+	if err := s.transactSlowly(ctx, "look into partition "+suffix, func(c relational.Conn) error {
+		if err := unlimited(c); err != nil {
+			return err
+		}
+		rows, err := c.Rows(1, pending, first, end)
+		if err != nil {
+			return err
+		}
+		if waits = rows[0][0].(int64) > 0; waits {
+			return nil
+		}
+		rows, err = c.Rows(1, `SELECT count(*) FROM events`+suffix)
+		if err == nil {
+			n = int(rows[0][0].(int64))
+		}
+		return err
+	}); err != nil || waits {
+		return 0, err
+	}
+	// Ids of events that retention does not keep can be chosen again from here on.
+	for deleted := int64(namesAtOnce); deleted == namesAtOnce; {
+		if err := s.transactSlowly(ctx, "forget the ids of partition "+suffix, func(c relational.Conn) (err error) {
+			deleted, err = c.Exec(`DELETE FROM event_ids WHERE (space, custom_id) IN (SELECT space, custom_id FROM event_ids WHERE key >= $1 AND key < $2 LIMIT $3)`, first, end, namesAtOnce)
+			return err
+		}); err != nil {
+			return 0, err
+		}
+	}
 	err = s.transactSlowly(ctx, "drop partition "+suffix, func(c relational.Conn) error {
 		if err := lockSchema(c); err != nil {
 			return err
@@ -189,20 +254,19 @@ func (s *Store) dropDay(ctx context.Context, from time.Time) (n int, err error) 
 		if _, err := c.Exec("LOCK TABLE deliveries" + suffix + " IN SHARE MODE"); err != nil {
 			return err
 		}
-		rows, err := c.Rows(2, `SELECT (SELECT count(*) FROM (SELECT 1 FROM deliveries`+suffix+` WHERE state = 0 LIMIT 1) p)
-				+ (SELECT count(*) FROM (SELECT 1 FROM fan_outs WHERE event >= $1 AND event < $2 LIMIT 1) f), (SELECT count(*) FROM events`+suffix+`)`,
-			int64(event.KeyAt(from)), int64(event.KeyAt(from.AddDate(0, 0, 1))))
-		if err != nil || rows[0][0].(int64) > 0 {
+		rows, err := c.Rows(1, pending, first, end)
+		if waits = err == nil && rows[0][0].(int64) > 0; err != nil || waits {
 			return err
 		}
-		n = int(rows[0][1].(int64))
 		for _, table := range partitioned {
 			if _, err := c.Exec("DROP TABLE IF EXISTS " + table + suffix); err != nil {
 				return err
 			}
 		}
-		_, err = c.Exec(`DELETE FROM event_ids WHERE key >= $1 AND key < $2`, int64(event.KeyAt(from)), int64(event.KeyAt(from.AddDate(0, 0, 1))))
-		return err
+		return nil
 	})
-	return n, err
+	if err != nil || waits {
+		return 0, err
+	}
+	return n, nil
 }

@@ -53,7 +53,6 @@ const (
 	maxConns       = 16
 	nodeConns      = 3
 	connectTimeout = 5 * time.Second
-	lockTimeout    = "3s" // for what needs a whole table, such as a new partition
 	migrationLock  = 0x706f737468617374
 	startLock      = migrationLock + 1
 )

@@ -61,10 +61,14 @@ func (t *Tx) append(all []*store.Append) error {
 		return fmt.Errorf("look for changed settings: %w", err)
 	}
 	events, deliveries, receipts := t.Bulk(Events), t.Bulk(Deliveries), t.Bulk(Receipts)
+	known, err := t.Known(all)
+	if err != nil {
+		return fmt.Errorf("look up ids and idempotency keys: %w", err)
+	}
 	taken, deferring := claims{}, deferring{}
 	var written, ordered []*store.Append
 	for _, a := range all {
-		if err := t.judge(a, taken); err != nil {
+		if err := t.judge(a, taken, known); err != nil {
 			return fmt.Errorf("append event %s: %w", a.Event.ID, err)
 		}
 		if a.Refused() {
@@ -120,7 +124,7 @@ type claim struct {
 }
 
 // judge decides whether a is refused, and claims its names if not.
-func (t *Tx) judge(a *store.Append, taken claims) error {
+func (t *Tx) judge(a *store.Append, taken claims, known *Known) error {
 	a.Replay, a.Taken = nil, nil // a batch that failed is tried again
 	if a.Stale {
 		return nil
@@ -135,7 +139,7 @@ func (t *Tx) judge(a *store.Append, taken claims) error {
 			a.Replay = &earlier
 			return nil
 		}
-		earlier, found, err := t.receipt(e.Space, r.Key, now)
+		earlier, found, err := t.receipt(e.Space, r.Key, now, known)
 		if err != nil {
 			return err
 		}
@@ -150,7 +154,7 @@ func (t *Tx) judge(a *store.Append, taken claims) error {
 			a.Taken = &earlier
 			return nil
 		}
-		earlier, found, err := t.eventByID(e.Space, e.ID)
+		earlier, found, err := t.eventByID(e.Space, e.ID, known)
 		if err != nil {
 			return err
 		}
@@ -262,8 +266,8 @@ func nonNil(b []byte) []byte {
 }
 
 // receipt returns the receipt of a key unless it is older than [store.ReceiptLife] at now.
-func (t *Tx) receipt(space event.Space, key string, now time.Time) (store.Receipt, bool, error) {
-	row, found, err := t.row(5, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`, int64(space), key)
+func (t *Tx) receipt(space event.Space, key string, now time.Time, known *Known) (store.Receipt, bool, error) {
+	row, found, err := known.receipt(t, Name{space, key})
 	if err != nil || !found {
 		return store.Receipt{}, false, err
 	}
@@ -303,8 +307,8 @@ func (t *Tx) receiptArgs(r *store.Receipt) []any {
 }
 
 // eventByID finds an event by its public identifier, whoever made that up.
-func (t *Tx) eventByID(space event.Space, id string) (event.Event, bool, error) {
-	row, found, err := t.row(4, `SELECT key, type, created, body FROM events WHERE space = ? AND custom_id = ?`, int64(space), id)
+func (t *Tx) eventByID(space event.Space, id string, known *Known) (event.Event, bool, error) {
+	row, found, err := known.event(t, Name{space, id})
 	e := event.Event{ID: id, Custom: true, Space: space}
 	if key, nonce, ok := event.ParseID(event.PrefixEvent, id); err == nil && !found && ok {
 		row, found, err = t.row(4, `SELECT key, type, created, body FROM events

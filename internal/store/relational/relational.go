@@ -93,6 +93,8 @@ type Conn interface {
 	// transaction that was committed before this one began, after the version that the append
 	// was matched by.
 	MarkStale(all []*store.Append) error
+	// Known looks up the names of appends; nil: each is looked up when it is needed.
+	Known(all []*store.Append) (*Known, error)
 	// Queue sets the ranks of the deliveries to ordered endpoints, so that each is behind all
 	// that is pending for its endpoint, and they are in the order of the appends.
 	Queue(all []*store.Append) error

@@ -141,6 +141,9 @@ func (t *tx) Settle(all []store.Settlement) ([]int, error) { return make([]int, 
 // MarkStale implements [relational.Conn]: no other process changes settings.
 func (t *tx) MarkStale([]*store.Append) error { return nil }
 
+// Known implements [relational.Conn]: a query costs no round trip.
+func (t *tx) Known([]*store.Append) (*relational.Known, error) { return nil, nil }
+
 // Queue implements [relational.Conn]: this process makes all keys, and they ascend.
 func (t *tx) Queue([]*store.Append) error { return nil }
 

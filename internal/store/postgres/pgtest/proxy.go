@@ -26,6 +26,7 @@ type Proxy struct {
 	on     *regexp.Regexp // become silent once a statement that matches was sent
 	conns  map[net.Conn]bool
 	hit    chan struct{} // closed when that has happened
+	count  int           // statements that were run
 }
 
 // Proxy starts a proxy in front of c. The caller must Close it.
@@ -76,6 +77,13 @@ func (p *Proxy) Delay(roundTrip time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = roundTrip / 2
+}
+
+// Statements returns how many statements were run through the proxy.
+func (p *Proxy) Statements() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
 }
 
 // Close ends the proxy and its connections.
@@ -196,6 +204,7 @@ func (p *Proxy) toServer(to io.Writer, from io.Reader) {
 func (p *Proxy) sent(sql string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.count++
 	if p.on == nil || !p.on.MatchString(sql) {
 		return
 	}

@@ -1,0 +1,34 @@
+package relational
+
+import (
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// Name is an event's id that its sender chose, or an idempotency key.
+type Name struct {
+	Space event.Space
+	Text  string
+}
+
+// Known is what a store has under the names of a batch, if it looks all of them up at once. A
+// nil one is that of a store which looks up each by itself.
+type Known struct {
+	Receipts map[Name][]any // fingerprint, status, body, private, created
+	Events   map[Name][]any // key, type, created, body
+}
+
+func (k *Known) receipt(t *Tx, n Name) (row []any, found bool, err error) {
+	if k == nil {
+		return t.row(5, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`, int64(n.Space), n.Text)
+	}
+	row, found = k.Receipts[n]
+	return row, found, nil
+}
+
+func (k *Known) event(t *Tx, n Name) (row []any, found bool, err error) {
+	if k == nil {
+		return t.row(4, `SELECT key, type, created, body FROM events WHERE space = ? AND custom_id = ?`, int64(n.Space), n.Text)
+	}
+	row, found = k.Events[n]
+	return row, found, nil
+}
