@@ -13,7 +13,6 @@ import (
 	"github.com/posthaste-hq/posthaste/bench/measure"
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/commit"
-	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -120,7 +119,7 @@ func assemble(ctx context.Context, st *sqlite.Store, now func() time.Time) (s *s
 	commits := commit.New(st, log)
 	endpoints := endpoint.NewRegistry()
 	s = service.New(service.Config{Store: st, Events: commits, Endpoints: endpoints, Targets: snd, IDs: event.NewIDs(event.NewKeys(now, 0)), Now: now, Log: log})
-	engine := dispatch.New(dispatch.Config{Store: st, Recorder: commits, Sender: snd, Watcher: s.Watcher(func(*delivery.Attempt) {}), Endpoints: endpoints,
+	engine := dispatch.New(dispatch.Config{Store: st, Recorder: commits, Sender: snd, Watcher: s.Watcher(), Endpoints: endpoints,
 		Now: now, Random: rand.Float64, Log: log})
 	if err := s.Load(ctx, engine); err != nil {
 		return nil, nil, err

@@ -335,7 +335,7 @@ func (s *server) wire(ctx context.Context) error {
 	}
 	s.relay = relay.New(relay.Config{Service: s.service, Sender: s.sender, Brand: s.Brand, PublicURL: s.PublicURL, Now: s.now, Log: s.log, Key: httpapi.Key, Answer: httpapi.WriteError})
 	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: s.now}
-	engine.Sender, engine.Watcher = s.attempts(toBrokers), s.metrics.Watcher(s.service.Watcher(nil))
+	engine.Sender, engine.Watcher = s.attempts(toBrokers), s.metrics.Watcher(s.service.Watcher())
 	s.engine = dispatch.New(engine)
 	if err := s.service.Load(ctx, s.engine); err != nil {
 		return err

@@ -30,8 +30,8 @@ func TestLoad_defaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := c.LiveSchedule.Window(), delivery.LiveSchedule().Window(); got != want {
-		t.Errorf("live schedule survives its own notation: window %s, want %s", got, want)
+	if !slices.Equal(c.LiveSchedule, delivery.LiveSchedule()) {
+		t.Errorf("the live schedule is %v, want %v", c.LiveSchedule, delivery.LiveSchedule())
 	}
 	if got, want := len(c.TestSchedule), 4; got != want {
 		t.Errorf("test retries = %d, want %d", got, want)

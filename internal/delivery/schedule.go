@@ -36,13 +36,3 @@ func (s Schedule) Delay(attempts int, random func() float64) (time.Duration, boo
 	d := s[attempts-1]
 	return d + time.Duration(float64(d)*Jitter*random()), true
 }
-
-// Window is how long the retries can take at most, not counting the attempts
-// themselves and what receivers ask for by Retry-After.
-func (s Schedule) Window() time.Duration {
-	var sum time.Duration
-	for _, d := range s {
-		sum += d + time.Duration(float64(d)*Jitter)
-	}
-	return sum
-}

@@ -342,7 +342,7 @@ func TestExhausted_hasNoStatusCode(t *testing.T) {
 		if status == 0 {
 			a.Error = "no response within 10s"
 		}
-		w.service.Watcher(nil).DeliveryExhausted(&dispatch.Failure{Endpoint: w.service.Endpoints.Get(v.ID.Endpoint), Delivery: v.Delivery, Attempt: a,
+		w.service.Watcher().DeliveryExhausted(&dispatch.Failure{Endpoint: w.service.Endpoints.Get(v.ID.Endpoint), Delivery: v.Delivery, Attempt: a,
 			Job: &store.Job{Delivery: v.Delivery, EventID: e.text("id"), Type: v.Type}})
 		notices := w.must("GET", "/v1/events?type=message.attempt.exhausted", "").list()
 		if len(notices) == 0 {
@@ -387,7 +387,7 @@ func TestNotices_haveTheirCause(t *testing.T) {
 			}
 		}
 	}
-	watcher := w.service.Watcher(nil)
+	watcher := w.service.Watcher()
 	watcher.EndpointFailing(failure(0, "connection refused"), start)
 	cause("webhook_endpoint.failing", "event", e.text("id"), "event_type", "payment.succeeded", "delivery", id,
 		"last_status_code", nil, "last_error", "connection refused", "failing_since", float64(start.Unix()))

@@ -246,16 +246,11 @@ func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (store
 }
 
 // Watcher returns what the engine reports to: it disables endpoints, and tells
-// the account what it should know. observe, which may be nil, sees every attempt.
-func (s *Service) Watcher(observe func(*delivery.Attempt)) *Watcher {
-	return &Watcher{s: s, observe: observe}
-}
+// the account what it should know.
+func (s *Service) Watcher() *Watcher { return &Watcher{s} }
 
 // Watcher implements dispatch.Watcher.
-type Watcher struct {
-	s       *Service
-	observe func(*delivery.Attempt)
-}
+type Watcher struct{ s *Service }
 
 // EndpointDead disables the endpoint, unless it has another URL than the one that failed.
 func (w *Watcher) EndpointDead(f *dispatch.Failure, reason string) {
@@ -335,10 +330,5 @@ func lastFailureText(f *dispatch.Failure) string {
 	return fmt.Sprintf("The last attempt, at the event %s (%s), failed: %s.", f.Job.EventID, f.Job.Type, how)
 }
 
-// Attempted counts the attempt and passes it on.
-func (w *Watcher) Attempted(e *endpoint.Endpoint, a *delivery.Attempt) {
-	w.s.countAttempt(e, a)
-	if w.observe != nil {
-		w.observe(a)
-	}
-}
+// Attempted counts the attempt.
+func (w *Watcher) Attempted(e *endpoint.Endpoint, a *delivery.Attempt) { w.s.countAttempt(e, a) }
