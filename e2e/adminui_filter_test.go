@@ -26,9 +26,9 @@ func TestAdminUI_filter(t *testing.T) {
 		})
 	}
 	sent := o.send("payment.succeeded", object{"total": 7}).text("id")
-	try(`data.object.total > 5`, sent, "This event is sent: it meets the filter.")
+	try(`data.object.total > 5`, sent, "This event is sent: it matches the filter.")
 	b.sees(`{"object":{"total":7}}`)
-	try(`data.object.total > 7`, sent, "the filter refuses it")
+	try(`data.object.total > 7`, sent, "the filter excludes it")
 	try(`data.object.amount > 7`, sent, "no such key: amount")
 	try(`total > 7`, sent, "At character 1, there is no total.")
 	try(`type.startsWith("payment.")`, "payment.failed", "This event is sent")
@@ -38,7 +38,7 @@ func TestAdminUI_filter(t *testing.T) {
 	try(`data.object.amount > 7`, sent, `{"object":{"twice":14}}`)
 	b.both("webhook-try")
 	b.fill("[name=transform]", `{"object": data.object.nowhere}`)
-	try(`data.object.total > 5`, sent, "This event is not sent, and its delivery fails: its data cannot be made. no such key: nowhere.")
+	try(`data.object.total > 5`, sent, "This event is not sent, and its delivery fails: the transformation fails. no such key: nowhere.")
 	b.fill("[name=transform]", "")
 
 	b.fill("[name=filter]", "total > 7")

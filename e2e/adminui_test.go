@@ -98,7 +98,7 @@ func TestAdminUI_webhooks(t *testing.T) {
 		t.Errorf("a form without events went to %s", at)
 	}
 	b.do("choose", chromedp.Click("[name=transport][value=oauth2]"), chromedp.WaitVisible("[name=token_url]"), chromedp.Click("[name=enabled]"))
-	b.sees("While the webhook is off")
+	b.sees("While the webhook is disabled")
 	b.fill("[name=token_url]", target.URL+"/token")
 	b.fill("[name=client_id]", "posthaste")
 	b.fill("[name=client_secret]", "client-secret-nobody-may-see")
@@ -154,12 +154,12 @@ func TestAdminUI_webhooks(t *testing.T) {
 	b.press(`a[href$="/revoke"]`)
 	b.fill("[name=confirm]", "admin")
 	b.press("form.stack button")
-	b.sees("The old secrets are of no use any more.")
+	b.sees("The old secrets are no longer valid.")
 
 	// A test event.
 	b.choose("form[action$='/test'] select", "payment.failed")
 	b.press("form[action$='/test'] button")
-	b.sees("A test event is on its way.")
+	b.sees("A test event was sent.")
 
 	// Search by the exact id, and by one that is not.
 	b.visit(o.pages + "/webhooks")
@@ -250,18 +250,18 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 	b.sees("X-Api-Key: (hidden)")
 	b.lacks("key-nobody-may-see")
 	b.press("form[action$='/retry'] button")
-	b.sees("The delivery was attempted: the latest attempt below shows the answer.")
+	b.sees("The delivery was attempted: the latest attempt below shows the response.")
 	o.settled(o.event.text("id"))
 	b.visit(o.pages + "/deliveries/" + o.deliveryOf(o.event))
 	b.sees("Attempt 2")
 	b.visit(o.pages + "/events/" + o.event.text("id"))
 	b.press("form[action$='/resend'] button")
-	b.sees("The event is sent again.")
+	b.sees("The event is being resent.")
 
 	// What failed, in plain words, with a command to try it by hand that works.
 	b.visit(o.pages + "/deliveries?status=failed")
 	b.press("tbody a.id")
-	b.sees("The receiver failed while it worked on the event.")
+	b.sees("The receiver failed to process the event.")
 	var curl string
 	b.eval(`document.getElementById("curl").textContent`, &curl)
 	p := start(t, nil, "sh", "-c", curl+" --silent")
@@ -277,7 +277,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 	b.sees("1 failed deliveries match")
 	b.press("form.note button")
 	b.sees("Retry of dead letters")
-	b.sees("1 of 1 deliveries looked at, 1 sent again.")
+	b.sees("1 of 1 deliveries examined, 1 retried.")
 	b.do("see it done", chromedp.WaitVisible(".head .badge.good"))
 	b.visit(o.pages + "/jobs")
 	b.sees("retry of dead letters")
@@ -408,7 +408,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 	b.visit(o.pages + "/types/payment.succeeded")
 	b.do("write nonsense", chromedp.SetValue("[name=data]", "{nonsense"))
 	b.press("form.card button.primary")
-	b.sees("That did not work")
+	b.sees("The request failed")
 
 	b.visit(o.pages + "/sandbox")
 	b.press("form.filters button.primary")
@@ -431,7 +431,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 	b.visit(o.pages + "/keys")
 	b.lacks(key)
 	b.press("form[action$='/revoke'] button") // after a dialog, which is accepted
-	b.sees("The key is of no use any more.")
+	b.sees("The key was revoked.")
 	if a := o.call("GET", "/v1/account", nil, "Authorization", "Bearer "+key); a.status != http.StatusUnauthorized {
 		t.Errorf("the revoked key: %d", a.status)
 	}

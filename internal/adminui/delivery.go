@@ -132,39 +132,39 @@ func plainly(a *delivery.Attempt) string {
 	case delivery.OutcomeRejected:
 		switch a.StatusCode {
 		case http.StatusUnauthorized, http.StatusForbidden:
-			return "The receiver refused the request. It may verify with another secret, or want another authentication."
+			return "The receiver refused the request. It may use another secret, or require other authentication."
 		case http.StatusNotFound:
-			return "There is nothing at this address. The URL may be wrong."
+			return "The receiver has no resource at this URL. The URL may be wrong."
 		case http.StatusRequestEntityTooLarge:
-			return "The body is larger than the receiver takes."
+			return "The body exceeds the receiver's size limit."
 		}
 		return "The receiver refused the request."
 	case delivery.OutcomeServerError:
-		return "The receiver failed while it worked on the event."
+		return "The receiver failed to process the event."
 	case delivery.OutcomeRedirected:
-		return "The receiver redirects elsewhere. Redirects are not followed: register the address that it redirects to."
+		return "The receiver redirects to another URL. Redirects are not followed: register the target URL instead."
 	case delivery.OutcomeThrottled:
-		return "The receiver asked for fewer requests; the next attempt waits as it asked."
+		return "The receiver asked for fewer requests; the next attempt is delayed accordingly."
 	case delivery.OutcomeGone:
-		return "The receiver says that it is gone for good. The webhook was disabled."
+		return "The receiver is permanently gone (410). The webhook was disabled."
 	case delivery.OutcomeTimeout:
-		return "The receiver did not answer in time. It should answer first and work afterwards."
+		return "The receiver did not respond in time. It should acknowledge first and process the event afterwards."
 	case delivery.OutcomeDNS:
-		return "The name of the receiver could not be found."
+		return "The receiver's host name could not be resolved."
 	case delivery.OutcomeTLS:
-		return "No secure connection could be made."
+		return "No trusted TLS connection could be established."
 	case delivery.OutcomeConnection:
-		return "No connection could be made, or it broke off. The receiver may be down."
+		return "The connection failed or was interrupted. The receiver may be down."
 	case delivery.OutcomeForbidden:
-		return "The address is not one that may be sent to, such as a private one."
+		return "The target address is not allowed, for example because it is private."
 	case delivery.OutcomeExpired:
-		return "It was given up for its age."
+		return "The delivery exceeded its maximum age."
 	case delivery.OutcomeMisconfigured:
-		return "The request could not be made. The webhook's settings are wrong."
+		return "The request could not be built. The webhook's settings are invalid."
 	case delivery.OutcomeNoToken:
-		return "The token URL gave no access token, so nothing was sent."
+		return "The token URL returned no access token, so nothing was sent."
 	}
-	return "Not tried yet."
+	return "No attempt yet."
 }
 
 // curl returns a command that makes the same request by hand.

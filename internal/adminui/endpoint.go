@@ -303,18 +303,18 @@ type confirmation struct {
 
 // confirmations is all of them, by the last part of their address.
 var confirmations = map[string]confirmation{
-	"enable": {Title: "Enable this webhook", Text: "Events are sent to it from now on. What it missed meanwhile is not; recover it afterwards if it should be.",
+	"enable": {Title: "Enable this webhook", Text: "Events are sent to it from now on. Events that it missed while disabled are not; recover them afterwards if necessary.",
 		Button: "Enable", Typed: true, do: func(rq *request, id string) error { return rq.setStatus(id, endpoint.Enabled) }},
-	"disable": {Title: "Disable this webhook", Text: "Nothing is sent to it until somebody enables it again. New events are not kept for it.",
+	"disable": {Title: "Disable this webhook", Text: "Nothing is sent to it until a user enables it again. New events are not stored for it.",
 		Button: "Disable", Typed: true, Danger: true, do: func(rq *request, id string) error { return rq.setStatus(id, endpoint.Disabled) }},
-	"delete": {Title: "Delete this webhook", Text: "This cannot be undone. What waits to be sent to it is cancelled, and its secrets are gone.",
+	"delete": {Title: "Delete this webhook", Text: "This cannot be undone. Its pending deliveries are canceled, and its secrets are deleted.",
 		Button: "Delete", Danger: true, do: func(rq *request, id string) error {
 			if err := rq.ui.Service.DeleteEndpoint(rq.Context(), rq.call, id); err != nil {
 				return err
 			}
 			return rq.done("deleted", "webhooks")
 		}},
-	"reveal": {Title: "Reveal the signing secret", Text: "The secret is shown once on the next page. That you asked for it goes into the audit log.",
+	"reveal": {Title: "Reveal the signing secret", Text: "The next page shows the secret, once. The audit log records this.",
 		Button: "Reveal secret", Typed: true, do: func(rq *request, id string) error {
 			e, err := rq.ui.Service.RevealSecret(rq.Context(), rq.call, id)
 			if err != nil {
@@ -324,7 +324,7 @@ var confirmations = map[string]confirmation{
 			slices.Reverse(revealed)
 			return rq.endpointPage(e, revealed)
 		}},
-	"rotate": {Title: "Rotate the signing secret", Text: "A new secret is made. The old ones go on working for as long as you choose, so that the receiver can change over without a gap.",
+	"rotate": {Title: "Rotate the signing secret", Text: "A new secret is created. The old ones stay valid for the time that you choose, so that the receiver can switch without a gap.",
 		Button: "Rotate secret", Typed: true, do: func(rq *request, id string) error {
 			hours, err := strconv.Atoi(rq.PostFormValue("expires_in"))
 			if err != nil {
@@ -335,21 +335,21 @@ var confirmations = map[string]confirmation{
 			}
 			return rq.done("rotated", "webhooks", id)
 		}},
-	"revoke": {Title: "Revoke the old secrets", Text: "All secrets but the newest are of no use from now on. Receivers that still verify with an old one will refuse what is sent.",
+	"revoke": {Title: "Revoke the old secrets", Text: "All secrets except the newest become invalid now. Receivers that still verify with an old one will refuse deliveries.",
 		Button: "Revoke old secrets", Typed: true, Danger: true, do: func(rq *request, id string) error {
 			if _, err := rq.ui.Service.RevokeSecret(rq.Context(), rq.call, id, ""); err != nil {
 				return err
 			}
 			return rq.done("revoked", "webhooks", id)
 		}},
-	"recover": {Title: "Send again what it missed", Text: "Sends again what failed for this webhook since the time you choose and, if you want, what it never got because it was disabled.",
-		Button: "Send again", do: func(rq *request, id string) error {
+	"recover": {Title: "Recover missed events", Text: "Resends the failed deliveries of this webhook since the time that you choose and, optionally, the events that it missed while disabled.",
+		Button: "Recover", do: func(rq *request, id string) error {
 			since, err := formTime("since", rq.PostFormValue("since"))
 			if err != nil {
 				return err
 			}
 			if since.IsZero() {
-				return fault.Param("since", "parameter_missing", "Say from when on.")
+				return fault.Param("since", "parameter_missing", "Enter the start time.")
 			}
 			job, err := rq.ui.Service.Recover(rq.Context(), rq.call, id, since, rq.PostFormValue("missed") != "")
 			if err != nil {

@@ -51,7 +51,7 @@ func createPortal(rq *request) error {
 	v := portalView{Minutes: f("minutes"), Origins: f("origins"), Name: f("name"), Colour: f("colour"), Logo: f("logo"), ReadOnly: f("read_only") != ""}
 	minutes, err := strconv.Atoi(v.Minutes)
 	if err != nil {
-		err = fault.Param("expires_in", "parameter_invalid", "Give the time in whole minutes.")
+		err = fault.Param("expires_in", "parameter_invalid", "Enter the time in whole minutes.")
 	}
 	var created service.CreatedPortal
 	if err == nil {

@@ -18,7 +18,7 @@ func home(rq *request) error {
 		if rq.call.Operator() {
 			return rq.redirect("/admin/accounts")
 		}
-		return &fault.Error{Code: fault.NotFound, Message: "There is no account yet. An admin can make one."}
+		return &fault.Error{Code: fault.NotFound, Message: "There is no account yet. An admin can create one."}
 	}
 	return rq.redirect("/admin/" + all[0].ID + "/test/overview")
 }

@@ -181,7 +181,7 @@ func (u *ui) outermost(next http.Handler) http.Handler {
 				panic(v)
 			default:
 				u.Log.Error("panic in page", "request_id", id, "panic", v, "stack", string(debug.Stack()))
-				http.Error(w, "Something went wrong on our side. Request-Id: "+id, http.StatusInternalServerError)
+				http.Error(w, "An internal error occurred. Request-Id: "+id, http.StatusInternalServerError)
 			}
 		}()
 		next.ServeHTTP(w, r)
@@ -307,7 +307,7 @@ func (rq *request) readForm() error {
 }
 
 func forged() error {
-	return &fault.Error{Code: fault.Forbidden, Reason: "form_expired", Message: "This form does not belong to your session. Open the page again and repeat."}
+	return &fault.Error{Code: fault.Forbidden, Reason: "form_expired", Message: "This form does not belong to your session. Reload the page and try again."}
 }
 
 // enter finds the user's session and, for the pages of an account, the account.
@@ -362,7 +362,7 @@ func (rq *request) enterPortal() error {
 		err = &fault.Error{Code: fault.Unauthenticated}
 	}
 	if fault.Is(err, fault.Unauthenticated) {
-		return &fault.Error{Code: fault.NotFound, Reason: "portal_ended", Message: "This link has expired. Ask for a new one."}
+		return &fault.Error{Code: fault.NotFound, Reason: "portal_ended", Message: "This link has expired. Request a new one."}
 	}
 	if err != nil {
 		return err
@@ -431,19 +431,19 @@ func errorView(err error) *problem {
 	p := &problem{Title: http.StatusText(statusOf(err)), Message: f.Message, Param: f.Param}
 	switch f.Code {
 	case fault.Invalid:
-		p.Title = "That did not work"
+		p.Title = "The request failed"
 	case fault.NotFound:
 		p.Title = "Not found"
 	case fault.Forbidden:
-		p.Title = "You may not do this"
+		p.Title = "Access denied"
 	case fault.RateLimited:
-		p.Title = "Not so fast"
+		p.Title = "Too many requests"
 	case fault.Unavailable:
-		p.Title, p.Message = "Not at the moment", "The server cannot do this at the moment; nothing was done. Try again."
+		p.Title, p.Message = "Temporarily unavailable", "The server is temporarily unavailable; nothing was done. Retry later."
 	case fault.Unsure:
-		p.Title = "It is not known whether that was done"
+		p.Title = "The outcome is unknown"
 	case fault.Internal, "":
-		p.Title, p.Message = "Something went wrong on our side", "The Request-Id below helps to find out what."
+		p.Title, p.Message = "Internal error", "An internal error occurred. Report the Request-Id below to the operator."
 	}
 	return p
 }
@@ -478,17 +478,17 @@ func (rq *request) done(said string, parts ...string) error {
 var said = map[string]string{
 	"created": "The webhook was created.", "saved": "Your changes were saved.", "enabled": "The webhook is enabled.",
 	"disabled": "The webhook is disabled; nothing is sent to it.", "deleted": "The webhook was deleted.",
-	"rotated": "The webhook has a new secret. Reveal it to hand it over.", "revoked": "The old secrets are of no use any more.",
-	"tested": "A test event is on its way.", "asked": "The receiver was asked for its consent.", "resent": "The event is sent again.", "retried": "The delivery is attempted now. The attempt has not ended yet: reload the page to see it.", "attempted": "The delivery was attempted: the latest attempt below shows the answer.",
-	"canceled": "The delivery was cancelled.", "job_canceled": "The job was cancelled; what it has sent stays sent.",
-	"key_revoked": "The key is of no use any more.", "user_saved": "The user was changed, and is signed out everywhere.",
+	"rotated": "The webhook has a new secret. Reveal it to give it to the receiver.", "revoked": "The old secrets are no longer valid.",
+	"tested": "A test event was sent.", "asked": "The receiver was asked for its consent.", "resent": "The event is being resent.", "retried": "The delivery is attempted now. The attempt has not ended yet: reload the page to see it.", "attempted": "The delivery was attempted: the latest attempt below shows the response.",
+	"canceled": "The delivery was cancelled.", "job_canceled": "The job was canceled. Deliveries that it already retried are not undone.",
+	"key_revoked": "The key was revoked.", "user_saved": "The user was changed, and all sessions of the user were ended.",
 	"account_created": "The account was created.", "account_suspended": "The account is suspended: its keys and portals are refused, and its deliveries wait.",
-	"account_active": "The account is active again, and its deliveries go on.", "portal_revoked": "The portal link was revoked.", "session_revoked": "The session was ended.", "password": "Your password was changed.", "sent": "The event was accepted.",
-	"refunded": "The refund was made.", "type_created": "The event type was defined.", "type_deleted": "The definition was deleted; the type's events stay.",
+	"account_active": "The account is active again, and its deliveries continue.", "portal_revoked": "The portal link was revoked.", "session_revoked": "The session was ended.", "password": "Your password was changed.", "sent": "The event was accepted.",
+	"refunded": "The refund was made.", "type_created": "The event type was defined.", "type_deleted": "The definition was deleted; the type's events are kept.",
 }
 
 func unknownPage(rq *request) error {
-	return &fault.Error{Code: fault.NotFound, Message: "There is nothing at this address."}
+	return &fault.Error{Code: fault.NotFound, Message: "This page does not exist."}
 }
 
 // cookieName is that of the session's cookie. With the prefix, browsers accept it over
