@@ -146,6 +146,8 @@ var funcs = template.FuncMap{
 	"num":       groupDigits,
 	"total":     total,
 	"pct":       percent,
+	"at":        func(n *int) int { return *n },
+	"truth":     func(b *bool) bool { return *b },
 	"rate":      func(c store.Counts) string { return successRate(&c) },
 	"spark":     sparkline,
 	"bars":      func(o service.Overview) template.HTML { return attemptBars(&o) },

@@ -26,6 +26,7 @@ func routes() []route {
 	add(top, post, "/users/{id}", updateUser)
 	add(top, get, "/accounts", listAccounts)
 	add(top, post, "/accounts", createAccount)
+	add(top, get, "/accounts/{id}", showAccount)
 	add(top, post, "/accounts/{id}", updateAccount)
 	add(top, get, "/server-audit", serverAudit)
 	add(signedIn, get, "/settings", settings)

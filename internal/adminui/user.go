@@ -1,8 +1,6 @@
 package adminui
 
 import (
-	"net/url"
-
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
@@ -56,37 +54,6 @@ func updateUser(rq *request) error {
 		return showUsers(rq, usersView{Password: password, For: u.Name}, err)
 	}
 	return rq.redirect("/admin/users?done=user_saved")
-}
-
-type accountsView struct {
-	Accounts []account.Account
-	Name     string
-	Problem  *problem
-}
-
-func listAccounts(rq *request) error {
-	return rq.render("accounts", accountsView{Accounts: rq.ui.Service.Accounts()})
-}
-
-func createAccount(rq *request) error {
-	name := rq.PostFormValue("name")
-	a, err := rq.ui.Service.CreateAccount(rq.Context(), rq.call, service.AccountParams{Name: &name})
-	if mistake(err) {
-		return rq.renderStatus(statusOf(err), "accounts", accountsView{rq.ui.Service.Accounts(), name, errorView(err)})
-	}
-	if err != nil {
-		return err
-	}
-	return rq.redirect("/admin/" + a.ID + "/test/overview?done=account_created")
-}
-
-// updateAccount suspends an account or lets it go on.
-func updateAccount(rq *request) error {
-	status := rq.PostFormValue("status")
-	if _, err := rq.ui.Service.UpdateAccount(rq.Context(), rq.call, rq.PathValue("id"), service.AccountParams{Status: &status}); err != nil {
-		return err
-	}
-	return rq.redirect("/admin/accounts?done=account_" + url.QueryEscape(status))
 }
 
 func settings(rq *request) error { return rq.render("settings", rq.ui.Settings) }

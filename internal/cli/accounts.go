@@ -51,11 +51,26 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	}
 	cmd.AddCommand(
 		listing(get, "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
-		versioned(get, "Show an account", at), create, update,
+		versioned(get, "Show an account", at), create, update, usageCommand(get, at),
 		status("suspend", "Refuse an account's keys and portals at once, and hold its deliveries back", "suspended"),
 		status("resume", "Let a suspended account go on", "active"),
 	)
 	return cmd
+}
+
+// usageCommand prints how much of its limits an account uses.
+func usageCommand(get func() (*client, error), at func(id string) string) *cobra.Command {
+	return &cobra.Command{Use: "usage ID", Short: "Show how much of each limit an account uses", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		c, err := get()
+		if err != nil {
+			return err
+		}
+		raw, err := c.call(cmd.Context(), http.MethodGet, at(url.PathEscape(args[0]))+"/usage", nil)
+		if err != nil {
+			return err
+		}
+		return c.table(raw, []column{{"limit", "name"}, {"live", "livemode"}, {"used", "used"}, {"most", "limit"}, {"counted on", "scope"}, {"what", "description"}})
+	}}
 }
 
 // accountFields returns the parameters that the flags of cmd give.

@@ -103,6 +103,37 @@ func getAccount(rq *request) (answer, error) {
 	return one(rq, rq.service().Account, rq.accountAnswer())
 }
 
+// usageView is the account_usage object.
+type usageView struct {
+	Object  string    `json:"object"`
+	Account string    `json:"account"`
+	Data    []useView `json:"data"`
+}
+
+// useView is how much of one quota is used.
+type useView struct {
+	Name     string `json:"name"`
+	What     string `json:"description"`
+	Livemode *bool  `json:"livemode"` // null: of both modes
+	Used     *int   `json:"used"`
+	Limit    *int   `json:"limit"`
+	Scope    string `json:"scope"` // server, or node: counted on the node that answers
+}
+
+func viewUsage(u *service.Usage) usageView {
+	out := usageView{Object: "account_usage", Account: u.Account.ID}
+	for _, use := range u.Uses {
+		scope := "server"
+		if use.Node {
+			scope = "node"
+		}
+		out.Data = append(out.Data, useView{string(use.Name), use.What, use.Live, use.Used, use.Limit, scope})
+	}
+	return out
+}
+
+func getUsage(rq *request) (answer, error) { return one(rq, rq.service().Usage, shown(byValue(viewUsage))) }
+
 func listAccounts(rq *request) (answer, error) {
 	return pageOf(rq, rq.query(), rq.api.viewAccount, rq.service().ListAccounts)
 }

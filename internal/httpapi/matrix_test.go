@@ -116,6 +116,7 @@ func entries() map[string]entry {
 		"POST /v1/accounts":                 {right: operators, body: `{"name":"New"}`},
 		"GET /v1/accounts":                  {right: operators},
 		"GET /v1/accounts/{id}":             {right: operators, made: func(w *world) string { return w.account.ID }},
+		"GET /v1/accounts/{id}/usage":       {right: operators, made: func(w *world) string { return w.account.ID }},
 		"POST /v1/accounts/{id}":            {right: operators, made: func(w *world) string { return w.account.ID }, body: `{"name":"Acme"}`},
 		"POST /v1/api_keys":                 {right: operatorsFor, body: `{"name":"k"}`},
 		"GET /v1/api_keys":                  {right: members, made: key},

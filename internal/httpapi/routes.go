@@ -94,6 +94,7 @@ func routes() []route {
 	add(get, "/accounts", listAccounts)
 	add(get, "/accounts/{id}", getAccount)
 	add(post, "/accounts/{id}", updateAccount)
+	add(get, "/accounts/{id}/usage", getUsage)
 	add(post, "/api_keys", createKey)
 	add(get, "/api_keys", listKeys)
 	add(del, "/api_keys/{id}", revokeKey)

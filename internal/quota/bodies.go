@@ -173,6 +173,16 @@ func (c *Charge) Close() {
 	*c = Charge{}
 }
 
+// Of returns how many bytes an account holds, and how many it may hold at most.
+func (b *Bodies) Of(account int64) (held, most int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if h := b.accounts[account]; h != nil {
+		held = int(h.bytes)
+	}
+	return held, int(b.capacity / 2)
+}
+
 // Held returns how many bytes of bodies are in memory.
 func (b *Bodies) Held() int64 {
 	b.mu.Lock()

@@ -2,8 +2,7 @@ package quota
 
 import "sync"
 
-// Places counts what owners hold at the moment, such as connections, and what they are about
-// to create. The zero value is empty; it is safe for concurrent use.
+// Places counts what owners hold at the moment, such as connections. The zero value is empty; it is safe for concurrent use.
 type Places struct {
 	mu   sync.Mutex
 	held map[place]int
@@ -14,20 +13,14 @@ type place struct {
 	of   int64
 }
 
-// Take reserves one more of a quota for an owner, an account or a space of one, unless what
-// it holds, together with have, which may be nil, has reached the limit: then it reports
-// false. What was taken is held until release is called, once or more often.
-func (p *Places) Take(n Name, owner int64, limit int, have func() (int, error)) (release func(), ok bool, err error) {
+// Take reserves one more of a quota for an owner, unless what it holds has reached the limit: then
+// it reports false. What was taken is held until release is called, once or more often.
+func (p *Places) Take(n Name, owner int64, limit int) (release func(), ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k, stored := place{n, owner}, 0
-	if have != nil { // under the lock, so that two requests do not both find room for one
-		if stored, err = have(); err != nil {
-			return nil, false, err
-		}
-	}
-	if stored+p.held[k] >= limit {
-		return nil, false, nil
+	k := place{n, owner}
+	if p.held[k] >= limit {
+		return nil, false
 	}
 	if p.held == nil {
 		p.held = map[place]int{}
@@ -39,5 +32,12 @@ func (p *Places) Take(n Name, owner int64, limit int, have func() (int, error)) 
 		if p.held[k]--; p.held[k] == 0 {
 			delete(p.held, k)
 		}
-	}), true, nil
+	}), true
+}
+
+// Held returns how many of a quota an owner holds.
+func (p *Places) Held(n Name, owner int64) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held[place{n, owner}]
 }

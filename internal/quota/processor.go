@@ -75,6 +75,19 @@ func (p *Processor) Charge(account int64, perSecond int, took time.Duration) {
 	u.debt += took
 }
 
+// Used returns the time that an account which may use so many milliseconds per second has used
+// and not paid back.
+func (p *Processor) Used(account int64, perSecond int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.accounts[account]
+	if u == nil {
+		return 0
+	}
+	u.pay(p.now(), perSecond)
+	return u.debt
+}
+
 // Enter waits until fewer dear tasks of the account run than half of the processors are. The
 // task runs until leave is called.
 func (p *Processor) Enter(account int64) (leave func()) {

@@ -351,18 +351,15 @@ func (s *Service) CreateKey(ctx context.Context, c *Call, name string, live bool
 		return CreatedKey{}, err
 	}
 	defer end()
-	release, err := s.reserve(c, quota.APIKeys, func() (int, error) { return s.keys.good(c.Space.Account()), nil })
-	if err != nil {
-		return CreatedKey{}, err
-	}
-	defer release()
 	prefix := account.PrefixTest
 	if live {
 		prefix = account.PrefixLive
 	}
 	created := CreatedKey{Secret: account.NewSecret(prefix)}
 	created.Key, _ = account.NewKey(s.IDs.New(event.PrefixKey), created.Secret, name, c.Space.Account(), s.Now())
-	return created, s.putKey(ctx, &created.Key, s.trail(c, created, created.Created, account.KeyCreated, created.ID))
+	trail := s.trail(c, created, created.Created, account.KeyCreated, created.ID)
+	trail.Room = s.room(c, quota.APIKeys, s.keys.good(c.Space.Account()))
+	return created, s.putKey(ctx, &created.Key, trail)
 }
 
 func (s *Service) putKey(ctx context.Context, k *account.Key, t store.Trail) error {

@@ -91,11 +91,6 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 		return nil, err
 	}
 	defer end()
-	release, err := s.reserve(c, quota.Endpoints, func() (int, error) { return s.Endpoints.Count(c.Space).Endpoints, nil })
-	if err != nil {
-		return nil, err
-	}
-	defer release()
 	now := s.Now()
 	secret, err := s.newSecret(p.Text("secret"), false, now)
 	if err != nil {
@@ -122,7 +117,9 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Store.CreateEndpoint(ctx, e, s.trail(c, e, now, account.EndpointCreated, e.ID)); err != nil {
+	trail := s.trail(c, e, now, account.EndpointCreated, e.ID)
+	trail.Room = s.room(c, quota.Endpoints, s.Endpoints.Count(c.Space).Endpoints)
+	if err := s.Store.CreateEndpoint(ctx, e, trail); err != nil {
 		return nil, err
 	}
 	s.publish(e)

@@ -114,16 +114,12 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 				return e, nil
 			}
 		case fault.Is(err, fault.NotFound):
-			release, err := s.reserve(c, quota.Listeners, func() (int, error) { return s.Endpoints.Count(c.Space).Listeners, nil })
-			if err != nil {
-				return nil, err
-			}
-			defer release()
 			now := s.Now()
 			e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, URL: url, Created: now,
 				Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)}, Description: "Listener " + device}
 			var trail store.Trail
 			if trail, err = begin(e, now); err == nil {
+				trail.Room = s.room(c, quota.Listeners, s.Endpoints.Count(c.Space).Listeners)
 				err = s.Store.CreateEndpoint(ctx, e, trail)
 			}
 			if err == nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // limitOn returns the value of a quota for the call's account.
@@ -16,18 +17,18 @@ func (s *Service) limitOn(c *Call, n quota.Name) int {
 	return quota.Of(n, a.Limits, s.Limits)
 }
 
-// reserve returns an error when the call's account and mode have as many of a quota as they
-// may. have counts those that are stored; until release is called, one more counts.
-func (s *Service) reserve(c *Call, n quota.Name, have func() (int, error)) (release func(), err error) {
+// headroom is below how many objects under a limit they are counted in the transaction that
+// adds one: that many are not added at the same time by all nodes.
+const headroom = 1_000
+
+// room returns what the creation of one more object counts against in the store. have is how
+// many there are as far as this node knows.
+func (s *Service) room(c *Call, n quota.Name, have int) *store.Room {
 	limit := s.limitOn(c, n)
-	release, ok, err := s.places.Take(n, int64(c.Space), limit, have)
-	if err != nil {
-		return nil, err
+	if have+headroom < limit {
+		return nil
 	}
-	if !ok {
-		return nil, quota.Full(n, limit)
-	}
-	return release, nil
+	return &store.Room{Quota: n, Space: c.Space, Limit: limit, At: s.Now()}
 }
 
 // occupyAgain is after which time a client should ask again for a connection.
@@ -37,10 +38,7 @@ const occupyAgain = 5 * time.Second
 // operator count apart. Errors: fault.RateLimited, when the account has as many as it may.
 func (s *Service) Occupy(c *Call, n quota.Name) (release func(), err error) {
 	limit := s.limitOn(c, n)
-	release, ok, err := s.places.Take(n, c.Owner().Account, limit, nil)
-	if err != nil {
-		return nil, err
-	}
+	release, ok := s.places.Take(n, c.Owner().Account, limit)
 	if !ok {
 		return nil, quota.Busy(n, occupyAgain, "The account has reached its limit %s: %d %s. Close one, or ask the operator for a higher limit.", n, limit, quota.What(n))
 	}

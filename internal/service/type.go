@@ -63,7 +63,9 @@ func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event
 	if len(d.Schema) > 0 {
 		d.Version = 1
 	}
-	if err := s.Store.CreateType(ctx, d, s.limitOn(c, quota.EventTypes), s.trail(c, d, now, account.TypeCreated, d.Name)); err != nil {
+	trail := s.trail(c, d, now, account.TypeCreated, d.Name)
+	trail.Room = &store.Room{Quota: quota.EventTypes, Space: c.Space, Limit: s.limitOn(c, quota.EventTypes)}
+	if err := s.Store.CreateType(ctx, d, trail); err != nil {
 		return nil, err
 	}
 	s.types.Put(d)

@@ -221,16 +221,12 @@ func (s *Service) CreatePortal(ctx context.Context, c *Call, p PortalParams) (Cr
 		return CreatedPortal{}, err
 	}
 	now := s.Now()
-	limit := s.limitOn(c, quota.PortalSessions)
-	release, err := s.reserve(c, quota.PortalSessions, func() (int, error) { return s.Store.CountPortals(ctx, c.Space, now, limit) })
-	if err != nil {
-		return CreatedPortal{}, err
-	}
-	defer release()
 	out := CreatedPortal{Portal: p.Portal, Token: account.NewToken("pst_"), Created: now, Expires: now.Add(p.Life)}
 	out.ID, out.Space = s.IDs.New(event.PrefixPortal), c.Space
 	n := account.Session{Hash: account.HashKey(out.Token), ID: out.ID, Portal: &out.Portal, Creator: c.Key.ID, Remote: c.Remote, Created: now, Expires: out.Expires}
-	return out, s.Store.CreateSession(ctx, &n, "", s.trail(c, out, now, account.PortalOpened, out.ID))
+	trail := s.trail(c, out, now, account.PortalOpened, out.ID)
+	trail.Room = &store.Room{Quota: quota.PortalSessions, Space: c.Space, Limit: s.limitOn(c, quota.PortalSessions), At: now}
+	return out, s.Store.CreateSession(ctx, &n, "", trail)
 }
 
 // PortalCall returns the call of a customer in a portal.

@@ -15,6 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
 // ErrMedium is in the error of a store whose medium refuses to be written: a disk that is
@@ -225,6 +226,17 @@ type Trail struct {
 	Receipt  *Receipt       // of the request; nil without an idempotency key
 	Audit    *account.Entry // who did it
 	Announce []*Append      // the events that tell of it. Their names must be new
+	Room     *Room          // of a creation: what it counts against; nil: nothing
+}
+
+// Room is how many objects of a kind an account may have. They are counted in the transaction
+// that creates one more, so that all nodes together create no more than that. With as many, the
+// creation is refused by [quota.Full].
+type Room struct {
+	Quota quota.Name
+	Space event.Space // of those that each mode has its own of, this mode; of keys, the account
+	Limit int
+	At    time.Time // what has expired by then does not count
 }
 
 // ErrStale is in the error of a change that nothing was written of, because an event that
@@ -345,9 +357,8 @@ type Endpoints interface {
 
 // Types holds what accounts say of their events, by type.
 type Types interface {
-	// CreateType sets d.No. It returns a fault.Invalid when the name is in use, or when the
-	// space has that many already.
-	CreateType(ctx context.Context, d *event.Definition, most int, t Trail) error
+	// CreateType sets d.No. It returns a fault.Invalid when the name is in use.
+	CreateType(ctx context.Context, d *event.Definition, t Trail) error
 	// EditType edits a definition. A schema of a new version is kept beside the older ones.
 	EditType(ctx context.Context, space event.Space, name string, edit func(*event.Definition) (Trail, error)) (event.Definition, error)
 	// DeleteType deletes a definition that has the revision, and its schemas; it returns
@@ -446,9 +457,8 @@ type Users interface {
 	Session(ctx context.Context, h account.Hash) (account.Session, error) // expired ones too
 	// ListSessions lists sessions newest first; the cursor is the ID.
 	ListSessions(ctx context.Context, f SessionFilter, p Page[string]) (items []account.Session, more bool, err error)
-	// CountPortals returns how many portal sessions of a space have not expired at a time. It
-	// counts no further than most.
-	CountPortals(ctx context.Context, space event.Space, at time.Time, most int) (int, error)
+	// CountHeld returns how many objects of a kind there are. It counts no further than the limit.
+	CountHeld(ctx context.Context, r Room) (int, error)
 	EndSession(ctx context.Context, h account.Hash, t Trail) error // with the jobs that were started in it
 }
 

@@ -44,7 +44,7 @@ func TestCommit_stale(t *testing.T) {
 	operator, _ := account.NewKey("key_2", "sk_admin_1234567890abcdef", "n", 0, time.Now())
 	ok(a.CreateKey(ctx, &operator, store.Trail{}))
 	kind := &event.Definition{Space: space, Name: "a.b"}
-	ok(a.CreateType(ctx, kind, 1000, store.Trail{}))
+	ok(a.CreateType(ctx, kind, store.Trail{}))
 
 	keys := event.NewKeys(time.Now, 1)
 	of := func(acct *account.Account, version int64) *store.Append {

@@ -104,6 +104,9 @@ func (s *Store) ListAccounts(ctx context.Context, p store.Page[int64]) ([]accoun
 // CreateKey implements [store.Accounts].
 func (s *Store) CreateKey(ctx context.Context, k *account.Key, trail store.Trail) error {
 	return s.write(ctx, "create key", func(t *Tx) error {
+		if err := t.claim(trail.Room); err != nil {
+			return err
+		}
 		n, err := t.changed(`INSERT INTO api_keys (id, account, live, role, name, hint, hash, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (hash) DO NOTHING`, k.ID, k.Account, k.Live, string(k.Role), Raw(k.Name), Raw(k.Hint), k.Hash[:], Millis(k.Created))
 		if err != nil {

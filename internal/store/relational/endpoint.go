@@ -43,6 +43,9 @@ func marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
 // CreateEndpoint implements [store.Endpoints].
 func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail store.Trail) error {
 	return s.write(ctx, "create endpoint", func(t *Tx) error {
+		if err := t.claim(trail.Room); err != nil {
+			return err
+		}
 		j, err := marshalEndpoint(e)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -267,10 +268,13 @@ func walk[T any](ctx context.Context, s *Store, paths []path, sp span, forward b
 	if paths[0].exact {
 		n = 1 << bits.Len(uint(limit)) // a power of two: each makes a query of its own
 	}
+	whole := sp
 	p, edge, through, err := s.sparsest(ctx, paths, sp, forward, n)
 	if err != nil {
 		return nil, nil, err
 	}
+	leave := func() {}
+	defer func() { leave() }()
 	for budget -= n * len(paths); ; {
 		slice, rest := sp, sp
 		if !through {
@@ -290,6 +294,11 @@ func walk[T any](ctx context.Context, s *Store, paths []path, sp span, forward b
 		case budget <= 0 || time.Since(began) > mostTime:
 			next = rest.next(forward)
 		default:
+			if sp == whole { // the second slice
+				if leave, err = s.enterScan(ctx); err != nil {
+					return nil, nil, err
+				}
+			}
 			sp, n = rest, max(min(2*n, largeSlice, budget), 1)
 			budget -= n
 			if edge, through, err = s.edge(ctx, p, sp, forward, n); err != nil {
@@ -301,6 +310,18 @@ func walk[T any](ctx context.Context, s *Store, paths []path, sp span, forward b
 			slices.Reverse(items)
 		}
 		return items, next, nil
+	}
+}
+
+// enterScan waits until fewer long lists are read than half of the processors are, so that the
+// others are left to writers and to short lists.
+func (s *Store) enterScan(ctx context.Context) (leave func(), err error) {
+	s.scansOnce.Do(func() { s.scans = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)) })
+	select {
+	case s.scans <- struct{}{}:
+		return func() { <-s.scans }, nil
+	case <-ctx.Done():
+		return func() {}, ctx.Err()
 	}
 }
 

@@ -38,6 +38,10 @@ type Store struct {
 	Node  func() int64
 	chain auditKey
 
+	// scans holds one for each list that reads more than one slice.
+	scans     chan struct{}
+	scansOnce sync.Once
+
 	// Fault wraps what the database answered while op was done. Nil stays nil, a
 	// [fault.Error] stays one; all else is a fault.Unavailable.
 	Fault func(op string, err error) error

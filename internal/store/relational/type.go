@@ -4,31 +4,29 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // CreateType implements [store.Types].
-func (s *Store) CreateType(ctx context.Context, d *event.Definition, most int, trail store.Trail) error {
+func (s *Store) CreateType(ctx context.Context, d *event.Definition, trail store.Trail) error {
 	return s.write(ctx, "create event type", func(t *Tx) error {
 		// The account's row is locked, so that nobody else adds one meanwhile.
 		if _, err := t.rows(1, `SELECT no FROM accounts WHERE no = ?`+t.Dialect.Lock(), d.Space.Account()); err != nil {
 			return err
 		}
-		have, err := t.rows(1, `SELECT name FROM event_types WHERE space = ? AND deleted = 0`, int64(d.Space))
+		_, there, err := t.row(1, `SELECT no FROM event_types WHERE space = ? AND name = ? AND deleted = 0`, int64(d.Space), d.Name)
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(have, func(row []any) bool { return Text(row[0]) == d.Name }) {
+		if there {
 			return fault.Param("name", "event_type_exists", "An event type with this name already exists.")
 		}
-		if len(have) >= most {
-			return quota.Full(quota.EventTypes, most)
+		if err := t.claim(trail.Room); err != nil {
+			return err
 		}
 		samples, err := json.Marshal(d.Samples)
 		if err != nil {

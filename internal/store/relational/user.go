@@ -128,6 +128,9 @@ func (s *Store) CreateSession(ctx context.Context, n *account.Session, password 
 		}
 	}
 	return s.write(ctx, "create session", func(t *Tx) error {
+		if err := t.claim(trail.Room); err != nil {
+			return err
+		}
 		if n.User != "" { // the row is locked: a new password ends the sessions that there are
 			_, found, err := t.row(1, `SELECT version FROM users WHERE id = ? AND password = ? AND disabled = 0`+t.Dialect.Lock(), n.User, password)
 			if err != nil {
@@ -185,13 +188,6 @@ func (s *Store) ListSessions(ctx context.Context, f store.SessionFilter, p store
 	}
 	n.and("expires > ?", Millis(f.At))
 	return page(ctx, s, "list sessions", scanSession, `SELECT `+sessionColumns+` FROM sessions`, &n, "id", p)
-}
-
-// CountPortals implements [store.Users].
-func (s *Store) CountPortals(ctx context.Context, space event.Space, at time.Time, most int) (n int, err error) {
-	err = s.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM sessions WHERE space = ? AND space != 0 AND expires > ? LIMIT ?) q`,
-		int64(space), Millis(at), most).Scan(&n)
-	return n, s.Fault("count portal sessions", err)
 }
 
 // endChildren ends what was started with a key, in a portal or by a user: portals and jobs,

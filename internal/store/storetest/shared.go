@@ -37,6 +37,7 @@ func RunShared(t *testing.T, open func(t *testing.T) (one, other store.Store)) {
 		{"Listener", testOneListener},
 		{"CancelDelivery", testCancelAndSettle},
 		{"Endpoint/Deleted", testEditsOfWhatIsDeleted},
+		{"Room", testRoom},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -161,7 +162,7 @@ func testAccountEdits(p *pair) {
 
 func testTypeEdits(p *pair) {
 	d := event.Definition{Space: mine, Name: "a.b", Validation: event.ValidateOff, Created: now(), Updated: now()}
-	p.ok(p.CreateType(p.ctx, &d, 1000, store.Trail{}))
+	p.ok(p.CreateType(p.ctx, &d, store.Trail{}))
 	p.race(func(i int, s store.Store) error {
 		_, err := s.EditType(p.ctx, mine, d.Name, func(d *event.Definition) (store.Trail, error) {
 			if i%2 == 0 {

@@ -19,16 +19,16 @@ func testTypes(b *bundle) {
 	at := now()
 	d := event.Definition{Space: mine, Name: "invoice.paid", Description: "é\x00", Validation: event.ValidateWarn, Deprecated: true,
 		Samples: []json.RawMessage{[]byte(`{"object":{}}`)}, Schema: []byte(`{"type":"object"}`), Version: 1, Created: at, Updated: at}
-	b.ok(b.CreateType(b.ctx, &d, 1000, store.Trail{Receipt: receipt(mine, "type", at)}))
+	b.ok(b.CreateType(b.ctx, &d, store.Trail{Receipt: receipt(mine, "type", at)}))
 	_, err := b.Receipt(b.ctx, mine, "type")
 	b.ok(err)
 	again := d
-	b.code(b.CreateType(b.ctx, &again, 1000, store.Trail{}), fault.Invalid)
+	b.code(b.CreateType(b.ctx, &again, store.Trail{}), fault.Invalid)
 	other := event.Definition{Space: mine, Name: "invoice.sent", Validation: event.ValidateOff, Created: at, Updated: at}
-	b.ok(b.CreateType(b.ctx, &other, 1000, store.Trail{}))
+	b.ok(b.CreateType(b.ctx, &other, store.Trail{}))
 	same := d
 	same.Space = live
-	b.ok(b.CreateType(b.ctx, &same, 1000, store.Trail{}))
+	b.ok(b.CreateType(b.ctx, &same, store.Trail{}))
 
 	got, err := b.Type(b.ctx, mine, d.Name)
 	b.ok(err)
@@ -69,7 +69,7 @@ func testTypes(b *bundle) {
 		b.Errorf("all are %v", everything)
 	}
 	d.Version = 1
-	b.ok(b.CreateType(b.ctx, &d, 1000, store.Trail{})) // the name is free again
+	b.ok(b.CreateType(b.ctx, &d, store.Trail{})) // the name is free again
 	versions, err = b.TypeVersions(b.ctx, d.No)
 	b.ok(err)
 	b.equal("versions of the new one", len(versions), 1)

@@ -293,7 +293,7 @@ func testPurgeTypes(b *bundle) {
 	var all []event.Definition
 	for i := range 5 {
 		d := event.Definition{Space: mine, Name: fmt.Sprint("a.b", i), Validation: event.ValidateOff, Created: at, Updated: at}
-		b.ok(b.CreateType(b.ctx, &d, 1000, store.Trail{}))
+		b.ok(b.CreateType(b.ctx, &d, store.Trail{}))
 		if i > 0 {
 			b.ok(b.DeleteType(b.ctx, d.No, d.Revision, at.Add(time.Duration(i)*time.Second), store.Trail{}))
 		}

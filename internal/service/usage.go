@@ -1,0 +1,97 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// Usage is how much an account uses of each quota.
+type Usage struct {
+	Account account.Account
+	Uses    []Use
+}
+
+// Use is how much an account uses of one quota.
+type Use struct {
+	Name  quota.Name
+	What  string // what is counted, in the plural
+	Live  *bool  // of this mode; nil: of both
+	Used  *int   // nil: a single request uses it
+	Limit *int   // nil: there is none
+	Node  bool   // counted on this node only
+}
+
+// Full reports whether nothing is left.
+func (u *Use) Full() bool { return u.Limit != nil && u.Used != nil && *u.Used >= *u.Limit }
+
+// RateLimited is the quota of requests and events a minute, which an account's rate limit is.
+const RateLimited quota.Name = "rate_limit"
+
+// perMode is the quotas that each mode of an account has its own of.
+var perMode = map[quota.Name]bool{quota.Endpoints: true, quota.EventTypes: true, quota.PortalSessions: true, quota.Listeners: true}
+
+// Usage returns how much an account uses of each quota. Operators only.
+func (s *Service) Usage(ctx context.Context, c *Call, id string) (Usage, error) {
+	a, err := s.Account(ctx, c, id)
+	if err != nil {
+		return Usage{}, err
+	}
+	out := Usage{Account: a, Uses: []Use{s.requestsOf(&a)}}
+	for _, l := range quota.Limits() {
+		limit := quota.Of(l.Name, a.Limits, s.Limits)
+		use := Use{Name: l.Name, What: l.What, Limit: &limit}
+		modes := []*bool{nil}
+		if perMode[l.Name] {
+			test, live := false, true
+			modes = []*bool{&test, &live}
+		}
+		for _, live := range modes {
+			use.Live = live
+			if use.Used, use.Node, err = s.used(ctx, &a, l.Name, deref(live)); err != nil {
+				return Usage{}, err
+			}
+			out.Uses = append(out.Uses, use)
+		}
+	}
+	held, share := s.Bodies.Of(a.No)
+	return Usage{a, append(out.Uses, Use{Name: quota.BodyBytes, What: "bytes of request bodies in memory", Used: &held, Limit: &share, Node: true})}, nil
+}
+
+// requestsOf returns how many requests and events an account has made in the last minute, as
+// its limit counts them.
+func (s *Service) requestsOf(a *account.Account) Use {
+	u := Use{Name: RateLimited, What: "requests and events per minute", Node: true}
+	perMinute := s.RateLimit
+	if a.RateLimit != nil {
+		perMinute = *a.RateLimit
+	}
+	if perMinute > 0 {
+		used := perMinute - int(s.limits.get(a.No, perMinute, s.Now()).TokensAt(s.Now()))
+		u.Used, u.Limit = &used, &perMinute
+	}
+	return u
+}
+
+// mostHeld is how far objects are counted beyond which a limit would be no use.
+const mostHeld = 1_000_000
+
+// used returns how much of a quota is used; nil: it is used by a single request.
+func (s *Service) used(ctx context.Context, a *account.Account, n quota.Name, live bool) (used *int, node bool, err error) {
+	count := 0
+	switch n {
+	case quota.BatchDeliveries:
+		return nil, false, nil
+	case quota.Tails:
+		count, node = s.places.Held(n, a.No), true
+	case quota.ProcessorTime:
+		count, node = int(s.processor.Used(a.No, quota.Of(n, a.Limits, s.Limits))/time.Millisecond), true
+	default:
+		count, err = s.Store.CountHeld(ctx, store.Room{Quota: n, Space: event.SpaceOf(a.No, live), Limit: mostHeld, At: s.Now()})
+	}
+	return &count, node, err
+}
