@@ -157,11 +157,10 @@ func connect(cmd *cobra.Command, getenv func(string) (string, bool), operator fu
 
 // serverURL returns the one spelling of a server's URL, without a final slash.
 func serverURL(raw string) (string, error) {
-	raw = strings.TrimSuffix(raw, "/")
 	u, err := weburl.Normalize(raw)
 	switch {
 	case err == nil:
-		return u, nil
+		return strings.TrimSuffix(u, "/"), nil
 	case raw != "" && !strings.Contains(raw, "://"):
 		return "", &config.Usage{Err: fmt.Errorf("the server URL %[1]q has no scheme: use https://%[1]s or, for a server on this machine, http://%[1]s", raw)}
 	}
