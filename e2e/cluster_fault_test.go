@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,12 +21,14 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/cluster"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
 )
 
 var (
 	clusterFaults = flag.Bool("cluster.faults", false, "TestCluster_faults brings about all faults and holds the gaps to their limits")
 	clusterFault  = flag.String("cluster.fault", "", "the faults that TestCluster_faults brings about, as a regular expression")
+	clusterMany   = flag.Int("cluster.endpoints", 0, "endpoints of TestCluster_faults that get nothing, besides those that do")
 	clusterLease  = flag.Duration("cluster.lease", 2*time.Second, "lease of the nodes of TestCluster_faults")
 )
 
@@ -91,7 +94,16 @@ func newArena(t *testing.T) *arena {
 		}
 		a.fleet.node(0).register(fmt.Sprintf("%s/%d", receiver.URL, i+1), more...)
 	}
-	a.fleet.know(arenaEndpoints + arenaOrdered)
+	var next atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			for n := next.Add(1); n <= int64(*clusterMany); n = next.Add(1) {
+				a.fleet.node(int(n%3)).register(fmt.Sprintf("%s/other/%d", receiver.URL, n), "enabled_events", []string{"other.thing"})
+			}
+		})
+	}
+	wg.Wait()
+	a.fleet.know(arenaEndpoints + arenaOrdered + *clusterMany)
 	a.healthy = []int{0, 1, 2}
 	return a
 }
@@ -99,9 +111,14 @@ func newArena(t *testing.T) *arena {
 // begin starts a node behind its proxy.
 func (a *arena) begin(i int) {
 	a.fleet.args = nil
-	n := &life{next: make(chan struct{}), server: serveWith(a.t, a.fleet.data, "--dev", "--database-url", a.proxies[i].URL("postgres"),
-		"--node-lease", clusterLease.String(), "--test-schedule", "200ms,200ms,1s,1s,1s,1s,1s")}
+	n := &life{next: make(chan struct{}), server: a.serve(a.proxies[i].URL("postgres"))}
 	a.fleet.nodes[i].Store(n)
+}
+
+// serve starts a node.
+func (a *arena) serve(url string, args ...string) *server {
+	return serveWith(a.t, a.fleet.data, append([]string{"--dev", "--database-url", url, "--node-lease", clusterLease.String(), "--rate-limit", "0",
+		"--limits", "endpoints=100000", "--test-schedule", "200ms,200ms,1s,1s,1s,1s,1s"}, args...)...)
 }
 
 // number returns a node's number in the cluster.
@@ -305,6 +322,44 @@ func clockStep(by string) func(a *arena) func() {
 	}
 }
 
+func (a *arena) exec(query string) {
+	if err := a.db.Exec(query); err != nil {
+		a.t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// fullDisk moves today's deliveries to a small file system of their own, and fills that. It
+// takes root to mount one.
+func fullDisk(a *arena) func() {
+	dir, err := os.MkdirTemp("", "posthaste-small-")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for _, command := range [][]string{{"mount", "-t", "tmpfs", "-o", "size=48m,mode=777", "tmpfs", dir}, {"mkdir", "-m", "700", dir + "/space"}, {"chown", "postgres", dir + "/space"}} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			a.t.Skipf("no small file system can be had: %s: %s", strings.Join(command, " "), out)
+		}
+	}
+	a.t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
+	a.exec("CREATE TABLESPACE small LOCATION '" + dir + "/space'")
+	for _, table := range []string{"deliveries", "attempts", "events"} {
+		a.exec(fmt.Sprintf("ALTER TABLE %s_p%s SET TABLESPACE small", table, time.Now().UTC().Format("20060102")))
+	}
+	if out, err := exec.Command("sh", "-c", "cat /dev/zero >"+dir+"/filler; true").CombinedOutput(); err != nil {
+		a.t.Fatalf("%v: %s", err, out)
+	}
+	<-time.After(3 * time.Second)
+	if err := os.Remove(dir + "/filler"); err != nil {
+		a.t.Fatal(err)
+	}
+	return func() {
+		for _, table := range []string{"deliveries", "attempts", "events"} {
+			a.exec(fmt.Sprintf("ALTER TABLE %s_p%s SET TABLESPACE pg_default", table, time.Now().UTC().Format("20060102")))
+		}
+		a.exec("DROP TABLESPACE small")
+	}
+}
+
 func (a *arena) signal(s os.Signal) {
 	if err := a.fleet.node(faulty).cmd.Process.Signal(s); err != nil {
 		a.t.Fatal(err)
@@ -358,6 +413,38 @@ var clusterCases = []clusterCase{
 			}
 		}
 	}},
+	{name: "an id is repeated that is in a silent transaction", do: func(a *arena) func() {
+		hit := a.proxies[faulty].SilenceOn(regexp.MustCompile(`INSERT INTO event_ids`))
+		const id = "evt_the_same_at_two_nodes"
+		for !closed(hit) {
+			go a.ask(faulty, id, "payment.succeeded", "")
+			<-time.After(50 * time.Millisecond)
+		}
+		a.signal(syscall.SIGSTOP)
+		go a.ask(0, id, "payment.succeeded", "")
+		return a.replace
+	}},
+	{name: "deliveries are locked for 3 s", all: true, slow: true, do: func(a *arena) func() {
+		end := a.held("BEGIN", "LOCK TABLE deliveries")
+		<-time.After(3 * time.Second)
+		end()
+		return func() {}
+	}},
+	{name: "the database's disk is full for 3 s", all: true, slow: true, do: fullDisk},
+	{name: "a day is due to be dropped beside a reader", all: true, do: func(a *arena) func() {
+		old := time.Now().AddDate(0, 0, -60).UTC().Truncate(24 * time.Hour)
+		for _, table := range []string{"events", "deliveries", "attempts"} {
+			a.exec(fmt.Sprintf("CREATE TABLE %s_p%s (LIKE %[1]s INCLUDING ALL)", table, old.Format("20060102")))
+			a.exec(fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %[1]s_p%s FOR VALUES FROM (%d) TO (%d)", table, old.Format("20060102"),
+				int64(event.KeyAt(old)), int64(event.KeyAt(old.AddDate(0, 0, 1)))))
+		}
+		end := a.held("BEGIN", "SELECT count(*) FROM events", "SELECT count(*) FROM deliveries")
+		n := a.serve(a.db.URL("postgres"), "--retention", "720h") // it purges at its start
+		return func() {
+			end()
+			n.stop()
+		}
+	}},
 	{name: "an edit is left open (versions locked)", all: true, do: func(a *arena) func() {
 		return a.held("BEGIN", "UPDATE versions SET version = version + 1 WHERE no = 1")
 	}},
@@ -366,8 +453,25 @@ var clusterCases = []clusterCase{
 	{name: "the database's clock steps 1 h ahead", all: true, do: clockStep("1 hour")},
 	{name: "the database's clock steps 1 h back", all: true, do: clockStep("-1 hour")},
 	{name: "a node joins", all: true, do: func(a *arena) func() {
-		n := serveWith(a.t, a.fleet.data, "--dev", "--database-url", a.db.URL("postgres"), "--node-lease", clusterLease.String())
+		n := a.serve(a.db.URL("postgres"))
+		n.out.await(a.t, `msg="endpoints assigned"`)
 		return n.stop
+	}},
+	{name: "8 nodes join at once", all: true, do: func(a *arena) func() {
+		var wg sync.WaitGroup
+		nodes := make([]*server, 8)
+		for i := range nodes {
+			wg.Go(func() {
+				nodes[i] = a.serve(a.db.URL("postgres"))
+				nodes[i].out.await(a.t, `msg="endpoints assigned"`)
+			})
+		}
+		wg.Wait()
+		return func() {
+			for _, n := range nodes {
+				n.stop()
+			}
+		}
 	}},
 }
 

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"github.com/jackc/pgx/v5"
+
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
@@ -25,20 +27,22 @@ func (n *names) add(space event.Space, text string) {
 	n.spaces, n.texts = append(n.spaces, int64(space)), append(n.texts, text)
 }
 
-// found runs a query for rows that begin with the name.
-func (n *names) found(t *tx, width int, query string) (map[relational.Name][]any, error) {
+// queue adds a query for rows that begin with the name, and collects them.
+func (n *names) queue(batch *pgx.Batch, query string, found *map[relational.Name][]any) {
 	if len(n.texts) == 0 {
-		return nil, nil
+		return
 	}
-	rows, err := t.Rows(2+width, query, n.spaces, n.texts)
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[relational.Name][]any, len(rows))
-	for _, row := range rows {
-		found[relational.Name{Space: event.Space(row[0].(int64)), Text: relational.Text(row[1])}] = row[2:]
-	}
-	return found, nil
+	batch.Queue(query, n.spaces, n.texts).Query(func(rows pgx.Rows) error {
+		all, err := collect(rows)
+		if err != nil {
+			return err
+		}
+		*found = make(map[relational.Name][]any, len(all))
+		for _, row := range all {
+			(*found)[relational.Name{Space: event.Space(row[0].(int64)), Text: relational.Text(row[1])}] = row[2:]
+		}
+		return nil
+	})
 }
 
 // Known implements [relational.Conn]. An event is found by the table of ids, and then in the
@@ -57,11 +61,13 @@ func (t *tx) Known(all []*store.Append) (known *relational.Known, err error) {
 		}
 	}
 	known = &relational.Known{}
-	if known.Receipts, err = keys.found(t, 5, `SELECT r.space, r.key, r.fingerprint, r.status, r.body, r.private, r.created
-		FROM unnest($1::bigint[], $2::text[]) u (space, key) JOIN receipts r ON r.space = u.space AND r.key = u.key`); err != nil {
-		return nil, err
+	batch := &pgx.Batch{}
+	keys.queue(batch, `SELECT r.space, r.key, r.fingerprint, r.status, r.body, r.private, r.created
+		FROM unnest($1::bigint[], $2::text[]) u (space, key) JOIN receipts r ON r.space = u.space AND r.key = u.key`, &known.Receipts)
+	ids.queue(batch, `SELECT n.space, n.custom_id, e.key, e.type, e.created, e.body
+		FROM unnest($1::bigint[], $2::text[]) u (space, id) JOIN event_ids n ON n.space = u.space AND n.custom_id = u.id JOIN events e ON e.key = n.key`, &known.Events)
+	if batch.Len() == 0 {
+		return known, nil
 	}
-	known.Events, err = ids.found(t, 4, `SELECT n.space, n.custom_id, e.key, e.type, e.created, e.body
-		FROM unnest($1::bigint[], $2::text[]) u (space, id) JOIN event_ids n ON n.space = u.space AND n.custom_id = u.id JOIN events e ON e.key = n.key`)
-	return known, err
+	return known, t.SendBatch(t.ctx, batch).Close()
 }

@@ -135,6 +135,11 @@ func (t *tx) Rows(_ int, query string, args ...any) ([][]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return collect(rows)
+}
+
+// collect returns the rows of a query, with all whole numbers as int64.
+func collect(rows pgx.Rows) ([][]any, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) {
 		values, err := row.Values()
 		for i, v := range values {
@@ -256,28 +261,49 @@ func (b *bulk) Add(row ...any) error {
 }
 
 // Flush implements [relational.Bulk].
-func (b *bulk) Flush() error {
-	if b.rows == 0 {
+func (b *bulk) Flush() error { return b.FlushWith(nil) }
+
+// FlushWith flushes b and other bulks of the same transaction, in one round trip.
+func (b *bulk) FlushWith(rest []relational.Bulk) error {
+	batch := &pgx.Batch{}
+	all := []*bulk{b}
+	for _, r := range rest {
+		all = append(all, r.(*bulk))
+	}
+	for _, b := range all {
+		b.queue(batch)
+	}
+	if batch.Len() == 0 {
 		return nil
 	}
-	n, err := b.t.Exec(bulkInserts[b.table.Name], b.columns...)
-	if err != nil {
+	if err := b.t.SendBatch(b.t.ctx, batch).Close(); err != nil {
 		return err
 	}
-	if b.table.Conflict == relational.ReplaceOld && n < int64(b.rows) {
-		return errLost
+	for _, b := range all {
+		*b = *b.t.Bulk(b.table).(*bulk)
 	}
-	if b.table.Name == relational.Events.Name {
-		if err := b.nameEvents(); err != nil {
-			return err
-		}
-	}
-	*b = *b.t.Bulk(b.table).(*bulk)
 	return nil
 }
 
+// queue adds the statements that write the rows.
+func (b *bulk) queue(batch *pgx.Batch) {
+	if b.rows == 0 {
+		return
+	}
+	rows, replaces := int64(b.rows), b.table.Conflict == relational.ReplaceOld
+	batch.Queue(bulkInserts[b.table.Name], b.columns...).Exec(func(tag pgconn.CommandTag) error {
+		if replaces && tag.RowsAffected() < rows {
+			return errLost
+		}
+		return nil
+	})
+	if b.table.Name == relational.Events.Name {
+		b.nameEvents(batch)
+	}
+}
+
 // nameEvents claims the ids that senders chose.
-func (b *bulk) nameEvents() error {
+func (b *bulk) nameEvents(batch *pgx.Batch) {
 	var keys, spaces []int64
 	var ids []string
 	for i, id := range b.columns[3].([]*string) {
@@ -285,11 +311,9 @@ func (b *bulk) nameEvents() error {
 			keys, spaces, ids = append(keys, b.columns[0].([]int64)[i]), append(spaces, b.columns[1].([]int64)[i]), append(ids, *id)
 		}
 	}
-	if len(ids) == 0 {
-		return nil
+	if len(ids) > 0 {
+		batch.Queue(`INSERT INTO event_ids (space, custom_id, key) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])`, spaces, ids, keys)
 	}
-	_, err := b.t.Exec(`INSERT INTO event_ids (space, custom_id, key) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])`, spaces, ids, keys)
-	return err
 }
 
 // MarkStale implements [relational.Conn]. As long as nothing was changed it asks nothing:

@@ -106,10 +106,8 @@ func (t *Tx) append(all []*store.Append) error {
 			return fmt.Errorf("append events up to %s: %w", e.ID, err)
 		}
 	}
-	for _, b := range []Bulk{events, deliveries, receipts} {
-		if err := b.Flush(); err != nil {
-			return fmt.Errorf("append events: %w", err)
-		}
+	if err := FlushAll(events, deliveries, receipts); err != nil {
+		return fmt.Errorf("append events: %w", err)
 	}
 	return nil
 }

@@ -119,6 +119,20 @@ type Bulk interface {
 	Flush() error
 }
 
+// FlushAll flushes bulks of one transaction in their order, in one round trip where the
+// database takes that.
+func FlushAll(bulks ...Bulk) error {
+	if p, ok := bulks[0].(interface{ FlushWith(rest []Bulk) error }); ok {
+		return p.FlushWith(bulks[1:])
+	}
+	for _, b := range bulks {
+		if err := b.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Table is one that many rows go into at a time.
 type Table struct {
 	Name     string
