@@ -384,7 +384,7 @@ func TestMetrics_nodes(t *testing.T) {
 			generation := ask("SELECT generation FROM cluster")
 			sum := 0.0
 			owned, last = nil, ""
-			right := ask("SELECT count(*) FROM nodes") == want && ask("SELECT count(*) FROM nodes WHERE acked = (SELECT generation FROM cluster)") == want
+			right := ask("SELECT count(*) FROM nodes WHERE NOT gone") == want && ask("SELECT count(*) FROM nodes WHERE NOT gone AND acked = (SELECT generation FROM cluster)") == want
 			for _, n := range nodes {
 				left := n.measured("posthaste_cluster_lease_remaining_seconds")
 				right = right && n.measured("posthaste_cluster_nodes") == want && n.measured("posthaste_cluster_generation") == generation &&
