@@ -9,31 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/posthaste-hq/posthaste/internal/config"
-	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
-
-// auditReport is what verifying the audit log found, as the API says it.
-type auditReport struct {
-	OK        bool           `json:"ok"`
-	Unchained int            `json:"unchained"`
-	Chains    []auditChain   `json:"chains"`
-	Problems  []auditProblem `json:"problems"`
-}
-
-type auditChain struct {
-	Node    int64  `json:"node"`
-	Entries int    `json:"entries"`
-	First   int64  `json:"first"`
-	Last    int64  `json:"last"`
-	Seal    string `json:"seal"`
-}
-
-type auditProblem struct {
-	Node     int64  `json:"node"`
-	Sequence int64  `json:"sequence"`
-	Entry    string `json:"entry"`
-	Message  string `json:"message"`
-}
 
 func auditCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Verify the audit log"}
@@ -42,7 +19,8 @@ func auditCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Long: "Check that no entry of the audit log was changed or removed since it was written. Each node's entries are a\n" +
 			"chain, sealed under a key that needs the master key. The command works on the data directory or the\n" +
 			"database; while a server runs on the data directory, it asks that with the operator key.\n\n" +
-			"A log that is put back to an older state as a whole verifies: note the seals elsewhere to notice it.\n" +
+			"A log that is put back to an older state is noticed by a second record of its end, kept apart. If the whole\n" +
+			"database is put back, only seals that were noted elsewhere tell.\n" +
 			"Exit code 1 when the log was changed.",
 		Example: "  posthaste audit verify --data /var/lib/posthaste",
 	}
@@ -69,7 +47,7 @@ func auditCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-func verifyAudit(ctx context.Context, c *config.Config) (report auditReport, err error) {
+func verifyAudit(ctx context.Context, c *config.Config) (report service.AuditReport, err error) {
 	keys, err := openMasterKeys(c)
 	if err != nil {
 		return report, err
@@ -83,22 +61,11 @@ func verifyAudit(ctx context.Context, c *config.Config) (report auditReport, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	found, err := st.VerifyAudit(ctx)
-	return reportOf(&found), err
-}
-
-func reportOf(found *store.AuditCheck) auditReport {
-	out := auditReport{OK: len(found.Problems) == 0, Unchained: found.Unchained}
-	for _, c := range found.Chains {
-		out.Chains = append(out.Chains, auditChain(c))
-	}
-	for _, p := range found.Problems {
-		out.Problems = append(out.Problems, auditProblem{p.Chain, p.Sequence, p.Entry, p.Text})
-	}
-	return out
+	return service.ReportAudit(found), err
 }
 
 // sayAudit prints a report.
-func sayAudit(cmd *cobra.Command, asJSON bool, r auditReport) error {
+func sayAudit(cmd *cobra.Command, asJSON bool, r service.AuditReport) error {
 	if asJSON {
 		return result(cmd, true, r, "")
 	}
@@ -114,8 +81,8 @@ func sayAudit(cmd *cobra.Command, asJSON bool, r auditReport) error {
 	}
 	for _, p := range r.Problems {
 		where := fmt.Sprintf("node %d, entry %d", p.Node, p.Sequence)
-		if p.Entry != "" {
-			where += " (" + p.Entry + ")"
+		if p.Entry != nil {
+			where += " (" + *p.Entry + ")"
 		}
 		if err := result(cmd, false, nil, "%s: %s", where, p.Message); err != nil {
 			return err

@@ -132,7 +132,9 @@ func viewUsage(u *service.Usage) usageView {
 	return out
 }
 
-func getUsage(rq *request) (answer, error) { return one(rq, rq.service().Usage, shown(byValue(viewUsage))) }
+func getUsage(rq *request) (answer, error) {
+	return one(rq, rq.service().Usage, shown(byValue(viewUsage)))
+}
 
 func listAccounts(rq *request) (answer, error) {
 	return pageOf(rq, rq.query(), rq.api.viewAccount, rq.service().ListAccounts)

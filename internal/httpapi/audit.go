@@ -35,29 +35,6 @@ func listAudit(rq *request) (answer, error) {
 	})
 }
 
-type auditCheckView struct {
-	Object    string             `json:"object"`
-	OK        bool               `json:"ok"`
-	Unchained int                `json:"unchained"`
-	Chains    []auditChainView   `json:"chains"`
-	Problems  []auditProblemView `json:"problems"`
-}
-
-type auditChainView struct {
-	Node    int64  `json:"node"`
-	Entries int    `json:"entries"`
-	First   int64  `json:"first"`
-	Last    int64  `json:"last"`
-	Seal    string `json:"seal"`
-}
-
-type auditProblemView struct {
-	Node     int64   `json:"node"`
-	Sequence int64   `json:"sequence"`
-	Entry    *string `json:"entry"`
-	Message  string  `json:"message"`
-}
-
 func verifyAudit(rq *request) (answer, error) {
 	if err := rq.query().done(); err != nil {
 		return answer{}, err
@@ -66,12 +43,5 @@ func verifyAudit(rq *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	v := auditCheckView{Object: "audit_check", OK: len(found.Problems) == 0, Unchained: found.Unchained, Chains: []auditChainView{}, Problems: []auditProblemView{}}
-	for _, c := range found.Chains {
-		v.Chains = append(v.Chains, auditChainView(c))
-	}
-	for _, p := range found.Problems {
-		v.Problems = append(v.Problems, auditProblemView{Node: p.Chain, Sequence: p.Sequence, Entry: orNull(p.Entry), Message: p.Text})
-	}
-	return inJSON(v)
+	return inJSON(service.ReportAudit(found))
 }

@@ -39,3 +39,45 @@ func (s *Service) ListAudit(ctx context.Context, c *Call, f store.AuditFilter, p
 	}
 	return s.Store.ListAudit(ctx, f, page)
 }
+
+// AuditReport is what verifying the audit log found, as the API and the command line say it.
+type AuditReport struct {
+	Object    string         `json:"object"`
+	OK        bool           `json:"ok"`
+	Unchained int            `json:"unchained"`
+	Chains    []AuditChain   `json:"chains"`
+	Problems  []AuditProblem `json:"problems"`
+}
+
+// AuditChain is the part of the audit log that one node wrote.
+type AuditChain struct {
+	Node    int64  `json:"node"`
+	Entries int    `json:"entries"`
+	First   int64  `json:"first"`
+	Last    int64  `json:"last"`
+	Seal    string `json:"seal"`
+}
+
+// AuditProblem is a place where the audit log is not as it was written.
+type AuditProblem struct {
+	Node     int64   `json:"node"`
+	Sequence int64   `json:"sequence"`
+	Entry    *string `json:"entry"` // nil: it is not there
+	Message  string  `json:"message"`
+}
+
+// ReportAudit returns what a check of the audit log found.
+func ReportAudit(found store.AuditCheck) AuditReport {
+	out := AuditReport{Object: "audit_check", OK: len(found.Problems) == 0, Unchained: found.Unchained, Chains: []AuditChain{}, Problems: []AuditProblem{}}
+	for _, c := range found.Chains {
+		out.Chains = append(out.Chains, AuditChain(c))
+	}
+	for _, p := range found.Problems {
+		problem := AuditProblem{Node: p.Chain, Sequence: p.Sequence, Message: p.Text}
+		if p.Entry != "" {
+			problem.Entry = &p.Entry
+		}
+		out.Problems = append(out.Problems, problem)
+	}
+	return out
+}

@@ -7,10 +7,15 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -129,8 +134,65 @@ func (t *Tx) chainEntry(e *account.Entry, detail []byte) (node, seq int64, hash 
 	if err != nil {
 		return 0, 0, nil, err
 	}
-	c.hash = sealEntry(key, c.hash, c.node, c.seq, e, detail)
-	return c.node, c.seq, c.hash, t.exec(`UPDATE audit_chains SET hash = ?, mac = ? WHERE node = ?`, c.hash, c.seal(key), c.node)
+	before := c.hash
+	c.hash = sealEntry(key, before, c.node, c.seq, e, detail)
+	if err := t.exec(`UPDATE audit_chains SET hash = ?, mac = ? WHERE node = ?`, c.hash, c.seal(key), c.node); err != nil {
+		return 0, 0, nil, err
+	}
+	return c.node, c.seq, c.hash, t.witness(&c, before)
+}
+
+// witnessName is the row of server_keys with the witness of a chain, but for the node.
+const witnessName = "audit end "
+
+// witness keeps the end of a chain a second time, apart from the tables of the log and sealed
+// under the master key, so that the log cannot be put back to an older state by its own
+// tables. It moves on only with the entry after the one that it tells of, so that a log that was
+// put back and goes on is still found.
+func (t *Tx) witness(c *chainEnd, before []byte) error {
+	name := witnessName + strconv.FormatInt(c.node, 10)
+	row, found, err := t.row(1, `SELECT sealed FROM server_keys WHERE name = ?`, name)
+	if err != nil {
+		return err
+	}
+	if found {
+		w := openWitness(t.Ring, c.node, Blob(row[0]))
+		if w.seq != c.seq-1 || !hmac.Equal(w.hash, before) {
+			return nil
+		}
+	}
+	text := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(c.node)), uint64(c.seq))
+	return t.exec(`INSERT INTO server_keys (name, sealed, created) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed`,
+		name, t.Ring.Seal(append(text, c.hash...), serverKeyContext), Millis(time.Now()))
+}
+
+// openWitness returns the end of a node's chain that a witness tells of; its seq is -1 when it
+// was not written by this server.
+func openWitness(ring *seal.Ring, node int64, sealed []byte) chainEnd {
+	const numbers = 16
+	text, err := ring.Open(sealed, serverKeyContext)
+	if err != nil || len(text) <= numbers || int64(binary.BigEndian.Uint64(text)) != node {
+		return chainEnd{node: node, seq: -1}
+	}
+	return chainEnd{node: node, seq: int64(binary.BigEndian.Uint64(text[8:])), hash: text[numbers:]}
+}
+
+// witnesses returns the ends of the chains that are kept apart, by node.
+func (s *Store) witnesses(ctx context.Context) (all map[int64]chainEnd, err error) {
+	found, err := list(ctx, s, "verify audit log", func(from scanner) (end chainEnd, err error) {
+		var name string
+		var sealed []byte
+		if err := from.Scan(&name, &sealed); err != nil {
+			return end, err
+		}
+		node, err := strconv.ParseInt(strings.TrimPrefix(name, witnessName), 10, 64)
+		return openWitness(s.Ring, node, sealed), err
+	}, `SELECT name, sealed FROM server_keys WHERE name LIKE ?`, witnessName+"%")
+	all = map[int64]chainEnd{}
+	for _, w := range found {
+		all[w.node] = w
+	}
+	return all, err
 }
 
 // PurgeAudit implements [store.Upkeep]. It cuts off the beginnings of the chains: an entry
@@ -207,6 +269,10 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 	}); err != nil {
 		return out, err
 	}
+	witnesses, err := s.witnesses(ctx) // before the log is read: it may only go on meanwhile
+	if err != nil {
+		return out, err
+	}
 	// One statement sees one state of both tables.
 	rows, err := s.query(ctx, `SELECT c.node, c.seq, c.hash, c.first, c.first_hash, c.mac,
 			coalesce(a.seq, 0), coalesce(a.hash, c.mac), coalesce(a.id, ''), coalesce(a.space, 0), coalesce(a.time, 0), coalesce(a.actor, ''), coalesce(a.action, ''),
@@ -259,6 +325,9 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 				problem(c.node, seq, e.ID, "The entry was changed, or it is not of this log.")
 			}
 		}
+		if w, ok := witnesses[c.node]; ok && w.seq == seq && !hmac.Equal(w.hash, hash) {
+			problem(c.node, seq, e.ID, "The log was put back to an older state and went on from there: this entry is not the one that was written first.")
+		}
 		at.seq, at.hash = seq, hash
 		out.Chains[len(out.Chains)-1].Entries++
 	}
@@ -266,6 +335,20 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 		return out, s.Fault("verify audit log", err)
 	}
 	finish()
+	for _, node := range slices.Sorted(maps.Keys(witnesses)) {
+		w, last := witnesses[node], int64(0)
+		for _, c := range out.Chains {
+			if c.Node == node {
+				last = c.Last
+			}
+		}
+		switch {
+		case w.seq < 0:
+			problem(node, 0, "", "The second record of where the chain ends was changed.")
+		case last < w.seq:
+			problem(node, w.seq, "", fmt.Sprintf("The log was put back to an older state: the chain ends with entry %d, and %d have been written.", last, w.seq))
+		}
+	}
 	late := 0
 	if err := s.queryRow(ctx, `SELECT count(*), count(CASE WHEN time > ? THEN 1 END) FROM audit WHERE seq = 0`, made).Scan(&out.Unchained, &late); err != nil {
 		return out, s.Fault("verify audit log", err)

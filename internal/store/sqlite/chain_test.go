@@ -130,3 +130,51 @@ func TestVerifyAudit_afterAnotherMasterKey(t *testing.T) {
 		}
 	}
 }
+
+// Who puts the tables of the log back to an older state is found, also after the log has gone
+// on from there, and after the whole log was emptied.
+func TestVerifyAudit_findsWhatWasPutBack(t *testing.T) {
+	ctx := context.Background()
+	for name, tt := range map[string]struct {
+		statements []string
+		goOn       int
+		want       string // empty: nothing is wrong
+	}{
+		"untouched":                   {nil, 0, ""},
+		"untouched, goes on":          {nil, 3, ""},
+		"the newest":                  {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 0, "put back"},
+		"the newest, goes on":         {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 1, "put back"},
+		"the newest, goes on further": {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 5, "put back"},
+		"everything":                  {[]string{"DELETE FROM audit", "DELETE FROM audit_chains"}, 0, "put back"},
+		"everything, goes on":         {[]string{"DELETE FROM audit", "DELETE FROM audit_chains"}, 2, "put back"},
+		"the witness is changed":      {[]string{"UPDATE server_keys SET sealed = (SELECT sealed FROM server_keys WHERE name = 'audit') WHERE name = 'audit end 0'"}, 0, "second record"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			n := 0
+			write := func(entries int) {
+				t.Helper()
+				for range entries {
+					n++
+					if err := s.Audit(ctx, &account.Entry{ID: fmt.Sprintf("aud_%02d", n), Space: 2, Time: time.UnixMilli(1700000000000 + int64(n)), Actor: "key_1", Action: account.SecretRevealed}, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			write(5)
+			sqlite.Exec(t, s, "CREATE TABLE old AS SELECT * FROM audit_chains")
+			write(3)
+			for _, q := range tt.statements {
+				sqlite.Exec(t, s, q)
+			}
+			write(tt.goOn)
+			c, err := s.VerifyAudit(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.want == "" && len(c.Problems) > 0 || tt.want != "" && (len(c.Problems) == 0 || !strings.Contains(fmt.Sprint(c.Problems), tt.want)) {
+				t.Errorf("problems %v, want %q", c.Problems, tt.want)
+			}
+		})
+	}
+}
