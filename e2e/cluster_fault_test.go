@@ -658,6 +658,20 @@ func TestCluster_deadlines(t *testing.T) {
 			case !c.refuse && !ready():
 				t.Error("it is not ready")
 			}
+			if c.name == "cut_off" { // nothing hangs
+				for _, request := range []struct {
+					method, path string
+					body         any
+				}{
+					{"POST", "/v1/events/batch", object{"events": []object{{"type": "a.b", "data": object{"object": object{}}}}}},
+					{"POST", "/v1/webhooks", object{"url": r.URL, "enabled_events": []string{"*"}}},
+					{"GET", "/v1/webhooks", nil},
+				} {
+					if a := s.call(request.method, request.path, request.body, "Idempotency-Key", "key of "+request.path); a.status != http.StatusServiceUnavailable {
+						t.Errorf("%s %s: %d %s", request.method, request.path, a.status, a.body)
+					}
+				}
+			}
 			end()
 			s.until("the same event to be taken", func() bool { return post(id).status == http.StatusOK })
 			s.until("the node to be ready", ready)

@@ -100,6 +100,8 @@ func (s *Service) Answered(ctx context.Context, c *Call) error {
 	if c.Idem == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	defer cancel()
 	earlier, err := s.Store.Receipt(ctx, c.Space, c.Idem.Key)
 	switch {
 	case fault.Is(err, fault.NotFound), err == nil && !earlier.Live(s.past()):

@@ -21,7 +21,8 @@ type Settings interface {
 }
 
 const (
-	// lookFor bounds one look at what other nodes changed: callers wait for it.
+	// lookFor bounds one look into the store before a request is handled: at what other nodes
+	// changed, and at whether the request was answered before.
 	lookFor = 5 * time.Second
 	// staleTries bounds how often an event is matched again. Each time, the account's settings
 	// were changed within the milliseconds between the match and the transaction.
