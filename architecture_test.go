@@ -27,6 +27,7 @@ var layers = [][]string{
 	{"internal/service"},
 	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
 	{"internal/sender", "internal/store"},
+	{"internal/job"},
 	{"internal/account", "internal/delivery", "internal/peer"},
 	{"internal/endpoint"},
 	{"internal/expression"},

@@ -7,7 +7,7 @@ import (
 )
 
 // On either store, an endpoint gets what its filter lets through and what it cannot be
-// evaluated over, and a recovery does not bring what it refused.
+// evaluated over, and a job does not bring what it refused.
 func TestFilter(t *testing.T) {
 	t.Parallel()
 	for _, store := range []string{"sqlite", "postgres"} {

@@ -406,7 +406,7 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// A recovery goes on after kill -9.
+// A job goes on after kill -9.
 func TestRecover_afterACrash(t *testing.T) {
 	t.Parallel()
 	r := receive(t, answers())

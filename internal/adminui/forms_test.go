@@ -16,6 +16,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -38,7 +39,7 @@ func (d *desk) traces() string {
 		note(entries, err)
 	}
 	space := event.SpaceOf(d.account.No, false)
-	jobs, _, err := d.store.ListRecoveries(ctx, space, 0, store.Page[string]{Limit: 1000})
+	jobs, _, err := d.store.ListJobs(ctx, space, 0, store.Page[string]{Limit: 1000})
 	note(jobs, err)
 	types, err := d.store.ListTypes(ctx, space)
 	note(types, err)
@@ -51,11 +52,11 @@ func (d *desk) awaitJobs() {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
-		jobs, err := d.store.RunningRecoveries(context.Background())
+		jobs, err := d.store.RunningJobs(context.Background())
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		if !slices.ContainsFunc(jobs, func(r store.Recovery) bool { return !d.idle[r.ID] }) {
+		if !slices.ContainsFunc(jobs, func(r job.Job) bool { return !d.idle[r.ID] }) {
 			return
 		}
 	}
@@ -154,14 +155,14 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 		},
 		"/dead-letters": func(string) form { failed(); return of("", url.Values{"all": {"1"}}) },
 		"/jobs/{id}/cancel": func(string) form {
-			job := store.Recovery{ID: d.service.IDs.New(event.PrefixJob), Space: by.Space, State: store.RecoveryRunning, Created: time.Now()} // which nobody works off
-			job.EndpointID = hook()
-			e, err := d.service.Endpoint(ctx, by, job.EndpointID)
+			j := job.Job{ID: d.service.IDs.New(event.PrefixJob), Space: by.Space, State: job.Running, Created: time.Now()} // which nobody works off
+			j.EndpointID = hook()
+			e, err := d.service.Endpoint(ctx, by, j.EndpointID)
 			must(err)
-			job.Endpoint = e.No
-			must(d.store.CreateRecovery(ctx, &job, func([]store.Recovery) error { return nil }, store.Trail{}))
-			d.idle[job.ID] = true
-			return of(job.ID, url.Values{})
+			j.Endpoint = e.No
+			must(d.store.CreateJob(ctx, &j, func([]job.Job) error { return nil }, store.Trail{}))
+			d.idle[j.ID] = true
+			return of(j.ID, url.Values{})
 		},
 		"/types/{type}": func(string) form { return of("payment.succeeded", url.Values{"data": {`{"object":{"id":"pay_2"}}`}}) },
 		"/types":        func(string) form { return of("", url.Values{"name": {"form." + next()}, "validation": {"off"}}) },
@@ -236,7 +237,7 @@ func TestForms_everyRole(t *testing.T) {
 	}
 	running, stop := context.WithCancel(context.Background())
 	var jobs sync.WaitGroup
-	jobs.Go(func() { d.service.RunRecoveries(running) })
+	jobs.Go(func() { d.service.RunJobs(running) })
 	t.Cleanup(func() {
 		stop()
 		jobs.Wait()

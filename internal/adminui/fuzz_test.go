@@ -56,12 +56,12 @@ func newSite(t testing.TB) *site {
 	targets := sender.New(sender.Config{Brand: "Payment", Version: "test", Timeout: time.Second, Now: time.Now})
 	sv := service.New(service.Config{Store: st, Events: commits, Endpoints: endpoint.NewRegistry(), Targets: targets,
 		IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: log, Rules: endpoint.Rules{Signature: "Payment-Signature"}, Passwords: account.Passwords{Cost: cheap}})
-	running, stopRecoveries := context.WithCancel(ctx)
+	running, stopJobs := context.WithCancel(ctx)
 	var recovering sync.WaitGroup
 	t.Cleanup(func() {
 		stop, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		stopRecoveries()
+		stopJobs()
 		recovering.Wait()
 		targets.Close()
 		if err := errors.Join(commits.Stop(stop), st.Close()); err != nil {
@@ -71,7 +71,7 @@ func newSite(t testing.TB) *site {
 	if err := sv.Load(ctx, still{}); err != nil {
 		t.Fatal(err)
 	}
-	recovering.Go(func() { sv.RunRecoveries(running) })
+	recovering.Go(func() { sv.RunJobs(running) })
 	if _, err := sv.EnsureKey(ctx, "sk_test_1234567890abcdef", "Acme"); err != nil {
 		t.Fatal(err)
 	}

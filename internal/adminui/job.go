@@ -1,6 +1,7 @@
 package adminui
 
 import (
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -60,12 +61,12 @@ func retryDeadLetters(rq *request) error {
 }
 
 type jobsView struct {
-	Jobs []store.Recovery
+	Jobs []job.Job
 	More string
 }
 
 func listJobs(rq *request) error {
-	jobs, more, err := rq.ui.Service.ListRecoveries(rq.Context(), rq.call, "", rq.page())
+	jobs, more, err := rq.ui.Service.ListJobs(rq.Context(), rq.call, "", rq.page())
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func listJobs(rq *request) error {
 }
 
 func showJob(rq *request) error {
-	job, err := rq.ui.Service.Recovery(rq.Context(), rq.call, rq.PathValue("id"))
+	job, err := rq.ui.Service.Job(rq.Context(), rq.call, rq.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func showJob(rq *request) error {
 }
 
 func cancelJob(rq *request) error {
-	job, err := rq.ui.Service.CancelRecovery(rq.Context(), rq.call, rq.PathValue("id"))
+	job, err := rq.ui.Service.CancelJob(rq.Context(), rq.call, rq.PathValue("id"))
 	if err != nil {
 		return err
 	}

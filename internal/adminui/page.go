@@ -16,6 +16,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -218,7 +219,7 @@ func (rq *request) more(next string) (p pager) {
 
 // total returns how much a job looks at, for people.
 func total(n int) string {
-	if n == store.NotCounted {
+	if n == job.NotCounted {
 		return "more than " + groupDigits(service.MostCounted)
 	}
 	return groupDigits(n)

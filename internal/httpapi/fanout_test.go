@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -82,16 +83,16 @@ func TestRecover_waitsForFanOut(t *testing.T) {
 	if got := w.must("GET", "/v1/events/"+a.Event.ID, ""); got["deliveries_to_create"] != 1.0 {
 		t.Errorf("deferred event: %v", got)
 	}
-	job := w.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", fmt.Sprintf(`{"since":%d,"include_missed":true}`, start.Unix()))
+	made := w.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", fmt.Sprintf(`{"since":%d,"include_missed":true}`, start.Unix()))
 	w.pass(time.Minute)
-	look := func() { job = w.must("GET", "/v1/jobs/"+job.text("id"), "") }
+	look := func() { made = w.must("GET", "/v1/jobs/"+made.text("id"), "") }
 	deadline := time.Now().Add(time.Minute)
 	for { // until the job has come to the event
-		r, err := w.store.Recovery(t.Context(), a.Event.Space, job.text("id"))
+		r, err := w.store.Job(t.Context(), a.Event.Space, made.text("id"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.State != store.RecoveryRunning || time.Now().After(deadline) {
+		if r.State != job.Running || time.Now().After(deadline) {
 			t.Fatalf("the job did not wait: %+v", r)
 		}
 		if r.Cursor.Event == a.Event.Key-1 {
@@ -103,10 +104,10 @@ func TestRecover_waitsForFanOut(t *testing.T) {
 	if err := w.store.Commit(t.Context(), &store.Batch{FanOuts: []*store.FanOut{f}}); err != nil {
 		t.Fatal(err)
 	}
-	for look(); job.text("status") == "running" && time.Now().Before(deadline); {
+	for look(); made.text("status") == "running" && time.Now().Before(deadline); {
 		look()
 	}
-	if job.text("status") != "succeeded" || job["requeued"] != 0.0 || job["scanned"] != 1.0 {
-		t.Errorf("ended: %v", job)
+	if made.text("status") != "succeeded" || made["requeued"] != 0.0 || made["scanned"] != 1.0 {
+		t.Errorf("ended: %v", made)
 	}
 }

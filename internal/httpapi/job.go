@@ -4,31 +4,31 @@ import (
 	"context"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // jobView is the job object.
 type jobView struct {
-	ID       string              `json:"id"`
-	Object   string              `json:"object"`
-	Type     string              `json:"type"`
-	Status   store.RecoveryState `json:"status"`
-	Endpoint *string             `json:"endpoint"`
-	Pattern  *string             `json:"event_type"`
-	Since    int64               `json:"since"`
-	Until    int64               `json:"until"`
-	Missed   bool                `json:"include_missed"`
-	Total    *int                `json:"total"`    // events in the stretch of time, or failed deliveries; null: too many to count
-	Scanned  int                 `json:"scanned"`  // of these so far
-	Requeued int                 `json:"requeued"` // deliveries that are sent again
-	Error    *string             `json:"error"`
-	Created  int64               `json:"created"`
-	Finished *int64              `json:"finished"`
-	Livemode bool                `json:"livemode"`
+	ID       string    `json:"id"`
+	Object   string    `json:"object"`
+	Type     string    `json:"type"`
+	Status   job.State `json:"status"`
+	Endpoint *string   `json:"endpoint"`
+	Pattern  *string   `json:"event_type"`
+	Since    int64     `json:"since"`
+	Until    int64     `json:"until"`
+	Missed   bool      `json:"include_missed"`
+	Total    *int      `json:"total"`    // events in the stretch of time, or failed deliveries; null: too many to count
+	Scanned  int       `json:"scanned"`  // of these so far
+	Requeued int       `json:"requeued"` // deliveries that are sent again
+	Error    *string   `json:"error"`
+	Created  int64     `json:"created"`
+	Finished *int64    `json:"finished"`
+	Livemode bool      `json:"livemode"`
 }
 
-func viewJob(r *store.Recovery) jobView {
+func viewJob(r *job.Job) jobView {
 	return jobView{ID: r.ID, Object: "job", Type: string(r.Kind), Status: r.State, Endpoint: orNull(r.EndpointID), Pattern: orNull(r.Pattern),
 		Since: r.From.Time().Unix(), Until: r.Until.Time().Unix(), Missed: r.Missed, Total: counted(r.Total), Scanned: r.Scanned, Requeued: r.Requeued,
 		Error: orNull(r.Error), Created: r.Created.Unix(), Finished: seconds(r.Finished), Livemode: r.Space.Live()}
@@ -36,7 +36,7 @@ func viewJob(r *store.Recovery) jobView {
 
 // counted returns a total, null for one that was not counted to its end.
 func counted(total int) *int {
-	if total == store.NotCounted {
+	if total == job.NotCounted {
 		return nil
 	}
 	return &total
@@ -57,7 +57,7 @@ type planView struct {
 }
 
 func viewPlan(p service.RetryPlan) planView {
-	return planView{Object: "job.dry_run", Type: string(store.RetryFailed), Endpoint: orNull(p.Endpoint), Pattern: orNull(p.Type),
+	return planView{Object: "job.dry_run", Type: string(job.BulkRetry), Endpoint: orNull(p.Endpoint), Pattern: orNull(p.Type),
 		Since: seconds(p.From), Until: seconds(p.Until), Total: counted(p.Total), Livemode: p.Space.Live()}
 }
 
@@ -67,7 +67,7 @@ func recoverEndpoint(rq *request) (answer, error) {
 	if err := p.done(); err == nil && since == nil {
 		return answer{}, fault.Param("since", "parameter_missing", "Set since to the start of the outage, in Unix seconds.")
 	}
-	return act(rq, p, jobAnswer, func() (store.Recovery, error) {
+	return act(rq, p, jobAnswer, func() (job.Job, error) {
 		return rq.service().Recover(rq.Context(), rq.call, rq.id(), *since, missed == nil || *missed)
 	})
 }
@@ -80,18 +80,18 @@ func retryDeliveries(rq *request) (answer, error) {
 	if dry {
 		return act(rq, p, shown(viewPlan), func() (service.RetryPlan, error) { return rq.service().PlanRetry(rq.Context(), rq.call, b) })
 	}
-	return act(rq, p, jobAnswer, func() (store.Recovery, error) { return rq.service().RetryFailed(rq.Context(), rq.call, b) })
+	return act(rq, p, jobAnswer, func() (job.Job, error) { return rq.service().RetryFailed(rq.Context(), rq.call, b) })
 }
 
 func listJobs(rq *request) (answer, error) {
 	p := rq.query()
 	endpoint := p.given("endpoint")
-	return pageOf(rq, p, viewJob, func(ctx context.Context, c *service.Call, page service.Page) ([]store.Recovery, bool, error) {
-		return rq.service().ListRecoveries(ctx, c, endpoint, page)
+	return pageOf(rq, p, viewJob, func(ctx context.Context, c *service.Call, page service.Page) ([]job.Job, bool, error) {
+		return rq.service().ListJobs(ctx, c, endpoint, page)
 	})
 }
 
-func getJob(rq *request) (answer, error) { return one(rq, rq.service().Recovery, jobAnswer) }
+func getJob(rq *request) (answer, error) { return one(rq, rq.service().Job, jobAnswer) }
 func cancelJob(rq *request) (answer, error) {
-	return actOnIt(rq, jobAnswer, rq.service().CancelRecovery)
+	return actOnIt(rq, jobAnswer, rq.service().CancelJob)
 }

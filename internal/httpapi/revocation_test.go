@@ -10,6 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -18,7 +19,7 @@ type children struct {
 	w      *world
 	portal string // token
 	id     string // of the portal session
-	job    store.Recovery
+	job    job.Job
 	ended  chan struct{} // closed when the tail ended
 }
 
@@ -33,8 +34,8 @@ func (w *world) leaveRunning(key string) *children {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c.job = store.Recovery{ID: w.service.IDs.New("job_"), Space: call.Space, State: store.RecoveryRunning, Created: start, Actor: call.Key.ID} // nobody works it off
-	if err := w.store.CreateRecovery(w.t.Context(), &c.job, func([]store.Recovery) error { return nil }, store.Trail{}); err != nil {
+	c.job = job.Job{ID: w.service.IDs.New("job_"), Space: call.Space, State: job.Running, Created: start, Actor: call.Key.ID} // nobody works it off
+	if err := w.store.CreateJob(w.t.Context(), &c.job, func([]job.Job) error { return nil }, store.Trail{}); err != nil {
 		w.t.Fatal(err)
 	}
 	req, err := http.NewRequestWithContext(w.t.Context(), "GET", w.url+"/v1/logs/tail", nil)
@@ -62,9 +63,9 @@ func (c *children) opens() error {
 	return err
 }
 
-func (c *children) state() store.RecoveryState {
+func (c *children) state() job.State {
 	c.w.t.Helper()
-	r, err := c.w.store.Recovery(c.w.t.Context(), c.job.Space, c.job.ID)
+	r, err := c.w.store.Job(c.w.t.Context(), c.job.Space, c.job.ID)
 	if err != nil {
 		c.w.t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func (c *children) goesOn() bool {
 	case <-c.ended:
 		return false
 	default:
-		return c.opens() == nil && c.state() == store.RecoveryRunning
+		return c.opens() == nil && c.state() == job.Running
 	}
 }
 
@@ -102,7 +103,7 @@ func TestRevokeKey_reachesChildren(t *testing.T) {
 	if err := gone.opens(); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("its portal opens: %v", err)
 	}
-	if got := gone.state(); got != store.RecoveryCanceled {
+	if got := gone.state(); got != job.Canceled {
 		t.Errorf("its job is %s", got)
 	}
 	if !gone.ends() {
@@ -131,7 +132,7 @@ func TestSuspend_account(t *testing.T) {
 	if err := gone.opens(); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("its portal: %v", err)
 	}
-	if gone.state() != store.RecoveryCanceled || !gone.ends() {
+	if gone.state() != job.Canceled || !gone.ends() {
 		t.Errorf("its job is %s, or its tail goes on", gone.state())
 	}
 	sends := func() bool {
@@ -179,8 +180,8 @@ func TestPortalSessions_areListedAndRevoked(t *testing.T) {
 	if got := all.list(); len(got) != 1 || got[0].text("id") != second.id || got[0]["url"] != nil || all["has_more"] != true || !strings.HasPrefix(got[0].text("created_by"), "key_") {
 		t.Errorf("the list: %v", all)
 	}
-	inPortal := store.Recovery{ID: w.service.IDs.New("job_"), Space: first.job.Space, State: store.RecoveryRunning, Created: start, Actor: first.id}
-	if err := w.store.CreateRecovery(t.Context(), &inPortal, func([]store.Recovery) error { return nil }, store.Trail{}); err != nil {
+	inPortal := job.Job{ID: w.service.IDs.New("job_"), Space: first.job.Space, State: job.Running, Created: start, Actor: first.id}
+	if err := w.store.CreateJob(t.Context(), &inPortal, func([]job.Job) error { return nil }, store.Trail{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{liveKey, otherKey} {
@@ -191,7 +192,7 @@ func TestPortalSessions_areListedAndRevoked(t *testing.T) {
 		t.Error("it opens, or another one does not")
 	}
 	first.job = inPortal
-	if got := first.state(); got != store.RecoveryCanceled {
+	if got := first.state(); got != job.Canceled {
 		t.Errorf("the job that was started in it is %s", got)
 	}
 	w.pass(account.MaxPortalLife)

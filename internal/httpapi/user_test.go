@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
-	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/job"
 )
 
 // names checks that an answer is a 400 that names the parameter.
@@ -93,12 +93,12 @@ func TestBulkRetry(t *testing.T) {
 	w.call("POST", "/v1/deliveries/retry", `{"since":-1}`).names("since")
 	run := func(body string, want int) {
 		t.Helper()
-		job := w.must("POST", "/v1/deliveries/retry", body)
-		for deadline := time.Now().Add(30 * time.Second); job.text("status") == "running" && time.Now().Before(deadline); {
-			job = w.must("GET", "/v1/jobs/"+job.text("id"), "")
+		made := w.must("POST", "/v1/deliveries/retry", body)
+		for deadline := time.Now().Add(30 * time.Second); made.text("status") == "running" && time.Now().Before(deadline); {
+			made = w.must("GET", "/v1/jobs/"+made.text("id"), "")
 		}
-		if job.text("status") != string(store.RecoverySucceeded) || job["requeued"] != float64(want) || job["total"] != float64(want) || job["scanned"] != float64(want) {
-			t.Errorf("%s: %v, want %d deliveries", body, job, want)
+		if made.text("status") != string(job.Succeeded) || made["requeued"] != float64(want) || made["total"] != float64(want) || made["scanned"] != float64(want) {
+			t.Errorf("%s: %v, want %d deliveries", body, made, want)
 		}
 	}
 	run(fmt.Sprintf(`{"endpoint":%q,"type":"payment.*"}`, e.text("id")), 2)

@@ -154,9 +154,9 @@ func newWorldLogging(t testing.TB, level slog.Level, change ...func(*sender.Conf
 		t.Fatal(err)
 	}
 	w.seed(ctx)
-	running, stopRecoveries := context.WithCancel(ctx)
+	running, stopJobs := context.WithCancel(ctx)
 	var recovering sync.WaitGroup
-	recovering.Go(func() { w.service.RunRecoveries(running) })
+	recovering.Go(func() { w.service.RunJobs(running) })
 	w.handler = httpapi.New(httpapi.Config{
 		Service: w.service, Sandbox: sandbox.New(sandbox.Config{Store: st, Events: w.service, BaseURL: func() string { return "https://pay.example" }}), Brand: "Payment", Version: "1.2.3", Log: log, OpenAPI: api.OpenAPI, PublicURL: func() string { return "https://pay.example" },
 		Ready: func(ctx context.Context) error {
@@ -174,7 +174,7 @@ func newWorldLogging(t testing.TB, level slog.Level, change ...func(*sender.Conf
 		stop, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		web.Close()
-		stopRecoveries()
+		stopJobs()
 		recovering.Wait()
 		targets.Close()
 		if err := errors.Join(w.commits.Stop(stop), st.Close()); err != nil {

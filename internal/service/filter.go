@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// filterSlice bounds the bodies that are in memory while a recovery asks a filter.
+	// filterSlice bounds the bodies that are in memory while a job asks a filter.
 	filterSlice = 50
 	// troubleEvery is how often the log says that one endpoint's filter fails.
 	troubleEvery = time.Minute

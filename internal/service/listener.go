@@ -182,7 +182,7 @@ func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, 
 		}
 	}
 	for after, until := max(keyAt(since), 1)-1, s.IDs.Keys.Next(); !since.IsZero() && len(ds) < maxReplay; {
-		occasions, err := s.Store.Occasions(ctx, e.Space, e.No, after, until, recoverySlice)
+		occasions, err := s.Store.Occasions(ctx, e.Space, e.No, after, until, jobSlice)
 		if err != nil {
 			return 0, err
 		}
@@ -196,12 +196,12 @@ func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, 
 			}
 			after = o.Key
 		}
-		if len(occasions) < recoverySlice {
+		if len(occasions) < jobSlice {
 			break
 		}
 	}
 	for len(ds) > 0 {
-		slice := ds[:min(len(ds), recoverySlice)]
+		slice := ds[:min(len(ds), jobSlice)]
 		if err := s.Store.Requeue(ctx, slice, store.Trail{}); err != nil {
 			return 0, err
 		}

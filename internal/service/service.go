@@ -19,6 +19,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -127,8 +128,8 @@ type Service struct {
 	refusals  refusals
 	consents  meter
 
-	recoveries chan store.Recovery
-	stopped    chan struct{} // closed when nobody takes recoveries any more
+	jobs    chan job.Job
+	stopped chan struct{} // closed when nobody takes jobs any more
 }
 
 // New returns a service that knows no accounts, keys or endpoints until Load.
@@ -145,7 +146,7 @@ func New(c Config) *Service {
 	if c.Forgotten == nil {
 		c.Forgotten = func(Kind, int) {}
 	}
-	s := &Service{Config: c, types: event.NewDefinitions(), signIns: newComparisons(), consents: meter{perMinute: consentsAMinute}, recoveries: make(chan store.Recovery), stopped: make(chan struct{})}
+	s := &Service{Config: c, types: event.NewDefinitions(), signIns: newComparisons(), consents: meter{perMinute: consentsAMinute}, jobs: make(chan job.Job), stopped: make(chan struct{})}
 	s.processor = quota.NewProcessor(time.Now)
 	s.Bodies = quota.NewBodies(quota.DefaultBodies, max(MaxBatch, s.MaxRequest()))
 	return s

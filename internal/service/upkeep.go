@@ -114,7 +114,7 @@ func (s *Service) Purge(ctx context.Context, keep Retention) error {
 		{OldReceipts, store.ReceiptLife, s.Store.PurgeReceipts},
 		{DeletedTypes, deletedGrace, s.Store.PurgeTypes},
 		{OldAudit, keep.Audit, s.Store.PurgeAudit},
-		{OldJobs, keep.Jobs, s.Store.PurgeRecoveries},
+		{OldJobs, keep.Jobs, s.Store.PurgeJobs},
 		{OldSandbox, keep.Sandbox, s.Store.PurgeSandbox},
 	} {
 		if p.keep <= 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
@@ -53,7 +54,7 @@ type Store interface {
 	Endpoints
 	Types
 	History
-	Recoveries
+	Jobs
 	Sandbox
 	Users
 	Statistics
@@ -348,7 +349,7 @@ type Endpoints interface {
 	EndpointAt(ctx context.Context, space event.Space, url string) (id string, err error)
 	Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
 	// PastEndpoint returns an endpoint for its history: a deleted one too, without its
-	// secrets, credentials and headers, as long as a delivery or a recovery names it.
+	// secrets, credentials and headers, as long as a delivery or a job names it.
 	PastEndpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
 	ListEndpoints(ctx context.Context, space event.Space, p Page[int64]) (items []endpoint.Endpoint, more bool, err error)
 	AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint) error) error
@@ -480,21 +481,21 @@ type Statistics interface {
 	Statistics(ctx context.Context, f StatisticFilter) ([]Statistic, error)
 }
 
-// Recoveries holds the jobs that send again what an endpoint missed.
-type Recoveries interface {
-	// CreateRecovery begins a recovery unless mayRun refuses, given those of the same account
+// Jobs holds the jobs that send again what an endpoint missed.
+type Jobs interface {
+	// CreateJob begins a job unless mayRun refuses, given those of the same account
 	// that run. No other begins meanwhile.
-	CreateRecovery(ctx context.Context, r *Recovery, mayRun func(running []Recovery) error, t Trail) error
-	// AdvanceRecovery writes a recovery's progress from where it was, together with the
+	CreateJob(ctx context.Context, r *job.Job, mayRun func(running []job.Job) error, t Trail) error
+	// AdvanceJob writes a job's progress from where it was, together with the
 	// deliveries that it requeued: of those that exist, the ones that are failed still. It
-	// returns a fault.NotFound, and writes nothing, when the recovery is not running any more,
+	// returns a fault.NotFound, and writes nothing, when the job is not running any more,
 	// or somebody else has advanced it from there.
-	AdvanceRecovery(ctx context.Context, was, r *Recovery, requeued []delivery.Delivery, t Trail) error
-	// EditRecovery edits how a recovery ends; its progress it leaves as it is.
-	EditRecovery(ctx context.Context, space event.Space, id string, edit func(*Recovery) (Trail, error)) (Recovery, error)
-	Recovery(ctx context.Context, space event.Space, id string) (Recovery, error)
-	ListRecoveries(ctx context.Context, space event.Space, endpoint int64, p Page[string]) (items []Recovery, more bool, err error)
-	RunningRecoveries(ctx context.Context) ([]Recovery, error) // of all accounts
+	AdvanceJob(ctx context.Context, was, r *job.Job, requeued []delivery.Delivery, t Trail) error
+	// EditJob edits how a job ends; its progress it leaves as it is.
+	EditJob(ctx context.Context, space event.Space, id string, edit func(*job.Job) (Trail, error)) (job.Job, error)
+	Job(ctx context.Context, space event.Space, id string) (job.Job, error)
+	ListJobs(ctx context.Context, space event.Space, endpoint int64, p Page[string]) (items []job.Job, more bool, err error)
+	RunningJobs(ctx context.Context) ([]job.Job, error) // of all accounts
 
 	// CountEvents returns how many events of a space lie in [from, until). It counts no further
 	// than most.
@@ -549,13 +550,13 @@ type Upkeep interface {
 	// PurgeAudit deletes up to limit entries of the audit log made before t and returns
 	// how many.
 	PurgeAudit(ctx context.Context, t time.Time, limit int) (int, error)
-	// PurgeRecoveries deletes up to limit recoveries that ended before t and returns how many.
-	PurgeRecoveries(ctx context.Context, t time.Time, limit int) (int, error)
+	// PurgeJobs deletes up to limit jobs that ended before t and returns how many.
+	PurgeJobs(ctx context.Context, t time.Time, limit int) (int, error)
 	// PurgeSandbox deletes up to limit objects of the sandbox that were last put before t
 	// and returns how many.
 	PurgeSandbox(ctx context.Context, t time.Time, limit int) (int, error)
 	// PurgeEndpoints deletes what is left of endpoints that were deleted before t, of up to
-	// limit with a store number above after, but for those that a delivery or a recovery
+	// limit with a store number above after, but for those that a delivery or a job
 	// names. It returns where to go on: the number to pass as after, or 0 when it is through.
 	PurgeEndpoints(ctx context.Context, t time.Time, after int64, limit int) (next int64, deleted int, err error)
 	// PurgeTypes deletes what is left of up to limit event types that were deleted before

@@ -9,6 +9,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -41,7 +42,7 @@ type SurveyStore interface {
 	Ready(ctx context.Context) error
 	Waiting(ctx context.Context, most int) (int, error)
 	Size(ctx context.Context) (int64, error)
-	RunningRecoveries(ctx context.Context) ([]store.Recovery, error)
+	RunningJobs(ctx context.Context) ([]job.Job, error)
 	Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error)
 }
 
@@ -122,7 +123,7 @@ func (s *Surveyor) look(ctx context.Context, next *Survey) (err error) {
 	if next.Size, err = s.Store.Size(ctx); err != nil {
 		return err
 	}
-	jobs, err := s.Store.RunningRecoveries(ctx)
+	jobs, err := s.Store.RunningJobs(ctx)
 	next.Jobs = len(jobs)
 	return err
 }

@@ -140,7 +140,7 @@ func (s *Store) DeleteEndpoint(ctx context.Context, no, revision int64, now time
 	})
 }
 
-// named is whether a delivery or a recovery names an endpoint, or a deferred event may:
+// named is whether a delivery or a job names an endpoint, or a deferred event may:
 // subqueries with a limit, which no planner turns into a join with all deliveries.
 const named = `((SELECT 1 FROM deliveries d WHERE d.endpoint = endpoints.no LIMIT 1) IS NOT NULL
 	OR (SELECT 1 FROM fan_outs f WHERE f.space = endpoints.space LIMIT 1) IS NOT NULL

@@ -130,7 +130,7 @@ func (t *Tx) nextDeferred(space event.Space) (*deferred, bool, error) {
 }
 
 // sliceOf returns the deliveries of the slice that are not there yet, because of a resend
-// or a recovery, and notes that the slice is written.
+// or a job, and notes that the slice is written.
 func (t *Tx) sliceOf(d *deferred) (*store.Append, error) {
 	slice, key := d.endpoints[d.done:d.until], int64(d.event.Key)
 	rows, err := t.rows(1, `SELECT endpoint FROM deliveries WHERE event = ? AND endpoint BETWEEN ? AND ?`, key, slice[0], slice[len(slice)-1])

@@ -51,7 +51,7 @@ func TestLists_plans(t *testing.T) {
 			checkPlans(t, s, seen, "keys", func() { _, _, _ = s.ListKeys(ctx, f, p) })
 		}
 		for _, endpoint := range []int64{0, 7} {
-			checkPlans(t, s, seen, "jobs", func() { _, _, _ = s.ListRecoveries(ctx, event.Space(2), endpoint, p) })
+			checkPlans(t, s, seen, "jobs", func() { _, _, _ = s.ListJobs(ctx, event.Space(2), endpoint, p) })
 		}
 	}
 	no := int64(7)

@@ -9,6 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -73,4 +74,4 @@ func (b *bundle) cancel(id delivery.ID, at time.Time, t store.Trail) error {
 	return fault.Missing("delivery", id.String())
 }
 
-func unopposed([]store.Recovery) error { return nil }
+func unopposed([]job.Job) error { return nil }

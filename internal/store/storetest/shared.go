@@ -15,6 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -31,8 +32,8 @@ func RunShared(t *testing.T, open func(t *testing.T) (one, other store.Store)) {
 		{"User", testUserEdits},
 		{"User/LastAdmin", testLastAdmin},
 		{"Session", testSessionAndPassword},
-		{"Recovery", testRecoveryEdits},
-		{"Recovery/Alone", testRecoveryAlone},
+		{"Job", testJobEdits},
+		{"Job/Alone", testJobAlone},
 		{"Sandbox", testSandboxEdits},
 		{"Listener", testOneListener},
 		{"CancelDelivery", testCancelAndSettle},
@@ -264,13 +265,13 @@ func testSessionAndPassword(p *pair) {
 	}
 }
 
-// However many work off a recovery, each stretch is done once, and a cancellation that was
+// However many work off a job, each stretch is done once, and a cancellation that was
 // acknowledged is the end.
-func testRecoveryEdits(p *pair) {
+func testJobEdits(p *pair) {
 	a := p.account()
 	space := event.SpaceOf(a.No, false)
-	r := store.Recovery{ID: event.FormatID("job_", p.keys.Next(), 1), Kind: store.RetryFailed, Space: space, State: store.RecoveryRunning, Created: now()}
-	p.ok(p.CreateRecovery(p.ctx, &r, unopposed, store.Trail{}))
+	r := job.Job{ID: event.FormatID("job_", p.keys.Next(), 1), Kind: job.BulkRetry, Space: space, State: job.Running, Created: now()}
+	p.ok(p.CreateJob(p.ctx, &r, unopposed, store.Trail{}))
 	var advanced, after atomic.Int64
 	var ended atomic.Bool
 	p.race(func(i int, s store.Store) error {
@@ -278,23 +279,23 @@ func testRecoveryEdits(p *pair) {
 			if advanced.Load() < 10 || ended.Load() {
 				return nil
 			}
-			_, err := s.EditRecovery(p.ctx, space, r.ID, func(r *store.Recovery) (store.Trail, error) {
-				r.State, r.Finished = store.RecoveryCanceled, now()
+			_, err := s.EditJob(p.ctx, space, r.ID, func(r *job.Job) (store.Trail, error) {
+				r.State, r.Finished = job.Canceled, now()
 				return store.Trail{}, nil
 			})
 			ended.Store(err == nil)
 			return err
 		}
-		was, err := s.Recovery(p.ctx, space, r.ID)
+		was, err := s.Job(p.ctx, space, r.ID)
 		if err != nil {
 			return err
 		}
 		over := ended.Load()
 		next := was
-		next.State = store.RecoveryRunning
+		next.State = job.Running
 		next.Cursor.Event++
 		next.Scanned++
-		switch err := s.AdvanceRecovery(p.ctx, &was, &next, nil, store.Trail{}); {
+		switch err := s.AdvanceJob(p.ctx, &was, &next, nil, store.Trail{}); {
 		case err == nil:
 			advanced.Add(1)
 			if over {
@@ -307,24 +308,24 @@ func testRecoveryEdits(p *pair) {
 			return err
 		}
 	})
-	got, err := p.Recovery(p.ctx, space, r.ID)
+	got, err := p.Job(p.ctx, space, r.ID)
 	p.ok(err)
 	p.equal("scanned", int64(got.Scanned), advanced.Load())
 	p.equal("after its end", after.Load(), 0)
 	if ended.Load() {
-		p.equal("state", got.State, store.RecoveryCanceled)
+		p.equal("state", got.State, job.Canceled)
 	}
 }
 
-// Of recoveries that must not run at once, one begins.
-func testRecoveryAlone(p *pair) {
+// Of jobs that must not run at once, one begins.
+func testJobAlone(p *pair) {
 	a := p.account()
 	space := event.SpaceOf(a.No, false)
 	running := errors.New("another one runs")
 	var begun atomic.Int64
 	p.race(func(i int, s store.Store) error {
-		r := store.Recovery{ID: event.FormatID("job_", p.keys.Next(), uint32(i)), Kind: store.RetryFailed, Space: space, State: store.RecoveryRunning, Created: now()}
-		err := s.CreateRecovery(p.ctx, &r, func(others []store.Recovery) error {
+		r := job.Job{ID: event.FormatID("job_", p.keys.Next(), uint32(i)), Kind: job.BulkRetry, Space: space, State: job.Running, Created: now()}
+		err := s.CreateJob(p.ctx, &r, func(others []job.Job) error {
 			if len(others) > 0 {
 				return running
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -61,7 +62,7 @@ func testTrail(b *bundle) {
 	k, _ := account.NewKey("key_1", account.NewSecret(account.PrefixTest), "k", 1, at)
 	d := b.append(mine, "a.b", 7).Deliveries[0]
 	canceled := b.append(mine, "a.b", 7).Deliveries[0]
-	r := &store.Recovery{ID: "job_1", Space: mine, Endpoint: 7, State: store.RecoveryRunning, Created: at}
+	r := &job.Job{ID: "job_1", Space: mine, Endpoint: 7, State: job.Running, Created: at}
 	for _, tt := range []struct {
 		name string
 		call func(store.Trail) error
@@ -75,8 +76,8 @@ func testTrail(b *bundle) {
 		{"DeleteEndpoint", func(t store.Trail) error { return b.deleteEndpoint(gone.No, at, t) }},
 		{"Requeue", func(t store.Trail) error { return b.Requeue(b.ctx, []delivery.Delivery{d}, t) }},
 		{"CancelDelivery", func(t store.Trail) error { return b.cancel(canceled.ID, at, t) }},
-		{"CreateRecovery", func(t store.Trail) error { return b.CreateRecovery(b.ctx, r, unopposed, t) }},
-		{"AdvanceRecovery", func(t store.Trail) error { return b.AdvanceRecovery(b.ctx, r, r, nil, t) }},
+		{"CreateJob", func(t store.Trail) error { return b.CreateJob(b.ctx, r, unopposed, t) }},
+		{"AdvanceJob", func(t store.Trail) error { return b.AdvanceJob(b.ctx, r, r, nil, t) }},
 	} {
 		trail := store.Trail{Receipt: receipt(mine, tt.name, at), Audit: b.entry(mine, tt.name, account.EndpointUpdated), Announce: []*store.Append{b.compose(mine, "a.b", 9), b.compose(theirs, "a.b", 9)}}
 		b.ok(tt.call(trail))

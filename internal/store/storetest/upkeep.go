@@ -10,6 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -162,28 +163,28 @@ func testPurgeAudit(b *bundle) {
 	}
 }
 
-func testPurgeRecoveries(b *bundle) {
+func testPurgeJobs(b *bundle) {
 	start := time.UnixMilli(1700000000000)
-	var all []store.Recovery
+	var all []job.Job
 	for i := range 7 {
-		r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: store.RetryFailed, Space: mine, State: store.RecoveryRunning, Created: start}
-		b.ok(b.CreateRecovery(b.ctx, &r, unopposed, store.Trail{}))
+		r := job.Job{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: job.BulkRetry, Space: mine, State: job.Running, Created: start}
+		b.ok(b.CreateJob(b.ctx, &r, unopposed, store.Trail{}))
 		if i > 0 { // the first goes on
-			r.State = []store.RecoveryState{store.RecoverySucceeded, store.RecoveryCanceled, store.RecoveryFailed}[i%3]
+			r.State = []job.State{job.Succeeded, job.Canceled, job.Failed}[i%3]
 			r.Finished = start.Add(time.Duration(i) * time.Second)
-			b.ok(b.AdvanceRecovery(b.ctx, &r, &r, nil, store.Trail{}))
+			b.ok(b.AdvanceJob(b.ctx, &r, &r, nil, store.Trail{}))
 		}
 		all = append(all, r)
 	}
-	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeRecoveries(b.ctx, all[4].Finished, limit) }, 2, 1)
+	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeJobs(b.ctx, all[4].Finished, limit) }, 2, 1)
 	for i, r := range all {
-		_, err := b.Recovery(b.ctx, mine, r.ID)
+		_, err := b.Job(b.ctx, mine, r.ID)
 		if want := map[bool]fault.Code{true: fault.NotFound, false: ""}[0 < i && i < 4]; fault.CodeOf(err) != want {
 			b.Errorf("recovery %d: got %v, want %q", i, err, want)
 		}
 	}
-	b.purges("the ended", func(limit int) (int, error) { return b.PurgeRecoveries(b.ctx, now(), limit) }, 2, 1)
-	running, err := b.RunningRecoveries(b.ctx)
+	b.purges("the ended", func(limit int) (int, error) { return b.PurgeJobs(b.ctx, now(), limit) }, 2, 1)
+	running, err := b.RunningJobs(b.ctx)
 	b.ok(err)
 	b.equal("running", running, all[:1])
 }
@@ -219,9 +220,9 @@ func testPurgeDeletedEndpoints(b *bundle) {
 	done := b.append(mine, "a.b", busy.No)
 	b.attempt(&done.Deliveries[0], delivery.OutcomeSucceeded)
 	b.append(mine, "a.b", waiting.No)
-	r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: store.RecoverEndpoint, Space: theirs, Endpoint: named.No, EndpointID: named.ID,
-		State: store.RecoveryRunning, Created: deleted}
-	b.ok(b.CreateRecovery(b.ctx, &r, unopposed, store.Trail{}))
+	r := job.Job{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: job.Recovery, Space: theirs, Endpoint: named.No, EndpointID: named.ID,
+		State: job.Running, Created: deleted}
+	b.ok(b.CreateJob(b.ctx, &r, unopposed, store.Trail{}))
 	for _, e := range []*endpoint.Endpoint{busy, waiting, named, free, late} {
 		at := deleted
 		if e == late {
@@ -269,13 +270,13 @@ func testPurgeDeletedEndpoints(b *bundle) {
 	v, err := b.Delivery(b.ctx, mine, done.Deliveries[0].ID)
 	b.ok(err)
 	b.equal("the endpoint of a delivery that is kept", v.EndpointID, busy.ID)
-	job, err := b.Recovery(b.ctx, theirs, r.ID)
+	kept, err := b.Job(b.ctx, theirs, r.ID)
 	b.ok(err)
-	b.equal("the endpoint of a recovery that is kept", job.EndpointID, named.ID)
+	b.equal("the endpoint of a recovery that is kept", kept.EndpointID, named.ID)
 
-	r.State, r.Finished = store.RecoverySucceeded, deleted
-	b.ok(b.AdvanceRecovery(b.ctx, &r, &r, nil, store.Trail{}))
-	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeRecoveries(b.ctx, before, limit) }, 1)
+	r.State, r.Finished = job.Succeeded, deleted
+	b.ok(b.AdvanceJob(b.ctx, &r, &r, nil, store.Trail{}))
+	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeJobs(b.ctx, before, limit) }, 1)
 	b.purge(done.Event.Key+1, 10)
 	purge(2, 2) // busy and named
 	n, err := b.CancelPending(b.ctx, waiting.No, now(), 10)

@@ -8,12 +8,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// CreateRecovery implements [store.Recoveries].
-func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, mayRun func([]store.Recovery) error, trail store.Trail) error {
-	return s.write(ctx, "create recovery", func(t *Tx) error {
+// CreateJob implements [store.Jobs].
+func (s *Store) CreateJob(ctx context.Context, r *job.Job, mayRun func([]job.Job) error, trail store.Trail) error {
+	return s.write(ctx, "create job", func(t *Tx) error {
 		// The account's row is locked, so that nobody else begins one meanwhile.
 		if _, err := t.rows(1, `SELECT no FROM accounts WHERE no = ?`+t.Dialect.Lock(), r.Space.Account()); err != nil {
 			return err
@@ -22,9 +23,9 @@ func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, mayRun fu
 		if err != nil {
 			return err
 		}
-		var running []store.Recovery
+		var running []job.Job
 		for _, row := range rows {
-			other := store.Recovery{ID: Text(row[0]), Space: event.Space(row[1].(int64)), Endpoint: row[2].(int64), State: store.RecoveryRunning}
+			other := job.Job{ID: Text(row[0]), Space: event.Space(row[1].(int64)), Endpoint: row[2].(int64), State: job.Running}
 			if other.Space.Account() == r.Space.Account() {
 				running = append(running, other)
 			}
@@ -42,9 +43,9 @@ func (s *Store) CreateRecovery(ctx context.Context, r *store.Recovery, mayRun fu
 	})
 }
 
-// AdvanceRecovery implements [store.Recoveries].
-func (s *Store) AdvanceRecovery(ctx context.Context, was, r *store.Recovery, requeued []delivery.Delivery, trail store.Trail) error {
-	return s.write(ctx, "advance recovery", func(t *Tx) error {
+// AdvanceJob implements [store.Jobs].
+func (s *Store) AdvanceJob(ctx context.Context, was, r *job.Job, requeued []delivery.Delivery, trail store.Trail) error {
+	return s.write(ctx, "advance job", func(t *Tx) error {
 		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, cursor_endpoint = ?, scanned = ?, requeued = ?, error = ?, finished = ?
 			WHERE id = ? AND state = 'running' AND cursor = ? AND cursor_endpoint = ? AND scanned = ?`,
 			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, Millis(r.Finished),
@@ -53,7 +54,7 @@ func (s *Store) AdvanceRecovery(ctx context.Context, was, r *store.Recovery, req
 			return err
 		}
 		if n == 0 {
-			return fault.Missing("running recovery", r.ID)
+			return fault.Missing("running job", r.ID)
 		}
 		if err := t.requeue(requeued, requeueFailed, false); err != nil {
 			return err
@@ -62,10 +63,10 @@ func (s *Store) AdvanceRecovery(ctx context.Context, was, r *store.Recovery, req
 	})
 }
 
-// EditRecovery implements [store.Recoveries].
-func (s *Store) EditRecovery(ctx context.Context, space event.Space, id string, edit func(*store.Recovery) (store.Trail, error)) (r store.Recovery, err error) {
+// EditJob implements [store.Jobs].
+func (s *Store) EditJob(ctx context.Context, space event.Space, id string, edit func(*job.Job) (store.Trail, error)) (r job.Job, err error) {
 	err = s.edit(ctx, func() error {
-		if r, err = s.Recovery(ctx, space, id); err != nil {
+		if r, err = s.Job(ctx, space, id); err != nil {
 			return err
 		}
 		was := r
@@ -73,7 +74,7 @@ func (s *Store) EditRecovery(ctx context.Context, space event.Space, id string, 
 		if err != nil {
 			return err
 		}
-		return s.write(ctx, "edit recovery", func(t *Tx) error {
+		return s.write(ctx, "edit job", func(t *Tx) error {
 			n, err := t.changed(`UPDATE recoveries SET state = ?, error = ?, finished = ?
 				WHERE id = ? AND state = ? AND cursor = ? AND cursor_endpoint = ? AND scanned = ?`,
 				string(r.State), r.Error, Millis(r.Finished), r.ID, string(was.State), int64(was.Cursor.Event), was.Cursor.Endpoint, was.Scanned)
@@ -89,10 +90,10 @@ func (s *Store) EditRecovery(ctx context.Context, space event.Space, id string, 
 	return r, err
 }
 
-const recoveryColumns = `r.id, r.kind, r.space, r.endpoint, coalesce((SELECT w.id FROM endpoints w WHERE w.no = r.endpoint), ''), r.pattern, r.from_key, r.until_key, r.missed, r.state, r.cursor,
+const jobColumns = `r.id, r.kind, r.space, r.endpoint, coalesce((SELECT w.id FROM endpoints w WHERE w.no = r.endpoint), ''), r.pattern, r.from_key, r.until_key, r.missed, r.state, r.cursor,
 	r.cursor_endpoint, r.total, r.scanned, r.requeued, r.error, r.created, r.finished, r.actor FROM recoveries r`
 
-func scanRecovery(row scanner) (r store.Recovery, err error) {
+func scanJob(row scanner) (r job.Job, err error) {
 	var created, finished int64
 	err = row.Scan(&r.ID, &r.Kind, &r.Space, &r.Endpoint, &r.EndpointID, &r.Pattern, &r.From, &r.Until, &r.Missed, &r.State, &r.Cursor.Event, &r.Cursor.Endpoint, &r.Total, &r.Scanned,
 		&r.Requeued, &r.Error, &created, &finished, &r.Actor)
@@ -100,43 +101,43 @@ func scanRecovery(row scanner) (r store.Recovery, err error) {
 	return r, err
 }
 
-// Recovery implements [store.Recoveries].
-func (s *Store) Recovery(ctx context.Context, space event.Space, id string) (store.Recovery, error) {
-	r, err := scanRecovery(s.queryRow(ctx, `SELECT `+recoveryColumns+` WHERE r.id = ? AND r.space = ?`, id, int64(space)))
+// Job implements [store.Jobs].
+func (s *Store) Job(ctx context.Context, space event.Space, id string) (job.Job, error) {
+	r, err := scanJob(s.queryRow(ctx, `SELECT `+jobColumns+` WHERE r.id = ? AND r.space = ?`, id, int64(space)))
 	if isNone(err) {
 		return r, fault.Missing("job", id)
 	}
-	return r, s.Fault("read recovery", err)
+	return r, s.Fault("read job", err)
 }
 
-// ListRecoveries implements [store.Recoveries].
-func (s *Store) ListRecoveries(ctx context.Context, space event.Space, endpoint int64, p store.Page[string]) ([]store.Recovery, bool, error) {
+// ListJobs implements [store.Jobs].
+func (s *Store) ListJobs(ctx context.Context, space event.Space, endpoint int64, p store.Page[string]) ([]job.Job, bool, error) {
 	index := prefix{index: "recoveries_by_space", columns: []string{"r.space"}, values: []any{int64(space)}}
 	if endpoint != 0 {
 		index = prefix{index: "recoveries_by_space_and_endpoint", columns: []string{"r.space", "r.endpoint"}, values: []any{int64(space), endpoint}}
 	}
-	return pageOf(ctx, s, "list recoveries", scanRecovery, `SELECT `+recoveryColumns, index, "r.id", p)
+	return pageOf(ctx, s, "list jobs", scanJob, `SELECT `+jobColumns, index, "r.id", p)
 }
 
-// RunningRecoveries implements [store.Recoveries].
-func (s *Store) RunningRecoveries(ctx context.Context) ([]store.Recovery, error) {
-	return list(ctx, s, "read running recoveries", scanRecovery, `SELECT `+recoveryColumns+` WHERE r.state = 'running' ORDER BY r.id`)
+// RunningJobs implements [store.Jobs].
+func (s *Store) RunningJobs(ctx context.Context) ([]job.Job, error) {
+	return list(ctx, s, "read running jobs", scanJob, `SELECT `+jobColumns+` WHERE r.state = 'running' ORDER BY r.id`)
 }
 
-// PurgeRecoveries implements [store.Upkeep]. One that runs has not finished.
-func (s *Store) PurgeRecoveries(ctx context.Context, before time.Time, limit int) (int, error) {
+// PurgeJobs implements [store.Upkeep]. One that runs has not finished.
+func (s *Store) PurgeJobs(ctx context.Context, before time.Time, limit int) (int, error) {
 	return s.purge(ctx, "purge recoveries", `DELETE FROM recoveries WHERE id IN (
 		SELECT id FROM recoveries WHERE finished > 0 AND finished < ? ORDER BY finished LIMIT ?)`, Millis(before), limit)
 }
 
-// CountEvents implements [store.Recoveries].
+// CountEvents implements [store.Jobs].
 func (s *Store) CountEvents(ctx context.Context, space event.Space, from, until event.Key, most int) (n int, err error) {
 	err = s.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM events INDEXED BY events_by_space WHERE space = ? AND key >= ? AND key < ? LIMIT ?) q`,
 		int64(space), int64(from), int64(until), most).Scan(&n)
 	return n, s.Fault("count events", err)
 }
 
-// Occasions implements [store.Recoveries].
+// Occasions implements [store.Jobs].
 func (s *Store) Occasions(ctx context.Context, space event.Space, endpoint int64, after, until event.Key, limit int) ([]store.Occasion, error) {
 	return list(ctx, s, "read occasions", func(row scanner) (o store.Occasion, err error) {
 		var state, attempts sql.NullInt64

@@ -7,47 +7,48 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-func testRecoveries(b *bundle) {
+func testJobs(b *bundle) {
 	w, other := b.endpoint(mine), b.endpoint(mine)
-	var all, of []store.Recovery // newest first
+	var all, of []job.Job // newest first
 	for i := range 6 {
-		r := store.Recovery{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: store.RecoverEndpoint, Space: mine, Endpoint: w.No, EndpointID: w.ID, From: 3, Until: 9, Missed: i%2 == 0,
-			State: store.RecoveryRunning, Total: 7, Created: time.UnixMilli(1700000000123)}
+		r := job.Job{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: job.Recovery, Space: mine, Endpoint: w.No, EndpointID: w.ID, From: 3, Until: 9, Missed: i%2 == 0,
+			State: job.Running, Total: 7, Created: time.UnixMilli(1700000000123)}
 		if i > 3 {
-			r.Endpoint, r.EndpointID, r.Kind, r.Pattern = other.No, other.ID, store.RetryFailed, "a.*"
+			r.Endpoint, r.EndpointID, r.Kind, r.Pattern = other.No, other.ID, job.BulkRetry, "a.*"
 		}
-		b.ok(b.CreateRecovery(b.ctx, &r, unopposed, store.Trail{}))
-		all = append([]store.Recovery{r}, all...)
+		b.ok(b.CreateJob(b.ctx, &r, unopposed, store.Trail{}))
+		all = append([]job.Job{r}, all...)
 		if i <= 3 {
-			of = append([]store.Recovery{r}, of...)
+			of = append([]job.Job{r}, of...)
 		}
 	}
 	theirsToo := all[0]
 	theirsToo.ID, theirsToo.Space = event.FormatID("job_", b.keys.Next(), 1), theirs
-	b.ok(b.CreateRecovery(b.ctx, &theirsToo, unopposed, store.Trail{}))
-	cursor := func(r store.Recovery) string { return r.ID }
-	list := func(endpoint int64) func(store.Page[string]) ([]store.Recovery, bool, error) {
-		return func(p store.Page[string]) ([]store.Recovery, bool, error) {
-			return b.ListRecoveries(b.ctx, mine, endpoint, p)
+	b.ok(b.CreateJob(b.ctx, &theirsToo, unopposed, store.Trail{}))
+	cursor := func(r job.Job) string { return r.ID }
+	list := func(endpoint int64) func(store.Page[string]) ([]job.Job, bool, error) {
+		return func(p store.Page[string]) ([]job.Job, bool, error) {
+			return b.ListJobs(b.ctx, mine, endpoint, p)
 		}
 	}
 	pages(b, "recoveries", all, cursor, list(0))
 	pages(b, "of one endpoint", of, cursor, list(w.No))
 	pages(b, "of none", nil, cursor, list(99))
-	_, err := b.Recovery(b.ctx, theirs, all[0].ID)
+	_, err := b.Job(b.ctx, theirs, all[0].ID)
 	b.code(err, fault.NotFound)
 
 	was := all[0]
 	r := was
-	r.State, r.Cursor, r.Scanned, r.Requeued, r.Error, r.Finished = store.RecoveryFailed, delivery.ID{Event: 5, Endpoint: 6}, 4, 2, "é", time.UnixMilli(1700000001000)
-	b.ok(b.AdvanceRecovery(b.ctx, &was, &r, nil, store.Trail{}))
-	got, err := b.Recovery(b.ctx, mine, r.ID)
+	r.State, r.Cursor, r.Scanned, r.Requeued, r.Error, r.Finished = job.Failed, delivery.ID{Event: 5, Endpoint: 6}, 4, 2, "é", time.UnixMilli(1700000001000)
+	b.ok(b.AdvanceJob(b.ctx, &was, &r, nil, store.Trail{}))
+	got, err := b.Job(b.ctx, mine, r.ID)
 	b.ok(err)
 	b.equal("recovery", got, r)
-	running, err := b.RunningRecoveries(b.ctx)
+	running, err := b.RunningJobs(b.ctx)
 	b.ok(err)
 	b.equal("running", len(running), len(all)) // without r, with theirs
 
@@ -58,9 +59,9 @@ func testRecoveries(b *bundle) {
 	back := d
 	back.Requeue(now())
 	again := r
-	again.State, again.Requeued = store.RecoveryRunning, 99
-	b.code(b.AdvanceRecovery(b.ctx, &r, &again, []delivery.Delivery{back}, store.Trail{}), fault.NotFound)
-	got, err = b.Recovery(b.ctx, mine, r.ID)
+	again.State, again.Requeued = job.Running, 99
+	b.code(b.AdvanceJob(b.ctx, &r, &again, []delivery.Delivery{back}, store.Trail{}), fault.NotFound)
+	got, err = b.Job(b.ctx, mine, r.ID)
 	b.ok(err)
 	b.equal("an ended recovery", got, r)
 	b.equal("its delivery", b.delivery(d.ID).State, delivery.Failed)
@@ -69,32 +70,32 @@ func testRecoveries(b *bundle) {
 	next.Cursor, next.Requeued = d.ID, 1
 	elsewhere := all[1]
 	elsewhere.Cursor.Event = 77
-	b.code(b.AdvanceRecovery(b.ctx, &elsewhere, &next, []delivery.Delivery{back}, store.Trail{}), fault.NotFound) // somebody else has advanced it
+	b.code(b.AdvanceJob(b.ctx, &elsewhere, &next, []delivery.Delivery{back}, store.Trail{}), fault.NotFound) // somebody else has advanced it
 	b.equal("not requeued", b.delivery(d.ID).State, delivery.Failed)
-	b.ok(b.AdvanceRecovery(b.ctx, &all[1], &next, []delivery.Delivery{back}, store.Trail{}))
+	b.ok(b.AdvanceJob(b.ctx, &all[1], &next, []delivery.Delivery{back}, store.Trail{}))
 	b.equal("a running one's delivery", b.delivery(d.ID), back)
 
 	// What a person has cancelled since it was read stays so.
 	b.ok(b.cancel(d.ID, now(), store.Trail{}))
-	b.ok(b.AdvanceRecovery(b.ctx, &next, &next, []delivery.Delivery{back}, store.Trail{}))
+	b.ok(b.AdvanceJob(b.ctx, &next, &next, []delivery.Delivery{back}, store.Trail{}))
 	b.equal("a cancelled delivery", b.delivery(d.ID).State, delivery.Canceled)
 
 	// An edit ends it and leaves its progress as it is.
-	ended, err := b.EditRecovery(b.ctx, mine, all[2].ID, func(r *store.Recovery) (store.Trail, error) {
-		r.State, r.Finished, r.Scanned = store.RecoveryCanceled, time.UnixMilli(1700000002000), 99
+	ended, err := b.EditJob(b.ctx, mine, all[2].ID, func(r *job.Job) (store.Trail, error) {
+		r.State, r.Finished, r.Scanned = job.Canceled, time.UnixMilli(1700000002000), 99
 		return store.Trail{}, nil
 	})
 	b.ok(err)
-	b.equal("edited", ended.State, store.RecoveryCanceled)
-	got, err = b.Recovery(b.ctx, mine, all[2].ID)
+	b.equal("edited", ended.State, job.Canceled)
+	got, err = b.Job(b.ctx, mine, all[2].ID)
 	b.ok(err)
 	ended.Scanned = all[2].Scanned
 	b.equal("as it is kept", got, ended)
-	b.code(b.AdvanceRecovery(b.ctx, &all[2], &next, nil, store.Trail{}), fault.NotFound)
+	b.code(b.AdvanceJob(b.ctx, &all[2], &next, nil, store.Trail{}), fault.NotFound)
 
 	// An event that was purged meanwhile is passed over.
 	lost := delivery.New(delivery.ID{Event: b.keys.Next(), Endpoint: w.No}, mine)
-	b.ok(b.AdvanceRecovery(b.ctx, &next, &next, []delivery.Delivery{lost}, store.Trail{}))
+	b.ok(b.AdvanceJob(b.ctx, &next, &next, []delivery.Delivery{lost}, store.Trail{}))
 	_, err = b.Delivery(b.ctx, mine, lost.ID)
 	b.code(err, fault.NotFound)
 }

@@ -13,57 +13,58 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 const (
-	recoverySlice = 500             // events in one transaction, so that others wait little for it
-	recoveryGrace = 2 * time.Second // after which an event that was being accepted has been
-	recoveryAgain = 5 * time.Second // after an error of the store
+	jobSlice = 500             // events in one transaction, so that others wait little for it
+	jobGrace = 2 * time.Second // after which an event that was being accepted has been
+	jobAgain = 5 * time.Second // after an error of the store
 )
 
 // Recover starts a job that sends an endpoint again what failed for it since a
 // time and, with missed, what it subscribes to and never had because it was
 // disabled. Errors: fault.Invalid, fault.NotFound, and those of idempotency.
-func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since time.Time, missed bool) (store.Recovery, error) {
+func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since time.Time, missed bool) (job.Job, error) {
 	if err := c.mustAccount(); err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	end, err := s.begin(ctx, c, true)
 	if err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	defer end()
 	w, err := s.Endpoint(ctx, c, endpointID)
 	if err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	if err := mustBeOn(w, "id"); err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	now := s.Now()
 	if since.After(now) {
-		return store.Recovery{}, fault.Param("since", "parameter_invalid", "The time is in the future.")
+		return job.Job{}, fault.Param("since", "parameter_invalid", "The time is in the future.")
 	}
-	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: store.RecoverEndpoint, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
-		From: max(keyAt(since), 1), Until: s.IDs.Keys.Next(), Missed: missed, State: store.RecoveryRunning, Created: now}
+	r := job.Job{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: job.Recovery, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
+		From: max(keyAt(since), 1), Until: s.IDs.Keys.Next(), Missed: missed, State: job.Running, Created: now}
 	r.Cursor.Event = r.From - 1
 	if r.Total, err = s.Store.CountEvents(ctx, r.Space, r.From, r.Until, MostCounted+1); err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	if r.Total > MostCounted {
-		r.Total = store.NotCounted
+		r.Total = job.NotCounted
 	}
 	trail := s.trail(c, r, now, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
-	return r, s.startRecovery(ctx, c, &r, "id", trail)
+	return r, s.startJob(ctx, c, &r, "id", trail)
 }
 
-// startRecovery begins a recovery unless another one of the space sends to the same endpoint
+// startJob begins a job unless another one of the space sends to the same endpoint
 // or the account has as many jobs as it may.
 // param is what names the endpoint.
-func (s *Service) startRecovery(ctx context.Context, c *Call, r *store.Recovery, param string, trail store.Trail) error {
-	alone := func(running []store.Recovery) error {
+func (s *Service) startJob(ctx context.Context, c *Call, r *job.Job, param string, trail store.Trail) error {
+	alone := func(running []job.Job) error {
 		mine := 0
 		for _, other := range running {
 			if other.Space.Account() == r.Space.Account() {
@@ -78,11 +79,11 @@ func (s *Service) startRecovery(ctx context.Context, c *Call, r *store.Recovery,
 		}
 		return nil
 	}
-	if err := s.Store.CreateRecovery(ctx, r, alone, trail); err != nil {
+	if err := s.Store.CreateJob(ctx, r, alone, trail); err != nil {
 		return err
 	}
 	select { // when nobody takes it, the server stops, and it goes on after the next start
-	case s.recoveries <- *r:
+	case s.jobs <- *r:
 	case <-s.stopped:
 	}
 	return nil
@@ -107,12 +108,12 @@ func (s *Service) CountFailed(ctx context.Context, c *Call, f DeliveryFilter) (n
 	return s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
 }
 
-// total returns how many failed deliveries a filter selects, [store.NotCounted] when there
+// total returns how many failed deliveries a filter selects, [job.NotCounted] when there
 // are too many to count.
 func (s *Service) total(ctx context.Context, c *Call, narrow store.DeliveryFilter) (int, error) {
 	n, all, err := s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
 	if !all {
-		n = store.NotCounted
+		n = job.NotCounted
 	}
 	return n, err
 }
@@ -179,61 +180,61 @@ func (s *Service) PlanRetry(ctx context.Context, c *Call, b BulkRetry) (RetryPla
 type RetryPlan struct {
 	BulkRetry
 	Space event.Space
-	Total int // failed deliveries, or [store.NotCounted]
+	Total int // failed deliveries, or [job.NotCounted]
 }
 
 // RetryFailed starts a job that sends failed deliveries again. Deliveries to endpoints
 // that are disabled or deleted stay as they are. Errors: fault.Invalid, and those of
 // idempotency.
-func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (store.Recovery, error) {
+func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (job.Job, error) {
 	if err := c.mustAccount(); err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	if err := b.check(); err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	end, err := s.begin(ctx, c, true)
 	if err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	defer end()
 	narrow, err := s.failed(ctx, c, b)
 	if err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	f := b.DeliveryFilter
 	now := s.Now()
 	total, err := s.total(ctx, c, narrow)
 	if err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
-	r := store.Recovery{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: store.RetryFailed, Space: c.Space, Endpoint: narrow.Endpoint, EndpointID: f.Endpoint, Pattern: f.Type,
-		From: max(narrow.From, 1), Until: s.IDs.Keys.Next(), State: store.RecoveryRunning, Created: now}
+	r := job.Job{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: job.BulkRetry, Space: c.Space, Endpoint: narrow.Endpoint, EndpointID: f.Endpoint, Pattern: f.Type,
+		From: max(narrow.From, 1), Until: s.IDs.Keys.Next(), State: job.Running, Created: now}
 	if narrow.Until != 0 {
 		r.Until = min(r.Until, narrow.Until)
 	}
 	r.Cursor.Event = r.From - 1
 	r.Total = total
 	trail := s.trail(c, r, now, account.BulkRetryStarted, r.ID, "endpoint", f.Endpoint, "type", f.Type, "deliveries", strconv.Itoa(r.Total))
-	return r, s.startRecovery(ctx, c, &r, "endpoint", trail)
+	return r, s.startJob(ctx, c, &r, "endpoint", trail)
 }
 
-// RunRecoveries works off the recoveries until ctx ends; first of all those that a
+// RunJobs works off the jobs until ctx ends; first of all those that a
 // stop interrupted.
-func (s *Service) RunRecoveries(ctx context.Context) {
+func (s *Service) RunJobs(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer close(s.stopped)
-	pending, err := s.Store.RunningRecoveries(ctx)
+	pending, err := s.Store.RunningJobs(ctx)
 	for err != nil {
-		s.Log.Error("read interrupted recoveries", "err", err)
-		if !pause(ctx, recoveryAgain) {
+		s.Log.Error("read interrupted jobs", "err", err)
+		if !pause(ctx, jobAgain) {
 			return
 		}
-		pending, err = s.Store.RunningRecoveries(ctx)
+		pending, err = s.Store.RunningJobs(ctx)
 	}
 	var running jobs
-	start := func(r store.Recovery) {
+	start := func(r job.Job) {
 		if s.owns(r.Endpoint) && running.add(r.ID) { // one that was just made may be in the list of those interrupted
 			wg.Go(func() {
 				defer running.remove(r.ID)
@@ -244,19 +245,19 @@ func (s *Service) RunRecoveries(ctx context.Context) {
 	for _, r := range pending {
 		start(r)
 	}
-	look := time.NewTicker(recoveryAgain)
+	look := time.NewTicker(jobAgain)
 	defer look.Stop()
 	for {
 		select {
-		case r := <-s.recoveries:
+		case r := <-s.jobs:
 			start(r)
 		case <-look.C:
 			if s.Owns == nil {
 				continue
 			}
-			pending, err := s.Store.RunningRecoveries(ctx) // of nodes that are gone, or that do not own the endpoint
+			pending, err := s.Store.RunningJobs(ctx) // of nodes that are gone, or that do not own the endpoint
 			if err != nil && ctx.Err() == nil {
-				s.Log.Error("read recoveries of other nodes", "err", err)
+				s.Log.Error("read jobs of other nodes", "err", err)
 			}
 			for _, r := range pending {
 				start(r)
@@ -301,21 +302,21 @@ func pause(ctx context.Context, d time.Duration) (goOn bool) {
 	}
 }
 
-// recover works off one recovery until it is done, is canceled, or ctx ends.
-func (s *Service) recover(ctx context.Context, r store.Recovery) {
+// recover works off one job until it is done, is canceled, or ctx ends.
+func (s *Service) recover(ctx context.Context, r job.Job) {
 	for began := s.Now(); s.owns(r.Endpoint); {
 		wait, err := s.recoverSlice(ctx, &r, began)
 		switch {
 		case fault.Is(err, fault.NotFound): // canceled, or somebody else has advanced it
-			now, rerr := s.Store.Recovery(ctx, r.Space, r.ID)
-			if rerr != nil || now.State != store.RecoveryRunning {
+			now, rerr := s.Store.Job(ctx, r.Space, r.ID)
+			if rerr != nil || now.State != job.Running {
 				return
 			}
 			r = now
 		case err != nil && ctx.Err() == nil:
 			s.Log.Error("recover endpoint", "endpoint", r.EndpointID, "job", r.ID, "err", err)
-			wait = recoveryAgain
-		case r.State != store.RecoveryRunning:
+			wait = jobAgain
+		case r.State != job.Running:
 			s.Log.Info("job done", "endpoint", r.EndpointID, "job", r.ID, "state", r.State, "requeued", r.Requeued)
 			return
 		}
@@ -327,13 +328,13 @@ func (s *Service) recover(ctx context.Context, r store.Recovery) {
 
 // recoverSlice goes one slice on and writes how far it came. It returns how long
 // to wait before the next.
-func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery, began time.Time) (wait time.Duration, err error) {
+func (s *Service) recoverSlice(ctx context.Context, r *job.Job, began time.Time) (wait time.Duration, err error) {
 	if err := s.CatchUp(ctx); err != nil { // what it sends goes by the endpoint as it is on all nodes
 		return 0, err
 	}
 	now, next := s.Now(), *r
 	var again []delivery.Delivery
-	if r.Kind == store.RetryFailed {
+	if r.Kind == job.BulkRetry {
 		again, err = s.retrySlice(ctx, &next, now)
 	} else {
 		again, wait, err = s.missedSlice(ctx, &next, began, now)
@@ -341,10 +342,10 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery, began tim
 	if err != nil {
 		return 0, err
 	}
-	if next.State != store.RecoveryRunning {
+	if next.State != job.Running {
 		next.Finished = now
 	}
-	if err := s.Store.AdvanceRecovery(ctx, r, &next, again, store.Trail{}); err != nil {
+	if err := s.Store.AdvanceJob(ctx, r, &next, again, store.Trail{}); err != nil {
 		return 0, err
 	}
 	*r = next
@@ -359,11 +360,11 @@ func (s *Service) recoverSlice(ctx context.Context, r *store.Recovery, began tim
 }
 
 // missedSlice returns what to send again of the next events, and takes r past them.
-func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, began, now time.Time) (again []delivery.Delivery, wait time.Duration, err error) {
+func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.Time) (again []delivery.Delivery, wait time.Duration, err error) {
 	// Events that are being accepted just now may get a lower key than others that
 	// are there already; they must not be passed over.
-	until := min(r.Until, max(keyAt(now.Add(-recoveryGrace)), r.Cursor.Event+1))
-	if now.Sub(began) >= recoveryGrace { // where the clock was stepped back, keys are ahead of it
+	until := min(r.Until, max(keyAt(now.Add(-jobGrace)), r.Cursor.Event+1))
+	if now.Sub(began) >= jobGrace { // where the clock was stepped back, keys are ahead of it
 		until = r.Until
 	}
 	if r.Missed { // an event that is being fanned out has not been missed
@@ -378,13 +379,13 @@ func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, began, now
 	w := s.Endpoints.Get(r.Endpoint)
 	switch {
 	case w == nil:
-		r.State, r.Error = store.RecoveryFailed, "The endpoint was deleted."
+		r.State, r.Error = job.Failed, "The endpoint was deleted."
 		return nil, 0, nil
 	case w.Status != endpoint.Enabled:
-		r.State, r.Error = store.RecoveryFailed, "The endpoint was disabled."
+		r.State, r.Error = job.Failed, "The endpoint was disabled."
 		return nil, 0, nil
 	}
-	occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, recoverySlice)
+	occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, jobSlice)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -394,22 +395,22 @@ func (s *Service) missedSlice(ctx context.Context, r *store.Recovery, began, now
 	r.Scanned += len(occasions)
 	r.Requeued += len(again)
 	switch {
-	case len(occasions) == recoverySlice:
+	case len(occasions) == jobSlice:
 		r.Cursor.Event = occasions[len(occasions)-1].Key
 	case until < r.Until:
-		r.Cursor.Event, wait = until-1, recoveryGrace
+		r.Cursor.Event, wait = until-1, jobGrace
 	default:
-		r.Cursor.Event, r.State = r.Until, store.RecoverySucceeded
+		r.Cursor.Event, r.State = r.Until, job.Succeeded
 	}
 	return again, wait, nil
 }
 
 // retrySlice returns the next failed deliveries to send again, and takes r past them.
-func (s *Service) retrySlice(ctx context.Context, r *store.Recovery, now time.Time) (again []delivery.Delivery, err error) {
+func (s *Service) retrySlice(ctx context.Context, r *job.Job, now time.Time) (again []delivery.Delivery, err error) {
 	failed := delivery.Failed
 	items, next, err := s.Store.ListDeliveries(ctx, r.Space,
 		store.DeliveryFilter{Endpoint: r.Endpoint, Pattern: r.Pattern, State: &failed, From: r.From, Until: r.Until},
-		store.Page[delivery.ID]{Limit: recoverySlice, Before: &r.Cursor})
+		store.Page[delivery.ID]{Limit: jobSlice, Before: &r.Cursor})
 	if err != nil {
 		return nil, err
 	}
@@ -428,13 +429,13 @@ func (s *Service) retrySlice(ctx context.Context, r *store.Recovery, now time.Ti
 	if next != nil {
 		r.Cursor = *next
 	} else {
-		r.State = store.RecoverySucceeded
+		r.State = job.Succeeded
 	}
 	return again, nil
 }
 
 // missedBy picks what to send again of what happened.
-func (s *Service) missedBy(ctx context.Context, w *endpoint.Endpoint, occasions []store.Occasion, r *store.Recovery, now time.Time) (again []delivery.Delivery, err error) {
+func (s *Service) missedBy(ctx context.Context, w *endpoint.Endpoint, occasions []store.Occasion, r *job.Job, now time.Time) (again []delivery.Delivery, err error) {
 	since := event.KeyAt(w.Created)
 	missed := func(o *store.Occasion) bool {
 		return o.Delivery == nil && r.Missed && o.Key >= since && w.Wants(o.Type) && !event.Operational(o.Type)
@@ -458,17 +459,17 @@ func (s *Service) missedBy(ctx context.Context, w *endpoint.Endpoint, occasions 
 	return again, nil
 }
 
-// Recovery returns one recovery.
-func (s *Service) Recovery(ctx context.Context, c *Call, id string) (store.Recovery, error) {
+// Job returns one job.
+func (s *Service) Job(ctx context.Context, c *Call, id string) (job.Job, error) {
 	if err := c.mustAccount(); err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
-	return s.Store.Recovery(ctx, c.Space, id)
+	return s.Store.Job(ctx, c.Space, id)
 }
 
-// ListRecoveries lists the recoveries of the account or, if endpointID is given, of
+// ListJobs lists the jobs of the account or, if endpointID is given, of
 // one endpoint, newest first.
-func (s *Service) ListRecoveries(ctx context.Context, c *Call, endpointID string, p Page) ([]store.Recovery, bool, error) {
+func (s *Service) ListJobs(ctx context.Context, c *Call, endpointID string, p Page) ([]job.Job, bool, error) {
 	if err := c.mustAccount(); err != nil {
 		return nil, false, err
 	}
@@ -481,32 +482,32 @@ func (s *Service) ListRecoveries(ctx context.Context, c *Call, endpointID string
 		no = w.No
 	}
 	page, err := ResolvePage(p, func(param, id string) (string, error) {
-		r, err := s.Store.Recovery(ctx, c.Space, id)
+		r, err := s.Store.Job(ctx, c.Space, id)
 		return r.ID, CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err
 	}
-	return s.Store.ListRecoveries(ctx, c.Space, no, page)
+	return s.Store.ListJobs(ctx, c.Space, no, page)
 }
 
-// CancelRecovery stops a recovery; what it requeued stays so. One that has ended
+// CancelJob stops a job; what it requeued stays so. One that has ended
 // stays as it is.
-func (s *Service) CancelRecovery(ctx context.Context, c *Call, id string) (store.Recovery, error) {
+func (s *Service) CancelJob(ctx context.Context, c *Call, id string) (job.Job, error) {
 	if err := c.mustAccount(); err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	end, err := s.begin(ctx, c, true)
 	if err != nil {
-		return store.Recovery{}, err
+		return job.Job{}, err
 	}
 	defer end()
-	r, err := s.Store.EditRecovery(ctx, c.Space, id, func(r *store.Recovery) (store.Trail, error) {
-		if r.State != store.RecoveryRunning {
+	r, err := s.Store.EditJob(ctx, c.Space, id, func(r *job.Job) (store.Trail, error) {
+		if r.State != job.Running {
 			return store.Trail{}, store.ErrUnchanged
 		}
 		now := s.Now()
-		r.State, r.Finished = store.RecoveryCanceled, now
+		r.State, r.Finished = job.Canceled, now
 		return s.trail(c, *r, now, account.RecoveryCanceled, cmp.Or(r.EndpointID, r.ID), "job", r.ID), nil
 	})
 	if errors.Is(err, store.ErrUnchanged) {

@@ -1,0 +1,13 @@
+package store
+
+import (
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
+)
+
+// Occasion is an event with what became of it at one endpoint.
+type Occasion struct {
+	Key      event.Key
+	Type     string
+	Delivery *delivery.Delivery // nil: there never was one
+}
