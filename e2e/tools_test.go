@@ -32,14 +32,14 @@ func TestVerify(t *testing.T) {
 		says                   string
 	}{
 		{"genuine", body, secret, "2023-11-09T21:20:00Z", good, 0, "Payment-Signature: good"},
-		{"too old", body, secret, "2023-11-09T22:20:00Z", good, 1, "Apart from that it is genuine"},
+		{"too old", body, secret, "2023-11-09T22:20:00Z", good, 1, "The signature is valid"},
 		{"a line end too many", body + "\n", secret, "2023-11-09T21:20:00Z", good, 1, "ends with white space"},
-		{"written again", `{ "type": "a.b", "id": "evt_1", "created": 1, "data": {"object": {"n": 1}} }`, secret, "2023-11-09T21:20:00Z", good, 1, "Another secret"},
-		{"with other white space", `{"id": "evt_1", "type": "a.b", "created": 1.0, "data": {"object": {"n": 1}}}`, secret, "2023-11-09T21:20:00Z", good, 1, "decoded and written again"},
-		{"cut off", body[:20], secret, "2023-11-09T21:20:00Z", good, 1, "no complete JSON"},
-		{"another secret", body, "whsec_" + strings.Repeat("b3dv", 8), "2023-11-09T21:20:00Z", good, 1, "Another secret signed it"},
+		{"re-encoded", `{ "type": "a.b", "id": "evt_1", "created": 1, "data": {"object": {"n": 1}} }`, secret, "2023-11-09T21:20:00Z", good, 1, "signed with another secret"},
+		{"with other white space", `{"id": "evt_1", "type": "a.b", "created": 1.0, "data": {"object": {"n": 1}}}`, secret, "2023-11-09T21:20:00Z", good, 1, "decoded and re-encoded"},
+		{"cut off", body[:20], secret, "2023-11-09T21:20:00Z", good, 1, "not complete JSON"},
+		{"another secret", body, "whsec_" + strings.Repeat("b3dv", 8), "2023-11-09T21:20:00Z", good, 1, "It was signed with another secret"},
 		{"both secrets", body, "whsec_" + strings.Repeat("b3dv", 8) + "," + secret, "2023-11-09T21:20:00Z", good, 0, "good"},
-		{"no signature", body, secret, "", []string{"webhook-id: evt_1"}, 1, "carries no signature"},
+		{"no signature", body, secret, "", []string{"webhook-id: evt_1"}, 1, "has no signature"},
 		{"no secret", body, "", "", good, 2, "WEBHOOK_SECRET"},
 		{"bad secret", body, "sesame", "", good, 2, "WEBHOOK_SECRET"},
 	} {
@@ -176,7 +176,7 @@ func TestDoctor(t *testing.T) {
 	quiet := []string{"--egress-proxy", s.base, "--egress-proxy-resolves"} // so that no name is looked up
 	p := start(t, nil, binary, append([]string{"doctor", "--data", s.data, "--addr", addr}, quiet...)...)
 	out := func() string { p.exit(); return p.out.String() }()
-	for _, want := range []string{"can be written", "in " + filepath.Join(s.data, "master-key"), "one runs at " + addr + " and is ready"} {
+	for _, want := range []string{"can be written", "in " + filepath.Join(s.data, "master-key"), "a server runs at " + addr + " and is ready"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}

@@ -301,7 +301,7 @@ func TestMasterKey(t *testing.T) {
 	}
 	both := "POSTHASTE_MASTER_KEY=" + strings.TrimSpace(string(first)) + "," + strings.TrimSpace(string(third))
 	p = start(t, []string{both}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", s.data)
-	p.out.await(t, "the others are not needed any more")
+	p.out.await(t, "the other keys can be removed")
 	_ = p.cmd.Process.Kill()
 	<-p.done
 	p = start(t, []string{"POSTHASTE_MASTER_KEY=" + strings.TrimSpace(string(first))}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", s.data)
@@ -321,7 +321,7 @@ func TestMasterKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = start(t, nil, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", s.data)
-	p.out.await(t, "the others are not needed any more")
+	p.out.await(t, "the other keys can be removed")
 	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, next) {
 		t.Errorf("after the rotation went on, the file holds %d keys, %v", bytes.Count(now, []byte("\n")), err)
 	}

@@ -60,7 +60,7 @@ func ExampleVerifier_Verify() {
 	// Output:
 	// <nil>
 	// webhook: no signature fits the body and the secrets
-	// webhook: the request carries no signature
+	// webhook: the request has no signature
 }
 
 // While a secret rotates, a receiver accepts what is signed with either.

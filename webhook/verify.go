@@ -16,7 +16,7 @@ import (
 var (
 	// ErrNoSignature: neither scheme's header is there, or only the plain one where
 	// the standard is required.
-	ErrNoSignature = errors.New("webhook: the request carries no signature")
+	ErrNoSignature = errors.New("webhook: the request has no signature")
 	// ErrMalformed: a header is there but is not what its scheme writes.
 	ErrMalformed = errors.New("webhook: a signature header is malformed")
 	// ErrBadSignature: another secret, or the body is not the one that was sent.

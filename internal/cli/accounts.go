@@ -39,7 +39,7 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return err
 		}
 		if len(fields) == 0 {
-			return &config.Usage{Err: errors.New("say what to change: --name, --rate-limit or --limits")}
+			return &config.Usage{Err: errors.New("nothing to change: set one of  --name, --rate-limit or --limits")}
 		}
 		return post(cmd, get, at(url.PathEscape(args[0])), fields)
 	}
@@ -52,8 +52,8 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd.AddCommand(
 		listing(get, "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
 		versioned(get, "Show an account", at), create, update, usageCommand(get, at),
-		status("suspend", "Refuse an account's keys and portals at once, and hold its deliveries back", "suspended"),
-		status("resume", "Let a suspended account go on", "active"),
+		status("suspend", "Suspend an account: refuse its keys and portals, hold its deliveries", "suspended"),
+		status("resume", "Resume a suspended account", "active"),
 	)
 	return cmd
 }

@@ -26,13 +26,13 @@ func listen(ctx context.Context, addr string, getenv func(string) (string, bool)
 		return l, nil
 	}
 	if n, _ := getenv("LISTEN_FDS"); n != "1" {
-		return nil, &config.Usage{Err: fmt.Errorf("LISTEN_FDS=%q: hand over one socket", n)}
+		return nil, &config.Usage{Err: fmt.Errorf("LISTEN_FDS=%q: pass exactly one socket", n)}
 	}
 	f := os.NewFile(firstSocket, "LISTEN_FDS")
 	l, err := net.FileListener(f) // of a copy, which no child process inherits
 	_ = f.Close()
 	if err != nil {
-		return nil, fmt.Errorf("listen on the socket that was handed over: %w", err)
+		return nil, fmt.Errorf("listen on the inherited socket: %w", err)
 	}
 	return l, nil
 }

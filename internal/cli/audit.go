@@ -16,12 +16,12 @@ func auditCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Verify the audit log"}
 	verify := &cobra.Command{
 		Use: "verify", Short: "Check that no entry of the audit log was changed or removed", Args: cobra.NoArgs,
-		Long: "Check that no entry of the audit log was changed or removed since it was written. Each node's entries are a\n" +
-			"chain, sealed under a key that needs the master key. The command works on the data directory or the\n" +
-			"database; while a server runs on the data directory, it asks that with the operator key.\n\n" +
-			"A log that is put back to an older state is noticed by a second record of its end, kept apart. If the whole\n" +
-			"database is put back, only seals that were noted elsewhere tell.\n" +
-			"Exit code 1 when the log was changed.",
+		Long: "Check that no entry of the audit log was changed or removed since it was written. The entries of each node form\n" +
+			"a chain, sealed with a key that requires the master key. The command reads the data directory or the database;\n" +
+			"while a server runs on the data directory, it calls that server with the operator key.\n\n" +
+			"A second, separate record of the end of the log detects a log that was reset to an older state. If the whole\n" +
+			"database was reset, only a comparison with seals stored elsewhere detects it.\n" +
+			"Exit code 1 if the log was changed.",
 		Example: "  posthaste audit verify --data /var/lib/posthaste",
 	}
 	settings := config.Flags(verify.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
@@ -39,7 +39,7 @@ func auditCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return err
 		}
 		if !report.OK {
-			return errors.New("the audit log is not as it was written")
+			return errors.New("the audit log was changed")
 		}
 		return nil
 	}

@@ -13,8 +13,8 @@ func backupCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup FILE",
 		Short: "Write a consistent copy of the data to a file while the server runs",
-		Long: "Copy the data to a new file, as it was at one moment, while the server runs or not. Secrets in it stay sealed: keep a\n" +
-			"copy of the master key apart from it. To restore, put the file into an empty data directory as " + sqlite.FileName + ".",
+		Long: "Write a consistent copy of the data to a new file, with or without a running server. Secrets in it stay encrypted:\n" +
+			"keep a copy of the master key apart from it. To restore, put the file into an empty data directory as " + sqlite.FileName + ".",
 		Example: "  posthaste backup --data /var/lib/posthaste /backups/posthaste-$(date +%F).db",
 		Args:    cobra.ExactArgs(1),
 	}

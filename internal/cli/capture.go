@@ -70,7 +70,7 @@ func (c *capture) unframe() {
 	switch {
 	case err != nil || length < 0 || length == len(c.body):
 	case length < len(c.body) && len(bytes.TrimSpace(c.body[length:])) == 0:
-		c.notes = append(c.notes, fmt.Sprintf("The white space after the %d bytes of the body (Content-Length) was added by the capture, or an editor, and is left out.", length))
+		c.notes = append(c.notes, fmt.Sprintf("The white space after the %d bytes of the body (Content-Length) was added by the capture or an editor, and is ignored.", length))
 		c.body = c.body[:length]
 	default:
 		c.notes = append(c.notes, fmt.Sprintf("The captured body has %d bytes; Content-Length says %d.", len(c.body), length))

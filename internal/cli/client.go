@@ -102,7 +102,7 @@ func talkFor(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*cl
 			return nil, err
 		}
 		if *live && *account == "" {
-			return nil, &config.Usage{Err: errors.New("--live goes with --account: the mode of an account's own key is fixed")}
+			return nil, &config.Usage{Err: errors.New("--live requires --account: the mode of an account's own key is fixed")}
 		}
 		c.account, c.live = *account, *live
 		return c, nil
@@ -137,7 +137,7 @@ func connect(cmd *cobra.Command, getenv func(string) (string, bool), operator fu
 		wanted := first(*name, env("PROFILE"), defaultProfile)
 		p, known := all.Profiles[wanted]
 		if !known && wanted != defaultProfile {
-			return nil, &config.Usage{Err: fmt.Errorf("there is no profile %q in %s; make it with: posthaste login --profile %s", wanted, path, wanted)}
+			return nil, &config.Usage{Err: fmt.Errorf("profile %q does not exist in %s; create it with: posthaste login --profile %s", wanted, path, wanted)}
 		}
 		base, err := serverURL(first(*server, env("SERVER"), p.Server, defaultServer))
 		if err != nil {
@@ -241,7 +241,7 @@ func refusal(status int, text []byte) error {
 	}
 	_ = json.Unmarshal(text, &said)
 	if said.Error.Code == "account_missing" {
-		said.Error.Message += " Here: --account acct_…; posthaste accounts list shows them."
+		said.Error.Message += " On the command line: --account acct_…; posthaste accounts list shows the accounts."
 	}
 	return &apiError{status, said.Error.Code, said.Error.Message, said.Error.Param, text}
 }
@@ -319,7 +319,7 @@ func loginCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "login",
 		Short: "Save a server address and an API key as a profile",
-		Long:  "Remember a server and an API key for the other commands, after trying them. The key is asked for on\nstandard input unless --api-key or POSTHASTE_API_KEY gives it.",
+		Long:  "Save a server and an API key for other commands, after checking them. The key is read from\nstandard input unless --api-key or POSTHASTE_API_KEY is set.",
 		Example: "  echo $KEY | posthaste login --server https://webhooks.example.com\n" +
 			"  posthaste login --profile staging --server https://staging.example.com",
 		Args: cobra.NoArgs,

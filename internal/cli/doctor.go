@@ -23,7 +23,7 @@ func doctorCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "doctor",
 		Short:   "Check the configuration, the data directory and the network of a server",
-		Long:    "Check what a server with these settings would meet, without changing anything. Exit code 1 when something is wrong.",
+		Long:    "Check the environment of a server with these settings, without changing anything. Exit code 1 if a check fails.",
 		Example: "  posthaste doctor --data /var/lib/posthaste --master-key-file /etc/posthaste/master-key",
 		Args:    cobra.NoArgs,
 	}
@@ -74,7 +74,7 @@ func checkData(_ context.Context, c *config.Config) (string, error) {
 	case !info.IsDir():
 		return "", fmt.Errorf("%s is not a directory", c.Data)
 	case info.Mode().Perm()&0o077 != 0:
-		return "", fmt.Errorf("others can read %s (mode %#o): chmod 700 %s", c.Data, info.Mode().Perm(), c.Data)
+		return "", fmt.Errorf("other users can read %s (mode %#o): run chmod 700 %s", c.Data, info.Mode().Perm(), c.Data)
 	}
 	probe, err := os.CreateTemp(c.Data, ".doctor-*")
 	if err != nil {
@@ -91,7 +91,7 @@ func checkData(_ context.Context, c *config.Config) (string, error) {
 
 func checkDatabase(ctx context.Context, c *config.Config) (string, error) {
 	if c.Database == "" {
-		return "none is set; the embedded store is used", nil
+		return "not set; the embedded store is used", nil
 	}
 	version, skew, err := postgres.Probe(ctx, c.Database)
 	if err != nil {
@@ -117,7 +117,7 @@ func checkMasterKey(_ context.Context, c *config.Config) (string, error) {
 		return path + " will be made", nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("there is none; make one with: posthaste keys new-master --out %s", path)
+		return "", fmt.Errorf("missing; create one with: posthaste keys new-master --out %s", path)
 	}
 	if err != nil {
 		return "", err
@@ -134,30 +134,30 @@ func checkServer(ctx context.Context, c *config.Config) (string, error) {
 	if err != nil {
 		l, lerr := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Addr)
 		if lerr != nil {
-			return "", fmt.Errorf("nothing answers at %s, and it cannot be listened on: %w", c.Addr, lerr)
+			return "", fmt.Errorf("no server responds at %s, and the address cannot be used: %w", c.Addr, lerr)
 		}
-		return "none runs at " + c.Addr + ", which is free", l.Close()
+		return "no server runs at " + c.Addr + ", which is free", l.Close()
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("the server at %s is not ready: %d", c.Addr, resp.StatusCode)
 	}
-	return "one runs at " + c.Addr + " and is ready", nil
+	return "a server runs at " + c.Addr + " and is ready", nil
 }
 
 func checkNames(ctx context.Context, c *config.Config) (string, error) {
 	if c.EgressProxy != nil && c.ProxyResolves {
-		return "are the egress proxy's to resolve", nil
+		return "are resolved by the egress proxy", nil
 	}
 	if _, err := net.DefaultResolver.LookupHost(ctx, "localhost"); err != nil {
-		return "", fmt.Errorf("cannot resolve even localhost: %w", err)
+		return "", fmt.Errorf("cannot resolve localhost: %w", err)
 	}
 	var missing *net.DNSError
 	_, err := net.DefaultResolver.LookupHost(ctx, "example.com")
 	if errors.As(err, &missing) {
-		return "", fmt.Errorf("public names cannot be resolved: %s. Endpoints could not be reached; where only a proxy resolves, set --egress-proxy-resolves", missing.Err)
+		return "", fmt.Errorf("public host names cannot be resolved: %s. Endpoints are unreachable; if only a proxy resolves host names, set --egress-proxy-resolves", missing.Err)
 	}
-	return "public names can be resolved", err
+	return "public host names can be resolved", err
 }
 
 func checkProxy(ctx context.Context, c *config.Config) (string, error) {
@@ -186,7 +186,7 @@ func reach(ctx context.Context, addr string) (string, error) {
 func checkClock(context.Context, *config.Config) (string, error) {
 	now := time.Now()
 	if now.Year() < 2026 {
-		return "", fmt.Errorf("it is set to %s; receivers refuse signatures with a wrong time", now.Format(time.RFC3339))
+		return "", fmt.Errorf("the clock shows %s; receivers refuse signatures with a wrong time", now.Format(time.RFC3339))
 	}
 	return now.UTC().Format(time.RFC3339), nil
 }

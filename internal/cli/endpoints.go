@@ -21,8 +21,8 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	at := func(action string) func(string) string {
 		return func(id string) string { return "/v1/webhooks/" + id + action }
 	}
-	create := &cobra.Command{Use: "create URL", Short: "Register an endpoint; prints its secret", Args: cobra.ExactArgs(1),
-		Long:    "Register an endpoint; prints its secret. " + restOfFields,
+	create := &cobra.Command{Use: "create URL", Short: "Register an endpoint and print its secret", Args: cobra.ExactArgs(1),
+		Long:    "Register an endpoint and print its secret. " + restOfFields,
 		Example: "  posthaste endpoints create https://example.com/webhooks --events payment.succeeded,refund.*",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fields, err := endpointFields(cmd, true)
@@ -36,8 +36,8 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return post(cmd, get, "/v1/webhooks", fields)
 		}}
 	endpointFlags(create, true)
-	update := &cobra.Command{Use: "update ID", Short: "Change one: what is not named stays", Args: cobra.ExactArgs(1),
-		Long: "Change an endpoint: what is not named stays. " + restOfFields,
+	update := &cobra.Command{Use: "update ID", Short: "Change an endpoint; omitted settings are kept", Args: cobra.ExactArgs(1),
+		Long: "Change an endpoint; omitted settings are kept. " + restOfFields,
 		Example: "  posthaste endpoints update we_… --events payment.*,refund.*\n" +
 			"  posthaste endpoints update we_… --retry-schedule 10s,1m,1h --rate-limit 20\n" +
 			"  posthaste endpoints update we_… --filter 'data.object.amount >= 1000'\n" +
@@ -49,7 +49,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 				return err
 			}
 			if len(fields) == 0 {
-				return &config.Usage{Err: errors.New("say what to change")}
+				return &config.Usage{Err: errors.New("nothing to change: set a flag")}
 			}
 			return post(cmd, get, at("")(url.PathEscape(args[0])), fields)
 		}}
@@ -62,7 +62,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		}}
 	rotate.Flags().DurationVar(&life, "expires-in", 24*time.Hour, "keep the old secret valid for this long: 0, 1h, 3h, 6h, 12h or 24h")
 	var since string
-	restore := &cobra.Command{Use: "recover ID", Short: "Send again what failed or was missed; waits with a progress line", Args: cobra.ExactArgs(1),
+	restore := &cobra.Command{Use: "recover ID", Short: "Resend failed and missed events; shows the progress", Args: cobra.ExactArgs(1),
 		Example: "  posthaste endpoints recover we_… --since 6h",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := get()
@@ -73,7 +73,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			if err != nil {
 				return &config.Usage{Err: fmt.Errorf("--since: %w", err)}
 			}
-			return c.runJob(cmd, at("/recover")(url.PathEscape(args[0])), map[string]any{"since": from.Unix()}, "events looked at")
+			return c.runJob(cmd, at("/recover")(url.PathEscape(args[0])), map[string]any{"since": from.Unix()}, "events examined")
 		}}
 	restore.Flags().StringVar(&since, "since", "24h", "start time: a duration ago, or a time such as 2026-01-31T15:00:00Z")
 	cmd.AddCommand(
@@ -82,10 +82,10 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		versioned(get, "Show one", at("")),
 		acting(get, "enable", "Enable one", http.MethodPost, at("/enable")),
 		acting(get, "disable", "Disable one", http.MethodPost, at("/disable")),
-		acting(get, "validate", "Ask one's receiver for its consent again", http.MethodPost, at("/validate")),
-		waiting(get, "test", "Send one a sample event", at("/test")),
-		acting(get, "reveal-secret", "Show one's signing secrets", http.MethodPost, at("/reveal_secret")),
-		acting(get, "revoke-secret", "End one's old signing secrets at once", http.MethodPost, at("/revoke_secret")),
+		acting(get, "validate", "Request the consent of an endpoint's receiver again", http.MethodPost, at("/validate")),
+		waiting(get, "test", "Send a sample event to an endpoint", at("/test")),
+		acting(get, "reveal-secret", "Show the signing secrets of an endpoint", http.MethodPost, at("/reveal_secret")),
+		acting(get, "revoke-secret", "Revoke the old signing secrets of an endpoint", http.MethodPost, at("/revoke_secret")),
 		acting(get, "delete", "Delete one", http.MethodDelete, at("")),
 	)
 	return cmd
@@ -106,7 +106,7 @@ func pastTime(s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-const restOfFields = "Flags show in process lists, so passwords, secrets, headers and keys are read from\n" +
+const restOfFields = "Flags are visible in process lists, so passwords, secrets, headers and keys are read from\n" +
 	"files, or from standard input for -. --fields is a JSON file with any parameters of the API."
 
 // flagOf returns the flag of a field of an endpoint, or of a member of a group.
@@ -148,7 +148,7 @@ func endpointFlags(cmd *cobra.Command, creates bool) {
 		name, usage := flagOf(f, group), f.Usage()
 		switch {
 		case f.Kind == endpoint.PairsField && byFile(f):
-			flags.String(name, "", "file with "+usage+": a line each, such as "+f.Example+"; - is standard input")
+			flags.String(name, "", "file with "+usage+": one per line, such as "+f.Example+"; - is standard input")
 		case byFile(f):
 			flags.String(name, "", "file with "+usage+"; - is standard input")
 		case f.Name == "enabled_events":
@@ -223,7 +223,7 @@ func flagValue(cmd *cobra.Command, f *endpoint.Field, name string) (any, error) 
 		}
 		v, err := f.Parse(strings.TrimRight(string(raw), "\r\n"))
 		if err != nil {
-			return nil, fmt.Errorf("%s: a line of it is no key and value, such as %s", file, f.Example)
+			return nil, fmt.Errorf("%s: a line is not a key and value, such as %s", file, f.Example)
 		}
 		return v, nil
 	case f.Kind == endpoint.ListField:

@@ -16,7 +16,7 @@ func healthcheckCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "healthcheck",
 		Short:   "Check whether a running server is ready",
-		Long:    "Ask the server at --addr whether it is ready; exit code 1 when it is not. For containers without a shell.",
+		Long:    "Check whether the server at --addr is ready; exit code 1 if it is not. For containers without a shell.",
 		Example: "  posthaste healthcheck --addr 127.0.0.1:8080",
 		Args:    cobra.NoArgs,
 	}
@@ -58,7 +58,7 @@ func askHealth(ctx context.Context, addr, path string) error {
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("nothing answers at %s: %w", addr, err)
+		return fmt.Errorf("no server responds at %s: %w", addr, err)
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -24,10 +24,10 @@ func importCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import [FILE]",
 		Short: "Register the endpoints exported from another webhook server",
-		Long: "Register the endpoints of another webhook server, from what its API lists, with their secrets, so that receivers\n" +
-			"need no new ones. FILE holds its answers, one after the other; without it or with - they come from standard input.\n" +
-			"What cannot be carried over is printed with its reason; secrets are never printed. An endpoint that an earlier\n" +
-			"import has made is left as it is.",
+		Long: "Register the endpoints of another webhook server, as its API lists them, with their secrets, so that receivers\n" +
+			"need no new ones. FILE contains the API's responses, one after the other; the default, or -, is standard input.\n" +
+			"Settings that cannot be imported are printed with the reason; secrets are never printed. An endpoint created by\n" +
+			"an earlier import is not changed.",
 		Example: "  posthaste import --from svix endpoints.json --dry-run\n" +
 			"  cat endpoints.json subscriptions.json | posthaste import --from convoy",
 		Args: cobra.MaximumNArgs(1),
@@ -64,7 +64,7 @@ func readExport(from string, in io.Reader) ([]*peer.Endpoint, error) {
 	case err != nil:
 		return nil, &config.Usage{Err: err}
 	case len(found) == 0:
-		return nil, &config.Usage{Err: errors.New("there is no endpoint in the export")}
+		return nil, &config.Usage{Err: errors.New("the export contains no endpoint")}
 	}
 	return found, nil
 }

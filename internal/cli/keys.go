@@ -34,9 +34,9 @@ func newMasterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "new-master",
 		Short: "Create a master key",
-		Long: "Make a master key and print it or, with --out, write it to a new file that only its owner can\n" +
-			"read. Whoever has the key and the data can read every secret; without the key nobody can, so\n" +
-			"keep a copy of it apart from the data's backups.",
+		Long: "Create a master key and print it or, with --out, write it to a new file readable only by its owner.\n" +
+			"The key and the data together give access to every secret; without the key, the secrets are lost:\n" +
+			"keep a copy of the key apart from the backups of the data.",
 		Example: "  posthaste keys new-master --out /etc/posthaste/master-key",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -59,9 +59,9 @@ func rotateMasterCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate-master",
 		Short: "Create a new master key and re-encrypt every secret with it",
-		Long: "Make a new master key, re-seal every secret with it, and forget the old key. While a server\n" +
-			"runs on the data directory, it does so itself and goes on delivering; the command asks it to with\n" +
-			"the operator key, from POSTHASTE_ADMIN_KEY or the data directory.",
+		Long: "Create a new master key, re-encrypt every secret with it, and discard the old key. While a server\n" +
+			"runs on the data directory, the command calls it with the operator key, from POSTHASTE_ADMIN_KEY or\n" +
+			"the data directory, and the server keeps delivering.",
 		Example: "  posthaste keys rotate-master --data /var/lib/posthaste --addr 127.0.0.1:8080",
 		Args:    cobra.NoArgs,
 	}
@@ -83,7 +83,7 @@ func rotateMasterCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return result(cmd, *asJSON, done, "Master key %s replaced %s; %d records were re-sealed.", done.To, done.From, done.Records)
+		return result(cmd, *asJSON, done, "Master key %s replaced %s; %d records were re-encrypted.", done.To, done.From, done.Records)
 	}
 	return cmd
 }
@@ -127,7 +127,7 @@ func askServer(ctx context.Context, c *config.Config, method, path string, body,
 	if admin == "" {
 		text, err := os.ReadFile(filepath.Join(c.Data, operatorKeyFile))
 		if err != nil {
-			return fmt.Errorf("a server runs on %s; to ask it, set %sADMIN_KEY to the operator key: %w", c.Data, config.EnvPrefix, err)
+			return fmt.Errorf("a server runs on %s; to call it, set %sADMIN_KEY to the operator key: %w", c.Data, config.EnvPrefix, err)
 		}
 		admin = strings.TrimSpace(string(text))
 	}

@@ -56,9 +56,9 @@ func listenCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "listen",
 		Short: "Receive events on this machine and forward them to a local server",
-		Long: "Get events over a connection to the server, print them, and with --forward-to hand each to a local server.\n" +
-			"Each is a real delivery: what your server answers is its result, and what fails is tried again. While you are\n" +
-			"not connected, for up to a day, deliveries wait for you. Events go to standard output, all else to standard error.",
+		Long: "Receive events over a connection to the server, print them, and forward each to a local server with --forward-to.\n" +
+			"Each is a real delivery: the response of your server is its result, and failed deliveries are retried. While you\n" +
+			"are not connected, deliveries wait for up to a day. Events go to standard output, other output to standard error.",
 		Example: "  posthaste listen --forward-to localhost:3000/webhooks/payment\n" +
 			"  posthaste listen --events payment.*,refund.created --forward-to localhost:3000/webhooks --show-body\n" +
 			"  posthaste listen --forward-to localhost:3000/webhooks --count 3 --timeout 30s --fail-on-non-2xx   # in CI",
@@ -173,7 +173,7 @@ func (l *listener) dial(ctx context.Context) (*websocket.Conn, relay.Message, er
 	ws.SetReadLimit(128 << 20)
 	if err := wsjson.Read(ctx, ws, &ready); err != nil || ready.Type != relay.Ready {
 		_ = ws.CloseNow()
-		return nil, ready, fmt.Errorf("no connection to %s: %w", l.base, errors.Join(err, errors.New("it did not say that it is ready")))
+		return nil, ready, fmt.Errorf("no connection to %s: %w", l.base, errors.Join(err, errors.New("it did not report that it is ready")))
 	}
 	l.everJoined = true
 	return ws, ready, nil
@@ -201,10 +201,10 @@ func (l *listener) run(ctx context.Context) error {
 			l.say("Ready. Events %s of %s arrive here as endpoint %s.", strings.Join(ready.Events, ", "), ready.Account, ready.Endpoint)
 			l.say("Your webhook signing secret is %s (^C to quit)", ready.Secret)
 			if ready.Replayed > 0 {
-				l.say("%d events are sent again first.", ready.Replayed)
+				l.say("%d earlier events are replayed first.", ready.Replayed)
 			}
 		case err == nil:
-			l.say("Connected again. What happened meanwhile arrives now.")
+			l.say("Reconnected. Waiting deliveries arrive now.")
 		case errors.As(err, &refused), first && ctx.Err() == nil:
 			return err
 		}
@@ -216,9 +216,9 @@ func (l *listener) run(ctx context.Context) error {
 			return l.verdict(context.Cause(ctx))
 		}
 		if websocket.CloseStatus(err) == websocket.StatusPolicyViolation {
-			return errors.New("another listener of the same name connected; give this one a name with --device")
+			return errors.New("another listener with the same name connected; name this one with --device")
 		}
-		l.say("The connection ended; connecting again in %s. Nothing is lost: deliveries wait.", delay)
+		l.say("The connection ended; reconnecting in %s. Deliveries wait meanwhile.", delay)
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():

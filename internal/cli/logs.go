@@ -41,7 +41,7 @@ func logsCommand(getenv func(string) (string, bool)) *cobra.Command {
 				text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 				return refusal(resp.StatusCode, text)
 			}
-			_, _ = fmt.Fprintln(c.errs, "Following. ^C to quit.")
+			_, _ = fmt.Fprintln(c.errs, "Waiting for requests. ^C to quit.")
 			lines := bufio.NewScanner(resp.Body)
 			for lines.Scan() {
 				if len(lines.Bytes()) == 0 {

@@ -52,8 +52,8 @@ func openMasterKeys(c *config.Config) (*masterKeys, error) {
 	keys, err := readMasterKeys(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !c.Dev {
-			return nil, &fault.Error{Code: fault.Invalid, Message: "there is no master key to seal secrets with: neither " + config.EnvPrefix + "MASTER_KEY nor " + path,
-				Hint: "make one with: posthaste keys new-master --out " + path}
+			return nil, &fault.Error{Code: fault.Invalid, Message: "no master key to encrypt secrets with: neither " + config.EnvPrefix + "MASTER_KEY nor " + path,
+				Hint: "create one with: posthaste keys new-master --out " + path}
 		}
 		keys = []*seal.Key{seal.NewKey()}
 		err = newMasterKeyFile(path, keys[0])
@@ -71,7 +71,7 @@ func readMasterKeys(path string) ([]*seal.Key, error) {
 		return nil, fmt.Errorf("read the master key: %w", err)
 	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return nil, &fault.Error{Code: fault.Invalid, Message: fmt.Sprintf("others can read the master key in %s (mode %#o)", path, info.Mode().Perm()),
+		return nil, &fault.Error{Code: fault.Invalid, Message: fmt.Sprintf("other users can read the master key in %s (mode %#o)", path, info.Mode().Perm()),
 			Hint: "chmod 600 " + path}
 	}
 	text, err := os.ReadFile(path)
@@ -144,13 +144,13 @@ func (m *masterKeys) rotate(ctx context.Context, st resealer) (service.MasterRot
 	defer m.mu.Unlock()
 	if m.shared {
 		return service.MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_shared",
-			Message: "Every node has the master key for itself. Give all of them the old key and then the new one, restart them, then swap the two, restart them again, " +
-				"and once they log that everything is re-sealed, leave the old one out."}
+			Message: "Every node has its own copy of the master key. Give all nodes the old key and then the new one, restart them, then swap the keys, restart them again, " +
+				"and remove the old key when they log that everything is re-encrypted."}
 	}
 	if m.path == "" {
 		return service.MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_in_environment",
 			Message: "The master key comes from the environment. Start the server with the new key before the old one, separated by a comma: " +
-				config.EnvPrefix + "MASTER_KEY=new,old. Once it logs that everything is re-sealed, leave the old one out."}
+				config.EnvPrefix + "MASTER_KEY=new,old. Remove the old key when it logs that everything is re-encrypted."}
 	}
 	old := m.ring.Keys()
 	next := seal.NewKey()
@@ -190,8 +190,8 @@ func (m *masterKeys) goOn(ctx context.Context, st resealer, log *slog.Logger) {
 	n, err := m.settle(ctx, st)
 	switch {
 	case err == nil:
-		log.Info("everything is sealed with the first master key; the others are not needed any more", "key", m.ring.Current().ID().String(), "records", n)
+		log.Info("everything is re-encrypted with the first master key; the other keys can be removed", "key", m.ring.Current().ID().String(), "records", n)
 	case ctx.Err() == nil:
-		log.Error("re-seal with the first master key", "err", err)
+		log.Error("re-encrypt with the first master key", "err", err)
 	}
 }

@@ -14,8 +14,8 @@ func migrateCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Upgrade the schema of the store, then exit",
-		Long: "Bring the schema of the data directory or database up to date and stop. The server does the same when it\n" +
-			"starts; this is for those who want to see it done before.",
+		Long: "Upgrade the schema of the data directory or database, then exit. The server does the same at startup; use\n" +
+			"this command to upgrade before that.",
 		Example: "  posthaste migrate --data /var/lib/posthaste",
 		Args:    cobra.NoArgs,
 	}

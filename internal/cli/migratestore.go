@@ -21,9 +21,9 @@ func migrateStoreCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate-store",
 		Short: "Move all data from the embedded store to a PostgreSQL database",
-		Long: "Move all data from the embedded store to a PostgreSQL database that is empty, in one transaction, and count the\n" +
-			"rows of every table on both sides. Stop the server before, and start it with --database-url after: what\n" +
-			"waited goes on as it was. The data directory is left as it is. The master key must be the one of the data directory.",
+		Long: "Copy all data from the embedded store to an empty PostgreSQL database, in one transaction, and compare the\n" +
+			"number of rows of every table. Stop the server before, and start it with --database-url after: pending\n" +
+			"deliveries continue. The data directory is not changed. The master key must be that of the data directory.",
 		Example: "  POSTHASTE_DATABASE_URL=postgres://posthaste@db/posthaste \\\n    posthaste migrate-store --from sqlite --to postgres --data /var/lib/posthaste",
 		Args:    cobra.NoArgs,
 	}
@@ -37,9 +37,9 @@ func migrateStoreCommand(getenv func(string) (string, bool)) *cobra.Command {
 		case err != nil:
 			return err
 		case from != "sqlite" || to != "postgres":
-			return &config.Usage{Err: fmt.Errorf("--from %s --to %s: only --from sqlite --to postgres can be done", from, to)}
+			return &config.Usage{Err: fmt.Errorf("--from %s --to %s: only --from sqlite --to postgres is supported", from, to)}
 		case c.Database == "":
-			return &config.Usage{Err: errors.New("--database-url: name the database to move to")}
+			return &config.Usage{Err: errors.New("--database-url: set the database to copy to")}
 		}
 		if _, err := os.Stat(filepath.Join(c.Data, sqlite.FileName)); err != nil {
 			return fmt.Errorf("no data in %s: %w", c.Data, err)
@@ -50,7 +50,7 @@ func migrateStoreCommand(getenv func(string) (string, bool)) *cobra.Command {
 		}
 		source, err := sqlite.Open(cmd.Context(), c.Data, keys.ring)
 		if inUse(err) {
-			return &fault.Error{Code: fault.Invalid, Message: "a server runs on " + c.Data, Hint: "stop it, so that nothing is accepted that would stay behind"}
+			return &fault.Error{Code: fault.Invalid, Message: "a server runs on " + c.Data, Hint: "stop it, so that no event is accepted that would not be copied"}
 		}
 		if err != nil {
 			return err
@@ -76,7 +76,7 @@ func migrateStoreCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return err
 		}
 		return result(cmd, *asJSON, map[string]any{"from": c.Data, "to": storeName(c), "rows": total, "tables": counts},
-			"%d rows of %d tables are in %s now, as many as in %s; it took %s.", total, len(counts), storeName(c), c.Data, time.Since(began).Round(time.Millisecond))
+			"Copied %d rows of %d tables to %s, as many as in %s, in %s.", total, len(counts), storeName(c), c.Data, time.Since(began).Round(time.Millisecond))
 	}
 	return cmd
 }

@@ -162,7 +162,7 @@ func (c *client) table(raw json.RawMessage, columns []column) error {
 	case list.Next != "":
 		_, _ = fmt.Fprintln(c.errs, "There may be more: --starting-after", list.Next)
 	case list.HasMore && len(list.Data) > 0:
-		_, _ = fmt.Fprintln(c.errs, "There are more: --starting-after", list.Data[len(list.Data)-1]["id"])
+		_, _ = fmt.Fprintln(c.errs, "More objects follow: --starting-after", list.Data[len(list.Data)-1]["id"])
 	}
 	return nil
 }
@@ -266,21 +266,21 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 			if len(body) == 0 {
 				return &config.Usage{Err: errors.New("select deliveries with --endpoint, --type, --since or --until, or give --all; --dry-run counts them")}
 			}
-			return c.runJob(cmd, "/v1/deliveries/retry", body, "deliveries looked at")
+			return c.runJob(cmd, "/v1/deliveries/retry", body, "deliveries examined")
 		}}
-	retryFailed.Flags().StringVar(&endpoint, "endpoint", "", "only those to this endpoint")
+	retryFailed.Flags().StringVar(&endpoint, "endpoint", "", "only deliveries to this endpoint")
 	retryFailed.Flags().StringVar(&typ, "type", "", "only events of this type, or of types such as payment.*")
-	retryFailed.Flags().StringVar(&since, "since", "", "only events accepted from then on: a duration ago, or a time such as 2026-01-31T15:00:00Z")
-	retryFailed.Flags().StringVar(&until, "until", "", "only events accepted before: the same")
+	retryFailed.Flags().StringVar(&since, "since", "", "only events accepted since: a duration ago, or a time such as 2026-01-31T15:00:00Z")
+	retryFailed.Flags().StringVar(&until, "until", "", "only events accepted before: a duration ago, or a time")
 	retryFailed.Flags().BoolVar(&all, "all", false, "every failed delivery of the account; instead of the other filters")
 	retryFailed.Flags().BoolVar(&dryRun, "dry-run", false, "count the deliveries and retry none")
 	cmd.AddCommand(
 		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome"),
 		acting(get, "get", "Show one", http.MethodGet, at("")),
-		acting(get, "attempts", "Show one's attempts", http.MethodGet, at("/attempts")),
-		waiting(get, "retry", "Retry one at once", at("/retry")),
+		acting(get, "attempts", "Show the attempts of a delivery", http.MethodGet, at("/attempts")),
+		waiting(get, "retry", "Retry a delivery at once", at("/retry")),
 		retryFailed,
-		acting(get, "cancel", "Stop one's retries", http.MethodPost, at("/cancel")),
+		acting(get, "cancel", "Cancel the retries of a delivery", http.MethodPost, at("/cancel")),
 	)
 	return cmd
 }

@@ -133,7 +133,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	defer s.stopTracing(ctx)
 	for _, source := range s.sources {
 		if !s.service.HasAccount(source.Account) {
-			return &config.Usage{Err: fmt.Errorf("--sources: there is no account %s", source.Account)}
+			return &config.Usage{Err: fmt.Errorf("--sources: account %s does not exist", source.Account)}
 		}
 	}
 
@@ -208,7 +208,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	stopUpkeep()
 	s.relay.Close(deadline)
 	if werr := web.Shutdown(deadline); werr != nil {
-		s.log.Warn("requests were cut off", "err", werr)
+		s.log.Warn("requests were interrupted at shutdown", "err", werr)
 		_ = web.Close()
 	}
 	s.engine.Stop(deadline)
@@ -480,7 +480,7 @@ func (s *server) keys(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("make the first user: %w", err)
 		}
 		if password != "" {
-			shown = append(shown, "Sign in as    "+firstAdmin, "Password      "+password+"  (shown this once)")
+			shown = append(shown, "Sign in as    "+firstAdmin, "Password      "+password+"  (shown only once)")
 		}
 	}
 	return shown, nil
@@ -611,7 +611,7 @@ func (s *server) mustBeOperator(r *http.Request) error {
 	}
 	call, err := s.service.Authenticate(r.Context(), key)
 	if err == nil && !call.Operator() {
-		err = &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Metrics are for the operator: send an operator key (sk_admin_…), or scrape --metrics-addr."}
+		err = &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Metrics require an operator key (sk_admin_…). Send one, or scrape --metrics-addr."}
 	}
 	return err
 }

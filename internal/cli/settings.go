@@ -71,15 +71,15 @@ func (s *server) shown() []adminui.SettingGroup {
 		{Name: "Retention", Settings: []adminui.Setting{
 			one("Events are kept", "retention", kept(s.Retention)), one("The audit log is kept", "audit-retention", kept(s.AuditKept)), one("Jobs that have ended are kept", "job-retention", kept(s.JobsKept)), one("Objects of the sandbox are kept", "sandbox-retention", kept(s.SandboxKept))}},
 		{Name: "Retry schedule", Settings: []adminui.Setting{
-			one("Live events", "live-schedule", s.LiveSchedule), one("Test events", "test-schedule", s.TestSchedule), one("One attempt may take", "timeout", s.Timeout), one("Give up a delivery after", "max-delivery-age", never(s.MaxAge)),
-			one("Warn of an endpoint that fails for", "failing-after", s.Health.FailingAfter), one("Disable it after", "disable-after", s.Health.DisableAfter), one("Disable it after failures in a row", "disable-after-failures", none(s.Health.DisableAfterFailures))}},
+			one("Live events", "live-schedule", s.LiveSchedule), one("Test events", "test-schedule", s.TestSchedule), one("Timeout of an attempt", "timeout", s.Timeout), one("Give up a delivery after", "max-delivery-age", never(s.MaxAge)),
+			one("Report an endpoint as failing after", "failing-after", s.Health.FailingAfter), one("Disable a failing endpoint after", "disable-after", s.Health.DisableAfter), one("Disable an endpoint after consecutive failures", "disable-after-failures", none(s.Health.DisableAfterFailures))}},
 		{Name: "Egress", Settings: []adminui.Setting{
 			one("Deliveries come from", "egress-addresses", s.EgressAddresses), one("Proxy", "egress-proxy", proxy), one("Ports", "target-ports", portText(s.TargetPorts)),
 			one("Private ranges allowed", "allow-targets", prefixes(s.AllowTargets)), one("Ranges denied", "deny-targets", prefixes(s.DenyTargets)), one("Live endpoints may use http", "allow-plain-live", s.AllowPlain)}},
-		{Name: "Message brokers", Settings: []adminui.Setting{one("Names", "brokers", brokers), one("Events are taken from", "sources", sources)}},
+		{Name: "Message brokers", Settings: []adminui.Setting{one("Names", "brokers", brokers), one("Sources of events", "sources", sources)}},
 		{Name: "Limits", Settings: []adminui.Setting{
-			one("API requests and events a minute and account", "rate-limit", none(s.RateLimit)), one("Limits of an account", "limits", orDefault(s.Limits.String())), one("Largest body, bytes", "max-body", s.MaxBody), one("Most attempts at a time to one endpoint", "concurrency", s.Concurrency),
-			one("Attempts at a time in all", "workers", s.Workers), one("Remind of secrets older than", "secret-max-age", s.SecretMaxAge)}},
+			one("API requests and events per minute and account", "rate-limit", none(s.RateLimit)), one("Limits of an account", "limits", orDefault(s.Limits.String())), one("Largest body, bytes", "max-body", s.MaxBody), one("Maximum concurrent attempts per endpoint", "concurrency", s.Concurrency),
+			one("Maximum concurrent attempts", "workers", s.Workers), one("Remind to rotate secrets older than", "secret-max-age", s.SecretMaxAge)}},
 	}
 }
 

@@ -27,10 +27,10 @@ func sinkCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sink",
 		Short: "Run a test receiver that verifies and prints deliveries; can simulate failures",
-		Long:  "Run a receiver for trying things out. With WEBHOOK_SECRET (several separated by commas) it verifies each delivery\nand answers 401 to others.",
+		Long:  "Run a test receiver. With WEBHOOK_SECRET (several separated by commas) it verifies each delivery and responds\nwith 401 to invalid ones.",
 		Example: "  WEBHOOK_SECRET=whsec_… posthaste sink --addr 127.0.0.1:3000\n" +
 			"  posthaste sink --fail-first 3      # 500 three times, then 200\n" +
-			"  posthaste sink --delay 20s         # slower than the sender waits",
+			"  posthaste sink --delay 20s         # longer than the sender's timeout",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if status < 200 || status > 599 || failFirst < 0 || delay < 0 {
@@ -66,7 +66,7 @@ func sinkCommand(getenv func(string) (string, bool)) *cobra.Command {
 				select {
 				case <-time.After(wait):
 				case <-r.Context().Done():
-					_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s %s gave up waiting\n", time.Now().Format(clockFormat), r.Header.Get(webhook.IDHeader))
+					_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s %s client disconnected\n", time.Now().Format(clockFormat), r.Header.Get(webhook.IDHeader))
 					return
 				}
 				w.WriteHeader(code)

@@ -25,9 +25,9 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trigger TYPE",
 		Short: "Send an event",
-		Long: "Send an event of a type, with sample data or your own. The sample is the first of the account's definition of\n" +
-			"the type, if there is one. --data is a file, or - for standard input: the whole \"data\", or the object in it.\n" +
-			"--override sets single values; those that are JSON are taken as JSON.",
+		Long: "Send an event of a type, with sample data or your own. The sample is the first one in the account's definition\n" +
+			"of the type, if it exists. --data is a file, or - for standard input: the whole \"data\", or the object in it.\n" +
+			"--override sets single values; valid JSON is used as JSON.",
 		Example: "  posthaste trigger payment.succeeded\n" +
 			"  posthaste trigger payment.succeeded --override data.object.amount=500\n" +
 			"  posthaste trigger invoice.paid --data invoice.json --count 100 --rate 20",
@@ -37,7 +37,7 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd.Flags().StringVar(&data, "data", "", "file with the event's data; - is standard input")
 	cmd.Flags().StringArrayVar(&overrides, "override", nil, "set a value, data.object.name=value; repeatable")
 	cmd.Flags().IntVar(&count, "count", 1, "number of events to send")
-	cmd.Flags().Float64Var(&perSecond, "rate", 0, "how many a second; 0 is as fast as possible")
+	cmd.Flags().Float64Var(&perSecond, "rate", 0, "events per second; 0 is as fast as possible")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := get()
 		if err != nil {
@@ -115,7 +115,7 @@ func decodeObject(raw []byte) (v map[string]any, err error) {
 		return nil, err
 	}
 	if v == nil || dec.More() {
-		return nil, errors.New("one object is wanted")
+		return nil, errors.New("expected one object")
 	}
 	return v, nil
 }

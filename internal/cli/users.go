@@ -31,10 +31,10 @@ func usersCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "users",
 		Short: "Manage the users of the Admin UI",
-		Long: "Manage the users of the Admin UI. The commands work on the data directory; while a server runs on\n" +
-			"it, they ask that with the operator key, from POSTHASTE_ADMIN_KEY or the data directory.\n\n" +
-			"A viewer looks at everything but secrets; a member changes endpoints and sends again; an admin also\n" +
-			"manages API keys, accounts and users.",
+		Long: "Manage the users of the Admin UI. The commands work on the data directory; while a server runs on it,\n" +
+			"they call that server with the operator key, from POSTHASTE_ADMIN_KEY or the data directory.\n\n" +
+			"A viewer can read everything except secrets; a member can also change endpoints and resend events; an\n" +
+			"admin can also manage API keys, accounts and users.",
 	}
 	cmd.AddCommand(createUserCommand(getenv), updateUserCommand(getenv), unlockUserCommand(getenv), listUsersCommand(getenv))
 	return cmd
@@ -111,7 +111,7 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case role == "" && !newPassword && !fromInput && !disable && !enable:
-			return &config.Usage{Err: errors.New("say what to change: --role, --new-password, --password-stdin, --disable or --enable")}
+			return &config.Usage{Err: errors.New("nothing to change: set one of  --role, --new-password, --password-stdin, --disable or --enable")}
 		case disable && enable:
 			return &config.Usage{Err: errors.New("use --disable or --enable, not both")}
 		case newPassword && fromInput:

@@ -27,9 +27,9 @@ func verifyCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Verify a captured delivery against a secret and explain what is wrong",
-		Long: "Check a captured delivery. The secret, or the public key (whpk_…), is WEBHOOK_SECRET; several are separated by\n" +
-			"commas. Headers are given with --header, or precede the body, as in a recorded request. In a recorded request,\n" +
-			"line ends that an editor changed or added are undone, and reported.",
+		Long: "Verify a captured delivery. WEBHOOK_SECRET is the secret or public key (whpk_…); separate several by commas.\n" +
+			"Headers are set with --header, or precede the body, as in a recorded request. In a recorded request, line\n" +
+			"ends that an editor changed or added are restored and reported.",
 		Example: "  WEBHOOK_SECRET=whsec_… posthaste verify --body body.json --header 'webhook-id: evt_…' \\\n" +
 			"    --header 'webhook-timestamp: 1699564800' --header 'webhook-signature: v1,…'\n" +
 			"  WEBHOOK_SECRET=whsec_… posthaste verify --body request.txt   # headers, an empty line, the body",
@@ -123,7 +123,7 @@ func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, 
 	}
 	switch {
 	case c.header.Get(webhook.StandardSignatureHeader) == "" && c.header.Get(plainHeader) == "":
-		return errors.New("the request carries no signature")
+		return errors.New("the request has no signature")
 	case bad > 0:
 		return errors.New("the delivery does not verify")
 	}
@@ -162,13 +162,13 @@ func (c *capture) age(v *webhook.Verifier, h http.Header, now time.Time) []strin
 		return nil
 	}
 	sent := time.Unix(seconds, 0)
-	lines := []string{fmt.Sprintf("It was sent at %s, %s away from %s; %s are tolerated.", sent.UTC().Format(time.RFC3339),
+	lines := []string{fmt.Sprintf("It was sent at %s, %s from %s; the tolerance is %s.", sent.UTC().Format(time.RFC3339),
 		now.Sub(sent).Abs().Round(time.Second), now.UTC().Format(time.RFC3339), v.Tolerance)}
 	then := *v
 	then.Now = func() time.Time { return sent }
 	why, err := c.judge(&then, h, sent)
 	if err == nil {
-		lines = append(lines, "Apart from that it is genuine: a replay, a slow queue, or a wrong clock. Try --at "+sent.UTC().Format(time.RFC3339))
+		lines = append(lines, "The signature is valid: the cause is a replay, a slow queue, or a wrong clock. Try --at "+sent.UTC().Format(time.RFC3339))
 	}
 	return append(lines, why[len(c.notes):]...)
 }
@@ -176,11 +176,11 @@ func (c *capture) age(v *webhook.Verifier, h http.Header, now time.Time) []strin
 // diagnose looks for the usual reasons, other than line ends, why no signature fits a body.
 func diagnose(v *webhook.Verifier, h http.Header, body []byte) (lines []string) {
 	if !json.Valid(body) {
-		lines = append(lines, "The body is no complete JSON: it was cut off, or decoded in the wrong character set.")
+		lines = append(lines, "The body is not complete JSON: it was truncated, or decoded with the wrong character set.")
 	} else if stable, err := event.AppendStable(nil, body, ""); err == nil && v.Verify(h, stable) == nil {
-		return []string{"The body was decoded and written again, with other white space, order or escapes. Verify the raw bytes of the request,", "before any body parser."}
+		return []string{"The body was decoded and re-encoded, with other white space, order or escapes. Verify the raw bytes of the request,", "before any body parser."}
 	}
-	return append(lines, "Another secret signed it, or the body is not the one that was sent. Check that the secret is this endpoint's: `posthaste",
+	return append(lines, "It was signed with another secret, or the body was changed. Check that the secret is this endpoint's: `posthaste",
 		"endpoints reveal-secret we_…` shows it; test and live mode have different endpoints.")
 }
 

@@ -85,7 +85,7 @@ func tellOfProxy(log *slog.Logger, next http.Handler) http.Handler {
 	var told atomic.Bool
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !told.Load() && r.Header.Get("X-Forwarded-For") != "" && !told.Swap(true) {
-			log.Warn("X-Forwarded-For is ignored: if a proxy of yours sets it, name the proxy with --trusted-proxies", "from", r.RemoteAddr)
+			log.Warn("X-Forwarded-For is ignored: if your proxy sets it, name the proxy with --trusted-proxies", "from", r.RemoteAddr)
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -320,7 +320,7 @@ type AuditChain struct {
 	Seal    string // of the last one: who notes it elsewhere notices when the log is put back to an older state
 }
 
-// AuditProblem is a place where the audit log is not as it was written.
+// AuditProblem is a place where the audit log was changed.
 type AuditProblem struct {
 	Chain, Sequence int64
 	Entry           string // identifier; empty: it is not there
