@@ -330,6 +330,7 @@ func (s *server) wire(ctx context.Context) error {
 		Store: s.metrics.Lanes(s.service.Lanes(s.store)), Recorder: s.metrics.Recorder(s.commits), Endpoints: endpoints, Now: s.now, Random: rand.Float64, Log: s.log,
 		Live: s.LiveSchedule, Test: s.TestSchedule, Concurrency: s.Concurrency, Workers: s.Workers, Health: s.Health, MaxAge: s.MaxAge,
 	}
+	engine.Processor = s.service
 	if s.cluster != nil {
 		engine.Cluster = s.cluster
 	}

@@ -38,6 +38,9 @@ const (
 	lingerFor      = 5 * time.Millisecond // settlements alone, until something else comes
 	lingerCount    = 256                  // settlements that are worth a transaction of their own
 	maxYields      = 8
+	slowYield      = time.Millisecond
+	slowBrings     = 8  // appends, for which a slow yield was not in vain
+	hastyFor       = 64 // transactions without a yield after one that was
 	firstPause     = 50 * time.Millisecond
 	longestPause   = 2 * time.Second
 	lateAfter      = 2 * time.Second        // a transaction takes that long only when something is wrong
@@ -76,6 +79,7 @@ type Committer struct {
 	settled  []store.Settlement
 	health   map[int64]store.Health
 	ripe     bool // settlements have lingered long enough
+	hasty    int  // transactions that are put together without a yield
 	stopping bool
 	broken   bool // the last transaction failed
 	late     bool // the transaction under way has taken a while
@@ -386,16 +390,27 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 // gather lets requests that are about to be queued catch this transaction. It
 // yields the processor as long as that brings new ones: on an idle machine it
 // returns at once, on a busy one the senders that the last transaction answered get
-// their turn first.
+// their turn first. Where the processors are taken by what no event comes of, such as
+// large bodies and filters, a yield takes long and is not repeated for a while.
 func (c *Committer) gather() {
+	if c.hasty > 0 {
+		c.hasty--
+		return
+	}
 	for range maxYields {
 		n := c.appends.size
 		if n == 0 {
 			return
 		}
 		c.mu.Unlock()
+		began := time.Now()
 		c.Yield()
+		took := time.Since(began)
 		c.mu.Lock()
+		if took > slowYield && c.appends.size < n+slowBrings {
+			c.hasty = hastyFor
+			return
+		}
 		if c.appends.size == n {
 			return
 		}

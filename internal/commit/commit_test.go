@@ -379,7 +379,7 @@ func TestCommitter_slowStore(t *testing.T) {
 		for k := range event.Key(deliveries) {
 			d.Settle(settled(k+1), nil)
 		}
-		time.Sleep(3 * time.Minute)
+		time.Sleep(10 * time.Minute)
 		for k := range event.Key(deliveries) {
 			if s, _ := d.state(k + 1); s != delivery.Succeeded {
 				t.Fatalf("delivery %d is %v", k+1, s)

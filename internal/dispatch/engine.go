@@ -91,6 +91,15 @@ type Failure struct {
 	Attempt  *delivery.Attempt // nil: the delivery was given up without one
 }
 
+// Processor meters the processor time that endpoints' transformations take. Its methods are
+// called by workers, without locks held.
+type Processor interface {
+	// MayTransform reports whether a transformation of the endpoint may be evaluated now.
+	MayTransform(e *endpoint.Endpoint) bool
+	// Transformed is told about how much processor time one took.
+	Transformed(e *endpoint.Endpoint, cost time.Duration)
+}
+
 // Config is what an Engine is made of; all fields but those with a stated default are required.
 type Config struct {
 	Store     Store
@@ -100,6 +109,7 @@ type Config struct {
 	Endpoints *endpoint.Registry
 	Now       func() time.Time
 	Random    func() float64 // in [0, 1)
+	Processor Processor      // nil: transformations are not metered
 	Log       *slog.Logger
 
 	Live, Test  delivery.Schedule // default: delivery.LiveSchedule, delivery.TestSchedule

@@ -13,6 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -582,6 +583,61 @@ func TestEngine_transformationFails(t *testing.T) {
 		w.want(e, map[delivery.State]int{delivery.Failed: 1})
 		if requests != 0 {
 			t.Errorf("%d requests were made", requests)
+		}
+		w.stop(time.Minute)
+	})
+}
+
+// processor meters transformations in a test.
+type processor struct {
+	spent atomic.Bool
+	cost  atomic.Int64
+	asked atomic.Int64
+}
+
+func (p *processor) MayTransform(*endpoint.Endpoint) bool {
+	p.asked.Add(1)
+	return !p.spent.Load()
+}
+
+func (p *processor) Transformed(_ *endpoint.Endpoint, cost time.Duration) { p.cost.Add(int64(cost)) }
+
+// While an account has no processor time left, its transformations wait: no attempt is made
+// or spent, and other endpoints go on.
+func TestEngine_processorTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := &processor{}
+		p.spent.Store(true)
+		w.config.Processor = p
+		w.start()
+		e := w.receiver("transformed", false, endpoint.Settings{Shapes: []endpoint.Shape{{Format: endpoint.Standard, Transform: `{"object": data.object}`}}},
+			func(ctx context.Context, r *sender.Request) delivery.Attempt {
+				if r.Number != 1 {
+					t.Errorf("attempt %d comes first", r.Number)
+				}
+				return yes(ctx, r)
+			})
+		plain := w.receiver("plain", false, endpoint.Settings{}, yes)
+		for range 3 {
+			a := w.newEvent(e)
+			a.Event.Body = event.NewBody(a.Event.ID, a.Event.Type, 1, []byte(`{"object":{"n":1}}`))
+			if err := w.commits.Append(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.send(plain, 3)
+		settle(time.Hour) // far longer than the schedule of retries
+		w.want(e, map[delivery.State]int{delivery.Pending: 3})
+		w.want(plain, map[delivery.State]int{delivery.Succeeded: 3})
+		if n := p.asked.Load(); n < 100 || n > 3*3700 || p.cost.Load() != 0 {
+			t.Errorf("asked %d times within an hour, charged %d", n, p.cost.Load())
+		}
+		p.spent.Store(false)
+		settle(10 * time.Second)
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 3})
+		if p.cost.Load() == 0 {
+			t.Error("nothing was charged")
 		}
 		w.stop(time.Minute)
 	})

@@ -452,13 +452,20 @@ func (e *Engine) policy(ep *endpoint.Endpoint) delivery.Policy {
 // attempt sends one delivery and records what came of it. It is called without e.mu.
 func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent) {
 	d := job.Delivery
+	if e.Processor != nil && ep.Transform() != "" && !e.Processor.MayTransform(ep) {
+		e.release(l, &d, true)
+		e.Log.Debug("attempt put off for want of the account's processor time", "endpoint", l.no)
+		return
+	}
 	e.stats.inflight.Add(1)
 	ctx, done := e.allowed()
 	a := e.try(ctx, ep, job)
 	done()
 	e.stats.inflight.Add(-1)
 	if a.Outcome == delivery.OutcomeNone { // the server stops, has lost its lease or lacks something; the delivery stays pending
-		e.release(l, &d, a.Shortage)
+		if e.release(l, &d, a.Shortage); a.Shortage {
+			e.Log.Warn("attempt not made for want of file descriptors", "endpoint", l.no)
+		}
 		return
 	}
 	e.stats.attempts.Add(1)
@@ -492,6 +499,9 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent)
 func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, job *store.Job) delivery.Attempt {
 	now := e.Now()
 	p, err := ep.Payload(job.Delivery.ID.Event, job.EventID, job.Type, job.Body)
+	if p.Cost > 0 && e.Processor != nil {
+		e.Processor.Transformed(ep, p.Cost)
+	}
 	if err != nil {
 		return delivery.Attempt{Number: job.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,
 			Error: "nothing was sent, because the endpoint's transformation cannot be made of this event: " + err.Error()}
@@ -525,13 +535,13 @@ func (e *Engine) release(l *lane, d *delivery.Delivery, shortage bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l.released(d)
-	if shortage { // what the server lacks is not there at once
+	if shortage { // what is lacking is not there at once
 		l.wait(e.Now().Add(shortagePause))
-		e.Log.Warn("attempt not made for want of file descriptors", "endpoint", l.no)
 	}
 }
 
-// shortagePause is how long a lane waits when the server itself lacked what an attempt needs.
+// shortagePause is how long a lane waits when the server lacks what an attempt needs, or the
+// account has used its processor time.
 const shortagePause = time.Second
 
 // note updates the lane by what an attempt showed. It returns the health to

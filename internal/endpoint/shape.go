@@ -105,6 +105,8 @@ type Payload struct {
 	ContentType string              // empty: application/json
 	Attributes  map[string][]string // further headers, by canonical name
 	Made        bool                // of the event's body, instead of being that
+
+	Cost time.Duration // about how much processor time the transformation took, also when it failed
 }
 
 // MediaType returns the payload's Content-Type.
@@ -122,16 +124,19 @@ func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) (Payload, e
 		return Payload{Body: body}, nil
 	}
 	var first error
+	var cost time.Duration
 	for _, s := range e.shapesOf(k) {
 		p, err := e.shaped(&s, id, typ, body)
+		cost += p.Cost
 		if err == nil {
+			p.Cost = cost
 			return p, nil
 		}
 		if first == nil {
 			first = err
 		}
 	}
-	return Payload{}, first
+	return Payload{Cost: cost}, first
 }
 
 // PayloadSent returns what the endpoint was sent of an event, of which only the SHA-256 is
@@ -161,6 +166,7 @@ func (e *Endpoint) shaped(s *Shape, id, typ string, body []byte) (Payload, error
 		return Payload{Body: body}, nil
 	}
 	created, data, ok := event.SplitBody(body)
+	var cost time.Duration
 	switch {
 	case !ok && s.Transform == "":
 		return Payload{Body: body}, nil
@@ -168,25 +174,29 @@ func (e *Endpoint) shaped(s *Shape, id, typ string, body []byte) (Payload, error
 		return Payload{}, errors.New("the event has no data")
 	case s.Transform != "":
 		var err error
-		if data, err = transform(s.Transform, id, typ, created, data); err != nil {
-			return Payload{}, err
+		if data, cost, err = transform(s.Transform, id, typ, created, data); err != nil {
+			return Payload{Cost: cost}, err
 		}
 		body = event.NewBody(id, typ, created, data)
 	}
-	return e.formed(s, id, typ, created, data, body), nil
+	p := e.formed(s, id, typ, created, data, body)
+	p.Cost = cost
+	return p, nil
 }
 
-// transform returns what takes the place of an event's data, in stable form.
-func transform(source, id, typ string, created int64, data []byte) ([]byte, error) {
+// transform returns what takes the place of an event's data, in stable form, and about how
+// much processor time that took.
+func transform(source, id, typ string, created int64, data []byte) (out []byte, cost time.Duration, err error) {
 	t, err := expression.CachedTransform("transform", source)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	out, err := t.Apply(expression.NewInput(id, typ, created, data))
-	if err != nil {
-		return nil, err
+	in := expression.NewInput(id, typ, created, data)
+	if out, err = t.Apply(in); err != nil {
+		return nil, in.Cost(), err
 	}
-	return event.AppendStable(nil, out, "data")
+	out, err = event.AppendStable(nil, out, "data")
+	return out, in.Cost(), err
 }
 
 // formed returns an event in a shape's format.

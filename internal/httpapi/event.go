@@ -100,7 +100,9 @@ func viewSent(e *event.Event) sentView {
 }
 
 func sendEvents(rq *request) (answer, error) {
+	leave := rq.service().Turn(rq.call, len(rq.body))
 	raws, err := rq.batch()
+	leave()
 	if err != nil {
 		return answer{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime"
@@ -293,6 +294,71 @@ func TestLimits_tails(t *testing.T) {
 		a := tail(testKey)
 		return a.StatusCode == http.StatusOK
 	})
+}
+
+// Compiling counts too: previews, endpoints and event types. It counts apart from events, so
+// that an account whose filters are too dear can still change them.
+func TestLimits_processorTimeOfEdits(t *testing.T) {
+	w := newWorld(t)
+	id := w.register("dear.one").text("id")
+	dear := `{"type":"dear.one","data":{"object":{"a":[` + strings.Repeat("1,", 900) + `1]}}}`
+	w.must("POST", "/v1/webhooks/"+id, `{"filter":"data.object.a.all(x, x == 1)"}`)
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"processor_time":0}}`, with(adminKey)...)
+	w.until(func() bool { // its events are refused
+		status, _, _ := w.post("/v1/events", testKey, dear)
+		return status == http.StatusTooManyRequests
+	})
+	for name, ask := range map[string]func(n int) (method, path, body string){
+		"preview": func(n int) (string, string, string) {
+			return "POST", "/v1/webhooks/preview", fmt.Sprintf(`{"type":"payment.succeeded","filter":"data.object.n == %d"}`, n)
+		},
+		"endpoint": func(n int) (string, string, string) {
+			return "PATCH", "/v1/webhooks/" + id, fmt.Sprintf(`{"filter":"data.object.n == %d"}`, n)
+		},
+		"new endpoint": func(n int) (string, string, string) {
+			return "POST", "/v1/webhooks", fmt.Sprintf(`{"url":"https://example.com/%d","enabled_events":["*"],"transform":"{\"object\": {\"n\": data.object.n + %d.0}}"}`, n, n)
+		},
+		"event type": func(n int) (string, string, string) {
+			return "POST", "/v1/event_types", fmt.Sprintf(`{"name":"type.n%d","schema":{"type":"object"}}`, n)
+		},
+	} {
+		w.until(func() bool { // the first may be admitted, by what is left from before
+			method, path, body := ask(rand.IntN(1e6))
+			a := w.call(method, path, body)
+			if a.status == http.StatusTooManyRequests {
+				a.check(refusal{http.StatusTooManyRequests, "rate_limit_error", "quota_exceeded", "processor_time"})
+				if a.header.Get("Retry-After") == "" {
+					t.Errorf("%s: no Retry-After", name)
+				}
+			}
+			return a.status == http.StatusTooManyRequests
+		})
+	}
+	w.must("PATCH", "/v1/webhooks/"+id, `{"description":"without an expression"}`)
+	w.must("PATCH", "/v1/webhooks/"+id, `{"filter":""}`) // what is too dear can be dropped
+	if status, code, _ := w.post("/v1/events", testKey, dear); status != http.StatusOK {
+		t.Errorf("an event that nothing looks at: %d %s", status, code)
+	}
+}
+
+// A job that asks a filter about what was missed charges the account for that.
+func TestLimits_processorTimeOfRecoveries(t *testing.T) {
+	w := newWorld(t)
+	id := w.register("dear.one").text("id")
+	w.must("PATCH", "/v1/webhooks/"+id, `{"filter":"data.object.a.all(x, x == 1)"}`)
+	w.must("POST", "/v1/webhooks/"+id+"/disable", "")
+	dear := `{"type":"dear.one","data":{"object":{"a":[` + strings.Repeat("1,", 900) + `1]}}}`
+	w.must("POST", "/v1/events", dear)
+	w.must("POST", "/v1/webhooks/"+id+"/enable", "")
+	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"processor_time":0}}`, with(adminKey)...)
+	since := w.now().Add(-time.Minute).Unix()
+	w.pass(time.Minute)
+	job := w.must("POST", "/v1/webhooks/"+id+"/recover", fmt.Sprintf(`{"since":%d,"include_missed":true}`, since))
+	w.until(func() bool { return w.must("GET", "/v1/jobs/"+job.text("id"), "")["scanned"] == 1.0 })
+	status, code, param := w.post("/v1/events", testKey, dear)
+	if status != http.StatusTooManyRequests || code != "quota_exceeded" || param != "processor_time" {
+		t.Errorf("after a job whose filter took all the processor time: %d %s %s", status, code, param)
+	}
 }
 
 // An account whose filters take more processor time than it may is told when to go on; its

@@ -10,12 +10,13 @@ import (
 // processorBurst is how many seconds' worth of processor time an account may use at once.
 const processorBurst = 2
 
-// Processor counts the processor time that accounts use for what their filters and schemas
-// ask for. It is charged by counted steps rather than by a clock, so that a busy machine makes
+// Processor counts the processor time that accounts use for what their filters, schemas and
+// transformations ask for. It is charged by counted steps rather than by a clock, so that a busy machine makes
 // nothing dearer. Use [NewProcessor]; it is safe for concurrent use.
 type Processor struct {
-	now func() time.Time
-	any atomic.Int64 // accounts with a debt, so that those without pay for no lock
+	now   func() time.Time
+	turns int          // dear tasks of one account that may run at a time
+	any   atomic.Int64 // accounts with a debt, so that those without pay for no lock
 
 	mu       sync.Mutex
 	accounts map[int64]*usage
@@ -29,9 +30,13 @@ type usage struct {
 	users int
 }
 
-// NewProcessor returns a count by a clock, such as time.Now.
-func NewProcessor(now func() time.Time) *Processor {
-	return &Processor{now: now, accounts: map[int64]*usage{}}
+// NewProcessor returns a count by a clock, such as time.Now. Up to so many dear tasks of an
+// account run at a time; 0: half of the processors are.
+func NewProcessor(now func() time.Time, turns int) *Processor {
+	if turns == 0 {
+		turns = max(runtime.GOMAXPROCS(0)/2, 1)
+	}
+	return &Processor{now: now, turns: turns, accounts: map[int64]*usage{}}
 }
 
 // Admit returns an error while an account that may use so many milliseconds per second has
@@ -56,7 +61,7 @@ func (p *Processor) Admit(account int64, perSecond int) error {
 	if perSecond > 0 {
 		wait = min((u.debt-burst)*1000/time.Duration(perSecond)+time.Millisecond, wait)
 	}
-	return Busy(ProcessorTime, wait, "The filters and schemas of this account take more than %d milliseconds of processor time per second. Simplify them, or send smaller or fewer events.", perSecond)
+	return Busy(ProcessorTime, wait, "The filters, schemas and transformations of this account take more than %d milliseconds of processor time per second. Simplify them, or send smaller or fewer events.", perSecond)
 }
 
 func (u *usage) pay(now time.Time, perSecond int) {
@@ -88,8 +93,8 @@ func (p *Processor) Used(account int64, perSecond int) time.Duration {
 	return u.debt
 }
 
-// Enter waits until fewer dear tasks of the account run than half of the processors are. The
-// task runs until leave is called.
+// Enter waits until fewer dear tasks of the account run than may. The task runs until leave
+// is called.
 func (p *Processor) Enter(account int64) (leave func()) {
 	p.mu.Lock()
 	u := p.of(account)
@@ -108,7 +113,7 @@ func (p *Processor) Enter(account int64) (leave func()) {
 func (p *Processor) of(account int64) *usage {
 	u := p.accounts[account]
 	if u == nil {
-		u = &usage{at: p.now(), turns: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))}
+		u = &usage{at: p.now(), turns: make(chan struct{}, p.turns)}
 		p.accounts[account] = u
 		p.any.Add(1)
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestProcessor_refusesUntilTheDebtIsPaid(t *testing.T) {
 	clock := time.Unix(1_700_000_000, 0)
-	p := NewProcessor(func() time.Time { return clock })
+	p := NewProcessor(func() time.Time { return clock }, 0)
 	if err := p.Admit(1, 500); err != nil {
 		t.Error(err)
 	}
@@ -42,7 +42,7 @@ func TestProcessor_refusesUntilTheDebtIsPaid(t *testing.T) {
 }
 
 func TestProcessor_Enter_boundsWhatRunsAtATime(t *testing.T) {
-	p := NewProcessor(time.Now)
+	p := NewProcessor(time.Now, 0)
 	var running, most atomic.Int64
 	var wg sync.WaitGroup
 	for range 50 {

@@ -57,7 +57,7 @@ func Limits() []Limit {
 		{Listeners, 50, 100_000, "listeners of a mode, of posthaste listen and the Stripe CLI, for a day after they were connected"},
 		{Tails, 20, 10_000, "connections that follow requests or events"},
 		{BatchDeliveries, 20_000, 10_000_000, "deliveries that one request may create, past its first event"},
-		{ProcessorTime, 500, 1_000_000, "milliseconds per second of filters and schemas on one node"},
+		{ProcessorTime, 500, 1_000_000, "milliseconds per second of filters, schemas and transformations on one node"},
 	}
 }
 

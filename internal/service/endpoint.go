@@ -80,6 +80,9 @@ func compile(p endpoint.Params) {
 	}
 }
 
+// sizeOf returns how long the expressions of a request are.
+func sizeOf(p endpoint.Params) int { return len(p.Text("filter")) + len(p.Text("transform")) }
+
 // CreateEndpoint registers an endpoint. The result holds its first secret.
 // Errors: fault.Invalid, and those of idempotency.
 func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params) (*endpoint.Endpoint, error) {
@@ -91,6 +94,12 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 		return nil, err
 	}
 	defer end()
+	leave, err := s.compiling(c, sizeOf(p))
+	if err != nil {
+		return nil, err
+	}
+	compile(p)
+	leave()
 	now := s.Now()
 	secret, err := s.newSecret(p.Text("secret"), false, now)
 	if err != nil {
@@ -133,7 +142,12 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p endpoint.Params) (*endpoint.Endpoint, error) {
 	var was endpoint.Status
 	var ask bool
+	leave, err := s.compiling(c, sizeOf(p))
+	if err != nil {
+		return nil, err
+	}
 	compile(p)
+	leave()
 	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		if p.Mentions("secret") {
 			return "", nil, nil, fault.Param("secret", "parameter_unknown", "An update cannot change the secret. Use POST …/rotate_secret.")

@@ -254,6 +254,7 @@ type incoming struct {
 // prepare makes what is to be stored for an event, by settings of the given version or
 // later. Errors: fault.Invalid.
 func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error) {
+	defer s.Turn(c, len(raw))()
 	in, err := event.ParseInput(raw)
 	if err != nil {
 		return nil, err

@@ -158,9 +158,13 @@ func (s *Service) refused(ctx context.Context, w *endpoint.Endpoint, occasions [
 			return nil, err
 		}
 		for i := range events {
-			if e := &events[i]; wanted[e.Key] && !s.accepts(w, e, endpoint.InputOf(e)) {
-				refused[e.Key] = true
+			e := &events[i]
+			if !wanted[e.Key] {
+				continue
 			}
+			in := endpoint.InputOf(e)
+			refused[e.Key] = !s.accepts(w, e, in)
+			s.charge(w.Space, in.Cost())
 		}
 	}
 	return refused, nil

@@ -385,6 +385,9 @@ func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.T
 		r.State, r.Error = job.Failed, "The endpoint was disabled."
 		return nil, 0, nil
 	}
+	if r.Missed && filtered(w) && !s.mayProcess(r.Space) { // until the account has processor time again
+		return nil, jobGrace, nil
+	}
 	occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, jobSlice)
 	if err != nil {
 		return nil, 0, err

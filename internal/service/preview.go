@@ -6,6 +6,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
 // PreviewParams is an endpoint's choice of events and their form, to try on one event:
@@ -36,6 +37,11 @@ func (s *Service) PreviewEndpoint(ctx context.Context, c *Call, p PreviewParams)
 }
 
 func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Preview, error) {
+	leave, err := s.compiling(c, len(p.Filter)+len(p.Transform))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	w := &endpoint.Endpoint{Space: c.Space, Settings: endpoint.Settings{Filter: p.Filter}}
 	if err := s.apply(c, endpoint.Params{"payload_format": p.Format, "transform": p.Transform}, w, s.Now()); err != nil {
 		return nil, err
@@ -52,7 +58,11 @@ func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Previ
 		out.Unsubscribed = true
 		return out, nil
 	}
-	out.Matched, err = w.Accepts(endpoint.InputOf(e))
+	in := endpoint.InputOf(e)
+	defer func() {
+		s.compiler.Charge(c.Owner().Account, s.limitOn(c, quota.ProcessorTime), in.Cost()+out.Payload.Cost)
+	}()
+	out.Matched, err = w.Accepts(in)
 	if err != nil {
 		out.FilterFailure = err.Error()
 	}

@@ -49,12 +49,57 @@ func (s *Service) Occupy(c *Call, n quota.Name) (release func(), err error) {
 // schemas of one account at a time.
 const dearBody = 32 << 10
 
-// process returns an error while the filters and schemas of the call's account have taken more
-// processor time than they may, if the event, with the endpoints that want its type, is to be
-// looked at by one. leave is to be called when that is done.
+// Turn waits until few enough large bodies of the call's account are being parsed, if this one
+// of so many bytes is large: half as many as there are processors, because the requests of
+// other accounts wait for one at each step. leave ends the turn.
+func (s *Service) Turn(c *Call, size int) (leave func()) {
+	if size < dearBody {
+		return func() {}
+	}
+	return s.parser.Enter(c.Owner().Account)
+}
+
+// compilePerByte is about what it takes to compile a byte of an expression or a schema.
+const compilePerByte = 5 * time.Microsecond
+
+// compiling admits a call that brings expressions and schemas of so many bytes to compile, and
+// charges for them. leave is to be called when that is done. Errors: fault.RateLimited.
+func (s *Service) compiling(c *Call, size int) (leave func(), err error) {
+	if size == 0 {
+		return func() {}, nil
+	}
+	owner, limit := c.Owner().Account, s.limitOn(c, quota.ProcessorTime)
+	leave = s.compiler.Enter(owner)
+	if err := s.compiler.Admit(owner, limit); err != nil {
+		leave()
+		return nil, err
+	}
+	s.compiler.Charge(owner, limit, time.Duration(size)*compilePerByte)
+	return leave, nil
+}
+
+// MayTransform reports whether the account of an endpoint has processor time left for a
+// transformation.
+func (s *Service) MayTransform(e *endpoint.Endpoint) bool { return s.mayProcess(e.Space) }
+
+// mayProcess reports whether the account of a space has processor time left.
+func (s *Service) mayProcess(space event.Space) bool {
+	a, _ := s.keys.account(s.keys.accountID(space.Account()))
+	return s.processor.Admit(space.Account(), quota.Of(quota.ProcessorTime, a.Limits, s.Limits)) == nil
+}
+
+// Transformed charges the account of an endpoint for a transformation.
+func (s *Service) Transformed(e *endpoint.Endpoint, cost time.Duration) { s.charge(e.Space, cost) }
+
+// dear reports whether an event takes more processor time because of an endpoint.
+func dear(w *endpoint.Endpoint) bool { return filtered(w) || w.Transform() != "" }
+
+// process returns an error while the filters, transformations and schemas of the call's account
+// have taken more processor time than they may, if the event, with the endpoints that want its
+// type, is to be looked at by one. leave is to be called when that is done.
 func (s *Service) process(c *Call, e *event.Event, to []*endpoint.Endpoint) (leave func(), err error) {
 	d := s.types.Get(e.Space, e.Type)
-	if (d == nil || d.Validation == event.ValidateOff) && !slices.ContainsFunc(to, filtered) {
+	if (d == nil || d.Validation == event.ValidateOff) && !slices.ContainsFunc(to, dear) {
 		return func() {}, nil
 	}
 	leave = func() {}

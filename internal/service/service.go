@@ -110,7 +110,9 @@ type Service struct {
 	limits limits
 	places quota.Places
 
-	processor *quota.Processor
+	processor *quota.Processor // for events: filters, schemas and transformations
+	compiler  *quota.Processor // for edits and previews, apart, so that a dear filter can be mended
+	parser    *quota.Processor // the turns of large bodies; it charges nothing
 	tally     tally
 	filters   filters
 	offsets   offsets
@@ -147,7 +149,9 @@ func New(c Config) *Service {
 		c.Forgotten = func(Kind, int) {}
 	}
 	s := &Service{Config: c, types: event.NewDefinitions(), signIns: newComparisons(), consents: meter{perMinute: consentsAMinute}, jobs: make(chan job.Job), stopped: make(chan struct{})}
-	s.processor = quota.NewProcessor(time.Now)
+	s.processor = quota.NewProcessor(time.Now, 0)
+	s.compiler = quota.NewProcessor(time.Now, 0)
+	s.parser = quota.NewProcessor(time.Now, 0)
 	s.Bodies = quota.NewBodies(quota.DefaultBodies, max(MaxBatch, s.MaxRequest()))
 	return s
 }

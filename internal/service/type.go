@@ -57,7 +57,13 @@ func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event
 	now := s.Now()
 	d := &event.Definition{Space: c.Space, Name: p.Name, Validation: event.ValidateOff, Created: now, Updated: now}
 	p.apply(d)
-	if err := d.Check(); err != nil {
+	leave, err := s.compiling(c, len(d.Schema))
+	if err != nil {
+		return nil, err
+	}
+	err = d.Check()
+	leave()
+	if err != nil {
 		return nil, err
 	}
 	if len(d.Schema) > 0 {
@@ -85,7 +91,13 @@ func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypePa
 		}
 		was, old := *d, d.Schema
 		p.apply(d)
-		if err := d.Check(); err != nil {
+		leave, err := s.compiling(c, len(d.Schema)) // samples are checked by it, too
+		if err != nil {
+			return store.Trail{}, err
+		}
+		err = d.Check()
+		leave()
+		if err != nil {
 			return store.Trail{}, err
 		}
 		if !bytes.Equal(old, d.Schema) {
