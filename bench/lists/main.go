@@ -152,7 +152,7 @@ func (f *full) fill(ctx context.Context, until int) error {
 			d.Settle(at, delivery.Policy{}, time.Now())
 			batch.Settlements = append(batch.Settlements, store.Settlement{Delivery: d, Attempt: at})
 		}
-		if batch.Appends = append(batch.Appends, a); len(batch.Appends) == 2_000 || f.stored == until-1 {
+		if batch.Appends = append(batch.Appends, a); len(batch.Appends) == 300 || f.stored == until-1 {
 			if err := f.Commit(ctx, batch); err != nil {
 				return fmt.Errorf("fill: %w", err)
 			}

@@ -23,3 +23,20 @@ func apiKeysCommand(getenv func(string) (string, bool)) *cobra.Command {
 	)
 	return cmd
 }
+
+// operatorKeysCommand manages operator keys, over the API with one of them.
+func operatorKeysCommand(getenv func(string) (string, bool)) *cobra.Command {
+	cmd := &cobra.Command{Use: "operator-keys", Short: "Create, list and revoke operator keys; needs an operator key"}
+	get := talkAsOperator(cmd, getenv)
+	create := &cobra.Command{Use: "create NAME", Short: "Create an operator key; prints it once", Args: cobra.ExactArgs(1),
+		Example: `  posthaste operator-keys create "on call"`}
+	create.RunE = func(cmd *cobra.Command, args []string) error {
+		return post(cmd, get, "/v1/operator_keys", map[string]any{"name": args[0]})
+	}
+	cmd.AddCommand(
+		listing(get, "/v1/operator_keys", []column{{"id", "id"}, {"name", "name"}, {"hint", "hint"}, {"created", "created"}, {"revoked", "revoked"}}),
+		create,
+		acting(get, "revoke", "Revoke an operator key at once, with what was started with it", http.MethodDelete, func(id string) string { return "/v1/operator_keys/" + id }),
+	)
+	return cmd
+}

@@ -160,6 +160,31 @@ func viewKey(k *account.Key) keyView {
 func createKey(rq *request) (answer, error) {
 	p := rq.params()
 	name, live := deref(p.text("name")), deref(p.truth("livemode"))
+	return answerKey(rq, p, func() (service.CreatedKey, error) {
+		return rq.service().CreateKey(rq.Context(), rq.call, name, live)
+	})
+}
+
+func createOperatorKey(rq *request) (answer, error) {
+	p := rq.params()
+	name := deref(p.text("name"))
+	return answerKey(rq, p, func() (service.CreatedKey, error) { return rq.service().CreateOperatorKey(rq.Context(), rq.call, name) })
+}
+
+func listOperatorKeys(rq *request) (answer, error) {
+	return pageOf(rq, rq.query(), viewKey, rq.service().ListOperatorKeys)
+}
+
+func revokeOperatorKey(rq *request) (answer, error) {
+	k, err := rq.service().RevokeOperatorKey(rq.Context(), rq.call, rq.id())
+	if err != nil {
+		return answer{}, err
+	}
+	return inJSON(viewKey(&k))
+}
+
+// answerKey creates a key and answers with its secret, this once.
+func answerKey(rq *request, p *params, create func() (service.CreatedKey, error)) (answer, error) {
 	withSecret := func(k service.CreatedKey) keyView {
 		view := viewKey(&k.Key)
 		view.Secret = k.Secret // this once
@@ -167,9 +192,7 @@ func createKey(rq *request) (answer, error) {
 	}
 	// What is kept for repetition is on disk, and of keys there is only their hash.
 	without := func(k service.CreatedKey) keyView { return viewKey(&k.Key) }
-	return perform(rq, p, shown(withSecret), shown(without), false, func() (service.CreatedKey, error) {
-		return rq.service().CreateKey(rq.Context(), rq.call, name, live)
-	})
+	return perform(rq, p, shown(withSecret), shown(without), false, create)
 }
 
 func listKeys(rq *request) (answer, error) {

@@ -368,7 +368,7 @@ func TestOpenAPI_requests(t *testing.T) {
 		if strings.HasPrefix(path, "/v1/accounts") || strings.HasPrefix(path, "/v1/api_keys") {
 			header = w.asOperator()
 		}
-		if strings.HasPrefix(path, "/v1/users") {
+		if strings.HasPrefix(path, "/v1/users") || strings.HasPrefix(path, "/v1/operator_keys") {
 			header = with(adminKey)
 		}
 		if strings.HasPrefix(path, "/v1/shoppers/") {

@@ -98,6 +98,9 @@ func routes() []route {
 	add(post, "/api_keys", createKey)
 	add(get, "/api_keys", listKeys)
 	add(del, "/api_keys/{id}", revokeKey)
+	add(post, "/operator_keys", createOperatorKey)
+	add(get, "/operator_keys", listOperatorKeys)
+	add(del, "/operator_keys/{id}", revokeOperatorKey)
 
 	add(post, "/users", createUser)
 	add(get, "/users", listUsers)

@@ -376,6 +376,10 @@ func (s *Service) ListKeys(ctx context.Context, c *Call, p Page) ([]account.Key,
 	if err := c.mustAccount(); err != nil {
 		return nil, false, err
 	}
+	return s.listKeys(ctx, store.KeyFilter{Account: c.Space.Account(), TestOnly: !c.Operator() && !c.Key.Live}, p)
+}
+
+func (s *Service) listKeys(ctx context.Context, f store.KeyFilter, p Page) ([]account.Key, bool, error) {
 	page, err := ResolvePage(p, func(param, id string) (string, error) {
 		if _, _, ok := event.ParseID(event.PrefixKey, id); !ok {
 			return "", CursorFault(fault.Missing("API key", id), param, id)
@@ -385,7 +389,7 @@ func (s *Service) ListKeys(ctx context.Context, c *Call, p Page) ([]account.Key,
 	if err != nil {
 		return nil, false, err
 	}
-	keys, more, err := s.Store.ListKeys(ctx, store.KeyFilter{Account: c.Space.Account(), TestOnly: !c.Operator() && !c.Key.Live}, page)
+	keys, more, err := s.Store.ListKeys(ctx, f, page)
 	for i := range keys {
 		if at := s.keys.lastUse(keys[i].ID); at.After(keys[i].Used) {
 			keys[i].Used = at
@@ -403,27 +407,34 @@ func (s *Service) RevokeKey(ctx context.Context, c *Call, id string) (account.Ke
 		return account.Key{}, err
 	}
 	for _, k := range s.keys.of(c.Space.Account()) {
-		if k.ID != id {
-			continue
+		if k.ID == id {
+			return s.revokeKey(ctx, c, k)
 		}
-		now := s.Now()
-		if err := s.Store.RevokeKey(ctx, id, now, s.trail(c, nil, now, account.KeyRevoked, id)); err != nil {
-			return k, err
-		}
-		if k.Revoked.IsZero() {
-			k.Revoked = now
-		}
-		s.learnKey(k)
-		return k, nil
 	}
 	return account.Key{}, fault.Missing("API key", id)
 }
 
-func (r *keyring) of(acct int64) (keys []account.Key) {
+func (s *Service) revokeKey(ctx context.Context, c *Call, k account.Key) (account.Key, error) {
+	now := s.Now()
+	if err := s.Store.RevokeKey(ctx, k.ID, now, s.trail(c, nil, now, account.KeyRevoked, k.ID)); err != nil {
+		return k, err
+	}
+	if k.Revoked.IsZero() {
+		k.Revoked = now
+	}
+	s.learnKey(k)
+	return k, nil
+}
+
+// of returns the keys of an account.
+func (r *keyring) of(acct int64) []account.Key { return r.with(acct, account.Member) }
+
+// with returns the keys with a role; of operator keys, the account is 0.
+func (r *keyring) with(acct int64, role account.Role) (keys []account.Key) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, k := range r.byHash {
-		if k.Account == acct && k.Role == account.Member {
+		if k.Account == acct && k.Role == role {
 			keys = append(keys, k)
 		}
 	}
