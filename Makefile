@@ -24,7 +24,7 @@ run: build ## start a server for trying out, with a test key, on 127.0.0.1:8080
 
 .PHONY: release
 release: ## build archives, Debian packages and the Helm chart into dist/, with checksums and a bill of materials
-	$(GO) run ./deploy/release $(if $(VERSION),-version $(VERSION)) $(if $(MAINTAINER),-maintainer "$(MAINTAINER)")
+	$(GO) run ./deploy/release $(if $(VERSION),-version $(VERSION)) $(if $(MAINTAINER),-maintainer "$(MAINTAINER)") $(if $(SIGN_KEY),-sign-key "$(SIGN_KEY)")
 
 ## Check
 

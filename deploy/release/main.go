@@ -37,6 +37,7 @@ func main() {
 	flag.StringVar(&r.out, "out", "dist", "directory for the files; what is in it is deleted")
 	flag.StringVar(&r.version, "version", "", "such as 1.2.3 (default: the last tag of git)")
 	flag.StringVar(&r.maintainer, "maintainer", maintainer, "who answers for the Debian packages, a name and an address")
+	flag.StringVar(&r.key, "sign-key", "", "PEM file with the Ed25519 private key that signs SHA256SUMS (default: unsigned)")
 	flag.BoolVar(&r.bom, "bom", true, "write a bill of materials")
 	flag.Parse()
 	r.platforms = strings.Split(*only, ",")
@@ -52,6 +53,7 @@ type release struct {
 	maintainer           string
 	platforms            []string
 	bom                  bool
+	key                  string // file; empty: nothing is signed
 
 	commit string
 	date   time.Time // of the commit: what is built bears no other
@@ -266,5 +268,8 @@ func (r *release) sums() error {
 		}
 		fmt.Fprintf(&b, "%x  %s\n", sha256.Sum256(data), e.Name())
 	}
-	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(b.String()), 0o644)
+	if err := os.WriteFile(filepath.Join(r.out, sumsName), []byte(b.String()), 0o644); err != nil || r.key == "" {
+		return err
+	}
+	return sign(r.key, filepath.Join(r.out, sumsName))
 }
