@@ -25,6 +25,7 @@ var layers = [][]string{
 	{"internal/broker", "internal/intake"},
 	{"internal/sandbox"},
 	{"internal/service"},
+	{"internal/service/tally"},
 	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
 	{"internal/sender", "internal/store"},
 	{"internal/job"},

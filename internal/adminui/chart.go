@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/tally"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -53,7 +54,7 @@ func stack(b *strings.Builder, series []store.Counts, width, height float64, lab
 }
 
 // sparkline shows the last day of one endpoint.
-func sparkline(c *service.EndpointCounts) template.HTML {
+func sparkline(c *tally.Day) template.HTML {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="spark" viewBox="0 0 96 22" role="img" aria-label="Attempts by hour, last 24 hours: %d succeeded, %d failed">`, c.Total.Succeeded, c.Total.Failed)
 	stack(&b, c.Hours[:], 96, 22, func(i int) string {

@@ -13,12 +13,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/tally"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 type endpointRow struct {
 	*endpoint.Endpoint
-	Counts  *service.EndpointCounts
+	Counts  *tally.Day
 	Failing bool
 }
 
@@ -234,7 +235,7 @@ func (rq *request) again(id string, f endpointForm, err error) error {
 
 type endpointView struct {
 	*endpoint.Endpoint
-	Counts  *service.EndpointCounts
+	Counts  *tally.Day
 	Breaker *delivery.Breaker
 	Live    []endpoint.Secret      // secrets, for their ages only
 	Secrets []endpoint.Secret      // revealed; nil unless asked for

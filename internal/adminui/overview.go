@@ -1,16 +1,19 @@
 package adminui
 
-import "github.com/posthaste-hq/posthaste/internal/service"
+import (
+	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/tally"
+)
 
 type overviewView struct {
 	service.Overview
-	Spans []service.Span
+	Spans []tally.Span
 }
 
 func overview(rq *request) error {
-	o, err := rq.ui.Service.Overview(rq.Context(), rq.call, service.SpanNamed(rq.URL.Query().Get("span")))
+	o, err := rq.ui.Service.Overview(rq.Context(), rq.call, tally.SpanNamed(rq.URL.Query().Get("span")))
 	if err != nil {
 		return err
 	}
-	return rq.render("overview", overviewView{o, service.Spans})
+	return rq.render("overview", overviewView{o, tally.Spans})
 }

@@ -91,7 +91,7 @@ func (s *Service) announce(ctx context.Context, a *announcement) error {
 				return err
 			}
 			stored[e.Event.Space] = true
-			s.countEvent(e)
+			s.tally.Event(e)
 		}
 		return nil
 	})

@@ -283,7 +283,7 @@ func (w *Watcher) DeliveryExhausted(f *dispatch.Failure) {
 	if e == nil {
 		return
 	}
-	w.s.tally.at(e.Space, e.No, w.s.Now(), func(c *store.Counts) { c.Exhausted++ })
+	w.s.tally.Exhausted(e, w.s.Now())
 	if event.Operational(j.Type) {
 		return
 	}
@@ -331,4 +331,4 @@ func lastFailureText(f *dispatch.Failure) string {
 }
 
 // Attempted counts the attempt.
-func (w *Watcher) Attempted(e *endpoint.Endpoint, a *delivery.Attempt) { w.s.countAttempt(e, a) }
+func (w *Watcher) Attempted(e *endpoint.Endpoint, a *delivery.Attempt) { w.s.tally.Attempt(e, a) }

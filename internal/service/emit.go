@@ -68,7 +68,7 @@ func (s *Service) emission(c *Call, m Emission, now time.Time) (*store.Append, e
 // wake starts what was written in the transaction of a change.
 func (s *Service) wake(all []*store.Append) {
 	for _, a := range all {
-		s.countEvent(a)
+		s.tally.Event(a)
 		if a.Deferred {
 			s.Events.FanOut(a.Event.Space)
 			continue

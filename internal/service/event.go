@@ -291,7 +291,7 @@ func (s *Service) accepted(c *Call, in *incoming) (*event.Event, error) {
 	case in.Taken != nil:
 		return taken(in.Taken, &in.Event, in.dated)
 	}
-	s.countEvent(&in.Append)
+	s.tally.Event(&in.Append)
 	return &in.Event, nil
 }
 
@@ -387,7 +387,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 	if a.Replay != nil {
 		return nil, nil, c.replay(a.Replay)
 	}
-	s.countEvent(a)
+	s.tally.Event(a)
 	views := make([]store.DeliveryView, len(a.Deliveries))
 	for i, d := range a.Deliveries {
 		views[i] = store.DeliveryView{Delivery: d, EventID: a.Event.ID, Type: a.Event.Type, EndpointID: endpointID}

@@ -21,6 +21,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/tally"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -113,7 +114,7 @@ type Service struct {
 	processor *quota.Processor // for events: filters, schemas and transformations
 	compiler  *quota.Processor // for edits and previews, apart, so that a dear filter can be mended
 	parser    *quota.Processor // the turns of large bodies; it charges nothing
-	tally     tally
+	tally     tally.Tally
 	filters   filters
 	offsets   offsets
 
