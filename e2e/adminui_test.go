@@ -226,7 +226,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 		}
 	}
 	b.visit(o.pages + "/events?text=" + url.QueryEscape("nowhere at all"))
-	b.sees("No events found so far")
+	b.sees("No events.")
 	b.visit(o.pages + "/events?from=yesterday")
 	b.sees("Write the time in UTC")
 	b.visit(o.pages + "/events?id=" + o.event.text("id"))
