@@ -567,7 +567,7 @@ func TestCluster_pooled(t *testing.T) {
 	if !holds(func() bool { return len(l.missing()) == 0 }) {
 		t.Errorf("lost: %v", l.missing())
 	}
-	f.node(0).out.await(t, "cannot be heard through a pooler")
+	f.node(0).out.await(t, "do not pass a pooler")
 	f.node(1).must("DELETE", "/v1/webhooks/"+f.node(1).must("GET", "/v1/webhooks", nil).list()[0].text("id"), nil)
 	f.know(3)
 	f.stop()

@@ -71,11 +71,11 @@ func TestVerify(t *testing.T) {
 		{"LF, no request line", lf(bare) + body, "good"},
 		{"LF, a line end added", lf(bare) + body + "\n", "added a line end"},
 		{"LF, an empty line added", lf(bare) + body + "\r\n\r\n", "added a line end"},
-		{"LF, a line end added after a known length", lf(head) + body + "\n", "left out"},
+		{"LF, a line end added after a known length", lf(head) + body + "\n", "is ignored"},
 		{"LF in the head, CRLF before the body", strings.Replace(lf(head), "\n\n", "\n\r\n", 1) + body, "good"},
 		{"CRLF in the head, LF before the body", strings.Replace(head, "\r\n\r\n", "\r\n\n", 1) + body, "good"},
 		{"a byte order mark", "\ufeff" + head + body, "good"},
-		{"empty lines first", "\n\n" + lf(head) + body + "\n\n", "left out"},
+		{"empty lines first", "\n\n" + lf(head) + body + "\n\n", "is ignored"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "request")

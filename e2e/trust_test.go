@@ -290,7 +290,7 @@ func TestMasterKey(t *testing.T) {
 	// Any other key is refused, with both keys' names.
 	for name, env := range map[string]string{"the first": string(first), "the second": string(second)} {
 		p := start(t, []string{"POSTHASTE_MASTER_KEY=" + strings.TrimSpace(env)}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", s.data)
-		if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "the master key does not fit the data") {
+		if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "the master key does not match the data") {
 			t.Errorf("with %s key: exit code %d: %s", name, code, p.out)
 		}
 	}

@@ -60,18 +60,18 @@ func ParseSpecs(text string) (all []Spec, err error) {
 	for i, field := range strings.Fields(text) {
 		name, raw, ok := strings.Cut(field, "=")
 		if !ok || !endpoint.ValidBroker(name) {
-			return nil, fmt.Errorf("broker %d: write name=url, the name in small letters, digits and hyphens", i+1)
+			return nil, fmt.Errorf("broker %d: use name=url, with a name of lower-case letters, digits and hyphens", i+1)
 		}
 		u, err := url.Parse(raw)
 		if err != nil || u.Host == "" {
-			return nil, fmt.Errorf("broker %s: give a URL such as nats://broker.internal:4222", name)
+			return nil, fmt.Errorf("broker %s: use a URL such as nats://broker.internal:4222", name)
 		}
 		if u.Host, err = asciiHosts(u.Host); err != nil {
 			return nil, fmt.Errorf("broker %s: %w", name, err)
 		}
 		for _, have := range all {
 			if have.Name == name {
-				return nil, fmt.Errorf("broker %s: two have this name", name)
+				return nil, fmt.Errorf("broker %s: duplicate name", name)
 			}
 		}
 		all = append(all, Spec{name, u})
@@ -127,7 +127,7 @@ func ParseSources(text string) (all []SourceSpec, err error) {
 		s.Account, mode, ok3 = strings.Cut(to, ":")
 		s.Live = mode == "live"
 		if !ok || !ok2 || !ok3 || s.Address == "" || mode != "live" && mode != "test" {
-			return nil, fmt.Errorf("source %q: write broker/address=acct_…:live or :test", field)
+			return nil, fmt.Errorf("source %q: use broker/address=acct_…:live or :test", field)
 		}
 		all = append(all, s)
 	}

@@ -15,11 +15,11 @@ func TestParseSpecs(t *testing.T) {
 		{"orders=nats://u:p@a:1  audit=kafka://k1:9092,k2:9092", "orders nats a:1,audit kafka k1:9092,k2:9092", ""},
 		{"a=kafka://BÜCHER.test:1,bu\u0308cher.test:2 b=nats://[2001:DB8::1]:2", "a kafka xn--bcher-kva.test:1,xn--bcher-kva.test:2,b nats [2001:db8::1]:2", ""},
 		{"a=nats://secret@a..b:1", "", "broker a: The URL's host is not a valid name"},
-		{"orders", "", "broker 1: write name=url"},
-		{"Orders=nats://a", "", "small letters"},
-		{"a=nats://secret@%zz", "", "broker a: give a URL"},
-		{"a=nats:", "", "give a URL"},
-		{"a=nats://x a=nats://y", "", "two have this name"},
+		{"orders", "", "broker 1: use name=url"},
+		{"Orders=nats://a", "", "lower-case letters"},
+		{"a=nats://secret@%zz", "", "broker a: use a URL"},
+		{"a=nats:", "", "use a URL"},
+		{"a=nats://x a=nats://y", "", "duplicate name"},
 	} {
 		specs, err := ParseSpecs(tt.text)
 		var got []string

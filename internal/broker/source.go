@@ -40,7 +40,7 @@ func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, 
 					case errors.Is(err, ErrRefused):
 						log.Warn("message refused", "source", s.String(), "message", m.ID, "err", err)
 					case ctx.Err() == nil && !failing.Swap(true):
-						log.Warn("messages cannot be stored; they will come again", "source", s.String(), "err", err)
+						log.Warn("messages cannot be stored; the broker redelivers them", "source", s.String(), "err", err)
 					}
 					return err
 				})

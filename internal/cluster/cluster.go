@@ -481,7 +481,7 @@ func (c *Cluster) hear(ctx context.Context) {
 			if err == nil || ctx.Err() != nil {
 				return
 			}
-			c.log.Warn("messages of the other nodes", "err", err)
+			c.log.Warn("receive notifications of other nodes", "err", err)
 			if !pause(ctx, hearAgain) {
 				return
 			}
@@ -492,7 +492,7 @@ func (c *Cluster) hear(ctx context.Context) {
 		select {
 		case <-heard:
 			if ctx.Err() == nil && every == rescanEvery {
-				c.log.Info("messages of other nodes cannot be heard through a pooler; the store is looked at instead", "every", rescanDeaf)
+				c.log.Info("notifications of other nodes do not pass a pooler; the store is polled instead", "every", rescanDeaf)
 				every = rescanDeaf
 			}
 			if !pause(ctx, every) {

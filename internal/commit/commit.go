@@ -222,7 +222,7 @@ func outcome(err error) error {
 }
 
 func overloaded() error {
-	return &fault.Error{Code: fault.Unavailable, Reason: "overloaded", Message: "The server cannot accept more at the moment.", RetryAfter: time.Second}
+	return &fault.Error{Code: fault.Unavailable, Reason: "overloaded", Message: "The server is overloaded. Retry later.", RetryAfter: time.Second}
 }
 
 // Settle queues what became of a delivery, and the endpoint's health when it
@@ -534,10 +534,10 @@ func (c *Committer) salvage(ctx context.Context, b, kept *store.Batch) error {
 	case h > 1:
 		one.Health, other.Health = b.Health[:h/2], b.Health[h/2:]
 	case h == 1:
-		c.log.Error("endpoint health given up", "endpoint_no", b.Health[0].Endpoint, "err", err)
+		c.log.Error("endpoint health not recorded", "endpoint_no", b.Health[0].Endpoint, "err", err)
 		return nil
 	default:
-		c.log.Error("settlement given up", "delivery", b.Settlements[0].Delivery.ID.String(), "err", err)
+		c.log.Error("outcome of an attempt not recorded", "delivery", b.Settlements[0].Delivery.ID.String(), "err", err)
 		c.committed(b)
 		return nil
 	}

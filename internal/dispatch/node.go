@@ -67,7 +67,7 @@ func (e *Engine) fetch() {
 		}
 		jobs, err := e.Cluster.Load(e.sending, wanted)
 		if err != nil && e.sending.Err() == nil {
-			e.Log.Error("read what other nodes took", "err", err)
+			e.Log.Error("read deliveries accepted by other nodes", "err", err)
 		}
 		e.endFetch(lanes, jobs, err)
 	}

@@ -77,7 +77,7 @@ func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 	jobs, err := e.Store.Load(e.sending, deliveries)
 	if err != nil && e.sending.Err() == nil {
-		e.Log.Error("read deliveries that a person asked for", "err", err) // they go in their turn
+		e.Log.Error("read manual retries", "err", err) // they go in their turn
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

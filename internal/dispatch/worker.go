@@ -464,7 +464,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent)
 	e.stats.inflight.Add(-1)
 	if a.Outcome == delivery.OutcomeNone { // the server stops, has lost its lease or lacks something; the delivery stays pending
 		if e.release(l, &d, a.Shortage); a.Shortage {
-			e.Log.Warn("attempt not made for want of file descriptors", "endpoint", l.no)
+			e.Log.Warn("attempt postponed: no file descriptors left", "endpoint", l.no)
 		}
 		return
 	}
@@ -504,7 +504,7 @@ func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, job *store.Job)
 	}
 	if err != nil {
 		return delivery.Attempt{Number: job.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,
-			Error: "nothing was sent, because the endpoint's transformation cannot be made of this event: " + err.Error()}
+			Error: "nothing was sent, because the endpoint's transformation fails for this event: " + err.Error()}
 	}
 	a := e.Sender.Send(ctx, request(ep, job, &p, now))
 	if p.Made { // else the event's own body is the proof of what was sent

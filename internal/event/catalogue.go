@@ -14,17 +14,17 @@ type TypeInfo struct {
 // sandbox and those that the server itself announces.
 func Catalogue() []TypeInfo {
 	return []TypeInfo{
-		{"payment.succeeded", "A payment was made."},
+		{"payment.succeeded", "A payment succeeded."},
 		{"payment.failed", "A payment was declined."},
-		{"refund.created", "A refund was asked for."},
+		{"refund.created", "A refund was created."},
 		{"subscription.created", "A shopper subscribed to a product."},
-		{TypeEndpointFailing, "An endpoint has acknowledged nothing for a while; its deliveries wait."},
-		{TypeEndpointDisabled, "An endpoint was disabled, by a person or for its failures."},
+		{TypeEndpointFailing, "An endpoint keeps failing; its deliveries wait."},
+		{TypeEndpointDisabled, "An endpoint was disabled, by a user or because of its failures."},
 		{TypeEndpointEnabled, "An endpoint was enabled."},
 		{TypeSecretRotated, "An endpoint has a new signing secret."},
 		{TypeSecretDue, "An endpoint's signing secret is old and should be rotated."},
 		{TypeEndpointTest, "A test event for an endpoint."},
-		{TypeAttemptExhausted, "A delivery failed for good: it is out of attempts."},
+		{TypeAttemptExhausted, "A delivery failed for good: no retries are left."},
 	}
 }
 

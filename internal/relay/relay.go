@@ -355,7 +355,7 @@ func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoin
 		ready.Account = acct.ID
 	}
 	if !h.join(e, c) {
-		_ = c.ws.Close(websocket.StatusGoingAway, "the server stops")
+		_ = c.ws.Close(websocket.StatusGoingAway, "the server is stopping")
 		return
 	}
 	defer h.leave(ctx, e, c)
@@ -437,7 +437,7 @@ func (h *Hub) join(e *endpoint.Endpoint, c *conn) bool {
 	h.conns[e.ID] = c
 	h.mu.Unlock()
 	if old != nil {
-		_ = old.ws.Close(websocket.StatusPolicyViolation, "another listener of the same name connected")
+		_ = old.ws.Close(websocket.StatusPolicyViolation, "another listener with the same name connected")
 	}
 	return true
 }
@@ -460,7 +460,7 @@ func (h *Hub) Close(ctx context.Context) {
 	h.mu.Lock()
 	h.closing = true
 	for _, c := range h.conns {
-		go func() { _ = c.ws.Close(websocket.StatusGoingAway, "the server stops") }()
+		go func() { _ = c.ws.Close(websocket.StatusGoingAway, "the server is stopping") }()
 	}
 	h.mu.Unlock()
 	gone := make(chan struct{})

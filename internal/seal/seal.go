@@ -169,7 +169,7 @@ func (r *Ring) find(id []byte) *Key {
 // Why a record does not open.
 var (
 	// ErrNoKey: it was sealed under a master key that is not at hand.
-	ErrNoKey = errors.New("the record was sealed under another master key")
+	ErrNoKey = errors.New("the record was sealed with another master key")
 	// ErrCorrupt: it is no record, was changed, or belongs to another context.
 	ErrCorrupt = errors.New("the sealed record is damaged or not in its place")
 )

@@ -67,7 +67,7 @@ const (
 
 // errFlood is the error for a receiver that goes on sending whatever nobody reads:
 // over HTTP/2, frames of no stream, which cost time for as long as the connection lives.
-var errFlood = errors.New("the receiver sent more than belongs to its answers")
+var errFlood = errors.New("the receiver sent more data than its responses contain")
 
 // lend is called when a request gets the connection.
 func (c *conn) lend() {

@@ -23,7 +23,7 @@ type noToken struct{ error }
 func (e *noToken) Unwrap() error { return e.error }
 
 // errLeftover is the error for an answer that was there before its request.
-var errLeftover = errors.New("the receiver had said more than it was asked for, so that its answers cannot be told apart")
+var errLeftover = errors.New("the receiver sent more data than expected, so its responses cannot be matched to requests")
 
 // classify says why there was no answer. ctx is the caller's, limited the
 // attempt's. The text goes to the endpoint's owner, who need not be the server's:
@@ -56,19 +56,19 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 	case errors.Is(err, errForbidden):
 		return delivery.OutcomeForbidden, "The target's address is not public, and the server's operator does not allow it."
 	case errors.Is(err, errProxy):
-		return delivery.OutcomeConnection, "No answer: the server's egress proxy refused the connection."
+		return delivery.OutcomeConnection, "No response: the server's egress proxy refused the connection."
 	case errors.Is(err, errProxyTLS) && limited.Err() == nil:
-		return delivery.OutcomeConnection, "No answer: the server has no trusted TLS connection to its egress proxy."
+		return delivery.OutcomeConnection, "No response: the server has no trusted TLS connection to its egress proxy."
 	case errors.Is(err, errLeftover):
 		return delivery.OutcomeConnection, "No answer: " + errLeftover.Error() + "."
 	case errors.Is(err, errFlood):
 		return delivery.OutcomeConnection, "No answer: " + errFlood.Error() + "."
 	case limited.Err() != nil:
-		return delivery.OutcomeTimeout, fmt.Sprintf("No complete answer within %s.", timeout)
+		return delivery.OutcomeTimeout, fmt.Sprintf("No complete response within %s.", timeout)
 	// What HTTP/2 makes of an alert that comes as the first answer: under TLS 1.3 a
 	// server looks at the client's certificate after the handshake has ended for us.
 	case strings.Contains(err.Error(), "http2: client conn could not be established"):
-		return delivery.OutcomeTLS, "The receiver ended the TLS connection after the handshake; it may want a client certificate, or another one."
+		return delivery.OutcomeTLS, "The receiver ended the TLS connection after the handshake; it may require a client certificate, or another one."
 	case errors.As(err, &dns):
 		return delivery.OutcomeDNS, "The host name cannot be resolved: " + dnsReason(dns) + "."
 	case errors.As(err, &cert), errors.As(err, &rec), errors.As(err, &alert),

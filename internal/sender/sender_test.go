@@ -166,7 +166,7 @@ func TestSend_outcomes(t *testing.T) {
 		{"503 with Retry-After", status(503, "Retry-After", "7"), delivery.OutcomeThrottled, 503, "", 7 * time.Second},
 		{"503", status(503), delivery.OutcomeServerError, 503, "", 0},
 		{"500", status(500), delivery.OutcomeServerError, 500, "", 0},
-		{"hangs", hang, delivery.OutcomeTimeout, 0, "No complete answer within 300ms", 0},
+		{"hangs", hang, delivery.OutcomeTimeout, 0, "No complete response within 300ms", 0},
 		{"hangs after the header", func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			w.Header().Set("Content-Length", "10")

@@ -48,7 +48,7 @@ func (s *Sender) CheckTarget(param, rawURL string) error {
 		among(host, localNames, localDomains) && s.guard.check(loopback[0].Addr().Next()) != nil,
 		among(host, insideNames, insideDomains) && !s.guard.internal:
 		return fault.Param(param, "url_target_forbidden",
-			"The URL's host is not a public address. Events are sent to public addresses only, unless the operator allows more.")
+			"The URL's host is not a public address. Events are sent to public addresses only, unless the operator allows others.")
 	case err != nil || s.guard.checkPortNumber(uint16(port)) != nil:
 		return fault.Param(param, "url_port_forbidden", "Events are not sent to this port.")
 	}

@@ -23,9 +23,9 @@ func tlsReason(err error) string {
 	case errors.As(err, &verification):
 		return certificateReason(verification)
 	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
-		return "the receiver does not speak TLS at this port"
+		return "the receiver does not use TLS on this port"
 	case strings.Contains(err.Error(), "server selected unsupported protocol version"):
-		return "the receiver speaks only versions of TLS that are older than 1.2"
+		return "the receiver supports only TLS versions older than 1.2"
 	case errors.As(err, &op) && op.Op == "remote error":
 		return alertReason(strings.TrimPrefix(text(op.Err), "tls: "))
 	}
@@ -37,13 +37,13 @@ func alertReason(alert string) string {
 	meaning := "the receiver ended the TLS handshake"
 	switch alert {
 	case "protocol version not supported":
-		meaning = "the receiver speaks no version of TLS from 1.2 on"
+		meaning = "the receiver does not support TLS 1.2 or later"
 	case "handshake failure", "insufficient security level":
-		meaning = "the receiver accepts none of the TLS versions and ciphers that are offered, or wants a client certificate"
+		meaning = "the receiver accepts none of the offered TLS versions and ciphers, or requires a client certificate"
 	case "unrecognized name":
 		meaning = "the receiver has no certificate for the URL's host"
 	case "bad certificate", "unsupported certificate", "revoked certificate", "expired certificate", "unknown certificate", "unknown certificate authority", "certificate required", "access denied":
-		meaning = "the receiver did not accept the client certificate, or wants one"
+		meaning = "the receiver did not accept the client certificate, or requires one"
 	}
 	return fmt.Sprintf("%s (alert: %s)", meaning, alert)
 }
@@ -94,13 +94,13 @@ func invalidReason(err *x509.CertificateInvalidError, chain []*x509.Certificate)
 		}
 		return fmt.Sprintf("%s expired on %s", which, err.Cert.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
 	case x509.NotAuthorizedToSign:
-		return which + " signs another one, and is not a certificate authority's"
+		return which + " signs another certificate, but is not a certificate authority"
 	case x509.IncompatibleUsage:
-		return which + " is not for servers"
+		return which + " is not valid for servers"
 	case x509.CANotAuthorizedForThisName:
-		return which + " is of an authority that may not sign for this name"
+		return which + " was issued by an authority that may not sign for this name"
 	case x509.TooManyIntermediates:
-		return "the receiver's certificates make a longer chain than their authority allows"
+		return "the receiver's certificate chain is longer than its authority allows"
 	}
 	return text(err)
 }
@@ -118,14 +118,14 @@ func untrustedReason(chain []*x509.Certificate) string {
 			break
 		}
 		if last = chain[next]; selfSigned(last) {
-			return fmt.Sprintf("the certificate is of the authority %q, which is not trusted", nameOf(last.Subject))
+			return fmt.Sprintf("the certificate was issued by the authority %q, which is not trusted", nameOf(last.Subject))
 		}
 	}
 	issuer := nameOf(last.Issuer)
 	if last == chain[0] {
-		return fmt.Sprintf("the certificate chain is incomplete: the certificate is signed by %q, which is not trusted itself and whose own certificate the receiver does not send; it must send its intermediate certificates", issuer)
+		return fmt.Sprintf("the certificate chain is incomplete: the certificate is signed by %q, which is not trusted and whose certificate the receiver does not send; the receiver must send its intermediate certificates", issuer)
 	}
-	return fmt.Sprintf("the certificate is of the authority %q, which is not trusted", issuer)
+	return fmt.Sprintf("the certificate was issued by the authority %q, which is not trusted", issuer)
 }
 
 func selfSigned(c *x509.Certificate) bool { return string(c.RawSubject) == string(c.RawIssuer) }

@@ -80,7 +80,7 @@ func (t *tokens) get(ctx context.Context, stale string) (*oauth2.Token, error) {
 	}
 	token, err := t.fetch(ctx)
 	if err == nil && (token.AccessToken == "" || !endpoint.HeaderValue(token.Type()+" "+token.AccessToken)) {
-		err = fmt.Errorf("%w: the token URL's answer holds none that can be sent", errToken)
+		err = fmt.Errorf("%w: the token URL's response contains no usable token", errToken)
 	}
 	if err != nil {
 		if ctx.Err() == nil { // else it is this attempt's time that ran out
@@ -144,11 +144,11 @@ func tokenFailure(err error) string {
 	var answer *oauth2.RetrieveError
 	switch {
 	case errors.As(err, &answer) && answer.Response != nil && standardError[answer.ErrorCode]:
-		return fmt.Sprintf("The token URL answered %d, %s.", answer.Response.StatusCode, answer.ErrorCode)
+		return fmt.Sprintf("The token URL responded with %d, %s.", answer.Response.StatusCode, answer.ErrorCode)
 	case errors.As(err, &answer) && answer.Response != nil:
-		return fmt.Sprintf("The token URL answered %d.", answer.Response.StatusCode)
+		return fmt.Sprintf("The token URL responded with %d.", answer.Response.StatusCode)
 	case errors.Is(err, errToken), strings.HasPrefix(err.Error(), "oauth2: "):
-		return "The token URL's answer holds no access token that can be sent."
+		return "The token URL's response contains no usable access token."
 	}
 	return ""
 }

@@ -270,22 +270,22 @@ func TestSend_noToken(t *testing.T) {
 		change func(*endpoint.Authentication)
 		says   string
 	}{
-		"bad credentials": {nil, func(a *endpoint.Authentication) { a.ClientSecret = "wrong-sesame" }, "answered 401, invalid_client"},
+		"bad credentials": {nil, func(a *endpoint.Authentication) { a.ClientSecret = "wrong-sesame" }, "responded with 401, invalid_client"},
 		"server error": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusInternalServerError)
 			_, _ = io.WriteString(w, "stack trace with client-sesame")
-		}, nil, "answered 500."},
+		}, nil, "responded with 500."},
 		"an error of its own": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = io.WriteString(w, `{"error":"client-sesame is wrong"}`)
-		}, nil, "answered 400."},
-		"HTML":     {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>client-sesame") }, nil, "no access token"},
-		"no token": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"token_type":"bearer"}`) }, nil, "no access token"},
+		}, nil, "responded with 400."},
+		"HTML":     {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>client-sesame") }, nil, "no usable access token"},
+		"no token": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"token_type":"bearer"}`) }, nil, "no usable access token"},
 		"injected header": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, `{"access_token":"a\r\nX-B: c"}`)
-		}, nil, "no access token"},
-		"redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, http.StatusFound) }, nil, "answered 302"},
+		}, nil, "no usable access token"},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, http.StatusFound) }, nil, "responded with 302"},
 		"hangs": {func(_ http.ResponseWriter, r *http.Request) {
 			select {
 			case <-hang:

@@ -227,7 +227,7 @@ func TestSend_hangs(t *testing.T) {
 			r := request(tt.url)
 			r.Body, r.Timeout = bytes.Repeat([]byte("x"), tt.body), 150*time.Millisecond
 			a := newSender(t, nil).Send(context.Background(), r)
-			if a.Outcome != delivery.OutcomeTimeout || a.StatusCode != tt.code || a.Error != "No complete answer within 150ms." {
+			if a.Outcome != delivery.OutcomeTimeout || a.StatusCode != tt.code || a.Error != "No complete response within 150ms." {
 				t.Errorf("%s %d %q", a.Outcome, a.StatusCode, a.Error)
 			}
 			if a.Duration < r.Timeout || a.Duration > 20*r.Timeout {
@@ -471,7 +471,7 @@ func TestSend_flood(t *testing.T) {
 			r := request("https://" + addr)
 			a := newSender(t, func(c *sender.Config) { c.RootCAs = ca.pool() }).Send(context.Background(), r)
 			// On a busy machine the attempt's time may be over before the connection's end.
-			if flooded := strings.Contains(a.Error, "more than belongs to its answers"); !flooded && a.Outcome != delivery.OutcomeTimeout {
+			if flooded := strings.Contains(a.Error, "more data than its responses contain"); !flooded && a.Outcome != delivery.OutcomeTimeout {
 				t.Errorf("%s %q", a.Outcome, a.Error)
 			}
 			t.Logf("the connection took %d frames", <-sent) // else the test hangs here

@@ -151,7 +151,7 @@ func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected b
 		e.Updated = now
 		return store.Trail{}, nil
 	}); err != nil && !fault.Is(err, fault.NotFound) {
-		s.Log.Error("note that a listener is gone", "endpoint", e.ID, "err", err)
+		s.Log.Error("record that a listener disconnected", "endpoint", e.ID, "err", err)
 	}
 }
 

@@ -67,10 +67,10 @@ func (s *Service) Upkeep(ctx context.Context, keep Retention) {
 	defer tick.Stop()
 	for {
 		if err := s.purgeOnce(ctx, keep); err != nil && ctx.Err() == nil {
-			s.Log.Error("forget what is old", "err", err)
+			s.Log.Error("delete old data", "err", err)
 		}
 		if err := s.dropListeners(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Error("drop listeners that are gone", "err", err)
+			s.Log.Error("delete disconnected listeners", "err", err)
 		}
 		if err := s.tendSecrets(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("tend secrets", "err", err)

@@ -59,11 +59,11 @@ func (b *Broker) Publish(ctx context.Context, subject string, m broker.Message) 
 	ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(m.ID), jetstream.WithRetryAttempts(0))
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
-		return "", fmt.Errorf("%w: no stream keeps the subject %s", broker.ErrRefused, msg.Subject)
+		return "", fmt.Errorf("%w: no stream stores the subject %s", broker.ErrRefused, msg.Subject)
 	case err != nil:
 		return "", err
 	case ack.Duplicate:
-		return fmt.Sprintf("stream %s, sequence %d, had it before", ack.Stream, ack.Sequence), nil
+		return fmt.Sprintf("stream %s, sequence %d, duplicate", ack.Stream, ack.Sequence), nil
 	}
 	return fmt.Sprintf("stream %s, sequence %d", ack.Stream, ack.Sequence), nil
 }

@@ -140,7 +140,7 @@ func (b *Broker) Publish(ctx context.Context, address string, m broker.Message) 
 	why, back := ch.back(id)
 	switch {
 	case back:
-		return "", fmt.Errorf("%w: no queue takes it: %s", broker.ErrRefused, why)
+		return "", fmt.Errorf("%w: no queue accepts the message: %s", broker.ErrRefused, why)
 	case err != nil:
 		return "", err
 	case !stored:

@@ -360,7 +360,7 @@ func unavailable(op string, err error) error {
 	if errors.As(err, &known) {
 		return fmt.Errorf("%s: %w", op, err)
 	}
-	f := &fault.Error{Code: fault.Unavailable, Message: "the store cannot do this now", RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", op, err)}
+	f := &fault.Error{Code: fault.Unavailable, Message: "the store is unavailable", RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", op, err)}
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
 		// No answer, or none in time. What the driver refuses to send is not among it.
@@ -377,13 +377,13 @@ func unavailable(op string, err error) error {
 	case "22021", "22P05": // a zero byte in text
 		return &fault.Error{Code: fault.Invalid, Reason: "text_invalid", Message: "Strings must not contain a zero byte (\\u0000).", Err: f.Err}
 	case "25006":
-		f.Hint = "the database is read-only; the server goes on once it is, or another becomes, the primary"
+		f.Hint = "the database is read-only; the server recovers when this host, or another one, is the primary"
 	case "53100":
-		f.Hint = "free disk space of the database; the server goes on by itself"
+		f.Hint = "free disk space of the database; the server then recovers without a restart"
 	case "53200":
-		f.Hint = "the database is out of memory or of locks (max_locks_per_transaction); the server goes on by itself"
+		f.Hint = "the database is out of memory or of locks (max_locks_per_transaction); the server then recovers without a restart"
 	case "53300":
-		f.Hint = "the database is out of connections (max_connections); the server goes on by itself"
+		f.Hint = "the database is out of connections (max_connections); the server then recovers without a restart"
 	}
 	if blameless(e.Code) {
 		f.Err = fmt.Errorf("%w: %w", f.Err, store.ErrMedium)

@@ -309,7 +309,7 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 			end, at = c, chainEnd{node: c.node, seq: c.first, hash: c.firstHash}
 			out.Chains = append(out.Chains, store.AuditChain{Node: c.node, First: c.first + 1, Last: c.seq, Seal: fmt.Sprintf("%x", c.hash)})
 			if !hmac.Equal(mac, c.seal(key)) {
-				problem(c.node, c.seq, "", "The record of where the chain begins and ends was changed.")
+				problem(c.node, c.seq, "", "The record of the chain's beginning and end was changed.")
 			}
 		}
 		if seq == 0 { // the chain has no entry
@@ -322,7 +322,7 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 		}
 		if at.hash != nil || seq == 1 {
 			if !hmac.Equal(hash, sealEntry(key, at.hash, c.node, seq, &e, detail)) {
-				problem(c.node, seq, e.ID, "The entry was changed, or it is not of this log.")
+				problem(c.node, seq, e.ID, "The entry was changed, or belongs to another log.")
 			}
 		}
 		if w, ok := witnesses[c.node]; ok && w.seq == seq && !hmac.Equal(w.hash, hash) {
@@ -354,7 +354,7 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 		return out, s.Fault("verify audit log", err)
 	}
 	if late > 0 {
-		problem(0, 0, "", fmt.Sprintf("%d entries are in no chain, although they were made after it began.", late))
+		problem(0, 0, "", fmt.Sprintf("%d entries are in no chain, although they were written after its beginning.", late))
 	}
 	return out, nil
 }

@@ -27,7 +27,7 @@ func (s *Store) CheckSeal(ctx context.Context) error {
 			return err
 		}
 		if !found {
-			return errors.New("what the master key is checked by is gone")
+			return errors.New("the record that the master key is checked with is missing")
 		}
 		record := Blob(row[0])
 		plain, err := s.Ring.Open(record, checkContext)
@@ -43,11 +43,11 @@ func (s *Store) wrongKey(record []byte, err error) error {
 	for _, k := range s.Ring.Keys() {
 		given = append(given, k.ID().String())
 	}
-	f := &fault.Error{Code: fault.Unavailable, Err: err, Message: "the master key does not fit the data in " + s.Name}
+	f := &fault.Error{Code: fault.Unavailable, Err: err, Message: "the master key does not match the data in " + s.Name}
 	if id, serr := seal.SealedUnder(record); serr == nil && errors.Is(err, seal.ErrNoKey) {
 		f.Err = nil
-		f.Message += fmt.Sprintf(": it is sealed under key %s, and the given one is %s", id, strings.Join(given, ", "))
-		f.Hint = "start with the key that the data was written with; without it no secret can be read"
+		f.Message += fmt.Sprintf(": the data is encrypted with the key %s, and the configured key is %s", id, strings.Join(given, ", "))
+		f.Hint = "start with the key that encrypted the data; without it no secret can be decrypted"
 	}
 	return f
 }

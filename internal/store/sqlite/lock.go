@@ -16,5 +16,5 @@ func (l *dirLock) release() error { return l.f.Close() }
 func inUse(dir string) error {
 	return &fault.Error{Code: fault.Unavailable, Reason: "data_directory_in_use",
 		Message: fmt.Sprintf("another server is running on the data directory %s", dir),
-		Hint:    "stop it, or give this one a directory of its own with --data"}
+		Hint:    "stop it, or use another directory with --data"}
 }

@@ -281,17 +281,17 @@ func unavailable(op string, err error) error {
 	if errors.As(err, &known) {
 		return fmt.Errorf("%s: %w", op, err)
 	}
-	f := &fault.Error{Code: fault.Unavailable, Message: "the store cannot do this now", RetryAfter: time.Second,
+	f := &fault.Error{Code: fault.Unavailable, Message: "the store is unavailable", RetryAfter: time.Second,
 		Err: fmt.Errorf("%s: %w", op, err)}
 	var e *sqlite.Error
 	if errors.As(err, &e) {
 		switch e.Code() & 0xff {
 		case 13: // SQLITE_FULL
-			f.Hint = "free disk space; the server goes on by itself"
+			f.Hint = "free disk space; the server then recovers without a restart"
 		case 8, 14: // SQLITE_READONLY, SQLITE_CANTOPEN
-			f.Hint = "make the data directory writable; the server goes on by itself"
+			f.Hint = "make the data directory writable; the server then recovers without a restart"
 		case 10: // SQLITE_IOERR
-			f.Hint = "look into the system's log for errors of the disk; the server goes on by itself"
+			f.Hint = "check the system's log for disk errors; the server then recovers without a restart"
 		default:
 			return f
 		}
