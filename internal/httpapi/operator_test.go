@@ -34,3 +34,20 @@ func TestOperatorKeys(t *testing.T) {
 	}
 	w.call("DELETE", "/v1/operator_keys/"+w.must("GET", "/v1/api_keys", "").list()[0].text("id"), "", with(adminKey)...).check(missing("id"))
 }
+
+// A test key does not list the hints of live keys; a live key and the operator list both modes.
+func TestKeys_testKeysListNoLiveKeys(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		header []string
+		live   bool
+	}{{with(testKey), false}, {with(liveKey), true}, {w.asOperator(), true}} {
+		live, test := false, false
+		for _, k := range w.must("GET", "/v1/api_keys", "", tt.header...).list() {
+			live, test = live || k["livemode"] == true, test || k["livemode"] == false
+		}
+		if live != tt.live || !test {
+			t.Errorf("%v: live keys %v, test keys %v", tt.header, live, test)
+		}
+	}
+}
