@@ -169,7 +169,7 @@ func TestAdminUI_webhooks(t *testing.T) {
 		t.Errorf("the search led to %s", b.at())
 	}
 	b.visit(o.pages + "/webhooks?q=" + id[:len(id)-1])
-	b.sees("There is no webhook with the id")
+	b.sees("No webhook has the id")
 
 	// Disable and delete.
 	b.visit(o.pages + "/webhooks/" + id + "/disable")
