@@ -37,7 +37,7 @@ func TestDefaults_withoutDev(t *testing.T) {
 			t.Errorf("%s as an endpoint: %d %s", to, a.status, a.body)
 		}
 	}
-	if got := s.call("GET", "/v1/events", nil).header.Get("X-RateLimit-Limit"); got != "60000" {
+	if got := s.call("GET", "/v1/events", nil).header.Get("X-RateLimit-Limit"); got != "600000" {
 		t.Errorf("an account's limit of requests and events a minute is %q", got)
 	}
 	s.register("https://receiver.invalid/hook") // one that is allowed, so that the refusals are for the address

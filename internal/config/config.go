@@ -34,8 +34,8 @@ import (
 const EnvPrefix = "POSTHASTE_"
 
 // DefaultRateLimit is how many requests and events an account may send in a minute unless
-// the operator sets another limit: 1,000 a second on average.
-const DefaultRateLimit = 60_000
+// the operator sets another limit: 10,000 a second on average. It stops loops, not senders.
+const DefaultRateLimit = 600_000
 
 // Config is the settings of posthaste serve.
 type Config struct {

@@ -33,17 +33,17 @@ func TestCompileSchema_endsSoonWhateverThePatterns(t *testing.T) {
 		schema string
 		want   string // empty: it is accepted
 	}{
-		"repetition of repetitions":  {`{"pattern":"((abcdefghijkl){30}){30}"}`, "too large after expanding their repetitions"},
-		"many repetitions":           {`{"properties":{` + repeated(200, `"p%[1]d":{"pattern":"x{1000}y%[1]d"}`) + `}}`, "too large after expanding their repetitions"},
-		"repetition in a name":       {`{"patternProperties":{"(xabcdef){900}":{},"(yabcdefg){900}":{}}}`, "too large after expanding their repetitions"},
-		"long classes":               {`{"pattern":"` + strings.Repeat(`\\pL`, 400) + `"}`, "at most 1000 bytes,"},
-		"many long classes":          {`{"properties":{` + repeated(36, `"p%[1]d":{"pattern":"`+strings.Repeat(`\\pL`, 70)+`%[1]d"}`) + `}}`, "too large after"},
-		"many patterns":              {`{"properties":{` + repeated(400, `"p%[1]d":{"pattern":"^abcdefghijklmnopqrstuvwxyz%[1]d$"}`) + `}}`, "all patterns of a schema together"},
-		"repeated classes":           {`{"properties":{` + repeated(30, `"p%[1]d":{"pattern":"(\\pL\\pN){300}%[1]d"}`) + `}}`, "too large after expanding their repetitions"},
-		"not a valid regular expression":      {`{"pattern":"(a"}`, "missing closing"},
-		"a chain of references":      {`{"$ref":"#/$defs/d0","$defs":{` + repeated(900, `"d%[1]d":{"$ref":"#/$defs/d1%[1]d"}`) + `}}`, "The schema has no part at"},
-		"an address and a name":      {`{"properties":{"mail":{"pattern":"^[^@\\s]{1,64}@[^@\\s]{1,255}$"},"name":{"pattern":"^\\p{L}[\\p{L} '-]{0,99}$"}}}`, ""},
-		"a number and an identifier": {`{"patternProperties":{"^x-[a-z0-9-]+$":{"type":"string"}},"properties":{"id":{"pattern":"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}}}`, ""},
+		"repetition of repetitions":      {`{"pattern":"((abcdefghijkl){30}){30}"}`, "too large after expanding their repetitions"},
+		"many repetitions":               {`{"properties":{` + repeated(200, `"p%[1]d":{"pattern":"x{1000}y%[1]d"}`) + `}}`, "too large after expanding their repetitions"},
+		"repetition in a name":           {`{"patternProperties":{"(xabcdef){900}":{},"(yabcdefg){900}":{}}}`, "too large after expanding their repetitions"},
+		"long classes":                   {`{"pattern":"` + strings.Repeat(`\\pL`, 400) + `"}`, "at most 1000 bytes,"},
+		"many long classes":              {`{"properties":{` + repeated(36, `"p%[1]d":{"pattern":"`+strings.Repeat(`\\pL`, 70)+`%[1]d"}`) + `}}`, "too large after"},
+		"many patterns":                  {`{"properties":{` + repeated(400, `"p%[1]d":{"pattern":"^abcdefghijklmnopqrstuvwxyz%[1]d$"}`) + `}}`, "all patterns of a schema together"},
+		"repeated classes":               {`{"properties":{` + repeated(30, `"p%[1]d":{"pattern":"(\\pL\\pN){300}%[1]d"}`) + `}}`, "too large after expanding their repetitions"},
+		"not a valid regular expression": {`{"pattern":"(a"}`, "missing closing"},
+		"a chain of references":          {`{"$ref":"#/$defs/d0","$defs":{` + repeated(900, `"d%[1]d":{"$ref":"#/$defs/d1%[1]d"}`) + `}}`, "The schema has no part at"},
+		"an address and a name":          {`{"properties":{"mail":{"pattern":"^[^@\\s]{1,64}@[^@\\s]{1,255}$"},"name":{"pattern":"^\\p{L}[\\p{L} '-]{0,99}$"}}}`, ""},
+		"a number and an identifier":     {`{"patternProperties":{"^x-[a-z0-9-]+$":{"type":"string"}},"properties":{"id":{"pattern":"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}}}`, ""},
 	} {
 		var err error
 		if bytes := allocated(func() { _, err = compileSchema([]byte(tt.schema)) }); bytes > 64<<20 {
