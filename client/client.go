@@ -43,7 +43,7 @@ type Options struct {
 	// error. 0 goes on for as long as the client is open.
 	RetryFor time.Duration
 
-	// OnResult is told what became of each event, once. It is called by the goroutine
+	// OnResult receives the result of each event, once. It is called by the goroutine
 	// that sends, which waits for it.
 	OnResult func(Result)
 }

@@ -14,7 +14,7 @@
 //
 // # What is tried again
 //
-// No answer, an answer of somebody else on the way, 408, 409, 425, 429 and 5xx: after a
+// No response, a response of an intermediary, 408, 409, 425, 429 and 5xx: after a
 // pause that doubles from 100 ms to 30 s with a random part, and not before the
 // server's Retry-After. Nothing is doubled: each event has an id before its first try,
 // and the server takes an id once, for as long as it keeps the event

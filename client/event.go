@@ -17,7 +17,7 @@ type Event struct {
 	// object with a member "object".
 	Data any
 	// ID is evt_ and 16 or more letters, digits, underscores or hyphens. The server
-	// takes an id once, so whoever sends an event again with its id doubles nothing. An
+	// accepts an id once, so sending an event again with its id creates no duplicate. An
 	// empty ID becomes one of [NewID], which all tries of one call have.
 	ID string
 	// Created is when it happened, to the second. Zero is when the server accepts it.
@@ -70,7 +70,7 @@ func (e *Event) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Result is what became of an event: it is on the server's disk, unless there is an
+// Result is the result of an event: it is on the server's disk, unless there is an
 // error.
 type Result struct {
 	ID   string

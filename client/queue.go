@@ -24,7 +24,7 @@ type Pending struct {
 	ctx       context.Context
 }
 
-// Done is closed when it is known what became of the event.
+// Done is closed when the result of the event is known.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // Err returns nil once the event is on the server's disk, and otherwise why it is not.

@@ -149,7 +149,7 @@ func longer(a, b error) error {
 	return b
 }
 
-// settle tells what became of an event of the queue, which it still has its place in.
+// settle reports the result of an event that is still in the queue.
 func (c *Client) settle(p *Pending, err error) {
 	p.err = err
 	close(p.done)
@@ -159,7 +159,7 @@ func (c *Client) settle(p *Pending, err error) {
 }
 
 // SendAll sends events in as few requests as they fit into, in their order, and
-// returns what became of each. It does not go through the queue. What fails for a
+// returns the result of each. It does not go through the queue. What fails for a
 // while is tried again until ctx ends, or until the next try would be after that or
 // after [Options.RetryFor].
 func (c *Client) SendAll(ctx context.Context, events []Event) []Result {

@@ -259,7 +259,7 @@ func TestMasterKey(t *testing.T) {
 	// While the server runs, and delivers.
 	_, stop := s.traffic("a.b")
 	p := start(t, []string{"POSTHASTE_ADMIN_KEY=" + adminKey}, binary, "keys", "rotate-master", "--data", s.data, "--addr", addr)
-	if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), "re-sealed") {
+	if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), "re-encrypted") {
 		t.Fatalf("exit code %d: %s", code, p.out)
 	}
 	for _, id := range stop() {

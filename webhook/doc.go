@@ -8,7 +8,7 @@
 //
 //   - Payment-Signature: 64 lower-case hex digits, the HMAC-SHA256 of the body keyed
 //     with all bytes of the secret string, "whsec_" included. It covers the body only,
-//     so whoever recorded a delivery can send it again.
+//     so a recorded delivery can be replayed.
 //   - webhook-id, webhook-timestamp and webhook-signature as the Standard Webhooks
 //     specification has them: "v1," and the base64 HMAC-SHA256 of "id.timestamp.body"
 //     keyed with the bytes that the part after "whsec_" encodes, one for each live

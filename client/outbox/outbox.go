@@ -123,7 +123,7 @@ type Row struct {
 	Added int64 // Unix milliseconds
 }
 
-// Outcome is what became of rows that were sent.
+// Outcome is the result of rows that were sent.
 type Outcome struct {
 	Sent    []int64
 	Refused map[int64]string // and why

@@ -20,7 +20,7 @@ type Options struct {
 	Batch int
 	// Timeout is for how long to try to send what was taken; default 30s.
 	Timeout time.Duration
-	// KeepSent keeps events for so long after they were sent; 0 deletes them at once.
+	// KeepSent keeps events for this long after they were sent; 0 deletes them at once.
 	KeepSent time.Duration
 	// OnRefused is told of an event that the server will never accept as it is. It stays
 	// in the table with its error, and stops no other.
@@ -112,7 +112,7 @@ func (r *Relay) rest(ctx context.Context, d time.Duration, wake <-chan struct{})
 	}
 }
 
-// grace is how long the database may take for what became of events.
+// grace is how long the database may take to store the results of events.
 const grace = 10 * time.Second
 
 // round sends one batch. full tells that there may be more. Errors: those of the store,
@@ -147,7 +147,7 @@ func (r *Relay) send(ctx context.Context, rows []Row) (o Outcome, waits error) {
 	var seqs []int64
 	for _, row := range rows {
 		var e client.Event
-		if err := json.Unmarshal([]byte(row.Body), &e); err != nil || e.ID == "" || e.Data == nil { // somebody else wrote it
+		if err := json.Unmarshal([]byte(row.Body), &e); err != nil || e.ID == "" || e.Data == nil { // not written by this package
 			refuse(row.Seq, client.Result{ID: e.ID, Type: e.Type, Err: errors.Join(errors.New("the row holds no event"), err)})
 			continue
 		}
@@ -167,7 +167,7 @@ func (r *Relay) send(ctx context.Context, rows []Row) (o Outcome, waits error) {
 }
 
 // refused reports whether an event itself is at fault. A key that is revoked or an
-// address that is wrong is no reason to give an event up.
+// address that is wrong does not refuse an event.
 func refused(err error) bool {
 	var e *client.Error
 	return errors.As(err, &e) && e.Type == "invalid_request_error" &&

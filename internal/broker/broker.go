@@ -27,7 +27,7 @@ type Message struct {
 	Body   []byte
 }
 
-// Broker is a connection to a message broker, kept and renewed by itself. It is safe for
+// Broker is a connection to a message broker, which reconnects when it is lost. It is safe for
 // concurrent use.
 type Broker interface {
 	// Publish returns once the broker has stored the message, and says where that is.

@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// Signer makes the attempts that go to no broker, and signs those that do.
+// Signer makes the attempts to other endpoints, and signs those to brokers.
 type Signer interface {
 	SignedHeader(r *sender.Request, at time.Time) (http.Header, error)
 	ShownHeader(h http.Header, r *sender.Request, at time.Time) delivery.Header

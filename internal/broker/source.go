@@ -20,7 +20,7 @@ const (
 	longestPause = 10 * time.Second
 )
 
-// Run takes messages from sources until ctx ends, and keeps at it when a broker is away.
+// Run takes messages from sources until ctx ends, and retries while a broker is unavailable.
 // take stores what a message says, as the body of a request to send an event, for the
 // source's account, once for each key that is not empty; it returns [ErrRefused] for what
 // can never be stored. interrupted is called when a source has to be asked again.

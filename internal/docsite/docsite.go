@@ -56,7 +56,7 @@ type site struct {
 }
 
 // New returns the handler of /docs. The pages are rendered when the first one is
-// asked for, so that they cost a server nothing that nobody reads them on.
+// asked for, so that a server whose documentation is not read does not pay for it.
 func New(c Config) http.Handler {
 	s := &site{Config: c, assets: hashOf(static), pages: template.Must(template.ParseFS(templates, "templates/*.html"))}
 	s.book = sync.OnceValues(func() (*book, error) { return render(c.Files, c.Source) })

@@ -57,7 +57,7 @@ func (p *page) Short() string {
 
 const maxShort = 160 // bytes
 
-// part is a heading and what stands under it up to the next one.
+// part is a heading and its text up to the next heading.
 type part struct {
 	ID, Heading string
 	Level       int

@@ -65,7 +65,7 @@ func match(p *page, part part, words []string) (result, bool) {
 	return r, here
 }
 
-// around cuts out of a text what stands around a place.
+// around returns the text around a position.
 func around(text string, at int) string {
 	from, to := max(0, at-excerpt/3), min(len(text), at+excerpt)
 	for from > 0 && from < len(text) && text[from] != ' ' {

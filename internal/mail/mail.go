@@ -3,7 +3,7 @@
 // SMTP server does not take it.
 //
 // It must not know what it tells of. It keeps notes in memory only, so a restart
-// loses those that were not sent; the operator's webhook is the durable way.
+// loses unsent notices; the operator's webhook is durable.
 package mail
 
 import (

@@ -86,11 +86,11 @@ func formatOf(from string) (format, bool) {
 }
 
 // Read reads an export: one or more JSON documents, such as the pages of a list, in
-// the order in which they stand. An endpoint that stands there twice is returned once.
+// their order. A duplicated endpoint is returned once.
 func Read(from string, r io.Reader) ([]*Endpoint, error) {
 	f, ok := formatOf(from)
 	if !ok {
-		return nil, fmt.Errorf("there is no format %q; there are %s", from, strings.Join(Peers(), ", "))
+		return nil, fmt.Errorf("unknown format %q; use one of %s", from, strings.Join(Peers(), ", "))
 	}
 	limited := &io.LimitedReader{R: r, N: maxExport + 1}
 	var all []*Endpoint
@@ -165,7 +165,7 @@ func (e *Endpoint) lose(field, why string) { e.Lost = append(e.Lost, Loss{field,
 // registered disabled: it must not be sent what it was never meant to see.
 func (e *Endpoint) narrow(field, what string) {
 	e.Disabled = true
-	e.lose(field, what+"; there is no such filter here, so that it is registered disabled: enable it if it may have all events of its types")
+	e.lose(field, what+"; this filter is not supported, so the endpoint is registered disabled: enable it if it may receive all events of its types")
 }
 
 // sign takes the secret over if it can sign here.

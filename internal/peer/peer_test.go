@@ -110,7 +110,7 @@ func TestRead_leavesOutHeaders(t *testing.T) {
 // What is no export is refused by what is wrong with it, never by the value.
 func TestRead_refuses(t *testing.T) {
 	for _, tt := range []struct{ from, text, says string }{
-		{"kafka", `[]`, "there is no format"},
+		{"kafka", `[]`, "unknown format"},
 		{"svix", `[{"id": "a"`, "not JSON"},
 		{"svix", `7`, "neither a list nor an object"},
 		{"svix", `{"data": null}`, "neither a list nor an object"},

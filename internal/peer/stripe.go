@@ -3,7 +3,7 @@ package peer
 import "encoding/json"
 
 // stripe reads the list of webhook endpoints. It never holds secrets: a "secret" that
-// somebody has added is taken.
+// a user has added is taken.
 type stripe struct{}
 
 type stripeEndpoint struct {

@@ -2,7 +2,7 @@
 // listen" and get deliveries over a websocket instead of being called.
 //
 // To the engine a listener is an endpoint like any other: deliveries to it are
-// stored, attempted, retried, and held back while nobody is connected. The package
+// stored, attempted, retried, and held back while no listener is connected. The package
 // must not know lanes or SQL.
 package relay
 
@@ -66,7 +66,7 @@ const (
 	pingWait  = 10 * time.Second
 )
 
-// Sender makes the attempts that are not to listeners, and signs those that are.
+// Sender makes the attempts to other endpoints, and signs those to listeners.
 type Sender interface {
 	Send(ctx context.Context, r *sender.Request) delivery.Attempt
 	SignedHeader(r *sender.Request, at time.Time) (http.Header, error)

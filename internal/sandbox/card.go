@@ -49,7 +49,7 @@ var testCards = map[string]testCard{
 // TestCard is one of the documented cards, to choose from.
 type TestCard struct{ Number, Brand, DeclineCode string }
 
-// TestCards returns the documented cards, those that succeed first.
+// TestCards returns the documented cards; cards that succeed come first.
 func TestCards() (all []TestCard) {
 	for number, c := range testCards {
 		all = append(all, TestCard{number, c.brand, c.declineCode})

@@ -55,7 +55,7 @@ type PaymentParams struct {
 // maxAmount is the largest amount, in the currency's smallest unit.
 const maxAmount = 99_999_999
 
-// currencies is those that the sandbox knows (ISO 4217).
+// currencies are the currencies of the sandbox (ISO 4217).
 var currencies = func() map[string]bool {
 	all := map[string]bool{}
 	for _, c := range strings.Fields("aed aud bgn brl cad chf clp cny cop czk dkk egp eur gbp hkd huf idr ils inr isk jpy krw kwd mxn myr " +
@@ -154,7 +154,7 @@ func (s *Sandbox) ListPayments(ctx context.Context, c *service.Call, p service.P
 	return list[Payment](ctx, s, c.Space, kindPayment, "", p)
 }
 
-// Receipt returns the payment of a receipt: whoever has the URL may see it.
+// Receipt returns the payment of a receipt: the URL gives access to it.
 func (s *Sandbox) Receipt(ctx context.Context, id string) (Payment, error) {
 	p, err := load[Payment](ctx, s, store.AnySpace, kindPayment, id)
 	if err == nil && p.ReceiptURL == nil {

@@ -57,7 +57,7 @@ func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundPa
 	}
 }
 
-// refund makes a refund of a payment that nobody changes meanwhile, else store.ErrRaced.
+// refund makes a refund of a payment. It returns store.ErrRaced if the payment was changed concurrently.
 func (s *Sandbox) refund(ctx context.Context, c *service.Call, in RefundParams) (*Refund, error) {
 	// The answer to a repeated request must not depend on what is left now.
 	if err := s.Events.Answered(ctx, c); err != nil {

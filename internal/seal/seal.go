@@ -55,7 +55,7 @@ const (
 // KeyPrefix starts a master key as text.
 const KeyPrefix = "phmk_"
 
-// ErrBadKey is the error for a text that is no master key. It never holds the text.
+// ErrBadKey is the error for a text that is not a master key. It never contains the text.
 var ErrBadKey = errors.New(`a master key is "phmk_" followed by 32 bytes in base64; "posthaste keys new-master" makes one`)
 
 // NewKey returns a fresh master key.
@@ -170,7 +170,7 @@ func (r *Ring) find(id []byte) *Key {
 var (
 	// ErrNoKey: it was sealed under a master key that is not at hand.
 	ErrNoKey = errors.New("the record was sealed with another master key")
-	// ErrCorrupt: it is no record, was changed, or belongs to another context.
+	// ErrCorrupt: the data is not a record, was changed, or belongs to another context.
 	ErrCorrupt = errors.New("the sealed record is damaged or not in its place")
 )
 

@@ -35,7 +35,7 @@ type conn struct {
 
 	flooded atomic.Bool // the receiver sent more than that
 
-	peer atomic.Pointer[delivery.Peer] // nil: nobody has asked yet, or there is no TLS
+	peer atomic.Pointer[delivery.Peer] // nil: not read yet, or no TLS
 }
 
 // peerOf returns who is at the other end of c, which the transport made of the connection.
@@ -65,7 +65,7 @@ const (
 	mostDue       = 256 * duePerRequest
 )
 
-// errFlood is the error for a receiver that goes on sending whatever nobody reads:
+// errFlood is the error for a receiver that keeps sending unrequested data:
 // over HTTP/2, frames of no stream, which cost time for as long as the connection lives.
 var errFlood = errors.New("the receiver sent more data than its responses contain")
 
@@ -176,7 +176,7 @@ func (l *leftover) begin(c net.Conn, reused bool) {
 }
 
 // answer is called at an answer's first byte, by the only goroutine that reads. What
-// it finds ends the connection: nobody after may use it.
+// it finds ends the connection: no later request may use it.
 func (l *leftover) answer() {
 	if c := l.conn.Load(); c != nil && (c.lent.Load() || c.reads.Load() == c.before.Load()) {
 		l.found.Store(true)

@@ -23,7 +23,7 @@ const (
 	allowedRate     = "Webhook-Allowed-Rate"
 )
 
-// askTimeout is for one validation request; somebody may be waiting for the answer.
+// askTimeout limits one validation request; a user may be waiting for the response.
 const askTimeout = 10 * time.Second
 
 // AskConsent asks an endpoint's receiver whether it wants to be sent to, by the headers,

@@ -13,8 +13,8 @@ import (
 const descriptorPause = 50 * time.Millisecond
 
 // patient dials again, for as long as dialling may take, while the process has no file
-// descriptor left: that is no fault of the endpoint, and attempts that end give theirs
-// back. Kept connections that nobody uses give way.
+// descriptor left: the endpoint did not cause that, and attempts that end release theirs.
+// Idle connections are closed.
 //
 // Nobody dials while one waits. What is given back meanwhile is for those who connect to
 // the server: they look for a descriptor once a second, and would never find one that so many
@@ -54,7 +54,7 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 // errShortage is the error for an attempt that this process had no file descriptor for. It
-// is no fault of the endpoint: the attempt does not count.
+// is not caused by the endpoint: the attempt does not count.
 var errShortage = errors.New("the server has no file descriptors left")
 
 // noDescriptor reports whether the process, or the system, has no file descriptor left.

@@ -80,7 +80,7 @@ type Sender struct {
 	tokens     cache[account, *tokens]
 	secrets    cache[string, *webhook.Secret]
 	keys       cache[string, *webhook.SigningKey]
-	scarce     atomic.Pointer[time.Time] // until when nobody dials, for want of file descriptors
+	scarce     atomic.Pointer[time.Time] // no dials before this time: file descriptors are exhausted
 	urls       cache[string, *url.URL]
 	accepted   accepted
 }
@@ -129,7 +129,7 @@ type Request struct {
 	TraceParent string      // of the attempt (W3C Trace Context); empty: none is sent
 }
 
-// SignedHeader returns the header of an attempt at a time, for whoever carries it
+// SignedHeader returns the header of an attempt at a time, for the transport that carries it
 // by other means.
 func (s *Sender) SignedHeader(r *Request, at time.Time) (http.Header, error) {
 	f := &flight{Attempt: delivery.Attempt{Started: at}, payload: r.Body}

@@ -35,7 +35,7 @@ type tokens struct {
 	auth  *endpoint.Authentication
 	http  *http.Client
 	now   func() time.Time
-	turn  chan struct{} // holds one element while somebody uses what follows
+	turn  chan struct{} // holds one element while a goroutine uses the fields below
 	token *oauth2.Token
 	err   error
 	tried time.Time // when err came
@@ -64,7 +64,7 @@ func (u uncompressed) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // get returns a token that is valid and not the stale one. One request at a time
-// goes to the token URL; whoever else needs a token waits for its result.
+// goes to the token URL; other attempts that need a token wait for its result.
 func (t *tokens) get(ctx context.Context, stale string) (*oauth2.Token, error) {
 	select {
 	case t.turn <- struct{}{}:

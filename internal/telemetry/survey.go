@@ -84,7 +84,7 @@ func (s *Surveyor) Run(ctx context.Context) {
 	}
 }
 
-// Look surveys once. What could not be found out stays as it was.
+// Look surveys once. Values that could not be read are not changed.
 func (s *Surveyor) Look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, surveyBudget)
 	defer cancel()

@@ -50,7 +50,7 @@ const (
 
 // Parse returns a URL in its one spelling. Its String method returns that spelling, but for
 // an empty fragment.
-// Errors are sentences for whoever wrote the URL.
+// Errors are sentences for the author of the URL.
 func Parse(raw string) (*url.URL, error) {
 	spelled, err := Normalize(raw)
 	if err != nil {

@@ -34,7 +34,7 @@ const (
 var errLost = errors.New("the connection to the broker is lost")
 
 // Open returns a broker for nats://user:password@host:port or tls://…, several hosts
-// separated by commas. It connects by itself, now or when the server is there.
+// separated by commas. It connects now, or in the background when the server is available.
 func Open(u *url.URL) (*Broker, error) {
 	conn, err := nats.Connect(u.String(), nats.Name("posthaste"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(again), nats.ReconnectBufSize(-1))
 	if err != nil {
@@ -89,7 +89,7 @@ func (b *Broker) Consume(ctx context.Context, address string, take func(context.
 	defer wg.Wait()
 	defer messages.Stop()
 	defer context.AfterFunc(ctx, messages.Stop)()
-	// The library would wait for its server without a word, so that nobody knew.
+	// The library waits for its server without an error, so the wait is reported separately.
 	lost := b.conn.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	defer b.conn.RemoveStatusListener(lost)
 	wg.Go(func() {
@@ -128,7 +128,7 @@ func message(msg jetstream.Msg) broker.Message {
 	return m
 }
 
-// done tells the stream what became of a message. When that is lost, it comes again.
+// done reports the result of a message to the stream. If the report is lost, the message is redelivered.
 func (b *Broker) done(msg jetstream.Msg, err error) {
 	switch {
 	case err == nil:
