@@ -290,7 +290,7 @@ func (c *checker) take(body []byte) (wrong *fault.Error, steps int) {
 func (c *compiledSchema) check(body []byte) *fault.Error {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
 	if err != nil {
-		return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The body is no JSON.", Err: err}
+		return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: "The body is not valid JSON.", Err: err}
 	}
 	err = c.validate(doc)
 	if err == nil {

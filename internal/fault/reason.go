@@ -52,6 +52,7 @@ var Reasons = []Entry{
 	{Reason: "key_in_use", Codes: invalid, Meaning: "The API key to be imported already exists.", Action: "Import another key, or have one generated."},
 	{Reason: "limit_reached", Codes: invalid, Meaning: "The account has reached the limit of the objects that `param` names.", Action: "Delete some, or ask the operator for a higher limit."},
 	{Reason: "last_admin", Codes: invalid, Meaning: "This is the last admin.", Action: "Make another user an admin first."},
+	{Reason: "operator_key_last", Codes: invalid, Meaning: "This is the last operator key.", Action: "Create another operator key first."},
 	{Reason: "master_key_fixed", Codes: invalid, Meaning: "This server's master key cannot be rotated while it runs.", Action: "Rotate it with `posthaste keys rotate-master`."},
 	{Reason: "master_key_in_environment", Codes: invalid, Meaning: "The master key is set by the environment.", Action: "Start with `POSTHASTE_MASTER_KEY=new,old`."},
 	{Reason: "master_key_shared", Codes: invalid, Meaning: "Several nodes read the master key.", Action: "Set the new key on every node first."},

@@ -235,7 +235,7 @@ func shopperProduct(rq *request) (answer, error) {
 func (a *api) receipt(w http.ResponseWriter, r *http.Request) {
 	p, err := a.Sandbox.Receipt(r.Context(), r.PathValue("id"))
 	if err != nil {
-		plain(w, http.StatusNotFound, "There is no such receipt.\n")
+		plain(w, http.StatusNotFound, "The receipt does not exist.\n")
 		return
 	}
 	plain(w, http.StatusOK, fmt.Sprintf("Receipt of payment %s (sandbox: no money moved)\n\n%d %s, in the smallest unit\n%s ending in %s\n",

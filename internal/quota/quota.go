@@ -91,7 +91,7 @@ func (s Set) Check(param string) error {
 		l, ok := limits[n]
 		switch {
 		case !ok:
-			return fault.Param(param+"["+string(n)+"]", "parameter_unknown", "There is no limit '%s'. The limits are %s.", clip(string(n)), names())
+			return fault.Param(param+"["+string(n)+"]", "parameter_unknown", "Unknown limit '%s'. The limits are %s.", clip(string(n)), names())
 		case s[n] < 0 || s[n] > l.Max:
 			return fault.Param(param+"["+string(n)+"]", "parameter_invalid", "The limit %s is 0 to %d %s.", n, l.Max, l.What)
 		}
