@@ -105,7 +105,6 @@ var Reasons = []Entry{
 	{Reason: "account_forbidden", Codes: []Code{Forbidden}, Meaning: "The API key belongs to another account.", Action: "Use a key of this account, or an operator key."},
 	{Reason: "mode_forbidden", Codes: []Code{Forbidden}, Meaning: "The API key belongs to the other mode.", Action: "Use a key of that mode."},
 	{Reason: "parameter_forbidden", Codes: []Code{Forbidden}, Meaning: "The caller is not allowed to set the parameter that `param` names.", Action: "Leave it out, or ask the operator."},
-	{Reason: "operator_key_last", Codes: invalid, Meaning: "This is the last operator key.", Action: "Create another operator key first."},
 	{Reason: "operator_key_required", Codes: []Code{Forbidden}, Meaning: "Only the operator may do this.", Action: "Use an operator key (`sk_admin_…`)."},
 	{Reason: "read_only", Codes: []Code{Forbidden}, Meaning: "The user or the portal session is read-only.", Action: "Ask an admin for another role."},
 	{Reason: "sandbox_test_mode", Codes: []Code{Forbidden}, Meaning: "The sandbox exists in test mode only.", Action: "Use a test key (`sk_test_…`)."},

@@ -72,7 +72,7 @@ func TestPublish_again(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
-	for _, want := range []string{"stream EVENTS, sequence 1", "stream EVENTS, sequence 1, had it before"} {
+	for _, want := range []string{"stream EVENTS, sequence 1", "stream EVENTS, sequence 1, duplicate"} {
 		if receipt, err := b.Publish(t.Context(), "out.x", broker.Message{ID: "evt_1", Body: []byte("{}")}); err != nil || receipt != want {
 			t.Errorf("got %q, %v; want %q", receipt, err, want)
 		}
