@@ -203,7 +203,7 @@ func TestLogsTail(t *testing.T) {
 	s := serve(t, "")
 	p, failed := s.command("logs", "tail"), s.command("logs", "tail", "--failed", "--json")
 	for _, one := range []*process{p, failed} {
-		one.out.await(t, "Following")
+		one.out.await(t, "Waiting for requests")
 	}
 	s.must("GET", "/v1/events?limit=3", nil)
 	if _, err := s.try("GET", "/v1/events/evt_x", nil); err != nil {
