@@ -166,5 +166,6 @@ docs: ## rewrite docs/reference from the commands, the settings and the errors; 
 
 .PHONY: screenshots
 screenshots: tools ## take docs/images: every screen of the Admin UI, light and dark
-	rm -rf docs/images
-	$(GO) test -count=1 -run TestAdminUI_everyScreen ./e2e -screenshots ../docs/images
+	@rm -rf bin/images && mkdir -p bin/images
+	$(GO) test -count=1 -run TestAdminUI_everyScreen ./e2e -screenshots ../bin/images
+	@rm -rf docs/images && mv bin/images docs/images # the program that takes them embeds the old ones
