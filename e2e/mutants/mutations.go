@@ -66,7 +66,7 @@ var mutations = []mutation{
 		what:  "the breaker is ignored",
 		file:  "internal/dispatch/plan.go",
 		edits: []edit{{"	case now.Before(l.breaker.ProbeAt):\n		return stepWait, l.breaker.ProbeAt", "	case now.IsZero():\n		return stepWait, l.breaker.ProbeAt"}},
-		tests: []run{simulation},
+		tests: []run{engine("TestEngine_deadFleet"), simulation},
 	},
 	{
 		what:  "a type that is refused opens the breaker although others are acknowledged",
