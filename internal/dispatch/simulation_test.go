@@ -42,6 +42,9 @@ var (
 //	make replay SEED=7 EXACT=1         does so where all is determined
 func TestSimulation(t *testing.T) {
 	seeds := *simSeeds
+	if testing.Short() {
+		seeds = min(seeds, 150)
+	}
 	switch {
 	case underRace: // which is there to see goroutines meet, on as many processors as there are
 		seeds = min(seeds, 40)
