@@ -17,7 +17,7 @@ import (
 // some 2 MB.
 const maxAnswer = 16 << 20
 
-// call makes one request, with more in its header, and returns what was answered to it with
+// call makes one request with additional headers, and returns the response to it with
 // 2xx. Errors: [*Error] for other answers.
 func (c *Client) call(ctx context.Context, method, path string, more http.Header, body []byte) (status int, text []byte, header http.Header, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)

@@ -61,7 +61,7 @@ type limitField struct {
 // showAccount shows what an account uses beside its limits, and the form that changes these.
 func showAccount(rq *request) error { return renderAccount(rq, nil, nil) }
 
-// renderAccount shows an account and, beside it, what became of a form.
+// renderAccount shows an account and the problem of the form that was posted, if there is one.
 func renderAccount(rq *request, typed url.Values, problem error) error {
 	u, err := rq.ui.Service.Usage(rq.Context(), rq.call, rq.PathValue("id"))
 	if err != nil {

@@ -51,7 +51,7 @@ type endpointForm struct {
 	Drop   map[string]bool   // by field: that is to be removed
 }
 
-// formOfEndpoint returns the form of a webhook as it would be posted if nobody touched it.
+// formOfEndpoint returns the form of a webhook as it is posted when no input was changed.
 func formOfEndpoint(e *endpoint.Endpoint, known []event.Definition) endpointForm {
 	f := endpointForm{Texts: map[string]string{}}
 	for _, in := range inputs {
@@ -121,7 +121,7 @@ func (f *endpointForm) forget() {
 	}
 }
 
-// text returns what was typed for a field.
+// text returns the text that was typed for a field.
 func (f *endpointForm) text(input string) string {
 	return strings.TrimSpace(strings.ReplaceAll(f.Texts[input], "\r\n", "\n"))
 }
@@ -140,8 +140,8 @@ func (f *endpointForm) subscription() []string {
 	return types
 }
 
-// params turns what was typed into what the service takes. have is the webhook as it is, and
-// what the form does not have stays. Errors: fault.Invalid.
+// params turns the form into parameters for the service. have is the stored webhook; fields that
+// the form lacks keep their values. Errors: fault.Invalid.
 func (f *endpointForm) params(have *endpoint.Endpoint, by endpoint.Setter) (endpoint.Params, error) {
 	p := endpoint.Params{"enabled_events": f.subscription()}
 	for _, in := range inputs {
@@ -273,7 +273,7 @@ func (v *endpointFormView) Members() (all []formInput) {
 	return all
 }
 
-// input returns an input with what was typed, unless the caller may not use it.
+// input returns an input with its typed text, or nothing if the caller may not set it.
 func (v *endpointFormView) input(in input) []formInput {
 	if !in.SetBy(v.By) || in.group != nil && !in.group.SetBy(v.By) || in.Creation && v.ID != "" {
 		return nil
@@ -298,8 +298,8 @@ type fact struct {
 	Code        bool
 }
 
-// Facts returns the fields that are not at their default, without those that the page shows
-// in its own way.
+// Facts returns the fields that differ from their default, except fields that the page shows
+// elsewhere.
 func (v endpointView) Facts() (all []fact) {
 	for i := range endpoint.Fields {
 		f := &endpoint.Fields[i]

@@ -36,7 +36,7 @@ func operatorKeysCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd.AddCommand(
 		listing(get, "/v1/operator_keys", []column{{"id", "id"}, {"name", "name"}, {"hint", "hint"}, {"created", "created"}, {"revoked", "revoked"}}),
 		create,
-		acting(get, "revoke", "Revoke an operator key at once, with what was started with it", http.MethodDelete, func(id string) string { return "/v1/operator_keys/" + id }),
+		acting(get, "revoke", "Revoke an operator key and end its connections, portal sessions and jobs", http.MethodDelete, func(id string) string { return "/v1/operator_keys/" + id }),
 	)
 	return cmd
 }

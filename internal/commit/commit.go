@@ -44,7 +44,7 @@ const (
 	firstPause     = 50 * time.Millisecond
 	longestPause   = 2 * time.Second
 	lateAfter      = 2 * time.Second        // a transaction takes that long only when something is wrong
-	lenience       = 500 * time.Millisecond // past Timeout, for the store to say itself what became of it
+	lenience       = 500 * time.Millisecond // past Timeout, in which the store may still report the outcome
 )
 
 // DefaultTimeout is that of [Committer.Timeout].
@@ -58,8 +58,8 @@ type Committer struct {
 	// determined.
 	Yield func()
 
-	// Timeout is how long a transaction may take before those who wait for it are told that
-	// the outcome is unknown, and those behind it that nothing was stored. It may be changed
+	// Timeout limits a transaction. After it, the callers of the transaction are told that
+	// the outcome is unknown, and queued callers that nothing was stored. It may be changed
 	// before Start; [New] sets [DefaultTimeout].
 	Timeout time.Duration
 
@@ -112,7 +112,7 @@ type pending struct {
 	told atomic.Bool
 }
 
-// answer tells what became of the append. Only the first answer counts.
+// answer reports the outcome of the append. Only the first answer counts.
 func (p *pending) answer(err error) {
 	if p.told.CompareAndSwap(false, true) {
 		p.err = err
@@ -253,8 +253,8 @@ func (c *Committer) ripen() {
 	c.work.Signal()
 }
 
-// watch looks after a transaction that takes long, until it has ended: it answers those who
-// wait for it, and refuses those behind it, once the time is over.
+// watch limits the time of a transaction until ended is called: after Timeout it answers the
+// callers of the transaction and refuses queued ones.
 func (c *Committer) watch(waiting []*pending) (ended func()) {
 	late := time.AfterFunc(min(lateAfter, c.Timeout), func() {
 		c.mu.Lock()
@@ -272,8 +272,7 @@ func (c *Committer) watch(waiting []*pending) (ended func()) {
 		c.mu.Unlock()
 		c.log.Error("commit takes too long", "timeout", c.Timeout, "events", len(waiting), "refused", len(behind))
 		for _, p := range waiting {
-			p.answer(&fault.Error{Code: fault.Unsure, Reason: "outcome_unknown",
-				Message: "The outcome is unknown: the event may or may not have been stored. Retry with the same id or Idempotency-Key."})
+			p.answer(fault.Unknown("the event", nil))
 		}
 		for _, p := range behind {
 			p.answer(overloaded())

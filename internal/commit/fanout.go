@@ -76,12 +76,12 @@ func (c *Committer) FanOut(space event.Space) {
 	c.work.Signal()
 }
 
-// Resume looks for deferred events until ctx ends: at the start for all that an earlier
-// process left, and then for those that no node is writing. now returns the time by which
-// keys are made.
+// Resume looks for deferred events until ctx ends: first for all events that an earlier
+// process left, then for abandoned ones. now is the clock that keys are made by.
 func (c *Committer) Resume(ctx context.Context, now func() time.Time) {
-	below := event.Key(math.MaxInt64)
-	for {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for below := event.Key(math.MaxInt64); ; {
 		spaces, err := c.store.FanningOut(ctx, below)
 		switch {
 		case err == nil:
@@ -92,11 +92,9 @@ func (c *Committer) Resume(ctx context.Context, now func() time.Time) {
 		case ctx.Err() == nil:
 			c.log.Error("look for deferred events", "err", err)
 		}
-		t := time.NewTimer(lookEvery)
 		select {
-		case <-t.C:
+		case <-tick.C:
 		case <-ctx.Done():
-			t.Stop()
 			return
 		}
 	}

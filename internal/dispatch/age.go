@@ -54,7 +54,7 @@ func (e *Engine) beginAgeScan(l *lane, after store.Place) (scan, bool) {
 	return e.beginScan(l, store.LaneScan{Endpoint: l.no, After: after, Limit: pageSize}), true
 }
 
-// endAgeScan ends it, and holds those that are too old.
+// endAgeScan ends the read, and holds deliveries that are too old.
 func (e *Engine) endAgeScan(l *lane, s *scan) (old []store.Job, since time.Time, end store.Place, more bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

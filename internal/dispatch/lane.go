@@ -117,7 +117,7 @@ const (
 
 // reading is a read of a lane's deliveries from the store while it is in progress.
 type reading struct {
-	// settled names what was settled on disk meanwhile: what is read may be older than that.
+	// settled names deliveries whose outcomes were stored meanwhile: the read may show them as pending.
 	settled []event.Key
 	// floor is the lowest place that the cursor must not be past afterwards.
 	floor store.Place
@@ -176,7 +176,7 @@ func (l *lane) idle(now time.Time) bool {
 		(l.limiter == nil || l.limiter.TokensAt(now) >= float64(l.limiter.Burst()))
 }
 
-// rest notes whether the lane is idle, and reports whether it has been for so long that it
+// rest notes whether the lane is idle, and reports whether it has been idle for lanePatient and
 // can be forgotten.
 func (l *lane) rest(now time.Time) bool {
 	switch {
@@ -268,7 +268,7 @@ func (l *lane) heard(j *store.Job) bool {
 	return !l.holds(j.Delivery.ID.Event)
 }
 
-// settled notes that the store has what became of a delivery.
+// settled notes that the store has the outcome of a delivery.
 func (l *lane) settled(d *delivery.Delivery, now time.Time) {
 	if r := l.reading; r != nil {
 		r.settled = append(r.settled, d.ID.Event)
@@ -447,7 +447,7 @@ func (l *lane) failedToRead(now time.Time) {
 // beginRead notes that a worker reads from the store.
 func (l *lane) beginRead() { l.reading = &reading{floor: store.Place{Millis: math.MaxInt64}} }
 
-// endRead notes that it has, and lets go of what was settled meanwhile.
+// endRead notes that the read has ended, and releases deliveries that were settled meanwhile.
 func (l *lane) endRead() {
 	r := l.reading
 	l.reading = nil
@@ -470,8 +470,8 @@ func (l *lane) beginLoad(passes bool) store.LaneScan {
 	return r
 }
 
-// endLoad notes up to where such a read has come, and, while the breaker is open, that it
-// had a backlog before: what is passed over is there to be probed with.
+// endLoad notes the place that the read of beginLoad has reached. While the breaker is open, a
+// lane that had a backlog keeps it: probes are taken from deliveries that were passed over.
 func (l *lane) endLoad(end store.Place, passes, hadMore bool) {
 	if l.reading.floor.Before(end) { // what was read past may have changed
 		end = l.reading.floor
@@ -501,7 +501,7 @@ func (l *lane) beginClear() bool {
 	return l.clears
 }
 
-// enqueue gives the lane a place among those that wait for a worker, and returns it.
+// enqueue puts the lane into a queue for workers, and returns which one.
 func (l *lane) enqueue() place {
 	switch {
 	case l.proven:

@@ -18,12 +18,12 @@ import (
 // only, so a receiver that is slow, or becomes so, is not mistaken for a crowded one.
 type pace struct {
 	other time.Duration // what an attempt took at half the limit, or at the limit while halved; 0: not known
-	took  time.Duration // by those that ended in this round
+	took  time.Duration // sum of the durations of attempts that ended in this round
 	flow  *flow         // nil while nothing has succeeded
 
 	limit        int32  // attempts at a time
 	round        uint32 // counts them; attempts that began in an earlier one do not count
-	answers, bad int32  // how many ended in this round; bad ones are those that show that it is in trouble
+	answers, bad int32  // attempts that ended in this round; bad: those that show an overloaded endpoint
 	rest         int32  // rounds until the next try
 	phase        phase
 	full         bool // the limit was reached: more might have been done

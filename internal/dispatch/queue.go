@@ -47,7 +47,7 @@ func (q *jobQueue) pop() (store.Job, bool) {
 		return store.Job{}, false
 	}
 	j := q.jobs[q.head]
-	q.jobs[q.head] = store.Job{} // let go of the body
+	q.jobs[q.head] = store.Job{} // release the body
 	q.head++
 	if q.head == len(q.jobs) {
 		q.jobs, q.head = q.jobs[:0], 0

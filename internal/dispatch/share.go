@@ -2,7 +2,7 @@ package dispatch
 
 import "time"
 
-// enqueue gives the lane a place among those that wait for a worker.
+// enqueue puts the lane into its queue for workers.
 func (e *Engine) enqueue(l *lane) {
 	if l.queue != unqueued {
 		return

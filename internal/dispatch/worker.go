@@ -103,7 +103,7 @@ func (e *Engine) begin(t *turn) bool {
 
 // next waits for a lane that wants a worker. It returns false when the worker is not
 // needed any more. At most half of the workers serve lanes whose last attempt did not
-// succeed, so that endpoints that hang never take the place of those that answer.
+// succeed, so that hanging endpoints never take all workers.
 func (e *Engine) next(t *turn) bool {
 	for !e.stopping {
 		if e.urgent.len() > 0 && !e.rushFull() {
@@ -269,8 +269,8 @@ func (e *Engine) loaded(t *turn) bool {
 }
 
 // search begins a read for a delivery to probe the endpoint with, or a type that is held.
-// Probes go round the types, and alternate between the newest deliveries and those that
-// have waited longest.
+// Probes rotate over the types, and alternate between the newest and the oldest
+// deliveries.
 func (e *Engine) search(t *turn, newest bool) {
 	t.find = t.lane.search(newest, e.Now())
 	t.task, t.scan = taskSearch, e.beginScan(t.lane, t.find.LaneScan)
@@ -345,8 +345,8 @@ func (e *Engine) read(s *scan) {
 	s.full = len(s.jobs) >= s.Limit || bodies(s.jobs) > s.MaxBytes
 }
 
-// endScan returns what was reserved. The caller ends the lane's reading when it has
-// taken what was read.
+// endScan returns the reserved room. The caller ends the lane's reading after it has taken the
+// jobs.
 func (e *Engine) endScan(s *scan) {
 	if e.loads--; e.loads == maxLoads-1 {
 		e.call()

@@ -158,7 +158,7 @@ var Fields = []Field{
 	},
 	{
 		Name: "secret", Label: "Signing secret", Help: "signing secret, whsec_ and 24 to 64 bytes in base64", Section: Transport, Secret: true, Creation: true, Default: "a new one",
-		access: by{func(*Endpoint) any { return "" }, func(*Endpoint, any, *Edit) {}}, // whoever creates the endpoint makes it
+		access: by{func(*Endpoint) any { return "" }, func(*Endpoint, any, *Edit) {}}, // the service makes it when it creates the endpoint
 	},
 }
 

@@ -20,8 +20,8 @@ type Input struct {
 // maxTime is the end of the year 9999, in Unix seconds.
 const maxTime = 253402300799
 
-// CheckTime refuses what is no time in Unix seconds, from least on, with a fault that
-// names the parameter.
+// CheckTime returns a fault for the parameter unless seconds is a whole number of Unix seconds,
+// at least least and at most the end of the year 9999.
 func CheckTime(param string, seconds, least float64) error {
 	if seconds == math.Trunc(seconds) && seconds >= least && seconds <= maxTime {
 		return nil

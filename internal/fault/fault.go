@@ -87,6 +87,13 @@ func Param(param string, reason Reason, format string, args ...any) *Error {
 	return &Error{Code: Invalid, Reason: reason, Param: param, Message: fmt.Sprintf(format, args...)}
 }
 
+// Unknown returns an [Unsure] fault: it is unknown whether what, such as "the event", was stored. The
+// caller may set a hint.
+func Unknown(what string, err error) *Error {
+	return &Error{Code: Unsure, Reason: "outcome_unknown", Err: err,
+		Message: "The outcome is unknown: " + what + " may or may not have been stored. Retry with the same id or Idempotency-Key."}
+}
+
 // Missing returns a [NotFound] fault for an object of the given kind and id.
 func Missing(kind, id string) *Error {
 	return &Error{

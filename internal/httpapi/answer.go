@@ -47,7 +47,8 @@ func tagged[T any, V interface{ etag() revision }](view func(T) V) render[T] {
 // byValue is a view of values from one of pointers.
 func byValue[T, V any](view func(*T) V) func(T) V { return func(v T) V { return view(&v) } }
 
-func itself[T any](v T) T { return v }
+// unchanged is the view of a value that is shown as it is.
+func unchanged[T any](v T) T { return v }
 
 // inJSON answers with a value in JSON.
 func inJSON[V any](v V) (answer, error) {
@@ -138,8 +139,8 @@ type listView[V any] struct {
 	Data    []V    `json:"data"`
 	HasMore bool   `json:"has_more"`
 
-	// NextCursor is where a list goes on that looks at a part of what is stored at a time: it
-	// need not be one of the objects.
+	// NextCursor is where the next page begins, of a list that examines a bounded number of rows
+	// per page. It need not be one of the objects.
 	NextCursor string `json:"next_cursor,omitzero"`
 }
 

@@ -152,7 +152,7 @@ func (rq *request) unlessKnown(p sandbox.Payment) (answer, error) {
 }
 
 func listPayments(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), itself, rq.sandbox().ListPayments)
+	return pageOf(rq, rq.query(), unchanged, rq.sandbox().ListPayments)
 }
 
 func createRefund(rq *request) (answer, error) {
@@ -165,17 +165,17 @@ func getRefund(rq *request) (answer, error)       { return one(rq, rq.sandbox().
 func getSubscription(rq *request) (answer, error) { return one(rq, rq.sandbox().Subscription, inJSON) }
 func getProduct(rq *request) (answer, error)      { return one(rq, rq.sandbox().Product, inJSON) }
 func listProducts(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), itself, rq.sandbox().ListProducts)
+	return pageOf(rq, rq.query(), unchanged, rq.sandbox().ListProducts)
 }
 
 func listSubscriptions(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), itself, rq.sandbox().ListSubscriptions)
+	return pageOf(rq, rq.query(), unchanged, rq.sandbox().ListSubscriptions)
 }
 
 func listRefunds(rq *request) (answer, error) {
 	p := rq.query()
 	payment := p.given("payment_id")
-	return pageOf(rq, p, itself, func(ctx context.Context, c *service.Call, page service.Page) ([]sandbox.Refund, bool, error) {
+	return pageOf(rq, p, unchanged, func(ctx context.Context, c *service.Call, page service.Page) ([]sandbox.Refund, bool, error) {
 		return rq.sandbox().ListRefunds(ctx, c, payment, page)
 	})
 }
@@ -220,7 +220,7 @@ func shopperToken(rq *request) (answer, error) {
 }
 
 func shopperOrders(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), itself, func(ctx context.Context, _ *service.Call, page service.Page) ([]sandbox.Order, bool, error) {
+	return pageOf(rq, rq.query(), unchanged, func(ctx context.Context, _ *service.Call, page service.Page) ([]sandbox.Order, bool, error) {
 		return rq.sandbox().Orders(ctx, rq.visitor, page)
 	})
 }

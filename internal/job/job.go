@@ -11,8 +11,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// Job is work that sends again what was missed in a stretch of time. It goes
-// on where it stood after a restart.
+// Job resends deliveries of a period: failed ones and, with [Recovery], missed ones. After a
+// restart it continues from its cursor.
 type Job struct {
 	ID         string
 	Kind       Kind

@@ -342,6 +342,16 @@ func (s *Service) CreateKey(ctx context.Context, c *Call, name string, live bool
 	if err := c.mustAccount(); err != nil {
 		return CreatedKey{}, err
 	}
+	prefix := account.PrefixTest
+	if live {
+		prefix = account.PrefixLive
+	}
+	return s.createKey(ctx, c, c, name, prefix)
+}
+
+// createKey makes a key with a secret of a prefix for the account that owner works in, or an
+// operator key if it works in none.
+func (s *Service) createKey(ctx context.Context, c, owner *Call, name, prefix string) (CreatedKey, error) {
 	name, err := checkName(name)
 	if err != nil {
 		return CreatedKey{}, err
@@ -351,14 +361,13 @@ func (s *Service) CreateKey(ctx context.Context, c *Call, name string, live bool
 		return CreatedKey{}, err
 	}
 	defer end()
-	prefix := account.PrefixTest
-	if live {
-		prefix = account.PrefixLive
-	}
 	created := CreatedKey{Secret: account.NewSecret(prefix)}
-	created.Key, _ = account.NewKey(s.IDs.New(event.PrefixKey), created.Secret, name, c.Space.Account(), s.Now())
-	trail := s.trail(c, created, created.Created, account.KeyCreated, created.ID)
-	trail.Room = s.room(c, quota.APIKeys, s.keys.good(c.Space.Account()))
+	no := owner.Space.Account()
+	created.Key, _ = account.NewKey(s.IDs.New(event.PrefixKey), created.Secret, name, no, s.Now())
+	trail := s.trail(owner, created, created.Created, account.KeyCreated, created.ID)
+	if no != 0 {
+		trail.Room = s.room(owner, quota.APIKeys, s.keys.good(no))
+	}
 	return created, s.putKey(ctx, &created.Key, trail)
 }
 

@@ -28,7 +28,11 @@ type announcement struct {
 // endpointObject returns the data.object of what happened to an endpoint itself,
 // with further names and values.
 func endpointObject(e *endpoint.Endpoint, more ...any) map[string]any {
-	object := map[string]any{"id": e.ID, "object": "webhook_endpoint", "url": e.URL, "status": e.Status}
+	return with(map[string]any{"id": e.ID, "object": "webhook_endpoint", "url": e.URL, "status": e.Status}, more)
+}
+
+// with adds names and values to an object.
+func with(object map[string]any, more []any) map[string]any {
 	for i := 0; i < len(more); i += 2 {
 		object[more[i].(string)] = more[i+1]
 	}

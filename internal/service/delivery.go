@@ -131,10 +131,7 @@ func outcomeNames() string {
 // RetryDelivery makes a delivery due at once, whatever became of it, with a
 // fresh retry schedule.
 func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
-	if err := c.mustAccount(); err != nil {
-		return store.DeliveryView{}, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return store.DeliveryView{}, err
 	}
@@ -222,10 +219,7 @@ func (s *Service) attemptAfter(ctx context.Context, v *store.DeliveryView, numbe
 // CancelDelivery stops the retries of a pending delivery; one that is settled
 // stays as it is.
 func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
-	if err := c.mustAccount(); err != nil {
-		return store.DeliveryView{}, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return store.DeliveryView{}, err
 	}
@@ -294,20 +288,22 @@ func (w *Watcher) DeliveryExhausted(f *dispatch.Failure) {
 		text += lastFailureText(f)
 	}
 	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeAttemptExhausted, others: true,
-		object: map[string]any{
-			"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID,
-			"attempts": d.Attempts, "last_outcome": d.LastOutcome.String(), "last_status_code": d.StatusOrNil(), "last_error": lastError(f),
-		},
-		text: text})
+		object: with(map[string]any{"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID, "attempts": d.Attempts}, lastAttempt(f)),
+		text:   text})
 	if err != nil {
 		w.s.Log.Error("announce exhausted delivery", "delivery", d.ID.String(), "err", err)
 	}
 }
 
-// lastFailure returns the names and values that notices have of the attempt that caused them.
+// lastFailure returns the names and values that notices about an endpoint have of the attempt
+// that caused them.
 func lastFailure(f *dispatch.Failure) []any {
-	return []any{"event", f.Job.EventID, "event_type", f.Job.Type, "delivery", f.Delivery.ID.String(),
-		"last_outcome", f.Delivery.LastOutcome.String(), "last_status_code", f.Delivery.StatusOrNil(), "last_error", lastError(f)}
+	return append(lastAttempt(f), "event", f.Job.EventID, "event_type", f.Job.Type, "delivery", f.Delivery.ID.String())
+}
+
+// lastAttempt returns the names and values that notices have of the result of an attempt.
+func lastAttempt(f *dispatch.Failure) []any {
+	return []any{"last_outcome", f.Delivery.LastOutcome.String(), "last_status_code", f.Delivery.StatusOrNil(), "last_error", lastError(f)}
 }
 
 // lastError returns why no response came, nil if one did.

@@ -20,10 +20,7 @@ type Emission struct {
 // gets what goes with it, and the receipt of result; it is called again when another node
 // has changed the account's settings meanwhile. Nothing is written when it returns an error. Errors: fault.Invalid, those of idempotency, and write's.
 func (s *Service) Emit(ctx context.Context, c *Call, result any, emit []Emission, write func(store.Trail) error) error {
-	if err := c.mustAccount(); err != nil {
-		return err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -86,10 +86,7 @@ func sizeOf(p endpoint.Params) int { return len(p.Text("filter")) + len(p.Text("
 // CreateEndpoint registers an endpoint. The result holds its first secret.
 // Errors: fault.Invalid, and those of idempotency.
 func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params) (*endpoint.Endpoint, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, err
 	}

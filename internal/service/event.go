@@ -112,10 +112,7 @@ type Sent struct {
 // others are. Errors that concern all of them: fault.Invalid, fault.Forbidden and
 // fault.IdempotencyConflict.
 func (s *Service) SendEvents(ctx context.Context, c *Call, raws [][]byte) ([]Sent, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, err
-	}
-	end, err := s.begin(ctx, c, true) // the key may be another request's
+	end, err := s.edit(ctx, c) // the key may be another request's
 	if err != nil {
 		return nil, err
 	}
@@ -367,10 +364,7 @@ func deliveries(e *event.Event, to []*endpoint.Endpoint) []delivery.Delivery {
 // SendTest sends a sample event to one endpoint only, of the given type or, if
 // that is empty, of the first type that the endpoint names.
 func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string) (*event.Event, []store.DeliveryView, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, nil, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -571,10 +565,7 @@ func (s *Service) ResendToListeners(ctx context.Context, c *Call, eventID, _ str
 }
 
 func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose func(*event.Event) ([]*endpoint.Endpoint, error)) ([]store.DeliveryView, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -28,10 +28,7 @@ const (
 // time and, with missed, what it subscribes to and never had because it was
 // disabled. Errors: fault.Invalid, fault.NotFound, and those of idempotency.
 func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since time.Time, missed bool) (job.Job, error) {
-	if err := c.mustAccount(); err != nil {
-		return job.Job{}, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return job.Job{}, err
 	}
@@ -497,10 +494,7 @@ func (s *Service) ListJobs(ctx context.Context, c *Call, endpointID string, p Pa
 // CancelJob stops a job; what it requeued stays so. One that has ended
 // stays as it is.
 func (s *Service) CancelJob(ctx context.Context, c *Call, id string) (job.Job, error) {
-	if err := c.mustAccount(); err != nil {
-		return job.Job{}, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return job.Job{}, err
 	}

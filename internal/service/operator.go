@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
-	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -21,18 +20,7 @@ func (s *Service) CreateOperatorKey(ctx context.Context, c *Call, name string) (
 	if err := c.mustOperator(); err != nil {
 		return CreatedKey{}, err
 	}
-	name, err := checkName(name)
-	if err != nil {
-		return CreatedKey{}, err
-	}
-	end, err := s.begin(ctx, c, true)
-	if err != nil {
-		return CreatedKey{}, err
-	}
-	defer end()
-	created := CreatedKey{Secret: account.NewSecret(account.PrefixAdmin)}
-	created.Key, _ = account.NewKey(s.IDs.New(event.PrefixKey), created.Secret, name, 0, s.Now())
-	return created, s.putKey(ctx, &created.Key, s.trail(c.forServer(), created, created.Created, account.KeyCreated, created.ID))
+	return s.createKey(ctx, c, c.forServer(), name, account.PrefixAdmin)
 }
 
 // ListOperatorKeys lists operator keys, newest first, without secrets. Operators only.
@@ -43,8 +31,9 @@ func (s *Service) ListOperatorKeys(ctx context.Context, c *Call, p Page) ([]acco
 	return s.listKeys(ctx, store.KeyFilter{}, p)
 }
 
-// RevokeOperatorKey makes an operator key useless at once, and ends what was started with it.
-// Operators only. The last one stays, or nobody could manage the server.
+// RevokeOperatorKey revokes an operator key and ends the connections, portal sessions and jobs
+// that were started with it. Operators only. The last key cannot be revoked: the server would
+// be left without an operator.
 func (s *Service) RevokeOperatorKey(ctx context.Context, c *Call, id string) (account.Key, error) {
 	if err := c.mustOperator(); err != nil {
 		return account.Key{}, err

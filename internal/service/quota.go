@@ -84,8 +84,14 @@ func (s *Service) MayTransform(e *endpoint.Endpoint) bool { return s.mayProcess(
 
 // mayProcess reports whether the account of a space has processor time left.
 func (s *Service) mayProcess(space event.Space) bool {
+	return s.processor.Admit(space.Account(), s.processorTime(space)) == nil
+}
+
+// processorTime returns how many milliseconds of processor time per second the account of a
+// space may use.
+func (s *Service) processorTime(space event.Space) int {
 	a, _ := s.keys.account(s.keys.accountID(space.Account()))
-	return s.processor.Admit(space.Account(), quota.Of(quota.ProcessorTime, a.Limits, s.Limits)) == nil
+	return quota.Of(quota.ProcessorTime, a.Limits, s.Limits)
 }
 
 // Transformed charges the account of an endpoint for a transformation.
@@ -116,8 +122,7 @@ func (s *Service) process(c *Call, e *event.Event, to []*endpoint.Endpoint) (lea
 
 // charge adds processor time that the filters and schemas of a space have taken.
 func (s *Service) charge(space event.Space, cost time.Duration) {
-	a, _ := s.keys.account(s.keys.accountID(space.Account()))
-	s.processor.Charge(space.Account(), quota.Of(quota.ProcessorTime, a.Limits, s.Limits), cost)
+	s.processor.Charge(space.Account(), s.processorTime(space), cost)
 }
 
 // LimitParams is what a request says of an account's limits, by name; nil is the server's

@@ -63,10 +63,7 @@ func (s *Service) RevokeSecret(ctx context.Context, c *Call, id, secretID string
 // RevealSecret returns an endpoint for its secrets to be shown. That it was asked
 // for is on record before it returns.
 func (s *Service) RevealSecret(ctx context.Context, c *Call, id string) (*endpoint.Endpoint, error) {
-	if err := c.mustAccount(); err != nil {
-		return nil, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, err
 	}

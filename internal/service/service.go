@@ -328,8 +328,7 @@ func (s *Service) begin(ctx context.Context, c *Call, look bool) (end func(), er
 	return end, nil
 }
 
-// edit is how every call starts that changes what an account has set up: it is one with
-// an account, and begins.
+// edit is how a call starts that changes an account's data: it requires an account, and begins.
 func (s *Service) edit(ctx context.Context, c *Call) (end func(), err error) {
 	if err := c.mustAccount(); err != nil {
 		return nil, err

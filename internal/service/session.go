@@ -30,10 +30,7 @@ func (s *Service) ListPortals(ctx context.Context, c *Call, p Page) ([]account.S
 // RevokePortal ends a portal session of the call's account and mode at once, with the jobs
 // that were started in it. Errors: fault.NotFound.
 func (s *Service) RevokePortal(ctx context.Context, c *Call, id string) (account.Session, error) {
-	if err := c.mustAccount(); err != nil {
-		return account.Session{}, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return account.Session{}, err
 	}

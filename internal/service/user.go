@@ -203,10 +203,7 @@ type CreatedPortal struct {
 // CreatePortal opens the portal of the account and mode that the call works in, for
 // a while. Errors: fault.Invalid, and those of idempotency.
 func (s *Service) CreatePortal(ctx context.Context, c *Call, p PortalParams) (CreatedPortal, error) {
-	if err := c.mustAccount(); err != nil {
-		return CreatedPortal{}, err
-	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.edit(ctx, c)
 	if err != nil {
 		return CreatedPortal{}, err
 	}

@@ -235,7 +235,7 @@ type Trail struct {
 // creation is refused by [quota.Full].
 type Room struct {
 	Quota quota.Name
-	Space event.Space // of those that each mode has its own of, this mode; of keys, the account
+	Space event.Space // mode that is counted; of API keys, which both modes share, the account
 	Limit int
 	At    time.Time // what has expired by then does not count
 }
@@ -556,8 +556,8 @@ type Upkeep interface {
 	// and returns how many.
 	PurgeSandbox(ctx context.Context, t time.Time, limit int) (int, error)
 	// PurgeEndpoints deletes what is left of endpoints that were deleted before t, of up to
-	// limit with a store number above after, but for those that a delivery or a job
-	// names. It returns where to go on: the number to pass as after, or 0 when it is through.
+	// limit with a store number above after, except endpoints that a delivery or a job
+	// refers to. It returns where to go on: the number to pass as after, or 0 when it is through.
 	PurgeEndpoints(ctx context.Context, t time.Time, after int64, limit int) (next int64, deleted int, err error)
 	// PurgeTypes deletes what is left of up to limit event types that were deleted before
 	// t and returns of how many.

@@ -86,8 +86,8 @@ func (t *Tally) Exhausted(ep *endpoint.Endpoint, now time.Time) {
 	t.at(ep.Space, ep.No, now, func(c *store.Counts) { c.Exhausted++ })
 }
 
-// Write writes and forgets the counts. Statistics are no reason to fail: what
-// cannot be written is logged, and written the next time if none of it was.
+// Write writes and forgets the counts. Errors are logged. Counts are written the next time if none
+// of them could be written.
 func (t *Tally) Write(ctx context.Context, st store.Statistics, log *slog.Logger) {
 	t.mu.Lock()
 	counts := t.counts

@@ -14,9 +14,9 @@ const lastOfLanes = `SELECT e.no, coalesce(w.rank, -1), coalesce(w.event, 0) FRO
 	JOIN endpoints e ON e.no = n.no AND e.settings LIKE '%"ordering":"fifo"%'
 	LEFT JOIN LATERAL (SELECT d.rank, d.event FROM deliveries d WHERE d.endpoint = n.no AND d.state = 0 ORDER BY d.rank DESC, d.event DESC LIMIT 1) w ON true`
 
-// Queue implements [relational.Conn]. Whoever was told that an earlier event is stored began to
-// send the next one after that, so this transaction sees the earlier one's delivery, if it is
-// pending still, and the next one is ranked behind it. No clock decides.
+// Queue implements [relational.Conn]. A sender that waits for the response to one event before it
+// sends the next has the first one committed before this transaction begins. So the transaction
+// sees its delivery, if that is still pending, and ranks the next one behind it. No clock decides.
 func (t *tx) Queue(all []*store.Append) error {
 	seen := map[int64]bool{}
 	var endpoints []int64

@@ -23,10 +23,10 @@ const (
 	daysAhead = 3 // so that a node that could not make any for a while still finds one
 	dayFormat = "20060102"
 
-	// tableLock is how long to wait for a lock on a table: those who use the table wait as
-	// long, behind the one that waits.
+	// tableLock is how long to wait for a lock on a table: statements that use the table queue
+	// behind the waiting lock for as long.
 	tableLock  = 50 * time.Millisecond
-	tablePause = 300 * time.Millisecond // between two tries, for those who use the table
+	tablePause = 300 * time.Millisecond // between two tries, in which statements that use the table proceed
 	tableTries = 3
 	startTries = 200 // at a start, which cannot do without
 
@@ -84,7 +84,7 @@ func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	for d := -1; d <= daysAhead; d++ {
-		for _, table := range partitioned { // each by itself, so that nobody waits for long
+		for _, table := range partitioned { // one at a time, so that no statement waits long
 			if err := s.transactSlowly(ctx, "make partitions", func(c relational.Conn) error {
 				if err := lockSchema(c); err != nil {
 					return err

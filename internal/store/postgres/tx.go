@@ -71,9 +71,7 @@ func committed(err error) error {
 	case errors.As(err, &e) && !strings.HasPrefix(e.Code, "57P"): // which a commit may have been through when its session was ended
 		return err
 	}
-	return &fault.Error{Code: fault.Unsure, Reason: "outcome_unknown",
-		Message: "The outcome is unknown: the change may or may not have been stored. Retry with the same id or Idempotency-Key.",
-		Err:     fmt.Errorf("commit: %w", err)}
+	return fault.Unknown("the change", fmt.Errorf("commit: %w", err))
 }
 
 // ended drops the error of a rollback whose transaction or connection was gone.

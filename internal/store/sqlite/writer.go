@@ -199,10 +199,9 @@ func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn
 // unsure is the error for a transaction that was synced while the file system broke down:
 // whoever reads sees it, and the next start may not.
 func unsure(op string, err error) error {
-	return &fault.Error{Code: fault.Unsure, Reason: "outcome_unknown",
-		Message: "The outcome is unknown: the data may or may not have been stored. Retry with the same id or Idempotency-Key.",
-		Hint:    "check the system's log for disk errors, repair the file system, and restart the server",
-		Err:     fmt.Errorf("%s: %w: %w", op, store.ErrMedium, err)}
+	unknown := fault.Unknown("the data", fmt.Errorf("%s: %w: %w", op, store.ErrMedium, err))
+	unknown.Hint = "check the system's log for disk errors, repair the file system, and restart the server"
+	return unknown
 }
 
 // Receipt is [relational.Store]'s, but for a store that may not have what it shows: a
