@@ -148,6 +148,10 @@ cluster: tools ## kill one of three nodes on PostgreSQL every three seconds, for
 cluster-faults: tools ## bring about each fault of a cluster of three nodes under load, and print what it does to the others (FAULT= some, LEASE=5s)
 	$(GO) test -count=1 -v -run 'TestCluster_faults' -timeout 60m ./e2e -cluster.faults -cluster.fault='$(FAULT)' -cluster.lease=$${LEASE:-5s}
 
+.PHONY: cluster-cost
+cluster-cost: tools ## count what a delivery costs the database with 1, 2, 4 and 6 nodes, with many partitions, and with ids of senders' own (ARGS='-nodes 1,6 -plain')
+	$(GO) run ./bench/compare -scenarios cost $(ARGS)
+
 .PHONY: cluster-settings
 cluster-settings: tools ## edit on one of two nodes and send to the other at once, ROUNDS (1000) times
 	$(GO) test -count=1 -v -run 'TestCluster_readYourWrites' -timeout 60m ./e2e -settings.rounds=$${ROUNDS:-1000}

@@ -24,7 +24,8 @@ import (
 type options struct {
 	rounds, events, conns, size, latencySeconds, waiting int
 	endpoints, perEndpoint                               int
-	only, charts, profile                                string
+	only, charts, profile, nodeCounts                    string
+	plain                                                bool
 }
 
 const apiKey = "sk_test_benchmark1234567890"
@@ -40,6 +41,8 @@ func main() {
 	flag.IntVar(&o.endpoints, "endpoints", 100_000, "endpoints of the scale scenario")
 	flag.IntVar(&o.perEndpoint, "per-endpoint", 100, "deliveries that wait for each of them")
 	flag.StringVar(&o.only, "scenarios", "", "what to measure, separated by commas (default: everything): "+strings.Join(names(), ", "))
+	flag.StringVar(&o.nodeCounts, "nodes", "", "of the cost scenario, only clusters of so many nodes, separated by commas")
+	flag.BoolVar(&o.plain, "plain", false, "of the cost scenario, only what has few partitions and no ids of its own")
 	flag.StringVar(&o.charts, "charts", "", "write charts as SVG into this directory")
 	flag.StringVar(&o.profile, "profile", "", "write a profile of the server to this file: of the processor in the last round of the first scenario, or of the memory in scale")
 	flag.Parse()
@@ -102,6 +105,7 @@ func measurements() []measurement {
 		measurement{"scale", func(ctx context.Context, b *bench) error { return b.scale(ctx) }},
 		measurement{"day", func(ctx context.Context, b *bench) error { return b.day(ctx) }},
 		measurement{"nodes", func(ctx context.Context, b *bench) error { return b.nodes(ctx) }},
+		measurement{"cost", func(ctx context.Context, b *bench) error { return b.cost(ctx) }},
 	)
 }
 

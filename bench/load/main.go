@@ -35,6 +35,7 @@ type loader struct {
 	urls      []string // of nodes, in turn
 	bodies    [][]byte // of the types, in turn
 	batch     int      // events a request
+	ids       bool     // events have ids and idempotency keys of their own
 	turn      atomic.Int64
 	client    *http.Client
 }
@@ -54,6 +55,7 @@ func main() {
 	wait := flag.Duration("wait", time.Minute, "for arrivals, at most")
 	expect := flag.Int("expect", 0, "arrivals to wait for; default: one for each event")
 	h2 := flag.Bool("h2", false, "speak HTTP/2 without TLS")
+	flag.BoolVar(&l.ids, "ids", false, "give each event an id and an idempotency key of its own; not with -batch")
 	flag.IntVar(&l.batch, "batch", 1, "events a request; with more than one, -url is the route for batches")
 	flag.Parse()
 	if *expect == 0 {
@@ -116,9 +118,17 @@ func (l *loader) gather(types int) {
 // send sends one event and returns its id; of a batch, it returns nothing.
 func (l *loader) send(ctx context.Context) (string, error) {
 	n := int(l.turn.Add(1))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.urls[n%len(l.urls)], bytes.NewReader(l.bodies[n/len(l.urls)%len(l.bodies)]))
+	body, id := l.bodies[n/len(l.urls)%len(l.bodies)], ""
+	if l.ids {
+		id = fmt.Sprintf("evt_own_%d_%016d", os.Getpid(), n)
+		body = append([]byte(`{"id":"`+id+`",`), body[1:]...)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.urls[n%len(l.urls)], bytes.NewReader(body))
 	if err != nil {
 		return "", err
+	}
+	if l.ids {
+		req.Header.Set("Idempotency-Key", id)
 	}
 	req.Header.Set("Authorization", "Bearer "+l.key)
 	req.Header.Set("Content-Type", "application/json")
@@ -127,7 +137,7 @@ func (l *loader) send(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
+	body, err = io.ReadAll(resp.Body)
 	switch {
 	case err != nil:
 		return "", err
@@ -142,11 +152,11 @@ func (l *loader) send(ctx context.Context) (string, error) {
 	}
 	// Both targets begin their answer with the id.
 	_, rest, ok := bytes.Cut(body[:min(len(body), 100)], []byte(`"id":"`))
-	id, _, ok2 := bytes.Cut(rest, []byte(`"`))
+	taken, _, ok2 := bytes.Cut(rest, []byte(`"`))
 	if !ok || !ok2 {
 		return "", fmt.Errorf("answer without an id: %.100s", body)
 	}
-	return string(id), nil
+	return string(taken), nil
 }
 
 func (l *loader) throughput(ctx context.Context, n, conns, expect int, wait time.Duration) (Result, error) {
