@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -20,10 +21,11 @@ func TestImport(t *testing.T) {
 	r := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	export := filepath.Join(t.TempDir(), "export.json")
 	text, err := json.Marshal(object{"data": []object{
-		{"id": "ep_main", "url": r.URL + "?token=hush", "description": "Main", "eventTypes": []string{"payment.succeeded"}, "throttleRate": 50, "metadata": object{"tier": "gold"},
+		{"id": "ep_main", "url": r.URL + "?token=hush", "description": "Main", "eventTypes": []string{"payment.succeeded", "payment-method.added"}, "throttleRate": 50, "metadata": object{"tier": "gold"},
 			"secret": object{"key": secret}, "headers": object{"headers": object{"X-Tenant": "hush-acme"}, "sensitive": []string{}}},
 		{"id": "ep_other", "url": r.URL, "eventTypes": []string{"payment.failed"}, "disabled": true},
 		{"id": "ep_wrong", "url": "ftp://a.example"},
+		{"id": "ep_typed", "url": r.URL, "eventTypes": []string{"payment.succeeded", "größe"}, "secret": object{"key": secret}},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -44,23 +46,29 @@ func TestImport(t *testing.T) {
 		return out
 	}
 
-	if out := run(0, export, "--dry-run"); strings.Count(out, "would create") != 3 || !strings.Contains(out, "not carried over: secret: ") {
+	if out := run(1, export, "--dry-run"); strings.Count(out, "would create") != 4 || !strings.Contains(out, "event type größe") {
 		t.Errorf("dry run: %s", out)
 	}
 	if n := len(s.must("GET", "/v1/webhooks", nil).list()); n != 0 {
 		t.Fatalf("a dry run made %d endpoints", n)
 	}
-	if out := run(1, export); strings.Count(out, "created we_") != 2 || !strings.Contains(out, "ep_wrong refused: the server answered 400") {
+	if out := run(1, export); strings.Count(out, "created we_") != 3 || !strings.Contains(out, "ep_wrong refused: the server answered 400") {
 		t.Errorf("import: %s", out)
 	}
-	if out := run(1, export, "--json"); strings.Count(out, `"result": "exists"`) != 2 || !strings.Contains(out, `"result": "refused"`) {
+	if out := run(1, export, "--json"); strings.Count(out, `"result": "exists"`) != 3 || !strings.Contains(out, `"result": "refused"`) {
 		t.Errorf("second import: %s", out)
 	}
 	made := s.must("GET", "/v1/webhooks", nil).list()
-	if len(made) != 2 {
+	if len(made) != 3 {
 		t.Fatalf("there are %d endpoints: %v", len(made), made)
 	}
-	main, other := made[1], made[0] // newest first
+	main, other, typed := made[2], made[1], made[0] // newest first
+	if types := main["enabled_events"]; main.text("status") != "enabled" || !reflect.DeepEqual(types, []any{"payment.succeeded", "payment-method.added"}) {
+		t.Errorf("main is %s and takes %v", main.text("status"), types)
+	}
+	if typed.text("status") != "disabled" { // it would not receive all that it did
+		t.Errorf("an endpoint without one of its types is %s", typed.text("status"))
+	}
 	if main["rate_limit"] != 50.0 || main.text("description") != "Main" || object(main["metadata"].(map[string]any)).text("tier") != "gold" || other.text("status") != "disabled" {
 		t.Errorf("got %v and %v", main, other)
 	}

@@ -22,7 +22,7 @@ type typeGroup struct {
 // grouped returns types by what they begin with.
 func grouped(all []event.Definition) (out []typeGroup) {
 	for _, d := range all {
-		name, _, _ := strings.Cut(d.Name, ".")
+		name := groupOf(d.Name)
 		i := slices.IndexFunc(out, func(g typeGroup) bool { return g.Name == name })
 		if i < 0 {
 			i, out = len(out), append(out, typeGroup{Name: name})
@@ -30,6 +30,17 @@ func grouped(all []event.Definition) (out []typeGroup) {
 		out[i].Types = append(out[i].Types, d)
 	}
 	return out
+}
+
+// groupOf returns the first part of the name of a type: "payment" of "payment.succeeded",
+// "orders" of "/orders/created".
+func groupOf(name string) string {
+	const between = "./:"
+	name = strings.TrimLeft(name, between)
+	if i := strings.IndexAny(name, between); i >= 0 {
+		return name[:i]
+	}
+	return name
 }
 
 // types returns what is known of event types here: the account's own, by name, and those

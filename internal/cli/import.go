@@ -26,8 +26,8 @@ func importCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Short: "Register the endpoints exported from another webhook server",
 		Long: "Register the endpoints of another webhook server, as its API lists them, with their secrets, so that receivers\n" +
 			"need no new ones. FILE contains the API's responses, one after the other; the default, or -, is standard input.\n" +
-			"Settings that cannot be imported are printed with the reason; secrets are never printed. An endpoint created by\n" +
-			"an earlier import is not changed.",
+			"Settings that cannot be kept are printed with the reason; their endpoint is registered disabled, and the exit code\n" +
+			"is 1, also of a dry run. Secrets are never printed. An endpoint created by an earlier import is not changed.",
 		Example: "  posthaste import --from svix endpoints.json --dry-run\n" +
 			"  cat endpoints.json subscriptions.json | posthaste import --from convoy",
 		Args: cobra.MaximumNArgs(1),
@@ -80,6 +80,7 @@ type imported struct {
 	Result string      `json:"result"` // created, would create, exists, skipped or refused
 	Why    string      `json:"why,omitempty"`
 	Lost   []peer.Loss `json:"not_carried_over,omitempty"`
+	Notes  []peer.Loss `json:"notes,omitempty"`
 }
 
 // importAll registers what is not there yet, and prints what became of each. One that
@@ -91,16 +92,16 @@ func (c *client) importAll(cmd *cobra.Command, from string, found []*peer.Endpoi
 	}
 	bar := c.progress(len(found), "endpoints")
 	defer func() { _ = bar.Exit() }()
-	rows, refused := make([]imported, 0, len(found)), 0
+	rows := make([]imported, 0, len(found))
 	var stopped error
 	for _, e := range found {
-		row := imported{From: e.ID, URL: withoutQuery(e.URL), Events: e.Events, Secret: "none", Status: "-", Lost: e.Lost}
+		row := imported{From: e.ID, URL: withoutQuery(e.URL), Events: e.Events, Secret: "none", Status: "-", Lost: e.Lost, Notes: e.Notes}
 		origin := from + ":" + e.ID
 		switch id := there[origin]; {
 		case e.Skip != "":
 			row.Result, row.Why = "skipped", e.Skip
 		case id != "":
-			row.Result, row.ID, row.Lost = "exists", id, nil
+			row.Result, row.ID, row.Lost, row.Notes = "exists", id, nil, nil
 		default:
 			if err := c.importOne(cmd, origin, e, dry, &row); err != nil {
 				var said *apiError
@@ -108,7 +109,6 @@ func (c *client) importAll(cmd *cobra.Command, from string, found []*peer.Endpoi
 					stopped = fmt.Errorf("register %s: %w", origin, err) // the others would fare alike
 				}
 				row.Result, row.Why = "refused", err.Error()
-				refused++
 			}
 		}
 		rows = append(rows, row)
@@ -120,10 +120,25 @@ func (c *client) importAll(cmd *cobra.Command, from string, found []*peer.Endpoi
 	if err := c.showImport(rows); err != nil {
 		return err
 	}
-	if stopped == nil && refused > 0 {
-		stopped = fmt.Errorf("%d of %d endpoints were refused", refused, len(found))
+	return errors.Join(stopped, incomplete(rows))
+}
+
+// incomplete returns an error that counts the endpoints of which something is missing here,
+// nil if there are none.
+func incomplete(rows []imported) error {
+	absent, disabled := 0, 0
+	for _, r := range rows {
+		switch {
+		case r.Why != "":
+			absent++
+		case len(r.Lost) > 0:
+			disabled++
+		}
 	}
-	return stopped
+	if absent+disabled == 0 {
+		return nil
+	}
+	return fmt.Errorf("of %d endpoints, %d cannot be registered, and %d are registered disabled because some of their settings cannot be kept", len(rows), absent, disabled)
 }
 
 func (c *client) importOne(cmd *cobra.Command, origin string, e *peer.Endpoint, dry bool, row *imported) error {
@@ -228,11 +243,26 @@ func (c *client) showImport(rows []imported) error {
 		if r.Why != "" {
 			_, _ = fmt.Fprintf(c.out, "%s %s: %s\n", printable(r.From), r.Result, r.Why)
 		}
-		for _, l := range r.Lost {
-			_, _ = fmt.Fprintf(c.out, "%s not carried over: %s: %s\n", printable(r.From), l.Field, l.Why)
+	}
+	return c.showLosses(rows)
+}
+
+// showLosses prints a table of the settings that were not kept, and of those that were left
+// out without an effect on deliveries.
+func (c *client) showLosses(rows []imported) error {
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	title := "\nFROM\tSETTING\tRESULT\tREASON\n"
+	show := func(from, result string, settings []peer.Loss) {
+		for _, l := range settings {
+			_, _ = fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\n", title, printable(from), l.Field, result, l.Why)
+			title = ""
 		}
 	}
-	return nil
+	for _, r := range rows {
+		show(r.From, "lost", r.Lost)
+		show(r.From, "not needed", r.Notes)
+	}
+	return w.Flush()
 }
 
 func withoutQuery(raw string) string {

@@ -170,7 +170,7 @@ func checkEvents(patterns []string) error {
 	for i, p := range patterns {
 		if !event.ValidPattern(p) {
 			return fault.Param(fmt.Sprintf("enabled_events[%d]", i), "event_type_invalid",
-				`%q is not an event type; use names such as "payment.succeeded", a prefix such as "payment.*", or "*".`, shorten(p))
+				`%q is not an event type. Use names of %s, such as "payment.succeeded"; a prefix that ends with one of these characters, such as "payment.*"; or "*".`, shorten(p), event.TypeRule)
 		}
 	}
 	return nil

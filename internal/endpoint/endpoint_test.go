@@ -57,6 +57,7 @@ func TestSelects(t *testing.T) {
 	}{
 		{"*", "a", true}, {"a.b", "a.b", true}, {"a.b", "a.bc", false}, {"a.*", "a.b", true}, {"a.*", "a.b.c", true},
 		{"a.*", "a", false}, {"a.*", "ab.c", false},
+		{"a-*", "a-b", true}, {"/a/*", "/a/b", true}, {"/a/*", "/ab", false}, {"a:b:*", "a:b:c", true}, {"a_*", "a_b.c", true}, {"a.*", "a-b", false},
 	} {
 		if got := Selects(tt.pattern, tt.typ); got != tt.want {
 			t.Errorf("%s selects %s: %t, want %t", tt.pattern, tt.typ, got, tt.want)

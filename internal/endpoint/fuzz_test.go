@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/webhook"
 )
@@ -63,6 +64,26 @@ func FuzzCheckSecret(f *testing.F) {
 		}
 		if _, err := webhook.ParseSecret(s); err != nil {
 			t.Errorf("%q was accepted and does not sign: %v", s, err)
+		}
+	})
+}
+
+// Whatever the pattern and the type: the registry matches what the endpoint subscribes to.
+func FuzzPattern(f *testing.F) {
+	for _, s := range [][2]string{{"payment.*", "payment.succeeded"}, {"payment-*", "payment-method.added"}, {"/a/*", "/a/b"}, {"iam:*", "iam:user:created"}, {"a_*", "a_"}, {"*", "a..b"}, {"a.*", "a"}} {
+		f.Add(s[0], s[1])
+	}
+	f.Fuzz(func(t *testing.T, pattern, typ string) {
+		if !event.ValidPattern(pattern) || !event.ValidType(typ) {
+			return
+		}
+		r, e := NewRegistry(), on(1, pattern)
+		r.Put(e)
+		if matched := len(r.Match(space, typ)) == 1; matched != e.Wants(typ) {
+			t.Errorf("of %q and %q the registry says %t", pattern, typ, matched)
+		}
+		if r.Remove(1); len(r.Match(space, typ)) != 0 {
+			t.Errorf("%q matches %q after it was removed", pattern, typ)
 		}
 	})
 }

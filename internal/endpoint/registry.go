@@ -32,7 +32,7 @@ const maxGone = 10_000
 // appended to in place or replaced, because readers hold on to them.
 type index struct {
 	all    []*Endpoint
-	prefix map[string][]*Endpoint // keyed with the dot: "payment."
+	prefix map[string][]*Endpoint // keyed with the separator: "payment."
 	exact  map[string][]*Endpoint
 }
 
@@ -193,7 +193,7 @@ func (r *Registry) Match(space event.Space, t string) []*Endpoint {
 	}
 	if len(x.prefix) > 0 {
 		for i := range len(t) {
-			if t[i] == '.' {
+			if event.Separator(t[i]) {
 				if l := x.prefix[t[:i+1]]; len(l) > 0 {
 					lists = append(lists, l)
 				}

@@ -93,39 +93,41 @@ const (
 	MaxIDLength   = 128
 )
 
-// ValidType reports whether s can name an event type: identifiers of letters,
-// digits and underscores, joined by dots (Standard Webhooks, "Event types").
+// TypeRule is the rule of [ValidType], for messages.
+const TypeRule = "letters, digits and the characters . _ - / :, with at least one letter or digit"
+
+// Separator reports whether c separates the words of an event type. The prefix of a
+// pattern ends with a separator.
+func Separator(c byte) bool { return c == '.' || c == '_' || c == '-' || c == '/' || c == ':' }
+
+// ValidType reports whether s can name an event type: letters, digits and separators in
+// any arrangement with a letter or digit, so that no name is a dot segment of a path.
+// Types of other webhook servers are valid: payment-method.added, /orders/created,
+// iam:user:created.
 func ValidType(s string) bool {
-	if s == "" || len(s) > MaxTypeLength {
+	if len(s) > MaxTypeLength {
 		return false
 	}
-	start := true
+	named := false
 	for _, c := range []byte(s) {
 		switch {
-		case c == '.':
-			if start {
-				return false
-			}
-			start = true
-		case c == '_' || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z':
-			start = false
-		default:
+		case '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z':
+			named = true
+		case !Separator(c):
 			return false
 		}
 	}
-	return !start
+	return named
 }
 
 // ValidPattern reports whether s can select event types: a type, "*" for all,
-// or a prefix such as "payment.*".
+// or a prefix that ends with a separator, such as "payment.*".
 func ValidPattern(s string) bool {
 	if s == "*" {
 		return true
 	}
-	if p, ok := strings.CutSuffix(s, ".*"); ok {
-		return ValidType(p)
-	}
-	return ValidType(s)
+	prefix, ok := strings.CutSuffix(s, "*")
+	return ValidType(prefix) && (!ok || Separator(prefix[len(prefix)-1]))
 }
 
 // ValidID reports whether a sender may use id for an event: "evt_" and 16 or

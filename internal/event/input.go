@@ -131,7 +131,7 @@ func (in *Input) check() error {
 		return fault.Param("type", "parameter_missing", `Set the event's type, such as "payment.succeeded".`)
 	case !ValidType(in.Type):
 		return fault.Param("type", "event_type_invalid",
-			`An event type must consist of names of letters, digits and underscores, joined by dots, such as "payment.succeeded", with at most %d characters.`, MaxTypeLength)
+			`An event type must consist of %s, such as "payment.succeeded", and have at most %d characters.`, TypeRule, MaxTypeLength)
 	case in.ID != "" && !ValidID(in.ID):
 		return fault.Param("id", "parameter_invalid",
 			"An event id must be evt_ followed by 16 or more letters, digits, underscores or hyphens, with at most %d characters.", MaxIDLength)

@@ -92,8 +92,10 @@ func TestNames(t *testing.T) {
 		good  []string
 		bad   []string
 	}{
-		{ValidType, []string{"a", "payment.succeeded", "A_1.b2.c"}, []string{"", ".", "a.", ".a", "a..b", "a b", "a-b", "*", "a.*", "é", long}},
-		{ValidPattern, []string{"*", "payment.*", "payment.succeeded"}, []string{"", "**", "*.a", "payment*", ".*", "a.*.b", "pay ment.*"}},
+		{ValidType, []string{"a", "payment.succeeded", "A_1.b2.c", "payment-method.added", "/orders/created", "iam:user:created", "a.", ".a", "a..b", "order_", "a/../b"},
+			[]string{"", ".", "..", "/", "-_:", "a b", "*", "a.*", "a#b", "a?b", "a%2Fb", "a,b", `a"b`, `a\b`, "a+b", "é", long}},
+		{ValidPattern, []string{"*", "payment.*", "payment.succeeded", "payment-method.*", "payment-*", "order_*", "/orders/*", "iam:user:*", "a..*"},
+			[]string{"", "**", "*.a", "payment*", ".*", "/*", "a.*.b", "a.**", "pay ment.*"}},
 		{ValidID, []string{"evt_1234567890abcdef", "evt_order-6735_payment_1"}, []string{"", "evt_", "evt_short", "1234567890abcdef", "evt_1234567890abcde.", "evt_1234567890 abcdef", "evt_" + long}},
 	} {
 		for _, s := range tt.good {

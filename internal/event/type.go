@@ -60,7 +60,7 @@ func (d *Definition) Check() error {
 	switch {
 	case !ValidType(d.Name):
 		return fault.Param("name", "event_type_invalid",
-			`An event type must consist of names of letters, digits and underscores, joined by dots, such as "payment.succeeded", with at most %d characters.`, MaxTypeLength)
+			`An event type must consist of %s, such as "payment.succeeded", and have at most %d characters.`, TypeRule, MaxTypeLength)
 	case Operational(d.Name):
 		return fault.Param("name", "event_type_reserved", "Events of type %s are created by the server. The type cannot be redefined.", d.Name)
 	case utf8.RuneCountInString(d.Description) > MaxTypeDescription:

@@ -33,7 +33,7 @@ var Reasons = []Entry{
 	{Reason: "event_id_taken", Codes: invalid, Meaning: "Another event has this id.", Action: "Choose another id, or leave it out."},
 	{Reason: "event_type_deprecated", Codes: invalid, Meaning: "The event's type is deprecated. A warning; the event was accepted.", Action: "Send another type."},
 	{Reason: "event_type_exists", Codes: invalid, Meaning: "An event type with this name is already defined.", Action: "Update it, or choose another name."},
-	{Reason: "event_type_invalid", Codes: invalid, Meaning: "The text is not the name of an event type.", Action: "Use letters, digits and underscores, joined by dots: `payment.succeeded`."},
+	{Reason: "event_type_invalid", Codes: invalid, Meaning: "The text is not the name of an event type.", Action: "Use letters, digits and the characters `. _ - / :`, such as `payment.succeeded`. A prefix ends with one of these characters and `*`: `payment.*`."},
 	{Reason: "event_type_read_only", Codes: invalid, Meaning: "The event type is built in.", Action: "Define another type."},
 	{Reason: "event_type_reserved", Codes: invalid, Meaning: "Only the server sends events of this type.", Action: "Choose another name."},
 	{Reason: "expired_card", Codes: invalid, Meaning: "Sandbox: the card has expired.", Action: "Send a date in the future."},

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"maps"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -43,6 +44,35 @@ func TestEventTypes_validate(t *testing.T) {
 	}
 	if want := map[service.Verdict]int{service.Fits: 2, service.Warned: 1, service.Rejected: 4}; !maps.Equal(w.found, want) {
 		t.Errorf("counted %v, want %v", w.found, want)
+	}
+}
+
+// Types with the separators of other webhook servers are defined, sent, matched and listed
+// like those with dots.
+func TestEventTypes_names(t *testing.T) {
+	w := newWorld(t)
+	for name, pattern := range map[string]string{"payment-method.added": "payment-*", "/orders/created": "/orders/*", "iam:user:created": "iam:user:*", "order_shipped": "order_*", "a/../b": "a/*"} {
+		path := "/v1/event_types/" + url.PathEscape(name)
+		w.must("POST", "/v1/event_types", `{"name":"`+name+`","validation":"reject","schema":{"properties":{"data":{"properties":{"object":{"required":["amount"]}}}}}}`)
+		if d := w.must("GET", path, ""); d.text("id") != name {
+			t.Errorf("%s is %v", path, d)
+		}
+		if a := w.call("POST", "/v1/events", `{"type":"`+name+`","data":{"object":{}}}`); a.status != 400 {
+			t.Errorf("%s is not validated: %d", name, a.status)
+		}
+		group := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/","enabled_events":["`+pattern+`"]}`)
+		exact := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/","enabled_events":["`+name+`"]}`)
+		e := w.must("POST", "/v1/events", `{"type":"`+name+`","data":{"object":{"amount":1}}}`)
+		for _, filter := range []string{pattern, name} {
+			list := w.must("GET", "/v1/events?type="+url.QueryEscape(filter), "")["data"].([]any)
+			if len(list) != 1 || list[0].(map[string]any)["id"] != e.text("id") {
+				t.Errorf("events of %s: %v", filter, list)
+			}
+		}
+		if list := w.must("GET", "/v1/events/"+e.text("id")+"/deliveries", "")["data"].([]any); len(list) != 2 {
+			t.Errorf("%s matched %d of %s and %s", name, len(list), group.text("id"), exact.text("id"))
+		}
+		w.must("DELETE", path, "")
 	}
 }
 

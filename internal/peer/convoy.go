@@ -99,7 +99,7 @@ func (c *convoy) item(raw json.RawMessage) (*Endpoint, error) {
 		e.lose("content type", "deliveries are JSON")
 	}
 	if in.SlackWebhookURL != "" || in.TeamsWebhookURL != "" || in.SupportEmail != "" {
-		e.lose("notifications", "the operator is told of failing endpoints, and the event webhook_endpoint.failing tells you")
+		e.note("notifications", "the operator is told of failing endpoints, and the event webhook_endpoint.failing tells you")
 	}
 	if in.OwnerID != "" {
 		e.Metadata = map[string]string{"owner_id": in.OwnerID}
@@ -132,8 +132,7 @@ func (e *Endpoint) authenticate(a *convoyAuth) {
 	case a.OAuth != nil && a.OAuth.URL != "" && a.OAuth.Type == "shared_secret" && a.OAuth.Audience == "" && a.OAuth.ClientSecret != "":
 		e.OAuth = &OAuth{a.OAuth.URL, a.OAuth.ClientID, a.OAuth.ClientSecret, a.OAuth.Scope}
 	case a.OAuth != nil && a.OAuth.URL != "":
-		e.Disabled = true
-		e.lose("authentication", "OAuth with an audience, with signed assertions or without its secret cannot be carried over; it is registered disabled")
+		e.lose("authentication", "OAuth with an audience, with signed assertions or without its secret cannot be carried over")
 	}
 }
 
@@ -164,7 +163,7 @@ func (c *convoy) finish(all []*Endpoint) {
 			e.Skip = "no subscription says what it takes; add the project's list of subscriptions to the export"
 		}
 		if c.filtered[e.ID] {
-			e.narrow("filter", "a subscription took only events that match a filter")
+			e.lose("filter", "a subscription took only events that match a filter; write it as filter")
 		}
 	}
 }

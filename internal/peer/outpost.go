@@ -76,7 +76,7 @@ func (outpost) item(raw json.RawMessage) (*Endpoint, error) {
 		e.lose("previous secret", "the newest alone is carried over")
 	}
 	if len(in.Filter) > 0 {
-		e.narrow("filter", "it took only events that match a filter")
+		e.lose("filter", "it took only events that match a filter; write it as filter")
 	}
 	if len(in.DeliveryMetadata) > 0 {
 		e.lose("delivery metadata", "deliveries carry none here; headers do the same")

@@ -45,8 +45,9 @@ type Endpoint struct {
 	Disabled    bool
 	Metadata    map[string]string
 
-	Skip string // why it cannot be registered at all; empty if it can
-	Lost []Loss
+	Skip  string // why it cannot be registered at all; empty if it can
+	Lost  []Loss // not empty only if Disabled, because its receiver would notice
+	Notes []Loss // settings that are not imported and do not change deliveries
 }
 
 // Basic are the credentials of HTTP Basic.
@@ -159,14 +160,15 @@ func plain(err error) error {
 	return err
 }
 
-func (e *Endpoint) lose(field, why string) { e.Lost = append(e.Lost, Loss{field, why}) }
-
-// narrow notes that the peer sent only some events of its types. The endpoint is
-// registered disabled: it must not be sent what it was never meant to see.
-func (e *Endpoint) narrow(field, what string) {
+// lose notes that the endpoint would receive other events or other requests than from the
+// peer. It is registered disabled until a person has looked at it.
+func (e *Endpoint) lose(field, why string) {
 	e.Disabled = true
-	e.lose(field, what+"; this filter is not supported, so the endpoint is registered disabled: enable it if it may receive all events of its types")
+	e.Lost = append(e.Lost, Loss{field, why})
 }
+
+// note notes a setting that is not imported and does not change deliveries.
+func (e *Endpoint) note(field, why string) { e.Notes = append(e.Notes, Loss{field, why}) }
 
 // sign takes the secret over if it can sign here.
 func (e *Endpoint) sign(secret, missing string) {
@@ -196,7 +198,7 @@ func (e *Endpoint) fit() {
 		e.Skip = fmt.Sprintf("it has more than %d headers", endpoint.MaxHeaders)
 	}
 	if utf8.RuneCountInString(e.Description) > endpoint.MaxDescription {
-		e.lose("description", fmt.Sprintf("it is cut off after %d characters", endpoint.MaxDescription))
+		e.note("description", fmt.Sprintf("it is cut off after %d characters", endpoint.MaxDescription))
 		e.Description = string([]rune(e.Description)[:endpoint.MaxDescription])
 	}
 	if e.Rate > endpoint.MaxRate {
@@ -209,7 +211,7 @@ func (e *Endpoint) fit() {
 	}
 	for _, key := range slices.Sorted(maps.Keys(e.Metadata)) {
 		if key == Origin || key == "" || len(key) > endpoint.MaxMetadataKey || utf8.RuneCountInString(e.Metadata[key]) > endpoint.MaxMetadataValue || len(e.Metadata) >= endpoint.MaxMetadata {
-			e.lose("metadata "+short(key), "its key or value is too long, or there are too many")
+			e.note("metadata "+short(key), "its key or value is too long, or there are too many")
 			delete(e.Metadata, key)
 		}
 	}
@@ -234,7 +236,7 @@ func (e *Endpoint) fitEvents() {
 		if event.ValidPattern(typ) {
 			kept = append(kept, typ)
 		} else {
-			e.lose("event type "+short(typ), "a type is words of letters, digits and underscores, joined by dots")
+			e.lose("event type "+short(typ), "an event type consists of "+event.TypeRule)
 		}
 	}
 	e.Events = kept

@@ -19,9 +19,12 @@ func summary(e *Endpoint) string {
 	if e.Skip != "" {
 		return e.ID + " skipped"
 	}
-	lost := []string{}
+	lost, notes := []string{}, []string{}
 	for _, l := range e.Lost {
 		lost = append(lost, l.Field)
+	}
+	for _, l := range e.Notes {
+		notes = append(notes, l.Field)
 	}
 	auth := ""
 	if e.Basic != nil {
@@ -30,34 +33,34 @@ func summary(e *Endpoint) string {
 	if e.OAuth != nil {
 		auth = fmt.Sprint("oauth ", *e.OAuth)
 	}
-	return fmt.Sprintf("%s %s %q %v secret=%v headers=%v rate=%g timeout=%d disabled=%v metadata=%v auth=%q lost=%s", e.ID, e.URL, e.Description, e.Events,
-		e.Secret, e.Headers, e.Rate, e.Timeout, e.Disabled, e.Metadata, auth, strings.Join(lost, ","))
+	return fmt.Sprintf("%s %s %q %v secret=%v headers=%v rate=%g timeout=%d disabled=%v metadata=%v auth=%q lost=%s notes=%s", e.ID, e.URL, e.Description, e.Events,
+		e.Secret, e.Headers, e.Rate, e.Timeout, e.Disabled, e.Metadata, auth, strings.Join(lost, ","), strings.Join(notes, ","))
 }
 
 func TestRead_exports(t *testing.T) {
 	for from, want := range map[string][]string{
 		"svix": {
-			`ep_2ndPaymentsMain000000001 https://acme.example/hooks?token=hush "Acme, payments" [payment.succeeded] secret=` + keptSecret + ` headers=map[X-Tenant:acme] rate=25 timeout=0 disabled=false metadata=map[tier:gold] auth="" lost=header X-Api-Key,uid,event type payment-method.added,header Host`,
-			`ep_2ndChannelled00000000002 https://beta.example/hooks "" [*] secret=whsec_b3dvb3dvb3dvb3dvb3dvb3dvb3dvb3dv headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=channels`,
-			`ep_2ndAsymmetric00000000003 https://gamma.example/hooks "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret`,
-			`ep_2ndHyphens00000000000004 skipped`,
+			`ep_2ndPaymentsMain000000001 https://acme.example/hooks?token=hush "Acme, payments" [payment.succeeded payment-method.added] secret=` + keptSecret + ` headers=map[X-Tenant:acme] rate=25 timeout=0 disabled=true metadata=map[tier:gold] auth="" lost=header X-Api-Key,header Host notes=uid`,
+			`ep_2ndChannelled00000000002 https://beta.example/hooks "" [*] secret=whsec_b3dvb3dvb3dvb3dvb3dvb3dvb3dvb3dv headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=channels notes=`,
+			`ep_2ndAsymmetric00000000003 https://gamma.example/hooks "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret notes=`,
+			`ep_2ndHyphens00000000000004 https://delta.example/hooks "" [a-b] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret notes=`,
 		},
 		"outpost": {
-			`des_main https://acme.example/outpost "" [order.shipped user.created] secret=` + keptSecret + ` headers=map[x-api-key:hush] rate=0 timeout=0 disabled=false metadata=map[team:platform] auth="" lost=previous secret`,
-			`des_all https://beta.example/outpost "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret,filter,delivery metadata`,
-			`des_off https://gamma.example/outpost "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret`,
+			`des_main https://acme.example/outpost "" [order.shipped user.created] secret=` + keptSecret + ` headers=map[x-api-key:hush] rate=0 timeout=0 disabled=true metadata=map[team:platform] auth="" lost=previous secret notes=`,
+			`des_all https://beta.example/outpost "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret,filter,delivery metadata notes=`,
+			`des_off https://gamma.example/outpost "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret notes=`,
 			`des_queue skipped`,
 		},
 		"convoy": {
-			`01HMAIN https://acme.example/convoy "Acme" [payment.succeeded payment.failed] secret=` + keptSecret + ` headers=map[X-Api-Key:hush] rate=0.5 timeout=60 disabled=false metadata=map[owner_id:acme] auth="" lost=old secret,advanced signatures,notifications,timeout`,
-			`01HBASIC https://beta.example/convoy "Beta's" [*] secret= headers=map[] rate=0 timeout=10 disabled=true metadata=map[] auth="basic beta:hush" lost=secret,client certificate,content type,filter`,
-			`01HOAUTH https://gamma.example/convoy "Gamma" [*] secret= headers=map[] rate=0 timeout=0 disabled=false metadata=map[] auth="oauth {https://login.example/token c hush hooks}" lost=secret`,
-			`01HASSERT https://delta.example/convoy "Delta" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret,authentication`,
+			`01HMAIN https://acme.example/convoy "Acme" [payment.succeeded payment.failed] secret=` + keptSecret + ` headers=map[X-Api-Key:hush] rate=0.5 timeout=60 disabled=true metadata=map[owner_id:acme] auth="" lost=old secret,advanced signatures,timeout notes=notifications`,
+			`01HBASIC https://beta.example/convoy "Beta's" [*] secret= headers=map[] rate=0 timeout=10 disabled=true metadata=map[] auth="basic beta:hush" lost=secret,client certificate,content type,filter notes=`,
+			`01HOAUTH https://gamma.example/convoy "Gamma" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="oauth {https://login.example/token c hush hooks}" lost=secret notes=`,
+			`01HASSERT https://delta.example/convoy "Delta" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret,authentication notes=`,
 			`01HIDLE skipped`,
 		},
 		"stripe": {
-			`we_1Main https://acme.example/stripe "Main" [charge.succeeded charge.failed] secret=` + keptSecret + ` headers=map[] rate=0 timeout=0 disabled=false metadata=map[team:billing] auth="" lost=api version`,
-			`we_1Off https://beta.example/stripe "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret`,
+			`we_1Main https://acme.example/stripe "Main" [charge.succeeded charge.failed] secret=` + keptSecret + ` headers=map[] rate=0 timeout=0 disabled=false metadata=map[team:billing] auth="" lost= notes=api version`,
+			`we_1Off https://beta.example/stripe "" [*] secret= headers=map[] rate=0 timeout=0 disabled=true metadata=map[] auth="" lost=secret notes=`,
 		},
 	} {
 		t.Run(from, func(t *testing.T) {
@@ -152,6 +155,9 @@ func fuzzRead(f *testing.F, from string) {
 				t.Errorf("%+v", e)
 			}
 			seen[e.ID] = true
+			if len(e.Lost) > 0 && !e.Disabled {
+				t.Errorf("%+v is enabled without %v", e, e.Lost)
+			}
 			for _, typ := range e.Events {
 				if !event.ValidPattern(typ) {
 					t.Errorf("event type %q", typ)

@@ -26,10 +26,10 @@ func (stripe) item(raw json.RawMessage) (*Endpoint, error) {
 	e := &Endpoint{ID: in.ID, URL: in.URL, Description: in.Description, Events: in.EnabledEvents, Disabled: in.Status == "disabled", Metadata: in.Metadata}
 	e.sign(in.Secret, "it is shown at creation only; add it to the export as \"secret\" if you kept it")
 	if in.APIVersion != "" {
-		e.lose("api version", "events are delivered as they are sent to this server")
+		e.note("api version", "events are delivered as they are sent to this server")
 	}
 	if in.Application != "" {
-		e.lose("application", "endpoints of connected accounts are those of accounts of their own here")
+		e.note("application", "endpoints of connected accounts are those of accounts of their own here")
 	}
 	return e, nil
 }

@@ -69,13 +69,13 @@ func (svix) item(raw json.RawMessage) (*Endpoint, error) {
 		e.sign(secret, "the export does not hold it")
 	}
 	if len(in.Channels) > 0 {
-		e.narrow("channels", fmt.Sprintf("it took events of %d channels only", len(in.Channels)))
+		e.lose("channels", fmt.Sprintf("it took events of %d channels only; write that as filter", len(in.Channels)))
 	}
 	for _, name := range in.Headers.Sensitive {
 		e.lose("header "+short(name), "its value is withheld in the export; set it by hand")
 	}
 	if in.UID != "" {
-		e.lose("uid", "endpoints have no ids of your own here")
+		e.note("uid", "endpoints have no ids of your own here")
 	}
 	return e, nil
 }
