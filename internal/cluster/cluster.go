@@ -37,6 +37,8 @@ type Service interface {
 // Engine is what sends (dispatch.Engine).
 type Engine interface {
 	Arrived(deliveries []delivery.ID)
+	Forwarded(jobs []store.Job) (misdirected []delivery.ID)
+	VerifyUpTo(before event.Key)
 	Urgent(deliveries []delivery.ID)
 	Releasing() int
 	Adopt(ctx context.Context, endpoints []int64) error
@@ -69,11 +71,12 @@ type Cluster struct {
 
 	stopHolding func() // ends what keeps the lease before Run does
 
-	awayMu sync.Mutex
-	away   []delivery.ID // of other nodes, which may not know of them
-	urgent []delivery.ID // that a person asked for
-	hasWay chan struct{}
-	poke   chan struct{} // look at the members now
+	awayMu  sync.Mutex
+	away    []delivery.ID       // of other nodes, which may not know of them
+	urgent  []delivery.ID       // that a person asked for
+	forward map[int][]store.Job // new deliveries by the number of the owner
+	hasWay  chan struct{}
+	poke    chan struct{} // look at the members now
 }
 
 // DefaultLease is how long a node that is gone keeps its endpoints.
@@ -90,12 +93,14 @@ const (
 	hearAgain    = time.Second
 	firstLooks   = 5
 	maxMessage   = 7000 // bytes; PostgreSQL takes 8000
+	maxForward   = 2048 // deliveries queued for one owner; it reads the others from the store
 )
 
 // Messages between nodes.
 const (
 	wordMembers  = "members"
 	wordWork     = "work"
+	wordForward  = "deliver"  // new deliveries with their events, to the owner
 	wordUrgent   = "urgent"   // work that a person asked for
 	wordSettings = "settings" // and their version: the store says so of each change
 )
@@ -109,7 +114,7 @@ func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog
 	}
 	log.Info("joined the cluster", "node", v.Self, "nodes", len(v.Members)+len(v.Joining))
 	c := &Cluster{nodes: nodes, lease: lease, log: log, self: v.Self, views: []store.View{{Self: v.Self}},
-		hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
+		forward: map[int][]store.Job{}, hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
 	c.ending = time.AfterFunc(lease, c.expire)
 	c.ending.Stop()
 	c.sending, c.cut = context.WithCancel(context.Background())
@@ -204,12 +209,34 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Elsewhere notes deliveries of other nodes, to be told. It does not block.
-func (c *Cluster) Elsewhere(deliveries []delivery.ID) {
+// Elsewhere queues notifications of deliveries to endpoints of other nodes. A delivery with its
+// body is forwarded to the owner, which then sends it without reading the store. It does not block.
+func (c *Cluster) Elsewhere(jobs []store.Job) {
+	v := c.agreed()
 	c.awayMu.Lock()
-	c.away = append(c.away, deliveries...)
+	for i := range jobs {
+		id, to := jobs[i].Delivery.ID, -1
+		if v != nil && jobs[i].Body != nil {
+			to = owner(v, id.Endpoint)
+		}
+		if to < 0 || len(c.forward[to]) >= maxForward {
+			c.away = append(c.away, id)
+		} else {
+			c.forward[to] = append(c.forward[to], jobs[i])
+		}
+	}
 	c.awayMu.Unlock()
 	signal(c.hasWay)
+}
+
+// agreed returns the view that all members work by, nil during a change of the members.
+func (c *Cluster) agreed() *store.View {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if !c.settled {
+		return nil
+	}
+	return &c.views[0]
 }
 
 // Expedite notes deliveries of other nodes that a person asked for, to be told. It does
@@ -341,11 +368,13 @@ func (c *Cluster) remove(ctx context.Context, dead []store.Member) (any bool) {
 	return any
 }
 
+func toAll(text string) store.Message { return store.Message{To: store.AllNodes, Text: text} }
+
 // tellMembers tells the other nodes to look at the members.
 func (c *Cluster) tellMembers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.lease/beats)
 	defer cancel()
-	if err := c.nodes.Tell(ctx, wordMembers); err != nil && ctx.Err() == nil {
+	if err := c.nodes.Tell(ctx, toAll(wordMembers)); err != nil && ctx.Err() == nil {
 		c.log.Warn("tell of the members", "err", err)
 	}
 }
@@ -423,7 +452,18 @@ func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (acked
 	if isNew {
 		c.views, c.settled = append(c.views, v), false
 	}
-	settles := !c.settled && v.Settled() || c.settled && resumed
+	moves := !c.settled && v.Settled()
+	settles := moves || c.settled && resumed
+	c.mu.Unlock()
+	if moves {
+		// The previous owners sent events up to this key: a late message of one must not send it again.
+		newest, err := c.nodes.NewestEvent(ctx)
+		if err != nil {
+			return 0, err
+		}
+		c.engine.VerifyUpTo(newest)
+	}
+	c.mu.Lock()
 	if settles {
 		c.views, c.settled = []store.View{v}, true
 	}
@@ -525,6 +565,32 @@ func (c *Cluster) heard(ctx context.Context, message string) {
 		c.engine.Arrived(parse(rest))
 	case wordUrgent:
 		c.engine.Urgent(parse(rest))
+	case wordForward:
+		c.receive(ctx, rest)
+	}
+}
+
+// receive passes forwarded deliveries to the engine after this node has the settings under which
+// they were accepted. Deliveries to endpoints that have another owner by now are announced to all nodes.
+func (c *Cluster) receive(ctx context.Context, text string) {
+	jobs, err := decodeJobs(text)
+	if err != nil {
+		c.log.Warn("decode forwarded deliveries", "err", err)
+		return
+	}
+	version, ids := int64(0), make([]delivery.ID, len(jobs))
+	for i := range jobs {
+		version, ids[i] = max(version, jobs[i].Version), jobs[i].Delivery.ID
+	}
+	if err := c.service.Reach(ctx, version); err != nil {
+		c.engine.Arrived(ids) // the engine reads them when the store answers
+		return
+	}
+	if misdirected := c.engine.Forwarded(jobs); len(misdirected) > 0 {
+		c.awayMu.Lock()
+		c.away = append(c.away, misdirected...)
+		c.awayMu.Unlock()
+		signal(c.hasWay)
 	}
 }
 
@@ -537,19 +603,29 @@ func (c *Cluster) tell(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		c.awayMu.Lock()
-		away, urgent := c.away, c.urgent
-		c.away, c.urgent = nil, nil
-		c.awayMu.Unlock()
-		for _, m := range append(messages(wordUrgent, urgent), messages(wordWork, away)...) {
-			if err := c.nodes.Tell(ctx, m); err != nil {
-				if ctx.Err() == nil {
-					c.log.Warn("tell of work", "err", err) // they look by themselves, later
-				}
-				break
-			}
+		if err := c.nodes.Tell(ctx, c.toTell()...); err != nil && ctx.Err() == nil {
+			c.log.Warn("tell of work", "err", err) // they look by themselves, later
 		}
 	}
+}
+
+// toTell returns the queued notifications as messages.
+func (c *Cluster) toTell() (all []store.Message) {
+	c.awayMu.Lock()
+	away, urgent, forward := c.away, c.urgent, c.forward
+	c.away, c.urgent, c.forward = nil, nil, map[int][]store.Job{}
+	c.awayMu.Unlock()
+	for no, jobs := range forward {
+		texts, large := encodeJobs(jobs)
+		for _, text := range texts {
+			all = append(all, store.Message{To: no, Text: wordForward + " " + text})
+		}
+		away = append(away, large...)
+	}
+	for _, text := range append(messages(wordUrgent, urgent), messages(wordWork, away)...) {
+		all = append(all, store.Message{To: store.AllNodes, Text: text})
+	}
+	return all
 }
 
 // messages writes deliveries into as many messages of a word as it takes: endpoint.event,
@@ -617,7 +693,7 @@ func (c *Cluster) Alone(ctx context.Context, fn func(context.Context) error) err
 // Leave ends the membership, after everything is written: the others take over at once.
 func (c *Cluster) Leave(ctx context.Context) error {
 	c.stopHolding()
-	return errors.Join(c.nodes.Leave(ctx), c.nodes.Tell(ctx, wordMembers))
+	return errors.Join(c.nodes.Leave(ctx), c.nodes.Tell(ctx, toAll(wordMembers)))
 }
 
 // Nodes returns the numbers of the members that this node knows of.

@@ -58,7 +58,7 @@ func (e *Engine) beginAgeScan(l *lane, after store.Place) (scan, bool) {
 func (e *Engine) endAgeScan(l *lane, s *scan) (old []store.Job, since time.Time, end store.Place, more bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.endScan(s)
+	e.endScan(l, s)
 	defer l.endRead()
 	now, ep := e.Now(), e.Endpoints.Get(l.no)
 	if s.err != nil || ep == nil {

@@ -98,6 +98,7 @@ func (e *Engine) forget(now time.Time) {
 		case l.idleSince == 0 && e.forgetDeleted(l):
 		case l.rest(now):
 			e.wake(l, time.Time{})
+			e.verifyUpTo = max(e.verifyUpTo, l.readUpTo)
 			delete(e.lanes, no)
 		}
 	}
@@ -110,6 +111,7 @@ func (e *Engine) forgetDeleted(l *lane) bool {
 		return false
 	}
 	e.wake(l, time.Time{})
+	e.verifyUpTo = max(e.verifyUpTo, l.readUpTo)
 	delete(e.lanes, l.no)
 	return true
 }

@@ -44,6 +44,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -153,8 +154,9 @@ type Engine struct {
 	bytes    int  // that ready deliveries take, and may take that are being read
 	stopping bool
 
-	arrived  []delivery.ID // what other nodes took and is not read yet
-	fetching bool
+	arrived    []delivery.ID // what other nodes took and is not read yet
+	verifyUpTo event.Key     // events up to this key may have been sent by the previous owner of an endpoint
+	fetching   bool
 
 	stats counters
 }
@@ -391,7 +393,7 @@ func (e *Engine) Committed(b *store.Batch) {
 
 // committed does so and returns the fresh deliveries that other nodes make, and those of
 // events that another node may have accepted, by settings that this one has not read yet.
-func (e *Engine) committed(b *store.Batch) (away, arrived []delivery.ID) {
+func (e *Engine) committed(b *store.Batch) (away []store.Job, arrived []delivery.ID) {
 	now := e.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -424,7 +426,7 @@ func (e *Engine) committed(b *store.Batch) (away, arrived []delivery.ID) {
 			}
 			for i := range a.Deliveries {
 				if id := a.Deliveries[i].ID; e.elsewhere(e.Endpoints.Get(id.Endpoint)) {
-					away = append(away, id)
+					away = append(away, named(id))
 				} else {
 					arrived = append(arrived, id)
 				}
@@ -436,12 +438,16 @@ func (e *Engine) committed(b *store.Batch) (away, arrived []delivery.ID) {
 
 // arrange takes the deliveries of an event into their lanes, and adds those that other nodes
 // make to away.
-func (e *Engine) arrange(a *store.Append, away []delivery.ID, now time.Time) []delivery.ID {
+func (e *Engine) arrange(a *store.Append, away []store.Job, now time.Time) []store.Job {
 	for i := range a.Deliveries {
 		no := a.Deliveries[i].ID.Endpoint
 		ep := e.Endpoints.Get(no)
+		j := store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace, Version: a.Version}
 		if e.elsewhere(ep) {
-			away = append(away, a.Deliveries[i].ID)
+			if !ep.Remote || ordered(ep) || a.Version == 0 { // it is read: by whom it is connected to, in its order, by its settings
+				j = named(j.Delivery.ID)
+			}
+			away = append(away, j)
 			continue
 		}
 		l := e.lane(no)
@@ -452,7 +458,7 @@ func (e *Engine) arrange(a *store.Append, away []delivery.ID, now time.Time) []d
 			e.plan(l, now)
 			continue
 		}
-		e.accept(l, ep, &store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace}, l.reading != nil)
+		e.accept(l, ep, &j, l.reading != nil)
 		e.plan(l, now)
 	}
 	return away

@@ -42,11 +42,14 @@ type lane struct {
 	idleSince moment
 	// cursor is up to where the store was read while types are passed over: before it are
 	// only deliveries that are held or passed over.
-	cursor  store.Place
-	streaks []streak // of types that fail; order has no meaning
-	pace    pace
-	breaker delivery.Breaker
-	limiter *rate.Limiter // nil without a rate limit
+	cursor store.Place
+	// readUpTo is the highest key of the events that were read from the store. Events up to it may
+	// have been sent before a message of another node announces them.
+	readUpTo event.Key
+	streaks  []streak // of types that fail; order has no meaning
+	pace     pace
+	breaker  delivery.Breaker
+	limiter  *rate.Limiter // nil without a rate limit
 
 	edits     uint32 // counts the changes that a person made to its deliveries (Engine.Wake)
 	rewinds   uint32 // counts changes to cursor and to the floor of a read
@@ -261,6 +264,9 @@ func (l *lane) holds(k event.Key) bool {
 	_, ok := l.held[k]
 	return ok
 }
+
+// saw notes that a delivery was read from the store.
+func (l *lane) noteRead(j *store.Job) { l.readUpTo = max(l.readUpTo, j.Delivery.ID.Event) }
 
 // heard notes that a delivery was accepted, and reports whether it is new to the lane.
 func (l *lane) heard(j *store.Job) bool {

@@ -5,14 +5,16 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // Cluster is what an engine that is not alone asks of the others (cluster.Cluster).
 type Cluster interface {
-	// Elsewhere is told of deliveries that other nodes are to make; without an event, of an
-	// endpoint that has work. It must not block.
-	Elsewhere(deliveries []delivery.ID)
+	// Elsewhere announces deliveries to endpoints of other nodes: new ones with their events,
+	// others by ID alone; an ID without an event announces an endpoint that has work. It must
+	// not block.
+	Elsewhere(jobs []store.Job)
 	// Sending returns a context that ends when this node may send no more; attempts under
 	// way are cut off then.
 	Sending() context.Context
@@ -55,6 +57,52 @@ func (e *Engine) Arrived(deliveries []delivery.ID) {
 		e.fetching = true
 		e.workers.Go(e.fetch)
 	}
+}
+
+// named returns a job that has only the delivery's ID.
+func named(id delivery.ID) store.Job { return store.Job{Delivery: delivery.Delivery{ID: id}} }
+
+// Forwarded takes new deliveries that another node has accepted and stored, and returns those to
+// endpoints of other nodes. This node must have the settings under which they were accepted. A
+// message can arrive late: this node may have read the delivery from the store and sent it, or the
+// previous owner of the endpoint may have. Such deliveries are looked up in the store.
+func (e *Engine) Forwarded(jobs []store.Job) (misdirected []delivery.ID) {
+	var unsure []delivery.ID
+	e.mu.Lock()
+	now := e.Now()
+	for i := range jobs {
+		j := &jobs[i]
+		id := j.Delivery.ID
+		ep := e.Endpoints.Get(id.Endpoint)
+		if ep == nil {
+			continue // it was deleted
+		}
+		if ep.Remote {
+			misdirected = append(misdirected, id)
+			continue
+		}
+		l := e.lane(id.Endpoint)
+		if id.Event <= max(e.verifyUpTo, l.readUpTo) || ordered(ep) {
+			unsure = append(unsure, id)
+			continue
+		}
+		e.accept(l, ep, j, l.reading != nil)
+		e.plan(l, now)
+	}
+	e.mu.Unlock()
+	if len(unsure) > 0 {
+		e.Arrived(unsure)
+	}
+	return misdirected
+}
+
+// VerifyUpTo makes the engine look up forwarded deliveries of events up to a key before it sends
+// them. The cluster calls it before this node takes over endpoints, whose previous owners may have
+// sent any of these.
+func (e *Engine) VerifyUpTo(before event.Key) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.verifyUpTo = max(e.verifyUpTo, before)
 }
 
 // fetch reads what arrived, for all lanes together: what comes while it reads is read
@@ -109,6 +157,7 @@ func (e *Engine) endFetch(lanes map[int64]*lane, jobs []store.Job, err error) {
 	for i := range jobs {
 		j := &jobs[i]
 		l := lanes[j.Delivery.ID.Endpoint]
+		l.noteRead(j)
 		if !due(&j.Delivery, now) { // it was attempted already
 			l.due(j.Delivery.Due)
 			continue
@@ -180,7 +229,7 @@ func (e *Engine) Rescan() {
 // pass tells the other nodes of work for an endpoint that one of them sends to.
 func (e *Engine) pass(endpoint int64) {
 	if e.elsewhere(e.Endpoints.Get(endpoint)) {
-		e.Cluster.Elsewhere([]delivery.ID{{Endpoint: endpoint}})
+		e.Cluster.Elsewhere([]store.Job{named(delivery.ID{Endpoint: endpoint})})
 	}
 }
 

@@ -89,6 +89,7 @@ func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 		l := e.lane(id.Endpoint)
 		ep := e.Endpoints.Get(id.Endpoint)
 		if j := found[id]; j != nil && ep != nil && ep.Sends() {
+			l.noteRead(j)
 			l.pushUrgent(j)
 			e.bytes += weight(j)
 		} else {

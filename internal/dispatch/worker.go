@@ -254,7 +254,7 @@ func (e *Engine) load(t *turn) {
 // loaded ends it.
 func (e *Engine) loaded(t *turn) bool {
 	l, now := t.lane, e.Now()
-	e.endScan(&t.scan)
+	e.endScan(l, &t.scan)
 	if t.scan.err != nil {
 		l.failedToRead(now)
 	}
@@ -279,7 +279,7 @@ func (e *Engine) search(t *turn, newest bool) {
 // searched ends it, and takes the probe into the lane's memory.
 func (e *Engine) searched(t *turn) bool {
 	l, now, s := t.lane, e.Now(), &t.scan
-	e.endScan(s)
+	e.endScan(l, s)
 	if s.err != nil {
 		l.failedToRead(now)
 	}
@@ -347,11 +347,14 @@ func (e *Engine) read(s *scan) {
 
 // endScan returns the reserved room. The caller ends the lane's reading after it has taken the
 // jobs.
-func (e *Engine) endScan(s *scan) {
+func (e *Engine) endScan(l *lane, s *scan) {
 	if e.loads--; e.loads == maxLoads-1 {
 		e.call()
 	}
 	e.bytes -= s.room
+	for i := range s.jobs {
+		l.noteRead(&s.jobs[i])
+	}
 }
 
 // take puts what was read and may be sent into the lane's memory. The list is in order

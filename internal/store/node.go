@@ -41,8 +41,10 @@ type Nodes interface {
 	// Load returns those of some deliveries that are pending, with what is needed to send
 	// them, in no order.
 	Load(ctx context.Context, deliveries []delivery.ID) ([]Job, error)
-	// Tell sends a message to all nodes, this one too. It may be lost.
-	Tell(ctx context.Context, message string) error
+	// NewestEvent returns the highest key of all stored events, 0 if there are none.
+	NewestEvent(ctx context.Context) (event.Key, error)
+	// Tell sends messages. They may be lost.
+	Tell(ctx context.Context, messages ...Message) error
 	// Hear calls hear with each message until ctx ends or the connection breaks, and returns
 	// why. A store that cannot hear returns nil at once.
 	Hear(ctx context.Context, hear func(message string)) error
@@ -57,6 +59,15 @@ type fencedError struct{}
 func (fencedError) Error() string {
 	return "this node's lease has ended, and others have taken over its work"
 }
+
+// Message is what nodes tell each other. Its text has at most 7,999 bytes.
+type Message struct {
+	To   int // number of a node, or AllNodes, the sender too
+	Text string
+}
+
+// AllNodes is whom a [Message] is to that is for each node.
+const AllNodes = -1
 
 // View is which nodes there are.
 type View struct {

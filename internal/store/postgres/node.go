@@ -15,6 +15,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -270,10 +271,32 @@ func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job
 
 const channel = "posthaste"
 
-// Tell implements [store.Nodes].
-func (s *Store) Tell(ctx context.Context, message string) error {
-	_, err := s.nodes.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, message)
+// NewestEvent implements [store.Nodes].
+func (s *Store) NewestEvent(ctx context.Context) (key event.Key, err error) {
+	err = s.nodes.QueryRow(ctx, `SELECT coalesce(max(key), 0) FROM events`).Scan((*int64)(&key))
+	return key, unavailable("look for the newest event", err)
+}
+
+// Tell implements [store.Nodes]. It is a transaction of its own that writes nothing: one that
+// also writes would keep all others that tell something from committing until it is on disk.
+func (s *Store) Tell(ctx context.Context, messages ...store.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	channels, texts := make([]string, len(messages)), make([]string, len(messages))
+	for i, m := range messages {
+		channels[i], texts[i] = channelOf(m.To), m.Text
+	}
+	_, err := s.nodes.Exec(ctx, `SELECT pg_notify(u.channel, u.text) FROM unnest($1::text[], $2::text[]) u (channel, text)`, channels, texts)
 	return unavailable("tell the other nodes", err)
+}
+
+// channelOf returns the channel of what is for a node, or for all.
+func channelOf(node int) string {
+	if node == store.AllNodes {
+		return channel
+	}
+	return channel + "_" + strconv.Itoa(node)
 }
 
 // Hear implements [store.Nodes]. It takes a connection of its own. Behind a pooler
@@ -287,7 +310,11 @@ func (s *Store) Hear(ctx context.Context, hear func(string)) error {
 		return unavailable("listen to the other nodes", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	listen := "LISTEN " + channel
+	if m := s.member.Load(); m != nil {
+		listen += "; LISTEN " + channelOf(m.no)
+	}
+	if _, err := conn.Exec(ctx, listen); err != nil {
 		return unavailable("listen to the other nodes", err)
 	}
 	for {

@@ -249,7 +249,7 @@ func TestChanges(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- b.Hear(listening, func(m string) { heard <- m }) }()
 	for said := false; !said; {
-		if err := a.Tell(ctx, "hello"); err != nil {
+		if err := a.Tell(ctx, store.Message{To: store.AllNodes, Text: "hello"}); err != nil {
 			t.Fatal(err)
 		}
 		select {
