@@ -24,6 +24,7 @@ import (
 type member struct {
 	no       int
 	instance string
+	latch    string // node_latch(), which is the same for all nodes of the database
 }
 
 type membership = atomic.Pointer[member]
@@ -49,9 +50,9 @@ func (s *Store) begin(ctx context.Context) (pgx.Tx, error) {
 		query += "; set local lock_timeout = " + millis(s.limits.lock()) + "; set local statement_timeout = " + millis(s.limits.statement())
 	}
 	if m := s.member.Load(); m != nil {
-		query += "; select pg_advisory_xact_lock_shared(node_latch(), " + strconv.Itoa(m.no) + ")"
+		query += "; select pg_advisory_xact_lock_shared(" + m.latch + ", " + strconv.Itoa(m.no) + ")"
 	}
-	t, err := s.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: query})
+	t, err := s.hot.BeginTx(ctx, pgx.TxOptions{BeginQuery: query})
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
@@ -96,6 +97,9 @@ func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, er
 		return v, &fault.Error{Code: fault.Unavailable, Message: fmt.Sprintf("there are %d nodes already; no more can join", maxNodes)}
 	}
 	if err != nil {
+		return v, unavailable("join the cluster", err)
+	}
+	if err := s.nodes.QueryRow(ctx, `SELECT node_latch()::text`).Scan(&m.latch); err != nil {
 		return v, unavailable("join the cluster", err)
 	}
 	s.member.Store(m)

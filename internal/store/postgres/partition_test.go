@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -86,4 +87,58 @@ func TestPurgeEvents_besideAReader(t *testing.T) {
 
 func key(at time.Time) string {
 	return strconv.FormatInt(int64(event.KeyAt(at)), 10)
+}
+
+// A settlement of a delivery whose day was dropped by another node fails nothing, and settlements
+// of several days in one transaction reach their own.
+func TestSettle_days(t *testing.T) {
+	ctx := context.Background()
+	url := database(t, template)
+	s := open(t, url)
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	const space = event.Space(2)
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	// Yesterday, today, and a day far ahead, which has no partition of its own.
+	times := []time.Time{today.Add(-time.Hour), today.Add(time.Hour), today.AddDate(1, 0, 0)}
+	commit := func(b *store.Batch) {
+		t.Helper()
+		if err := s.Commit(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	round := func(number int) (settled int) {
+		t.Helper()
+		appends, outcomes := &store.Batch{}, &store.Batch{}
+		for i, at := range times {
+			k := event.KeyAt(at) + event.Key(number)
+			d := delivery.New(delivery.ID{Event: k, Endpoint: int64(i + 1)}, space)
+			appends.Appends = append(appends.Appends, &store.Append{Event: event.Event{Key: k, Nonce: 1, ID: event.FormatID(event.PrefixEvent, k, 1), Space: space, Type: "a.b", Created: 1, Body: []byte(`{}`)},
+				Deliveries: []delivery.Delivery{d}})
+			d.State, d.Attempts, d.Settled = delivery.Succeeded, 1, at
+			outcomes.Settlements = append(outcomes.Settlements, store.Settlement{Delivery: d, Attempt: &delivery.Attempt{Number: 1, Started: at}})
+		}
+		commit(appends)
+		if number == 2 {
+			for _, table := range []string{"deliveries", "events"} {
+				if _, err := conn.Exec(ctx, "DROP TABLE "+table+"_p"+times[0].Format("20060102")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		commit(outcomes)
+		if err := conn.QueryRow(ctx, `SELECT count(*) FROM deliveries WHERE state = 1 AND attempts = 1`).Scan(&settled); err != nil {
+			t.Fatal(err)
+		}
+		return settled
+	}
+	if n := round(1); n != 3 {
+		t.Errorf("%d of 3 deliveries are settled", n)
+	}
+	if n := round(2); n != 4 { // of today and of the far day, both rounds'
+		t.Errorf("after a day was dropped, %d deliveries are settled, not 4", n)
+	}
 }

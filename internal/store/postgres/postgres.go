@@ -39,11 +39,13 @@ var migrations embed.FS
 // Store is a [store.Store] in a PostgreSQL database.
 type Store struct {
 	relational.Store
-	pool   *pgxpool.Pool
+	pool   *pgxpool.Pool // for lists and upkeep
+	hot    *pgxpool.Pool // for transactions that write and for reads of lanes; see hotSettings
 	nodes  *pgxpool.Pool // for what must not wait for a connection: leases, messages, readiness
 	pooled bool          // nothing is kept on a connection
 	limits Limits
 	member membership
+	days   days
 }
 
 var _ store.Store = (*Store)(nil)
@@ -51,6 +53,7 @@ var _ store.Store = (*Store)(nil)
 const (
 	minConns       = 2
 	maxConns       = 16
+	listConns      = 4 // a part of so many of the connections is for lists and upkeep
 	nodeConns      = 3
 	connectTimeout = 5 * time.Second
 	migrationLock  = 0x706f737468617374
@@ -75,17 +78,12 @@ func Open(ctx context.Context, target string, ring *seal.Ring, limits Limits) (_
 		return nil, unavailable("bring "+name(config.ConnConfig)+" up to date", err)
 	}
 	s := &Store{pooled: config.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeExec, limits: limits}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+	if err := s.connect(ctx, config); err != nil {
 		return nil, unavailable("open "+name(config.ConnConfig), err)
 	}
-	apart := config.Copy()
-	apart.MinConns, apart.MaxConns = 1, nodeConns
-	if s.nodes, err = pgxpool.NewWithConfig(ctx, apart); err != nil {
-		s.pool.Close()
-		return nil, unavailable("open "+name(config.ConnConfig), err)
-	}
-	s.Store = relational.Store{DB: stdlib.OpenDBFromPool(s.pool), Ring: ring, Dialect: &dialect{}, Name: name(config.ConnConfig), Transact: s.transact, Node: s.number, Fault: unavailable}
-	s.DB.SetMaxIdleConns(0) // the pool keeps them
+	s.Store = relational.Store{DB: stdlib.OpenDBFromPool(s.pool), Hot: stdlib.OpenDBFromPool(s.hot), Ring: ring, Dialect: &dialect{}, Name: name(config.ConnConfig), Transact: s.transact, Node: s.number, Fault: unavailable}
+	s.DB.SetMaxIdleConns(0) // the pools keep them
+	s.Hot.SetMaxIdleConns(0)
 	if err = s.makeFirstPartitions(ctx); err == nil {
 		err = s.CheckSeal(ctx)
 	}
@@ -93,6 +91,60 @@ func Open(ctx context.Context, target string, ring *seal.Ring, limits Limits) (_
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// hotSettings are the planner's settings for statements that run all the time. Their plan follows
+// from their indexes, whatever their parameters are and however many rows there are yet. So one
+// plan is kept; planning a statement anew takes longer than running it.
+const hotSettings = `SELECT set_config(name, CASE name WHEN 'plan_cache_mode' THEN 'force_generic_plan' ELSE 'off' END, false) FROM pg_settings
+	WHERE name IN ('plan_cache_mode', 'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')`
+
+// connect makes the pools. Behind a pooler no settings are kept on a connection, and one pool is
+// for everything but what must not wait.
+func (s *Store) connect(ctx context.Context, config *pgxpool.Config) (err error) {
+	defer func() {
+		if err != nil {
+			s.closePools()
+		}
+	}()
+	apart := config.Copy()
+	apart.MinConns, apart.MaxConns = 1, nodeConns
+	if s.nodes, err = pgxpool.NewWithConfig(ctx, apart); err != nil {
+		return err
+	}
+	if s.pooled {
+		s.pool, err = pgxpool.NewWithConfig(ctx, config)
+		s.hot = s.pool
+		return err
+	}
+	lists, hot := config.Copy(), config.Copy()
+	lists.MaxConns = max(config.MaxConns/listConns, 1)
+	lists.MinConns = min(config.MinConns, lists.MaxConns)
+	hot.MaxConns = max(config.MaxConns-lists.MaxConns, 1)
+	hot.MinConns = min(config.MinConns, hot.MaxConns)
+	limit := hot.AfterConnect
+	hot.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if err := limit(ctx, conn); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, hotSettings, pgx.QueryExecModeExec); err != nil {
+			return fmt.Errorf("set the planner's settings: %w", err)
+		}
+		return nil
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, lists); err != nil {
+		return err
+	}
+	s.hot, err = pgxpool.NewWithConfig(ctx, hot)
+	return err
+}
+
+func (s *Store) closePools() {
+	for _, p := range []*pgxpool.Pool{s.pool, s.hot, s.nodes} {
+		if p != nil {
+			p.Close()
+		}
+	}
 }
 
 // Migrate brings the schema of a database up to date and does nothing else.
@@ -226,9 +278,8 @@ func (s *Store) Size(ctx context.Context) (n int64, err error) {
 
 // Close closes all connections.
 func (s *Store) Close() error {
-	err := s.DB.Close()
-	s.pool.Close()
-	s.nodes.Close()
+	err := errors.Join(s.DB.Close(), s.Hot.Close())
+	s.closePools()
 	return err
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -52,11 +55,14 @@ func (s *Store) once(ctx context.Context, fn func(relational.Conn) error) error 
 	if err != nil {
 		return err
 	}
-	conn := &tx{ctx: ctx, Tx: t}
+	conn := &tx{ctx: ctx, Tx: t, days: &s.days}
 	if err = s.fence(conn); err == nil {
 		err = fn(conn)
 	}
 	if err != nil {
+		if isDropped(err) {
+			s.days.forget()
+		}
 		return errors.Join(err, ended(t.Rollback(context.WithoutCancel(ctx))))
 	}
 	return committed(t.Commit(ctx))
@@ -93,9 +99,18 @@ func again(err error) bool {
 		case "23505": // another node took the name of an event just now, or resent a deferred event
 			return e.ConstraintName == "event_ids_pkey" || strings.HasPrefix(e.ConstraintName, "deliveries_")
 		}
-		return false
+		return isDropped(err)
 	}
 	return errors.Is(err, errLost)
+}
+
+var partitionName = regexp.MustCompile(`_p\d{8}\b`)
+
+// isDropped reports whether a statement named a partition that was dropped after this process
+// had read which there are.
+func isDropped(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "42P01" && partitionName.MatchString(e.Message)
 }
 
 // tx implements [relational.Conn].
@@ -103,6 +118,7 @@ type tx struct {
 	ctx context.Context // of the transaction
 	pgx.Tx
 	version int64 // of the settings when the transaction began; 0: it was not asked for
+	days    *days
 }
 
 // plain turns what the queries are given into what PostgreSQL's numbers take.
@@ -370,7 +386,7 @@ func (t *tx) ClaimFanOut(space event.Space) (bool, error) {
 	return free, nil
 }
 
-const settle = `UPDATE deliveries d
+const settle = ` d
 	SET state = u.state, attempts = GREATEST(d.attempts, u.attempts)::integer, budget = u.budget, due = u.due, rank = u.rank,
 		last_outcome = u.last_outcome, last_status = u.last_status, settled = u.settled
 	FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
@@ -378,12 +394,13 @@ const settle = `UPDATE deliveries d
 	WHERE d.event = u.event AND d.endpoint = u.endpoint AND d.state = 0 AND d.attempts < u.number
 	RETURNING d.event, d.endpoint`
 
-// Settle implements [relational.Conn]: all at once.
+// Settle implements [relational.Conn]: those of a day at once. A statement names the partition of
+// the day, so that it costs the same however many partitions there are.
 func (t *tx) Settle(all []store.Settlement) ([]int, error) {
 	numbers := make([]int, len(all))
 	type id struct{ event, endpoint int64 }
 	at := make(map[id]int, len(all))
-	columns := make([][]int64, 11)
+	tables := map[string][][]int64{}
 	for i := range all {
 		s := &all[i]
 		if s.Attempt == nil {
@@ -395,25 +412,33 @@ func (t *tx) Settle(all []store.Settlement) ([]int, error) {
 		}
 		at[key] = i
 		d := &s.Delivery
+		table, err := t.days.table(t, "deliveries", d.ID.Event)
+		if err != nil {
+			return nil, err
+		}
+		columns := tables[table]
+		if columns == nil {
+			columns = make([][]int64, 11)
+			tables[table] = columns
+		}
 		for c, v := range []int64{key.event, key.endpoint, int64(d.State), int64(max(d.Attempts, s.Attempt.Number)), int64(d.Budget), relational.Millis(d.Due), relational.Millis(d.Rank),
 			int64(d.LastOutcome), int64(d.LastStatus), relational.Millis(d.Settled), int64(s.Attempt.Number)} {
 			columns[c] = append(columns[c], v)
 		}
 	}
-	if len(at) == 0 {
-		return numbers, nil
-	}
-	args := make([]any, len(columns))
-	for i := range columns {
-		args[i] = columns[i]
-	}
-	written, err := t.Rows(2, settle, args...)
-	if err != nil {
-		return nil, err
-	}
-	for _, row := range written {
-		i := at[id{row[0].(int64), row[1].(int64)}]
-		numbers[i] = all[i].Attempt.Number
+	for _, table := range slices.Sorted(maps.Keys(tables)) {
+		args := make([]any, len(tables[table]))
+		for i, column := range tables[table] {
+			args[i] = column
+		}
+		written, err := t.Rows(2, "UPDATE "+table+settle, args...)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range written {
+			i := at[id{row[0].(int64), row[1].(int64)}]
+			numbers[i] = all[i].Attempt.Number
+		}
 	}
 	return numbers, nil
 }

@@ -397,7 +397,7 @@ func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, 
 // Lanes implements [store.Hot]. It hops from endpoint to endpoint along the
 // index instead of reading what waits.
 func (s *Store) Lanes(ctx context.Context, after int64, limit int) (_ []store.Lane, err error) {
-	rows, err := s.query(ctx, `WITH RECURSIVE hop (endpoint) AS (
+	rows, err := s.hot(ctx, `WITH RECURSIVE hop (endpoint) AS (
 			SELECT (SELECT min(endpoint) FROM deliveries INDEXED BY deliveries_waiting WHERE state = 0 AND endpoint > ?)
 			UNION ALL
 			SELECT (SELECT min(d.endpoint) FROM deliveries d INDEXED BY deliveries_waiting WHERE d.state = 0 AND d.endpoint > hop.endpoint)

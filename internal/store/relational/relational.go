@@ -21,6 +21,7 @@ import (
 // Store implements most of [store.Store] on a database. Fields are set once, before use.
 type Store struct {
 	DB      *sql.DB // for reading
+	Hot     *sql.DB // for the queries that run all the time; nil: DB
 	Ring    *seal.Ring
 	Dialect Dialect
 	Name    string // of the database, for people
@@ -181,6 +182,9 @@ func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows
 
 // hot runs a query whose text is a constant and which runs all the time.
 func (s *Store) hot(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if s.Hot != nil {
+		return s.Hot.QueryContext(ctx, s.Dialect.Spell(query), args...)
+	}
 	if !s.Keep {
 		return s.query(ctx, query, args...)
 	}
