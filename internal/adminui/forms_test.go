@@ -230,6 +230,9 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 // Every form × everybody who has a session: who may post it does what it says, and who
 // may not leaves no trace.
 func TestForms_everyRole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: make test runs it")
+	}
 	d := newDesk(t, false)
 	by, err := d.service.Authenticate(t.Context(), testKey)
 	if err != nil {

@@ -63,6 +63,9 @@ func TestPace_atATime(t *testing.T) {
 		{"of uneven speed, eight at a time", 4000, 0, 8, uneven(20*time.Millisecond, 400*time.Millisecond), 4000 / 8 * 210 * time.Millisecond, 1.2, 500 * time.Millisecond},
 		{"suddenly ten times slower", 8000, 0, unlimited, slower(4000, 50*time.Millisecond, 500*time.Millisecond), 4000 / 256 * 550 * time.Millisecond, 2, 500 * time.Millisecond},
 	} {
+		if testing.Short() && tt.events > 4000 {
+			continue
+		}
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
@@ -125,8 +128,8 @@ func slower(n int, first, then time.Duration) func() time.Duration {
 // An endpoint that says that it gets too many a second is held to what it takes, and
 // gets more again when it takes more.
 func TestPace_tooMany(t *testing.T) {
-	if underRace {
-		t.Skip("thousands of attempts, one after the other: there is nothing for the race detector to find")
+	if underRace || testing.Short() {
+		t.Skip("thousands of attempts, one after the other: there is nothing for the race detector to find, and make test runs them")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -188,6 +188,9 @@ func adaOf(w *world) string {
 // all others the refusal that fits, without a trace in the store and without a word
 // of what is not theirs.
 func TestAuth_matrix(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: make test runs it")
+	}
 	w := newWorld(t)
 	other := w.must("GET", "/v1/accounts", "", with(adminKey)...).list()[0].text("id")
 	adaOf(w)
