@@ -21,10 +21,12 @@ const answerWait = 250 * time.Millisecond
 // A receiver that refuses a large body answers and closes while the body is still
 // being written. The write then fails, and [net/http.Transport] may see that
 // before it sees the answer, which is what matters. So a failed write is reported
-// only after the reading side has come to its end, or a short while.
+// only after the reading side has come to its end, or a short while. A [pool] reads after
+// it has written, and sees the answer without that.
 type conn struct {
 	net.Conn
 	remote string // as text, once for all attempts
+	inline bool   // who writes reads then, so a failed write need not wait
 	ended  chan struct{}
 	once   sync.Once
 
@@ -114,7 +116,7 @@ func (c *conn) Write(b []byte) (int, error) {
 		c.before.Store(c.reads.Load())
 	}
 	n, err := c.Conn.Write(b)
-	if err != nil {
+	if err != nil && !c.inline {
 		t := time.NewTimer(answerWait)
 		defer t.Stop()
 		select {

@@ -72,11 +72,11 @@ const (
 type Sender struct {
 	Config
 	guard     *guard
-	direct    *http.Transport // for endpoints without certificates of their own: nearly all
-	signature string          // the plain signature's header, canonical
+	direct    *pool  // for endpoints without certificates of their own: nearly all
+	signature string // the plain signature's header, canonical
 	agent     []string
 
-	transports cache[route, *http.Transport]
+	transports cache[route, *pool]
 	tokens     cache[account, *tokens]
 	secrets    cache[string, *webhook.Secret]
 	keys       cache[string, *webhook.SigningKey]
@@ -101,7 +101,7 @@ func New(c Config) *Sender {
 
 // Close closes idle connections.
 func (s *Sender) Close() {
-	s.transports.each(func(t *http.Transport) { t.CloseIdleConnections() })
+	s.transports.each(func(p *pool) { p.CloseIdleConnections() })
 }
 
 // Request is one attempt to make.
@@ -226,7 +226,7 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 
 // prepare returns the connections that a request may use, adds to its header what the
 // endpoint wants to know the server by, and returns the access token, if there is one.
-func (s *Sender) prepare(ctx context.Context, h http.Header, r *Request, stale string) (transport *http.Transport, token string, err error) {
+func (s *Sender) prepare(ctx context.Context, h http.Header, r *Request, stale string) (transport *pool, token string, err error) {
 	transport = s.direct
 	if r.Trusted || r.TLS != nil {
 		if transport, err = s.transport(r.route()); err != nil {

@@ -47,7 +47,7 @@ func (s *Sender) newTokens(a account) (*tokens, error) {
 		return nil, err
 	}
 	return &tokens{auth: &a.auth, now: s.Now, turn: make(chan struct{}, 1), http: &http.Client{
-		Transport:     uncompressed{transport}, // guarded like any: the token URL is the endpoint's owner's choice
+		Transport:     uncompressed{transport.Transport}, // guarded like any: the token URL is the endpoint's owner's choice
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }

@@ -28,11 +28,11 @@ type route struct {
 }
 
 // transport returns the pool of connections for an attempt.
-func (s *Sender) transport(r route) (*http.Transport, error) {
+func (s *Sender) transport(r route) (*pool, error) {
 	return s.transports.get(r, s.newTransport)
 }
 
-func (s *Sender) newTransport(r route) (*http.Transport, error) {
+func (s *Sender) newTransport(r route) (*pool, error) {
 	// A cache of its own: a resumed session is not verified anew, so it must not
 	// pass from one set of certificates to another.
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.RootCAs, ClientSessionCache: tls.NewLRUClientSessionCache(sessions)}
@@ -48,7 +48,7 @@ func (s *Sender) newTransport(r route) (*http.Transport, error) {
 			return nil, err
 		}
 	}
-	return &http.Transport{
+	return newPool(&http.Transport{
 		Proxy:                  nil, // a proxy of the environment would dial unguarded
 		DialContext:            s.dialer(r.trusted),
 		TLSClientConfig:        config,
@@ -62,7 +62,7 @@ func (s *Sender) newTransport(r route) (*http.Transport, error) {
 		ForceAttemptHTTP2:      true,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second,
 			MaxReceiveBufferPerStream: keepOnFailure}, // all that is read of an answer; else each may fill megabytes of memory
-	}, nil
+	}), nil
 }
 
 // roots returns the CAs that are trusted on a route, nil for the system's.
