@@ -53,6 +53,7 @@ const (
 	DeliveryRetried   Action = "delivery.retried"
 	DeliveryCanceled  Action = "delivery.canceled"
 	EventResent       Action = "event.resent"
+	EventErased       Action = "event.erased"
 	BulkRetryStarted  Action = "bulk_retry.started"
 	TypeCreated       Action = "event_type.created"
 	TypeUpdated       Action = "event_type.updated"

@@ -44,6 +44,7 @@ type idle struct{}
 func (idle) Wake(int64)                     {}
 func (idle) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 func (idle) Forgive(int64)                  {}
+func (idle) Recall(int64)                   {}
 func (idle) Expedite(...delivery.ID)        {}
 
 // desk is the Admin UI over a real service and store.

@@ -175,8 +175,10 @@ func showEvent(rq *request) error {
 		return err
 	}
 	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, e.Body, "", "  "); err != nil {
-		return fmt.Errorf("indent event %s: %w", e.ID, err)
+	if e.HasPayload() {
+		if err := json.Indent(&pretty, e.Body, "", "  "); err != nil {
+			return fmt.Errorf("indent event %s: %w", e.ID, err)
+		}
 	}
 	choices, err := rq.choices()
 	if err != nil {
@@ -221,6 +223,14 @@ func resendEvent(rq *request) error {
 	}
 	rq.awaitAttempts(views)
 	return rq.done("resent", "events", id)
+}
+
+func eraseEvent(rq *request) error {
+	id := rq.PathValue("id")
+	if _, err := rq.ui.Service.EraseEvent(rq.Context(), rq.call, id); err != nil {
+		return err
+	}
+	return rq.done("erased", "events", id)
 }
 
 // deliveryRow is a delivery with the address that it goes to.

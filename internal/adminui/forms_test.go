@@ -147,6 +147,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 			must(err)
 			return of(e.ID, url.Values{})
 		},
+		"/events/{id}/erase":     func(string) form { id, _ := sent(); return of(id, url.Values{}) },
 		"/events/{id}/resend":    func(string) form { id, _ := sent(); return of(id, url.Values{}) },
 		"/deliveries/{id}/retry": func(string) form { return of(failed(), url.Values{}) },
 		"/deliveries/{id}/cancel": func(string) form {

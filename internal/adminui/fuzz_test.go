@@ -33,6 +33,7 @@ type still struct{}
 
 func (still) Wake(int64)                     {}
 func (still) Forgive(int64)                  {}
+func (still) Recall(int64)                   {}
 func (still) Expedite(...delivery.ID)        {}
 func (still) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 

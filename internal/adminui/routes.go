@@ -53,6 +53,7 @@ func routes() []route {
 	both(get, "/events/{id}", showEvent)
 	both(get, "/events/{id}/body", downloadEvent)
 	both(post, "/events/{id}/resend", resendEvent)
+	add(inside, post, "/events/{id}/erase", eraseEvent)
 
 	both(get, "/deliveries", listDeliveries)
 	both(get, "/deliveries/{id}", showDelivery)

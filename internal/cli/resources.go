@@ -187,7 +187,7 @@ func cell(field string, v any) string {
 }
 
 func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
-	cmd := &cobra.Command{Use: "events", Short: "List and resend events"}
+	cmd := &cobra.Command{Use: "events", Short: "List, resend and erase events"}
 	get := talkFor(cmd, getenv)
 	var endpoint string
 	var wait time.Duration
@@ -212,6 +212,7 @@ func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd.AddCommand(
 		listing(get, "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type"),
 		acting(get, "get", "Show one", http.MethodGet, func(id string) string { return "/v1/events/" + id }),
+		acting(get, "erase", "Erase the payload of one and of its attempts; pending deliveries are canceled", http.MethodDelete, func(id string) string { return "/v1/events/" + id }),
 		resend,
 	)
 	return cmd

@@ -177,6 +177,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	})
 	background.Go(func() { s.commits.Resume(upkeep, s.now) })
 	background.Go(func() { s.service.RunJobs(upkeep) })
+	background.Go(func() { s.service.RunErasures(upkeep) })
 	background.Go(func() { s.service.RunStatistics(upkeep) })
 	background.Go(func() { s.survey.Run(upkeep) })
 	if s.mailer != nil {

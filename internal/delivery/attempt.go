@@ -86,6 +86,14 @@ type Attempt struct {
 	ResponseBody   []byte    // the first bytes, capped
 }
 
+// WithoutEvidence returns a copy of the attempt without what it kept of the payload and of the
+// responses. Outcome, status code and times stay.
+func (a *Attempt) WithoutEvidence() *Attempt {
+	bare := *a
+	bare.Error, bare.RequestHeader, bare.BodySum, bare.Refused, bare.ResponseHeader, bare.ResponseBody = "", "", nil, nil, "", nil
+	return &bare
+}
+
 // Peer is the other end of a TLS connection.
 type Peer struct {
 	Version string `json:"version,omitempty"` // such as "TLS 1.3"; empty: none was agreed on

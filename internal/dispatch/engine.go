@@ -152,6 +152,7 @@ type Engine struct {
 	onTrial  int  // attempts under way to suspects
 	rushing  int  // workers that serve urgent deliveries
 	bytes    int  // that ready deliveries take, and may take that are being read
+	recalls  int  // counts calls of recall
 	stopping bool
 
 	arrived    []delivery.ID // what other nodes took and is not read yet
@@ -505,6 +506,27 @@ func (e *Engine) Wake(endpoint int64) {
 	l := e.lane(endpoint)
 	l.changed()
 	e.plan(l, e.Now())
+}
+
+// Recall gives the deliveries of an endpoint that wait in memory back to the store, because
+// some of them are to be sent no more. Attempts under way end by themselves.
+func (e *Engine) Recall(endpoint int64) {
+	e.pass(endpoint)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.recall(e.lane(endpoint))
+}
+
+// recall does so on the node that sends to the endpoint.
+func (e *Engine) recall(l *lane) {
+	e.recalls++
+	e.bytes -= l.drop(l.ready)
+	urgent := e.dropUrgent(l)
+	l.recalled(e.Now())
+	e.plan(l, e.Now())
+	if len(urgent) > 0 && !e.stopping {
+		e.workers.Go(func() { e.loadUrgent(urgent) })
+	}
 }
 
 // Forgive closes an endpoint's breaker: a person says that it works again.

@@ -467,6 +467,43 @@ func TestEngine_fifoHeadCancelled(t *testing.T) {
 	})
 }
 
+// What waits in memory and is recalled is read from the store again, without what was erased
+// there; a read that was in progress is not believed.
+func TestEngine_recall(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		hold := make(chan struct{})
+		e := w.receiver("slow", false, endpoint.Settings{Concurrency: 1}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
+			<-hold
+			return yes(ctx, r)
+		})
+		ids := w.send(e, 6)
+		settle(time.Second)
+		var waiting []string
+		for _, id := range ids {
+			if len(w.tries(e, id)) == 0 {
+				waiting = append(waiting, id)
+			}
+		}
+		if ready := w.engine.Stats().Ready; ready != 5 || len(waiting) != 5 {
+			t.Fatalf("%d deliveries are ready, %d of events were not attempted", ready, len(waiting))
+		}
+		ev, err := w.store.EraseEvent(context.Background(), e.Space, waiting[2], time.Now(), func(*event.Event) (store.Trail, error) { return store.Trail{}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.store.EraseAttempts(context.Background(), ev.Key, 0, time.Now(), 10); err != nil {
+			t.Fatal(err)
+		}
+		w.engine.Recall(e.No)
+		close(hold)
+		settle(time.Minute)
+		w.want(e, map[delivery.State]int{delivery.Succeeded: 5, delivery.Canceled: 1})
+		if n := len(w.tries(e, waiting[2])); n != 0 {
+			t.Errorf("the erased event was attempted %d times", n)
+		}
+	})
+}
+
 func TestEngine_stop(t *testing.T) {
 	for _, tt := range []struct {
 		name     string

@@ -124,6 +124,8 @@ type reading struct {
 	settled []event.Key
 	// floor is the lowest place that the cursor must not be past afterwards.
 	floor store.Place
+	// recalled says that the read may show deliveries that are to be sent no more.
+	recalled bool
 }
 
 // holding is what a lane knows of a delivery that it holds.
@@ -317,6 +319,17 @@ func (l *lane) changed() {
 	l.rewind()
 	l.catchUp()
 	l.holdUntil = 0
+}
+
+// recalled notes that deliveries which are in memory, or on their way from other nodes, may be
+// pending no more.
+func (l *lane) recalled(now time.Time) {
+	l.readUpTo = max(l.readUpTo, event.KeyAt(now))
+	if l.reading != nil {
+		l.reading.recalled = true
+	}
+	l.changed()
+	l.more()
 }
 
 // expedited notes that a person asked for a delivery: if it is held, it may be settled in

@@ -42,8 +42,7 @@ func (e *Engine) Arrived(deliveries []delivery.ID) {
 		l := e.lane(id.Endpoint)
 		switch {
 		case id.Event == 0:
-			l.changed()
-			e.plan(l, now)
+			e.recall(l)
 			continue
 		case len(e.arrived) >= maxArrived, ordered(ep), !l.passes() && (l.backlog != drained || l.holdUntil != 0):
 			l.missed(id.Event.Time())
@@ -158,6 +157,10 @@ func (e *Engine) endFetch(lanes map[int64]*lane, jobs []store.Job, err error) {
 		j := &jobs[i]
 		l := lanes[j.Delivery.ID.Endpoint]
 		l.noteRead(j)
+		if l.reading.recalled {
+			l.missed(j.Delivery.Rank)
+			continue
+		}
 		if !due(&j.Delivery, now) { // it was attempted already
 			l.due(j.Delivery.Due)
 			continue

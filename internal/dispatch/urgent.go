@@ -75,12 +75,9 @@ func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 
 // loadUrgent reads reserved deliveries from the store into their lanes.
 func (e *Engine) loadUrgent(deliveries []delivery.ID) {
-	jobs, err := e.Store.Load(e.sending, deliveries)
-	if err != nil && e.sending.Err() == nil {
-		e.Log.Error("read manual retries", "err", err) // they go in their turn
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	jobs := e.readUrgent(deliveries)
 	found := make(map[delivery.ID]*store.Job, len(jobs))
 	for i := range jobs {
 		found[jobs[i].Delivery.ID] = &jobs[i]
@@ -98,6 +95,33 @@ func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 		}
 		e.plan(l, e.Now())
 	}
+}
+
+// dropUrgent gives a lane's urgent deliveries back to the store, and reserves them to be read again.
+func (e *Engine) dropUrgent(l *lane) (again []delivery.ID) {
+	for i := 0; i < l.urgent.len(); i++ {
+		again = append(again, l.urgent.jobs[l.urgent.head+i].Delivery.ID)
+	}
+	e.bytes -= l.drop(l.urgent)
+	for _, id := range again {
+		l.hold(&store.Job{Delivery: delivery.Delivery{ID: id}})
+	}
+	return again
+}
+
+// readUrgent reads deliveries from the store, again when some were recalled meanwhile. e.mu is
+// held, but not while it reads.
+func (e *Engine) readUrgent(deliveries []delivery.ID) (jobs []store.Job) {
+	for recalls := -1; recalls != e.recalls; {
+		recalls = e.recalls
+		e.mu.Unlock()
+		var err error
+		if jobs, err = e.Store.Load(e.sending, deliveries); err != nil && e.sending.Err() == nil {
+			e.Log.Error("read manual retries", "err", err) // they go in their turn
+		}
+		e.mu.Lock()
+	}
+	return jobs
 }
 
 // mayRush reports whether an urgent delivery of a lane may be attempted now; if not yet,

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -345,9 +346,15 @@ func (e *Engine) read(s *scan) {
 	s.full = len(s.jobs) >= s.Limit || bodies(s.jobs) > s.MaxBytes
 }
 
+// errRecalled is the result of a read during which deliveries of the lane were recalled.
+var errRecalled = errors.New("the lane's deliveries were recalled")
+
 // endScan returns the reserved room. The caller ends the lane's reading after it has taken the
 // jobs.
 func (e *Engine) endScan(l *lane, s *scan) {
+	if l.reading.recalled {
+		s.jobs, s.full, s.err = nil, false, errRecalled
+	}
 	if e.loads--; e.loads == maxLoads-1 {
 		e.call()
 	}

@@ -32,7 +32,8 @@ func (s Space) Live() bool { return s&1 == 1 }
 // Account returns the account's store number.
 func (s Space) Account() int64 { return int64(s >> 1) }
 
-// Event is one thing that happened, as it was accepted. It never changes.
+// Event is one thing that happened, as it was accepted. It never changes,
+// except that its payload can be erased.
 type Event struct {
 	Key     Key
 	ID      string // public identifier; also the webhook-id of every attempt
@@ -44,6 +45,10 @@ type Event struct {
 	Body    []byte // the stable body: stored, signed and sent exactly so
 	Trace   Trace  // nil: none. Lists of events do not tell it
 
+	// Erased is when the payload was erased, zero while it is stored. Body and Trace of an erased
+	// event are empty.
+	Erased time.Time
+
 	// Warnings is for its sender, of what was accepted all the same. It is not stored.
 	Warnings []*fault.Error
 }
@@ -52,6 +57,9 @@ type Event struct {
 // shown as part of that, on whatever node and however much later. Only package
 // telemetry knows what the bytes mean.
 type Trace []byte
+
+// HasPayload reports whether the payload is stored. The payload of an erased event is not.
+func (e *Event) HasPayload() bool { return len(e.Body) > 0 }
 
 // Accepted returns when the event was accepted.
 func (e *Event) Accepted() time.Time { return e.Key.Time() }

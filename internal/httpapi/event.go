@@ -32,7 +32,12 @@ func viewEventWith[V any](e *event.Event, name string, value V) jsontext.Value {
 	b = append(b, `,"livemode":`...)
 	b = strconv.AppendBool(b, e.Space.Live())
 	b = append(b, `,"data":`...)
-	b = append(b, e.Data()...)
+	if e.HasPayload() {
+		b = append(b, e.Data()...)
+	} else {
+		b = append(b, `null,"erased":`...)
+		b = strconv.AppendInt(b, e.Erased.Unix(), 10)
+	}
 	if len(e.Warnings) > 0 {
 		if list, err := encode(viewWarnings(e)); err == nil {
 			b = append(append(b, `,"warnings":`...), list...)
@@ -276,6 +281,10 @@ func getEvent(rq *request) (answer, error) {
 		}
 		return answer{body: viewEventWith(e, "deliveries_to_create", unwritten)}, nil
 	})
+}
+
+func eraseEvent(rq *request) (answer, error) {
+	return actOnIt(rq, eventAnswer, rq.service().EraseEvent)
 }
 
 func listEvents(rq *request) (answer, error) {

@@ -87,6 +87,7 @@ func entries() map[string]entry {
 		"POST /v1/events/batch":          {right: members, body: `{"events":[{"type":"a.b","data":{"object":{}}}]}`},
 		"GET /v1/events":                 {right: members, made: sent},
 		"GET /v1/events/{id}":            of(sent, ""),
+		"DELETE /v1/events/{id}":         of(sent, ""),
 		"GET /v1/events/{id}/deliveries": of(sent, ""),
 		"POST /v1/events/{id}/resend":    of(sent, ""),
 		"POST /v1/events/{id}/retry":     of(sent, ""),

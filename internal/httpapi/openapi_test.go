@@ -234,6 +234,7 @@ func TestOpenAPI_responses(t *testing.T) {
 		{"GET", "/v1/deliveries/" + id, "/v1/deliveries/{id}", nil},
 		{"GET", "/v1/deliveries/" + id + "/attempts", "/v1/deliveries/{id}/attempts", nil},
 		{"POST", "/v1/events/" + ev.text("id") + "/resend", "/v1/events/{id}/resend", nil},
+		{"DELETE", "/v1/events/" + w.send("payment.failed").text("id"), "/v1/events/{id}", nil},
 		{"POST", "/v1/events/" + ev.text("id") + "/retry", "/v1/events/{id}/retry", nil},
 		{"POST", "/v1/deliveries/" + id + "/cancel", "/v1/deliveries/{id}/cancel", nil},
 		{"POST", "/v1/deliveries/" + id + "/retry", "/v1/deliveries/{id}/retry", nil},

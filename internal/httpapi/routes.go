@@ -68,6 +68,7 @@ func routes() []route {
 		route{Method: post, Path: "/v1/events/batch", handle: sendEvents, events: true, maxBody: service.MaxBatch, checked: true})
 	add(get, "/events", listEvents)
 	add(get, "/events/{id}", getEvent)
+	add(del, "/events/{id}", eraseEvent)
 	add(get, "/events/{id}/deliveries", listEventDeliveries)
 	add(post, "/events/{id}/resend", resendEvent)
 	waits()

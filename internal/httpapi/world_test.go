@@ -311,6 +311,8 @@ func (e *engine) Expedite(ids ...delivery.ID) {
 	}
 }
 
+func (e *engine) Recall(no int64) { e.Wake(no) }
+
 func (e *engine) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 
 func (e *engine) Forgive(no int64) {

@@ -80,6 +80,9 @@ func (s *Service) Body(ctx context.Context, v *store.DeliveryView) (endpoint.Pay
 	if err != nil {
 		return endpoint.Payload{}, err
 	}
+	if !sent.event.HasPayload() {
+		return endpoint.Payload{}, erased(&sent.event, "event")
+	}
 	return sent.endpoint.Payload(sent.event.Key, sent.event.ID, sent.event.Type, sent.event.Body)
 }
 
@@ -113,6 +116,8 @@ func (s *sent) request(a *delivery.Attempt) Attempt {
 		out.Refused = append(out.Refused, Refusal{r, r.RequestHeader.Lines(s.event.ID, a.Started)})
 	}
 	switch {
+	case !s.event.HasPayload():
+		out.Missing = "The event's payload and the records of its requests and responses were erased."
 	case a.RequestHeader == "": // no request was made
 	case a.BodySum != nil:
 		out.BodySum = hex.EncodeToString(a.BodySum)

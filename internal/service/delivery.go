@@ -140,6 +140,9 @@ func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.
 	if err != nil {
 		return v, err
 	}
+	if !v.Erased.IsZero() {
+		return v, erased(&event.Event{ID: v.EventID}, "id")
+	}
 	w := s.Endpoints.Get(v.ID.Endpoint)
 	if w == nil {
 		return v, fault.Param("id", "endpoint_deleted", "The endpoint of this delivery was deleted.")

@@ -104,7 +104,7 @@ func (s *Service) Answered(ctx context.Context, c *Call) error {
 	case fault.Is(err, fault.NotFound), err == nil && !earlier.Live(s.past()):
 		return nil
 	case err == nil:
-		return c.replay(&earlier)
+		return s.replay(ctx, c, &earlier)
 	}
 	return err
 }

@@ -58,7 +58,7 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 			return nil, err
 		}
 	}
-	return s.accepted(c, in)
+	return s.accepted(ctx, c, in)
 }
 
 // rejected reports whether an event was refused by settings that another node may have
@@ -163,7 +163,7 @@ func (s *Service) sendBatch(ctx context.Context, c *Call, b *eventBatch) error {
 		}
 		if err == nil {
 			b.stored = true
-			b.out[i].Event, err = s.accepted(p.calls[n], in)
+			b.out[i].Event, err = s.accepted(ctx, p.calls[n], in)
 		}
 		var earlier *Replayed
 		switch {
@@ -238,6 +238,7 @@ func (c *Call) part(i int, raw []byte) *Call {
 	one, idem := *c, *c.Idem
 	idem.Key += "\x1f" + strconv.Itoa(i)
 	idem.Fingerprint = sha256.Sum256(raw)
+	idem.event, idem.brief = false, true
 	one.Idem = &idem
 	return &one
 }
@@ -281,10 +282,10 @@ func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error)
 }
 
 // accepted returns what the store made of an event.
-func (s *Service) accepted(c *Call, in *incoming) (*event.Event, error) {
+func (s *Service) accepted(ctx context.Context, c *Call, in *incoming) (*event.Event, error) {
 	switch {
 	case in.Replay != nil:
-		return nil, c.replay(in.Replay)
+		return nil, s.replay(ctx, c, in.Replay)
 	case in.Taken != nil:
 		return taken(in.Taken, &in.Event, in.dated)
 	}
@@ -321,6 +322,9 @@ func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, ke
 // taken decides what an event id that is in use means: the same event again, or
 // a mistake.
 func taken(first, again *event.Event, compareCreated bool) (*event.Event, error) {
+	if !first.HasPayload() {
+		return nil, erased(first, "id")
+	}
 	if first.Type == again.Type && bytes.Equal(first.Data(), again.Data()) && (!compareCreated || first.Created == again.Created) {
 		return first, nil
 	}
@@ -379,7 +383,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 		return nil, nil, err
 	}
 	if a.Replay != nil {
-		return nil, nil, c.replay(a.Replay)
+		return nil, nil, s.replay(ctx, c, a.Replay)
 	}
 	s.tally.Event(a)
 	views := make([]store.DeliveryView, len(a.Deliveries))
@@ -573,6 +577,9 @@ func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose fu
 	e, err := s.Event(ctx, c, eventID)
 	if err != nil {
 		return nil, err
+	}
+	if !e.HasPayload() {
+		return nil, erased(e, "id")
 	}
 	to, err := choose(e)
 	if err != nil {

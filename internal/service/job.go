@@ -416,7 +416,7 @@ func (s *Service) retrySlice(ctx context.Context, r *job.Job, now time.Time) (ag
 	}
 	for i := range items {
 		d := items[i].Delivery
-		if w := s.Endpoints.Get(d.ID.Endpoint); w != nil && w.Status == endpoint.Enabled {
+		if w := s.Endpoints.Get(d.ID.Endpoint); w != nil && w.Status == endpoint.Enabled && items[i].Erased.IsZero() {
 			d.Requeue(now)
 			again = append(again, d)
 		}

@@ -15,6 +15,7 @@ type quiet struct{}
 
 func (quiet) Wake(int64)                     {}
 func (quiet) Forgive(int64)                  {}
+func (quiet) Recall(int64)                   {}
 func (quiet) Expedite(...delivery.ID)        {}
 func (quiet) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 

@@ -80,6 +80,9 @@ func (s *Service) previewed(ctx context.Context, c *Call, p PreviewParams) (*eve
 		return nil, fault.Param("type", "parameter_invalid", "Use event or type, not both.")
 	case p.Event != "":
 		e, err := s.Store.Event(ctx, c.Space, p.Event)
+		if err == nil && !e.HasPayload() {
+			err = erased(&e, "event")
+		}
 		return &e, CursorFault(err, "event", p.Event)
 	case !event.ValidType(p.Type):
 		return nil, fault.Param("type", "event_type_invalid", `Set type, such as "payment.succeeded", or event.`)

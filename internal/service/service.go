@@ -39,6 +39,9 @@ type Engine interface {
 	// Expedite attempts pending deliveries at once, before others and through an open breaker.
 	Expedite(deliveries ...delivery.ID)
 	Forgive(endpoint int64)
+	// Recall gives deliveries that wait in memory back to the store, because some of them are
+	// to be sent no more.
+	Recall(endpoint int64)
 	Breaker(endpoint int64) delivery.Breaker
 }
 
@@ -133,6 +136,7 @@ type Service struct {
 
 	jobs    chan job.Job
 	stopped chan struct{} // closed when nobody takes jobs any more
+	erasing chan struct{} // holds one when an erasure has begun
 }
 
 // New returns a service that knows no accounts, keys or endpoints until Load.
@@ -149,7 +153,7 @@ func New(c Config) *Service {
 	if c.Forgotten == nil {
 		c.Forgotten = func(Kind, int) {}
 	}
-	s := &Service{Config: c, types: event.NewDefinitions(), signIns: newComparisons(), consents: meter{perMinute: consentsAMinute}, jobs: make(chan job.Job), stopped: make(chan struct{})}
+	s := &Service{Config: c, types: event.NewDefinitions(), signIns: newComparisons(), consents: meter{perMinute: consentsAMinute}, jobs: make(chan job.Job), stopped: make(chan struct{}), erasing: make(chan struct{}, 1)}
 	s.processor = quota.NewProcessor(time.Now, 0)
 	s.compiler = quota.NewProcessor(time.Now, 0)
 	s.parser = quota.NewProcessor(time.Now, 0)
@@ -244,11 +248,15 @@ type Idempotency struct {
 	encode func(result any) (status int, body []byte)
 	// Private says that the response holds a secret.
 	Private bool
+
+	event bool // the result is an event, of which the response can be made again
+	brief bool // the response shows no payload
 }
 
 // Repeatable returns the idempotency of a request whose result is a T.
 func Repeatable[T any](key string, encode func(T) (status int, body []byte)) *Idempotency {
-	return &Idempotency{Key: key, encode: func(result any) (int, []byte) { return encode(result.(T)) }}
+	_, isEvent := any(*new(T)).(*event.Event)
+	return &Idempotency{Key: key, event: isEvent, encode: func(result any) (int, []byte) { return encode(result.(T)) }}
 }
 
 // MaxIdempotencyKey is the longest idempotency key, in bytes.
@@ -266,8 +274,32 @@ func (s *Service) receipt(c *Call, result any, now time.Time) *store.Receipt {
 		return nil
 	}
 	r := &store.Receipt{Space: c.Space, Key: c.Idem.Key, Fingerprint: c.Idem.Fingerprint, Private: c.Idem.Private, Created: now, Spare: s.offsets.spare(s.Now())}
-	r.Status, r.Body = c.Idem.encode(result)
+	e, shown := eventOf(result)
+	if c.Idem.event && shown {
+		r.Event = e.Key
+		if len(e.Warnings) == 0 {
+			return r
+		}
+	}
+	if r.Status, r.Body = c.Idem.encode(result); shown && len(r.Body) > 0 && (!c.Idem.brief || len(e.Warnings) > 0) {
+		r.Event = e.Key
+	}
 	return r
+}
+
+// eventOf returns the event whose payload the response to a result may show.
+func eventOf(result any) (e *event.Event, shown bool) {
+	switch v := result.(type) {
+	case *event.Event:
+		return v, true
+	case *Preview:
+		return v.Event, true
+	case []store.DeliveryView: // of one event
+		if len(v) > 0 {
+			return &event.Event{Key: v[0].ID.Event}, true
+		}
+	}
+	return nil, false
 }
 
 // trail returns what a call leaves that did something to an object: its receipt
@@ -293,13 +325,25 @@ func byItself(space event.Space) *Call {
 	return &Call{Key: account.Key{ID: account.System}, Space: space}
 }
 
-// replay turns an earlier receipt of the call's key into the error to return.
-func (c *Call) replay(earlier *store.Receipt) error {
+// replay turns an earlier receipt of the call's key into the error to return. A response that
+// is not in the receipt is made again of the event that it shows.
+func (s *Service) replay(ctx context.Context, c *Call, earlier *store.Receipt) error {
 	if earlier.Fingerprint != c.Idem.Fingerprint {
 		return &fault.Error{Code: fault.IdempotencyMismatch, Reason: "idempotency_key_reused",
 			Message: "This Idempotency-Key was used with another request. Use a new key for a new request."}
 	}
-	return &Replayed{Receipt: *earlier}
+	again := *earlier
+	if again.Event != 0 && len(again.Body) == 0 {
+		e, err := s.Store.EventAt(ctx, c.Space, again.Event)
+		if err != nil {
+			return err
+		}
+		if !c.Idem.event {
+			return erased(&e, "Idempotency-Key")
+		}
+		again.Status, again.Body = c.Idem.encode(&e)
+	}
+	return &Replayed{Receipt: again}
 }
 
 // begin is how every call starts that changes something or gets a secret: it

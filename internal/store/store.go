@@ -72,7 +72,9 @@ type Hot interface {
 
 	// LoadLane returns the first pending deliveries of an endpoint in order of
 	// rank, due or not, with what is needed to send them: at most limit, and no
-	// more once their bodies exceed maxBytes (at least one is returned).
+	// more once their bodies exceed maxBytes (at least one is returned). Those of erased
+	// events are left out, until [History.EraseAttempts] has canceled them: the list may then
+	// be shorter than limit.
 	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]Job, error)
 
 	// ScanLane returns a part of what LoadLane returns the beginning of.
@@ -208,7 +210,11 @@ type Receipt struct {
 	Status      int
 	Body        []byte // the response body
 	Private     bool   // Body holds a secret and is sealed at rest
-	Created     time.Time
+
+	// Event is the event that the response shows, 0: it shows none. With an empty Body, the
+	// response is made of the event again, so that the payload is stored once.
+	Event   event.Key
+	Created time.Time
 
 	// Spare is by how much longer than ReceiptLife earlier ones of the same key answer, as
 	// the clock was stepped forward. It is not kept.
@@ -405,6 +411,7 @@ type DeliveryView struct {
 	EventID    string
 	Type       string
 	EndpointID string
+	Erased     time.Time // when the event's payload was erased, zero while it is stored
 }
 
 // History is what was accepted and what became of it.
@@ -436,8 +443,34 @@ type History interface {
 	// is called, as an edit is, with the delivery as it is afterwards.
 	CancelDelivery(ctx context.Context, space event.Space, id delivery.ID, now time.Time, trail func(*DeliveryView) Trail) (DeliveryView, error)
 
+	// EventAt returns the event with a key.
+	EventAt(ctx context.Context, space event.Space, key event.Key) (event.Event, error)
+	// EraseEvent begins to erase an event: from then on its payload is gone, and nothing of it
+	// is read to be sent. The event itself stays, with the time of the erasure. trail is called,
+	// as an edit is, with the event as it is afterwards; one that is erased already stays as it is.
+	// [History.EraseAttempts] must follow.
+	EraseEvent(ctx context.Context, space event.Space, id string, now time.Time, trail func(*event.Event) (Trail, error)) (event.Event, error)
+	// EraseAttempts erases what the attempts at an erased event kept of the payload and of the
+	// responses, and cancels its pending deliveries, of up to limit deliveries to endpoints with
+	// a store number above after. It returns the endpoints whose deliveries it has canceled, and
+	// where to go on: the number to pass as after, or 0 when it is through.
+	EraseAttempts(ctx context.Context, event event.Key, after int64, now time.Time, limit int) (canceled []int64, next int64, err error)
+	// Erasures returns the oldest erasures that have not ended, at most limit.
+	Erasures(ctx context.Context, limit int) ([]Erasure, error)
+	// EndErasures forgets erasures that have ended.
+	EndErasures(ctx context.Context, all []Erasure) error
+	// Overwrite removes what erased and deleted rows have left in the files of the store, as far
+	// as the store can, in small steps beside the traffic.
+	Overwrite(ctx context.Context) error
+
 	// Receipt returns the receipt of a key, fault.NotFound if there is none.
 	Receipt(ctx context.Context, space event.Space, key string) (Receipt, error)
+}
+
+// Erasure is an erasure of an event that has not ended.
+type Erasure struct {
+	Space event.Space
+	Event event.Key
 }
 
 // Users holds the people who use the Admin UI, and all sessions.

@@ -36,6 +36,7 @@ type sleeping struct{}
 func (sleeping) Wake(int64)                     {}
 func (sleeping) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 func (sleeping) Forgive(int64)                  {}
+func (sleeping) Recall(int64)                   {}
 func (sleeping) Expedite(...delivery.ID)        {}
 
 // New returns the API's handler. It ends with the test.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -161,12 +162,13 @@ func (s *Store) mergeEvents(ctx context.Context, space event.Space, f store.Even
 	return items, next, nil
 }
 
-const viewColumns = deliveryColumns + `, e.nonce, e.custom_id, e.type, coalesce((SELECT w.id FROM endpoints w WHERE w.no = d.endpoint), '')`
+const viewColumns = deliveryColumns + `, e.nonce, e.custom_id, e.type, e.erased, coalesce((SELECT w.id FROM endpoints w WHERE w.no = d.endpoint), '')`
 
 func scanView(row scanner) (v store.DeliveryView, err error) {
 	var id eventID
-	err = scanDelivery(row, &v.Delivery, &id.nonce, &id.custom, &v.Type, &v.EndpointID)
-	v.EventID = id.of(v.ID.Event)
+	var erased sql.NullInt64
+	err = scanDelivery(row, &v.Delivery, &id.nonce, &id.custom, &v.Type, &erased, &v.EndpointID)
+	v.EventID, v.Erased = id.of(v.ID.Event), instant(erased.Int64)
 	return v, err
 }
 
@@ -424,14 +426,15 @@ func scanAttempt(row scanner) (a delivery.Attempt, err error) {
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
-var requeue = `INSERT INTO deliveries (` + strings.Join(Deliveries.Columns, ", ") + `)
-	SELECT ` + strings.Repeat("CAST(? AS BIGINT), ", 11) + `CAST(? AS BIGINT) WHERE EXISTS (SELECT 1 FROM events WHERE key = ?)
-	ON CONFLICT (event, endpoint) DO UPDATE SET state = excluded.state, budget = excluded.budget, due = excluded.due,
+var insertOf = `INSERT INTO deliveries (` + strings.Join(Deliveries.Columns, ", ") + `)
+	SELECT ` + strings.Repeat("CAST(? AS BIGINT), ", 11) + `CAST(? AS BIGINT) FROM events WHERE key = ? AND erased IS NULL`
+
+const requeue = ` ON CONFLICT (event, endpoint) DO UPDATE SET state = excluded.state, budget = excluded.budget, due = excluded.due,
 		rank = excluded.rank, since = excluded.since, settled = excluded.settled`
 
 // requeueFailed leaves a delivery as it is that is failed no more: a person has sent it
 // again, or cancelled it.
-var requeueFailed = requeue + ` WHERE deliveries.state = 2`
+const requeueFailed = requeue + ` WHERE deliveries.state = 2`
 
 // Requeue implements [store.History].
 func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store.Trail) error {
@@ -443,11 +446,12 @@ func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store
 	})
 }
 
-// requeue brings deliveries to pending. An event that was purged meanwhile must not
-// get deliveries, because nothing could send them: with all that is an error.
+// requeue brings deliveries to pending. An event that was purged or erased meanwhile must not
+// get deliveries, because nothing could send them: with all that is an error. The event is
+// locked until the transaction ends.
 func (t *Tx) requeue(ds []delivery.Delivery, query string, all bool) error {
 	for i := range ds {
-		n, err := t.changed(query, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
+		n, err := t.changed(insertOf+t.Dialect.Lock()+query, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
 		if err != nil {
 			return err
 		}
@@ -490,8 +494,8 @@ func (s *Store) Receipt(ctx context.Context, space event.Space, key string) (sto
 	r := store.Receipt{Space: space, Key: key}
 	var fingerprint []byte
 	var created int64
-	err := s.queryRow(ctx, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`,
-		int64(space), key).Scan(&fingerprint, &r.Status, &r.Body, &r.Private, &created)
+	err := s.queryRow(ctx, `SELECT fingerprint, status, body, private, created, event FROM receipts WHERE space = ? AND key = ?`,
+		int64(space), key).Scan(&fingerprint, &r.Status, &r.Body, &r.Private, &created, &r.Event)
 	if isNone(err) {
 		return r, fault.Missing("idempotency key", key)
 	}

@@ -181,11 +181,14 @@ func (t *Tx) settle(all []store.Settlement) error {
 	}
 	for i := range all {
 		s := &all[i]
-		number := numbers[i]
+		number, erased := numbers[i], false
 		if number == 0 {
-			number, err = t.settleState(s)
+			number, erased, err = t.settleState(s)
 		}
 		if a := s.Attempt; a != nil && err == nil {
+			if erased {
+				a = a.WithoutEvidence()
+			}
 			err = addAttempt(attempts, s.Delivery.ID, number, a)
 		}
 		if err != nil {
@@ -227,8 +230,9 @@ const settle = `UPDATE deliveries
 
 // settleState writes the delivery's new state if the stored one is still pending.
 // It returns the number to keep the attempt under: its own, unless a person meddled
-// while it ran and another attempt has taken that.
-func (t *Tx) settleState(s *store.Settlement) (number int, err error) {
+// while it ran and another attempt has taken that. erased reports whether the event was
+// erased, whose deliveries are not pending.
+func (t *Tx) settleState(s *store.Settlement) (number int, erased bool, err error) {
 	d, a := &s.Delivery, s.Attempt
 	update := func(number, unused int) (int64, error) {
 		attempts := max(d.Attempts, number)
@@ -237,22 +241,24 @@ func (t *Tx) settleState(s *store.Settlement) (number int, err error) {
 	}
 	if a == nil {
 		_, err := update(0, math.MaxInt32)
-		return 0, err
+		return 0, false, err
 	}
 	if n, err := update(a.Number, a.Number); err != nil || n > 0 {
-		return a.Number, err
+		return a.Number, false, err
 	}
-	row, found, err := t.row(2, `SELECT state, attempts FROM deliveries WHERE event = ? AND endpoint = ?`, int64(d.ID.Event), d.ID.Endpoint)
+	// The event is not erased between this query and the end of the transaction.
+	row, found, err := t.row(3, `SELECT d.state, d.attempts, e.erased FROM deliveries d JOIN events e ON e.key = d.event
+		WHERE d.event = ? AND d.endpoint = ?`+t.Dialect.Lock(), int64(d.ID.Event), d.ID.Endpoint)
 	if err != nil || !found {
-		return a.Number, err
+		return a.Number, false, err
 	}
-	number = max(a.Number, int(row[1].(int64))+1)
+	number, erased = max(a.Number, int(row[1].(int64))+1), row[2] != nil
 	if row[0].(int64) == int64(delivery.Pending) {
 		_, err = update(number, number)
-		return number, err
+		return number, erased, err
 	}
 	// What a person decided stays; that there was an attempt is a fact.
-	return number, t.exec(`UPDATE deliveries SET attempts = ?, last_outcome = ?, last_status = ? WHERE event = ? AND endpoint = ?`,
+	return number, erased, t.exec(`UPDATE deliveries SET attempts = ?, last_outcome = ?, last_status = ? WHERE event = ? AND endpoint = ?`,
 		number, int64(d.LastOutcome), d.LastStatus, int64(d.ID.Event), d.ID.Endpoint)
 }
 
@@ -269,7 +275,7 @@ func (t *Tx) receipt(space event.Space, key string, now time.Time, known *Known)
 	if err != nil || !found {
 		return store.Receipt{}, false, err
 	}
-	r := store.Receipt{Space: space, Key: key, Status: int(row[1].(int64)), Body: Blob(row[2]), Private: row[3].(int64) != 0, Created: instant(row[4].(int64))}
+	r := store.Receipt{Space: space, Key: key, Status: int(row[1].(int64)), Body: Blob(row[2]), Private: row[3].(int64) != 0, Created: instant(row[4].(int64)), Event: event.Key(row[5].(int64))}
 	copy(r.Fingerprint[:], Blob(row[0]))
 	return r, r.Live(now), unsealReceipt(t.Ring, &r)
 }
@@ -301,7 +307,7 @@ func (t *Tx) receiptArgs(r *store.Receipt) []any {
 	if r.Private {
 		body = t.Ring.Seal(body, receiptContext(r))
 	}
-	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, body, r.Private, Millis(r.Created)}
+	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, body, r.Private, Millis(r.Created), int64(r.Event)}
 }
 
 // eventByID finds an event by its public identifier, whoever made that up.
@@ -370,9 +376,9 @@ func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (jobs []stor
 }
 
 // Jobs reads deliveries d of events e, with what is needed to send them, until their
-// bodies exceed maxBytes. The text of from must be a constant.
+// bodies exceed maxBytes, without those of erased events. The text of from must be a constant.
 func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []store.Job, err error) {
-	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace, `+s.Dialect.Version()+` `+from, args...)
+	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace, e.erased IS NOT NULL, `+s.Dialect.Version()+` `+from, args...)
 	if err != nil {
 		return nil, s.Fault(op, err)
 	}
@@ -380,9 +386,12 @@ func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, 
 	var jobs []store.Job
 	for size := 0; size <= maxBytes && rows.Next(); {
 		var j store.Job
-		id := eventID{}
-		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body, (*[]byte)(&j.Trace), &j.Version); err != nil {
+		id, erased := eventID{}, false
+		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body, (*[]byte)(&j.Trace), &erased, &j.Version); err != nil {
 			return nil, s.Fault(op, err)
+		}
+		if erased { // it is about to be canceled
+			continue
 		}
 		if j.Body, err = store.Unpack(j.Body); err != nil {
 			return nil, s.Fault(op, err)

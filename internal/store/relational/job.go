@@ -155,5 +155,5 @@ func (s *Store) Occasions(ctx context.Context, space event.Space, endpoint int64
 		return o, nil
 	}, `SELECT e.key, e.type, d.state, d.attempts, d.budget, d.due, d.rank, d.since, d.last_outcome, d.last_status, d.settled
 		FROM events e INDEXED BY events_by_space LEFT JOIN deliveries d ON d.event = e.key AND d.endpoint = ?
-		WHERE e.space = ? AND e.key > ? AND e.key < ? ORDER BY e.key LIMIT ?`, endpoint, int64(space), int64(after), int64(until), limit)
+		WHERE e.space = ? AND e.key > ? AND e.key < ? AND e.erased IS NULL ORDER BY e.key LIMIT ?`, endpoint, int64(space), int64(after), int64(until), limit)
 }

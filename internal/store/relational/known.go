@@ -13,13 +13,13 @@ type Name struct {
 // Known is what a store has under the names of a batch, if it looks all of them up at once. A
 // nil one is that of a store which looks up each by itself.
 type Known struct {
-	Receipts map[Name][]any // fingerprint, status, body, private, created
+	Receipts map[Name][]any // fingerprint, status, body, private, created, event
 	Events   map[Name][]any // key, type, created, body
 }
 
 func (k *Known) receipt(t *Tx, n Name) (row []any, found bool, err error) {
 	if k == nil {
-		return t.row(5, `SELECT fingerprint, status, body, private, created FROM receipts WHERE space = ? AND key = ?`, int64(n.Space), n.Text)
+		return t.row(6, `SELECT fingerprint, status, body, private, created, event FROM receipts WHERE space = ? AND key = ?`, int64(n.Space), n.Text)
 	}
 	row, found = k.Receipts[n]
 	return row, found, nil

@@ -173,7 +173,7 @@ var (
 		"request", "t_dns", "t_connect", "t_tls", "t_answer", "url", "peer", "sent", "refused"}, Conflict: KeepOld, Key: []string{"event", "endpoint", "number"}}
 	Healths    = Table{Name: "endpoint_health", Columns: []string{"endpoint", "breaker"}, Conflict: Overwrite, Key: []string{"endpoint"}}
 	Statistics = Table{Name: "statistics", Columns: append([]string{"space", "endpoint", "grain", "start"}, countColumns...), Conflict: AddUp, Key: []string{"space", "endpoint", "grain", "start"}}
-	Receipts   = Table{Name: "receipts", Columns: []string{"space", "key", "fingerprint", "status", "body", "private", "created"}, Conflict: ReplaceOld, Key: []string{"space", "key"}}
+	Receipts   = Table{Name: "receipts", Columns: []string{"space", "key", "fingerprint", "status", "body", "private", "created", "event"}, Conflict: ReplaceOld, Key: []string{"space", "key"}}
 )
 
 func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {

@@ -170,7 +170,7 @@ func (s *Store) prepare(ctx context.Context) (path, write string, err error) {
 	if err := createPrivate(path); err != nil {
 		return "", "", err
 	}
-	write = dsn(path, writerCacheKB, "synchronous(FULL)", "foreign_keys(OFF)", fmt.Sprintf("page_size(%d)", pageSize),
+	write = dsn(path, writerCacheKB, "synchronous(FULL)", "foreign_keys(OFF)", "secure_delete(ON)", fmt.Sprintf("page_size(%d)", pageSize),
 		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointAt), fmt.Sprintf("journal_size_limit(%d)", walKeep))
 	write += "&_journal_mode=WAL" // not a _pragma: the driver runs those by name, and in WAL the page size is settled
 	if err := migrate(ctx, write); err != nil {

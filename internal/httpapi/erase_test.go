@@ -1,0 +1,115 @@
+package httpapi_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/delivery"
+)
+
+const eraseMarker = "marker-of-a-person"
+
+// What was erased is in no answer and in no file; what happened is.
+func TestEraseEvent(t *testing.T) {
+	w := newWorld(t)
+	e := w.register("payment.*")
+	body := `{"type":"payment.failed","data":{"object":{"id":"pay_1","name":"` + eraseMarker + `"}}}`
+	ev := w.must("POST", "/v1/events", body, key("k")...)
+	id := ev.text("id")
+	dlv := w.deliveryOf(id).text("id")
+	w.attempted(dlv, delivery.Attempt{Started: w.now(), Outcome: delivery.OutcomeServerError, StatusCode: 500, URL: "https://example.com/hook", RequestHeader: "A: " + eraseMarker,
+		ResponseHeader: "B: " + eraseMarker, ResponseBody: []byte(eraseMarker), Error: eraseMarker})
+	w.must("POST", "/v1/events/"+id+"/retry", `webhook_endpoint=`+e.text("id"), append(key("retry"), "Content-Type", formType)...)
+	w.must("POST", "/v1/webhooks/preview", `{"event":"`+id+`"}`, key("preview")...)
+	if again := w.call("POST", "/v1/events", body, key("k")...); !strings.Contains(again.body, eraseMarker) || again.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("repeated before: %d %s", again.status, again.body)
+	}
+	w.engine.told()
+
+	w.pass(time.Minute)
+	erased := w.must("DELETE", "/v1/events/"+id, "")
+	if woken, _ := w.engine.told(); len(woken) == 0 {
+		t.Error("the lane was not told")
+	}
+	want := float64(w.now().Unix())
+	if erased["data"] != nil || erased["erased"] != want || erased["created"] != ev["created"] || erased.text("type") != "payment.failed" {
+		t.Errorf("erased: %v", erased)
+	}
+	w.pass(time.Minute)
+	if again := w.must("DELETE", "/v1/events/"+id, ""); again["erased"] != want {
+		t.Errorf("erased again: %v", again)
+	}
+	if d := w.must("GET", "/v1/deliveries/"+dlv, ""); d.text("status") != "canceled" || d["attempts"] != 1.0 || d["last_status_code"] != 500.0 {
+		t.Errorf("delivery: %v", d)
+	}
+	at := w.must("GET", "/v1/deliveries/"+dlv+"/attempts", "").list()[0]
+	if at["response_status_code"] != 500.0 || at["request_body_error"] == nil || at["request_body"] != nil {
+		t.Errorf("attempt: %v", at)
+	}
+	for _, path := range []string{"/v1/events", "/v1/events/" + id, "/v1/events/" + id + "/deliveries", "/v1/deliveries", "/v1/audit_log"} {
+		if a := w.call("GET", path, ""); a.status != 200 || !strings.Contains(a.body, id) || strings.Contains(a.body, eraseMarker) {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if again := w.call("POST", "/v1/events", body, key("k")...); again.status != 200 || again.object()["erased"] != want || again.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("repeated after: %d %s", again.status, again.body)
+	}
+	refused := func(param string) refusal {
+		return refusal{400, "invalid_request_error", "event_erased", param}
+	}
+	w.call("POST", "/v1/events/"+id+"/resend", "{}").check(refused("id"))
+	w.call("POST", "/v1/deliveries/"+dlv+"/retry", "").check(refused("id"))
+	w.call("POST", "/v1/webhooks/preview", `{"event":"`+id+`"}`).check(refused("event"))
+	w.call("POST", "/v1/events/"+id+"/retry", `webhook_endpoint=`+e.text("id"), append(key("retry"), "Content-Type", formType)...).check(refused("Idempotency-Key"))
+
+	if err := w.service.FinishErasures(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(w.dir, "*"))
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(content), eraseMarker); n > 0 {
+			t.Errorf("%s has the marker %d times", name, n)
+		}
+	}
+}
+
+// An id that the sender chose stays taken, so that the event is not sent twice.
+func TestEraseEvent_customID(t *testing.T) {
+	w := newWorld(t)
+	body := `{"id":"evt_takentakentaken0","type":"a","data":{"object":{}}}`
+	w.must("POST", "/v1/events", body)
+	w.must("DELETE", "/v1/events/evt_takentakentaken0", "")
+	w.call("POST", "/v1/events", body).check(refusal{400, "invalid_request_error", "event_erased", "id"})
+}
+
+// A job sends nothing again of an erased event.
+func TestEraseEvent_jobs(t *testing.T) {
+	w := newWorld(t)
+	e := w.register("payment.*")
+	id := w.send("payment.failed").text("id")
+	w.attempted(w.deliveryOf(id).text("id"), delivery.Attempt{Started: w.now(), Outcome: delivery.OutcomeGone, StatusCode: 410})
+	w.must("DELETE", "/v1/events/"+id, "")
+	for _, job := range []object{w.must("POST", "/v1/deliveries/retry", `{"all":true}`), w.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", `{"since":0,"include_missed":true}`)} {
+		for deadline := time.Now().Add(2 * time.Minute); job.text("status") == "running" && time.Now().Before(deadline); {
+			w.pass(time.Second) // until what was being accepted has been
+			job = w.must("GET", "/v1/jobs/"+job.text("id"), "")
+		}
+		if job.text("status") != "succeeded" || job["requeued"] != 0.0 {
+			t.Errorf("%v", job)
+		}
+	}
+	if d := w.deliveryOf(id); d.text("status") != "failed" {
+		t.Errorf("%v", d)
+	}
+}
