@@ -445,7 +445,8 @@ func (n *neighbours) long(a *abuse, elsewhere *neighbours) {
 			row(func(w noticed) spread { return w.edits }), len(beside.refused), n.peak()/1e6, by.summary())
 		n.check(a, beside, by)
 		over = ""
-		for what, f := range map[string]func(noticed) spread{"acknowledgements": func(w noticed) spread { return w.acks }, "deliveries": func(w noticed) spread { return w.comes }} {
+		for what, f := range map[string]func(noticed) spread{"acknowledgements": func(w noticed) spread { return w.acks }, "deliveries": func(w noticed) spread { return w.comes },
+			"edits": func(w noticed) spread { return w.edits }} {
 			if with, without := f(beside).p99, max(f(alone).p99, f(apart).p99); with > time.Duration(mostTimes*float64(without)) {
 				over += fmt.Sprintf(" %s %.1f times,", what, float64(with)/float64(without))
 			}

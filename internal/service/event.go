@@ -298,7 +298,8 @@ var bySystem = &Call{Key: account.Key{ID: account.System, Role: account.Operator
 
 // TakeEvent accepts what a source brought for an account, as [Service.SendEvent] does
 // what a request brings: once for a key that is not empty, while a receipt lives. Errors:
-// those of SendEvent but for [Replayed], and fault.NotFound.
+// those of SendEvent but for [Replayed], and fault.NotFound. The event counts against the
+// account's rate limit: beyond it, TakeEvent waits.
 func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, key string, raw []byte) error {
 	a, err := s.Account(ctx, bySystem, accountID)
 	if err != nil {
@@ -306,6 +307,9 @@ func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, ke
 	}
 	if a.Suspended() { // it waits at the broker
 		return &fault.Error{Code: fault.Unavailable, Reason: "account_suspended", Message: "The account is suspended.", Err: errSuspended()}
+	}
+	if err := s.awaitTurn(ctx, &a); err != nil {
+		return err
 	}
 	c := &Call{Space: event.SpaceOf(a.No, live), Key: bySystem.Key}
 	if key != "" { // which no request can name

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
@@ -79,10 +80,37 @@ func (s *Service) limitOf(c *Call) int {
 	if c.Operator() {
 		return 0
 	}
-	if a, ok := s.AccountOf(c); ok && a.RateLimit != nil {
+	a, _ := s.AccountOf(c)
+	return s.rateLimit(&a)
+}
+
+func (s *Service) rateLimit(a *account.Account) int {
+	if a.RateLimit != nil {
 		return *a.RateLimit
 	}
 	return s.RateLimit
+}
+
+// awaitTurn counts an event that a source brought for the account, and returns when the
+// account's limit allows it: meanwhile, further messages wait at the broker. Errors: ctx's.
+func (s *Service) awaitTurn(ctx context.Context, a *account.Account) error {
+	perMinute := s.rateLimit(a)
+	if perMinute == 0 {
+		return nil
+	}
+	now := s.Now()
+	wait := s.limits.get(a.No, perMinute, now).ReserveN(now, 1).DelayFrom(now)
+	if wait == 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (l *limits) get(account int64, perMinute int, now time.Time) *rate.Limiter {
