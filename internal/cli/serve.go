@@ -312,6 +312,9 @@ func (s *server) wire(ctx context.Context) error {
 	}
 	s.commits = commit.New(s.metrics.Commits(s.store), s.log)
 	s.commits.Timeout = s.Commit
+	if s.cluster != nil {
+		s.commits.Nodes = func() int { return s.cluster.Stats().Nodes }
+	}
 	conf := service.Config{
 		Store: s.store, Events: s.events(), Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
 		Now: s.now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, Limits: s.Limits, SecretMaxAge: s.SecretMaxAge,

@@ -43,6 +43,8 @@ const (
 	hastyFor       = 64 // transactions without a yield after one that was
 	firstPause     = 50 * time.Millisecond
 	longestPause   = 2 * time.Second
+	busyFrom       = 3                      // appends of the last transaction, from which on the next one waits for as many
+	longestWait    = 20 * time.Millisecond  // for events to share a transaction on one of several nodes
 	lateAfter      = 2 * time.Second        // a transaction takes that long only when something is wrong
 	lenience       = 500 * time.Millisecond // past Timeout, in which the store may still report the outcome
 )
@@ -63,6 +65,10 @@ type Committer struct {
 	// before Start; [New] sets [DefaultTimeout].
 	Timeout time.Duration
 
+	// Nodes returns how many processes write to the store, each with its own transactions; nil:
+	// only this one. It may be set before Start.
+	Nodes func() int
+
 	store Store
 	log   *slog.Logger
 
@@ -70,6 +76,12 @@ type Committer struct {
 	done      chan struct{}
 	cut       chan struct{} // closed when Stop waits no longer
 	cutOnce   sync.Once
+
+	last struct { // transaction; belongs to run
+		events int
+		took   time.Duration
+		ended  time.Time
+	}
 
 	mu       sync.Mutex
 	work     sync.Cond // something was queued, or the end has come
@@ -312,7 +324,9 @@ func (c *Committer) run() {
 			return
 		}
 		watched := c.watch(waiting)
+		began := time.Now()
 		err := c.write(waiting, batch, &kept)
+		c.last.events, c.last.took, c.last.ended = len(waiting), time.Since(began), time.Now()
 		watched()
 		c.mu.Lock()
 		c.broken = err != nil
@@ -359,6 +373,7 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 		len(c.settled) < lingerCount && (len(c.settled) == 0 || !c.ripe) {
 		c.work.Wait()
 	}
+	c.wait()
 	c.gather()
 	waiting := c.appends.take()
 	b := &store.Batch{Appends: make([]*store.Append, len(waiting)), Settlements: kept.Settlements, Health: kept.Health}
@@ -384,6 +399,32 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	}
 	c.room.Broadcast()
 	return waiting, b, len(b.Appends)+len(b.FanOuts)+len(b.Settlements)+len(b.Health) > 0
+}
+
+// wait waits for more events on a busy node of several. Each node has a part of the events, so that
+// its transactions would be smaller by that, and a transaction costs the database the same however
+// few events it has. It waits for less than the last transaction took, so that latency at most
+// doubles. A node is busy if it has had several events within that time.
+func (c *Committer) wait() {
+	if c.Nodes == nil || c.stopping || c.appends.size == 0 || c.last.events < busyFrom || time.Since(c.last.ended) > c.last.took {
+		return
+	}
+	nodes := c.Nodes()
+	longest := min(c.last.took, longestWait) / time.Duration(max(nodes, 1)) * time.Duration(nodes-1)
+	if longest <= 0 {
+		return
+	}
+	over := false
+	t := time.AfterFunc(longest, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		over = true
+		c.work.Signal()
+	})
+	defer t.Stop()
+	for !over && !c.stopping && c.appends.size < c.last.events*nodes {
+		c.work.Wait()
+	}
 }
 
 // gather lets requests that are about to be queued catch this transaction. It

@@ -746,3 +746,55 @@ func TestCommitter_Append_endedContext(t *testing.T) {
 		}
 	})
 }
+
+// On a busy node of several, a transaction waits for more events, for at most as long as the last
+// one took. On a single node, and on one with few events, it begins at once.
+func TestCommitter_waitsOnOneOfSeveralNodes(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		nodes, before int           // events in the transaction before
+		idle          time.Duration // after that
+		transactions  int           // of the two events that follow
+		took          time.Duration
+	}{
+		{"single", 1, 10, 0, 2, 8 * time.Millisecond},
+		{"one of four", 4, 10, 0, 1, 14 * time.Millisecond}, // three quarters of 8 ms, and 8 ms
+		{"one of four, with few events", 4, 2, 0, 2, 8 * time.Millisecond},
+		{"one of four, after a while", 4, 10, 10 * time.Millisecond, 2, 8 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := open(t, slowCommits(8*time.Millisecond))
+				d.Nodes = func() int { return c.nodes }
+				send := func(k event.Key) {
+					if err := d.Append(context.Background(), appendOf(k)); err != nil {
+						t.Error(err)
+					}
+				}
+				var before []*store.Append
+				for i := range c.before {
+					before = append(before, appendOf(event.Key(i+1)))
+				}
+				d.AppendAll(context.Background(), before)
+				time.Sleep(c.idle)
+				batches, began := d.batches, time.Now()
+				var second sync.WaitGroup
+				second.Go(func() {
+					time.Sleep(3 * time.Millisecond)
+					send(101)
+				})
+				send(100)
+				if took := time.Since(began); took != c.took {
+					t.Errorf("the first event took %s, not %s", took, c.took)
+				}
+				second.Wait()
+				if n := d.batches - batches; n != c.transactions {
+					t.Errorf("two events took %d transactions, not %d", n, c.transactions)
+				}
+				if err := d.Stop(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}

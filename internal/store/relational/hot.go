@@ -18,23 +18,50 @@ import (
 // Commit implements [store.Hot].
 func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 	return s.write(ctx, "commit batch", func(t *Tx) error {
-		if err := t.append(b.Appends); err != nil {
+		rows, err := t.append(b.Appends)
+		if err != nil {
 			return err
+		}
+		if len(b.FanOuts) > 0 || settlesOwn(b) { // then these events are read before the end
+			if err := FlushAll(rows...); err != nil {
+				return fmt.Errorf("append events: %w", err)
+			}
+			rows = nil
 		}
 		for _, f := range b.FanOuts {
 			if err := t.fanOut(f); err != nil {
 				return fmt.Errorf("write deliveries of deferred events: %w", err)
 			}
 		}
-		if err := t.settle(b.Settlements); err != nil {
+		attempts, err := t.settle(b.Settlements)
+		if err != nil {
 			return err
 		}
-		return t.remember(b.Health)
+		healths, err := t.remember(b.Health)
+		if err != nil {
+			return err
+		}
+		if err := FlushAll(append(rows, attempts, healths)...); err != nil {
+			return fmt.Errorf("write events and attempts: %w", err)
+		}
+		return nil
 	})
 }
 
-// remember writes healths in the order of their endpoints, the last one of each.
-func (t *Tx) remember(all []store.Health) error {
+// settlesOwn reports whether a batch settles deliveries of events that it appends.
+func settlesOwn(b *store.Batch) bool {
+	if len(b.Appends) == 0 {
+		return false
+	}
+	oldest := b.Appends[0].Event.Key
+	for _, a := range b.Appends {
+		oldest = min(oldest, a.Event.Key)
+	}
+	return slices.ContainsFunc(b.Settlements, func(s store.Settlement) bool { return s.Delivery.ID.Event >= oldest })
+}
+
+// remember gathers healths in the order of their endpoints, the last one of each.
+func (t *Tx) remember(all []store.Health) (Bulk, error) {
 	last := make(map[int64]delivery.Breaker, len(all))
 	for _, h := range all {
 		last[h.Endpoint] = h.Breaker
@@ -46,36 +73,33 @@ func (t *Tx) remember(all []store.Health) error {
 			err = rows.Add(no, string(breaker))
 		}
 		if err != nil {
-			return fmt.Errorf("remember health of endpoint %d: %w", no, err)
+			return nil, fmt.Errorf("remember health of endpoint %d: %w", no, err)
 		}
 	}
-	if err := rows.Flush(); err != nil {
-		return fmt.Errorf("remember health: %w", err)
-	}
-	return nil
+	return rows, nil
 }
 
-// append writes those that are not refused.
-func (t *Tx) append(all []*store.Append) error {
+// append gathers the rows of those that are not refused.
+func (t *Tx) append(all []*store.Append) ([]Bulk, error) {
 	if err := t.MarkStale(all); err != nil {
-		return fmt.Errorf("look for changed settings: %w", err)
+		return nil, fmt.Errorf("look for changed settings: %w", err)
 	}
 	events, deliveries, receipts := t.Bulk(Events), t.Bulk(Deliveries), t.Bulk(Receipts)
 	known, err := t.Known(all)
 	if err != nil {
-		return fmt.Errorf("look up ids and idempotency keys: %w", err)
+		return nil, fmt.Errorf("look up ids and idempotency keys: %w", err)
 	}
 	taken, deferring := claims{}, deferring{}
 	var written, ordered []*store.Append
 	for _, a := range all {
 		if err := t.judge(a, taken, known); err != nil {
-			return fmt.Errorf("append event %s: %w", a.Event.ID, err)
+			return nil, fmt.Errorf("append event %s: %w", a.Event.ID, err)
 		}
 		if a.Refused() {
 			continue
 		}
 		if err := t.deferDeliveries(a, deferring); err != nil {
-			return fmt.Errorf("append event %s: %w", a.Event.ID, err)
+			return nil, fmt.Errorf("append event %s: %w", a.Event.ID, err)
 		}
 		written = append(written, a)
 		if a.Ordered && !a.Deferred {
@@ -83,7 +107,7 @@ func (t *Tx) append(all []*store.Append) error {
 		}
 	}
 	if err := t.Queue(ordered); err != nil {
-		return fmt.Errorf("look for the ends of lanes: %w", err)
+		return nil, fmt.Errorf("look for the ends of lanes: %w", err)
 	}
 	for _, a := range written {
 		e := &a.Event
@@ -103,13 +127,10 @@ func (t *Tx) append(all []*store.Append) error {
 			err = receipts.Add(t.receiptArgs(a.Receipt)...)
 		}
 		if err != nil {
-			return fmt.Errorf("append events up to %s: %w", e.ID, err)
+			return nil, fmt.Errorf("append events up to %s: %w", e.ID, err)
 		}
 	}
-	if err := FlushAll(events, deliveries, receipts); err != nil {
-		return fmt.Errorf("append events: %w", err)
-	}
-	return nil
+	return []Bulk{events, deliveries, receipts}, nil
 }
 
 // claims are the names that this batch has taken so far and no query sees yet.
@@ -173,11 +194,12 @@ func deliveryArgs(d *delivery.Delivery) []any {
 		Millis(d.Due), Millis(d.Rank), Millis(d.Since), int64(d.LastOutcome), d.LastStatus, Millis(d.Settled)}
 }
 
-func (t *Tx) settle(all []store.Settlement) error {
+// settle writes the new states of deliveries, and gathers the rows of their attempts.
+func (t *Tx) settle(all []store.Settlement) (Bulk, error) {
 	attempts := t.Bulk(Attempts)
 	numbers, err := t.Settle(all)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i := range all {
 		s := &all[i]
@@ -192,13 +214,10 @@ func (t *Tx) settle(all []store.Settlement) error {
 			err = addAttempt(attempts, s.Delivery.ID, number, a)
 		}
 		if err != nil {
-			return fmt.Errorf("settle delivery %s: %w", s.Delivery.ID, err)
+			return nil, fmt.Errorf("settle delivery %s: %w", s.Delivery.ID, err)
 		}
 	}
-	if err := attempts.Flush(); err != nil {
-		return fmt.Errorf("keep attempts: %w", err)
-	}
-	return nil
+	return attempts, nil
 }
 
 func addAttempt(to Bulk, id delivery.ID, number int, a *delivery.Attempt) error {

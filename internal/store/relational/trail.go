@@ -15,7 +15,11 @@ func (t *Tx) leave(trail store.Trail) error {
 	if err := t.audit(trail.Audit); err != nil {
 		return err
 	}
-	if err := t.append(trail.Announce); err != nil {
+	rows, err := t.append(trail.Announce)
+	if err == nil {
+		err = FlushAll(rows...)
+	}
+	if err != nil {
 		return err
 	}
 	for _, a := range trail.Announce {
