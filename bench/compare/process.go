@@ -29,7 +29,7 @@ type process struct {
 	data string // data directory of a server
 }
 
-var listening = regexp.MustCompile(`listening.*?(127\.0\.0\.1:\d+)`)
+var listening = regexp.MustCompile(`listening.*? addr=(127\.0\.0\.1:\d+)`)
 
 func (b *bench) start(ctx context.Context, name string, env []string, args ...string) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, filepath.Join(b.dir, name), args...)}
