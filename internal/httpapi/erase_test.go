@@ -100,7 +100,8 @@ func TestEraseEvent_jobs(t *testing.T) {
 	id := w.send("payment.failed").text("id")
 	w.attempted(w.deliveryOf(id).text("id"), delivery.Attempt{Started: w.now(), Outcome: delivery.OutcomeGone, StatusCode: 410})
 	w.must("DELETE", "/v1/events/"+id, "")
-	for _, job := range []object{w.must("POST", "/v1/deliveries/retry", `{"all":true}`), w.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", `{"since":0,"include_missed":true}`)} {
+	for _, start := range []struct{ path, body string }{{"/v1/deliveries/retry", `{"all":true}`}, {"/v1/webhooks/" + e.text("id") + "/recover", `{"since":0,"include_missed":true}`}} {
+		job := w.must("POST", start.path, start.body)
 		for deadline := time.Now().Add(2 * time.Minute); job.text("status") == "running" && time.Now().Before(deadline); {
 			w.pass(time.Second) // until what was being accepted has been
 			job = w.must("GET", "/v1/jobs/"+job.text("id"), "")
