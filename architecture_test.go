@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"internal/expression"},
 	{"internal/event"},
 	{"internal/quota"},
-	{"internal/fault", "internal/seal", "internal/mail", "internal/mount", "internal/weburl", "webhook", "api", "docs"},
+	{"internal/fault", "internal/seal", "internal/mail", "internal/mount", "internal/signature", "internal/weburl", "webhook", "api", "docs"},
 	{"client/outbox/pgxoutbox"},
 	{"client/outbox"},
 	{"client"},

@@ -20,12 +20,24 @@ type EndpointFields struct {
 	MaxConcurrency   *int     `json:"max_concurrency,omitempty"`   // concurrent attempts
 	RateLimit        *float64 `json:"rate_limit,omitempty"`        // attempts per second
 	RetrySchedule    *[]int   `json:"retry_schedule,omitempty"`    // seconds before each retry; a nil list is the default, an empty one no retries
-	SignatureSchemes []string `json:"signature_schemes,omitempty"` // v1, or v1 and v1a
+	SignatureSchemes []string `json:"signature_schemes,omitempty"` // v1, or v1 and v1a, or one of another sender such as stripe, or custom
 	PayloadFormat    *string  `json:"payload_format,omitempty"`    // standard, cloudevents_structured, cloudevents_binary or thin
 	Filter           *string  `json:"filter,omitempty"`            // expression that events must meet
 	Transform        *string  `json:"transform,omitempty"`         // expression for the data of the payload
 	Validation       *string  `json:"validation,omitempty"`        // none or cloudevents
 	CACertificates   *string  `json:"ca_certificates,omitempty"`   // PEM
+
+	SignatureTemplate *SignatureTemplate `json:"signature_template,omitempty"` // of the scheme custom
+}
+
+// SignatureTemplate describes the signature of the scheme custom. Placeholders are {id}, {type},
+// {timestamp} (Unix seconds), in Content {body} and in Value {signature}.
+type SignatureTemplate struct {
+	Algorithm string `json:"algorithm,omitempty"` // sha256 (default), sha1 or sha512
+	Encoding  string `json:"encoding,omitempty"`  // hex (default) or base64
+	Content   string `json:"content,omitempty"`   // what is signed; default {body}
+	Header    string `json:"header,omitempty"`    // name of the header with the signature
+	Value     string `json:"value,omitempty"`     // of that header; default {signature}
 }
 
 // Authentication is how the server authenticates to an endpoint. The server answers it

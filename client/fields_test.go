@@ -27,7 +27,7 @@ func jsonNames(t reflect.Type) (names []string) {
 // The client has each field that the server knows, to set and to read.
 func TestFields_everyOne(t *testing.T) {
 	created, updated, read := jsonNames(reflect.TypeFor[NewEndpoint]()), jsonNames(reflect.TypeFor[EndpointUpdate]()), jsonNames(reflect.TypeFor[Endpoint]())
-	groups := map[string][]string{"authentication": jsonNames(reflect.TypeFor[Authentication]()), "client_certificate": jsonNames(reflect.TypeFor[ClientCertificate]())}
+	groups := map[string][]string{"authentication": jsonNames(reflect.TypeFor[Authentication]()), "client_certificate": jsonNames(reflect.TypeFor[ClientCertificate]()), "signature_template": jsonNames(reflect.TypeFor[SignatureTemplate]())}
 	total := 0
 	for _, f := range endpoint.Fields {
 		if !slices.Contains(created, f.Name) {

@@ -60,7 +60,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return post(cmd, get, at("/rotate_secret")(url.PathEscape(args[0])), map[string]any{"expires_in": int(life.Seconds())})
 		}}
-	rotate.Flags().DurationVar(&life, "expires-in", 24*time.Hour, "keep the old secret valid for this long: 0, 1h, 3h, 6h, 12h or 24h")
+	rotate.Flags().DurationVar(&life, "expires-in", 24*time.Hour, "keep the old secret valid for this long: 0, 1h, 3h, 6h, 12h, or 24h times 1 to 30")
 	var since string
 	restore := &cobra.Command{Use: "recover ID", Short: "Resend failed and missed events; shows the progress", Args: cobra.ExactArgs(1),
 		Example: "  posthaste endpoints recover we_… --since 6h",

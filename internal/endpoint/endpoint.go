@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/signature"
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
@@ -110,16 +111,18 @@ func (e *Endpoint) RespellURLs() {
 // Settings are the per-endpoint departures from the server's defaults; a zero
 // field means the default.
 type Settings struct {
-	Ordering    Ordering        `json:"ordering,omitempty"`
-	Timeout     time.Duration   `json:"timeout,omitempty"`         // for one attempt
-	Concurrency int             `json:"max_concurrency,omitempty"` // attempts at a time
-	Rate        float64         `json:"rate,omitempty"`            // attempts a second
-	Schedule    []time.Duration `json:"schedule,omitzero"`         // delays before the retries
-	Ed25519     bool            `json:"ed25519,omitempty"`         // sign with v1a too
-	Shapes      []Shape         `json:"shapes,omitempty"`          // oldest first; none: all events are Standard
-	Filter      string          `json:"filter,omitempty"`          // an expression; empty: whatever Events name
-	Validation  Validation      `json:"validation,omitempty"`
-	Consent     *Consent        `json:"consent,omitempty"` // replaced, never changed; nil: none is needed, or it was not asked for
+	Ordering    Ordering           `json:"ordering,omitempty"`
+	Timeout     time.Duration      `json:"timeout,omitempty"`           // for one attempt
+	Concurrency int                `json:"max_concurrency,omitempty"`   // attempts at a time
+	Rate        float64            `json:"rate,omitempty"`              // attempts a second
+	Schedule    []time.Duration    `json:"schedule,omitzero"`           // delays before the retries
+	Ed25519     bool               `json:"ed25519,omitempty"`           // sign with v1a too
+	Profile     string             `json:"signature_profile,omitempty"` // empty: v1
+	Template    signature.Template `json:"signature_template,omitzero"` // of the profile SchemeCustom
+	Shapes      []Shape            `json:"shapes,omitempty"`            // oldest first; none: all events are Standard
+	Filter      string             `json:"filter,omitempty"`            // an expression; empty: whatever Events name
+	Validation  Validation         `json:"validation,omitempty"`
+	Consent     *Consent           `json:"consent,omitempty"` // replaced, never changed; nil: none is needed, or it was not asked for
 }
 
 // Live reports whether the endpoint receives live events.

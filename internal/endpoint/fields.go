@@ -30,6 +30,9 @@ const (
 const (
 	SchemeHMAC    = "v1"
 	SchemeEd25519 = "v1a"
+	// SchemeCustom is that of the endpoint's template. The other schemes are the names of
+	// [signature.Profiles].
+	SchemeCustom = "custom"
 )
 
 const serversDefault = "the server's default"
@@ -142,22 +145,19 @@ var Fields = []Field{
 		access: at[[]time.Duration](func(e *Endpoint) *[]time.Duration { return &e.Settings.Schedule }),
 	},
 	{
-		Name: "signature_schemes", Label: "Signature schemes", Help: "signatures of deliveries; v1a adds an Ed25519 signature", Kind: ListField, Section: Content, Default: SchemeHMAC,
-		Options: []Option{{SchemeHMAC, "v1: HMAC-SHA256"}, {SchemeHMAC + "," + SchemeEd25519, "v1 and v1a: with an Ed25519 signature"}},
-		access: by{func(e *Endpoint) any {
-			if e.Settings.Ed25519 {
-				return []string{SchemeHMAC, SchemeEd25519}
-			}
-			return []string{SchemeHMAC}
-		}, func(e *Endpoint, v any, _ *Edit) { e.signWith(slices.Contains(v.([]string), SchemeEd25519)) }},
+		Name: "signature_schemes", Label: "Signature schemes", Help: "signatures of deliveries; v1a adds an Ed25519 signature, and the others are those of other senders", Kind: ListField, Section: Content, Default: SchemeHMAC,
+		Options: schemes(),
+		access:  by{func(e *Endpoint) any { return e.schemes() }, func(e *Endpoint, v any, _ *Edit) { e.signWith(v.([]string)) }},
+		check:   func(e *Endpoint, _ Rules) error { return e.checkSignature() },
 	},
+	signatureTemplate,
 	{
 		Name: "status", Label: "Enabled", Help: "whether events are delivered", Kind: ChoiceField, Section: Receiver, Listed: true,
 		Options: []Option{{string(Disabled), "no"}, {string(Enabled), "yes"}},
 		access:  by{func(e *Endpoint) any { return string(e.Status) }, func(e *Endpoint, v any, in *Edit) { e.SetStatus(Status(v.(string)), in.Now) }},
 	},
 	{
-		Name: "secret", Label: "Signing secret", Help: "signing secret, whsec_ and 24 to 64 bytes in base64", Section: Transport, Secret: true, Creation: true, Default: "a new one",
+		Name: "secret", Label: "Signing secret", Help: "signing secret: whsec_ and 24 to 64 bytes in base64; with a scheme of another sender, its secret as it is", Section: Transport, Secret: true, Creation: true, Default: "a new one",
 		access: by{func(*Endpoint) any { return "" }, func(*Endpoint, any, *Edit) {}}, // the service makes it when it creates the endpoint
 	},
 }

@@ -30,11 +30,13 @@ func HeaderName(name, signature string) (string, bool) {
 	if !token(name) || len(name) > maxHeaderName {
 		return "", false
 	}
-	name = textproto.CanonicalMIMEHeaderKey(name)
+	name = canonical(name)
 	forbidden := reserved[name] || name == signature || strings.HasPrefix(name, "Webhook-") ||
 		strings.HasPrefix(name, "Svix-") || strings.HasPrefix(name, "X-Forwarded-")
 	return name, !forbidden
 }
+
+func canonical(name string) string { return textproto.CanonicalMIMEHeaderKey(name) }
 
 // HeaderValue reports whether a header can have this value (RFC 9110, section 5.5).
 func HeaderValue(v string) bool {
@@ -69,6 +71,8 @@ func (e *Endpoint) checkHeaders(signature string) error {
 			return fault.Param(at, "header_invalid", "This is not a valid header name.")
 		case !ok:
 			return fault.Param(at, "header_reserved", "The server or the connection sets this header. Leave it out.")
+		case e.signs(canonical):
+			return fault.Param(at, "header_reserved", "The endpoint's signature scheme sets this header. Leave it out.")
 		case canonical == "Authorization" && e.Auth.Type != AuthNone:
 			return fault.Param(at, "header_reserved", "The endpoint's authentication sets this header. Leave it out.")
 		case !HeaderValue(value):

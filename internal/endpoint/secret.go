@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/signature"
 )
 
 // Secret is one signing secret. Value is its whole string, "whsec_" included:
@@ -34,15 +35,23 @@ const (
 	PublicKeyPrefix  = "whpk_"
 
 	newSecretBytes = 32
-	minSecretBytes = 24 // Standard Webhooks, "Signature scheme"
-	maxSecretBytes = 64
 
 	// MaxSecrets is how many secrets of an endpoint live at a time.
 	MaxSecrets = 5
 )
 
-// SecretLives are the times that the old secrets can live on after a rotation.
-var SecretLives = []time.Duration{0, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour}
+// validOverlap reports whether the old secrets can live on for that long after a rotation: some
+// hours, or 1 to 30 days.
+func validOverlap(life time.Duration) bool {
+	const day, maxDays = 24 * time.Hour, 30
+	if life > 0 && life%day == 0 {
+		return life/day <= maxDays
+	}
+	return slices.Contains([]time.Duration{0, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour}, life)
+}
+
+// OverlapRule is the rule of the time that old secrets can live on, for messages.
+const OverlapRule = "0, 3600, 10800, 21600 or 43200 seconds, or 86400 times 1 to 30"
 
 // NewSecret returns a fresh secret: 32 random bytes in standard base64, because
 // the official libraries decode nothing else.
@@ -52,16 +61,19 @@ func NewSecret(id string, now time.Time) Secret {
 	return Secret{ID: id, Value: SecretPrefix + base64.StdEncoding.EncodeToString(b[:]), Created: now}
 }
 
-// CheckSecret returns a fault.Invalid for "secret" when a secret that somebody
-// brought along cannot be used. The error never holds the secret.
+// CheckSecret returns a fault.Invalid for "secret" when a secret of the operator's cannot be
+// used for Standard Webhooks as it is. The error never holds the secret.
 func CheckSecret(value string) error {
-	encoded, ok := strings.CutPrefix(value, SecretPrefix)
-	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	if !ok || err != nil || strings.ContainsAny(encoded, "\r\n") || len(key) < minSecretBytes || len(key) > maxSecretBytes {
-		return fault.Param("secret", "secret_invalid",
-			"A secret must be whsec_ followed by %d to %d bytes in standard base64, with padding. Omit it to have one generated.", minSecretBytes, maxSecretBytes)
+	var standard *signature.Profile
+	if kept, ok := standard.Secret(value); !ok || kept != value {
+		return unfit(standard)
 	}
 	return nil
+}
+
+// unfit returns the fault for a secret that a profile cannot sign with.
+func unfit(p *signature.Profile) error {
+	return fault.Param("secret", "secret_invalid", "A secret must be %s. Omit it to have one generated.", p.SecretRule())
 }
 
 // AddSigningKey gives the secret a fresh Ed25519 key if it has none.
@@ -104,10 +116,10 @@ func (e *Endpoint) Newest() *Secret { return &e.Secrets[len(e.Secrets)-1] }
 
 // Rotate makes next the newest secret and lets the older ones live on for that
 // long, though never longer than they would have. It returns a fault.Invalid when
-// life is none of [SecretLives] or too many secrets would live.
+// life is not such a time or too many secrets would live.
 func (e *Endpoint) Rotate(next Secret, life time.Duration, now time.Time) error {
-	if !slices.Contains(SecretLives, life) {
-		return fault.Param("expires_in", "parameter_invalid", "The old secret can stay valid for 0, 3600, 10800, 21600, 43200 or 86400 seconds.")
+	if !validOverlap(life) {
+		return fault.Param("expires_in", "parameter_invalid", "The old secret can stay valid for %s.", OverlapRule)
 	}
 	old := slices.Clone(e.LiveSecrets(now))
 	for i := range old {
@@ -149,20 +161,4 @@ func (e *Endpoint) Revoke(id string, now time.Time) error {
 	}
 	e.Secrets = kept
 	return nil
-}
-
-// signWith switches v1a signatures on or off. The newest secret gets a key of its own; older
-// ones sign without it, as before.
-func (e *Endpoint) signWith(ed25519 bool) {
-	if ed25519 == e.Settings.Ed25519 {
-		return
-	}
-	e.Settings.Ed25519, e.Secrets = ed25519, slices.Clone(e.Secrets)
-	if ed25519 {
-		e.Newest().AddSigningKey()
-		return
-	}
-	for i := range e.Secrets {
-		e.Secrets[i].Signing = ""
-	}
 }

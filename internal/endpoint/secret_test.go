@@ -54,6 +54,7 @@ func TestEndpoint_Rotate(t *testing.T) {
 	}{
 		{"at once", []Secret{named("a", 0)}, 0, "new for ever"},
 		{"an hour", []Secret{named("a", 0)}, time.Hour, "a 1h0m0s, new for ever"},
+		{"30 days", []Secret{named("a", 0)}, 720 * time.Hour, "a 720h0m0s, new for ever"},
 		{"a day", []Secret{named("a", 0)}, 24 * time.Hour, "a 24h0m0s, new for ever"},
 		{"no old one lives longer than it would have", []Secret{named("a", time.Hour), named("b", 0)}, 6 * time.Hour, "a 1h0m0s, b 6h0m0s, new for ever"},
 		{"all old ones at most as long", []Secret{named("a", 24*time.Hour), named("b", 0)}, time.Hour, "a 1h0m0s, b 1h0m0s, new for ever"},
@@ -87,6 +88,8 @@ func TestEndpoint_Rotate_refuses(t *testing.T) {
 	}{
 		{"a sixth", named("new", 0), time.Hour, "expires_in"},
 		{"another time", named("new", 0), 2 * time.Hour, "expires_in"},
+		{"31 days", named("new", 0), 744 * time.Hour, "expires_in"},
+		{"days and hours", named("new", 0), 25 * time.Hour, "expires_in"},
 		{"a time in the past", named("new", 0), -time.Hour, "expires_in"},
 		{"one that is there", five[2], 0, "secret"},
 	} {

@@ -171,7 +171,7 @@ func rotateSecret(rq *request) (answer, error) {
 	p := rq.params()
 	life, value := p.seconds("expires_in"), p.given("secret")
 	if err := p.done(); err == nil && life == nil {
-		return answer{}, fault.Param("expires_in", "parameter_missing", "Set how many seconds the old secret stays valid: 0, 3600, 10800, 21600, 43200 or 86400.")
+		return answer{}, fault.Param("expires_in", "parameter_missing", "Set how many seconds the old secret stays valid: %s.", endpoint.OverlapRule)
 	}
 	return actInPrivate(rq, p, tagged(rq.api.viewSecret), func() (*endpoint.Endpoint, error) {
 		return rq.service().RotateSecret(rq.Context(), rq.call, rq.id(), value, *life)

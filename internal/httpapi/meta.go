@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
@@ -19,7 +20,7 @@ type metaView struct {
 // meta needs no API key: the one who asks may be a receiver's firewall.
 func (a *api) meta(w http.ResponseWriter, _ *http.Request) {
 	body, err := encode(metaView{Object: "meta", Version: a.Version, EgressAddresses: a.Egress, SignatureHeader: a.Brand + "-Signature",
-		UserAgent: a.Brand + "-Webhooks/" + a.Version, SignatureSchemes: []string{"v1", "v1a"}})
+		UserAgent: a.Brand + "-Webhooks/" + a.Version, SignatureSchemes: endpoint.Schemes()})
 	if err != nil {
 		WriteError(w, err)
 		return

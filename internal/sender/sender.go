@@ -26,6 +26,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/signature"
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
@@ -110,8 +111,12 @@ type Request struct {
 	Body    []byte
 	URL     string
 	Secrets []endpoint.Secret // live ones, oldest first; at least one
-	Timeout time.Duration     // 0: the sender's
-	Number  int               // of the attempt, 1 is the first
+
+	EventType string
+	Signature *signature.Profile // nil: Standard Webhooks and the brand's signature
+
+	Timeout time.Duration // 0: the sender's
+	Number  int           // of the attempt, 1 is the first
 
 	ContentType string              // empty: application/json
 	Attributes  map[string][]string // headers of the event's, by canonical name
@@ -165,7 +170,7 @@ func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 		refused = append(refused, refusal(&a))
 		a, _, err = s.try(limited, r, started, plain, token)
 	}
-	for range len(r.Secrets) - 1 {
+	for range r.otherSecrets() {
 		if err != nil || a.StatusCode != http.StatusUnauthorized && a.StatusCode != http.StatusForbidden {
 			break
 		}
@@ -182,6 +187,15 @@ func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 		s.accepted.note(r, plain)
 	}
 	return a
+}
+
+// otherSecrets returns how many live secrets may be tried after the first: none where a request
+// has a signature of each.
+func (r *Request) otherSecrets() int {
+	if r.Signature != nil && !r.Signature.One() {
+		return 0
+	}
+	return len(r.Secrets) - 1
 }
 
 // refusal returns what is kept of a request that is made again.
@@ -337,36 +351,6 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	if len(r.Secrets) == 0 {
 		return nil, errors.New("the endpoint has no live signing secret")
 	}
-	// One string holds the three values, which are slices of it.
-	var buf [512]byte
-	text := strconv.AppendInt(buf[:0], f.Started.Unix(), 10)
-	stampEnd := len(text)
-	for i, one := range slices.Backward(r.Secrets) { // newest first
-		secret, err := s.secrets.get(one.Value, webhook.ParseSecret)
-		if err != nil {
-			return nil, fmt.Errorf("signing secret %d of %d: %w", i+1, len(r.Secrets), err)
-		}
-		if len(text) > stampEnd {
-			text = append(text, ' ')
-		}
-		text = secret.AppendStandard(text, r.EventID, f.Started.Unix(), r.Body)
-		if one.Signing != "" {
-			key, err := s.keys.get(one.Signing, webhook.ParseSigningKey)
-			if err != nil {
-				return nil, fmt.Errorf("signing key %d of %d: %w", i+1, len(r.Secrets), err)
-			}
-			text = key.AppendStandard(append(text, ' '), r.EventID, f.Started.Unix(), r.Body)
-		}
-	}
-	// A receiver that knows one secret goes on with the oldest until that expires.
-	secret, err := s.secrets.get(r.Secrets[plain].Value, webhook.ParseSecret)
-	if err != nil {
-		return nil, fmt.Errorf("signing secret %d of %d: %w", plain+1, len(r.Secrets), err)
-	}
-	standardEnd := len(text)
-	text = secret.AppendSign(text, r.Body)
-	all := string(text)
-	f.values = [4]string{all[standardEnd:], r.EventID, all[:stampEnd], all[stampEnd:standardEnd]}
 	header := make(http.Header, 9+len(r.Header)+len(r.Attributes))
 	header["Idempotency-Key"] = replayable
 	if err := s.addStatic(header, r.Header); err != nil {
@@ -379,15 +363,63 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	}
 	header["Accept-Encoding"] = identity
 	header["User-Agent"] = s.agent
-	header[s.signature] = f.values[0:1:1]
-	header[webhook.IDHeader] = f.values[1:2:2]
-	header[webhook.TimestampHeader] = f.values[2:3:3]
-	header[webhook.StandardSignatureHeader] = f.values[3:4:4]
 	if r.Origin != "" {
 		header[requestOrigin] = []string{r.Origin}
 	}
 	if r.TraceParent != "" {
 		header["Traceparent"] = []string{r.TraceParent}
 	}
-	return header, nil
+	if r.Signature != nil {
+		return header, signAs(header, r, f, plain)
+	}
+	return header, s.sign(header, r, f, plain)
+}
+
+// signAs adds the headers of the request's signature profile, by the names that it declares.
+func signAs(header http.Header, r *Request, f *flight, plain int) error {
+	secrets := make([]string, len(r.Secrets))
+	for i, one := range r.Secrets {
+		secrets[len(secrets)-1-i] = one.Value // newest first
+	}
+	d := &signature.Delivery{ID: r.EventID, Type: r.EventType, Time: f.Started.Unix(), Body: r.Body}
+	return r.Signature.Sign(d, secrets, len(secrets)-1-plain, func(name, value string) { header[name] = []string{value} })
+}
+
+// sign adds the signatures of Standard Webhooks and of the brand.
+func (s *Sender) sign(header http.Header, r *Request, f *flight, plain int) error {
+	// One string holds the three values, which are slices of it.
+	var buf [512]byte
+	text := strconv.AppendInt(buf[:0], f.Started.Unix(), 10)
+	stampEnd := len(text)
+	for i, one := range slices.Backward(r.Secrets) { // newest first
+		secret, err := s.secrets.get(one.Value, webhook.ParseSecret)
+		if err != nil {
+			return fmt.Errorf("signing secret %d of %d: %w", i+1, len(r.Secrets), err)
+		}
+		if len(text) > stampEnd {
+			text = append(text, ' ')
+		}
+		text = secret.AppendStandard(text, r.EventID, f.Started.Unix(), r.Body)
+		if one.Signing != "" {
+			key, err := s.keys.get(one.Signing, webhook.ParseSigningKey)
+			if err != nil {
+				return fmt.Errorf("signing key %d of %d: %w", i+1, len(r.Secrets), err)
+			}
+			text = key.AppendStandard(append(text, ' '), r.EventID, f.Started.Unix(), r.Body)
+		}
+	}
+	// A receiver that knows one secret goes on with the oldest until that expires.
+	secret, err := s.secrets.get(r.Secrets[plain].Value, webhook.ParseSecret)
+	if err != nil {
+		return fmt.Errorf("signing secret %d of %d: %w", plain+1, len(r.Secrets), err)
+	}
+	standardEnd := len(text)
+	text = secret.AppendSign(text, r.Body)
+	all := string(text)
+	f.values = [4]string{all[standardEnd:], r.EventID, all[:stampEnd], all[stampEnd:standardEnd]}
+	header[s.signature] = f.values[0:1:1]
+	header[webhook.IDHeader] = f.values[1:2:2]
+	header[webhook.TimestampHeader] = f.values[2:3:3]
+	header[webhook.StandardSignatureHeader] = f.values[3:4:4]
+	return nil
 }

@@ -98,17 +98,18 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 	compile(p)
 	leave()
 	now := s.Now()
-	secret, err := s.newSecret(p.Text("secret"), false, now)
-	if err != nil {
-		return nil, err
-	}
 	e := &endpoint.Endpoint{
 		ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, Status: endpoint.Enabled,
-		Secrets: []endpoint.Secret{secret},
+		Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)},
 		Created: now, Updated: now, EnabledSince: now,
 	}
 	if err := s.apply(c, p, e, now); err != nil {
 		return nil, err
+	}
+	if own := p.Text("secret"); own != "" {
+		if e.Secrets[0].Value, err = e.FitSecret(own); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.Kind().RefuseTo(c.Setter()); err != nil {
 		return nil, err

@@ -14,17 +14,16 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// newSecret returns the secret that somebody brought along or, if value is empty,
-// a fresh one.
-func (s *Service) newSecret(value string, ed25519 bool, now time.Time) (endpoint.Secret, error) {
-	secret := endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)
+// newSecret returns the secret for an endpoint that a user has or, if value is empty, a fresh
+// one.
+func (s *Service) newSecret(e *endpoint.Endpoint, value string, now time.Time) (secret endpoint.Secret, err error) {
+	secret = endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)
 	if value != "" {
-		if err := endpoint.CheckSecret(value); err != nil {
+		if secret.Value, err = e.FitSecret(value); err != nil {
 			return secret, err
 		}
-		secret.Value = value
 	}
-	if ed25519 {
+	if e.Settings.Ed25519 {
 		secret.AddSigningKey()
 	}
 	return secret, nil
@@ -35,7 +34,7 @@ func (s *Service) newSecret(value string, ed25519 bool, now time.Time) (endpoint
 // Errors: fault.Invalid, and those of idempotency.
 func (s *Service) RotateSecret(ctx context.Context, c *Call, id, value string, life time.Duration) (*endpoint.Endpoint, error) {
 	return s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
-		next, err := s.newSecret(value, e.Settings.Ed25519, now)
+		next, err := s.newSecret(e, value, now)
 		if err != nil {
 			return "", nil, nil, err
 		}

@@ -24,6 +24,7 @@ func EndpointParams() endpoint.Params {
 	p["ca_certificates"] = certificate
 	p["client_certificate"] = endpoint.Params{"certificate": certificate, "private_key": key}
 	p["authentication"] = endpoint.Params{"type": "basic", "username": "shop", "password": "sample password"}
+	p["signature_template"] = endpoint.Params{"algorithm": "sha512", "encoding": "base64", "content": "{timestamp}.{body}", "header": "X-Acme-Signature", "value": "t={timestamp},v1={signature}"}
 	p["secret"] = "whsec_" + strings.Repeat("YWJj", 8)
 	return p
 }
