@@ -128,7 +128,7 @@ func (b *bench) scenario(ctx context.Context, sc scenario) (err error) {
 				c, err = b.relayRound(ctx, sink, target, cert, sc, deliveries)
 				relay = c.rate
 			} else {
-				profile := b.profile != "" && sc.name == "one" && k == onSQLite && round == b.rounds-1
+				profile := b.profile != "" && (b.only == sc.name || sc.name == "one") && k == onSQLite && round == b.rounds-1
 				c, err = b.serverRound(ctx, sink, target, cert, k, sc, events, profile)
 			}
 			if err != nil {
