@@ -31,7 +31,7 @@ type Options struct {
 	// faster over long distances and do not keep the order of events.
 	Parallel int
 
-	// Queue and QueueBytes bound what is accepted and not answered for: default 10,000
+	// Queue and QueueBytes limit the events that are queued or being sent: default 10,000
 	// events and 64 MiB.
 	Queue      int
 	QueueBytes int

@@ -12,7 +12,7 @@
 // later. An [*Error] repeats what the server answered; it is there for what no
 // repetition can mend, such as an event that is malformed or a key that is revoked.
 //
-// # What is tried again
+// # Retries
 //
 // No response, a response of an intermediary, 408, 409, 425, 429 and 5xx: after a
 // pause that doubles from 100 ms to 30 s with a random part, and not before the

@@ -20,7 +20,7 @@ var (
 	ErrUnknown = errors.New("the event may have been accepted")
 )
 
-// Error is what the server answered instead of doing what was asked.
+// Error is an error response of the server.
 type Error struct {
 	Status     int           // of HTTP
 	Type       string        // such as "invalid_request_error"; empty: it was not the server that answered

@@ -28,7 +28,7 @@ type Seen interface {
 // An event counts as processed once next has answered 2xx; when next panics it
 // does not. While next works on an event, another delivery of it to this handler
 // waits for the outcome: senders try again when they get no answer in time, which
-// does not mean that nobody works on the first.
+// does not mean that the first one has been processed.
 func (v *Verifier) Middleware(next http.Handler, options ...Option) http.Handler {
 	m := &middleware{verifier: v, next: next, maxBody: 1 << 20, log: slog.Default(), refusals: refusals{window: DefaultAlertWindow}, running: map[string]chan struct{}{}}
 	for _, o := range options {
@@ -140,7 +140,7 @@ func (m *middleware) once(w http.ResponseWriter, r *http.Request, id string) {
 	}
 }
 
-// claim waits until nobody works on the event, then lets the caller. It returns
+// claim waits until no other request works on the event, then claims it for the caller. It returns
 // false when ctx ends first.
 func (m *middleware) claim(ctx context.Context, id string) (release func(), ok bool) {
 	for {

@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// closed is a port where nobody listens.
+// closed is a port without a listener.
 const closed = "http://127.0.0.1:9/closed"
 
 // grown is a server with so many of something before anything is measured.

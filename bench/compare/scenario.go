@@ -363,7 +363,7 @@ func (b *bench) registerAll(ctx context.Context, server, sink *process, target, 
 	return nil
 }
 
-// latency compares, at a rate that burdens nobody, when a sender has its 2xx with when the
+// latency compares, at a low rate, when a sender has its 2xx with when the
 // receiver has the event.
 func (b *bench) latency(ctx context.Context) (err error) {
 	sink, err := b.start(ctx, "sink", nil)

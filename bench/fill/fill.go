@@ -69,7 +69,7 @@ func Open(ctx context.Context, dir string) (*Directory, error) {
 // Close closes the directory.
 func (d *Directory) Close() error { return d.store.Close() }
 
-// Endpoints makes n endpoints at url that want events of a type that nobody else sends,
+// Endpoints makes n endpoints at url that want events of a type that no other sender uses,
 // and returns them.
 func (d *Directory) Endpoints(ctx context.Context, n int, url, typ string) ([]*endpoint.Endpoint, error) {
 	all := make([]*endpoint.Endpoint, n)

@@ -51,7 +51,7 @@ func main() {
 	typ := flag.String("type", "payment.succeeded", "event type")
 	types := flag.Int("types", 1, "event types; with more than one, .0, .1 and so on is added to -type in turn")
 	rate := flag.Float64("rate", 0, "send at this rate instead, whatever the answers")
-	seconds := flag.Int("seconds", 10, "for so long, with -rate")
+	seconds := flag.Int("seconds", 10, "how long to send, with -rate")
 	wait := flag.Duration("wait", time.Minute, "for arrivals, at most")
 	expect := flag.Int("expect", 0, "arrivals to wait for; default: one for each event")
 	h2 := flag.Bool("h2", false, "speak HTTP/2 without TLS")

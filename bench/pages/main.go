@@ -44,7 +44,7 @@ type idle struct{}
 
 func (idle) Wake(int64)                     {}
 func (idle) Forgive(int64)                  {}
-func (idle) Recall(int64) {}
+func (idle) Recall(int64)                   {}
 func (idle) Expedite(...delivery.ID)        {}
 func (idle) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 func (idle) CheckTarget(_, _ string) error  { return nil }

@@ -124,7 +124,7 @@ func (r *report) start(ctx context.Context, s *stage) error {
 	return errors.Join(err, r.readActions(s.name, graph), r.readUsage(s.name, used))
 }
 
-// follow reads the events of a go test as they come, prints what matters to somebody
+// follow reads the events of a go test as they come, prints what matters to a reader
 // who waits, and keeps the results.
 func (r *report) follow(stage string, events io.Reader) error {
 	output := map[string]*strings.Builder{}

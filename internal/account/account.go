@@ -24,7 +24,7 @@ type Account struct {
 	// RateLimit is how many API requests a minute the account may make: nil is the
 	// server's default, 0 is no limit.
 	RateLimit *int
-	// Limits are the account's own; for those that are not in it, the server's hold.
+	// Limits are the account's own. The server's defaults apply to all others.
 	Limits   quota.Set
 	Revision int64 // of the stored row: each write makes it greater
 	// SuspendedAt is when the operator suspended the account; zero: it is active.

@@ -15,15 +15,15 @@ type Entry struct {
 	Actor   string // the identifier of an API key or a user, or [System]
 	Action  Action
 	Object  string            // identifier
-	Request string            // Request-Id; empty for what the server did by itself
+	Request string            // Request-Id; empty for the server's own actions
 	Remote  string            // the caller's address; empty likewise
 	Detail  map[string]string // what else is worth knowing; never a secret
 }
 
-// System is the actor of what the server does by itself.
+// System is the actor of the server's own actions.
 const System = "system"
 
-// Action is what was done, such as "webhook_endpoint.created".
+// Action is the kind of an entry, such as "webhook_endpoint.created".
 type Action string
 
 // The actions.

@@ -72,7 +72,7 @@ func CheckUserName(name string) error {
 	return fault.Param("name", "parameter_invalid", "A user name must have 1 to 64 letters, digits and . _ @ + -, and start with a letter or digit.")
 }
 
-// Session is somebody's stay in the Admin UI or in a customer's portal.
+// Session is a user's session in the Admin UI or in a customer's portal.
 type Session struct {
 	Hash    Hash   // of the token, which is nowhere kept
 	ID      string // of the portal; names a user's session in the user's own list

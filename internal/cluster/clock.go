@@ -6,7 +6,7 @@ import (
 )
 
 // clock tells the time of the store's machine, and how sure that is. It goes by this
-// machine's monotonic clock, so that nobody who sets the wall clock here moves it.
+// machine's monotonic clock, so that changes of the wall clock do not move it.
 type clock struct {
 	mu    sync.Mutex
 	at    time.Time // of this machine

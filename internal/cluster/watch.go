@@ -23,7 +23,7 @@ type sighting struct {
 // look takes a view that this node has at a time. It returns the nodes whose leases have
 // ended, and after which time to look again because another lease may end. A lease has ended
 // when looks that were not far apart have shown the same count for its length: while this
-// node could not look, the store may have been away, and nobody could renew.
+// node could not look, the store may have been away, and no node could renew.
 func (w *watch) look(v *store.View, now time.Time, lease time.Duration) (dead []store.Member, next time.Duration) {
 	blind := w.last.IsZero() || now.Sub(w.last) > lease/2
 	w.last = now

@@ -116,7 +116,7 @@ func (c *Committer) Stats() Stats {
 	return s
 }
 
-// pending is an append that somebody waits for, maybe with others.
+// pending is an append with a waiting caller, maybe together with others.
 type pending struct {
 	*store.Append
 	err  error // once done was told
@@ -237,7 +237,7 @@ func overloaded() error {
 	return &fault.Error{Code: fault.Unavailable, Reason: "overloaded", Message: "The server is overloaded. Retry later.", RetryAfter: time.Second}
 }
 
-// Settle queues what became of a delivery, and the endpoint's health when it
+// Settle queues the outcome of a delivery, and the endpoint's health when it
 // changed (nil when not). It waits only while too much is queued already. What
 // the store does not take is tried again until it does.
 func (c *Committer) Settle(s store.Settlement, h *store.Health) {
@@ -457,7 +457,7 @@ func (c *Committer) gather() {
 	}
 }
 
-// dropFirst removes the first n items and lets go of what they point to.
+// dropFirst removes the first n items and releases what they point to.
 func dropFirst[T any](s []T, n int) []T {
 	left := copy(s, s[n:])
 	clear(s[left:])

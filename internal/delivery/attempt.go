@@ -77,7 +77,7 @@ type Attempt struct {
 	URL            string        // that was sent to; empty: the attempt is older than the record of it
 	Shortage       bool          // with [OutcomeNone]: this server lacked what it needs to send. Not stored
 	RemoteAddr     string        // the address that was dialled
-	Peer           Peer          // who answered over TLS; zero: nobody
+	Peer           Peer          // who answered over TLS; zero: no TLS
 	Timing         Timing
 	RequestHeader  Header    // as sent, credentials left out; empty: no request was made
 	BodySum        []byte    // SHA-256 of the body as sent; nil: it is the event's own

@@ -22,7 +22,7 @@ const (
 	Pending   State = 0 // waits for its next attempt
 	Succeeded State = 1 // acknowledged with a 2xx
 	Failed    State = 2 // out of attempts, or the endpoint is gone: a dead letter
-	Canceled  State = 3 // nobody waits for it: its endpoint was deleted, or a person said so
+	Canceled  State = 3 // its endpoint was deleted, or a person canceled it
 )
 
 var stateNames = [...]string{"pending", "succeeded", "failed", "canceled"}
@@ -121,7 +121,7 @@ func (d *Delivery) Requeue(now time.Time) {
 	d.Due, d.Rank, d.Since = now, now, now
 }
 
-// Cancel settles a pending delivery that nobody waits for any more.
+// Cancel settles a pending delivery that is no longer needed.
 func (d *Delivery) Cancel(now time.Time) {
 	d.State, d.Settled = Canceled, now
 }

@@ -22,7 +22,7 @@ func LiveSchedule() Schedule {
 	}
 }
 
-// TestSchedule has four retries within a quarter of an hour: somebody is watching.
+// TestSchedule has four retries within a quarter of an hour: a developer is watching.
 func TestSchedule() Schedule {
 	return Schedule{5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute}
 }

@@ -49,7 +49,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Store is what the engine reads, and the one thing it writes by itself.
+// Store is what the engine reads, and the one thing it writes without the recorder.
 type Store interface {
 	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error)
 	ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error)
@@ -59,7 +59,7 @@ type Store interface {
 	AllHealth(ctx context.Context) ([]store.Health, error)
 }
 
-// Recorder takes what became of a delivery and sees to it that it gets to disk.
+// Recorder stores the outcomes of deliveries durably.
 // Engine.Committed must be called when it is.
 type Recorder interface {
 	Settle(s store.Settlement, h *store.Health)
@@ -70,7 +70,7 @@ type Sender interface {
 	Send(ctx context.Context, r *sender.Request) delivery.Attempt
 }
 
-// Watcher is told what somebody should know of. Its methods are called by
+// Watcher receives the events that operators should know of. Its methods are called by
 // workers, without locks held; they may take their time, but the worker waits.
 type Watcher interface {
 	// EndpointDead asks for an endpoint to be disabled, for one of the
@@ -114,7 +114,7 @@ type Config struct {
 	Log       *slog.Logger
 
 	Live, Test  delivery.Schedule // default: delivery.LiveSchedule, delivery.TestSchedule
-	Concurrency int               // the most attempts at a time to one endpoint; default 256
+	Concurrency int               // concurrent attempts per endpoint; default 256
 	Workers     int               // attempts at a time in all; default 4096
 	Tries       int               // attempts a second to endpoints that may be down, while others have work; default 300 for each processor
 	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
@@ -123,7 +123,7 @@ type Config struct {
 	Health      delivery.Health   // when an endpoint is failing, and when it is given up; default: after 5 days
 }
 
-// Engine sends what is due to whom it is due. Use [New], then Start.
+// Engine attempts deliveries when they are due. Use [New], then Start.
 type Engine struct {
 	Config
 	sending context.Context // ends when attempts under way must end

@@ -219,7 +219,7 @@ func (e *Engine) Adopt(ctx context.Context, endpoints []int64) error {
 	return nil
 }
 
-// Rescan looks in the store for endpoints that have work, for what nobody told of.
+// Rescan looks in the store for endpoints that have work, in case a notification was lost.
 func (e *Engine) Rescan() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

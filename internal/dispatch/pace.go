@@ -81,7 +81,7 @@ func (p *pace) began(inflight, most int) uint32 {
 	return p.round
 }
 
-// atATime is how many attempts may be under way where most is the most that anybody allows.
+// atATime returns the concurrency of the endpoint, of at most most attempts.
 func (p *pace) atATime(most int) int { return min(int(p.limit), most) }
 
 // ended notes how an attempt of a round went.

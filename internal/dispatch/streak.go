@@ -281,7 +281,7 @@ func (l *lane) searched(s *search, jobs []store.Job, full bool, found *store.Job
 	of.Pause(now)
 }
 
-// probeEnded notes that a delivery is no probe any more.
+// probeEnded notes that a delivery is no longer a probe.
 func (l *lane) probeEnded(k event.Key) {
 	for i := range l.streaks {
 		if l.streaks[i].probe == k {

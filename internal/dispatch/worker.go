@@ -130,7 +130,7 @@ func (e *Engine) next(t *turn) bool {
 			return false
 		}
 		e.idle++
-		e.work.Wait() // whoever calls takes it off the idle ones
+		e.work.Wait() // the caller takes it off the idle ones
 		e.called = false
 	}
 	return false

@@ -1,7 +1,7 @@
 // Package docsite owns the pages under /docs: the documentation, rendered from its
 // Markdown files, and the page to try the API on.
 //
-// Which pages there are, and where they stand in the navigation, follows from the
+// Which pages there are, and their place in the navigation, follows from the
 // files. Every page but that one works without JavaScript, and none loads anything
 // from another host. The package must not know what the documentation says.
 package docsite

@@ -40,7 +40,7 @@ type Endpoint struct {
 	Headers     map[string]string
 	Basic       *Basic
 	OAuth       *OAuth
-	Rate        float64 // a second; 0 is no limit
+	Rate        float64 // per second; 0: no limit
 	Timeout     int     // seconds; 0 is the default
 	Disabled    bool
 	Metadata    map[string]string
@@ -62,7 +62,7 @@ type Loss struct {
 	Why   string `json:"why"`
 }
 
-// format reads one item of an export. Items that are no endpoints return nil; a
+// format reads one item of an export. Items that are not endpoints return nil; a
 // format that needs those keeps them.
 type format interface {
 	item(raw json.RawMessage) (*Endpoint, error)

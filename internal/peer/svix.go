@@ -9,7 +9,7 @@ import (
 )
 
 // svix reads the list of endpoints of an application. Secrets and headers have calls
-// of their own there: their answers stand in "secret" and "headers" of the endpoint.
+// of their own there: their responses are "secret" and "headers" of the endpoint.
 type svix struct{}
 
 type svixEndpoint struct {

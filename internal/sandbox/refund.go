@@ -34,7 +34,7 @@ type RefundParams struct {
 
 var reasons = []string{"duplicate", "fraudulent", "requested_by_customer"}
 
-// CreateRefund gives back what is asked for, or all that is left of a payment, and
+// CreateRefund refunds the amount, or all that is left of a payment, and
 // announces refund.created. Errors: fault.Invalid, fault.NotFound, and those of
 // idempotency.
 func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundParams) (*Refund, error) {

@@ -2,7 +2,7 @@ package sender
 
 import "sync"
 
-// cache keeps what was made of a key. When it is full it begins anew: it holds
+// cache keeps the value made of a key. When it is full it begins anew: it holds
 // what live endpoints use, so that hardly happens.
 type cache[K comparable, V any] struct {
 	mu sync.RWMutex

@@ -132,7 +132,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// dialled returns what was dialled for a connection of the transport.
+// dialled returns the dialled connection below one of the transport.
 func dialled(c net.Conn) *conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()

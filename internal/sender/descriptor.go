@@ -16,7 +16,7 @@ const descriptorPause = 50 * time.Millisecond
 // descriptor left: the endpoint did not cause that, and attempts that end release theirs.
 // Idle connections are closed.
 //
-// Nobody dials while one waits. What is given back meanwhile is for those who connect to
+// No other attempt dials while one waits. Descriptors that are released meanwhile are for clients that connect to
 // the server: they look for a descriptor once a second, and would never find one that so many
 // dials look for.
 func (s *Sender) patient(dial dialFunc) dialFunc {

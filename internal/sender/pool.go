@@ -221,7 +221,7 @@ func (p *pool) put(l *link) {
 	}
 }
 
-// remove takes l out of what is idle. p.mu is held.
+// remove takes l out of the idle connections. p.mu is held.
 func (p *pool) remove(l *link) {
 	all := p.idle[l.at]
 	for i := len(all) - 1; i >= 0; i-- {
@@ -414,12 +414,12 @@ func (a *answer) Close() error {
 	if l == nil {
 		return nil
 	}
-	a.link, a.body = nil, http.NoBody // the buffer is another's from now on
+	a.link, a.body = nil, http.NoBody // another request may use the buffer from now on
 	going := a.stop()                 // false: the connection was interrupted, or is just being
-	spare := a.in.Buffered() > 0
+	more := a.in.Buffered() > 0       // than the answer
 	a.in.Reset(nil)
 	readers.Put(a.in)
-	if a.broken || !a.ended || spare || !going {
+	if a.broken || !a.ended || more || !going {
 		return l.own.Close()
 	}
 	l.pool.put(l)

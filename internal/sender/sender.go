@@ -128,9 +128,9 @@ type Request struct {
 
 	Origin string // who the receiver agreed to be sent to by (CloudEvents); empty: it was not asked
 
-	EndpointID string // for those who do not call the endpoint but know it
+	EndpointID string // for transports that look the endpoint up
 
-	Trace       event.Trace // of the event; for those who trace attempts
+	Trace       event.Trace // of the event, for tracing
 	TraceParent string      // of the attempt (W3C Trace Context); empty: none is sent
 }
 

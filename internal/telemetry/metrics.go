@@ -195,7 +195,7 @@ func (m *Metrics) Validated(v service.Verdict) { m.validated.WithLabelValues(str
 // GivenUp counts an endpoint that the server disabled.
 func (m *Metrics) GivenUp(reason string) { m.givenUp.WithLabelValues(reason).Inc() }
 
-// Forgotten counts what was deleted because of its age.
+// Forgotten counts rows deleted because of their age.
 func (m *Metrics) Forgotten(k service.Kind, n int) {
 	m.forgotten.WithLabelValues(string(k)).Add(float64(n))
 }
