@@ -29,6 +29,11 @@ type Account struct {
 	Revision int64 // of the stored row: each write makes it greater
 	// SuspendedAt is when the operator suspended the account; zero: it is active.
 	SuspendedAt time.Time
+	// EraseAt is when a deleted account is erased for good, zero while it is not deleted. A deleted
+	// account is suspended too.
+	EraseAt time.Time
+	// Erased is when it was. From then on, only its id is left.
+	Erased time.Time
 }
 
 // Suspended reports whether the account's keys and portals are refused, and its deliveries
@@ -42,14 +47,35 @@ type AccountStatus string
 const (
 	Active    AccountStatus = "active"
 	Suspended AccountStatus = "suspended"
+	Deleted   AccountStatus = "deleted" // it can be restored until it is erased
+	Erased    AccountStatus = "erased"
 )
 
 // Status returns the account's status.
 func (a *Account) Status() AccountStatus {
-	if a.Suspended() {
+	switch {
+	case !a.Erased.IsZero():
+		return Erased
+	case !a.EraseAt.IsZero():
+		return Deleted
+	case a.Suspended():
 		return Suspended
 	}
 	return Active
+}
+
+// Delete suspends the account, and has it erased at a time.
+func (a *Account) Delete(now, eraseAt time.Time) {
+	if !a.Suspended() {
+		a.SuspendedAt = now
+	}
+	a.EraseAt = eraseAt
+}
+
+// Erase leaves only the account's id.
+func (a *Account) Erase(now time.Time) {
+	a.Delete(now, a.EraseAt)
+	a.Erased, a.Name, a.RateLimit, a.Limits = now, "", nil, nil
 }
 
 // MaxRateLimit bounds [Account.RateLimit].

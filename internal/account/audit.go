@@ -32,6 +32,8 @@ const (
 	AccountUpdated   Action = "account.updated"
 	AccountSuspended Action = "account.suspended"
 	AccountResumed   Action = "account.resumed"
+	AccountDeleted   Action = "account.deleted"
+	AccountErased    Action = "account.erased"
 	KeyCreated       Action = "api_key.created"
 	KeyRefused       Action = "api_key.refused" // the number of times within a period, by address
 	KeyRevoked       Action = "api_key.revoked"

@@ -97,6 +97,12 @@ func updateAccount(rq *request) error {
 		}
 		return rq.redirect("/admin/accounts?done=account_" + url.QueryEscape(status))
 	}
+	if rq.PostForm.Has("delete") {
+		if _, err := rq.ui.Service.DeleteAccount(rq.Context(), rq.call, id); err != nil {
+			return err
+		}
+		return rq.redirect("/admin/accounts?done=account_deleted")
+	}
 	p, err := limitParams(rq)
 	if err == nil {
 		_, err = rq.ui.Service.UpdateAccount(rq.Context(), rq.call, id, p)

@@ -53,7 +53,8 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		listing(get, "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
 		versioned(get, "Show an account", at), create, update, usageCommand(get, at),
 		status("suspend", "Suspend an account: refuse its keys and portals, hold its deliveries", "suspended"),
-		status("resume", "Resume a suspended account", "active"),
+		status("resume", "Resume a suspended account, or restore a deleted one", "active"),
+		acting(get, "delete", "Delete an account: suspend it now, erase it after --account-grace of the server", http.MethodDelete, at),
 	)
 	return cmd
 }

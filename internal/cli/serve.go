@@ -317,7 +317,7 @@ func (s *server) wire(ctx context.Context) error {
 	}
 	conf := service.Config{
 		Store: s.store, Events: s.events(), Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
-		Now: s.now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, Limits: s.Limits, SecretMaxAge: s.SecretMaxAge,
+		Now: s.now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, Limits: s.Limits, SecretMaxAge: s.SecretMaxAge, AccountGrace: s.AccountGrace,
 		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature"), Brokers: s.hasBroker},
 		Notify:       s.notify,
 		PublicURL:    s.publicURL,

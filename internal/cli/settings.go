@@ -69,7 +69,7 @@ func (s *server) shown() []adminui.SettingGroup {
 	return []adminui.SettingGroup{
 		{Name: "Server", Settings: []adminui.Setting{one("Listens on", "addr", s.Addr), one("Reached at", "public-url", s.PublicURL), one("Data directory", "data", s.Data), one("Database", "database-url", database), one("Brand of the headers", "brand", s.Brand), one("Development mode", "dev", s.Dev)}},
 		{Name: "Retention", Settings: []adminui.Setting{
-			one("Events are kept", "retention", kept(s.Retention)), one("The audit log is kept", "audit-retention", kept(s.AuditKept)), one("Jobs that have ended are kept", "job-retention", kept(s.JobsKept)), one("Objects of the sandbox are kept", "sandbox-retention", kept(s.SandboxKept))}},
+			one("Events are kept", "retention", kept(s.Retention)), one("The audit log is kept", "audit-retention", kept(s.AuditKept)), one("Jobs that have ended are kept", "job-retention", kept(s.JobsKept)), one("Objects of the sandbox are kept", "sandbox-retention", kept(s.SandboxKept)), one("A deleted account is erased after", "account-grace", s.AccountGrace)}},
 		{Name: "Retry schedule", Settings: []adminui.Setting{
 			one("Live events", "live-schedule", s.LiveSchedule), one("Test events", "test-schedule", s.TestSchedule), one("Timeout of an attempt", "timeout", s.Timeout), one("Give up a delivery after", "max-delivery-age", never(s.MaxAge)),
 			one("Report an endpoint as failing after", "failing-after", s.Health.FailingAfter), one("Disable a failing endpoint after", "disable-after", s.Health.DisableAfter), one("Disable an endpoint after consecutive failures", "disable-after-failures", none(s.Health.DisableAfterFailures))}},

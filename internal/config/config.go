@@ -97,6 +97,7 @@ type Config struct {
 	AuditKept    time.Duration // for so long; 0: for ever
 	JobsKept     time.Duration // after they ended; 0: for ever
 	SandboxKept  time.Duration // after it was last written; 0: for ever
+	AccountGrace time.Duration // for which a deleted account can be restored
 	StopTimeout  time.Duration
 }
 
@@ -214,6 +215,7 @@ func define(f *pflag.FlagSet) {
 	f.Duration("max-delivery-age", 0, "give up a delivery after this long, even with attempts left (0: never)")
 	f.Int("disable-after-failures", 0, "disable an endpoint after this many consecutive failures (0: never)")
 	f.Duration("retention", 30*24*time.Hour, "retain events without pending deliveries for this long; 0 retains them for ever")
+	f.Duration("account-grace", 7*24*time.Hour, "erase a deleted account after this long, until which it can be restored; 0 erases it at once")
 	f.Duration("audit-retention", 365*24*time.Hour, "retain audit log entries for this long; 0 retains them for ever")
 	f.Duration("job-retention", 30*24*time.Hour, "retain finished jobs for this long; 0 retains them for ever")
 	f.Duration("sandbox-retention", 90*24*time.Hour, "retain sandbox objects for this long after their last use; 0 retains them for ever")
@@ -287,7 +289,7 @@ func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 	c.Mail.Every = r.duration("smtp-every")
 	c.Retention, c.StopTimeout = r.duration("retention"), r.duration("stop-timeout")
 	c.AuditKept, c.JobsKept = r.duration("audit-retention"), r.duration("job-retention")
-	c.SandboxKept = r.duration("sandbox-retention")
+	c.SandboxKept, c.AccountGrace = r.duration("sandbox-retention"), r.duration("account-grace")
 	c.LiveSchedule, c.TestSchedule = r.schedule("live-schedule"), r.schedule("test-schedule")
 	c.TrustedProxies = r.prefixes("trusted-proxies")
 	c.MaxConnections, c.MaxPerAddress = r.number("max-connections"), r.number("max-connections-per-address")
@@ -366,6 +368,8 @@ func (c *Config) check() error {
 		return usagef("--rate-limit %d: use 0 to %d requests a minute", c.RateLimit, account.MaxRateLimit)
 	case c.SecretMaxAge < 0:
 		return usagef("--secret-max-age %s: use 0 or more", c.SecretMaxAge)
+	case c.AccountGrace < 0:
+		return usagef("--account-grace %s: use 0 or more", c.AccountGrace)
 	case c.MaxConnections < 0 || c.MaxPerAddress < 0:
 		return usagef("--max-connections, --max-connections-per-address: use 0 or more")
 	case c.PublicURL != "" && !c.setPublicPath():

@@ -20,6 +20,7 @@ var (
 
 // Reasons lists all reasons, by code and name. The API's reference is made of it.
 var Reasons = []Entry{
+	{Reason: "account_erased", Codes: invalid, Meaning: "The account was erased.", Action: "Create another account."},
 	{Reason: "account_missing", Codes: invalid, Meaning: "An operator key was used without an account.", Action: "Send the account header, such as `Payment-Account: acct_…`."},
 	{Reason: "api_key_malformed", Codes: invalid, Meaning: "A key to be imported has the wrong form.", Action: "Use `sk_test_`, `sk_live_` or `sk_admin_` and at least 16 printable characters."},
 	{Reason: "broker_forbidden", Codes: invalid, Meaning: "Only the operator may create endpoints at a broker.", Action: "Use an operator key and name the account."},

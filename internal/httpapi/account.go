@@ -18,6 +18,8 @@ type accountView struct {
 	RateLimit *int                  `json:"rate_limit"`
 	Status    account.AccountStatus `json:"status"`
 	Suspended *int64                `json:"suspended_at"`
+	EraseAt   *int64                `json:"erase_at"` // of a deleted account
+	Erased    *int64                `json:"erased,omitzero"`
 	// Limits are those in force, by name: the account's own, or the server's.
 	Limits quota.Set `json:"limits"`
 
@@ -31,7 +33,7 @@ func (a *api) viewAccount(acct *account.Account) accountView {
 }
 
 func viewAccount(a *account.Account) accountView {
-	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt), Revision: revision(a.Revision)}
+	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt), EraseAt: seconds(a.EraseAt), Erased: seconds(a.Erased), Revision: revision(a.Revision)}
 }
 
 func (rq *request) accountAnswer() render[account.Account] {
@@ -97,6 +99,10 @@ func updateAccount(rq *request) (answer, error) {
 	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) {
 		return rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), in)
 	})
+}
+
+func deleteAccount(rq *request) (answer, error) {
+	return actOnIt(rq, rq.accountAnswer(), rq.service().DeleteAccount)
 }
 
 func getAccount(rq *request) (answer, error) {

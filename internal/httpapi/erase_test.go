@@ -69,18 +69,8 @@ func TestEraseEvent(t *testing.T) {
 	if err := w.service.FinishErasures(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(w.dir, "*"))
-	if err != nil || len(files) < 2 {
-		t.Fatal(files, err)
-	}
-	for _, name := range files {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := strings.Count(string(content), eraseMarker); n > 0 {
-			t.Errorf("%s has the marker %d times", name, n)
-		}
+	if n := inFiles(t, w.dir, eraseMarker); n != 0 {
+		t.Errorf("the marker is found %d times", n)
 	}
 }
 
@@ -113,4 +103,90 @@ func TestEraseEvent_jobs(t *testing.T) {
 	if d := w.deliveryOf(id); d.text("status") != "failed" {
 		t.Errorf("%v", d)
 	}
+}
+
+// A deleted account stops at once, can be restored, and is gone after the grace period.
+func TestDeleteAccount(t *testing.T) {
+	w := newWorld(t)
+	w.service.AccountGrace = 24 * time.Hour
+	ctx, path := context.Background(), "/v1/accounts/"+w.account.ID
+	w.register("payment.*")
+	body := `{"type":"payment.failed","data":{"object":{"name":"` + eraseMarker + `"}}}`
+	id := w.must("POST", "/v1/events", body).text("id")
+	w.must("POST", "/v1/event_types", `{"name":"invoice.paid","description":"`+eraseMarker+`"}`)
+	w.must("POST", "/v1/webhooks", `{"url":"https://example.com/`+eraseMarker+`","enabled_events":["*"],"description":"`+eraseMarker+`"}`)
+	w.must("POST", "/v1/portal_sessions", "{}")
+
+	deleted := w.must("DELETE", path, "", with(adminKey)...)
+	if deleted.text("status") != "deleted" || deleted["erase_at"] != float64(w.now().Add(24*time.Hour).Unix()) || deleted["suspended_at"] != float64(w.now().Unix()) {
+		t.Errorf("deleted: %v", deleted)
+	}
+	w.call("GET", "/v1/events", "").check(refusal{403, "authorization_error", "account_suspended", ""})
+	if w.service.Endpoints.Get(1).Sends() {
+		t.Error("its endpoint is sent to")
+	}
+	w.pass(23 * time.Hour)
+	if err := w.service.FinishErasures(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if again := w.must("DELETE", path, "", with(adminKey)...); again["erase_at"] != deleted["erase_at"] {
+		t.Errorf("deleted again: %v", again)
+	}
+	if restored := w.must("POST", path, `{"status":"active"}`, with(adminKey)...); restored.text("status") != "active" || restored["erase_at"] != nil {
+		t.Errorf("restored: %v", restored)
+	}
+	w.must("GET", "/v1/events/"+id, "")
+
+	w.must("DELETE", path, "", with(adminKey)...)
+	w.pass(25 * time.Hour)
+	if err := w.service.FinishErasures(ctx); err != nil {
+		t.Fatal(err)
+	}
+	erased := w.must("GET", path, "", with(adminKey)...)
+	if erased.text("status") != "erased" || erased.text("name") != "" || erased["erased"] != float64(w.now().Unix()) {
+		t.Errorf("erased: %v", erased)
+	}
+	w.call("POST", path, `{"status":"active"}`, with(adminKey)...).check(refusal{400, "invalid_request_error", "account_erased", "id"})
+	w.call("GET", "/v1/events", "", w.asOperator()...).check(refusal{404, "not_found_error", "resource_missing", "Payment-Account"})
+	w.call("GET", "/v1/events", "").check(refusal{401, "authentication_error", "api_key_revoked", ""})
+
+	// It is interrupted here, and goes on later.
+	w.pass(time.Hour)
+	if err := w.service.Load(ctx, w.engine); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.service.FinishErasures(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"events", "deliveries", "attempts", "receipts", "endpoints", "event_types", "sessions", "statistics", "erasures"} {
+		if n, err := w.store.Count(ctx, table); err != nil || n != 0 {
+			t.Errorf("%d rows of %s are left, %v", n, table, err)
+		}
+	}
+	if n, err := w.store.Count(ctx, "api_keys"); err != nil || n != 2 { // the operator's and the other account's
+		t.Errorf("%d keys are left, %v", n, err)
+	}
+	if n := inFiles(t, w.dir, eraseMarker); n != 0 {
+		t.Errorf("the marker is found %d times", n)
+	}
+	if check, err := w.store.VerifyAudit(ctx); err != nil || len(check.Problems) > 0 {
+		t.Errorf("audit log: %v, %v", check.Problems, err)
+	}
+}
+
+// inFiles counts how often the files of a directory have a text.
+func inFiles(t *testing.T, dir, text string) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += strings.Count(string(content), text)
+	}
+	return n
 }

@@ -83,10 +83,13 @@ func entries() map[string]entry {
 		"GET /{$}": {}, "GET /healthz": {}, "GET /readyz": {}, "GET /openapi.yaml": {}, "GET /v1/meta": {}, "GET /metrics": {},
 		"GET /receipts/{id}": {made: payment}, "GET /v1/consents/{key}": {nowhere: true}, "POST /v1/consents/{key}": {nowhere: true}, // by what only a receiver is told
 
-		"POST /v1/events":                {right: members, body: `{"type":"a.b","data":{"object":{}}}`},
-		"POST /v1/events/batch":          {right: members, body: `{"events":[{"type":"a.b","data":{"object":{}}}]}`},
-		"GET /v1/events":                 {right: members, made: sent},
-		"GET /v1/events/{id}":            of(sent, ""),
+		"POST /v1/events":       {right: members, body: `{"type":"a.b","data":{"object":{}}}`},
+		"POST /v1/events/batch": {right: members, body: `{"events":[{"type":"a.b","data":{"object":{}}}]}`},
+		"GET /v1/events":        {right: members, made: sent},
+		"GET /v1/events/{id}":   of(sent, ""),
+		"DELETE /v1/accounts/{id}": {right: operators, made: func(w *world) string {
+			return w.must("POST", "/v1/accounts", `{"name":"Gone"}`, with(adminKey)...).text("id")
+		}},
 		"DELETE /v1/events/{id}":         of(sent, ""),
 		"GET /v1/events/{id}/deliveries": of(sent, ""),
 		"POST /v1/events/{id}/resend":    of(sent, ""),

@@ -95,6 +95,7 @@ func routes() []route {
 	add(get, "/accounts", listAccounts)
 	add(get, "/accounts/{id}", getAccount)
 	add(post, "/accounts/{id}", updateAccount)
+	add(del, "/accounts/{id}", deleteAccount)
 	add(get, "/accounts/{id}/usage", getUsage)
 	add(post, "/api_keys", createKey)
 	add(get, "/api_keys", listKeys)

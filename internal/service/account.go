@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -173,6 +174,7 @@ func (s *Service) ActFor(ctx context.Context, c *Call, accountID string, live bo
 		}
 		a, ok = s.keys.account(accountID)
 	}
+	ok = ok && a.Erased.IsZero()
 	if !c.Operator() {
 		if ok && a.No == c.Key.Account {
 			return nil
@@ -197,6 +199,12 @@ type AccountParams struct {
 }
 
 func (p *AccountParams) apply(a *account.Account, now time.Time) error {
+	if !a.Erased.IsZero() {
+		return fault.Param("id", "account_erased", "The account was erased.")
+	}
+	if p.Status != nil {
+		a.EraseAt = time.Time{} // it is restored
+	}
 	switch status := account.AccountStatus(deref(p.Status)); {
 	case p.Status == nil:
 	case status != account.Active && status != account.Suspended:
@@ -278,6 +286,41 @@ func (s *Service) UpdateAccount(ctx context.Context, c *Call, id string, p Accou
 	}
 	s.learnAccount(a)
 	return a, nil
+}
+
+// DeleteAccount suspends an account, and has it erased after the grace period that is set, in
+// which [Service.UpdateAccount] can give it another status and so restores it. Operators only.
+func (s *Service) DeleteAccount(ctx context.Context, c *Call, id string) (account.Account, error) {
+	if err := c.mustOperator(); err != nil {
+		return account.Account{}, err
+	}
+	end, err := s.begin(ctx, c, true)
+	if err != nil {
+		return account.Account{}, err
+	}
+	defer end()
+	a, err := s.Store.EditAccount(ctx, id, func(a *account.Account) (store.Trail, error) {
+		if !a.EraseAt.IsZero() {
+			return store.Trail{}, store.ErrUnchanged
+		}
+		if err := c.mustMatch(a.Revision); err != nil {
+			return store.Trail{}, err
+		}
+		now := s.Now()
+		a.Delete(now, now.Add(s.AccountGrace))
+		return s.trail(c, *a, now, account.AccountDeleted, a.ID, "erase_at", strconv.FormatInt(a.EraseAt.Unix(), 10)), nil
+	})
+	if errors.Is(err, store.ErrUnchanged) {
+		return a, nil
+	}
+	if err != nil {
+		return a, err
+	}
+	s.learnAccount(a)
+	if s.AccountGrace > 0 {
+		return a, nil
+	}
+	return s.eraseAccount(ctx, a.ID)
 }
 
 // changes returns for the audit log what an edit made of an account.
@@ -502,8 +545,8 @@ func (s *Service) firstAccount(ctx context.Context, name string) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	if len(all) > 0 {
-		return all[0].No, nil
+	if i := slices.IndexFunc(all, func(a account.Account) bool { return a.Erased.IsZero() }); i >= 0 {
+		return all[i].No, nil
 	}
 	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Name: name, Created: s.Now()}
 	if err := s.Store.CreateAccount(ctx, &a, store.Trail{Audit: s.entry(byItself(0), a.Created, account.AccountCreated, a.ID)}); err != nil {
@@ -517,8 +560,8 @@ func (s *Service) firstAccount(ctx context.Context, name string) (int64, error) 
 func (s *Service) HasAccount(id string) bool {
 	s.keys.mu.RLock()
 	defer s.keys.mu.RUnlock()
-	_, ok := s.keys.accounts[id]
-	return ok
+	a, ok := s.keys.accounts[id]
+	return ok && a.Erased.IsZero()
 }
 
 // HasOperator reports whether any operator key is good.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -11,8 +12,9 @@ import (
 )
 
 const (
-	eraseSlice = 100 // deliveries in one transaction, with all of their attempts
-	erasures   = 100 // that are read at a time
+	eraseSlice      = 100 // deliveries in one transaction, with all of their attempts
+	eraseSpaceSlice = 50  // events in one transaction, with all of their deliveries
+	erasures        = 100 // that are read at a time
 )
 
 // erased is the error for what needs the payload of an erased event.
@@ -41,10 +43,7 @@ func (s *Service) EraseEvent(ctx context.Context, c *Call, id string) (*event.Ev
 	if err := s.eraseAttempts(ctx, e.Key); err != nil {
 		return nil, err
 	}
-	select {
-	case s.erasing <- struct{}{}:
-	default: // it will look anyway
-	}
+	s.startErasing()
 	return &e, nil
 }
 
@@ -84,24 +83,136 @@ func (s *Service) RunErasures(ctx context.Context) {
 	}
 }
 
-// FinishErasures finishes the erasures that have begun.
+// FinishErasures begins to erase the accounts whose grace period has ended, and finishes the
+// erasures that have begun, as far as it can.
 func (s *Service) FinishErasures(ctx context.Context) error {
+	if err := s.eraseDueAccounts(ctx); err != nil {
+		return err
+	}
 	for {
 		all, err := s.Store.Erasures(ctx, erasures)
-		if err != nil || len(all) == 0 {
+		if err != nil {
 			return err
 		}
+		var ended []store.Erasure
 		for _, e := range all {
-			if err := s.eraseAttempts(ctx, e.Event); err != nil {
+			done := true
+			if e.Event == 0 {
+				done, err = s.eraseSpace(ctx, e.Space)
+			} else {
+				err = s.eraseAttempts(ctx, e.Event)
+			}
+			if err != nil {
 				return err
 			}
+			if done {
+				ended = append(ended, e)
+			}
+		}
+		if len(ended) == 0 {
+			return nil
 		}
 		if err := s.Store.Overwrite(ctx); err != nil {
 			return err
 		}
-		if err := s.Store.EndErasures(ctx, all); err != nil {
+		if err := s.Store.EndErasures(ctx, ended); err != nil {
 			return err
 		}
-		s.Log.Info("erasures finished", "events", len(all))
+		s.Log.Info("erasures finished", "count", len(ended))
+	}
+}
+
+// eraseDueAccounts begins to erase the deleted accounts whose grace period has ended.
+func (s *Service) eraseDueAccounts(ctx context.Context) error {
+	now := s.past()
+	for _, a := range s.keys.all() {
+		if a.Erased.IsZero() && !a.EraseAt.IsZero() && !a.EraseAt.After(now) {
+			if _, err := s.eraseAccount(ctx, a.ID); err != nil && !errors.Is(err, store.ErrUnchanged) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// eraseAccount begins to erase a deleted account: from then on it cannot be restored.
+func (s *Service) eraseAccount(ctx context.Context, id string) (account.Account, error) {
+	a, err := s.Store.EditAccount(ctx, id, func(a *account.Account) (store.Trail, error) {
+		now := s.Now()
+		if a.EraseAt.IsZero() || !a.Erased.IsZero() { // it was restored meanwhile
+			return store.Trail{}, store.ErrUnchanged
+		}
+		a.Erase(now)
+		return store.Trail{Audit: s.entry(byItself(0), now, account.AccountErased, a.ID)}, nil
+	})
+	if err != nil {
+		return a, err
+	}
+	s.learnAccount(a)
+	s.startErasing()
+	return a, nil
+}
+
+// eraseSpace erases what an erased account stored in a space, and reports whether nothing is left.
+// Endpoints, types and keys are deleted first, as a person deletes them, so that all nodes learn
+// of it; rows go when no node can be behind any more.
+func (s *Service) eraseSpace(ctx context.Context, space event.Space) (done bool, err error) {
+	before := s.past().Add(-deletedGrace)
+	if err := s.dropSettings(ctx, space); err != nil {
+		return false, err
+	}
+	a, err := s.Store.Account(ctx, s.keys.accountID(space.Account()))
+	if err != nil || a.Erased.After(before) {
+		return false, err
+	}
+	for {
+		more, stays, err := s.Store.EraseSpace(ctx, space, before, eraseSpaceSlice)
+		if err != nil || !more {
+			return !stays, err
+		}
+	}
+}
+
+// dropSettings deletes the endpoints and event types of a space and revokes its keys.
+func (s *Service) dropSettings(ctx context.Context, space event.Space) error {
+	c := byItself(space)
+	for {
+		some, more, err := s.Store.ListEndpoints(ctx, space, store.Page[int64]{Limit: MaxPage})
+		if err != nil {
+			return err
+		}
+		for i := range some {
+			if err := s.DeleteEndpoint(ctx, c, some[i].ID); err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+		}
+		if !more {
+			break
+		}
+	}
+	types, err := s.Store.ListTypes(ctx, space)
+	if err != nil {
+		return err
+	}
+	for i := range types {
+		if err := s.DeleteType(ctx, c, types[i].Name); err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+	}
+	for _, k := range s.keys.of(space.Account()) {
+		if k.Live == space.Live() && k.Revoked.IsZero() {
+			if _, err := s.revokeKey(ctx, c, k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// startErasing has [Service.RunErasures] look for erasures.
+func (s *Service) startErasing() {
+	select {
+	case s.erasing <- struct{}{}:
+	default: // it will look anyway
 	}
 }

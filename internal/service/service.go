@@ -94,6 +94,7 @@ type Config struct {
 
 	Rules        endpoint.Rules
 	MaxBody      int           // bytes of a delivered body; default DefaultMaxBody
+	AccountGrace time.Duration // for which a deleted account can be restored; 0: not at all
 	SecretMaxAge time.Duration // the account is reminded to rotate older secrets; 0: never
 	Limits       quota.Set     // of accounts that have no limits of their own
 	RateLimit    int           // API requests and events a minute of an account that has no limit of its own; 0: none

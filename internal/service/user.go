@@ -184,7 +184,9 @@ func (s *Service) UserCall(u *account.User, accountID string, live bool) (*Call,
 }
 
 // Accounts returns all accounts, oldest first: for users, who see them all.
-func (s *Service) Accounts() []account.Account { return s.keys.all() }
+func (s *Service) Accounts() []account.Account {
+	return slices.DeleteFunc(s.keys.all(), func(a account.Account) bool { return !a.Erased.IsZero() })
+}
 
 // PortalParams is what a request says of a portal session.
 type PortalParams struct {

@@ -286,7 +286,7 @@ type Accounts interface {
 	Account(ctx context.Context, id string) (account.Account, error)
 	AllAccounts(ctx context.Context) ([]account.Account, error)
 	ListAccounts(ctx context.Context, p Page[int64]) (items []account.Account, more bool, err error)
-	EditAccount(ctx context.Context, id string, edit func(*account.Account) (Trail, error)) (account.Account, error) // of a suspended one, jobs end too
+	EditAccount(ctx context.Context, id string, edit func(*account.Account) (Trail, error)) (account.Account, error) // of a suspended one, jobs end too; of one that is erased, erasures of both spaces begin
 
 	CreateKey(ctx context.Context, k *account.Key, t Trail) error // fault.Invalid when the secret is in use
 	AllKeys(ctx context.Context) ([]account.Key, error)           // revoked ones too
@@ -455,7 +455,13 @@ type History interface {
 	// a store number above after. It returns the endpoints whose deliveries it has canceled, and
 	// where to go on: the number to pass as after, or 0 when it is through.
 	EraseAttempts(ctx context.Context, event event.Key, after int64, now time.Time, limit int) (canceled []int64, next int64, err error)
-	// Erasures returns the oldest erasures that have not ended, at most limit.
+	// EraseSpace deletes what an account stored in a space, in one step: of up to limit events,
+	// with their deliveries and attempts, or of up to limit other objects of a kind. Endpoints,
+	// event types and keys must be deleted or revoked before a time, or they stay. The audit log
+	// stays. It returns more until there is nothing left that it may delete, and then whether
+	// something stays.
+	EraseSpace(ctx context.Context, space event.Space, before time.Time, limit int) (more, stays bool, err error)
+	// Erasures returns erasures that have not ended, at most limit.
 	Erasures(ctx context.Context, limit int) ([]Erasure, error)
 	// EndErasures forgets erasures that have ended.
 	EndErasures(ctx context.Context, all []Erasure) error
@@ -467,10 +473,10 @@ type History interface {
 	Receipt(ctx context.Context, space event.Space, key string) (Receipt, error)
 }
 
-// Erasure is an erasure of an event that has not ended.
+// Erasure is an erasure of an event, or of all of a space, that has not ended.
 type Erasure struct {
 	Space event.Space
-	Event event.Key
+	Event event.Key // 0: all of the space
 }
 
 // Users holds the people who use the Admin UI, and all sessions.

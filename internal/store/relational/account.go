@@ -18,8 +18,8 @@ import (
 // CreateAccount implements [store.Accounts].
 func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "create account", func(t *Tx) (err error) {
-		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended, limits) VALUES (?, ?, ?, ?, ?, ?)`,
-			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String())
+		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended, limits, erase_at, erased) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased))
 		if err != nil {
 			return err
 		}
@@ -33,14 +33,14 @@ func (s *Store) EditAccount(ctx context.Context, id string, edit func(*account.A
 		if a, err = s.Account(ctx, id); err != nil {
 			return err
 		}
-		no, was := a.No, a.Revision
+		no, was, erased := a.No, a.Revision, a.Erased
 		trail, err := edit(&a)
 		if err != nil {
 			return err
 		}
 		return s.write(ctx, "edit account", func(t *Tx) error {
-			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ?, limits = ? WHERE no = ? AND version = ?`,
-				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), no, was)
+			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ?, limits = ?, erase_at = ?, erased = ? WHERE no = ? AND version = ?`,
+				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased), no, was)
 			if err != nil {
 				return err
 			}
@@ -48,6 +48,11 @@ func (s *Store) EditAccount(ctx context.Context, id string, edit func(*account.A
 				return store.ErrRaced
 			}
 			a.Revision = revision
+			if a.Erased != erased {
+				if err := t.exec(`INSERT INTO erasures (event, space) VALUES (0, ?), (0, ?)`, int64(event.SpaceOf(no, false)), int64(event.SpaceOf(no, true))); err != nil {
+					return err
+				}
+			}
 			if a.Suspended() {
 				if err := t.exec(`UPDATE recoveries SET state = 'canceled', finished = ? WHERE state = 'running' AND space IN (?, ?)`,
 					Millis(a.SuspendedAt), int64(event.SpaceOf(no, false)), int64(event.SpaceOf(no, true))); err != nil {
@@ -68,16 +73,16 @@ func orNull(n *int) any {
 	return *n
 }
 
-const accountColumns = `no, id, name, created, rate, suspended, limits, version`
+const accountColumns = `no, id, name, created, rate, suspended, limits, version, erase_at, erased`
 
 func scanAccount(row scanner) (a account.Account, err error) {
-	var created, suspended int64
+	var created, suspended, eraseAt, erased int64
 	var limits string
-	if err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &limits, &a.Revision); err != nil {
+	if err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &limits, &a.Revision, &eraseAt, &erased); err != nil {
 		return a, err
 	}
 	a.Limits, err = quota.Parse(limits)
-	a.Created, a.SuspendedAt = instant(created), instant(suspended)
+	a.Created, a.SuspendedAt, a.EraseAt, a.Erased = instant(created), instant(suspended), instant(eraseAt), instant(erased)
 	return a, err
 }
 

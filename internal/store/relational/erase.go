@@ -112,7 +112,7 @@ func (s *Store) Erasures(ctx context.Context, limit int) ([]store.Erasure, error
 	return list(ctx, s, "list erasures", func(row scanner) (e store.Erasure, err error) {
 		err = row.Scan(&e.Space, &e.Event)
 		return e, err
-	}, `SELECT space, event FROM erasures ORDER BY event, space LIMIT ?`, limit)
+	}, `SELECT space, event FROM erasures ORDER BY event DESC, space LIMIT ?`, limit)
 }
 
 // EndErasures implements [store.History].
@@ -128,4 +128,85 @@ func (s *Store) EndErasures(ctx context.Context, all []store.Erasure) error {
 		}
 		return nil
 	})
+}
+
+// EraseSpace implements [store.History].
+func (s *Store) EraseSpace(ctx context.Context, space event.Space, before time.Time, limit int) (more, stays bool, err error) {
+	err = s.write(ctx, "erase account", func(t *Tx) error {
+		more, stays = true, true
+		free, err := t.ClaimFanOut(space)
+		if err != nil || !free {
+			return err
+		}
+		if err := t.exec(`DELETE FROM fan_outs WHERE space = ?`, int64(space)); err != nil {
+			return err
+		}
+		if more, err = t.eraseEvents(space, limit); err != nil || more {
+			return err
+		}
+		for _, query := range erasedInSpace {
+			n, err := t.changed(query, int64(space), limit)
+			if more = err == nil && n == int64(limit); err != nil || more {
+				return err
+			}
+		}
+		stays, err = t.eraseSettings(space, before)
+		return err
+	})
+	return more, stays, err
+}
+
+// erasedInSpace deletes rows of a space, a limited number at a time.
+var erasedInSpace = []string{
+	`DELETE FROM receipts WHERE (space, key) IN (SELECT space, key FROM receipts WHERE space = ? LIMIT ?)`,
+	`DELETE FROM sandbox_objects WHERE (space, kind, id) IN (SELECT space, kind, id FROM sandbox_objects WHERE space = ? LIMIT ?)`,
+	`DELETE FROM statistics WHERE (space, endpoint, grain, start) IN (SELECT space, endpoint, grain, start FROM statistics WHERE space = ? LIMIT ?)`,
+	`DELETE FROM recoveries WHERE id IN (SELECT id FROM recoveries INDEXED BY recoveries_by_space WHERE space = ? LIMIT ?)`,
+	`DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions INDEXED BY sessions_by_space WHERE space = ? AND space != 0 LIMIT ?)`,
+}
+
+// eraseEvents deletes the oldest events of a space with all that belongs to them.
+func (t *Tx) eraseEvents(space event.Space, limit int) (more bool, err error) {
+	rows, err := t.rows(1, `SELECT key FROM events INDEXED BY events_by_space WHERE space = ? ORDER BY key LIMIT ?`, int64(space), limit)
+	if err != nil {
+		return false, err
+	}
+	tables := []string{"deliveries WHERE event = ?", "attempts WHERE event = ?", "events WHERE key = ?"}
+	if names := t.Dialect.EventIDs(); names != "" {
+		tables = append(tables, names+" WHERE key = ?")
+	}
+	for _, row := range rows {
+		for _, table := range tables { // deliveries first: an attempt that is being recorded is seen afterwards
+			if err := t.exec(`DELETE FROM `+table, row[0]); err != nil {
+				return false, err
+			}
+		}
+	}
+	return len(rows) == limit, nil
+}
+
+// eraseSettings deletes what is left of endpoints, event types and keys that were deleted or
+// revoked before a time, and reports whether there are others.
+func (t *Tx) eraseSettings(space event.Space, before time.Time) (stays bool, err error) {
+	const endpoints, types = `endpoints INDEXED BY endpoints_of_space WHERE space = ? AND deleted > 0 AND deleted < ?`, `event_types WHERE space = ? AND deleted > 0 AND deleted < ?`
+	for _, query := range []string{
+		`DELETE FROM endpoint_health WHERE endpoint IN (SELECT no FROM ` + endpoints + `)`,
+		`DELETE FROM endpoints WHERE no IN (SELECT no FROM ` + endpoints + `)`,
+		`DELETE FROM event_type_schemas WHERE event_type IN (SELECT no FROM ` + types + `)`,
+		`DELETE FROM ` + types,
+	} {
+		if err := t.exec(query, int64(space), Millis(before)); err != nil {
+			return false, err
+		}
+	}
+	if err := t.exec(`DELETE FROM api_keys WHERE account = ? AND live = ? AND revoked > 0 AND revoked < ?`, space.Account(), space.Live(), Millis(before)); err != nil {
+		return false, err
+	}
+	row, _, err := t.row(1, `SELECT (SELECT count(*) FROM endpoints INDEXED BY endpoints_of_space WHERE space = ?)
+		+ (SELECT count(*) FROM event_types WHERE space = ?) + (SELECT count(*) FROM api_keys WHERE account = ? AND live = ?)`,
+		int64(space), int64(space), space.Account(), space.Live())
+	if err != nil {
+		return false, err
+	}
+	return row[0].(int64) > 0, nil
 }

@@ -207,7 +207,7 @@ func (t *Tx) settle(all []store.Settlement) (Bulk, error) {
 		if number == 0 {
 			number, erased, err = t.settleState(s)
 		}
-		if a := s.Attempt; a != nil && err == nil {
+		if a := s.Attempt; a != nil && number > 0 && err == nil {
 			if erased {
 				a = a.WithoutEvidence()
 			}
@@ -249,7 +249,7 @@ const settle = `UPDATE deliveries
 
 // settleState writes the delivery's new state if the stored one is still pending.
 // It returns the number to keep the attempt under: its own, unless a person meddled
-// while it ran and another attempt has taken that. erased reports whether the event was
+// while it ran and another attempt has taken that; 0 when there is no such delivery any more. erased reports whether the event was
 // erased, whose deliveries are not pending.
 func (t *Tx) settleState(s *store.Settlement) (number int, erased bool, err error) {
 	d, a := &s.Delivery, s.Attempt
@@ -268,8 +268,8 @@ func (t *Tx) settleState(s *store.Settlement) (number int, erased bool, err erro
 	// The event is not erased between this query and the end of the transaction.
 	row, found, err := t.row(3, `SELECT d.state, d.attempts, e.erased FROM deliveries d JOIN events e ON e.key = d.event
 		WHERE d.event = ? AND d.endpoint = ?`+t.Dialect.Lock(), int64(d.ID.Event), d.ID.Endpoint)
-	if err != nil || !found {
-		return a.Number, false, err
+	if err != nil || !found { // it was erased or purged with its event
+		return 0, false, err
 	}
 	number, erased = max(a.Number, int(row[1].(int64))+1), row[2] != nil
 	if row[0].(int64) == int64(delivery.Pending) {

@@ -66,6 +66,9 @@ type Dialect interface {
 	Each(join, table, alias, condition, order string, limit int) string
 	// Lock ends a query whose rows nobody else may write before the transaction ends.
 	Lock() string
+	// EventIDs is the table of the ids that senders chose, where events do not have them alone;
+	// empty: there is none.
+	EventIDs() string
 	// FanOutOrder is the column of deferred events that ascends in the order of their storing.
 	FanOutOrder() string
 	// Version is an expression for the version of the settings, as [store.Nodes] counts them.

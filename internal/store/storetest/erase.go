@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -147,4 +149,92 @@ func testEraseLists(b *bundle) {
 	views, _, err := b.ListDeliveries(b.ctx, mine, store.DeliveryFilter{State: &pending}, store.Page[delivery.ID]{Limit: 10})
 	b.ok(err)
 	b.equal("pending", len(views), 0)
+}
+
+// Nothing is left of an erased space but its audit log; another one stays whole.
+func testEraseSpace(b *bundle) {
+	at := now()
+	a := account.Account{ID: "acct_1", Name: "n", Created: at}
+	b.ok(b.CreateAccount(b.ctx, &a, store.Trail{}))
+	gone, kept := event.SpaceOf(a.No, false), event.SpaceOf(a.No, true)
+	fill := func(space event.Space) (id string, d delivery.Delivery, e int64) {
+		to := b.endpoint(space)
+		for range 5 {
+			b.append(space, "a.b", to.No, to.No+1)
+		}
+		first := b.compose(space, "a.b", to.No)
+		first.Receipt = receipt(space, "k", at)
+		b.commit(first)
+		d = first.Deliveries[0]
+		b.attempt(&d, delivery.OutcomeTimeout)
+		custom := b.compose(space, "a.b", to.No)
+		custom.Event.ID, custom.Event.Custom, custom.Event.Nonce = "evt_chosen_by_sender_1", true, 0
+		b.commit(custom)
+		b.commit(b.deferred(space, to.No, to.No+1))
+		b.ok(b.PutSandbox(b.ctx, []store.SandboxObject{{Space: space, Kind: "payment", ID: "pay_1", Body: []byte("{}"), Updated: at}}, store.Trail{}))
+		b.ok(b.AddStatistics(b.ctx, []store.Statistic{{Space: space, Grain: store.ByMinute, Start: at.Truncate(time.Minute)}}))
+		b.ok(b.CreateJob(b.ctx, &job.Job{ID: fmt.Sprintf("job_%d", space), Space: space, State: job.Succeeded, Created: at}, func([]job.Job) error { return nil }, store.Trail{}))
+		b.ok(b.CreateType(b.ctx, &event.Definition{Space: space, Name: "a.b", Created: at, Updated: at}, store.Trail{}))
+		k, _ := account.NewKey(fmt.Sprintf("key_%d", space), account.NewSecret(map[bool]string{false: account.PrefixTest, true: account.PrefixLive}[space.Live()]), "", a.No, at)
+		b.ok(b.CreateKey(b.ctx, &k, store.Trail{Audit: &account.Entry{ID: fmt.Sprintf("aud_%d", space), Space: space, Time: at, Action: account.KeyCreated}}))
+		return first.Event.ID, d, to.No
+	}
+	id, d, no := fill(gone)
+	keptID, _, _ := fill(kept)
+	erase := func(before time.Time) (stays bool) {
+		for rounds := 0; ; rounds++ {
+			more, stays, err := b.EraseSpace(b.ctx, gone, before, 2)
+			b.ok(err)
+			if !more {
+				b.equal("several rounds", rounds > 3, true)
+				return stays
+			}
+		}
+	}
+	b.equal("endpoint, type and key stay", erase(at.Add(time.Hour)), true)
+	_, err := b.Event(b.ctx, gone, id)
+	b.code(err, fault.NotFound)
+	late := b.attempt(&d, delivery.OutcomeSucceeded) // which was under way
+	b.equal("attempts of "+late.ResponseHeader, len(b.attempts(d.ID)), 0)
+	_, err = b.Receipt(b.ctx, gone, "k")
+	b.code(err, fault.NotFound)
+	again := b.compose(gone, "a.b")
+	again.Event.ID, again.Event.Custom, again.Event.Nonce = "evt_chosen_by_sender_1", true, 0
+	if b.commit(again); again.Refused() {
+		b.Error("the id of an erased event is taken")
+	}
+
+	e, err := b.Endpoint(b.ctx, gone, func() string {
+		all, _, err := b.ListEndpoints(b.ctx, gone, store.Page[int64]{Limit: 1})
+		b.ok(err)
+		return all[0].ID
+	}())
+	b.ok(err)
+	b.ok(b.DeleteEndpoint(b.ctx, no, e.Revision, at, store.Trail{}))
+	types, err := b.ListTypes(b.ctx, gone)
+	b.ok(err)
+	b.ok(b.DeleteType(b.ctx, types[0].No, types[0].Revision, at, store.Trail{}))
+	b.ok(b.RevokeKey(b.ctx, fmt.Sprintf("key_%d", gone), at, store.Trail{}))
+	more, stays, err := b.EraseSpace(b.ctx, gone, at, 2)
+	b.ok(err)
+	b.equal("what was deleted later", []bool{more, stays}, []bool{false, true})
+	more, stays, err = b.EraseSpace(b.ctx, gone, at.Add(time.Hour), 2)
+	b.ok(err)
+	b.equal("nothing is left", []bool{more, stays}, []bool{false, false})
+	_, err = b.PastEndpoint(b.ctx, gone, e.ID)
+	b.code(err, fault.NotFound)
+	audit, _, err := b.ListAudit(b.ctx, store.AuditFilter{Space: gone}, store.Page[string]{Limit: 10})
+	b.ok(err)
+	b.equal("audit entries", len(audit), 1)
+
+	_, err = b.Event(b.ctx, kept, keptID)
+	b.ok(err)
+	_, err = b.Receipt(b.ctx, kept, "k")
+	b.ok(err)
+	events, _, err := b.ListEvents(b.ctx, kept, store.EventFilter{}, store.Page[event.Key]{Limit: 100})
+	b.ok(err)
+	b.equal("events of another space", len(events), 8)
+	keys, err := b.AllKeys(b.ctx)
+	b.ok(err)
+	b.equal("keys", len(keys), 1)
 }

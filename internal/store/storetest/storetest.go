@@ -67,6 +67,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Erase/CustomID", testEraseCustom},
 		{"Erase/Deferred", testEraseDeferred},
 		{"Erase/Lists", testEraseLists},
+		{"Erase/Space", testEraseSpace},
 		{"Spaces", testSpaces},
 		{"Receipts", testReceipts},
 		{"Receipts/WithEffect", testReceiptsWithEffect},

@@ -1,0 +1,5 @@
+-- +goose Up
+
+-- When a deleted account is erased for good, and when it was; 0: it is not deleted, not erased.
+ALTER TABLE accounts ADD COLUMN erase_at BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN erased BIGINT NOT NULL DEFAULT 0;
