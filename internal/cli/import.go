@@ -174,6 +174,9 @@ func registration(origin string, e *peer.Endpoint, status string) map[string]any
 	if e.Secret != "" {
 		body["secret"] = e.Secret
 	}
+	if e.Scheme != "" {
+		body["signature_schemes"] = []string{e.Scheme}
+	}
 	if len(e.Headers) > 0 {
 		body["headers"] = e.Headers
 	}

@@ -71,7 +71,7 @@ func (e *Endpoint) checkHeaders(signature string) error {
 			return fault.Param(at, "header_invalid", "This is not a valid header name.")
 		case !ok:
 			return fault.Param(at, "header_reserved", "The server or the connection sets this header. Leave it out.")
-		case e.signs(canonical):
+		case e.Signature().Sets(canonical):
 			return fault.Param(at, "header_reserved", "The endpoint's signature scheme sets this header. Leave it out.")
 		case canonical == "Authorization" && e.Auth.Type != AuthNone:
 			return fault.Param(at, "header_reserved", "The endpoint's authentication sets this header. Leave it out.")

@@ -148,9 +148,3 @@ func (e *Endpoint) checkTemplate() error {
 	}
 	return nil
 }
-
-// signs reports whether the endpoint's signature profile sets the header.
-func (e *Endpoint) signs(header string) bool {
-	p := e.Signature()
-	return p != nil && slices.ContainsFunc(p.Headers, func(h signature.Header) bool { return strings.EqualFold(h.Name, header) })
-}

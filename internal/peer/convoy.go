@@ -117,10 +117,11 @@ func (c *convoy) sign(e *Endpoint, in *convoyEndpoint) {
 			e.lose("old secret", "the newest alone is carried over")
 		}
 	}
-	e.sign(secret, "the export does not hold it")
+	scheme := "convoy"
 	if in.AdvancedSignatures {
-		e.lose("advanced signatures", "the time is signed in the Standard Webhooks headers here; receivers verify those")
+		scheme = "convoy_advanced"
 	}
+	e.sign(scheme, secret, "the export does not hold it")
 }
 
 func (e *Endpoint) authenticate(a *convoyAuth) {

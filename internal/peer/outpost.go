@@ -71,7 +71,7 @@ func (outpost) item(raw json.RawMessage) (*Endpoint, error) {
 		return nil, err
 	}
 	e := &Endpoint{ID: in.ID, URL: in.Config.URL, Events: in.Topics, Headers: in.Config.CustomHeaders, Disabled: in.DisabledAt != nil, Metadata: in.Metadata}
-	e.sign(in.Credentials.Secret, "the export does not hold it; only an admin's key sees it")
+	e.sign("outpost", in.Credentials.Secret, "the export does not hold it; only an admin's key sees it")
 	if in.Credentials.PreviousSecret != "" {
 		e.lose("previous secret", "the newest alone is carried over")
 	}

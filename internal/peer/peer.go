@@ -18,6 +18,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/signature"
 )
 
 // Origin is the metadata key that an imported endpoint carries: a second import knows
@@ -37,6 +38,7 @@ type Endpoint struct {
 	Description string
 	Events      []string
 	Secret      string // empty: one has to be made
+	Scheme      string // of signatures, as the peer signs; empty: that of this server
 	Headers     map[string]string
 	Basic       *Basic
 	OAuth       *OAuth
@@ -170,15 +172,18 @@ func (e *Endpoint) lose(field, why string) {
 // note notes a setting that is not imported and does not change deliveries.
 func (e *Endpoint) note(field, why string) { e.Notes = append(e.Notes, Loss{field, why}) }
 
-// sign takes the secret over if it can sign here.
-func (e *Endpoint) sign(secret, missing string) {
+// sign takes over the scheme that the peer signs with, and the secret if that can sign here.
+func (e *Endpoint) sign(scheme, secret, missing string) {
+	p := signature.Named(scheme)
+	e.Scheme = scheme
+	kept, ok := p.Secret(secret)
 	switch {
 	case secret == "":
 		e.lose("secret", missing+"; a new one is made")
-	case endpoint.CheckSecret(secret) == nil:
-		e.Secret = secret
+	case ok:
+		e.Secret = kept
 	default:
-		e.lose("secret", "it is not whsec_ followed by 24 to 64 bytes in base64; a new one is made")
+		e.lose("secret", "it is not "+p.SecretRule()+"; a new one is made")
 	}
 }
 
@@ -186,7 +191,7 @@ func (e *Endpoint) sign(secret, missing string) {
 func (e *Endpoint) fit() {
 	e.fitEvents()
 	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
-		if _, ok := endpoint.HeaderName(name, signatureHeader); !ok {
+		if _, ok := endpoint.HeaderName(name, signatureHeader); !ok || signature.Named(e.Scheme).Sets(name) {
 			e.lose("header "+short(name), "the server or the connection sets it, or it cannot be a header")
 			delete(e.Headers, name)
 		} else if !endpoint.HeaderValue(e.Headers[name]) {

@@ -24,7 +24,7 @@ func (stripe) item(raw json.RawMessage) (*Endpoint, error) {
 		return nil, err
 	}
 	e := &Endpoint{ID: in.ID, URL: in.URL, Description: in.Description, Events: in.EnabledEvents, Disabled: in.Status == "disabled", Metadata: in.Metadata}
-	e.sign(in.Secret, "it is shown at creation only; add it to the export as \"secret\" if you kept it")
+	e.sign("stripe", in.Secret, "it is shown at creation only; add it to the export as \"secret\" if you kept it")
 	if in.APIVersion != "" {
 		e.note("api version", "events are delivered as they are sent to this server")
 	}

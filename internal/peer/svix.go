@@ -60,13 +60,10 @@ func (svix) item(raw json.RawMessage) (*Endpoint, error) {
 		e.Events = []string{"*"}
 	}
 	secret := string(in.Secret)
-	if whole := endpoint.SecretPrefix + secret; endpoint.CheckSecret(whole) == nil {
-		secret = whole // the prefix may be left out there
-	}
 	if strings.HasPrefix(secret, endpoint.SigningKeyPrefix) || strings.HasPrefix(secret, endpoint.PublicKeyPrefix) {
 		e.lose("secret", "it is an Ed25519 key, and private keys are made here; a new secret is made: turn on signature scheme v1a and give the receiver the new public key")
 	} else {
-		e.sign(secret, "the export does not hold it")
+		e.sign("svix", secret, "the export does not hold it")
 	}
 	if len(in.Channels) > 0 {
 		e.lose("channels", fmt.Sprintf("it took events of %d channels only; write that as filter", len(in.Channels)))

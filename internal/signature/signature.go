@@ -118,6 +118,11 @@ type Delivery struct {
 // another of the live secrets refuses them.
 func (p *Profile) One() bool { return p.Each == "" }
 
+// Sets reports whether the profile sets a header; that of nil sets none.
+func (p *Profile) Sets(header string) bool {
+	return p != nil && slices.ContainsFunc(p.Headers, func(h Header) bool { return strings.EqualFold(h.Name, header) })
+}
+
 // Sign calls add with each header of a delivery: names as they are sent. secrets are the live
 // ones, newest first; single is the index of the one that signs where only one can.
 func (p *Profile) Sign(d *Delivery, secrets []string, single int, add func(name, value string)) error {
