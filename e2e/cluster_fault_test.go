@@ -51,14 +51,16 @@ type arena struct {
 	ordered map[int64][]string    // first arrivals of ordered endpoints
 	steps   []string              // acknowledged, in order
 	unsure  map[string]bool       // steps whose answer was lost: they may arrive or not
+	slow    atomic.Int64          // attempts under way to endpoints that do not answer
+	answer  chan struct{}         // closed when those answer
 	stop    func()
 }
 
-const arenaEndpoints, arenaOrdered = 12, 2
+const arenaEndpoints, arenaOrdered, arenaSlow = 12, 2, 8
 
 func newArena(t *testing.T) *arena {
 	a := &arena{t: t, db: database(t), came: map[int64][]time.Time{}, seen: map[string]int{}, acked: map[string]time.Time{},
-		acks: map[int][]time.Time{}, ordered: map[int64][]string{}, unsure: map[string]bool{}}
+		acks: map[int][]time.Time{}, ordered: map[int64][]string{}, unsure: map[string]bool{}, answer: make(chan struct{})}
 	// The servers ask the database for its time by a function of this schema, which a test can
 	// step. Their own wall clocks they use for nothing.
 	for _, q := range []string{"CREATE SCHEMA stepped", "CREATE TABLE stepped.clock (ahead INTERVAL)", "INSERT INTO stepped.clock VALUES ('0')",
@@ -94,6 +96,9 @@ func newArena(t *testing.T) *arena {
 		}
 		a.fleet.node(0).register(fmt.Sprintf("%s/%d", receiver.URL, i+1), more...)
 	}
+	for i := range arenaSlow {
+		a.fleet.node(0).register(fmt.Sprintf("%s/slow/%d", receiver.URL, i), "enabled_events", []string{"slow.thing"})
+	}
 	var next atomic.Int64
 	for range 4 {
 		wg.Go(func() {
@@ -103,7 +108,7 @@ func newArena(t *testing.T) *arena {
 		})
 	}
 	wg.Wait()
-	a.fleet.know(arenaEndpoints + arenaOrdered + *clusterMany)
+	a.fleet.know(arenaEndpoints + arenaOrdered + arenaSlow + *clusterMany)
 	a.healthy = []int{0, 1, 2}
 	return a
 }
@@ -132,6 +137,15 @@ func (a *arena) number(i int) int {
 
 func (a *arena) receive(_ http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
+	if strings.HasPrefix(r.URL.Path, "/slow/") {
+		a.slow.Add(1)
+		defer a.slow.Add(-1)
+		select {
+		case <-a.answer:
+		case <-r.Context().Done():
+		}
+		return
+	}
 	id := r.Header.Get("Webhook-Id")
 	no, _ := strconv.ParseInt(strings.Trim(r.URL.Path, "/"), 10, 64)
 	a.mu.Lock()
@@ -456,6 +470,16 @@ var clusterCases = []clusterCase{
 		n := a.serve(a.db.URL("postgres"))
 		n.out.await(a.t, `msg="endpoints assigned"`)
 		return n.stop
+	}},
+	{name: "a node joins while attempts are under way", short: true, all: true, do: func(a *arena) func() {
+		a.ask(0, "evt_slow000000000000", "slow.thing", "")
+		until(a.t, "the attempts under way", func() bool { return a.slow.Load() == arenaSlow })
+		n := a.serve(a.db.URL("postgres"))
+		return func() {
+			close(a.answer)
+			n.out.await(a.t, `msg="endpoints assigned"`)
+			n.stop()
+		}
 	}},
 	{name: "8 nodes join at once", all: true, do: func(a *arena) func() {
 		var wg sync.WaitGroup

@@ -2,16 +2,18 @@
 // rendezvous hashing which endpoints it sends to, and hands them over when nodes come
 // and go, so that no two nodes ever send to the same endpoint.
 //
-// An endpoint changes hands in steps. Whoever notices a new generation of members stops
-// sending to what it does not own by it, waits until its attempts have ended and are
-// recorded, and acknowledges the generation; only when all members have, do the new
-// owners begin. A node that died acknowledges nothing, but is no member any more once the
-// others have removed it, and what it writes after that is refused by the store.
+// Endpoints change hands slot by slot: each belongs to one of 1,024. A node that notices a new
+// generation of members stops sending to the endpoints that it does not own by it. It releases a
+// slot when its attempts to them have ended and are recorded, and acknowledges the generation
+// when it has released all. The new owner of an endpoint begins when all members have released its
+// slot. A node that died releases nothing, but is no member any more once the others have removed
+// it, and what it writes after that is refused by the store.
 //
 // The package must not know SQL, HTTP or what is sent.
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -40,8 +42,8 @@ type Engine interface {
 	Forwarded(jobs []store.Job) (misdirected []delivery.ID)
 	VerifyUpTo(before event.Key)
 	Urgent(deliveries []delivery.ID)
-	Releasing() int
-	Adopt(ctx context.Context, endpoints []int64) error
+	Releasing() (endpoints []int64)
+	Adopt(endpoints []int64, health []store.Health)
 	Rescan()
 }
 
@@ -58,7 +60,10 @@ type Cluster struct {
 	mu      sync.RWMutex
 	views   []store.View // since the last one that was settled, oldest first
 	settled bool         // the last view, and all have acknowledged it
+	from    [slots]int   // the first of the views that counts for a slot: the latest by which all have released it
 	watch   watch        // belongs to the goroutine that keeps the lease
+	unread  []int64      // endpoints to take over whose health could not be read yet; belongs to the same
+	taken   int          // endpoints taken over since the last view that was settled; belongs to the same
 	until   time.Time    // this node may send
 	ending  *time.Timer  // fires then
 	sending context.Context
@@ -90,10 +95,12 @@ const (
 	rescanEvery  = 10 * time.Second
 	rescanDeaf   = time.Second // when nothing can be heard
 	releaseEvery = 10 * time.Millisecond
-	hearAgain    = time.Second
-	firstLooks   = 5
-	maxMessage   = 7000 // bytes; PostgreSQL takes 8000
-	maxForward   = 2048 // deliveries queued for one owner; it reads the others from the store
+
+	longestRelease = 100 * time.Millisecond // until slots without attempts under way are released
+	hearAgain      = time.Second
+	firstLooks     = 5
+	maxMessage     = 7000 // bytes; PostgreSQL takes 8000
+	maxForward     = 2048 // deliveries queued for one owner; it reads the others from the store
 )
 
 // Messages between nodes.
@@ -137,7 +144,7 @@ func (c *Cluster) hold() {
 	go func() {
 		defer close(done)
 		for pause(ctx, c.lease/beats) {
-			v, err := c.nodes.Beat(ctx, 0, c.lease)
+			v, err := c.nodes.Beat(ctx, store.Part{}, c.lease)
 			if err == nil {
 				c.watch.look(&v, time.Now(), c.lease)
 			} else if ctx.Err() == nil {
@@ -172,7 +179,7 @@ func (c *Cluster) Owns(endpoint int64) bool {
 	if c.cut == nil {
 		return false
 	}
-	for i := range c.views {
+	for i := c.from[slotOf(endpoint)]; i < len(c.views); i++ {
 		if owner(&c.views[i], endpoint) != c.self {
 			return false
 		}
@@ -212,12 +219,14 @@ func mix(x uint64) uint64 {
 // Elsewhere queues notifications of deliveries to endpoints of other nodes. A delivery with its
 // body is forwarded to the owner, which then sends it without reading the store. It does not block.
 func (c *Cluster) Elsewhere(jobs []store.Job) {
-	v := c.agreed()
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	last := len(c.views) - 1
 	c.awayMu.Lock()
 	for i := range jobs {
 		id, to := jobs[i].Delivery.ID, -1
-		if v != nil && jobs[i].Body != nil {
-			to = owner(v, id.Endpoint)
+		if jobs[i].Body != nil && c.from[slotOf(id.Endpoint)] == last {
+			to = owner(&c.views[last], id.Endpoint)
 		}
 		if to < 0 || len(c.forward[to]) >= maxForward {
 			c.away = append(c.away, id)
@@ -227,16 +236,6 @@ func (c *Cluster) Elsewhere(jobs []store.Job) {
 	}
 	c.awayMu.Unlock()
 	signal(c.hasWay)
-}
-
-// agreed returns the view that all members work by, nil during a change of the members.
-func (c *Cluster) agreed() *store.View {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if !c.settled {
-		return nil
-	}
-	return &c.views[0]
 }
 
 // Expedite notes deliveries of other nodes that a person asked for, to be told. It does
@@ -289,11 +288,11 @@ func (c *Cluster) keep(ctx context.Context) error {
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	defer c.stopSending()
-	acked, entered := int64(0), false
+	part, entered, told, resumed := store.Part{}, false, false, false
 	for {
 		beat, cancel := context.WithTimeout(ctx, c.lease/2)
 		began := time.Now()
-		v, err := c.nodes.Beat(beat, acked, c.lease)
+		v, err := c.nodes.Beat(beat, part, c.lease)
 		cancel()
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -304,7 +303,11 @@ func (c *Cluster) keep(ctx context.Context) error {
 			c.log.Warn("renew the lease", "err", err)
 			tick.Reset(c.lease / beats)
 		default:
-			resumed := c.renew(began)
+			resumed = c.renew(began) || resumed
+			if told { // the other nodes can read it now
+				told = false
+				c.tellMembers(ctx)
+			}
 			dead, after := c.watch.look(&v, time.Now(), c.lease)
 			if !entered {
 				entered = c.enter(ctx)
@@ -319,10 +322,11 @@ func (c *Cluster) keep(ctx context.Context) error {
 			next, err := c.follow(ctx, v, resumed)
 			if err != nil {
 				c.log.Warn("take over endpoints", "err", err)
+				break
 			}
-			if next > acked { // at once, so that the others need not wait
-				acked = next
-				c.tellMembers(ctx)
+			resumed = false
+			if next.Acked != part.Acked || next.Follows != part.Follows || !bytes.Equal(next.Released, part.Released) {
+				part, told = next, true // at once, so that the others need not wait
 				continue
 			}
 		}
@@ -443,51 +447,88 @@ var ended = func() context.Context {
 	return ctx
 }()
 
-// follow acts on a view of the members and returns the generation that this node
-// works by.
-func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (acked int64, err error) {
+// follow acts on a view of the members and returns this node's part in it.
+func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (part store.Part, err error) {
 	c.mu.Lock()
-	last := &c.views[len(c.views)-1]
-	isNew := v.Generation != last.Generation
+	isNew := v.Generation != c.views[len(c.views)-1].Generation
 	if isNew {
 		c.views, c.settled = append(c.views, v), false
 	}
-	moves := !c.settled && v.Settled()
-	settles := moves || c.settled && resumed
-	c.mu.Unlock()
-	if moves {
-		// The previous owners sent events up to this key: a late message of one must not send it again.
-		newest, err := c.nodes.NewestEvent(ctx)
-		if err != nil {
-			return 0, err
-		}
-		c.engine.VerifyUpTo(newest)
-	}
-	c.mu.Lock()
-	if settles {
-		c.views, c.settled = []store.View{v}, true
-	}
+	gained := c.gained(&v)
+	settles := !c.settled && v.Settled()
 	c.mu.Unlock()
 	if isNew {
 		c.log.Info("members changed", "generation", v.Generation, "nodes", numbers(v))
 		c.service.Reassign()
 	}
-	if settles {
-		c.service.Reassign()
-		adopted := c.service.Adopted()
-		c.mu.Lock()
-		c.adopted += len(adopted)
-		c.mu.Unlock()
-		c.log.Info("endpoints assigned", "generation", v.Generation, "adopted", len(adopted))
-		return v.Generation, c.engine.Adopt(ctx, adopted)
-	}
-	// What is under way ends before it is another's; the lease is renewed meanwhile.
-	for deadline := time.Now().Add(c.lease / beats); c.engine.Releasing() > 0; {
-		if time.Now().After(deadline) || !pause(ctx, releaseEvery) {
-			return 0, nil
+	if len(gained) > 0 || settles || resumed || len(c.unread) > 0 {
+		if err := c.takeOver(ctx, v, gained, settles); err != nil {
+			return part, err
 		}
 	}
-	return v.Generation, nil
+	if c.Stats().Settled {
+		return store.Part{Acked: v.Generation, Follows: v.Generation}, nil
+	}
+	// Attempts under way end before the endpoints are another node's. Most do at once.
+	busy := c.engine.Releasing()
+	for deadline := time.Now().Add(min(c.lease/unsettled, longestRelease)); len(busy) > 0 && time.Now().Before(deadline) && pause(ctx, releaseEvery); {
+		busy = c.engine.Releasing()
+	}
+	if len(busy) == 0 {
+		return store.Part{Acked: v.Generation, Follows: v.Generation}, nil
+	}
+	return store.Part{Follows: v.Generation, Released: allBut(busy)}, nil
+}
+
+// gained returns the slots that all members have released by a view, and that this node does not
+// know of yet. The caller holds c.mu.
+func (c *Cluster) gained(v *store.View) (gained []int) {
+	last := len(c.views) - 1
+	if c.settled {
+		return nil
+	}
+	for slot := range slots {
+		if c.from[slot] < last && released(v, slot) {
+			gained = append(gained, slot)
+		}
+	}
+	return gained
+}
+
+// takeOver begins to send to the endpoints that are this node's by a view, of slots that all have
+// released or, when it is settled, of all slots.
+func (c *Cluster) takeOver(ctx context.Context, v store.View, gained []int, settles bool) error {
+	// The previous owners sent events up to this key: a late message of one must not send it again.
+	last, err := c.nodes.LastKey(ctx)
+	if err != nil {
+		return err
+	}
+	c.engine.VerifyUpTo(last)
+	c.mu.Lock()
+	for _, slot := range gained {
+		c.from[slot] = len(c.views) - 1
+	}
+	if settles {
+		c.views, c.settled, c.from = []store.View{v}, true, [slots]int{}
+	}
+	c.mu.Unlock()
+	c.service.Reassign()
+	c.unread = append(c.unread, c.service.Adopted()...)
+	health, err := c.nodes.HealthOf(ctx, c.unread)
+	if err != nil {
+		return err
+	}
+	adopted := c.unread
+	c.unread = nil
+	c.mu.Lock()
+	c.adopted += len(adopted)
+	c.mu.Unlock()
+	c.engine.Adopt(adopted, health)
+	if c.taken += len(adopted); c.Stats().Settled {
+		c.log.Info("endpoints assigned", "generation", v.Generation, "adopted", c.taken)
+		c.taken = 0
+	}
+	return nil
 }
 
 func numbers(v store.View) string {

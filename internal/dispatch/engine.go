@@ -137,6 +137,7 @@ type Engine struct {
 	lanes    map[int64]*lane
 	known    map[int64]delivery.Breaker // breakers read at start, until their lane exists
 	scanned  bool                       // all lanes that the store had at start are known
+	rescan   bool                       // the scan under way is to begin anew at its end
 	urgent   runQueue                   // lanes with urgent deliveries
 	healthy  runQueue
 	fresh    runQueue // not proven, but little speaks against them: see lane.doubtful
@@ -266,6 +267,9 @@ func (e *Engine) scan() {
 			e.plan(l, now)
 		}
 		done := len(lanes) < lanePage
+		if done && e.rescan {
+			e.rescan, done, after = false, false, 0
+		}
 		e.scanned = done
 		stopping := e.stopping
 		e.mu.Unlock()

@@ -176,26 +176,22 @@ func (e *Engine) endFetch(lanes map[int64]*lane, jobs []store.Job, err error) {
 	}
 }
 
-// Releasing returns how many endpoints that other nodes are to send to still have
-// attempts or outcomes of this one under way.
-func (e *Engine) Releasing() (n int) {
+// Releasing returns the endpoints of other nodes that still have attempts or outcomes of this one
+// under way.
+func (e *Engine) Releasing() (endpoints []int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for no, l := range e.lanes {
 		if ep := e.Endpoints.Get(no); ep != nil && ep.Remote && (l.inflight > 0 || len(l.held) > 0 || l.reading != nil) {
-			n++
+			endpoints = append(endpoints, no)
 		}
 	}
-	return n
+	return endpoints
 }
 
-// Adopt begins to send to endpoints that another node sent to: as healthy as the
-// store knows them, from what waits there.
-func (e *Engine) Adopt(ctx context.Context, endpoints []int64) error {
-	health, err := e.Store.AllHealth(ctx)
-	if err != nil {
-		return err
-	}
+// Adopt begins to send to endpoints that another node sent to, from what the store has pending
+// and with the health that it has of them.
+func (e *Engine) Adopt(endpoints []int64, health []store.Health) {
 	breakers := make(map[int64]delivery.Breaker, len(health))
 	for _, h := range health {
 		breakers[h.Endpoint] = h.Breaker
@@ -216,16 +212,19 @@ func (e *Engine) Adopt(ctx context.Context, endpoints []int64) error {
 	}
 	e.mu.Unlock()
 	e.Rescan()
-	return nil
 }
 
 // Rescan looks in the store for endpoints that have work, in case a notification was lost.
 func (e *Engine) Rescan() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.stopping && e.scanned { // else it is being done
+	switch {
+	case e.stopping:
+	case e.scanned:
 		e.scanned = false
 		e.workers.Go(e.scan)
+	default: // it is under way, and may have passed what has changed
+		e.rescan = true
 	}
 }
 

@@ -18,10 +18,9 @@ type Nodes interface {
 	Join(ctx context.Context, lease time.Duration) (View, error)
 	// Enter makes this node one of the members that endpoints fall to.
 	Enter(ctx context.Context) error
-	// Beat renews the lease, says which generation this node works by, and returns who else
-	// there is. It returns ErrFenced when this node was removed. No transaction of another
+	// Beat renews the lease, tells this node's part, and returns which other nodes there are. It returns ErrFenced when this node was removed. No transaction of another
 	// node holds it up.
-	Beat(ctx context.Context, acked int64, lease time.Duration) (View, error)
+	Beat(ctx context.Context, part Part, lease time.Duration) (View, error)
 	// Remove removes a node that has not renewed its lease since it was seen as m, and reports
 	// whether it did. It does not wait: transactions of the node that are open are ended, and
 	// Remove must be called again.
@@ -41,8 +40,10 @@ type Nodes interface {
 	// Load returns those of some deliveries that are pending, with what is needed to send
 	// them, in no order.
 	Load(ctx context.Context, deliveries []delivery.ID) ([]Job, error)
-	// NewestEvent returns the highest key of all stored events, 0 if there are none.
-	NewestEvent(ctx context.Context) (event.Key, error)
+	// LastKey returns the highest key of all stored events, 0 if there are none.
+	LastKey(ctx context.Context) (event.Key, error)
+	// HealthOf returns the health of those of some endpoints that have any.
+	HealthOf(ctx context.Context, endpoints []int64) ([]Health, error)
 	// Tell sends messages. They may be lost.
 	Tell(ctx context.Context, messages ...Message) error
 	// Hear calls hear with each message until ctx ends or the connection breaks, and returns
@@ -81,9 +82,16 @@ type View struct {
 type Member struct {
 	No       int
 	Instance string        // of its process
-	Acked    int64         // the generation that it works by
 	Beats    int64         // renewals of its lease so far
 	Lease    time.Duration // it may be removed when it has not renewed it for that long
+	Part
+}
+
+// Part is how far a node is with the changes of the members.
+type Part struct {
+	Acked    int64  // the generation that it works by
+	Follows  int64  // the latest generation that it knows
+	Released []byte // slots of the endpoints that it has released by that; see package cluster
 }
 
 // Settled reports whether all members work by this view.

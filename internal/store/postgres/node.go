@@ -15,7 +15,6 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
-	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -103,7 +102,7 @@ func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, er
 		return v, unavailable("join the cluster", err)
 	}
 	s.member.Store(m)
-	return s.Beat(ctx, 0, lease)
+	return s.Beat(ctx, store.Part{}, lease)
 }
 
 // Enter implements [store.Nodes].
@@ -120,34 +119,35 @@ var errNotJoined = errors.New("this process has not joined the cluster")
 
 // Beat implements [store.Nodes]. It is one statement that locks the node's own row, and no
 // transaction that lasts does so.
-func (s *Store) Beat(ctx context.Context, acked int64, lease time.Duration) (v store.View, err error) {
+func (s *Store) Beat(ctx context.Context, part store.Part, lease time.Duration) (v store.View, err error) {
 	m := s.member.Load()
 	if m == nil {
 		return v, errNotJoined
 	}
-	rows, err := s.nodes.Query(ctx, `WITH own AS (UPDATE nodes SET beats = beats + 1, acked = $3, lease_ms = $4, renewed = clock_timestamp()
+	rows, err := s.nodes.Query(ctx, `WITH own AS (UPDATE nodes SET beats = beats + 1, acked = $3, lease_ms = $4, follows = $5, released = $6, renewed = clock_timestamp()
 			WHERE no = $1 AND instance = $2 AND NOT gone RETURNING no)
-		SELECT c.generation, (SELECT count(*) FROM own), n.no, n.instance, n.serving, n.acked, n.beats, n.lease_ms
-		FROM cluster c JOIN nodes n ON NOT n.gone WHERE c.no = 1 ORDER BY n.no`, m.no, m.instance, acked, lease.Milliseconds())
+		SELECT c.generation, (SELECT count(*) FROM own), n.no, n.instance, n.serving, n.acked, n.beats, n.lease_ms, n.follows, n.released
+		FROM cluster c JOIN nodes n ON NOT n.gone WHERE c.no = 1 ORDER BY n.no`, m.no, m.instance, part.Acked, lease.Milliseconds(), part.Follows, append([]byte{}, part.Released...))
 	if err != nil {
 		return v, unavailable("renew the lease", err)
 	}
 	v.Self = m.no
 	own := false
-	var n store.Member
+	n := store.Member{}
 	var renewed, lasts int64
 	var serving bool
-	_, err = pgx.ForEachRow(rows, []any{&v.Generation, &renewed, &n.No, &n.Instance, &serving, &n.Acked, &n.Beats, &lasts}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&v.Generation, &renewed, &n.No, &n.Instance, &serving, &n.Acked, &n.Beats, &lasts, &n.Follows, &n.Released}, func() error {
 		n.Lease = time.Duration(lasts) * time.Millisecond
 		if n.No == m.no { // which the statement sees as it was before
 			own = n.Instance == m.instance && renewed > 0
-			n.Acked = acked
+			n.Part = part
 		}
 		if serving {
 			v.Members = append(v.Members, n)
 		} else {
 			v.Joining = append(v.Joining, n)
 		}
+		n = store.Member{} // whose bytes are not shared
 		return nil
 	})
 	if err != nil {
@@ -263,6 +263,11 @@ func (s *Store) Changes(ctx context.Context, version int64) (c store.Changes, er
 	return c, err
 }
 
+// HealthOf implements [store.Nodes].
+func (s *Store) HealthOf(ctx context.Context, endpoints []int64) ([]store.Health, error) {
+	return s.Healths(ctx, `SELECT endpoint, breaker FROM endpoint_health WHERE endpoint = ANY(?)`, endpoints)
+}
+
 // Load implements [store.Nodes].
 func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
 	events, endpoints := make([]int64, len(deliveries)), make([]int64, len(deliveries))
@@ -274,12 +279,6 @@ func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job
 }
 
 const channel = "posthaste"
-
-// NewestEvent implements [store.Nodes].
-func (s *Store) NewestEvent(ctx context.Context) (key event.Key, err error) {
-	err = s.nodes.QueryRow(ctx, `SELECT coalesce(max(key), 0) FROM events`).Scan((*int64)(&key))
-	return key, unavailable("look for the newest event", err)
-}
 
 // Tell implements [store.Nodes]. It is a transaction of its own that writes nothing: one that
 // also writes would keep all others that tell something from committing until it is on disk.

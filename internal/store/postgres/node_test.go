@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -39,20 +41,32 @@ func TestNodes(t *testing.T) {
 	}
 	ok(a.Enter(ctx))
 	ok(a.Enter(ctx)) // it has
-	va, err = a.Beat(ctx, 0, time.Minute)
+	va, err = a.Beat(ctx, store.Part{}, time.Minute)
 	ok(err)
 	ok(b.Enter(ctx))
-	vb, err = b.Beat(ctx, 0, time.Minute)
+	vb, err = b.Beat(ctx, store.Part{}, time.Minute)
 	ok(err)
 	if len(vb.Members) != 2 || vb.Generation != va.Generation+1 || vb.Settled() {
 		t.Errorf("a entered by %+v, b by %+v", va, vb)
 	}
 	for _, s := range []store.Nodes{a, b} {
-		va, err = s.Beat(ctx, vb.Generation, time.Minute)
+		va, err = s.Beat(ctx, store.Part{Acked: vb.Generation}, time.Minute)
 		ok(err)
 	}
 	if !va.Settled() {
 		t.Errorf("all acknowledged, and it is not settled: %+v", va)
+	}
+	part := store.Part{Acked: vb.Generation, Follows: vb.Generation + 1, Released: []byte{1, 0, 255}}
+	_, err = a.Beat(ctx, part, time.Minute)
+	ok(err)
+	vb, err = b.Beat(ctx, store.Part{Acked: vb.Generation}, time.Minute)
+	ok(err)
+	if !reflect.DeepEqual(vb.Members[0].Part, part) || len(vb.Members[1].Released) != 0 {
+		t.Errorf("a told %+v, and b read %+v", part, vb.Members)
+	}
+	ok(a.Commit(ctx, &store.Batch{Health: []store.Health{{Endpoint: 2, Breaker: delivery.Breaker{Failures: 3}}, {Endpoint: 3}}}))
+	if all, err := a.HealthOf(ctx, []int64{1, 2}); err != nil || len(all) != 1 || all[0].Endpoint != 2 || all[0].Breaker.Failures != 3 {
+		t.Errorf("the health of 1 and 2 is %+v, %v", all, err)
 	}
 
 	keys := event.NewKeys(time.Now, uint8(va.Self))
@@ -60,7 +74,7 @@ func TestNodes(t *testing.T) {
 		return s.Commit(ctx, &store.Batch{Appends: []*store.Append{newAppend(keys)}})
 	}
 	seen := member(t, b, 0)
-	_, err = a.Beat(ctx, vb.Generation, time.Minute)
+	_, err = a.Beat(ctx, store.Part{Acked: vb.Generation}, time.Minute)
 	ok(err)
 	if removed, err := b.Remove(ctx, seen); removed || err != nil {
 		t.Errorf("removed although it has renewed its lease since: %v, %v", removed, err)
@@ -69,7 +83,7 @@ func TestNodes(t *testing.T) {
 	if removed, err := b.Remove(ctx, member(t, b, 0)); !removed || err != nil {
 		t.Errorf("removed: %v, %v", removed, err)
 	}
-	after, err := b.Beat(ctx, vb.Generation, time.Minute)
+	after, err := b.Beat(ctx, store.Part{Acked: vb.Generation}, time.Minute)
 	if err != nil || len(after.Members) != 1 || after.Generation <= vb.Generation {
 		t.Fatalf("b sees %+v, %v", after, err)
 	}
@@ -79,7 +93,7 @@ func TestNodes(t *testing.T) {
 	if err := a.CreateAccount(ctx, &account.Account{ID: "acct_1"}, store.Trail{}); !errors.Is(err, store.ErrFenced) {
 		t.Errorf("a changes on: %v", err)
 	}
-	if _, err := a.Beat(ctx, 0, time.Minute); !errors.Is(err, store.ErrFenced) {
+	if _, err := a.Beat(ctx, store.Part{}, time.Minute); !errors.Is(err, store.ErrFenced) {
 		t.Errorf("a renews its lease: %v", err)
 	}
 	if err := a.Ready(ctx); !errors.Is(err, store.ErrFenced) {
@@ -95,7 +109,7 @@ func TestNodes(t *testing.T) {
 // member returns a node as another one sees it.
 func member(t *testing.T, by *postgres.Store, no int) store.Member {
 	t.Helper()
-	v, err := by.Beat(context.Background(), 0, time.Minute)
+	v, err := by.Beat(context.Background(), store.Part{}, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

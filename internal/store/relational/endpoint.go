@@ -274,13 +274,18 @@ func (s *Store) AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint)
 
 // AllHealth implements [store.Endpoints].
 func (s *Store) AllHealth(ctx context.Context) ([]store.Health, error) {
+	return s.Healths(ctx, `SELECT endpoint, breaker FROM endpoint_health`)
+}
+
+// Healths returns the healths that a query for endpoint and breaker reads.
+func (s *Store) Healths(ctx context.Context, query string, args ...any) ([]store.Health, error) {
 	return list(ctx, s, "read endpoint health", func(row scanner) (h store.Health, err error) {
 		var breaker []byte
 		if err := row.Scan(&h.Endpoint, &breaker); err != nil {
 			return h, err
 		}
 		return h, json.Unmarshal(breaker, &h.Breaker)
-	}, `SELECT endpoint, breaker FROM endpoint_health`)
+	}, query, args...)
 }
 
 // EndpointsSince calls changed with the endpoints that changed after a version, where
