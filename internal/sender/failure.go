@@ -31,13 +31,14 @@ var errLeftover = errors.New("the receiver sent more data than expected, so its 
 // nor what an internal name resolves to.
 func classify(ctx, limited context.Context, timeout time.Duration, err error) (delivery.Outcome, string) {
 	var (
-		dns    *net.DNSError
-		cert   *tls.CertificateVerificationError
-		rec    tls.RecordHeaderError
-		alert  tls.AlertError
-		neterr net.Error
-		config *misconfigured
-		token  *noToken
+		dns     *net.DNSError
+		cert    *tls.CertificateVerificationError
+		rec     tls.RecordHeaderError
+		alert   tls.AlertError
+		neterr  net.Error
+		refused *proxyRefusal
+		config  *misconfigured
+		token   *noToken
 	)
 	switch {
 	case errors.As(err, &config):
@@ -55,8 +56,8 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 		return delivery.OutcomeNoToken, said
 	case errors.Is(err, errForbidden):
 		return delivery.OutcomeForbidden, "The target's address is not public, and the server's operator does not allow it."
-	case errors.Is(err, errProxy):
-		return delivery.OutcomeConnection, "No response: the server's egress proxy refused the connection."
+	case errors.As(err, &refused):
+		return delivery.OutcomeConnection, "No response: " + refused.reason() + "."
 	case errors.Is(err, errProxyTLS) && limited.Err() == nil:
 		return delivery.OutcomeConnection, "No response: the server has no trusted TLS connection to its egress proxy."
 	case errors.Is(err, errLeftover):

@@ -177,22 +177,23 @@ func TestProxy_guards(t *testing.T) {
 }
 
 func TestProxy_fails(t *testing.T) {
-	for name, answer := range map[string]string{
-		"forbids":       "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-		"wants a login": "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-		"speaks":        "220 mail.example ESMTP\r\n",
-		"says too much": "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
+	for _, tt := range []struct{ name, answer, says string }{
+		{"forbids", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "does not allow connections to this target (403)"},
+		{"wants a login", "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "must correct the user and the password of --egress-proxy"},
+		{"cannot reach it", "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "egress proxy refused the connection."},
+		{"speaks", "220 mail.example ESMTP\r\n", ""},
+		{"says too much", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", ""},
 	} {
 		p := newTunnel(t, nil)
-		p.answer = answer
+		p.answer = tt.answer
 		s := newSender(t, func(c *sender.Config) {
 			u := through(t, p.url)
 			u.User = url.UserPassword("u", "sesame")
 			c.EgressProxy = u
 		})
 		a := s.Send(context.Background(), request("http://127.0.0.1:9/"))
-		if a.Outcome != delivery.OutcomeConnection || strings.Contains(a.Error, "sesame") || strings.Contains(a.Error, through(t, p.url).Host) {
-			t.Errorf("%s: %s %q", name, a.Outcome, a.Error)
+		if a.Outcome != delivery.OutcomeConnection || !strings.Contains(a.Error, tt.says) || strings.Contains(a.Error, "sesame") || strings.Contains(a.Error, through(t, p.url).Host) {
+			t.Errorf("%s: %s %q", tt.name, a.Outcome, a.Error)
 		}
 	}
 	hangs := listen(t, func(_ int, c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })

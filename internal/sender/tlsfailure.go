@@ -57,7 +57,7 @@ func certificateReason(err *tls.CertificateVerificationError) string {
 	)
 	switch chain := err.UnverifiedCertificates; {
 	case errors.As(err, &host):
-		return fmt.Sprintf("the certificate is for %s, not for %s", hostsOf(host.Certificate), host.Host)
+		return fmt.Sprintf("the certificate is for %s, not for %s; the URL must name a host of the certificate, or the receiver needs a certificate for this host", hostsOf(host.Certificate), host.Host)
 	case errors.As(err, &invalid):
 		return invalidReason(&invalid, chain)
 	case errors.As(err, &unknown) && len(chain) > 0:
@@ -92,7 +92,7 @@ func invalidReason(err *x509.CertificateInvalidError, chain []*x509.Certificate)
 		if strings.Contains(err.Detail, " is before ") {
 			return fmt.Sprintf("%s is valid only from %s on", which, err.Cert.NotBefore.UTC().Format("2006-01-02 15:04 MST"))
 		}
-		return fmt.Sprintf("%s expired on %s", which, err.Cert.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
+		return fmt.Sprintf("%s expired on %s; the receiver must renew it", which, err.Cert.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
 	case x509.NotAuthorizedToSign:
 		return which + " signs another certificate, but is not a certificate authority"
 	case x509.IncompatibleUsage:
@@ -110,7 +110,7 @@ func invalidReason(err *x509.CertificateInvalidError, chain []*x509.Certificate)
 func untrustedReason(chain []*x509.Certificate) string {
 	last := chain[0]
 	if selfSigned(last) {
-		return "the certificate is self-signed"
+		return "the certificate is self-signed; add it to the endpoint's ca_certificates, or use a certificate of a public authority"
 	}
 	for range chain { // each can follow once
 		next := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return c != last && string(c.RawSubject) == string(last.RawIssuer) })
@@ -118,15 +118,18 @@ func untrustedReason(chain []*x509.Certificate) string {
 			break
 		}
 		if last = chain[next]; selfSigned(last) {
-			return fmt.Sprintf("the certificate was issued by the authority %q, which is not trusted", nameOf(last.Subject))
+			return fmt.Sprintf("the certificate was issued by the authority %q, which is not trusted; %s", nameOf(last.Subject), trust)
 		}
 	}
 	issuer := nameOf(last.Issuer)
 	if last == chain[0] {
-		return fmt.Sprintf("the certificate chain is incomplete: the certificate is signed by %q, which is not trusted and whose certificate the receiver does not send; the receiver must send its intermediate certificates", issuer)
+		return fmt.Sprintf("the certificate chain is incomplete: the certificate is signed by %q, which is not trusted and whose certificate the receiver does not send; the receiver must send its intermediate certificates, or, if that is the authority itself, %s", issuer, trust)
 	}
-	return fmt.Sprintf("the certificate was issued by the authority %q, which is not trusted", issuer)
+	return fmt.Sprintf("the certificate was issued by the authority %q, which is not trusted; %s", issuer, trust)
 }
+
+// trust is what helps where a receiver has a certificate of its own making.
+const trust = "add the authority's certificate to the endpoint's ca_certificates, or use a certificate of a public authority"
 
 func selfSigned(c *x509.Certificate) bool { return string(c.RawSubject) == string(c.RawIssuer) }
 

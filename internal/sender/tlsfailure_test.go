@@ -46,20 +46,21 @@ func TestSend_saysWhyThereIsNoTLS(t *testing.T) {
 		send    []*authority // certificates that the receiver sends besides its own
 		trusted bool
 		says    string
+		fix     string
 	}{
-		{"trusted", root, nil, nil, true, ""},
-		{"a whole chain", middle, nil, []*authority{middle}, true, ""},
-		{"incomplete chain", middle, nil, nil, true, `the certificate chain is incomplete: the certificate is signed by "Intermediate of a test"`},
-		{"unknown authority", middle, nil, []*authority{middle}, false, `by the authority "CA of a test", which is not trusted`},
-		{"unknown authority that is sent along", middle, nil, []*authority{root, middle}, false, `by the authority "CA of a test", which is not trusted`},
-		{"expired", root, func(c *x509.Certificate) { c.NotAfter = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }, nil, true, "the certificate expired on 2026-01-02 03:04 UTC"},
+		{"trusted", root, nil, nil, true, "", ""},
+		{"a whole chain", middle, nil, []*authority{middle}, true, "", ""},
+		{"incomplete chain", middle, nil, nil, true, `the certificate chain is incomplete: the certificate is signed by "Intermediate of a test"`, "must send its intermediate certificates"},
+		{"unknown authority", middle, nil, []*authority{middle}, false, `by the authority "CA of a test", which is not trusted`, "ca_certificates"},
+		{"unknown authority that is sent along", middle, nil, []*authority{root, middle}, false, `by the authority "CA of a test", which is not trusted`, "ca_certificates"},
+		{"expired", root, func(c *x509.Certificate) { c.NotAfter = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }, nil, true, "the certificate expired on 2026-01-02 03:04 UTC", "must renew it"},
 		{"not valid yet", root, func(c *x509.Certificate) {
 			c.NotBefore, c.NotAfter = time.Date(2099, 1, 2, 3, 4, 5, 0, time.UTC), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
-		}, nil, true, "the certificate is valid only from 2099-01-02 03:04 UTC on"},
-		{"expired authority", stale, nil, []*authority{stale}, true, "Stale intermediate"},
-		{"another name", root, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"a.example", "b.example"} }, nil, true, "the certificate is for a.example, b.example, not for 127.0.0.1"},
-		{"no name", root, func(c *x509.Certificate) { c.IPAddresses = nil }, nil, true, "no subject alternative names"},
-		{"for clients", root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, nil, true, "the certificate is not valid for servers"},
+		}, nil, true, "the certificate is valid only from 2099-01-02 03:04 UTC on", ""},
+		{"expired authority", stale, nil, []*authority{stale}, true, "Stale intermediate", "must renew it"},
+		{"another name", root, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"a.example", "b.example"} }, nil, true, "the certificate is for a.example, b.example, not for 127.0.0.1", "must name a host of the certificate"},
+		{"no name", root, func(c *x509.Certificate) { c.IPAddresses = nil }, nil, true, "no subject alternative names", ""},
+		{"for clients", root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, nil, true, "the certificate is not valid for servers", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			chain, private := tt.issuer.issue(tt.change)
@@ -86,7 +87,7 @@ func TestSend_saysWhyThereIsNoTLS(t *testing.T) {
 				}
 				return
 			}
-			if a.Outcome != delivery.OutcomeTLS || !strings.Contains(a.Error, tt.says) {
+			if a.Outcome != delivery.OutcomeTLS || !strings.Contains(a.Error, tt.says) || !strings.Contains(a.Error, tt.fix) {
 				t.Errorf("%s %q, want %q", a.Outcome, a.Error, tt.says)
 			}
 		})
@@ -105,7 +106,7 @@ func TestSend_saysThatACertificateIsSelfSigned(t *testing.T) {
 	plain := serve(t, func(http.ResponseWriter, *http.Request) {})
 	s := newSender(t, func(c *sender.Config) { c.RootCAs = x509.NewCertPool() })
 	for target, says := range map[string]string{
-		serveWith(&tls.Config{Certificates: []tls.Certificate{cert}}):                                                                     "the certificate is self-signed",
+		serveWith(&tls.Config{Certificates: []tls.Certificate{cert}}):                                                                     "the certificate is self-signed; add it to the endpoint's ca_certificates",
 		serveWith(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}):         "TLS 1.2 or later",
 		serveWith(&tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, errors.New("not you") }}): "alert: ",
 		strings.Replace(plain.URL, "http:", "https:", 1):                                                                                  "does not use TLS",

@@ -217,12 +217,28 @@ func (p *proxy) connect(ctx context.Context, c net.Conn, target string) (_ net.C
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%w with %d", errProxy, resp.StatusCode)
+		return nil, &proxyRefusal{resp.StatusCode}
 	}
 	return c, nil
 }
 
-var (
-	errProxy    = errors.New("it refused the connection")
-	errProxyTLS = errors.New("no trusted TLS connection")
-)
+var errProxyTLS = errors.New("no trusted TLS connection")
+
+// proxyRefusal is the answer of a proxy that does not connect.
+type proxyRefusal struct{ status int }
+
+func (r *proxyRefusal) Error() string {
+	return fmt.Sprintf("it refused the connection with %d", r.status)
+}
+
+// reason says in plain words why the proxy did not connect. Other statuses than these are not
+// told apart: they would tell an endpoint's owner what is reachable in the proxy's network.
+func (r *proxyRefusal) reason() string {
+	switch r.status {
+	case http.StatusForbidden:
+		return "the server's egress proxy does not allow connections to this target (403); the server's operator can allow it there"
+	case http.StatusProxyAuthRequired:
+		return "the server's egress proxy did not accept the server's credentials (407); the server's operator must correct the user and the password of --egress-proxy"
+	}
+	return "the server's egress proxy refused the connection"
+}
