@@ -21,6 +21,8 @@ type EndpointFields struct {
 	RateLimit        *float64 `json:"rate_limit,omitempty"`        // attempts per second
 	RetrySchedule    *[]int   `json:"retry_schedule,omitempty"`    // seconds before each retry; a nil list is the default, an empty one no retries
 	SignatureSchemes []string `json:"signature_schemes,omitempty"` // v1, or v1 and v1a, or one of another sender such as stripe, or custom
+	ContentType      *string  `json:"content_type,omitempty"`      // in the place of the format's
+	Method           *string  `json:"method,omitempty"`            // POST or PUT
 	PayloadFormat    *string  `json:"payload_format,omitempty"`    // standard, cloudevents_structured, cloudevents_binary or thin
 	Filter           *string  `json:"filter,omitempty"`            // expression that events must meet
 	Transform        *string  `json:"transform,omitempty"`         // expression for the data of the payload

@@ -529,7 +529,7 @@ func request(ep *endpoint.Endpoint, job *store.Job, p *endpoint.Payload, now tim
 	r := &sender.Request{
 		EventID: job.EventID, Trace: job.Trace, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
 		Timeout: ep.Settings.Timeout, Number: job.Delivery.Attempts + 1, Header: ep.Headers,
-		EventType: job.Type, Signature: ep.Signature(),
+		EventType: job.Type, Signature: ep.Signature(), Method: ep.Settings.Method,
 		EndpointID: ep.ID, Origin: ep.Origin(),
 		Trusted: ep.Space.Account() == 0, // no account's: the operator's own
 	}

@@ -120,6 +120,8 @@ type Settings struct {
 	Profile     string             `json:"signature_profile,omitempty"` // empty: v1
 	Template    signature.Template `json:"signature_template,omitzero"` // of the profile SchemeCustom
 	Shapes      []Shape            `json:"shapes,omitempty"`            // oldest first; none: all events are Standard
+	Method      string             `json:"method,omitempty"`            // of requests; empty: POST
+	ContentType string             `json:"content_type,omitempty"`      // in the place of the payload's
 	Filter      string             `json:"filter,omitempty"`            // an expression; empty: whatever Events name
 	Validation  Validation         `json:"validation,omitempty"`
 	Consent     *Consent           `json:"consent,omitempty"` // replaced, never changed; nil: none is needed, or it was not asked for

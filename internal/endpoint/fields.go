@@ -101,6 +101,22 @@ var Fields = []Field{
 		check: func(e *Endpoint, _ Rules) error { return e.checkFormat() },
 	},
 	{
+		Name: "content_type", Label: "Content type", Help: "Content-Type of deliveries, in the place of the format's; it does not change the body", Example: "application/json; charset=utf-8", Section: Content,
+		Max: maxContentType, Default: "the format's",
+		access: at[string](func(e *Endpoint) *string { return &e.Settings.ContentType }),
+		check:  func(e *Endpoint, _ Rules) error { return e.checkContentType() },
+	},
+	{
+		Name: "method", Label: "Method", Help: "HTTP method of deliveries", Kind: ChoiceField, Section: Transport, Default: MethodPost,
+		Options: []Option{{MethodPost, MethodPost}, {MethodPut, MethodPut}},
+		access: by{func(e *Endpoint) any { return e.Method() }, func(e *Endpoint, v any, _ *Edit) {
+			if e.Settings.Method = v.(string); v == MethodPost {
+				e.Settings.Method = ""
+			}
+		}},
+		check: func(e *Endpoint, _ Rules) error { return e.checkMethod() },
+	},
+	{
 		Name: "transform", Label: "Data", Help: "expression for the data of the payload; an empty one is the event's data",
 		Example: `{"object": {"id": data.object.id, "amount": data.object.amount}}`, Section: Content, Max: expression.MaxTransform, Rows: 3, Code: true, Default: "the event's data",
 		access: by{func(e *Endpoint) any { return e.Transform() }, func(_ *Endpoint, v any, in *Edit) {

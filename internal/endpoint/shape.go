@@ -121,7 +121,7 @@ func (p *Payload) MediaType() string { return cmp.Or(p.ContentType, "application
 // transformation is mended.
 func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) (Payload, error) {
 	if len(e.Settings.Shapes) == 0 {
-		return Payload{Body: body}, nil
+		return Payload{Body: body, ContentType: e.Settings.ContentType}, nil
 	}
 	var first error
 	var cost time.Duration
@@ -129,7 +129,7 @@ func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) (Payload, e
 		p, err := e.shaped(&s, id, typ, body)
 		cost += p.Cost
 		if err == nil {
-			p.Cost = cost
+			p.Cost, p.ContentType = cost, cmp.Or(e.Settings.ContentType, p.ContentType)
 			return p, nil
 		}
 		if first == nil {

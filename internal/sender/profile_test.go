@@ -76,6 +76,20 @@ func TestSend_profiles(t *testing.T) {
 	}
 }
 
+// A request has the endpoint's method and content type, also when it goes out anew.
+func TestSend_methodAndContentType(t *testing.T) {
+	got := lines(t, func(url string) {
+		r := request(url)
+		r.Method, r.ContentType = http.MethodPut, "application/json; charset=utf-8"
+		if a := newSender(t, nil).Send(context.Background(), r); !a.Succeeded() || !strings.Contains(a.RequestHeader.Lines(r.EventID, a.Started), "Content-Type: application/json; charset=utf-8") {
+			t.Errorf("%s: %s", a.Error, a.RequestHeader)
+		}
+	})
+	if !slices.Contains(got, "PUT /hook HTTP/1.1") || !slices.Contains(got, "Content-Type: application/json; charset=utf-8") {
+		t.Errorf("got %q", got)
+	}
+}
+
 // While secrets rotate, a receiver with one of them gets the request again only if its profile
 // has no signature of the other.
 func TestSend_profileRotates(t *testing.T) {

@@ -118,6 +118,7 @@ type Request struct {
 	Timeout time.Duration // 0: the sender's
 	Number  int           // of the attempt, 1 is the first
 
+	Method      string              // empty: POST
 	ContentType string              // empty: application/json
 	Attributes  map[string][]string // headers of the event's, by canonical name
 
@@ -338,7 +339,7 @@ func (s *Sender) request(ctx context.Context, r *Request, f *flight, plain int) 
 	// to be in memory; for any other type it sends the header by itself.
 	f.body.Reset(r.Body)
 	req := &http.Request{
-		Method: http.MethodPost, URL: target, Host: target.Host, Header: header,
+		Method: cmp.Or(r.Method, http.MethodPost), URL: target, Host: target.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: io.NopCloser(&f.body), ContentLength: int64(len(r.Body)), GetBody: f.rewound,
 	}

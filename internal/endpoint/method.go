@@ -1,0 +1,42 @@
+package endpoint
+
+import (
+	"cmp"
+	"mime"
+	"strings"
+
+	"github.com/posthaste-hq/posthaste/internal/fault"
+)
+
+// The methods of deliveries.
+const (
+	MethodPost = "POST"
+	MethodPut  = "PUT"
+)
+
+const maxContentType = 200 // bytes
+
+// Method returns the HTTP method of the endpoint's deliveries.
+func (e *Endpoint) Method() string { return cmp.Or(e.Settings.Method, MethodPost) }
+
+func (e *Endpoint) checkMethod() error {
+	switch m := e.Method(); {
+	case m != MethodPost && m != MethodPut:
+		return fault.Param("method", "parameter_invalid", "The method must be %q or %q.", MethodPost, MethodPut)
+	case m != MethodPost && !e.Kind().Called:
+		return fault.Param("method", "parameter_invalid", "Deliveries to an endpoint of the kind %s have no method. Leave it out.", e.Kind().Name)
+	}
+	return nil
+}
+
+func (e *Endpoint) checkContentType() error {
+	v := e.Settings.ContentType
+	if v == "" {
+		return nil
+	}
+	media, _, err := mime.ParseMediaType(v)
+	if err != nil || !strings.Contains(media, "/") || len(v) > maxContentType || !HeaderValue(v) || strings.ContainsFunc(v, func(r rune) bool { return r > '~' }) {
+		return fault.Param("content_type", "parameter_invalid", "The content type must be a media type of at most %d ASCII characters, such as application/json; charset=utf-8.", maxContentType)
+	}
+	return nil
+}
