@@ -230,10 +230,17 @@ func (s *server) tell(state string) {
 }
 
 // prepare makes the parts and what the store must have before the first request, and
-// returns what to show of it, once. Nodes that start at once do so one after the other.
+// returns what to show of it, once. Nodes that start at once read the settings side by side; what
+// the store lacks they make one after the other, each with the settings that the one before made.
 func (s *server) prepare(ctx context.Context) (banner []string, err error) {
+	if err := s.wire(ctx); err != nil {
+		return nil, err
+	}
 	do := func(ctx context.Context) error {
-		if err := s.wire(ctx); err != nil {
+		if err := s.service.CatchUp(ctx); err != nil {
+			return err
+		}
+		if err := s.service.SetOperatorReceiver(ctx, s.NotifyURL, s.NotifySecret); err != nil {
 			return err
 		}
 		banner, err = s.keys(ctx)
@@ -342,10 +349,7 @@ func (s *server) wire(ctx context.Context) error {
 	toBrokers := &broker.Sender{Brokers: s.brokers, Signer: s.sender, Next: s.relay, Timeout: s.Timeout, Now: s.now}
 	engine.Sender, engine.Watcher = s.attempts(toBrokers), s.metrics.Watcher(s.service.Watcher())
 	s.engine = dispatch.New(engine)
-	if err := s.service.Load(ctx, s.engine); err != nil {
-		return err
-	}
-	return s.service.SetOperatorReceiver(ctx, s.NotifyURL, s.NotifySecret)
+	return s.service.Load(ctx, s.engine)
 }
 
 // notify writes to the operator what the operator may want to know.
