@@ -161,7 +161,7 @@ var mutations = []mutation{
 	{
 		what:  "a node that was removed inside a transaction commits it",
 		file:  "internal/store/postgres/node.go",
-		edits: []edit{{`"; select pg_advisory_xact_lock_shared(node_latch(), " + strconv.Itoa(m.no) + ")"`, `"; select node_latch() + " + strconv.Itoa(m.no)`}},
+		edits: []edit{{`"; select pg_advisory_xact_lock_shared(" + m.latch + ", " + strconv.Itoa(m.no) + ")"`, `"; select " + m.latch + " + " + strconv.Itoa(m.no)`}},
 		tests: []run{{pkg: "./internal/store/postgres", tests: "TestRemove_silent"}},
 	},
 	{
@@ -221,7 +221,7 @@ var mutations = []mutation{
 	{
 		what:  "a repeated request with its idempotency key makes a second event",
 		file:  "internal/service/service.go",
-		edits: []edit{{"	return &Replayed{Receipt: *earlier}", "	return nil"}},
+		edits: []edit{{"	return &Replayed{Receipt: again}", "	return nil"}},
 		tests: []run{{pkg: "./internal/httpapi", tests: "TestIdempotency_.*"}},
 	},
 	{
@@ -240,7 +240,7 @@ var mutations = []mutation{
 	{
 		what:  "an event is sent whole that its endpoint's transformation cannot be made of",
 		file:  "internal/endpoint/shape.go",
-		edits: []edit{{"		if data, err = transform(s.Transform, id, typ, created, data); err != nil {\n			return Payload{}, err", "		if data, err = transform(s.Transform, id, typ, created, data); err != nil {\n			return Payload{Body: body}, nil"}},
+		edits: []edit{{"			return Payload{Cost: cost}, err", "			return Payload{Body: body}, nil"}},
 		tests: []run{{pkg: "./internal/endpoint", tests: "TestPayload_.*"}},
 	},
 	{
@@ -270,7 +270,7 @@ var mutations = []mutation{
 	{
 		what:  "a key that another node has revoked opens what is no event",
 		file:  "internal/service/settings.go",
-		edits: []edit{{"	if err := s.StillGood(c); err != nil {\n		return err\n	}\n", ""}},
+		edits: []edit{{"	if err := s.StillGood(c); err != nil {\n		return version, err\n	}\n", ""}},
 		tests: []run{{pkg: "./internal/service", tests: "TestRecheck"}},
 	},
 	{
