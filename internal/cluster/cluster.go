@@ -288,7 +288,7 @@ func (c *Cluster) keep(ctx context.Context) error {
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	defer c.stopSending()
-	part, entered, told, resumed := store.Part{}, false, false, false
+	part, entered, told, resumed, started := store.Part{}, false, false, false, time.Now()
 	for {
 		beat, cancel := context.WithTimeout(ctx, c.lease/2)
 		began := time.Now()
@@ -309,7 +309,9 @@ func (c *Cluster) keep(ctx context.Context) error {
 				c.tellMembers(ctx)
 			}
 			dead, after := c.watch.look(&v, time.Now(), c.lease)
-			if !entered {
+			// Nodes that start at once enter one after the other: endpoints wait for one change of
+			// the members at a time.
+			if !entered && (v.Settled() || time.Since(started) > c.lease) {
 				entered = c.enter(ctx)
 				if entered {
 					continue
