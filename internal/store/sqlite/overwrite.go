@@ -23,9 +23,12 @@ const (
 // unused part between the page's pointers and its rows. They are overwritten too, page by page,
 // for at most half of the time. After that the log is emptied, which has pages as they were.
 func (s *Store) Overwrite(ctx context.Context) error {
-	var pages int64
-	if err := s.DB.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages); err != nil {
+	var pages, vacuum int64
+	if err := errors.Join(s.DB.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages), s.DB.QueryRowContext(ctx, "PRAGMA auto_vacuum").Scan(&vacuum)); err != nil {
 		return unavailable("count pages", err)
+	}
+	if vacuum != 0 { // such a file has pages of another kind, whose first bytes look like those of tables
+		return errors.New("overwrite erased rows: the file has auto_vacuum; back it up and restore it to rewrite all of its pages")
 	}
 	if pages > mostPages {
 		return fmt.Errorf("overwrite erased rows: the file has more than %d pages; back it up and restore it to rewrite all of them", mostPages)
