@@ -29,7 +29,7 @@ func listDeliveries(rq *request) error {
 		var all []store.DeliveryView
 		var next string
 		all, next, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call,
-			service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, Status: f.Status, Outcome: f.Outcome, From: from, Until: until}, rq.page())
+			service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, Status: f.Status, Outcome: f.Outcome, Response: f.Response, From: from, Until: until}, rq.page())
 		v.Rows = rq.rows(all)
 		v.More = rq.more(next)
 	}

@@ -18,7 +18,7 @@ import (
 
 // filterForm is a filter, as it was typed.
 type filterForm struct {
-	Type, ID, Status, Outcome, Text, Endpoint, From, Until string
+	Type, ID, Status, Outcome, Response, Text, Endpoint, From, Until string
 }
 
 // Any reports whether anything is filtered.
@@ -30,7 +30,7 @@ func (rq *request) filter() (f filterForm, from, until time.Time, err error) {
 		q = rq.URL.Query()
 	}
 	v := func(name string) string { return strings.TrimSpace(q.Get(name)) }
-	f = filterForm{Type: v("type"), ID: v("id"), Status: v("status"), Outcome: v("outcome"), Text: q.Get("text"), Endpoint: v("endpoint"), From: v("from"), Until: v("until")}
+	f = filterForm{Type: v("type"), ID: v("id"), Status: v("status"), Outcome: v("outcome"), Response: v("response"), Text: q.Get("text"), Endpoint: v("endpoint"), From: v("from"), Until: v("until")}
 	if from, err = formTime("from", f.From); err != nil {
 		return f, from, until, err
 	}

@@ -210,7 +210,7 @@ func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	resend.Flags().StringVar(&endpoint, "endpoint", "", "only to this endpoint")
 	resend.Flags().DurationVar(&wait, "wait", 0, "wait for the attempts and show them, up to 30s (default: do not wait)")
 	cmd.AddCommand(
-		listing(get, "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type"),
+		listing(get, "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type", "status", "text"),
 		acting(get, "get", "Show one", http.MethodGet, func(id string) string { return "/v1/events/" + id }),
 		acting(get, "erase", "Erase the payload of one and of its attempts; pending deliveries are canceled", http.MethodDelete, func(id string) string { return "/v1/events/" + id }),
 		resend,
@@ -276,7 +276,7 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 	retryFailed.Flags().BoolVar(&all, "all", false, "every failed delivery of the account; instead of the other filters")
 	retryFailed.Flags().BoolVar(&dryRun, "dry-run", false, "count the deliveries and retry none")
 	cmd.AddCommand(
-		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome"),
+		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome", "response_status"),
 		acting(get, "get", "Show one", http.MethodGet, at("")),
 		acting(get, "attempts", "Show the attempts of a delivery", http.MethodGet, at("/attempts")),
 		waiting(get, "retry", "Retry a delivery at once", at("/retry")),

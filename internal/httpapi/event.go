@@ -289,7 +289,7 @@ func eraseEvent(rq *request) (answer, error) {
 
 func listEvents(rq *request) (answer, error) {
 	p := rq.query()
-	f := service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success")}
+	f := service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success"), Status: p.given("status"), Text: p.given("text")}
 	f.From, f.Until = p.created()
 	return pageTo(rq, p, viewEvent, func(ctx context.Context, c *service.Call, page service.Page) ([]event.Event, string, error) {
 		return rq.service().ListEvents(ctx, c, f, page)

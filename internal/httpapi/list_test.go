@@ -185,3 +185,48 @@ func TestLists_deliveryFilters(t *testing.T) {
 		})
 	}
 }
+
+// Deliveries are found by the response, and events by their deliveries and by what is in them.
+func TestLists_byResponseAndText(t *testing.T) {
+	w := newWorld(t)
+	w.register("payment.*")
+	ids := map[int]string{}
+	for _, status := range []int{404, 500, 503} {
+		id := w.must("POST", "/v1/events", fmt.Sprintf(`{"type":"payment.failed","data":{"object":{"name":"text of %d"}}}`, status)).text("id")
+		ids[status] = id
+		w.attempted(w.deliveryOf(id).text("id"), delivery.Attempt{Started: w.now(), Outcome: delivery.OutcomeServerError, StatusCode: status})
+	}
+	waiting := w.send("payment.failed").text("id")
+	found := func(path, field string) (all []string) {
+		for _, o := range w.must("GET", path, "").list() {
+			all = append(all, o.text(field))
+		}
+		return all
+	}
+	for path, want := range map[string][]string{
+		"?response_status=503":             {ids[503]},
+		"?response_status=5xx":             {ids[503], ids[500]},
+		"?response_status=4XX":             {ids[404]},
+		"?response_status=2xx":             nil,
+		"?response_status=5xx&type=refund": nil,
+		"?type=payment.*":                  {waiting, ids[503], ids[500], ids[404]},
+	} {
+		if got := found("/v1/deliveries"+path, "event"); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+	for path, want := range map[string][]string{
+		"?text=text+of+5":                {ids[503], ids[500]},
+		"?text=nowhere":                  nil,
+		"?status=succeeded":              nil,
+		"?status=pending&text=text+of+4": {ids[404]},
+	} {
+		if got := found("/v1/events"+path, "id"); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+	for _, bad := range []string{"5x", "99", "600", "6xx", "500x", "xx", "abc"} {
+		w.call("GET", "/v1/deliveries?response_status="+bad, "").check(invalid("parameter_invalid", "response_status"))
+	}
+	w.call("GET", "/v1/events?status=lost", "").check(invalid("parameter_invalid", "status"))
+}

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ type DeliveryFilter struct {
 	Type     string // a type or a pattern such as "payment.*"
 	Status   string // pending, succeeded, failed or canceled
 	Outcome  string // of the last attempt, by either of its names
+	Response string // HTTP status of the response to the last attempt, such as 503, or a class, such as 5xx
 	From     time.Time
 	Until    time.Time // exclusive
 }
@@ -72,6 +74,9 @@ func (s *Service) narrow(ctx context.Context, c *Call, f DeliveryFilter) (out st
 		return out, err
 	}
 	if out.Outcome, err = outcome(f.Outcome); err != nil {
+		return out, err
+	}
+	if out.Statuses, err = statuses(f.Response); err != nil {
 		return out, err
 	}
 	if f.Event != "" {
@@ -113,6 +118,22 @@ func outcome(name string) (*delivery.Outcome, error) {
 		return nil, fault.Param("outcome", "parameter_invalid", "The outcome must be one of %s.", outcomeNames())
 	}
 	return &o, nil
+}
+
+// statuses returns the HTTP statuses that a text names, such as 503 or 5xx.
+func statuses(text string) (r store.StatusRange, err error) {
+	if text == "" {
+		return r, nil
+	}
+	if class, ok := strings.CutSuffix(strings.ToLower(text), "xx"); ok {
+		text = class + "00"
+		r.To = 99
+	}
+	if r.From, err = strconv.Atoi(text); err != nil || len(text) != 3 || r.From < 100 || r.From > 599 {
+		return store.StatusRange{}, fault.Param("response_status", "parameter_invalid", "The response status must be an HTTP status such as 503, or a class such as 5xx.")
+	}
+	r.To += r.From
+	return r, nil
 }
 
 // outcomeNames lists the outcomes for people.

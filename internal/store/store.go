@@ -396,9 +396,14 @@ type DeliveryFilter struct {
 	Pattern  string
 	State    *delivery.State
 	Outcome  *delivery.Outcome // of the last attempt
+	Statuses StatusRange       // of the response to the last attempt
 	From     event.Key         // events accepted from this key on
 	Until    event.Key         // exclusive
 }
+
+// StatusRange is the HTTP statuses from one to another, both included. The zero value is all,
+// and no response too.
+type StatusRange struct{ From, To int }
 
 // AttemptFilter narrows a list of attempts. Zero fields do not narrow.
 type AttemptFilter struct {

@@ -223,25 +223,26 @@ func listDeliveries[T any](ctx context.Context, s *Store, space event.Space, f *
 // deliveryPaths returns the paths along which deliveries can be listed; none: there are none.
 func (s *Store) deliveryPaths(ctx context.Context, space event.Space, f *store.DeliveryFilter, limit, budget int) (paths []path, err error) {
 	byType := f.Pattern != "" && f.Pattern != "*"
+	ended := f.Outcome != nil || f.Statuses != store.StatusRange{}
 	failed := f.State != nil && *f.State == delivery.Failed
 	switch {
 	case f.Event != 0:
 		return []path{{table: Deliveries, starts: oneStart(int64(0)), exact: true}}, nil
 	case f.Endpoint != 0 && failed:
 		paths = append(paths, path{table: Deliveries, index: "deliveries_failed_by_endpoint", prefix: []string{"endpoint"}, partial: " AND x.state = 2",
-			starts: oneStart(f.Endpoint), exact: !byType && f.Outcome == nil})
+			starts: oneStart(f.Endpoint), exact: !byType && !ended})
 	case f.Endpoint != 0:
 		paths = append(paths, path{table: Deliveries, index: "deliveries_by_endpoint", prefix: []string{"endpoint"},
-			starts: oneStart(f.Endpoint), exact: !byType && f.Outcome == nil && f.State == nil})
+			starts: oneStart(f.Endpoint), exact: !byType && !ended && f.State == nil})
 	}
 	if failed && f.Endpoint == 0 || f.State != nil && *f.State == delivery.Pending {
 		p := statePath(space, *f.State)
-		p.exact = !byType && f.Outcome == nil && f.Endpoint == 0
+		p.exact = !byType && !ended && f.Endpoint == 0
 		paths = append(paths, p)
 	}
 	if f.Outcome != nil && *f.Outcome > delivery.OutcomeSucceeded {
 		paths = append(paths, path{table: Deliveries, index: "deliveries_by_outcome", prefix: []string{"space", "last_outcome"}, partial: " AND x.last_outcome > 1",
-			starts: oneStart(int64(space), int64(*f.Outcome)), exact: !byType && f.State == nil && f.Endpoint == 0})
+			starts: oneStart(int64(space), int64(*f.Outcome)), exact: !byType && f.State == nil && f.Endpoint == 0 && f.Statuses == store.StatusRange{}})
 	}
 	if byType {
 		p, ok, none, err := s.typePath(ctx, space, f.Pattern, nil)
@@ -260,7 +261,7 @@ func (s *Store) deliveryPaths(ctx context.Context, space event.Space, f *store.D
 		if err != nil {
 			return nil, err
 		}
-		all.exact = !byType && f.Outcome == nil && f.State == nil
+		all.exact = !byType && !ended && f.State == nil
 		paths = append(paths, all)
 	}
 	all := spacePath(space)
@@ -301,6 +302,9 @@ func (s *Store) queryOfDeliveries(space event.Space, f *store.DeliveryFilter, p 
 	}
 	if f.Outcome != nil {
 		wanted.and("d.last_outcome = ?", int64(*f.Outcome))
+	}
+	if f.Statuses != (store.StatusRange{}) {
+		wanted.and("d.last_status BETWEEN ? AND ?", f.Statuses.From, f.Statuses.To)
 	}
 	wanted.pattern("e.type", f.Pattern)
 	order := "d.event, d.endpoint"

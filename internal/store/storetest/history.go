@@ -103,6 +103,7 @@ func newHistory(b *bundle) *history {
 func (h *history) where(f store.DeliveryFilter) []store.DeliveryView {
 	return slices.DeleteFunc(slices.Clone(h.all), func(v store.DeliveryView) bool {
 		return f.Event != 0 && v.ID.Event != f.Event || f.Endpoint != 0 && v.ID.Endpoint != f.Endpoint || f.State != nil && v.State != *f.State || f.Outcome != nil && v.LastOutcome != *f.Outcome ||
+			f.Statuses.To > 0 && (v.LastStatus < f.Statuses.From || v.LastStatus > f.Statuses.To) ||
 			!selected(f.Pattern, v.Type) || v.ID.Event < f.From || f.Until != 0 && v.ID.Event >= f.Until
 	})
 }
@@ -145,6 +146,8 @@ func testDeliveries(b *bundle) {
 		{From: h.events[3].Key, Until: h.events[9].Key}, {Endpoint: h.endpoints[0].No, State: &failed}, {Endpoint: h.endpoints[0].No, Pattern: "payment"},
 		{State: &failed, Pattern: "payment.*", From: h.events[1].Key}, {Event: h.events[5].Key, Endpoint: h.endpoints[0].No},
 		{Endpoint: h.endpoints[2].No},
+		{Statuses: store.StatusRange{From: 202, To: 203}}, {Statuses: store.StatusRange{From: 201, To: 201}, State: &failed}, {Statuses: store.StatusRange{From: 200, To: 202}, Outcome: &redirected},
+		{Statuses: store.StatusRange{From: 200, To: 299}, Endpoint: h.endpoints[0].No}, {Statuses: store.StatusRange{From: 200, To: 203}, Pattern: "payment.*"}, {Statuses: store.StatusRange{From: 500, To: 599}},
 	} {
 		searches(b, fmt.Sprintf("deliveries of %+v", f), h.where(f), func(v store.DeliveryView) delivery.ID { return v.ID },
 			func(p store.Page[delivery.ID]) ([]store.DeliveryView, *delivery.ID, error) {

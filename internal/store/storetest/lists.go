@@ -39,6 +39,9 @@ func Lists(t *testing.T, st store.Store, events, scan int, check func(what strin
 					check(what+", upwards", func() {
 						b.one(st.ListDeliveries(b.ctx, mine, f, store.Page[delivery.ID]{Limit: 10, Scan: scan, Before: &middle}))
 					})
+					f.Statuses = store.StatusRange{From: 500, To: 599}
+					check(what+" of a class", func() { b.one(st.ListDeliveries(b.ctx, mine, f, store.Page[delivery.ID]{Limit: 10, Scan: scan})) })
+					f.Statuses = store.StatusRange{}
 					if o == "" {
 						check("count of "+what, func() {
 							_, _, err := st.CountDeliveries(b.ctx, mine, f, scan)
