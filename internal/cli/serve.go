@@ -324,7 +324,7 @@ func (s *server) wire(ctx context.Context) error {
 	}
 	conf := service.Config{
 		Store: s.store, Events: s.events(), Endpoints: endpoints, Targets: s.sender, IDs: event.NewIDs(keys),
-		Now: s.now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, Limits: s.Limits, SecretMaxAge: s.SecretMaxAge, AccountGrace: s.AccountGrace,
+		Now: s.now, Log: s.log, MaxBody: s.MaxBody, RateLimit: s.RateLimit, Limits: s.Limits, SecretMaxAge: s.SecretMaxAge, AccountGrace: s.AccountGrace, EventsKept: s.Retention,
 		Rules:        endpoint.Rules{AllowPlain: s.AllowPlain, Signature: http.CanonicalHeaderKey(s.Brand + "-Signature"), Brokers: s.hasBroker},
 		Notify:       s.notify,
 		PublicURL:    s.publicURL,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
+	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 func key(k string) []string { return []string{"Idempotency-Key", k} }
@@ -196,6 +197,22 @@ func TestIdempotency_expires(t *testing.T) {
 	w.pass(time.Second)
 	if again := w.must("POST", "/v1/events", body, key("k")...); again.text("id") == first.text("id") {
 		t.Error("still known after 24 hours")
+	}
+}
+
+// The response is the same although the event has been deleted because of its age.
+func TestIdempotency_outlivesItsEvent(t *testing.T) {
+	w := newWorld(t)
+	w.service.EventsKept = time.Hour
+	const body = `{"type":"a","data":{"object":{}}}`
+	first := w.call("POST", "/v1/events", body, key("k")...)
+	w.pass(2 * time.Hour)
+	if err := w.service.Purge(t.Context(), service.Retention{Events: w.service.EventsKept}); err != nil {
+		t.Fatal(err)
+	}
+	w.call("GET", "/v1/events/"+first.object().text("id"), "").check(missing("id"))
+	if again := w.call("POST", "/v1/events", body, key("k")...); again.status != 200 || again.body != first.body {
+		t.Errorf("%d %s, want %s", again.status, again.body, first.body)
 	}
 }
 

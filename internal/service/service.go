@@ -94,6 +94,7 @@ type Config struct {
 
 	Rules        endpoint.Rules
 	MaxBody      int           // bytes of a delivered body; default DefaultMaxBody
+	EventsKept   time.Duration // without pending deliveries; 0: for ever
 	AccountGrace time.Duration // for which a deleted account can be restored; 0: not at all
 	SecretMaxAge time.Duration // the account is reminded to rotate older secrets; 0: never
 	Limits       quota.Set     // of accounts that have no limits of their own
@@ -276,7 +277,8 @@ func (s *Service) receipt(c *Call, result any, now time.Time) *store.Receipt {
 	}
 	r := &store.Receipt{Space: c.Space, Key: c.Idem.Key, Fingerprint: c.Idem.Fingerprint, Private: c.Idem.Private, Created: now, Spare: s.offsets.spare(s.Now())}
 	e, shown := eventOf(result)
-	if c.Idem.event && shown {
+	lives := s.EventsKept == 0 || s.EventsKept >= 2*store.ReceiptLife // longer than the receipt, whatever clocks do
+	if c.Idem.event && shown && lives {
 		r.Event = e.Key
 		if len(e.Warnings) == 0 {
 			return r
