@@ -110,6 +110,7 @@ func entries() map[string]entry {
 		"POST /v1/deliveries/{id}/cancel":  of(delivered, ""),
 		"POST /v1/deliveries/retry":        of(endpoint, `{"endpoint":"{id}"}`),
 
+		"GET /v1/statistics":                {right: members},
 		"GET /v1/jobs":                      {right: members, made: job},
 		"GET /v1/jobs/{id}":                 of(job, ""),
 		"POST /v1/jobs/{id}/cancel":         of(job, ""),

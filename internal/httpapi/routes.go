@@ -83,6 +83,8 @@ func routes() []route {
 
 	add(post, "/deliveries/retry", retryDeliveries)
 
+	add(get, "/statistics", getStatistics)
+
 	add(get, "/jobs", listJobs)
 	add(get, "/jobs/{id}", getJob)
 	add(post, "/jobs/{id}/cancel", cancelJob)

@@ -2,10 +2,12 @@ package service
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service/tally"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -95,6 +97,61 @@ func (s *Service) Overview(ctx context.Context, c *Call, span tally.Span) (Overv
 		}
 	})
 	return o, nil
+}
+
+// StatisticsParams says which statistics to return.
+type StatisticsParams struct {
+	Endpoint    string // which may be deleted; empty: all of the account and mode
+	Interval    string // the name of one of tally.Intervals; empty: the first
+	From, Until time.Time
+}
+
+// Statistics is how the data that a call works in, or one endpoint, has done.
+type Statistics struct {
+	Endpoint string // empty: all
+	Interval tally.Interval
+	Start    time.Time      // of the first step
+	Steps    []store.Counts // oldest first
+	Total    store.Counts
+}
+
+// Statistics sums up a range of time. What happened in the last [tally.Every] may be missing.
+// Errors: fault.Invalid and fault.NotFound.
+func (s *Service) Statistics(ctx context.Context, c *Call, p StatisticsParams) (out Statistics, err error) {
+	if err := c.mustAccount(); err != nil {
+		return out, err
+	}
+	i := slices.IndexFunc(tally.Intervals, func(i tally.Interval) bool { return i.Name == p.Interval })
+	switch {
+	case p.Interval == "":
+		i = 0
+	case i < 0:
+		return out, fault.Param("interval", "parameter_invalid", "The parameter interval must be minute, hour or day.")
+	}
+	out.Interval, out.Endpoint = tally.Intervals[i], p.Endpoint
+	now := s.Now()
+	if end := now.UTC().Truncate(out.Interval.Step).Add(out.Interval.Step); p.Until.IsZero() || p.Until.After(end) {
+		p.Until = end
+	}
+	if p.From.IsZero() {
+		p.From = p.Until.Add(-time.Duration(out.Interval.Steps) * out.Interval.Step)
+	}
+	switch {
+	case !p.From.Before(p.Until):
+		return out, fault.Param("created", "parameter_invalid", "The range of created is empty, or lies in the future.")
+	case p.From.Before(now.Add(-out.Interval.Kept)):
+		return out, fault.Param("created[gte]", "parameter_invalid", "Statistics by %s are kept for %d hours. Use a later created[gte].", out.Interval.Name, int(out.Interval.Kept.Hours()))
+	}
+	var no int64
+	if p.Endpoint != "" {
+		e, err := s.Store.PastEndpoint(ctx, c.Space, p.Endpoint)
+		if err != nil {
+			return out, CursorFault(err, "endpoint", p.Endpoint)
+		}
+		no = e.No
+	}
+	out.Start, out.Steps, out.Total, err = tally.Between(ctx, s.Store, c.Space, no, out.Interval, p.From, p.Until)
+	return out, err
 }
 
 // breakers returns where to look up circuit breakers: in the engine or, of endpoints

@@ -171,15 +171,44 @@ func SpanNamed(name string) Span {
 // Series returns when a span that ends now began, the counts of each of its steps, oldest first,
 // and their sum.
 func Series(ctx context.Context, st store.Statistics, space event.Space, span Span, now time.Time) (start time.Time, series []store.Counts, total store.Counts, err error) {
-	series = make([]store.Counts, span.Steps)
 	start = now.UTC().Truncate(span.Step).Add(-time.Duration(span.Steps-1) * span.Step)
-	rows, err := st.Statistics(ctx, store.StatisticFilter{Space: space, Endpoints: []int64{0}, Grain: span.grain, From: start})
+	series, total, err = steps(ctx, st, store.StatisticFilter{Space: space, Endpoints: []int64{0}, Grain: span.grain, From: start}, span.Step, span.Steps)
+	return start, series, total, err
+}
+
+// steps returns the counts of so many steps from f.From on, and their sum.
+func steps(ctx context.Context, st store.Statistics, f store.StatisticFilter, step time.Duration, n int) (series []store.Counts, total store.Counts, err error) {
+	series = make([]store.Counts, n)
+	rows, err := st.Statistics(ctx, f)
 	for i := range rows {
-		if step := int(rows[i].Start.Sub(start) / span.Step); step >= 0 && step < span.Steps {
-			series[step].Add(&rows[i].Counts)
+		if at := int(rows[i].Start.Sub(f.From) / step); at >= 0 && at < n {
+			series[at].Add(&rows[i].Counts)
 			total.Add(&rows[i].Counts)
 		}
 	}
+	return series, total, err
+}
+
+// Interval is how long each step of [Between] is.
+type Interval struct {
+	Name  string        // "minute", "hour" or "day"
+	Step  time.Duration //
+	Kept  time.Duration // how far back there are statistics
+	Steps int           // up to now, by default
+	grain store.Grain
+}
+
+// Intervals are the ones that there are, the default first.
+var Intervals = []Interval{
+	{"hour", time.Hour, keepHours, 24, store.ByHour}, {"minute", time.Minute, keepMinutes, 60, store.ByMinute}, {"day", 24 * time.Hour, keepHours, 7, store.ByHour},
+}
+
+// Between returns the counts of an endpoint, or for 0 of its whole space, from the step (in UTC)
+// in which from lies to the one in which the last moment before until lies, and their sum.
+func Between(ctx context.Context, st store.Statistics, space event.Space, endpoint int64, i Interval, from, until time.Time) (start time.Time, series []store.Counts, total store.Counts, err error) {
+	start = from.UTC().Truncate(i.Step)
+	n := int((until.Sub(start) + i.Step - 1) / i.Step)
+	series, total, err = steps(ctx, st, store.StatisticFilter{Space: space, Endpoints: []int64{endpoint}, Grain: i.grain, From: start}, i.Step, n)
 	return start, series, total, err
 }
 
