@@ -186,7 +186,8 @@ var asides = []struct{ page, before, do string }{
 	{"docs/how-to/retrieve-an-anonymous-shoppers-orders.md", "curl http://127.0.0.1:8080/v1/shoppers", "TOKEN=$(field access_token)"},
 	{"docs/how-to/recover-after-an-outage.md", "curl http://127.0.0.1:8080/v1/jobs/", "JOB=$(last job_)"},
 	{"docs/how-to/ask-a-receiver-for-its-consent.md", "curl -X POST", "grep -q '\"status\": *\"granted\"' $ROOT/answers; ENDPOINT=$(last we_)"},
-	{"docs/how-to/erase-data.md", "curl -X DELETE", `command curl -sS -u $KEY: http://@ADDR/v1/events -d type=a.b -d 'data[object][id]=1' >> $ROOT/answers`},
+	{"docs/how-to/erase-data.md", "curl -X DELETE -u", `command curl -sS -u $KEY: http://@ADDR/v1/events -d type=a.b -d 'data[object][id]=1' >> $ROOT/answers`},
+	{"docs/how-to/erase-data.md", "curl -X DELETE http", `command curl -sS http://@ADDR/v1/accounts -H "Authorization: Bearer $ADMIN_KEY" -d name=Old >> $ROOT/answers`},
 	{"docs/tutorial.md", "curl -u sk_test_1234567890abcdef: http://127.0.0.1:8080/v1/deliveries\n", "command curl -sS -u $KEY: http://@ADDR/v1/events >> $ROOT/answers"},
 	{"docs/tutorial.md", "curl http://127.0.0.1:8080/v1/refunds", "until grep -q 'Received event: payment.succeeded' $ROOT/background; do sleep 0.05; done"},
 }
