@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Cluster is a running PostgreSQL server.
@@ -341,10 +342,21 @@ func (c *Cluster) CPU() (used time.Duration, err error) {
 }
 
 // Hold runs statements on a connection that stays open, in the transaction that they began,
-// until end is called.
+// until end is called. When PostgreSQL ends them because of a deadlock, as with nodes that lock
+// partitions in another order, it runs them again.
 func (c *Cluster) Hold(statements ...string) (end func(), err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	for {
+		end, err = c.hold(ctx, statements)
+		var ended *pgconn.PgError
+		if !errors.As(err, &ended) || ended.Code != "40P01" { // deadlock_detected
+			return end, err
+		}
+	}
+}
+
+func (c *Cluster) hold(ctx context.Context, statements []string) (end func(), err error) {
 	conn, err := pgx.Connect(ctx, c.URL("postgres"))
 	if err != nil {
 		return nil, err
