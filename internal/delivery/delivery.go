@@ -7,6 +7,7 @@
 package delivery
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -49,6 +50,11 @@ func ParseState(name string) (State, bool) {
 type ID struct {
 	Event    event.Key
 	Endpoint int64 // store number
+}
+
+// Compare orders deliveries by event, and those of an event by endpoint.
+func (id ID) Compare(o ID) int {
+	return cmp.Or(cmp.Compare(id.Event, o.Event), cmp.Compare(id.Endpoint, o.Endpoint))
 }
 
 // String returns the public identifier.

@@ -395,6 +395,9 @@ func (*dialect) Each(join, table, alias, condition, order string, limit int) str
 // Lock implements [relational.Dialect].
 func (*dialect) Lock() string { return " FOR UPDATE" }
 
+// Share implements [relational.Dialect].
+func (*dialect) Share() string { return " FOR SHARE" }
+
 // EventIDs implements [relational.Dialect].
 func (*dialect) EventIDs() string { return "event_ids" }
 

@@ -452,10 +452,13 @@ func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store
 
 // requeue brings deliveries to pending. An event that was purged or erased meanwhile must not
 // get deliveries, because nothing could send them: with all that is an error. The event is
-// locked until the transaction ends.
+// locked until the transaction ends. Deliveries are locked in one order everywhere, or
+// transactions would wait for each other.
 func (t *Tx) requeue(ds []delivery.Delivery, query string, all bool) error {
+	ds = slices.Clone(ds)
+	slices.SortFunc(ds, func(a, b delivery.Delivery) int { return a.ID.Compare(b.ID) })
 	for i := range ds {
-		n, err := t.changed(insertOf+t.Dialect.Lock()+query, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
+		n, err := t.changed(insertOf+t.Dialect.Share()+query, append(deliveryArgs(&ds[i]), int64(ds[i].ID.Event))...)
 		if err != nil {
 			return err
 		}

@@ -197,6 +197,8 @@ func deliveryArgs(d *delivery.Delivery) []any {
 // settle writes the new states of deliveries, and gathers the rows of their attempts.
 func (t *Tx) settle(all []store.Settlement) (Bulk, error) {
 	attempts := t.Bulk(Attempts)
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(a, b store.Settlement) int { return a.Delivery.ID.Compare(b.Delivery.ID) }) // as [Tx.requeue] locks them
 	numbers, err := t.Settle(all)
 	if err != nil {
 		return nil, err
@@ -265,13 +267,16 @@ func (t *Tx) settleState(s *store.Settlement) (number int, erased bool, err erro
 	if n, err := update(a.Number, a.Number); err != nil || n > 0 {
 		return a.Number, false, err
 	}
-	// The event is not erased between this query and the end of the transaction.
-	row, found, err := t.row(3, `SELECT d.state, d.attempts, e.erased FROM deliveries d JOIN events e ON e.key = d.event
-		WHERE d.event = ? AND d.endpoint = ?`+t.Dialect.Lock(), int64(d.ID.Event), d.ID.Endpoint)
+	row, found, err := t.row(2, `SELECT state, attempts FROM deliveries WHERE event = ? AND endpoint = ?`+t.Dialect.Lock(), int64(d.ID.Event), d.ID.Endpoint)
 	if err != nil || !found { // it was erased or purged with its event
 		return 0, false, err
 	}
-	number, erased = max(a.Number, int(row[1].(int64))+1), row[2] != nil
+	// The event is not erased between this query and the end of the transaction.
+	e, found, err := t.row(1, `SELECT erased FROM events WHERE key = ?`+t.Dialect.Share(), int64(d.ID.Event))
+	if err != nil || !found {
+		return 0, false, err
+	}
+	number, erased = max(a.Number, int(row[1].(int64))+1), e[0] != nil
 	if row[0].(int64) == int64(delivery.Pending) {
 		_, err = update(number, number)
 		return number, erased, err

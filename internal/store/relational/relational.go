@@ -66,6 +66,9 @@ type Dialect interface {
 	Each(join, table, alias, condition, order string, limit int) string
 	// Lock ends a query whose rows nobody else may write before the transaction ends.
 	Lock() string
+	// Share ends a query whose rows no other transaction may change until this one ends; others
+	// may share them too.
+	Share() string
 	// EventIDs is the table of the ids that senders chose, where events do not have them alone;
 	// empty: there is none.
 	EventIDs() string

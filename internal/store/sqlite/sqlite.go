@@ -127,6 +127,7 @@ type dialect struct{}
 func (dialect) Spell(query string) string     { return query }
 func (dialect) Contains(column string) string { return "instr(" + column + ", ?) > 0" }
 func (dialect) Lock() string                  { return "" } // nobody else writes
+func (dialect) Share() string                 { return "" }
 func (dialect) Version() string               { return "0" }
 func (dialect) EventIDs() string              { return "" }
 func (dialect) FanOutOrder() string           { return "event" }
