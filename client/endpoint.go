@@ -37,7 +37,7 @@ type EndpointFields struct {
 type SignatureTemplate struct {
 	Algorithm string `json:"algorithm,omitempty"` // sha256 (default), sha1 or sha512
 	Encoding  string `json:"encoding,omitempty"`  // hex (default) or base64
-	Content   string `json:"content,omitempty"`   // what is signed; default {body}
+	Content   string `json:"content,omitempty"`   // the signed text; default {body}
 	Header    string `json:"header,omitempty"`    // name of the header with the signature
 	Value     string `json:"value,omitempty"`     // of that header; default {signature}
 }

@@ -449,7 +449,7 @@ func (e *Engine) arrange(a *store.Append, away []store.Job, now time.Time) []sto
 		ep := e.Endpoints.Get(no)
 		j := store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace, Version: a.Version}
 		if e.elsewhere(ep) {
-			if !ep.Remote || ordered(ep) || a.Version == 0 { // it is read: by whom it is connected to, in its order, by its settings
+			if !ep.Remote || ordered(ep) || a.Version == 0 { // its owner reads it: the node of the listener, in order, or by the settings of the store
 				j = named(j.Delivery.ID)
 			}
 			away = append(away, j)

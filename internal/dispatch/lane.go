@@ -267,7 +267,7 @@ func (l *lane) holds(k event.Key) bool {
 	return ok
 }
 
-// saw notes that a delivery was read from the store.
+// noteRead notes that a delivery was read from the store.
 func (l *lane) noteRead(j *store.Job) { l.readUpTo = max(l.readUpTo, j.Delivery.ID.Event) }
 
 // heard notes that a delivery was accepted, and reports whether it is new to the lane.

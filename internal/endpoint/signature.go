@@ -44,7 +44,7 @@ var signatureTemplate = Field{
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Algorithm })},
 		{Name: "encoding", Label: "Encoding of the template", Help: "encoding of the signature", Kind: ChoiceField, Default: signature.Encodings[0], Options: choice(signature.Encodings),
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Encoding })},
-		{Name: "content", Label: "Signed content", Help: "what is signed, with {id}, {type}, {timestamp} and {body}", Example: "{timestamp}.{body}", Default: "{body}", Max: signature.MaxContent, Code: true,
+		{Name: "content", Label: "Signed content", Help: "the signed text, with {id}, {type}, {timestamp} and {body}", Example: "{timestamp}.{body}", Default: "{body}", Max: signature.MaxContent, Code: true,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Content })},
 		{Name: "header", Label: "Header of the signature", Help: "name of the header with the signature", Example: "X-Acme-Signature", Max: signature.MaxHeader,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Header })},

@@ -2,7 +2,6 @@ package sender
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -143,8 +142,7 @@ func (p *pool) get(r *http.Request, at host) (*link, error) {
 }
 
 func (p *pool) open(r *http.Request, at host) (*link, error) {
-	port := map[bool]string{false: "80", true: "443"}[at.tls]
-	c, err := p.dial(r.Context(), "tcp", net.JoinHostPort(r.URL.Hostname(), cmp.Or(r.URL.Port(), port)))
+	c, err := p.dial(r.Context(), "tcp", authority(r.URL))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package sender
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -132,7 +133,7 @@ func (p *proxy) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.DialContext(ctx, network, p.address())
+	c, err := p.DialContext(ctx, network, authority(p.url))
 	if err != nil {
 		return nil, fmt.Errorf("egress proxy: %w", err)
 	}
@@ -148,12 +149,9 @@ func (p *proxy) dial(ctx context.Context, network, address string) (net.Conn, er
 	return newConn(c, target), nil
 }
 
-func (p *proxy) address() string {
-	port := p.url.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[p.url.Scheme]
-	}
-	return net.JoinHostPort(p.url.Hostname(), port)
+// authority returns the host and port that a URL leads to.
+func authority(u *url.URL) string {
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]))
 }
 
 // target returns what to ask the proxy for.

@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -33,15 +34,9 @@ var (
 
 // Profile returns the profile that the template describes.
 func (t Template) Profile() *Profile {
-	or := func(value, otherwise string) string {
-		if value == "" {
-			return otherwise
-		}
-		return value
-	}
 	return &Profile{
-		Algorithm: or(t.Algorithm, Algorithms[0]), Encoding: or(t.Encoding, Encodings[0]),
-		Content: or(t.Content, "{body}"), Headers: []Header{{t.Header, or(t.Value, "{signature}")}},
+		Algorithm: cmp.Or(t.Algorithm, Algorithms[0]), Encoding: cmp.Or(t.Encoding, Encodings[0]),
+		Content: cmp.Or(t.Content, "{body}"), Headers: []Header{{t.Header, cmp.Or(t.Value, "{signature}")}},
 	}
 }
 
