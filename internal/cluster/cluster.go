@@ -6,7 +6,7 @@
 // generation of members stops sending to the endpoints that it does not own by it. It releases a
 // slot when its attempts to them have ended and are recorded, and acknowledges the generation
 // when it has released all. The new owner of an endpoint begins when all members have released its
-// slot. A node that died releases nothing, but is no member any more once the others have removed
+// slot. A node that died releases nothing, but is no longer a member once the others have removed
 // it, and what it writes after that is refused by the store.
 //
 // The package must not know SQL, HTTP or what is sent.
