@@ -149,7 +149,7 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 // fill writes events as the server does, and the statistics that they would have
 // left. It returns a delivery from their middle.
-func fill(ctx context.Context, st *sqlite.Store, ids *event.IDs, space event.Space, all []*endpoint.Endpoint, events int, clock *time.Time) (middle store.DeliveryView, err error) {
+func fill(ctx context.Context, st *sqlite.Store, ids *event.IDs, space event.Space, all []*endpoint.Endpoint, events int, clock *time.Time) (middle delivery.View, err error) {
 	types := []string{"payment.succeeded", "payment.failed", "payment.refunded"}
 	filler := strings.Repeat("x", payload-100)
 	step := span / time.Duration(events)
@@ -193,7 +193,7 @@ func fill(ctx context.Context, st *sqlite.Store, ids *event.IDs, space event.Spa
 			count(0, store.ByHour, add)
 			count(w.No, store.ByHour, add)
 			if i >= events/2 && middle.EventID == "" {
-				middle = store.DeliveryView{Delivery: d, EventID: e.ID}
+				middle = delivery.View{Delivery: d, EventID: e.ID}
 			}
 		}
 		if err := st.Commit(ctx, batch); err != nil {

@@ -10,7 +10,6 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 func typeMatches(pattern, t string) bool { return pattern == "" || endpoint.Selects(pattern, t) }
@@ -26,7 +25,7 @@ func listDeliveries(rq *request) error {
 	f, from, until, err := rq.filter()
 	v := deliveriesView{Filter: f}
 	if err == nil {
-		var all []store.DeliveryView
+		var all []delivery.View
 		var next string
 		all, next, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call,
 			service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, Status: f.Status, Outcome: f.Outcome, Response: f.Response, From: from, Until: until}, rq.page())
@@ -53,7 +52,7 @@ type step struct {
 }
 
 type deliveryPage struct {
-	*store.DeliveryView
+	*delivery.View
 	Endpoint *endpoint.Endpoint // nil: deleted
 	Attempts []attemptView      // newest first
 	More     bool
@@ -72,7 +71,7 @@ func showDelivery(rq *request) error {
 	if err != nil {
 		return err
 	}
-	p := deliveryPage{DeliveryView: &v, Endpoint: rq.ui.Service.Endpoints.Get(v.ID.Endpoint), More: next != "", Breaker: new(delivery.Breaker)}
+	p := deliveryPage{View: &v, Endpoint: rq.ui.Service.Endpoints.Get(v.ID.Endpoint), More: next != "", Breaker: new(delivery.Breaker)}
 	latest := latestRequest(attempts)
 	if latest != nil {
 		p.Sent, p.Body, p.Missing = true, string(latest.Body), latest.Missing
@@ -187,7 +186,7 @@ func retryDelivery(rq *request) error {
 		return err
 	}
 	said := "retried"
-	if rq.awaitAttempts([]store.DeliveryView{v}) {
+	if rq.awaitAttempts([]delivery.View{v}) {
 		said = "attempted"
 	}
 	return rq.done(said, "deliveries", rq.PathValue("id"))
@@ -195,7 +194,7 @@ func retryDelivery(rq *request) error {
 
 // awaitAttempts waits a few seconds for attempts that a form asked for, so that the page
 // that follows shows them, and reports whether all have ended.
-func (rq *request) awaitAttempts(views []store.DeliveryView) (ended bool) {
+func (rq *request) awaitAttempts(views []delivery.View) (ended bool) {
 	if rq.ui.AttemptWait == 0 {
 		return false
 	}

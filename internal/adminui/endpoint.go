@@ -14,7 +14,6 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/service/tally"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 type endpointRow struct {
@@ -241,7 +240,7 @@ type endpointView struct {
 	Secrets []endpoint.Secret      // revealed; nil unless asked for
 	Headers []string               // names of its own headers
 	Trouble *service.FilterTrouble // nil: the filter can be evaluated
-	Recent  []store.DeliveryView
+	Recent  []delivery.View
 	Types   []event.Definition
 }
 

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // filterForm is a filter, as it was typed.
@@ -235,14 +235,14 @@ func eraseEvent(rq *request) error {
 
 // deliveryRow is a delivery with the address that it goes to.
 type deliveryRow struct {
-	*store.DeliveryView
+	*delivery.View
 	URL string // empty: the webhook was deleted
 }
 
-func (rq *request) rows(all []store.DeliveryView) []deliveryRow {
+func (rq *request) rows(all []delivery.View) []deliveryRow {
 	out := make([]deliveryRow, len(all))
 	for i := range all {
-		out[i].DeliveryView = &all[i]
+		out[i].View = &all[i]
 		if e := rq.ui.Service.Endpoints.Get(all[i].ID.Endpoint); e != nil {
 			out[i].URL = e.URL
 		}

@@ -1,9 +1,9 @@
 package adminui
 
 import (
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 type deadLettersView struct {
@@ -25,7 +25,7 @@ func showDeadLetters(rq *request, problem error) error {
 	v := deadLettersView{Filter: f}
 	if err == nil {
 		narrow := service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, From: from, Until: until, Status: "failed"}
-		var all []store.DeliveryView
+		var all []delivery.View
 		var next string
 		all, next, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call, narrow, rq.page())
 		v.Rows = rq.rows(all)

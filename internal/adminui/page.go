@@ -169,7 +169,7 @@ var funcs = template.FuncMap{
 }
 
 // rowsOf is deliveries that all go to one address.
-func rowsOf(all []store.DeliveryView, to string) []deliveryRow {
+func rowsOf(all []delivery.View, to string) []deliveryRow {
 	out := make([]deliveryRow, len(all))
 	for i := range all {
 		out[i] = deliveryRow{&all[i], to}

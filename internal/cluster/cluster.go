@@ -39,7 +39,7 @@ type Service interface {
 // Engine is what sends (dispatch.Engine).
 type Engine interface {
 	Arrived(deliveries []delivery.ID)
-	Forwarded(jobs []store.Job) (misdirected []delivery.ID)
+	Forwarded(outgoing []delivery.Outgoing) (misdirected []delivery.ID)
 	VerifyUpTo(before event.Key)
 	Urgent(deliveries []delivery.ID)
 	Releasing() (endpoints []int64)
@@ -77,9 +77,9 @@ type Cluster struct {
 	stopHolding func() // ends what keeps the lease before Run does
 
 	awayMu  sync.Mutex
-	away    []delivery.ID       // of other nodes, which may not know of them
-	urgent  []delivery.ID       // that a person asked for
-	forward map[int][]store.Job // new deliveries by the number of the owner
+	away    []delivery.ID               // of other nodes, which may not know of them
+	urgent  []delivery.ID               // that a person asked for
+	forward map[int][]delivery.Outgoing // new deliveries by the number of the owner
 	hasWay  chan struct{}
 	poke    chan struct{} // look at the members now
 }
@@ -121,7 +121,7 @@ func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog
 	}
 	log.Info("joined the cluster", "node", v.Self, "nodes", len(v.Members)+len(v.Joining))
 	c := &Cluster{nodes: nodes, lease: lease, log: log, self: v.Self, views: []store.View{{Self: v.Self}},
-		forward: map[int][]store.Job{}, hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
+		forward: map[int][]delivery.Outgoing{}, hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
 	c.ending = time.AfterFunc(lease, c.expire)
 	c.ending.Stop()
 	c.sending, c.cut = context.WithCancel(context.Background())
@@ -218,20 +218,20 @@ func mix(x uint64) uint64 {
 
 // Elsewhere queues notifications of deliveries to endpoints of other nodes. A delivery with its
 // body is forwarded to the owner, which then sends it without reading the store. It does not block.
-func (c *Cluster) Elsewhere(jobs []store.Job) {
+func (c *Cluster) Elsewhere(outgoing []delivery.Outgoing) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	last := len(c.views) - 1
 	c.awayMu.Lock()
-	for i := range jobs {
-		id, to := jobs[i].Delivery.ID, -1
-		if jobs[i].Body != nil && c.from[slotOf(id.Endpoint)] == last {
+	for i := range outgoing {
+		id, to := outgoing[i].Delivery.ID, -1
+		if outgoing[i].Body != nil && c.from[slotOf(id.Endpoint)] == last {
 			to = owner(&c.views[last], id.Endpoint)
 		}
 		if to < 0 || len(c.forward[to]) >= maxForward {
 			c.away = append(c.away, id)
 		} else {
-			c.forward[to] = append(c.forward[to], jobs[i])
+			c.forward[to] = append(c.forward[to], outgoing[i])
 		}
 	}
 	c.awayMu.Unlock()
@@ -249,15 +249,15 @@ func (c *Cluster) Expedite(deliveries []delivery.ID) {
 
 // Load returns those of some deliveries that are pending, once this node has the settings
 // that they were accepted under.
-func (c *Cluster) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
-	jobs, err := c.nodes.Load(ctx, deliveries)
-	if err != nil || len(jobs) == 0 {
-		return jobs, err
+func (c *Cluster) Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error) {
+	outgoing, err := c.nodes.Load(ctx, deliveries)
+	if err != nil || len(outgoing) == 0 {
+		return outgoing, err
 	}
-	if err := c.service.Reach(ctx, jobs[0].Version); err != nil { // one query read all of them
+	if err := c.service.Reach(ctx, outgoing[0].Version); err != nil { // one query read all of them
 		return nil, err
 	}
-	return jobs, nil
+	return outgoing, nil
 }
 
 func signal(c chan struct{}) {
@@ -616,20 +616,20 @@ func (c *Cluster) heard(ctx context.Context, message string) {
 // receive passes forwarded deliveries to the engine after this node has the settings under which
 // they were accepted. Deliveries to endpoints that have another owner by now are announced to all nodes.
 func (c *Cluster) receive(ctx context.Context, text string) {
-	jobs, err := decodeJobs(text)
+	outgoing, err := decodeOutgoing(text)
 	if err != nil {
 		c.log.Warn("decode forwarded deliveries", "err", err)
 		return
 	}
-	version, ids := int64(0), make([]delivery.ID, len(jobs))
-	for i := range jobs {
-		version, ids[i] = max(version, jobs[i].Version), jobs[i].Delivery.ID
+	version, ids := int64(0), make([]delivery.ID, len(outgoing))
+	for i := range outgoing {
+		version, ids[i] = max(version, outgoing[i].Version), outgoing[i].Delivery.ID
 	}
 	if err := c.service.Reach(ctx, version); err != nil {
 		c.engine.Arrived(ids) // the engine reads them when the store answers
 		return
 	}
-	if misdirected := c.engine.Forwarded(jobs); len(misdirected) > 0 {
+	if misdirected := c.engine.Forwarded(outgoing); len(misdirected) > 0 {
 		c.awayMu.Lock()
 		c.away = append(c.away, misdirected...)
 		c.awayMu.Unlock()
@@ -656,10 +656,10 @@ func (c *Cluster) tell(ctx context.Context) {
 func (c *Cluster) toTell() (all []store.Message) {
 	c.awayMu.Lock()
 	away, urgent, forward := c.away, c.urgent, c.forward
-	c.away, c.urgent, c.forward = nil, nil, map[int][]store.Job{}
+	c.away, c.urgent, c.forward = nil, nil, map[int][]delivery.Outgoing{}
 	c.awayMu.Unlock()
-	for no, jobs := range forward {
-		texts, large := encodeJobs(jobs)
+	for no, outgoing := range forward {
+		texts, large := encodeOutgoing(outgoing)
 		for _, text := range texts {
 			all = append(all, store.Message{To: no, Text: wordForward + " " + text})
 		}

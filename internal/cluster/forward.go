@@ -15,45 +15,45 @@ import (
 // message, the deliveries are divided among several messages.
 const encodeFrom = 24 << 10
 
-// encodeJobs encodes new deliveries as texts that fit into messages. It returns the IDs of the
+// encodeOutgoing encodes new deliveries as texts that fit into messages. It returns the IDs of the
 // deliveries that are too large for a message.
-func encodeJobs(jobs []store.Job) (texts []string, large []delivery.ID) {
-	for len(jobs) > 0 {
+func encodeOutgoing(outgoing []delivery.Outgoing) (texts []string, large []delivery.ID) {
+	for len(outgoing) > 0 {
 		n, size := 0, 0
-		for n < len(jobs) && (n == 0 || size < encodeFrom) {
-			size += len(jobs[n].Body)
+		for n < len(outgoing) && (n == 0 || size < encodeFrom) {
+			size += len(outgoing[n].Body)
 			n++
 		}
-		some, big := encodeSome(jobs[:n])
-		texts, large, jobs = append(texts, some...), append(large, big...), jobs[n:]
+		some, big := encodeSome(outgoing[:n])
+		texts, large, outgoing = append(texts, some...), append(large, big...), outgoing[n:]
 	}
 	return texts, large
 }
 
-func encodeSome(jobs []store.Job) (texts []string, large []delivery.ID) {
+func encodeSome(outgoing []delivery.Outgoing) (texts []string, large []delivery.ID) {
 	var b []byte
-	for i := range jobs {
-		b = appendJob(b, &jobs[i])
+	for i := range outgoing {
+		b = appendOutgoing(b, &outgoing[i])
 	}
 	b = store.Pack(b)
 	switch n := base64.RawStdEncoding.EncodedLen(len(b)); {
 	case n <= maxMessage:
 		return []string{base64.RawStdEncoding.EncodeToString(b)}, nil
-	case len(jobs) == 1:
-		return nil, []delivery.ID{jobs[0].Delivery.ID}
+	case len(outgoing) == 1:
+		return nil, []delivery.ID{outgoing[0].Delivery.ID}
 	}
-	half := len(jobs) / 2
-	texts, large = encodeSome(jobs[:half])
-	more, big := encodeSome(jobs[half:])
+	half := len(outgoing) / 2
+	texts, large = encodeSome(outgoing[:half])
+	more, big := encodeSome(outgoing[half:])
 	return append(texts, more...), append(large, big...)
 }
 
-// appendJob appends the encoding of a new delivery and of its event.
-func appendJob(b []byte, j *store.Job) []byte {
-	for _, n := range []int64{int64(j.Delivery.ID.Event), j.Delivery.ID.Endpoint, int64(j.Delivery.Space), j.Version} {
+// appendOutgoing appends the encoding of a new delivery and of its event.
+func appendOutgoing(b []byte, o *delivery.Outgoing) []byte {
+	for _, n := range []int64{int64(o.Delivery.ID.Event), o.Delivery.ID.Endpoint, int64(o.Delivery.Space), o.Version} {
 		b = binary.AppendVarint(b, n)
 	}
-	for _, text := range [][]byte{[]byte(j.EventID), []byte(j.Type), j.Body, j.Trace} {
+	for _, text := range [][]byte{[]byte(o.EventID), []byte(o.Type), o.Body, o.Trace} {
 		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
 	}
 	return b
@@ -61,8 +61,8 @@ func appendJob(b []byte, j *store.Job) []byte {
 
 var errMalformed = errors.New("the message is malformed")
 
-// decodeJobs decodes a text of encodeJobs.
-func decodeJobs(text string) (jobs []store.Job, err error) {
+// decodeOutgoing decodes a text of encodeOutgoing.
+func decodeOutgoing(text string) (outgoing []delivery.Outgoing, err error) {
 	b, err := base64.RawStdEncoding.DecodeString(text)
 	if err != nil {
 		return nil, errMalformed
@@ -71,17 +71,17 @@ func decodeJobs(text string) (jobs []store.Job, err error) {
 		return nil, err
 	}
 	for len(b) > 0 {
-		var j store.Job
-		if b, err = cutJob(b, &j); err != nil {
+		var o delivery.Outgoing
+		if b, err = cutOutgoing(b, &o); err != nil {
 			return nil, err
 		}
-		jobs = append(jobs, j)
+		outgoing = append(outgoing, o)
 	}
-	return jobs, nil
+	return outgoing, nil
 }
 
-// cutJob decodes one delivery and returns the remaining bytes.
-func cutJob(b []byte, j *store.Job) ([]byte, error) {
+// cutOutgoing decodes one delivery and returns the remaining bytes.
+func cutOutgoing(b []byte, o *delivery.Outgoing) ([]byte, error) {
 	var numbers [4]int64
 	for i := range numbers {
 		v, n := binary.Varint(b)
@@ -99,10 +99,10 @@ func cutJob(b []byte, j *store.Job) ([]byte, error) {
 		texts[i], b = b[n:n+int(size)], b[n+int(size):]
 	}
 	id := delivery.ID{Event: event.Key(numbers[0]), Endpoint: numbers[1]}
-	*j = store.Job{Delivery: delivery.New(id, event.Space(numbers[2])), Version: numbers[3],
+	*o = delivery.Outgoing{Delivery: delivery.New(id, event.Space(numbers[2])), Version: numbers[3],
 		EventID: string(texts[0]), Type: string(texts[1]), Body: bytes.Clone(texts[2])}
 	if len(texts[3]) > 0 {
-		j.Trace = bytes.Clone(texts[3])
+		o.Trace = bytes.Clone(texts[3])
 	}
 	return b, nil
 }

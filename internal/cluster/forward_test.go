@@ -10,10 +10,9 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// encodeJobs and decodeJobs keep deliveries of any size unchanged, in messages within PostgreSQL's
+// encodeOutgoing and decodeOutgoing keep deliveries of any size unchanged, in messages within PostgreSQL's
 // limit. Deliveries that exceed a message are returned by ID.
 func TestEncodeJobs(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
@@ -24,13 +23,13 @@ func TestEncodeJobs(t *testing.T) {
 		}
 		return b
 	}
-	job := func(i int, body []byte) store.Job {
+	out := func(i int, body []byte) delivery.Outgoing {
 		id := delivery.ID{Event: event.KeyAt(time.UnixMilli(1_700_000_000_000)) + event.Key(i), Endpoint: int64(i % 7)}
-		j := store.Job{Delivery: delivery.New(id, event.Space(3)), EventID: fmt.Sprint("evt_", i), Type: "payment.succeeded", Body: body, Version: int64(100 + i)}
+		o := delivery.Outgoing{Delivery: delivery.New(id, event.Space(3)), EventID: fmt.Sprint("evt_", i), Type: "payment.succeeded", Body: body, Version: int64(100 + i)}
 		if i%2 == 0 {
-			j.Trace = event.Trace("00-x")
+			o.Trace = event.Trace("00-x")
 		}
-		return j
+		return o
 	}
 	for _, c := range []struct {
 		name  string
@@ -48,53 +47,53 @@ func TestEncodeJobs(t *testing.T) {
 		{"of 50 KB that shrink", 3, func() []byte { return bytes.Repeat([]byte("0123456789"), 5000) }, 0, 3},
 		{"too large", 3, func() []byte { return noise(20_000) }, 3, 0},
 	} {
-		var jobs []store.Job
+		var outgoing []delivery.Outgoing
 		for i := range c.n {
-			jobs = append(jobs, job(i, c.body()))
+			outgoing = append(outgoing, out(i, c.body()))
 		}
-		texts, large := encodeJobs(jobs)
+		texts, large := encodeOutgoing(outgoing)
 		if len(large) != c.large || len(texts) > c.most {
 			t.Errorf("%s: %d messages, %d too large; want at most %d, and %d", c.name, len(texts), len(large), c.most, c.large)
 		}
-		var took []store.Job
+		var took []delivery.Outgoing
 		for _, text := range texts {
 			if n := len(wordForward) + 1 + len(text); n >= 8000 {
 				t.Errorf("%s: a message of %d bytes", c.name, n)
 			}
-			some, err := decodeJobs(text)
+			some, err := decodeOutgoing(text)
 			if err != nil {
 				t.Fatal(err)
 			}
 			took = append(took, some...)
 		}
-		if c.large == 0 && !reflect.DeepEqual(took, jobs) {
-			t.Errorf("%s: %d of %d deliveries, or others, were taken", c.name, len(took), len(jobs))
+		if c.large == 0 && !reflect.DeepEqual(took, outgoing) {
+			t.Errorf("%s: %d of %d deliveries, or others, were taken", c.name, len(took), len(outgoing))
 		}
 	}
 }
 
-// decodeJobs rejects any text from the channel or returns deliveries that can be encoded again.
+// decodeOutgoing rejects any text from the channel or returns deliveries that can be encoded again.
 func FuzzDecodeJobs(f *testing.F) {
-	texts, _ := encodeJobs([]store.Job{{Delivery: delivery.New(delivery.ID{Event: 1 << 40, Endpoint: 2}, 3), EventID: "evt_1", Type: "a.b", Body: []byte(`{}`)}})
+	texts, _ := encodeOutgoing([]delivery.Outgoing{{Delivery: delivery.New(delivery.ID{Event: 1 << 40, Endpoint: 2}, 3), EventID: "evt_1", Type: "a.b", Body: []byte(`{}`)}})
 	for _, s := range append(texts, "", "!", "AAAA", "AgQGCARldnQ") {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		jobs, err := decodeJobs(text)
+		outgoing, err := decodeOutgoing(text)
 		if err != nil {
 			return
 		}
-		var again []store.Job
-		texts, large := encodeJobs(jobs)
+		var again []delivery.Outgoing
+		texts, large := encodeOutgoing(outgoing)
 		for _, text := range texts {
-			some, err := decodeJobs(text)
+			some, err := decodeOutgoing(text)
 			if err != nil {
 				t.Fatal(err)
 			}
 			again = append(again, some...)
 		}
-		if len(large) == 0 && !reflect.DeepEqual(jobs, again) {
-			t.Errorf("%q is read as %v and handed over as %v", text, jobs, again)
+		if len(large) == 0 && !reflect.DeepEqual(outgoing, again) {
+			t.Errorf("%q is read as %v and handed over as %v", text, outgoing, again)
 		}
 	})
 }

@@ -35,7 +35,7 @@ func (*node) CatchUp(context.Context) error                              { retur
 func (*node) Reach(context.Context, int64) error                         { return nil }
 func (*node) Arrived([]delivery.ID)                                      {}
 func (*node) Urgent([]delivery.ID)                                       {}
-func (*node) Forwarded([]store.Job) []delivery.ID                        { return nil }
+func (*node) Forwarded([]delivery.Outgoing) []delivery.ID                { return nil }
 func (*node) VerifyUpTo(event.Key)                                       {}
 func (*node) Rescan()                                                    {}
 func (n *node) Adopt([]int64, []store.Health)                            {}

@@ -105,6 +105,28 @@ type Delivery struct {
 	Settled     time.Time // when it left Pending; zero while pending
 }
 
+// View is a delivery with the names of what it joins.
+type View struct {
+	Delivery
+	EventID    string
+	Type       string
+	EndpointID string
+	Erased     time.Time // when the event's payload was erased, zero while it is stored
+}
+
+// Outgoing is a pending delivery with what is needed to send it.
+type Outgoing struct {
+	Delivery Delivery
+	EventID  string
+	Type     string
+	Body     []byte
+	Trace    event.Trace
+
+	// Version is that of the settings when the delivery was read: it was accepted under no
+	// later one. 0 where no other process changes settings.
+	Version int64
+}
+
 // StatusOrNil returns the status code of the last attempt, nil when none came: zero is no
 // status, and is null wherever the code is told.
 func (d *Delivery) StatusOrNil() *int {

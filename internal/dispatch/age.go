@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -55,7 +56,7 @@ func (e *Engine) beginAgeScan(l *lane, after store.Place) (scan, bool) {
 }
 
 // endAgeScan ends the read, and holds deliveries that are too old.
-func (e *Engine) endAgeScan(l *lane, s *scan) (old []store.Job, since time.Time, end store.Place, more bool) {
+func (e *Engine) endAgeScan(l *lane, s *scan) (old []delivery.Outgoing, since time.Time, end store.Place, more bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.endScan(l, s)
@@ -66,14 +67,14 @@ func (e *Engine) endAgeScan(l *lane, s *scan) (old []store.Job, since time.Time,
 		return nil, time.Time{}, s.After, false
 	}
 	end, more = s.After, s.full
-	for i := range s.jobs {
-		j := &s.jobs[i]
-		end = store.PlaceOf(&j.Delivery)
+	for i := range s.outgoing {
+		o := &s.outgoing[i]
+		end = store.PlaceOf(&o.Delivery)
 		switch {
-		case l.holds(j.Delivery.ID.Event):
-		case e.tooOld(ep, j, now):
-			l.hold(j)
-			old = append(old, *j)
+		case l.holds(o.Delivery.ID.Event):
+		case e.tooOld(ep, o, now):
+			l.hold(o)
+			old = append(old, *o)
 		default:
 			more = false
 		}
@@ -83,16 +84,16 @@ func (e *Engine) endAgeScan(l *lane, s *scan) (old []store.Job, since time.Time,
 
 // tooOld reports whether a delivery has waited for longer than any may. While its
 // endpoint was disabled it did not.
-func (e *Engine) tooOld(ep *endpoint.Endpoint, j *store.Job, now time.Time) bool {
-	return e.MaxAge > 0 && now.Sub(later(j.Delivery.Since, ep.EnabledSince)) > e.MaxAge
+func (e *Engine) tooOld(ep *endpoint.Endpoint, o *delivery.Outgoing, now time.Time) bool {
+	return e.MaxAge > 0 && now.Sub(later(o.Delivery.Since, ep.EnabledSince)) > e.MaxAge
 }
 
 // giveUp settles deliveries that are held, of an endpoint that fails since then.
-func (e *Engine) giveUp(ep *endpoint.Endpoint, old []store.Job, since time.Time) {
+func (e *Engine) giveUp(ep *endpoint.Endpoint, old []delivery.Outgoing, since time.Time) {
 	for i := range old {
 		d := old[i].Delivery
 		d.Expire(e.Now(), since)
 		e.Recorder.Settle(store.Settlement{Delivery: d}, nil)
-		e.Watcher.DeliveryExhausted(&Failure{Endpoint: ep, Job: &old[i], Delivery: d})
+		e.Watcher.DeliveryExhausted(&Failure{Endpoint: ep, Outgoing: &old[i], Delivery: d})
 	}
 }

@@ -51,9 +51,9 @@ import (
 
 // Store is what the engine reads, and the one thing it writes without the recorder.
 type Store interface {
-	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error)
-	ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error)
-	Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error)
+	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error)
+	ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error)
+	Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error)
 	Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error)
 	CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (int, error)
 	AllHealth(ctx context.Context) ([]store.Health, error)
@@ -87,7 +87,7 @@ type Watcher interface {
 // Failure is what a Watcher is told of a failed delivery.
 type Failure struct {
 	Endpoint *endpoint.Endpoint // as it was when the attempt was made
-	Job      *store.Job
+	Outgoing *delivery.Outgoing
 	Delivery delivery.Delivery // after the attempt
 	Attempt  *delivery.Attempt // nil: the delivery was given up without one
 }
@@ -398,7 +398,7 @@ func (e *Engine) Committed(b *store.Batch) {
 
 // committed does so and returns the fresh deliveries that other nodes make, and those of
 // events that another node may have accepted, by settings that this one has not read yet.
-func (e *Engine) committed(b *store.Batch) (away []store.Job, arrived []delivery.ID) {
+func (e *Engine) committed(b *store.Batch) (away []delivery.Outgoing, arrived []delivery.ID) {
 	now := e.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -443,16 +443,16 @@ func (e *Engine) committed(b *store.Batch) (away []store.Job, arrived []delivery
 
 // arrange takes the deliveries of an event into their lanes, and adds those that other nodes
 // make to away.
-func (e *Engine) arrange(a *store.Append, away []store.Job, now time.Time) []store.Job {
+func (e *Engine) arrange(a *store.Append, away []delivery.Outgoing, now time.Time) []delivery.Outgoing {
 	for i := range a.Deliveries {
 		no := a.Deliveries[i].ID.Endpoint
 		ep := e.Endpoints.Get(no)
-		j := store.Job{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace, Version: a.Version}
+		o := delivery.Outgoing{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace, Version: a.Version}
 		if e.elsewhere(ep) {
 			if !ep.Remote || ordered(ep) || a.Version == 0 { // its owner reads it: the node of the listener, in order, or by the settings of the store
-				j = named(j.Delivery.ID)
+				o = named(o.Delivery.ID)
 			}
-			away = append(away, j)
+			away = append(away, o)
 			continue
 		}
 		l := e.lane(no)
@@ -463,7 +463,7 @@ func (e *Engine) arrange(a *store.Append, away []store.Job, now time.Time) []sto
 			e.plan(l, now)
 			continue
 		}
-		e.accept(l, ep, &j, l.reading != nil)
+		e.accept(l, ep, &o, l.reading != nil)
 		e.plan(l, now)
 	}
 	return away
@@ -473,22 +473,22 @@ func (e *Engine) arrange(a *store.Append, away []store.Job, now time.Time) []sto
 // older waits in the store; else the store keeps it until its turn. It may have been
 // read from there already. While types are passed over, those that are not do not wait
 // behind what is read past. While the store is read, it may have older ones.
-func (e *Engine) accept(l *lane, ep *endpoint.Endpoint, j *store.Job, reading bool) {
-	if !l.heard(j) {
+func (e *Engine) accept(l *lane, ep *endpoint.Endpoint, o *delivery.Outgoing, reading bool) {
+	if !l.heard(o) {
 		return
 	}
-	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+weight(j) > e.QueueBytes
+	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+weight(o) > e.QueueBytes
 	passes := l.passes() && !ordered(ep)
 	switch {
 	case full || l.holdUntil != 0, !passes && (l.backlog != drained || reading || l.breaker.Open()):
-		l.missed(j.Delivery.Rank)
-	case passes && !l.mayGo(j, e.Now()):
-		l.passOver(&j.Delivery, j.Type)
+		l.missed(o.Delivery.Rank)
+	case passes && !l.mayGo(o, e.Now()):
+		l.passOver(&o.Delivery, o.Type)
 		if l.breaker.Open() { // there is something to probe with
 			l.more()
 		}
 	default:
-		e.push(l, j)
+		e.push(l, o)
 	}
 }
 
@@ -496,9 +496,9 @@ func ordered(ep *endpoint.Endpoint) bool {
 	return ep != nil && ep.Settings.Ordering == endpoint.FIFO
 }
 
-func (e *Engine) push(l *lane, j *store.Job) {
-	l.push(j)
-	e.bytes += weight(j)
+func (e *Engine) push(l *lane, o *delivery.Outgoing) {
+	l.push(o)
+	e.bytes += weight(o)
 }
 
 // Wake tells the engine that an endpoint's deliveries or settings changed: some

@@ -455,7 +455,7 @@ func TestEngine_fifoHeadCancelled(t *testing.T) {
 		if err != nil || len(items) != 3 {
 			t.Fatal(items, err)
 		}
-		if _, err := w.store.CancelDelivery(context.Background(), e.Space, items[2].ID, time.Now(), func(*store.DeliveryView) store.Trail { return store.Trail{} }); err != nil {
+		if _, err := w.store.CancelDelivery(context.Background(), e.Space, items[2].ID, time.Now(), func(*delivery.View) store.Trail { return store.Trail{} }); err != nil {
 			t.Fatal(err)
 		}
 		w.engine.Wake(e.No)

@@ -9,14 +9,14 @@ func (e *Engine) Audit(largest int) error {
 	defer e.mu.Unlock()
 	bytes, queued, rushing := 0, 0, 0
 	for no, l := range e.lanes {
-		for _, q := range []*jobQueue{l.ready, l.urgent} {
+		for _, q := range []*outQueue{l.ready, l.urgent} {
 			if q == nil {
 				continue
 			}
-			for _, j := range q.jobs[q.head:] {
-				bytes += weight(&j)
-				if _, held := l.held[j.Delivery.ID.Event]; !held {
-					return fmt.Errorf("endpoint %d: %s is ready and not held", no, j.Delivery.ID)
+			for _, o := range q.outgoing[q.head:] {
+				bytes += weight(&o)
+				if _, held := l.held[o.Delivery.ID.Event]; !held {
+					return fmt.Errorf("endpoint %d: %s is ready and not held", no, o.Delivery.ID)
 				}
 			}
 		}
@@ -46,7 +46,7 @@ func (e *Engine) Audit(largest int) error {
 	switch trials := max(e.Workers/2, 1); {
 	case e.bytes < bytes || e.loads == 0 && e.bytes != bytes:
 		return fmt.Errorf("%d bytes ready, %d in the books", bytes, e.bytes)
-	case e.bytes > e.QueueBytes+len(e.lanes)*(largest+jobOverhead): // every lane gets on
+	case e.bytes > e.QueueBytes+len(e.lanes)*(largest+overhead): // every lane gets on
 		return fmt.Errorf("%d bytes ready or being read, %d allowed", e.bytes, e.QueueBytes)
 	case queued != e.healthy.len()+e.fresh.len()+e.suspects.len():
 		return fmt.Errorf("%d lanes say that they wait for a worker, %d, %d and %d do", queued, e.healthy.len(), e.fresh.len(), e.suspects.len())

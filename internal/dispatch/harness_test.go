@@ -55,7 +55,7 @@ type countingStore struct {
 	loads atomic.Int64
 }
 
-func (s *countingStore) LoadLane(ctx context.Context, no int64, limit, maxBytes int) ([]store.Job, error) {
+func (s *countingStore) LoadLane(ctx context.Context, no int64, limit, maxBytes int) ([]delivery.Outgoing, error) {
 	s.loads.Add(1)
 	return s.Store.LoadLane(ctx, no, limit, maxBytes)
 }

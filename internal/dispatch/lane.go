@@ -21,10 +21,10 @@ type lane struct {
 
 	// ready holds deliveries that may be sent now, in order of rank. While the breaker is
 	// open, these are probes.
-	ready *jobQueue
+	ready *outQueue
 	// urgent holds deliveries that a person asked for. They go before the ready ones and
 	// through an open breaker.
-	urgent *jobQueue
+	urgent *outQueue
 	// held names the deliveries that are in memory: ready, in flight, or settled
 	// without the settlement being on disk yet. The store still shows those as
 	// pending, so what is loaded is checked against it.
@@ -77,7 +77,7 @@ const (
 	maxReady    = 4096 // fresh deliveries in memory
 	minLoad     = 8
 	maxHeld     = 8192 // deliveries in memory in any state
-	jobOverhead = 256  // bytes that a ready delivery takes besides its body
+	overhead    = 256  // bytes that a ready delivery takes besides its body
 	keepReady   = 256  // places of an empty queue that are kept
 	maxUrgent   = 64   // urgent deliveries in memory
 	maxRush     = 4    // attempts in flight, beyond which an open breaker lets no urgent one through
@@ -252,13 +252,13 @@ func (l *lane) forgive() {
 func (l *lane) saved(b delivery.Breaker) { l.unsaved = l.breaker != b }
 
 // hold notes that a delivery is in memory.
-func (l *lane) hold(j *store.Job) {
+func (l *lane) hold(o *delivery.Outgoing) {
 	if l.held == nil {
 		l.held = map[event.Key]holding{}
 	}
-	k := j.Delivery.ID.Event
-	l.heldBytes += len(j.Body) - l.held[k].bytes
-	l.held[k] = holding{bytes: len(j.Body), edits: l.edits}
+	k := o.Delivery.ID.Event
+	l.heldBytes += len(o.Body) - l.held[k].bytes
+	l.held[k] = holding{bytes: len(o.Body), edits: l.edits}
 }
 
 // holds reports whether a delivery is in memory.
@@ -268,12 +268,12 @@ func (l *lane) holds(k event.Key) bool {
 }
 
 // noteRead notes that a delivery was read from the store.
-func (l *lane) noteRead(j *store.Job) { l.readUpTo = max(l.readUpTo, j.Delivery.ID.Event) }
+func (l *lane) noteRead(o *delivery.Outgoing) { l.readUpTo = max(l.readUpTo, o.Delivery.ID.Event) }
 
 // heard notes that a delivery was accepted, and reports whether it is new to the lane.
-func (l *lane) heard(j *store.Job) bool {
+func (l *lane) heard(o *delivery.Outgoing) bool {
 	l.news = true
-	return !l.holds(j.Delivery.ID.Event)
+	return !l.holds(o.Delivery.ID.Event)
 }
 
 // settled notes that the store has the outcome of a delivery.
@@ -358,42 +358,42 @@ func (l *lane) shed() {
 }
 
 // push adds a delivery that may be sent.
-func (l *lane) push(j *store.Job) {
+func (l *lane) push(o *delivery.Outgoing) {
 	if l.ready == nil {
-		l.ready = new(jobQueue)
+		l.ready = new(outQueue)
 	}
-	l.ready.push(*j)
-	l.hold(j)
+	l.ready.push(*o)
+	l.hold(o)
 }
 
 // pushUrgent adds a delivery that a person asked for.
-func (l *lane) pushUrgent(j *store.Job) {
+func (l *lane) pushUrgent(o *delivery.Outgoing) {
 	if l.urgent == nil {
-		l.urgent = new(jobQueue)
+		l.urgent = new(outQueue)
 	}
-	l.urgent.push(*j)
-	l.hold(j)
+	l.urgent.push(*o)
+	l.hold(o)
 }
 
 // popUrgent removes the next delivery that a person asked for; there must be one.
-func (l *lane) popUrgent() store.Job {
-	j, _ := l.urgent.pop()
+func (l *lane) popUrgent() delivery.Outgoing {
+	o, _ := l.urgent.pop()
 	l.shed()
-	return j
+	return o
 }
 
 // drop gives queued deliveries back to the store, which still has them, and returns
 // their weight.
-func (l *lane) drop(q *jobQueue) (bytes int) {
+func (l *lane) drop(q *outQueue) (bytes int) {
 	for {
-		j, ok := q.pop()
+		o, ok := q.pop()
 		if !ok {
 			l.shed()
 			return bytes
 		}
-		bytes += weight(&j)
-		l.letGo(j.Delivery.ID.Event)
-		l.missed(j.Delivery.Rank)
+		bytes += weight(&o)
+		l.letGo(o.Delivery.ID.Event)
+		l.missed(o.Delivery.Rank)
 	}
 }
 

@@ -14,12 +14,12 @@ type Cluster interface {
 	// Elsewhere announces deliveries to endpoints of other nodes: new ones with their events,
 	// others by ID alone; an ID without an event announces an endpoint that has work. It must
 	// not block.
-	Elsewhere(jobs []store.Job)
+	Elsewhere(outgoing []delivery.Outgoing)
 	// Sending returns a context that ends when this node may send no more; attempts under
 	// way are cut off then.
 	Sending() context.Context
 	// Load returns those of some deliveries that are pending.
-	Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error)
+	Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error)
 	// Expedite is Elsewhere for deliveries that a person asked for.
 	Expedite(deliveries []delivery.ID)
 }
@@ -58,20 +58,22 @@ func (e *Engine) Arrived(deliveries []delivery.ID) {
 	}
 }
 
-// named returns a job that has only the delivery's ID.
-func named(id delivery.ID) store.Job { return store.Job{Delivery: delivery.Delivery{ID: id}} }
+// named returns an outgoing delivery that has only the delivery's ID.
+func named(id delivery.ID) delivery.Outgoing {
+	return delivery.Outgoing{Delivery: delivery.Delivery{ID: id}}
+}
 
 // Forwarded takes new deliveries that another node has accepted and stored, and returns those to
 // endpoints of other nodes. This node must have the settings under which they were accepted. A
 // message can arrive late: this node may have read the delivery from the store and sent it, or the
 // previous owner of the endpoint may have. Such deliveries are looked up in the store.
-func (e *Engine) Forwarded(jobs []store.Job) (misdirected []delivery.ID) {
+func (e *Engine) Forwarded(outgoing []delivery.Outgoing) (misdirected []delivery.ID) {
 	var unsure []delivery.ID
 	e.mu.Lock()
 	now := e.Now()
-	for i := range jobs {
-		j := &jobs[i]
-		id := j.Delivery.ID
+	for i := range outgoing {
+		o := &outgoing[i]
+		id := o.Delivery.ID
 		ep := e.Endpoints.Get(id.Endpoint)
 		if ep == nil {
 			continue // it was deleted
@@ -85,7 +87,7 @@ func (e *Engine) Forwarded(jobs []store.Job) (misdirected []delivery.ID) {
 			unsure = append(unsure, id)
 			continue
 		}
-		e.accept(l, ep, j, l.reading != nil)
+		e.accept(l, ep, o, l.reading != nil)
 		e.plan(l, now)
 	}
 	e.mu.Unlock()
@@ -112,11 +114,11 @@ func (e *Engine) fetch() {
 		if wanted == nil {
 			return
 		}
-		jobs, err := e.Cluster.Load(e.sending, wanted)
+		outgoing, err := e.Cluster.Load(e.sending, wanted)
 		if err != nil && e.sending.Err() == nil {
 			e.Log.Error("read deliveries accepted by other nodes", "err", err)
 		}
-		e.endFetch(lanes, jobs, err)
+		e.endFetch(lanes, outgoing, err)
 	}
 }
 
@@ -149,23 +151,23 @@ func (e *Engine) beginFetch() (wanted []delivery.ID, lanes map[int64]*lane) {
 }
 
 // endFetch takes what was read into the lanes' memory.
-func (e *Engine) endFetch(lanes map[int64]*lane, jobs []store.Job, err error) {
+func (e *Engine) endFetch(lanes map[int64]*lane, outgoing []delivery.Outgoing, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.Now()
-	for i := range jobs {
-		j := &jobs[i]
-		l := lanes[j.Delivery.ID.Endpoint]
-		l.noteRead(j)
+	for i := range outgoing {
+		o := &outgoing[i]
+		l := lanes[o.Delivery.ID.Endpoint]
+		l.noteRead(o)
 		if l.reading.recalled {
-			l.missed(j.Delivery.Rank)
+			l.missed(o.Delivery.Rank)
 			continue
 		}
-		if !due(&j.Delivery, now) { // it was attempted already
-			l.due(j.Delivery.Due)
+		if !due(&o.Delivery, now) { // it was attempted already
+			l.due(o.Delivery.Due)
 			continue
 		}
-		e.accept(l, e.Endpoints.Get(l.no), j, false)
+		e.accept(l, e.Endpoints.Get(l.no), o, false)
 	}
 	for _, l := range lanes {
 		if err != nil {
@@ -231,7 +233,7 @@ func (e *Engine) Rescan() {
 // pass tells the other nodes of work for an endpoint that one of them sends to.
 func (e *Engine) pass(endpoint int64) {
 	if e.elsewhere(e.Endpoints.Get(endpoint)) {
-		e.Cluster.Elsewhere([]store.Job{named(delivery.ID{Endpoint: endpoint})})
+		e.Cluster.Elsewhere([]delivery.Outgoing{named(delivery.ID{Endpoint: endpoint})})
 	}
 }
 

@@ -18,27 +18,27 @@ import (
 // others is the other nodes, as an engine sees them.
 type others struct {
 	w     *world
-	told  []store.Job
+	told  []delivery.Outgoing
 	loads int // deliveries that were looked up
 }
 
-func (o *others) Elsewhere(jobs []store.Job) { o.told = append(o.told, jobs...) }
-func (o *others) Sending() context.Context   { return context.Background() }
-func (o *others) Expedite([]delivery.ID)     {}
+func (o *others) Elsewhere(outgoing []delivery.Outgoing) { o.told = append(o.told, outgoing...) }
+func (o *others) Sending() context.Context               { return context.Background() }
+func (o *others) Expedite([]delivery.ID)                 {}
 
-func (o *others) Load(ctx context.Context, ids []delivery.ID) ([]store.Job, error) {
+func (o *others) Load(ctx context.Context, ids []delivery.ID) ([]delivery.Outgoing, error) {
 	o.loads += len(ids)
 	return o.w.store.Load(ctx, ids)
 }
 
 // accept stores an event as another node does, and returns what that tells.
-func (o *others) accept(e *endpoint.Endpoint) store.Job {
+func (o *others) accept(e *endpoint.Endpoint) delivery.Outgoing {
 	o.w.t.Helper()
 	a := o.w.newEvent(e)
 	if err := o.w.store.Commit(context.Background(), &store.Batch{Appends: []*store.Append{a}}); err != nil {
 		o.w.t.Fatal(err)
 	}
-	return store.Job{Delivery: a.Deliveries[0], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Version: 1}
+	return delivery.Outgoing{Delivery: a.Deliveries[0], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Version: 1}
 }
 
 // Forwarded deliveries are sent without a read of the store, and once: a late message of a delivery
@@ -71,16 +71,16 @@ func TestForwarded(t *testing.T) {
 		}
 		sent()
 		reads := int(w.store.loads.Load())
-		w.engine.Forwarded([]store.Job{o.accept(e), o.accept(e)})
+		w.engine.Forwarded([]delivery.Outgoing{o.accept(e), o.accept(e)})
 		check("two are forwarded", 2, 0, reads)
 
 		late := o.accept(e)
 		w.engine.Wake(e.No) // something else makes the lane be read
 		reads++
 		check("read before the message came", 3, 0, reads)
-		w.engine.Forwarded([]store.Job{late})
+		w.engine.Forwarded([]delivery.Outgoing{late})
 		check("then the message comes", 3, 1, reads)
-		w.engine.Forwarded([]store.Job{o.accept(e)})
+		w.engine.Forwarded([]delivery.Outgoing{o.accept(e)})
 		check("a newer one is not looked up", 4, 1, reads)
 
 		before := o.accept(e) // which the endpoint's former owner sends
@@ -90,18 +90,18 @@ func TestForwarded(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.engine.VerifyUpTo(before.Delivery.ID.Event)
-		w.engine.Forwarded([]store.Job{before})
+		w.engine.Forwarded([]delivery.Outgoing{before})
 		check("sent by the former owner", 4, 2, reads)
 		pending := o.accept(e)
 		w.engine.VerifyUpTo(pending.Delivery.ID.Event)
-		w.engine.Forwarded([]store.Job{pending})
+		w.engine.Forwarded([]delivery.Outgoing{pending})
 		check("not sent by the former owner", 5, 3, reads)
 
 		gone := *w.endpoints.Get(e.No)
 		gone.Remote = true
 		w.endpoints.Put(&gone)
 		misdirected := o.accept(e)
-		if got := w.engine.Forwarded([]store.Job{misdirected}); !slices.Equal(got, []delivery.ID{misdirected.Delivery.ID}) {
+		if got := w.engine.Forwarded([]delivery.Outgoing{misdirected}); !slices.Equal(got, []delivery.ID{misdirected.Delivery.ID}) {
 			t.Errorf("misdirected are %v", got)
 		}
 		check("it is another node's", 5, 3, reads)

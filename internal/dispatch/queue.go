@@ -3,32 +3,32 @@ package dispatch
 import (
 	"slices"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // weight is how many bytes a ready delivery takes in memory, about.
-func weight(j *store.Job) int { return len(j.Body) + jobOverhead }
+func weight(o *delivery.Outgoing) int { return len(o.Body) + overhead }
 
-// jobQueue is a first-in, first-out queue that reuses its memory. A nil queue is empty.
-type jobQueue struct {
-	jobs []store.Job
-	head int
+// outQueue is a first-in, first-out queue that reuses its memory. A nil queue is empty.
+type outQueue struct {
+	outgoing []delivery.Outgoing
+	head     int
 }
 
-func (q *jobQueue) len() int {
+func (q *outQueue) len() int {
 	if q == nil {
 		return 0
 	}
-	return len(q.jobs) - q.head
+	return len(q.outgoing) - q.head
 }
 
 // first returns the one that pop returns next; there must be one.
-func (q *jobQueue) first() *store.Job { return &q.jobs[q.head] }
+func (q *outQueue) first() *delivery.Outgoing { return &q.outgoing[q.head] }
 
-func (q *jobQueue) push(j store.Job) {
-	q.jobs, q.head = closeGap(q.jobs, q.head)
-	q.jobs = append(q.jobs, j)
+func (q *outQueue) push(o delivery.Outgoing) {
+	q.outgoing, q.head = closeGap(q.outgoing, q.head)
+	q.outgoing = append(q.outgoing, o)
 }
 
 // closeGap moves what is left of a queue to its front once the gap there is the
@@ -42,31 +42,31 @@ func closeGap[T any](items []T, head int) ([]T, int) {
 	return items[:n], 0
 }
 
-func (q *jobQueue) pop() (store.Job, bool) {
+func (q *outQueue) pop() (delivery.Outgoing, bool) {
 	if q.len() == 0 {
-		return store.Job{}, false
+		return delivery.Outgoing{}, false
 	}
-	j := q.jobs[q.head]
-	q.jobs[q.head] = store.Job{} // release the body
+	o := q.outgoing[q.head]
+	q.outgoing[q.head] = delivery.Outgoing{} // release the body
 	q.head++
-	if q.head == len(q.jobs) {
-		q.jobs, q.head = q.jobs[:0], 0
-		if cap(q.jobs) > keepReady {
-			q.jobs = nil
+	if q.head == len(q.outgoing) {
+		q.outgoing, q.head = q.outgoing[:0], 0
+		if cap(q.outgoing) > keepReady {
+			q.outgoing = nil
 		}
 	}
-	return j, true
+	return o, true
 }
 
 // take removes a delivery, and reports whether it was there.
-func (q *jobQueue) take(k event.Key) (store.Job, bool) {
+func (q *outQueue) take(k event.Key) (delivery.Outgoing, bool) {
 	for i := 0; i < q.len(); i++ {
-		if j := q.jobs[q.head+i]; j.Delivery.ID.Event == k {
-			q.jobs = slices.Delete(q.jobs, q.head+i, q.head+i+1)
-			return j, true
+		if o := q.outgoing[q.head+i]; o.Delivery.ID.Event == k {
+			q.outgoing = slices.Delete(q.outgoing, q.head+i, q.head+i+1)
+			return o, true
 		}
 	}
-	return store.Job{}, false
+	return delivery.Outgoing{}, false
 }
 
 // runQueue is the lanes that wait for a worker, each at most once.

@@ -119,8 +119,8 @@ func (l *lane) passes() bool {
 // concerned. One of a type that is passed over may go as its probe, and is that from
 // then on: while the breaker is open, if the type has not failed since the last
 // acknowledgement; else, if the type's pause is over.
-func (l *lane) mayGo(j *store.Job, now time.Time) bool {
-	s, k := l.streak(j.Type), j.Delivery.ID.Event
+func (l *lane) mayGo(o *delivery.Outgoing, now time.Time) bool {
+	s, k := l.streak(o.Type), o.Delivery.ID.Event
 	switch {
 	case s != nil && s.probe == k:
 		return true
@@ -128,7 +128,7 @@ func (l *lane) mayGo(j *store.Job, now time.Time) bool {
 		if s != nil {
 			return false
 		}
-		s = l.streakOf(j.Type)
+		s = l.streakOf(o.Type)
 	case s == nil || !s.Holds():
 		return true
 	case s.probe != 0 || now.Before(s.NextAt):
@@ -229,25 +229,25 @@ func (l *lane) mayProbe(s *streak, now time.Time) bool {
 
 // pick chooses the probe from what was read, and notes that it is that; nil if there is
 // none. The type that was probed least lately goes first.
-func (l *lane) pick(jobs []store.Job, now time.Time) *store.Job {
-	var best *store.Job
+func (l *lane) pick(outgoing []delivery.Outgoing, now time.Time) *delivery.Outgoing {
+	var best *delivery.Outgoing
 	turn := l.turn
-	for i := range jobs {
-		j := &jobs[i]
-		if l.holds(j.Delivery.ID.Event) {
+	for i := range outgoing {
+		o := &outgoing[i]
+		if l.holds(o.Delivery.ID.Event) {
 			continue
 		}
-		if !due(&j.Delivery, now) {
-			l.due(j.Delivery.Due)
+		if !due(&o.Delivery, now) {
+			l.due(o.Delivery.Due)
 			continue
 		}
-		switch s := l.streak(j.Type); {
+		switch s := l.streak(o.Type); {
 		case s == nil:
 			if l.breaker.Open() && (best == nil || turn > 0) {
-				best, turn = j, 0
+				best, turn = o, 0
 			}
 		case l.mayProbe(s, now) && (best == nil || s.turn < turn):
-			best, turn = j, s.turn
+			best, turn = o, s.turn
 		}
 	}
 	if best != nil {
@@ -258,7 +258,7 @@ func (l *lane) pick(jobs []store.Job, now time.Time) *store.Job {
 }
 
 // searched notes what a search has found of the type that it was for.
-func (l *lane) searched(s *search, jobs []store.Job, full bool, found *store.Job, now time.Time) {
+func (l *lane) searched(s *search, outgoing []delivery.Outgoing, full bool, found *delivery.Outgoing, now time.Time) {
 	of := l.streak(s.typ)
 	if !s.typed || of == nil {
 		return
@@ -270,8 +270,8 @@ func (l *lane) searched(s *search, jobs []store.Job, full bool, found *store.Job
 		}
 		return
 	case l.rewinds != s.rewinds: // perhaps it looked too early
-	case full && due(&jobs[len(jobs)-1].Delivery, now):
-		of.from = store.PlaceOf(&jobs[len(jobs)-1].Delivery)
+	case full && due(&outgoing[len(outgoing)-1].Delivery, now):
+		of.from = store.PlaceOf(&outgoing[len(outgoing)-1].Delivery)
 	case s.After == store.Place{} && l.passed == s.passed:
 		of.waits = false
 	default:

@@ -6,7 +6,6 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // Expedite attempts deliveries at once that a person asked for by name, which the
@@ -59,9 +58,9 @@ func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 		l.missed(id.Event.Time())
 		return false
 	}
-	for _, q := range []*jobQueue{l.urgent, l.ready} {
-		if j, ok := q.take(id.Event); ok { // as it was before the person changed it
-			e.bytes -= weight(&j)
+	for _, q := range []*outQueue{l.urgent, l.ready} {
+		if o, ok := q.take(id.Event); ok { // as it was before the person changed it
+			e.bytes -= weight(&o)
 			l.probeEnded(id.Event)
 			return true
 		}
@@ -69,7 +68,7 @@ func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 	if l.holds(id.Event) {
 		return false
 	}
-	l.hold(&store.Job{Delivery: delivery.Delivery{ID: id}})
+	l.hold(&delivery.Outgoing{Delivery: delivery.Delivery{ID: id}})
 	return true
 }
 
@@ -77,18 +76,18 @@ func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	jobs := e.readUrgent(deliveries)
-	found := make(map[delivery.ID]*store.Job, len(jobs))
-	for i := range jobs {
-		found[jobs[i].Delivery.ID] = &jobs[i]
+	outgoing := e.readUrgent(deliveries)
+	found := make(map[delivery.ID]*delivery.Outgoing, len(outgoing))
+	for i := range outgoing {
+		found[outgoing[i].Delivery.ID] = &outgoing[i]
 	}
 	for _, id := range deliveries {
 		l := e.lane(id.Endpoint)
 		ep := e.Endpoints.Get(id.Endpoint)
-		if j := found[id]; j != nil && ep != nil && ep.Sends() {
-			l.noteRead(j)
-			l.pushUrgent(j)
-			e.bytes += weight(j)
+		if o := found[id]; o != nil && ep != nil && ep.Sends() {
+			l.noteRead(o)
+			l.pushUrgent(o)
+			e.bytes += weight(o)
 		} else {
 			l.letGo(id.Event)
 			l.rewind()
@@ -100,28 +99,28 @@ func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 // dropUrgent gives a lane's urgent deliveries back to the store, and reserves them to be read again.
 func (e *Engine) dropUrgent(l *lane) (again []delivery.ID) {
 	for i := 0; i < l.urgent.len(); i++ {
-		again = append(again, l.urgent.jobs[l.urgent.head+i].Delivery.ID)
+		again = append(again, l.urgent.outgoing[l.urgent.head+i].Delivery.ID)
 	}
 	e.bytes -= l.drop(l.urgent)
 	for _, id := range again {
-		l.hold(&store.Job{Delivery: delivery.Delivery{ID: id}})
+		l.hold(&delivery.Outgoing{Delivery: delivery.Delivery{ID: id}})
 	}
 	return again
 }
 
 // readUrgent reads deliveries from the store, again when some were recalled meanwhile. e.mu is
 // held, but not while it reads.
-func (e *Engine) readUrgent(deliveries []delivery.ID) (jobs []store.Job) {
+func (e *Engine) readUrgent(deliveries []delivery.ID) (outgoing []delivery.Outgoing) {
 	for recalls := -1; recalls != e.recalls; {
 		recalls = e.recalls
 		e.mu.Unlock()
 		var err error
-		if jobs, err = e.Store.Load(e.sending, deliveries); err != nil && e.sending.Err() == nil {
+		if outgoing, err = e.Store.Load(e.sending, deliveries); err != nil && e.sending.Err() == nil {
 			e.Log.Error("read manual retries", "err", err) // they go in their turn
 		}
 		e.mu.Lock()
 	}
-	return jobs
+	return outgoing
 }
 
 // mayRush reports whether an urgent delivery of a lane may be attempted now; if not yet,
@@ -160,8 +159,8 @@ func (e *Engine) sendUrgent(t *turn) bool {
 	if may, _ := e.mayRush(l, t.ep, now); !may {
 		return false
 	}
-	job := l.popUrgent()
-	e.bytes -= weight(&job)
-	e.start(t, job, sent{urgent: true}, now)
+	out := l.popUrgent()
+	e.bytes -= weight(&out)
+	e.start(t, out, sent{urgent: true}, now)
 	return true
 }

@@ -33,14 +33,14 @@ type turn struct {
 	trial bool // the endpoint may be down
 	task  task
 
-	job   store.Job // of taskSend
+	out   delivery.Outgoing // of taskSend
 	sent  sent
 	scan  scan // of taskRead and taskSearch
 	read  load
 	find  search
 	again bool                // taskSearch: this is the second look
 	dated []delivery.Delivery // of taskRedate
-	old   []store.Job         // of taskGiveUp
+	old   []delivery.Outgoing // of taskGiveUp
 	since time.Time           // the endpoint fails
 }
 
@@ -65,7 +65,7 @@ func (e *Engine) worker() {
 	for e.begin(&t) {
 		switch t.task {
 		case taskSend:
-			e.attempt(t.lane, t.ep, &t.job, t.sent)
+			e.attempt(t.lane, t.ep, &t.out, t.sent)
 		case taskRead, taskSearch:
 			e.read(&t.scan)
 		case taskRedate:
@@ -218,28 +218,28 @@ func (e *Engine) admit(t *turn) step {
 func (e *Engine) send(t *turn) bool {
 	l, now := t.lane, e.Now()
 	for {
-		job, ok := l.ready.pop()
+		out, ok := l.ready.pop()
 		if !ok {
 			return false
 		}
-		e.bytes -= weight(&job)
-		if e.tooOld(t.ep, &job, now) {
-			t.task, t.old, t.since = taskGiveUp, []store.Job{job}, l.breaker.FailingSince
+		e.bytes -= weight(&out)
+		if e.tooOld(t.ep, &out, now) {
+			t.task, t.old, t.since = taskGiveUp, []delivery.Outgoing{out}, l.breaker.FailingSince
 			return true
 		}
-		if ordered(t.ep) || l.mayGo(&job, now) {
-			e.start(t, job, sent{probe: l.breaker.Open() && !now.Before(l.breaker.ProbeAt)}, now)
+		if ordered(t.ep) || l.mayGo(&out, now) {
+			e.start(t, out, sent{probe: l.breaker.Open() && !now.Before(l.breaker.ProbeAt)}, now)
 			return true
 		}
-		l.letGo(job.Delivery.ID.Event)
-		l.passOver(&job.Delivery, job.Type)
+		l.letGo(out.Delivery.ID.Event)
+		l.passOver(&out.Delivery, out.Type)
 	}
 }
 
 // start begins an attempt, and lets another worker take the lane's next delivery meanwhile.
-func (e *Engine) start(t *turn, job store.Job, s sent, now time.Time) {
+func (e *Engine) start(t *turn, out delivery.Outgoing, s sent, now time.Time) {
 	l := t.lane
-	t.task, t.job, t.sent = taskSend, job, l.started(s, most(t.ep, e.Concurrency), now)
+	t.task, t.out, t.sent = taskSend, out, l.started(s, most(t.ep, e.Concurrency), now)
 	if l.ready.len() > 0 || l.backlog != drained || l.passesSome() || l.urgent.len() > 0 {
 		e.plan(l, now)
 	}
@@ -259,7 +259,7 @@ func (e *Engine) loaded(t *turn) bool {
 	if t.scan.err != nil {
 		l.failedToRead(now)
 	}
-	end, dated := e.take(l, t.ep, t.scan.jobs, t.scan.full, now)
+	end, dated := e.take(l, t.ep, t.scan.outgoing, t.scan.full, now)
 	l.endLoad(end, t.read.passes, t.read.hadMore)
 	l.endRead()
 	if len(dated) > 0 {
@@ -288,16 +288,16 @@ func (e *Engine) searched(t *turn) bool {
 		l.endRead()
 		return e.resume(t)
 	}
-	j := l.pick(s.jobs, now)
+	o := l.pick(s.outgoing, now)
 	if s.err == nil {
-		l.searched(&t.find, s.jobs, s.full, j, now)
+		l.searched(&t.find, s.outgoing, s.full, o, now)
 	}
-	if j != nil {
-		e.push(l, j)
+	if o != nil {
+		e.push(l, o)
 	}
 	l.endRead()
 	switch {
-	case j != nil || s.err != nil || e.stopping:
+	case o != nil || s.err != nil || e.stopping:
 		return e.resume(t)
 	case !t.again:
 		t.again = true
@@ -314,10 +314,10 @@ func (e *Engine) searched(t *turn) bool {
 // scan is a read of a part of a lane.
 type scan struct {
 	store.LaneScan
-	room int // bytes that were reserved for it
-	jobs []store.Job
-	full bool // there may be more
-	err  error
+	room     int // bytes that were reserved for it
+	outgoing []delivery.Outgoing
+	full     bool // there may be more
+	err      error
 }
 
 // beginScan reserves what a read of a part of a lane needs.
@@ -336,31 +336,31 @@ func (e *Engine) beginScan(l *lane, r store.LaneScan) scan {
 // read makes it. It is called without e.mu.
 func (e *Engine) read(s *scan) {
 	if s.After == (store.Place{}) && s.Until.IsZero() {
-		s.jobs, s.err = e.Store.LoadLane(e.sending, s.Endpoint, s.Limit, s.MaxBytes)
+		s.outgoing, s.err = e.Store.LoadLane(e.sending, s.Endpoint, s.Limit, s.MaxBytes)
 	} else {
-		s.jobs, s.err = e.Store.ScanLane(e.sending, s.LaneScan)
+		s.outgoing, s.err = e.Store.ScanLane(e.sending, s.LaneScan)
 	}
 	if s.err != nil && e.sending.Err() == nil {
 		e.Log.Error("load lane", "endpoint_no", s.Endpoint, "err", s.err)
 	}
-	s.full = len(s.jobs) >= s.Limit || bodies(s.jobs) > s.MaxBytes
+	s.full = len(s.outgoing) >= s.Limit || bodies(s.outgoing) > s.MaxBytes
 }
 
 // errRecalled is the result of a read during which deliveries of the lane were recalled.
 var errRecalled = errors.New("the lane's deliveries were recalled")
 
 // endScan returns the reserved room. The caller ends the lane's reading after it has taken the
-// jobs.
+// deliveries.
 func (e *Engine) endScan(l *lane, s *scan) {
 	if l.reading.recalled {
-		s.jobs, s.full, s.err = nil, false, errRecalled
+		s.outgoing, s.full, s.err = nil, false, errRecalled
 	}
 	if e.loads--; e.loads == maxLoads-1 {
 		e.call()
 	}
 	e.bytes -= s.room
-	for i := range s.jobs {
-		l.noteRead(&s.jobs[i])
+	for i := range s.outgoing {
+		l.noteRead(&s.outgoing[i])
 	}
 }
 
@@ -368,59 +368,59 @@ func (e *Engine) endScan(l *lane, s *scan) {
 // of rank; full says that the store may have more than that. It returns the place up to
 // which all is held or passed over, and the deliveries that got a new date because a
 // clock was stepped back; they are held until that is on disk.
-func (e *Engine) take(l *lane, ep *endpoint.Endpoint, jobs []store.Job, full bool, now time.Time) (end store.Place, dated []delivery.Delivery) {
+func (e *Engine) take(l *lane, ep *endpoint.Endpoint, outgoing []delivery.Outgoing, full bool, now time.Time) (end store.Place, dated []delivery.Delivery) {
 	fresh, fifo, size := false, ordered(ep), l.loadSize()
 	passes := l.passes() && !fifo
 	end = l.cursor
-	for i := range jobs {
-		j := &jobs[i]
-		if l.holds(j.Delivery.ID.Event) {
-			end = store.PlaceOf(&j.Delivery)
+	for i := range outgoing {
+		o := &outgoing[i]
+		if l.holds(o.Delivery.ID.Event) {
+			end = store.PlaceOf(&o.Delivery)
 			continue
 		}
-		if !due(&j.Delivery, now) {
-			redated := j.Delivery.Redate(e.policy(ep), now)
+		if !due(&o.Delivery, now) {
+			redated := o.Delivery.Redate(e.policy(ep), now)
 			if redated {
-				l.hold(j)
-				dated = append(dated, j.Delivery)
+				l.hold(o)
+				dated = append(dated, o.Delivery)
 			}
 			if fifo { // it holds back what follows
 				if l.ready.len() == 0 {
-					l.wait(j.Delivery.Due)
+					l.wait(o.Delivery.Due)
 				}
 				l.more()
 				return end, dated
 			}
 			if !redated { // else it is known to be due when the store shows it
-				l.due(j.Delivery.Due)
+				l.due(o.Delivery.Due)
 			}
-			end = store.PlaceOf(&j.Delivery)
+			end = store.PlaceOf(&o.Delivery)
 			continue
 		}
-		if passes && !l.mayGo(j, now) {
-			l.passOver(&j.Delivery, j.Type)
-			end = store.PlaceOf(&j.Delivery)
+		if passes && !l.mayGo(o, now) {
+			l.passOver(&o.Delivery, o.Type)
+			end = store.PlaceOf(&o.Delivery)
 			continue
 		}
-		if fresh && e.bytes+weight(j) > e.QueueBytes || passes && l.ready.len() >= size { // it waits where it is
-			l.probeEnded(j.Delivery.ID.Event)
+		if fresh && e.bytes+weight(o) > e.QueueBytes || passes && l.ready.len() >= size { // it waits where it is
+			l.probeEnded(o.Delivery.ID.Event)
 			l.unread()
 			return end, dated
 		}
-		e.push(l, j)
-		end = store.PlaceOf(&j.Delivery)
+		e.push(l, o)
+		end = store.PlaceOf(&o.Delivery)
 		fresh = true
 	}
 	switch {
-	case !full || len(jobs) == 0:
+	case !full || len(outgoing) == 0:
 	case len(dated) > 0: // what follows is dated too far ahead as well
 		l.unread()
-	case due(&jobs[len(jobs)-1].Delivery, now):
+	case due(&outgoing[len(outgoing)-1].Delivery, now):
 		if l.unread(); !fresh && !passes {
 			l.blocked()
 		}
 	default: // nothing that follows is due before
-		l.due(later(jobs[len(jobs)-1].Delivery.Rank, now.Add(time.Second)))
+		l.due(later(outgoing[len(outgoing)-1].Delivery.Rank, now.Add(time.Second)))
 	}
 	return end, dated
 }
@@ -438,9 +438,9 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-func bodies(jobs []store.Job) (n int) {
-	for i := range jobs {
-		n += len(jobs[i].Body)
+func bodies(outgoing []delivery.Outgoing) (n int) {
+	for i := range outgoing {
+		n += len(outgoing[i].Body)
 	}
 	return n
 }
@@ -460,8 +460,8 @@ func (e *Engine) policy(ep *endpoint.Endpoint) delivery.Policy {
 }
 
 // attempt sends one delivery and records what came of it. It is called without e.mu.
-func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent) {
-	d := job.Delivery
+func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing, s sent) {
+	d := out.Delivery
 	if e.Processor != nil && ep.Transform() != "" && !e.Processor.MayTransform(ep) {
 		e.release(l, &d, true)
 		e.Log.Debug("attempt put off for want of the account's processor time", "endpoint", l.no)
@@ -469,7 +469,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent)
 	}
 	e.stats.inflight.Add(1)
 	ctx, done := e.allowed()
-	a := e.try(ctx, ep, job)
+	a := e.try(ctx, ep, out)
 	done()
 	e.stats.inflight.Add(-1)
 	if a.Outcome == delivery.OutcomeNone { // the server stops, has lost its lease or lacks something; the delivery stays pending
@@ -483,13 +483,13 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent)
 	now := e.Now()
 	d.Settle(&a, e.policy(ep), now)
 
-	health, failing, dead := e.note(l, ep, job, &d, &a, s, now)
+	health, failing, dead := e.note(l, ep, out, &d, &a, s, now)
 	e.Recorder.Settle(store.Settlement{Delivery: d, Attempt: &a}, health)
 
 	if a.Succeeded() {
 		return
 	}
-	f := &Failure{Endpoint: ep, Job: job, Delivery: d, Attempt: &a}
+	f := &Failure{Endpoint: ep, Outgoing: out, Delivery: d, Attempt: &a}
 	if failing {
 		e.Watcher.EndpointFailing(f, health.Breaker.FailingSince)
 	}
@@ -506,17 +506,17 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, job *store.Job, s sent)
 
 // try makes the next attempt at a delivery. One whose payload cannot be made fails
 // without a request: it is tried again, and ends where people look for what failed.
-func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, job *store.Job) delivery.Attempt {
+func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, out *delivery.Outgoing) delivery.Attempt {
 	now := e.Now()
-	p, err := ep.Payload(job.Delivery.ID.Event, job.EventID, job.Type, job.Body)
+	p, err := ep.Payload(out.Delivery.ID.Event, out.EventID, out.Type, out.Body)
 	if p.Cost > 0 && e.Processor != nil {
 		e.Processor.Transformed(ep, p.Cost)
 	}
 	if err != nil {
-		return delivery.Attempt{Number: job.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,
+		return delivery.Attempt{Number: out.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,
 			Error: "nothing was sent, because the endpoint's transformation fails for this event: " + err.Error()}
 	}
-	a := e.Sender.Send(ctx, request(ep, job, &p, now))
+	a := e.Sender.Send(ctx, request(ep, out, &p, now))
 	if p.Made { // else the event's own body is the proof of what was sent
 		sum := sha256.Sum256(p.Body)
 		a.BodySum = sum[:]
@@ -525,11 +525,11 @@ func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, job *store.Job)
 }
 
 // request returns the request of the next attempt at a delivery.
-func request(ep *endpoint.Endpoint, job *store.Job, p *endpoint.Payload, now time.Time) *sender.Request {
+func request(ep *endpoint.Endpoint, out *delivery.Outgoing, p *endpoint.Payload, now time.Time) *sender.Request {
 	r := &sender.Request{
-		EventID: job.EventID, Trace: job.Trace, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
-		Timeout: ep.Settings.Timeout, Number: job.Delivery.Attempts + 1, Header: ep.Headers,
-		EventType: job.Type, Signature: ep.Signature(), Method: ep.Settings.Method,
+		EventID: out.EventID, Trace: out.Trace, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
+		Timeout: ep.Settings.Timeout, Number: out.Delivery.Attempts + 1, Header: ep.Headers,
+		EventType: out.Type, Signature: ep.Signature(), Method: ep.Settings.Method,
 		EndpointID: ep.ID, Origin: ep.Origin(),
 		Trusted: ep.Space.Account() == 0, // no account's: the operator's own
 	}
@@ -558,14 +558,14 @@ const shortagePause = time.Second
 // note updates the lane by what an attempt showed. It returns the health to
 // store, nil when it is unchanged, whether the endpoint just began to fail for
 // good, and whether it has for too long.
-func (e *Engine) note(l *lane, ep *endpoint.Endpoint, job *store.Job, d *delivery.Delivery, a *delivery.Attempt, s sent, now time.Time) (h *store.Health, failing, dead bool) {
+func (e *Engine) note(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing, d *delivery.Delivery, a *delivery.Attempt, s sent, now time.Time) (h *store.Health, failing, dead bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	effect, judge := delivery.EffectOf(a.Outcome), &e.Health
 	if ep.Kind().Connects { // a person looks at each result
 		judge = nil
 	} else {
-		effect = l.showed(job.Type, effect, s.urgent, now)
+		effect = l.showed(out.Type, effect, s.urgent, now)
 	}
 	wasOpen := l.breaker.Open()
 	save, failing, dead := l.learn(a, effect, s, most(ep, e.Concurrency), judge, now)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 type deliveryView struct {
@@ -28,7 +27,7 @@ type deliveryView struct {
 	FailureMessage *string `json:"failure_message"` // why a delivery failed that has attempts left
 }
 
-func viewDelivery(v *store.DeliveryView) deliveryView {
+func viewDelivery(v *delivery.View) deliveryView {
 	out := deliveryView{
 		ID: v.ID.String(), Object: "delivery", Event: v.EventID, EventType: v.Type, Endpoint: v.EndpointID, Status: v.State.String(),
 		Attempts: v.Attempts, LastStatusCode: v.StatusOrNil(), Created: v.ID.Event.Time().Unix(), Livemode: v.Space.Live(),
@@ -62,7 +61,7 @@ type attemptedView struct {
 }
 
 func viewAttempted(a *service.Attempted) attemptedView {
-	v := attemptedView{deliveryView: viewDelivery(&a.DeliveryView)}
+	v := attemptedView{deliveryView: viewDelivery(&a.View)}
 	if a.Attempt != nil {
 		attempt := viewAttempt(a.ID, a.Attempt)
 		v.LatestAttempt = &attempt
@@ -184,7 +183,7 @@ func listDeliveries(rq *request) (answer, error) {
 	p := rq.query()
 	f := service.DeliveryFilter{Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"), Outcome: p.given("outcome"), Response: p.given("response_status")}
 	f.From, f.Until = p.created()
-	return pageTo(rq, p, viewDelivery, func(ctx context.Context, c *service.Call, page service.Page) ([]store.DeliveryView, string, error) {
+	return pageTo(rq, p, viewDelivery, func(ctx context.Context, c *service.Call, page service.Page) ([]delivery.View, string, error) {
 		return rq.service().ListDeliveries(ctx, c, f, page)
 	})
 }
@@ -207,17 +206,17 @@ func retryDelivery(rq *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	awaited := func(v store.DeliveryView) (answer, error) {
+	awaited := func(v delivery.View) (answer, error) {
 		if wait == 0 {
 			return deliveryAnswer(v)
 		}
-		all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, []store.DeliveryView{v}, wait)
+		all, err := rq.service().AwaitAttempts(rq.Context(), rq.call, []delivery.View{v}, wait)
 		if err != nil {
 			return answer{}, err
 		}
 		return inJSON(viewAttempted(&all[0]))
 	}
-	return perform(rq, rq.params(), awaited, deliveryAnswer, false, func() (store.DeliveryView, error) {
+	return perform(rq, rq.params(), awaited, deliveryAnswer, false, func() (delivery.View, error) {
 		return rq.service().RetryDelivery(rq.Context(), rq.call, rq.id())
 	})
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // What became of a delivery is shown as it was recorded, hostile answers too.
@@ -343,7 +342,7 @@ func TestExhausted_hasNoStatusCode(t *testing.T) {
 			a.Error = "no response within 10s"
 		}
 		w.service.Watcher().DeliveryExhausted(&dispatch.Failure{Endpoint: w.service.Endpoints.Get(v.ID.Endpoint), Delivery: v.Delivery, Attempt: a,
-			Job: &store.Job{Delivery: v.Delivery, EventID: e.text("id"), Type: v.Type}})
+			Outgoing: &delivery.Outgoing{Delivery: v.Delivery, EventID: e.text("id"), Type: v.Type}})
 		notices := w.must("GET", "/v1/events?type=message.attempt.exhausted", "").list()
 		if len(notices) == 0 {
 			t.Fatal("there is no notice")
@@ -372,7 +371,7 @@ func TestNotices_haveTheirCause(t *testing.T) {
 	failure := func(status int, why string) *dispatch.Failure {
 		d := delivery.Delivery{ID: did, LastOutcome: delivery.OutcomeGone, LastStatus: status}
 		return &dispatch.Failure{Endpoint: before, Delivery: d, Attempt: &delivery.Attempt{Error: why},
-			Job: &store.Job{Delivery: d, EventID: e.text("id"), Type: "payment.succeeded"}}
+			Outgoing: &delivery.Outgoing{Delivery: d, EventID: e.text("id"), Type: "payment.succeeded"}}
 	}
 	cause := func(typ string, want ...any) {
 		t.Helper()

@@ -4,10 +4,10 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // endpointView is the webhook_endpoint object. Its first eight fields are the
@@ -255,7 +255,7 @@ func testEndpoint(rq *request) (answer, error) {
 	}
 	p := rq.params()
 	typ := p.given("type")
-	var views []store.DeliveryView
+	var views []delivery.View
 	awaited := func(e *event.Event) (answer, error) {
 		if wait == 0 {
 			return eventAnswer(e)

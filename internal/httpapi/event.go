@@ -11,10 +11,10 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // viewEvent writes the event object around the stored bytes of its data.
@@ -297,7 +297,7 @@ func listEvents(rq *request) (answer, error) {
 }
 
 func listEventDeliveries(rq *request) (answer, error) {
-	return pageTo(rq, rq.query(), viewDelivery, func(ctx context.Context, c *service.Call, page service.Page) ([]store.DeliveryView, string, error) {
+	return pageTo(rq, rq.query(), viewDelivery, func(ctx context.Context, c *service.Call, page service.Page) ([]delivery.View, string, error) {
 		if _, err := rq.service().Event(ctx, c, rq.id()); err != nil {
 			return nil, "", err
 		}
@@ -312,8 +312,8 @@ func resendEvent(rq *request) (answer, error) {
 	}
 	p := rq.params()
 	to := p.given("endpoint")
-	sent := func(views []store.DeliveryView) (answer, error) { return list(rq, views, false, viewDelivery) }
-	awaited := func(views []store.DeliveryView) (answer, error) {
+	sent := func(views []delivery.View) (answer, error) { return list(rq, views, false, viewDelivery) }
+	awaited := func(views []delivery.View) (answer, error) {
 		if wait == 0 {
 			return sent(views)
 		}
@@ -323,7 +323,7 @@ func resendEvent(rq *request) (answer, error) {
 		}
 		return list(rq, all, false, viewAttempted)
 	}
-	return perform(rq, p, awaited, sent, false, func() ([]store.DeliveryView, error) {
+	return perform(rq, p, awaited, sent, false, func() ([]delivery.View, error) {
 		return rq.service().Resend(rq.Context(), rq.call, rq.id(), to)
 	})
 }
@@ -344,6 +344,6 @@ func retryEvent(rq *request) (answer, error) {
 	if listeners && to == "" {
 		resend = rq.service().ResendToListeners
 	}
-	resent := func([]store.DeliveryView) (answer, error) { return eventAnswer(e) }
-	return act(rq, p, resent, func() ([]store.DeliveryView, error) { return resend(rq.Context(), rq.call, rq.id(), to) })
+	resent := func([]delivery.View) (answer, error) { return eventAnswer(e) }
+	return act(rq, p, resent, func() ([]delivery.View, error) { return resend(rq.Context(), rq.call, rq.id(), to) })
 }

@@ -36,7 +36,7 @@ const attemptDigits = 4
 // ListAttempts lists the attempts of a delivery, newest first. outcome, which may be
 // empty, narrows the list. next is the cursor of the page after this one, empty when there is
 // none.
-func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p Page) (v store.DeliveryView, attempts []Attempt, next string, err error) {
+func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p Page) (v delivery.View, attempts []Attempt, next string, err error) {
 	if v, err = s.Delivery(ctx, c, id); err != nil {
 		return v, nil, "", err
 	}
@@ -75,7 +75,7 @@ func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p 
 
 // Body returns what the endpoint of a delivery gets of its event, and its media type,
 // before anything was sent.
-func (s *Service) Body(ctx context.Context, v *store.DeliveryView) (endpoint.Payload, error) {
+func (s *Service) Body(ctx context.Context, v *delivery.View) (endpoint.Payload, error) {
 	sent, err := s.sent(ctx, v)
 	if err != nil {
 		return endpoint.Payload{}, err
@@ -93,7 +93,7 @@ type sent struct {
 	bodies   map[string][]byte // by their sums; nil: it cannot be made again
 }
 
-func (s *Service) sent(ctx context.Context, v *store.DeliveryView) (*sent, error) {
+func (s *Service) sent(ctx context.Context, v *delivery.View) (*sent, error) {
 	e, err := s.Store.Event(ctx, v.Space, v.EventID)
 	if err != nil {
 		return nil, err

@@ -17,13 +17,13 @@ import (
 )
 
 // Delivery returns one delivery.
-func (s *Service) Delivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
+func (s *Service) Delivery(ctx context.Context, c *Call, id string) (delivery.View, error) {
 	if err := c.mustAccount(); err != nil {
-		return store.DeliveryView{}, err
+		return delivery.View{}, err
 	}
 	did, ok := delivery.ParseID(id)
 	if !ok {
-		return store.DeliveryView{}, fault.Missing("delivery", id)
+		return delivery.View{}, fault.Missing("delivery", id)
 	}
 	return s.Store.Delivery(ctx, c.Space, did)
 }
@@ -42,7 +42,7 @@ type DeliveryFilter struct {
 }
 
 // ListDeliveries lists deliveries, newest event first, as [Service.ListEvents] lists events.
-func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter, p Page) (items []store.DeliveryView, next string, err error) {
+func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter, p Page) (items []delivery.View, next string, err error) {
 	if err := c.mustAccount(); err != nil {
 		return nil, "", err
 	}
@@ -61,7 +61,7 @@ func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter,
 		return nil, "", err
 	}
 	items, at, err := s.Store.ListDeliveries(ctx, c.Space, narrow, page)
-	return items, nextCursor(items, at, p, func(v *store.DeliveryView) (string, delivery.ID) { return v.ID.String(), v.ID }, between), err
+	return items, nextCursor(items, at, p, func(v *delivery.View) (string, delivery.ID) { return v.ID.String(), v.ID }, between), err
 }
 
 // narrow checks f and resolves its identifiers.
@@ -151,10 +151,10 @@ func outcomeNames() string {
 
 // RetryDelivery makes a delivery due at once, whatever became of it, with a
 // fresh retry schedule.
-func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
+func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (delivery.View, error) {
 	end, err := s.edit(ctx, c)
 	if err != nil {
-		return store.DeliveryView{}, err
+		return delivery.View{}, err
 	}
 	defer end()
 	v, err := s.Delivery(ctx, c, id)
@@ -185,7 +185,7 @@ const MaxWait = 30 * time.Second
 
 // Attempted is a delivery that a person asked for and the attempt that came of it.
 type Attempted struct {
-	store.DeliveryView
+	delivery.View
 	Attempt *Attempt // nil: it has not ended
 }
 
@@ -197,11 +197,11 @@ const (
 // AwaitAttempts waits until each of some deliveries has one more attempt than it is given
 // with, at most for a time, and returns them as they are then. Whichever node makes the
 // attempts, they show in the store.
-func (s *Service) AwaitAttempts(ctx context.Context, c *Call, views []store.DeliveryView, wait time.Duration) ([]Attempted, error) {
+func (s *Service) AwaitAttempts(ctx context.Context, c *Call, views []delivery.View, wait time.Duration) ([]Attempted, error) {
 	deadline := time.Now().Add(min(wait, MaxWait))
 	out := make([]Attempted, len(views))
 	for i := range views {
-		out[i].DeliveryView = views[i]
+		out[i].View = views[i]
 	}
 	for wait := firstPoll; ; wait = min(wait*3/2, lastPoll) {
 		missing := false
@@ -213,7 +213,7 @@ func (s *Service) AwaitAttempts(ctx context.Context, c *Call, views []store.Deli
 			if err != nil {
 				return nil, err
 			}
-			if out[i].DeliveryView = v; v.Attempts > views[i].Attempts {
+			if out[i].View = v; v.Attempts > views[i].Attempts {
 				if out[i].Attempt, err = s.attemptAfter(ctx, &v, views[i].Attempts); err != nil {
 					return nil, err
 				}
@@ -227,7 +227,7 @@ func (s *Service) AwaitAttempts(ctx context.Context, c *Call, views []store.Deli
 }
 
 // attemptAfter returns the attempt with the lowest number above one, nil if there is none.
-func (s *Service) attemptAfter(ctx context.Context, v *store.DeliveryView, number int) (*Attempt, error) {
+func (s *Service) attemptAfter(ctx context.Context, v *delivery.View, number int) (*Attempt, error) {
 	all, _, err := s.Store.ListAttempts(ctx, v.ID, store.AttemptFilter{}, store.Page[int]{Limit: 1, Before: &number})
 	if err != nil || len(all) == 0 {
 		return nil, err
@@ -242,18 +242,18 @@ func (s *Service) attemptAfter(ctx context.Context, v *store.DeliveryView, numbe
 
 // CancelDelivery stops the retries of a pending delivery; one that is settled
 // stays as it is.
-func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (store.DeliveryView, error) {
+func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (delivery.View, error) {
 	end, err := s.edit(ctx, c)
 	if err != nil {
-		return store.DeliveryView{}, err
+		return delivery.View{}, err
 	}
 	defer end()
 	did, ok := delivery.ParseID(id)
 	if !ok {
-		return store.DeliveryView{}, fault.Missing("delivery", id)
+		return delivery.View{}, fault.Missing("delivery", id)
 	}
 	now := s.Now()
-	v, err := s.Store.CancelDelivery(ctx, c.Space, did, now, func(v *store.DeliveryView) store.Trail {
+	v, err := s.Store.CancelDelivery(ctx, c.Space, did, now, func(v *delivery.View) store.Trail {
 		return s.trail(c, *v, now, account.DeliveryCanceled, v.ID.String())
 	})
 	if err != nil {
@@ -296,7 +296,7 @@ func (w *Watcher) EndpointFailing(f *dispatch.Failure, since time.Time) {
 // DeliveryExhausted announces message.attempt.exhausted, except for the server's
 // own events, whose notices would have notices in turn.
 func (w *Watcher) DeliveryExhausted(f *dispatch.Failure) {
-	d, j := f.Delivery, f.Job
+	d, j := f.Delivery, f.Outgoing
 	e := w.s.Endpoints.Get(d.ID.Endpoint)
 	if e == nil {
 		return
@@ -322,7 +322,7 @@ func (w *Watcher) DeliveryExhausted(f *dispatch.Failure) {
 // lastFailure returns the names and values that notices about an endpoint have of the attempt
 // that caused them.
 func lastFailure(f *dispatch.Failure) []any {
-	return append(lastAttempt(f), "event", f.Job.EventID, "event_type", f.Job.Type, "delivery", f.Delivery.ID.String())
+	return append(lastAttempt(f), "event", f.Outgoing.EventID, "event_type", f.Outgoing.Type, "delivery", f.Delivery.ID.String())
 }
 
 // lastAttempt returns the names and values that notices have of the result of an attempt.
@@ -347,7 +347,7 @@ func lastFailureText(f *dispatch.Failure) string {
 	if why := lastError(f); why != nil {
 		how += fmt.Sprintf(" (%s)", why)
 	}
-	return fmt.Sprintf("The last attempt, at the event %s (%s), failed: %s.", f.Job.EventID, f.Job.Type, how)
+	return fmt.Sprintf("The last attempt, at the event %s (%s), failed: %s.", f.Outgoing.EventID, f.Outgoing.Type, how)
 }
 
 // Attempted counts the attempt.

@@ -371,7 +371,7 @@ func deliveries(e *event.Event, to []*endpoint.Endpoint) []delivery.Delivery {
 
 // SendTest sends a sample event to one endpoint only, of the given type or, if
 // that is empty, of the first type that the endpoint names.
-func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string) (*event.Event, []store.DeliveryView, error) {
+func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string) (*event.Event, []delivery.View, error) {
 	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, nil, err
@@ -390,9 +390,9 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 		return nil, nil, s.replay(ctx, c, a.Replay)
 	}
 	s.tally.Event(a)
-	views := make([]store.DeliveryView, len(a.Deliveries))
+	views := make([]delivery.View, len(a.Deliveries))
 	for i, d := range a.Deliveries {
-		views[i] = store.DeliveryView{Delivery: d, EventID: a.Event.ID, Type: a.Event.Type, EndpointID: endpointID}
+		views[i] = delivery.View{Delivery: d, EventID: a.Event.ID, Type: a.Event.Type, EndpointID: endpointID}
 		s.engine.Expedite(d.ID)
 	}
 	return &a.Event, views, nil
@@ -547,7 +547,7 @@ func (s *Service) EventsAfter(ctx context.Context, c *Call, after event.Key, lim
 // Resend sends an event again to every enabled endpoint that wants it, or to the
 // one named, whether it wants it or not. It returns the deliveries, which are
 // pending again with a fresh retry schedule.
-func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID string) ([]store.DeliveryView, error) {
+func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID string) ([]delivery.View, error) {
 	return s.resend(ctx, c, eventID, func(e *event.Event) ([]*endpoint.Endpoint, error) {
 		if endpointID == "" {
 			return s.wanting(e), nil
@@ -561,7 +561,7 @@ func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID strin
 }
 
 // ResendToListeners sends an event again to whoever listens, wanted or not.
-func (s *Service) ResendToListeners(ctx context.Context, c *Call, eventID, _ string) ([]store.DeliveryView, error) {
+func (s *Service) ResendToListeners(ctx context.Context, c *Call, eventID, _ string) ([]delivery.View, error) {
 	return s.resend(ctx, c, eventID, func(*event.Event) (to []*endpoint.Endpoint, err error) {
 		s.Endpoints.Each(func(w *endpoint.Endpoint) {
 			if w.Space == c.Space && w.Kind() == endpoint.Listener && w.Sends() {
@@ -572,7 +572,7 @@ func (s *Service) ResendToListeners(ctx context.Context, c *Call, eventID, _ str
 	})
 }
 
-func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose func(*event.Event) ([]*endpoint.Endpoint, error)) ([]store.DeliveryView, error) {
+func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose func(*event.Event) ([]*endpoint.Endpoint, error)) ([]delivery.View, error) {
 	end, err := s.edit(ctx, c)
 	if err != nil {
 		return nil, err
@@ -591,13 +591,13 @@ func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose fu
 	}
 	now := s.Now()
 	ds := make([]delivery.Delivery, 0, len(to))
-	views := make([]store.DeliveryView, 0, len(to))
+	views := make([]delivery.View, 0, len(to))
 	for _, w := range to {
 		id := delivery.ID{Event: e.Key, Endpoint: w.No}
 		v, err := s.Store.Delivery(ctx, c.Space, id)
 		switch {
 		case fault.Is(err, fault.NotFound):
-			v = store.DeliveryView{Delivery: delivery.New(id, c.Space), EventID: e.ID, Type: e.Type, EndpointID: w.ID}
+			v = delivery.View{Delivery: delivery.New(id, c.Space), EventID: e.ID, Type: e.Type, EndpointID: w.ID}
 		case err != nil:
 			return nil, err
 		}

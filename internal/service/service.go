@@ -297,7 +297,7 @@ func eventOf(result any) (e *event.Event, shown bool) {
 		return v, true
 	case *Preview:
 		return v.Event, true
-	case []store.DeliveryView: // of one event
+	case []delivery.View: // of one event
 		if len(v) > 0 {
 			return &event.Event{Key: v[0].ID.Event}, true
 		}

@@ -188,30 +188,30 @@ type lanes struct {
 	service *Service
 }
 
-func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error) {
-	jobs, err := l.Store.LoadLane(ctx, endpoint, limit, maxBytes)
-	return l.reached(ctx, jobs, err)
+func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error) {
+	outgoing, err := l.Store.LoadLane(ctx, endpoint, limit, maxBytes)
+	return l.reached(ctx, outgoing, err)
 }
 
-func (l *lanes) ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error) {
-	jobs, err := l.Store.ScanLane(ctx, r)
-	return l.reached(ctx, jobs, err)
+func (l *lanes) ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
+	outgoing, err := l.Store.ScanLane(ctx, r)
+	return l.reached(ctx, outgoing, err)
 }
 
-func (l *lanes) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
-	jobs, err := l.Store.Load(ctx, deliveries)
-	return l.reached(ctx, jobs, err)
+func (l *lanes) Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error) {
+	outgoing, err := l.Store.Load(ctx, deliveries)
+	return l.reached(ctx, outgoing, err)
 }
 
-// reached returns jobs once this node has the settings that they were accepted under.
-func (l *lanes) reached(ctx context.Context, jobs []store.Job, err error) ([]store.Job, error) {
-	if err != nil || len(jobs) == 0 {
-		return jobs, err
+// reached returns outgoing once this node has the settings that they were accepted under.
+func (l *lanes) reached(ctx context.Context, outgoing []delivery.Outgoing, err error) ([]delivery.Outgoing, error) {
+	if err != nil || len(outgoing) == 0 {
+		return outgoing, err
 	}
-	if err := l.service.Reach(ctx, jobs[len(jobs)-1].Version); err != nil { // the last query's is the highest
+	if err := l.service.Reach(ctx, outgoing[len(outgoing)-1].Version); err != nil { // the last query's is the highest
 		return nil, err
 	}
-	return jobs, nil
+	return outgoing, nil
 }
 
 // again calls do until it does not find that the object was changed since do read it.

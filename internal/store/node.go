@@ -39,7 +39,7 @@ type Nodes interface {
 	Changes(ctx context.Context, version int64) (Changes, error)
 	// Load returns those of some deliveries that are pending, with what is needed to send
 	// them, in no order.
-	Load(ctx context.Context, deliveries []delivery.ID) ([]Job, error)
+	Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error)
 	// LastKey returns the highest key of all stored events, 0 if there are none.
 	LastKey(ctx context.Context) (event.Key, error)
 	// HealthOf returns the health of those of some endpoints that have any.

@@ -75,14 +75,14 @@ type Hot interface {
 	// more once their bodies exceed maxBytes (at least one is returned). Those of erased
 	// events are left out, until [History.EraseAttempts] has canceled them: the list may then
 	// be shorter than limit.
-	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]Job, error)
+	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error)
 
 	// ScanLane returns a part of what LoadLane returns the beginning of.
-	ScanLane(ctx context.Context, r LaneScan) ([]Job, error)
+	ScanLane(ctx context.Context, r LaneScan) ([]delivery.Outgoing, error)
 
 	// Load returns those of some deliveries that are pending, with what is needed to send
 	// them, in no order.
-	Load(ctx context.Context, deliveries []delivery.ID) ([]Job, error)
+	Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error)
 
 	// Lanes returns the endpoints with a store number above after that have pending
 	// deliveries, in order of number, at most limit. Its cost does not depend on how
@@ -147,19 +147,6 @@ type Settlement struct {
 type Health struct {
 	Endpoint int64
 	Breaker  delivery.Breaker
-}
-
-// Job is a pending delivery with what is needed to send it.
-type Job struct {
-	Delivery delivery.Delivery
-	EventID  string
-	Type     string
-	Body     []byte
-	Trace    event.Trace
-
-	// Version is that of the settings when the job was read, as [Nodes] counts them: it was
-	// accepted under no later one. 0 where no other process changes settings.
-	Version int64
 }
 
 // Place is where a pending delivery stands among those of its endpoint. The zero
@@ -410,15 +397,6 @@ type AttemptFilter struct {
 	Outcome *delivery.Outcome
 }
 
-// DeliveryView is a delivery with the names of what it joins.
-type DeliveryView struct {
-	delivery.Delivery
-	EventID    string
-	Type       string
-	EndpointID string
-	Erased     time.Time // when the event's payload was erased, zero while it is stored
-}
-
 // History is what was accepted and what became of it.
 type History interface {
 	Event(ctx context.Context, space event.Space, id string) (event.Event, error)
@@ -426,8 +404,8 @@ type History interface {
 	// next is where to go on: the cursor of the next page in the same direction, which need not
 	// be of an item; nil: there is nothing left. A page may be short, and empty, and have a next.
 	ListEvents(ctx context.Context, space event.Space, f EventFilter, p Page[event.Key]) (items []event.Event, next *event.Key, err error)
-	Delivery(ctx context.Context, space event.Space, id delivery.ID) (DeliveryView, error)
-	ListDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, p Page[delivery.ID]) (items []DeliveryView, next *delivery.ID, err error)
+	Delivery(ctx context.Context, space event.Space, id delivery.ID) (delivery.View, error)
+	ListDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, p Page[delivery.ID]) (items []delivery.View, next *delivery.ID, err error)
 	// CountDeliveries counts deliveries. It looks at no more than most entries of an index,
 	// about, and reports whether these were all.
 	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, most int) (n int, all bool, err error)
@@ -446,7 +424,7 @@ type History interface {
 	Requeue(ctx context.Context, ds []delivery.Delivery, t Trail) error
 	// CancelDelivery cancels a pending delivery; one that is not pending stays as it is. trail
 	// is called, as an edit is, with the delivery as it is afterwards.
-	CancelDelivery(ctx context.Context, space event.Space, id delivery.ID, now time.Time, trail func(*DeliveryView) Trail) (DeliveryView, error)
+	CancelDelivery(ctx context.Context, space event.Space, id delivery.ID, now time.Time, trail func(*delivery.View) Trail) (delivery.View, error)
 
 	// EventAt returns the event with a key.
 	EventAt(ctx context.Context, space event.Space, key event.Key) (event.Event, error)

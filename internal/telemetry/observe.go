@@ -72,22 +72,22 @@ type lanes struct {
 	m *Metrics
 }
 
-func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error) {
-	jobs, err := l.Store.LoadLane(ctx, endpoint, limit, maxBytes)
+func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error) {
+	outgoing, err := l.Store.LoadLane(ctx, endpoint, limit, maxBytes)
 	l.m.fail(ctx, opLane, err)
-	return jobs, err
+	return outgoing, err
 }
 
-func (l *lanes) ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error) {
-	jobs, err := l.Store.ScanLane(ctx, r)
+func (l *lanes) ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
+	outgoing, err := l.Store.ScanLane(ctx, r)
 	l.m.fail(ctx, opLane, err)
-	return jobs, err
+	return outgoing, err
 }
 
-func (l *lanes) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
-	jobs, err := l.Store.Load(ctx, deliveries)
+func (l *lanes) Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error) {
+	outgoing, err := l.Store.Load(ctx, deliveries)
 	l.m.fail(ctx, opLane, err)
-	return jobs, err
+	return outgoing, err
 }
 
 func (l *lanes) Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error) {

@@ -248,23 +248,23 @@ func (d *data) put(dl delivery.Delivery) {
 func placeOf(d *delivery.Delivery) place { return place{d.Rank.UnixMilli(), d.ID.Event} }
 
 // LoadLane implements [store.Hot].
-func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) (jobs []store.Job, err error) {
+func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) (outgoing []delivery.Outgoing, err error) {
 	err = s.read(ctx, Call{Method: "LoadLane", Endpoint: endpoint}, func(d *data) {
 		size := 0
 		for _, p := range d.waiting[endpoint] {
-			if len(jobs) >= limit || size > maxBytes {
+			if len(outgoing) >= limit || size > maxBytes {
 				return
 			}
-			j := d.job(delivery.ID{Event: p.key, Endpoint: endpoint})
-			jobs = append(jobs, j)
-			size += len(j.Body)
+			o := d.outgoing(delivery.ID{Event: p.key, Endpoint: endpoint})
+			outgoing = append(outgoing, o)
+			size += len(o.Body)
 		}
 	})
-	return jobs, err
+	return outgoing, err
 }
 
 // ScanLane implements [store.Hot].
-func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) (jobs []store.Job, err error) {
+func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) (outgoing []delivery.Outgoing, err error) {
 	err = s.read(ctx, Call{Method: "ScanLane", Endpoint: r.Endpoint}, func(d *data) {
 		lane := slices.Clone(d.waiting[r.Endpoint])
 		if r.Until.IsZero() {
@@ -276,33 +276,33 @@ func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) (jobs []store.Jo
 		}
 		size := 0
 		for _, p := range lane {
-			if len(jobs) >= r.Limit || size > r.MaxBytes {
+			if len(outgoing) >= r.Limit || size > r.MaxBytes {
 				return
 			}
-			j := d.job(delivery.ID{Event: p.key, Endpoint: r.Endpoint})
-			jobs = append(jobs, j)
-			size += len(j.Body)
+			o := d.outgoing(delivery.ID{Event: p.key, Endpoint: r.Endpoint})
+			outgoing = append(outgoing, o)
+			size += len(o.Body)
 		}
 	})
-	return jobs, err
+	return outgoing, err
 }
 
 // Load implements [store.Hot].
-func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (jobs []store.Job, err error) {
+func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (outgoing []delivery.Outgoing, err error) {
 	err = s.read(ctx, Call{Method: "Load"}, func(d *data) {
 		for _, id := range deliveries {
 			if dl, ok := d.deliveries[id]; ok && dl.State == delivery.Pending {
-				jobs = append(jobs, d.job(id))
+				outgoing = append(outgoing, d.outgoing(id))
 			}
 		}
 	})
-	return jobs, err
+	return outgoing, err
 }
 
-// job is a delivery with what is needed to send it.
-func (d *data) job(id delivery.ID) store.Job {
+// outgoing is a delivery with what is needed to send it.
+func (d *data) outgoing(id delivery.ID) delivery.Outgoing {
 	e := d.events[id.Event]
-	return store.Job{Delivery: d.deliveries[id], EventID: e.ID, Type: e.Type, Body: slices.Clone(e.Body)}
+	return delivery.Outgoing{Delivery: d.deliveries[id], EventID: e.ID, Type: e.Type, Body: slices.Clone(e.Body)}
 }
 
 // FanningOut implements [store.Hot]. No event is deferred.

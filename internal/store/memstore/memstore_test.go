@@ -149,7 +149,7 @@ func TestStore_likeSQLite(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if a, b := jobs(got), jobs(want); a != b {
+			if a, b := outgoing(got), outgoing(want); a != b {
 				t.Fatalf("step %d, lane %d: got\n%s\nwant\n%s", step, no, a, b)
 			}
 			scan := store.LaneScan{Endpoint: no, Limit: limit, MaxBytes: size}
@@ -165,7 +165,7 @@ func TestStore_likeSQLite(t *testing.T) {
 			if got, err = mem.ScanLane(ctx, scan); err != nil {
 				t.Fatal(err)
 			}
-			if a, b := jobs(got), jobs(want); a != b {
+			if a, b := outgoing(got), outgoing(want); a != b {
 				t.Fatalf("step %d, scan %+v: got\n%s\nwant\n%s", step, scan, a, b)
 			}
 		}
@@ -184,12 +184,12 @@ func TestStore_likeSQLite(t *testing.T) {
 	}
 }
 
-// jobs writes down what an engine sees of them.
-func jobs(all []store.Job) string {
+// outgoing writes down what an engine sees of them.
+func outgoing(all []delivery.Outgoing) string {
 	var b bytes.Buffer
-	for _, j := range all {
-		d := j.Delivery
-		_, _ = fmt.Fprintln(&b, d.ID, d.State, d.Attempts, d.Budget, d.Due.UnixMilli(), d.Rank.UnixMilli(), d.Since.UnixMilli(), d.LastOutcome, d.LastStatus, j.EventID, j.Type, string(j.Body))
+	for _, o := range all {
+		d := o.Delivery
+		_, _ = fmt.Fprintln(&b, d.ID, d.State, d.Attempts, d.Budget, d.Due.UnixMilli(), d.Rank.UnixMilli(), d.Since.UnixMilli(), d.LastOutcome, d.LastStatus, o.EventID, o.Type, string(o.Body))
 	}
 	return b.String()
 }

@@ -269,12 +269,12 @@ func (s *Store) HealthOf(ctx context.Context, endpoints []int64) ([]store.Health
 }
 
 // Load implements [store.Nodes].
-func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) ([]store.Job, error) {
+func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error) {
 	events, endpoints := make([]int64, len(deliveries)), make([]int64, len(deliveries))
 	for i, id := range deliveries {
 		events[i], endpoints[i] = int64(id.Event), id.Endpoint
 	}
-	return s.Jobs(ctx, "load deliveries", math.MaxInt, `FROM unnest(?::bigint[], ?::bigint[]) u (event, endpoint)
+	return s.Outgoing(ctx, "load deliveries", math.MaxInt, `FROM unnest(?::bigint[], ?::bigint[]) u (event, endpoint)
 		JOIN deliveries d ON d.event = u.event AND d.endpoint = u.endpoint JOIN events e ON e.key = d.event WHERE d.state = 0`, events, endpoints)
 }
 

@@ -91,17 +91,17 @@ func TestOrder_clocks(t *testing.T) {
 	lane, err := nodes[0].LoadLane(ctx, fifo, 100, 1<<20)
 	ok(err)
 	var got []event.Key
-	for _, j := range lane {
-		got = append(got, j.Delivery.ID.Event)
+	for _, o := range lane {
+		got = append(got, o.Delivery.ID.Event)
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the lane is %v, sent were %v", got, want)
 	}
 	lane, err = nodes[0].LoadLane(ctx, free, 100, 1<<20)
 	ok(err)
-	for _, j := range lane {
-		if !j.Delivery.Rank.Equal(j.Delivery.ID.Event.Time()) {
-			t.Errorf("a delivery without an order has the rank %s instead of %s", j.Delivery.Rank, j.Delivery.ID.Event.Time())
+	for _, o := range lane {
+		if !o.Delivery.Rank.Equal(o.Delivery.ID.Event.Time()) {
+			t.Errorf("a delivery without an order has the rank %s instead of %s", o.Delivery.Rank, o.Delivery.ID.Event.Time())
 		}
 	}
 
@@ -116,7 +116,7 @@ func TestOrder_clocks(t *testing.T) {
 	}
 }
 
-func lane0(t *testing.T, s store.Store, no int64) []store.Job {
+func lane0(t *testing.T, s store.Store, no int64) []delivery.Outgoing {
 	t.Helper()
 	lane, err := s.LoadLane(context.Background(), no, 100, 1<<20)
 	if err != nil {
@@ -126,11 +126,11 @@ func lane0(t *testing.T, s store.Store, no int64) []store.Job {
 }
 
 // settleAll acknowledges deliveries.
-func settleAll(jobs []store.Job) (all []store.Settlement) {
-	for _, j := range jobs {
+func settleAll(outgoing []delivery.Outgoing) (all []store.Settlement) {
+	for _, o := range outgoing {
 		a := delivery.Attempt{Number: 1, Outcome: delivery.OutcomeSucceeded, Started: time.Now()}
-		j.Delivery.Settle(&a, delivery.Policy{}, time.Now())
-		all = append(all, store.Settlement{Delivery: j.Delivery, Attempt: &a})
+		o.Delivery.Settle(&a, delivery.Policy{}, time.Now())
+		all = append(all, store.Settlement{Delivery: o.Delivery, Attempt: &a})
 	}
 	return all
 }

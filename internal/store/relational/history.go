@@ -164,7 +164,7 @@ func (s *Store) mergeEvents(ctx context.Context, space event.Space, f store.Even
 
 const viewColumns = deliveryColumns + `, e.nonce, e.custom_id, e.type, e.erased, coalesce((SELECT w.id FROM endpoints w WHERE w.no = d.endpoint), '')`
 
-func scanView(row scanner) (v store.DeliveryView, err error) {
+func scanView(row scanner) (v delivery.View, err error) {
 	var id eventID
 	var erased sql.NullInt64
 	err = scanDelivery(row, &v.Delivery, &id.nonce, &id.custom, &v.Type, &erased, &v.EndpointID)
@@ -173,7 +173,7 @@ func scanView(row scanner) (v store.DeliveryView, err error) {
 }
 
 // Delivery implements [store.History].
-func (s *Store) Delivery(ctx context.Context, space event.Space, id delivery.ID) (store.DeliveryView, error) {
+func (s *Store) Delivery(ctx context.Context, space event.Space, id delivery.ID) (delivery.View, error) {
 	v, err := scanView(s.queryRow(ctx, `SELECT `+viewColumns+`
 		FROM deliveries d JOIN events e ON e.key = d.event
 		WHERE d.event = ? AND d.endpoint = ? AND d.space = ?`, int64(id.Event), id.Endpoint, int64(space)))
@@ -184,8 +184,8 @@ func (s *Store) Delivery(ctx context.Context, space event.Space, id delivery.ID)
 }
 
 // ListDeliveries implements [store.History].
-func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) ([]store.DeliveryView, *delivery.ID, error) {
-	return listDeliveries(ctx, s, space, &f, p, func(v *store.DeliveryView) delivery.ID { return v.ID }, scanView, viewColumns)
+func (s *Store) ListDeliveries(ctx context.Context, space event.Space, f store.DeliveryFilter, p store.Page[delivery.ID]) ([]delivery.View, *delivery.ID, error) {
+	return listDeliveries(ctx, s, space, &f, p, func(v *delivery.View) delivery.ID { return v.ID }, scanView, viewColumns)
 }
 
 // CountDeliveries implements [store.History].
@@ -470,7 +470,7 @@ func (t *Tx) requeue(ds []delivery.Delivery, query string, all bool) error {
 }
 
 // CancelDelivery implements [store.History].
-func (s *Store) CancelDelivery(ctx context.Context, space event.Space, id delivery.ID, now time.Time, trail func(*store.DeliveryView) store.Trail) (v store.DeliveryView, err error) {
+func (s *Store) CancelDelivery(ctx context.Context, space event.Space, id delivery.ID, now time.Time, trail func(*delivery.View) store.Trail) (v delivery.View, err error) {
 	err = s.edit(ctx, func() error {
 		if v, err = s.Delivery(ctx, space, id); err != nil {
 			return err

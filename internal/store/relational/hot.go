@@ -370,61 +370,61 @@ func Blob(v any) []byte {
 }
 
 // LoadLane implements [store.Hot].
-func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]store.Job, error) {
-	return s.Jobs(ctx, "load lane", maxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
+func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error) {
+	return s.Outgoing(ctx, "load lane", maxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
 		WHERE d.endpoint = ? AND d.state = 0 ORDER BY d.rank, d.event LIMIT ?`, endpoint, limit)
 }
 
 // ScanLane implements [store.Hot].
-func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) ([]store.Job, error) {
+func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
 	if !r.Until.IsZero() {
-		return s.Jobs(ctx, "load lane", r.MaxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
+		return s.Outgoing(ctx, "load lane", r.MaxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
 			WHERE d.endpoint = ? AND d.state = 0 AND d.rank <= ? ORDER BY d.rank DESC, d.event DESC LIMIT ?`, r.Endpoint, Millis(r.Until), r.Limit)
 	}
-	return s.Jobs(ctx, "load lane", r.MaxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
+	return s.Outgoing(ctx, "load lane", r.MaxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
 		WHERE d.endpoint = ? AND d.state = 0 AND (d.rank, d.event) > (?, ?) ORDER BY d.rank, d.event LIMIT ?`,
 		r.Endpoint, r.After.Millis, int64(r.After.Event), r.Limit)
 }
 
 // Load implements [store.Hot], for few deliveries.
-func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (jobs []store.Job, err error) {
+func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (outgoing []delivery.Outgoing, err error) {
 	for _, id := range deliveries {
-		found, err := s.Jobs(ctx, "load delivery", math.MaxInt, `FROM deliveries d JOIN events e ON e.key = d.event
+		found, err := s.Outgoing(ctx, "load delivery", math.MaxInt, `FROM deliveries d JOIN events e ON e.key = d.event
 			WHERE d.event = ? AND d.endpoint = ? AND d.state = 0`, int64(id.Event), id.Endpoint)
 		if err != nil {
 			return nil, err
 		}
-		jobs = append(jobs, found...)
+		outgoing = append(outgoing, found...)
 	}
-	return jobs, nil
+	return outgoing, nil
 }
 
-// Jobs reads deliveries d of events e, with what is needed to send them, until their
+// Outgoing reads deliveries d of events e, with what is needed to send them, until their
 // bodies exceed maxBytes, without those of erased events. The text of from must be a constant.
-func (s *Store) Jobs(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []store.Job, err error) {
+func (s *Store) Outgoing(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []delivery.Outgoing, err error) {
 	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace, e.erased IS NOT NULL, `+s.Dialect.Version()+` `+from, args...)
 	if err != nil {
 		return nil, s.Fault(op, err)
 	}
 	defer s.closing(rows, &err)
-	var jobs []store.Job
+	var outgoing []delivery.Outgoing
 	for size := 0; size <= maxBytes && rows.Next(); {
-		var j store.Job
+		var o delivery.Outgoing
 		id, erased := eventID{}, false
-		if err := scanDelivery(rows, &j.Delivery, &id.nonce, &id.custom, &j.Type, &j.Body, (*[]byte)(&j.Trace), &erased, &j.Version); err != nil {
+		if err := scanDelivery(rows, &o.Delivery, &id.nonce, &id.custom, &o.Type, &o.Body, (*[]byte)(&o.Trace), &erased, &o.Version); err != nil {
 			return nil, s.Fault(op, err)
 		}
 		if erased { // it is about to be canceled
 			continue
 		}
-		if j.Body, err = store.Unpack(j.Body); err != nil {
+		if o.Body, err = store.Unpack(o.Body); err != nil {
 			return nil, s.Fault(op, err)
 		}
-		j.EventID = id.of(j.Delivery.ID.Event)
-		size += len(j.Body)
-		jobs = append(jobs, j)
+		o.EventID = id.of(o.Delivery.ID.Event)
+		size += len(o.Body)
+		outgoing = append(outgoing, o)
 	}
-	return jobs, s.Fault(op, rows.Err())
+	return outgoing, s.Fault(op, rows.Err())
 }
 
 // Lanes implements [store.Hot]. It hops from endpoint to endpoint along the

@@ -152,8 +152,8 @@ func TestOpen_again(t *testing.T) {
 			same("receipt", *done.Receipt)(r, err)
 			health, err := s.AllHealth(ctx)
 			same("health", []store.Health{{Endpoint: 1, Breaker: delivery.Breaker{Failures: 2}}})(health, err)
-			jobs, err := s.LoadLane(ctx, 1, 10, 1<<20)
-			same("waiting", []store.Job{{Delivery: waiting.Deliveries[0], EventID: waiting.Event.ID, Type: "a.b", Body: waiting.Event.Body}})(jobs, err)
+			outgoing, err := s.LoadLane(ctx, 1, 10, 1<<20)
+			same("waiting", []delivery.Outgoing{{Delivery: waiting.Deliveries[0], EventID: waiting.Event.ID, Type: "a.b", Body: waiting.Event.Body}})(outgoing, err)
 			last, err := s.LastKey(ctx)
 			same("last key", waiting.Event.Key)(last, err)
 			if err := s.Commit(ctx, &store.Batch{Appends: []*store.Append{newAppend(keys, 10)}}); err != nil {

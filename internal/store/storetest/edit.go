@@ -67,7 +67,7 @@ func (b *bundle) deleteEndpoint(no int64, at time.Time, t store.Trail) error {
 func (b *bundle) cancel(id delivery.ID, at time.Time, t store.Trail) error {
 	for _, space := range []event.Space{mine, live, theirs} {
 		if _, err := b.Delivery(context.WithoutCancel(b.ctx), space, id); err == nil {
-			_, err := b.CancelDelivery(b.ctx, space, id, at, func(*store.DeliveryView) store.Trail { return t })
+			_, err := b.CancelDelivery(b.ctx, space, id, at, func(*delivery.View) store.Trail { return t })
 			return err
 		}
 	}

@@ -69,8 +69,8 @@ func testEvents(b *bundle) {
 // last belongs to another space, and what a list of them should show.
 type history struct {
 	endpoints []*endpoint.Endpoint
-	events    []event.Event        // oldest first
-	all       []store.DeliveryView // of mine, newest first
+	events    []event.Event   // oldest first
+	all       []delivery.View // of mine, newest first
 }
 
 func newHistory(b *bundle) *history {
@@ -92,16 +92,16 @@ func newHistory(b *bundle) *history {
 				d.Settled, d.Attempts, d.LastStatus, d.LastOutcome = now(), 1, 200+i, delivery.Outcome(i%5)
 				b.settle(d)
 			}
-			v := store.DeliveryView{Delivery: d, EventID: a.Event.ID, Type: typ, EndpointID: h.endpoints[j].ID}
-			h.all = append([]store.DeliveryView{v}, h.all...)
+			v := delivery.View{Delivery: d, EventID: a.Event.ID, Type: typ, EndpointID: h.endpoints[j].ID}
+			h.all = append([]delivery.View{v}, h.all...)
 		}
 	}
 	return h
 }
 
 // where returns what f selects, newest first.
-func (h *history) where(f store.DeliveryFilter) []store.DeliveryView {
-	return slices.DeleteFunc(slices.Clone(h.all), func(v store.DeliveryView) bool {
+func (h *history) where(f store.DeliveryFilter) []delivery.View {
+	return slices.DeleteFunc(slices.Clone(h.all), func(v delivery.View) bool {
 		return f.Event != 0 && v.ID.Event != f.Event || f.Endpoint != 0 && v.ID.Endpoint != f.Endpoint || f.State != nil && v.State != *f.State || f.Outcome != nil && v.LastOutcome != *f.Outcome ||
 			f.Statuses.To > 0 && (v.LastStatus < f.Statuses.From || v.LastStatus > f.Statuses.To) ||
 			!selected(f.Pattern, v.Type) || v.ID.Event < f.From || f.Until != 0 && v.ID.Event >= f.Until
@@ -116,7 +116,7 @@ func testEventFilters(b *bundle, h *history) {
 			f := store.EventFilter{Types: types, Delivered: delivered, From: h.events[2].Key}
 			var want []event.Key
 			for _, e := range slices.Backward(h.events) {
-				open := slices.ContainsFunc(h.all, func(v store.DeliveryView) bool {
+				open := slices.ContainsFunc(h.all, func(v delivery.View) bool {
 					return v.ID.Event == e.Key && (v.State == delivery.Pending || v.State == delivery.Failed)
 				})
 				if e.Key >= f.From && (types == nil || slices.Contains(types, e.Type)) && (delivered == nil || *delivered != open) {
@@ -149,8 +149,8 @@ func testDeliveries(b *bundle) {
 		{Statuses: store.StatusRange{From: 202, To: 203}}, {Statuses: store.StatusRange{From: 201, To: 201}, State: &failed}, {Statuses: store.StatusRange{From: 200, To: 202}, Outcome: &redirected},
 		{Statuses: store.StatusRange{From: 200, To: 299}, Endpoint: h.endpoints[0].No}, {Statuses: store.StatusRange{From: 200, To: 203}, Pattern: "payment.*"}, {Statuses: store.StatusRange{From: 500, To: 599}},
 	} {
-		searches(b, fmt.Sprintf("deliveries of %+v", f), h.where(f), func(v store.DeliveryView) delivery.ID { return v.ID },
-			func(p store.Page[delivery.ID]) ([]store.DeliveryView, *delivery.ID, error) {
+		searches(b, fmt.Sprintf("deliveries of %+v", f), h.where(f), func(v delivery.View) delivery.ID { return v.ID },
+			func(p store.Page[delivery.ID]) ([]delivery.View, *delivery.ID, error) {
 				return b.ListDeliveries(b.ctx, mine, f, p)
 			})
 	}
@@ -184,13 +184,13 @@ func testDeliveryFilters(b *bundle) {
 						want := h.where(f)
 						for _, after := range cursors {
 							if after != nil {
-								want = slices.DeleteFunc(want, func(v store.DeliveryView) bool {
+								want = slices.DeleteFunc(want, func(v delivery.View) bool {
 									return v.ID.Event > after.Event || v.ID.Event == after.Event && v.ID.Endpoint >= after.Endpoint
 								})
 							}
 							got, next, err := b.ListDeliveries(b.ctx, mine, f, store.Page[delivery.ID]{Limit: 100, After: after})
 							b.ok(err)
-							if next != nil || !slices.EqualFunc(got, want, func(x, y store.DeliveryView) bool { return x.ID == y.ID }) {
+							if next != nil || !slices.EqualFunc(got, want, func(x, y delivery.View) bool { return x.ID == y.ID }) {
 								b.Errorf("%+v after %v: got %d deliveries, next %v, want %d", f, after, len(got), next, len(want))
 							}
 						}
@@ -339,8 +339,8 @@ func testSearchEvents(b *bundle) {
 		{Pattern: "payment.*", Types: historyTypes[:2]},
 	} {
 		want := slices.DeleteFunc(slices.Clone(h.events), func(e event.Event) bool {
-			with := f.State == nil || slices.ContainsFunc(h.all, func(v store.DeliveryView) bool { return v.ID.Event == e.Key && v.State == *f.State })
-			open := f.Delivered != nil && slices.ContainsFunc(h.all, func(v store.DeliveryView) bool {
+			with := f.State == nil || slices.ContainsFunc(h.all, func(v delivery.View) bool { return v.ID.Event == e.Key && v.State == *f.State })
+			open := f.Delivered != nil && slices.ContainsFunc(h.all, func(v delivery.View) bool {
 				return v.ID.Event == e.Key && (v.State == delivery.Pending || v.State == delivery.Failed)
 			})
 			return open || !with || !selected(f.Pattern, e.Type) || f.Types != nil && !slices.Contains(f.Types, e.Type) ||

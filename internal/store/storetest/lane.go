@@ -12,7 +12,7 @@ import (
 
 func testLoadLane(b *bundle) {
 	start := now()
-	var want []store.Job // in order of rank
+	var want []delivery.Outgoing // in order of rank
 	for i, minutes := range rand.Perm(20) {
 		a := b.compose(mine, "a.b", 7, 8)
 		if i%3 == 0 {
@@ -22,38 +22,38 @@ func testLoadLane(b *bundle) {
 		d.Rank = start.Add(time.Duration(minutes/2) * time.Minute) // so two share each rank
 		d.Due = d.Rank.Add(time.Hour)                              // due or not
 		b.commit(a)
-		want = append(want, store.Job{Delivery: *d, EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body})
+		want = append(want, delivery.Outgoing{Delivery: *d, EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body})
 	}
-	slices.SortFunc(want, func(x, y store.Job) int {
+	slices.SortFunc(want, func(x, y delivery.Outgoing) int {
 		if c := x.Delivery.Rank.Compare(y.Delivery.Rank); c != 0 {
 			return c
 		}
 		return int(x.Delivery.ID.Event - y.Delivery.ID.Event)
 	})
 	for _, limit := range []int{1, 3, 19, 20, 100} {
-		jobs, err := b.LoadLane(b.ctx, 7, limit, 1<<20)
+		outgoing, err := b.LoadLane(b.ctx, 7, limit, 1<<20)
 		b.ok(err)
-		b.equal("jobs", unversioned(jobs), want[:min(limit, 20)])
+		b.equal("outgoing", unversioned(outgoing), want[:min(limit, 20)])
 	}
-	jobs, err := b.LoadLane(b.ctx, 9, 100, 1<<20)
+	outgoing, err := b.LoadLane(b.ctx, 9, 100, 1<<20)
 	b.ok(err)
-	b.equal("nobody's", len(jobs), 0)
+	b.equal("nobody's", len(outgoing), 0)
 	for i := range want {
-		jobs, err := b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, After: store.PlaceOf(&want[i].Delivery), Limit: 3, MaxBytes: 1 << 20})
+		outgoing, err := b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, After: store.PlaceOf(&want[i].Delivery), Limit: 3, MaxBytes: 1 << 20})
 		b.ok(err)
-		b.equal("those after a place", append([]store.Job{}, unversioned(jobs)...), append([]store.Job{}, want[i+1:min(i+4, 20)]...))
+		b.equal("those after a place", append([]delivery.Outgoing{}, unversioned(outgoing)...), append([]delivery.Outgoing{}, want[i+1:min(i+4, 20)]...))
 	}
-	jobs, err = b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 3, MaxBytes: 1 << 20})
+	outgoing, err = b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 3, MaxBytes: 1 << 20})
 	b.ok(err)
-	b.equal("those from the start", unversioned(jobs), want[:3])
+	b.equal("those from the start", unversioned(outgoing), want[:3])
 	backwards := slices.Clone(want[:12])
 	slices.Reverse(backwards)
-	jobs, err = b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, Until: want[11].Delivery.Rank, Limit: 5, MaxBytes: 1 << 20})
+	outgoing, err = b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, Until: want[11].Delivery.Rank, Limit: 5, MaxBytes: 1 << 20})
 	b.ok(err)
-	b.equal("those up to a rank", unversioned(jobs), backwards[:5])
-	jobs, err = b.Load(b.ctx, []delivery.ID{want[3].Delivery.ID, {Event: want[4].Delivery.ID.Event, Endpoint: 9}})
+	b.equal("those up to a rank", unversioned(outgoing), backwards[:5])
+	outgoing, err = b.Load(b.ctx, []delivery.ID{want[3].Delivery.ID, {Event: want[4].Delivery.ID.Event, Endpoint: 9}})
 	b.ok(err)
-	b.equal("those that are named", unversioned(jobs), want[3:4])
+	b.equal("those that are named", unversioned(outgoing), want[3:4])
 
 	// The first is put off to the end, and the second, third and fourth are settled.
 	later := want[0].Delivery
@@ -65,24 +65,24 @@ func testLoadLane(b *bundle) {
 		b.settle(d)
 	}
 	want[0].Delivery = later
-	jobs, err = b.LoadLane(b.ctx, 7, 100, 1<<20)
+	outgoing, err = b.LoadLane(b.ctx, 7, 100, 1<<20)
 	b.ok(err)
-	b.equal("the rest", unversioned(jobs), append(slices.Clone(want[4:]), want[0]))
-	jobs, err = b.Load(b.ctx, []delivery.ID{want[0].Delivery.ID, want[1].Delivery.ID})
+	b.equal("the rest", unversioned(outgoing), append(slices.Clone(want[4:]), want[0]))
+	outgoing, err = b.Load(b.ctx, []delivery.ID{want[0].Delivery.ID, want[1].Delivery.ID})
 	b.ok(err)
-	b.equal("those that are named and pending", unversioned(jobs), want[:1])
-	jobs, err = b.LoadLane(b.ctx, 8, 100, 1<<20)
+	b.equal("those that are named and pending", unversioned(outgoing), want[:1])
+	outgoing, err = b.LoadLane(b.ctx, 8, 100, 1<<20)
 	b.ok(err)
-	b.equal("another lane", len(jobs), 20)
+	b.equal("another lane", len(outgoing), 20)
 }
 
-// unversioned returns jobs without the version of the settings, which is 0 where no other
+// unversioned returns outgoing without the version of the settings, which is 0 where no other
 // process changes them.
-func unversioned(jobs []store.Job) []store.Job {
-	for i := range jobs {
-		jobs[i].Version = 0
+func unversioned(outgoing []delivery.Outgoing) []delivery.Outgoing {
+	for i := range outgoing {
+		outgoing[i].Version = 0
 	}
-	return jobs
+	return outgoing
 }
 
 func testLoadLaneBytes(b *bundle) {
@@ -94,10 +94,10 @@ func testLoadLaneBytes(b *bundle) {
 	for _, tt := range []struct{ limit, maxBytes, want int }{
 		{10, 0, 1}, {10, 99, 1}, {10, 100, 2}, {10, 1099, 2}, {10, 1100, 3}, {10, 1109, 3}, {10, 1110, 4}, {10, 6109, 4}, {10, 6110, 5}, {10, 1 << 30, 5}, {2, 1 << 30, 2}, {1, 0, 1},
 	} {
-		jobs, err := b.LoadLane(b.ctx, 7, tt.limit, tt.maxBytes)
+		outgoing, err := b.LoadLane(b.ctx, 7, tt.limit, tt.maxBytes)
 		b.ok(err)
-		if len(jobs) != tt.want {
-			b.Errorf("limit %d, %d bytes: got %d jobs, want %d", tt.limit, tt.maxBytes, len(jobs), tt.want)
+		if len(outgoing) != tt.want {
+			b.Errorf("limit %d, %d bytes: got %d outgoing, want %d", tt.limit, tt.maxBytes, len(outgoing), tt.want)
 		}
 	}
 }
@@ -136,12 +136,12 @@ func testLanes(b *bundle) {
 	}
 
 	// The lowest goes, and the next one is it.
-	jobs, err := b.LoadLane(b.ctx, 5, 2, 1<<20)
+	outgoing, err := b.LoadLane(b.ctx, 5, 2, 1<<20)
 	b.ok(err)
-	b.ok(b.cancel(jobs[0].Delivery.ID, now(), store.Trail{}))
+	b.ok(b.cancel(outgoing[0].Delivery.ID, now(), store.Trail{}))
 	lanes, err := b.Lanes(b.ctx, 2, 1)
 	b.ok(err)
-	b.equal("after a cancellation", lanes, []store.Lane{{Endpoint: 5, Rank: jobs[1].Delivery.Rank}})
+	b.equal("after a cancellation", lanes, []store.Lane{{Endpoint: 5, Rank: outgoing[1].Delivery.Rank}})
 }
 
 func testCancelPending(b *bundle) {
@@ -157,7 +157,7 @@ func testCancelPending(b *bundle) {
 		n, err := b.CancelPending(b.ctx, 7, at, 3)
 		b.ok(err)
 		b.equal("canceled", n, want)
-		jobs, err := b.LoadLane(b.ctx, 7, 100, 1<<20)
+		outgoing, err := b.LoadLane(b.ctx, 7, 100, 1<<20)
 		b.ok(err)
 		canceled := 0
 		for _, id := range all {
@@ -165,7 +165,7 @@ func testCancelPending(b *bundle) {
 				canceled++
 			}
 		}
-		b.equal("canceled or waiting", canceled+len(jobs), len(all))
+		b.equal("canceled or waiting", canceled+len(outgoing), len(all))
 	}
 	b.equal("what was settled before", b.delivery(done.ID), done)
 	lanes, err := b.Lanes(b.ctx, 0, 10)
@@ -180,9 +180,9 @@ func testCancelPending(b *bundle) {
 	b.ok(err)
 	b.equal("canceled of an endpoint that is not deleted", n, 0)
 	b.equal("its delivery", b.delivery(kept.ID).State, delivery.Pending)
-	jobs, err := b.LoadLane(b.ctx, 8, 100, 1<<20)
+	outgoing, err := b.LoadLane(b.ctx, 8, 100, 1<<20)
 	b.ok(err)
-	b.equal("another endpoint's", len(jobs), 5)
+	b.equal("another endpoint's", len(outgoing), 5)
 }
 
 // testLoadLaneTrace holds that what an event's trace is survives, byte for byte.
@@ -192,9 +192,9 @@ func testLoadLaneTrace(b *bundle) {
 		traced.Event.Trace = append(traced.Event.Trace, byte(i*0x1f))
 	}
 	b.commit(traced, plain)
-	jobs, err := b.LoadLane(b.ctx, 7, 10, 1<<20)
+	outgoing, err := b.LoadLane(b.ctx, 7, 10, 1<<20)
 	b.ok(err)
-	if len(jobs) != 2 || string(jobs[0].Trace) != string(traced.Event.Trace) || len(jobs[1].Trace) != 0 {
-		b.Errorf("%d jobs: %+v", len(jobs), jobs)
+	if len(outgoing) != 2 || string(outgoing[0].Trace) != string(traced.Event.Trace) || len(outgoing[1].Trace) != 0 {
+		b.Errorf("%d outgoing: %+v", len(outgoing), outgoing)
 	}
 }

@@ -398,7 +398,7 @@ func testCancelAndSettle(p *pair) {
 		var wg sync.WaitGroup
 		var told delivery.State
 		wg.Go(func() {
-			v, err := p.stores[0].CancelDelivery(p.ctx, mine, d.ID, now(), func(v *store.DeliveryView) store.Trail { return store.Trail{} })
+			v, err := p.stores[0].CancelDelivery(p.ctx, mine, d.ID, now(), func(v *delivery.View) store.Trail { return store.Trail{} })
 			if told = v.State; err != nil {
 				p.Error(err)
 			}
