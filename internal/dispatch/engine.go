@@ -138,20 +138,17 @@ type Engine struct {
 	known    map[int64]delivery.Breaker // breakers read at start, until their lane exists
 	scanned  bool                       // all lanes that the store had at start are known
 	rescan   bool                       // the scan under way is to begin anew at its end
-	urgent   runQueue                   // lanes with urgent deliveries
-	healthy  runQueue
-	fresh    runQueue // not proven, but little speaks against them: see lane.doubtful
-	suspects runQueue
-	turn     int       // counts picks, so that all queues get their share
-	tries    trials    // how many suspects may be tried
-	loads    int       // workers that read from the store
-	servedAt time.Time // when a healthy or fresh lane was served last
+	waiting  [places]fifo[*share]       // spaces with lanes that wait for a worker there
+	shares   map[event.Space]*share
+	used     [pools]int // workers that serve a lane
+	turn     int        // counts picks, so that all queues get their share
+	tries    tries      // how many suspects may be tried
+	loads    int        // workers that read from the store
+	servedAt time.Time  // when a healthy or fresh lane was served last
 	wakes    wakeHeap
 	running  int  // workers that exist
 	idle     int  // of which wait for work and were not called
 	called   bool // one of them, or a new one, is on its way
-	onTrial  int  // attempts under way to suspects
-	rushing  int  // workers that serve urgent deliveries
 	bytes    int  // that ready deliveries take, and may take that are being read
 	recalls  int  // counts calls of recall
 	stopping bool
@@ -201,7 +198,7 @@ func New(c Config) *Engine {
 	if c.Test == nil {
 		c.Test = delivery.TestSchedule()
 	}
-	e := &Engine{Config: c, lanes: map[int64]*lane{}, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	e := &Engine{Config: c, lanes: map[int64]*lane{}, shares: map[event.Space]*share{}, kick: make(chan struct{}, 1), quit: make(chan struct{})}
 	e.work.L = &e.mu
 	e.sending, e.cancel = context.WithCancel(context.Background())
 	return e

@@ -161,6 +161,71 @@ func TestEngine_hangingEndpointsDelayNobody(t *testing.T) {
 	})
 }
 
+// TestEngine_accountsTakeTurns gives one account very many endpoints, and lets another one
+// send to an endpoint that has answered before, and to one that has not: it gets a worker at
+// once, whether the endpoints of the first answer slowly, hang or are asked again by hand.
+func TestEngine_accountsTakeTurns(t *testing.T) {
+	yesSlowly := after(9*time.Second, delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
+	for _, c := range []struct {
+		name   string
+		answer func(context.Context, *sender.Request) delivery.Attempt
+		proven bool // the endpoints have answered before
+		again  bool // what they did not answer is resent
+	}{
+		{"slow", yesSlowly, true, false},
+		{"slow at first", yesSlowly, false, false},
+		{"hanging", hang, true, false},
+		{"resent", hang, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.config.Workers = 64
+				w.start()
+				defer w.stop(time.Minute)
+				var many []*endpoint.Endpoint
+				answer := yes
+				for i := range 100 {
+					many = append(many, w.receiver(fmt.Sprint("many", i), false, endpoint.Settings{}, func(ctx context.Context, r *sender.Request) delivery.Attempt { return answer(ctx, r) }))
+				}
+				w.account = 2
+				good, fresh := w.receiver("good", false, endpoint.Settings{}, yes), w.receiver("fresh", false, endpoint.Settings{}, yes)
+				w.send(good, 1)
+				if c.proven {
+					for _, e := range many {
+						w.send(e, 1)
+					}
+				}
+				settle(time.Second)
+				answer = c.answer
+				for _, e := range many {
+					ids := w.send(e, 20)
+					if c.again {
+						for _, id := range ids {
+							k, _, _ := event.ParseID(event.PrefixEvent, id)
+							w.engine.Expedite(delivery.ID{Event: k, Endpoint: e.No})
+						}
+					}
+				}
+				for range 20 {
+					settle(time.Second)
+					began := time.Now()
+					for i, e := range []*endpoint.Endpoint{good, fresh, good} {
+						id := w.send(e, 1)[0]
+						if k, _, _ := event.ParseID(event.PrefixEvent, id); i == 2 {
+							w.engine.Expedite(delivery.ID{Event: k, Endpoint: e.No})
+						}
+						settle(50 * time.Millisecond)
+						if tries := w.tries(e, id); len(tries) != 1 {
+							t.Fatalf("%s: %s was attempted at %v, sent at %s", e.ID, id, tries, began)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestEngine_breaker(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		var up atomic.Bool

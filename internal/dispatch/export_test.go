@@ -10,13 +10,10 @@ func (e *Engine) Audit(largest int) error {
 	bytes, queued, rushing := 0, 0, 0
 	for no, l := range e.lanes {
 		for _, q := range []*outQueue{l.ready, l.urgent} {
-			if q == nil {
-				continue
-			}
-			for _, o := range q.outgoing[q.head:] {
-				bytes += weight(&o)
-				if _, held := l.held[o.Delivery.ID.Event]; !held {
-					return fmt.Errorf("endpoint %d: %s is ready and not held", no, o.Delivery.ID)
+			for _, j := range q.all() {
+				bytes += weight(&j)
+				if _, held := l.held[j.Delivery.ID.Event]; !held {
+					return fmt.Errorf("endpoint %d: %s is ready and not held", no, j.Delivery.ID)
 				}
 			}
 		}
@@ -43,19 +40,47 @@ func (e *Engine) Audit(largest int) error {
 			return fmt.Errorf("endpoint %d: to be woken at %s, in place %d", no, l.wakeAt.time(), l.wakeIndex)
 		}
 	}
-	switch trials := max(e.Workers/2, 1); {
+	switch {
 	case e.bytes < bytes || e.loads == 0 && e.bytes != bytes:
 		return fmt.Errorf("%d bytes ready, %d in the books", bytes, e.bytes)
 	case e.bytes > e.QueueBytes+len(e.lanes)*(largest+overhead): // every lane gets on
 		return fmt.Errorf("%d bytes ready or being read, %d allowed", e.bytes, e.QueueBytes)
-	case queued != e.healthy.len()+e.fresh.len()+e.suspects.len():
-		return fmt.Errorf("%d lanes say that they wait for a worker, %d, %d and %d do", queued, e.healthy.len(), e.fresh.len(), e.suspects.len())
-	case rushing != e.urgent.len() || e.rushing < 0 || e.rushing > max(e.Workers/4, 1):
-		return fmt.Errorf("%d lanes say that they have urgent deliveries, %d do; %d workers serve some", rushing, e.urgent.len(), e.rushing)
 	case e.idle < 0 || e.idle > e.running || e.running > e.Workers:
 		return fmt.Errorf("%d idle of %d workers, at most %d", e.idle, e.running, e.Workers)
-	case e.onTrial < 0 || e.onTrial > trials:
-		return fmt.Errorf("%d workers serve suspects, at most %d may", e.onTrial, trials)
+	}
+	return e.auditShares(queued, rushing)
+}
+
+// auditShares checks the books of the spaces against the lanes.
+func (e *Engine) auditShares(queued, rushing int) error {
+	var used [pools]int
+	var waiting, turns [places]int
+	for space, s := range e.shares {
+		for p := range used {
+			used[p] += s.used[p]
+		}
+		for at := range waiting {
+			waiting[at] += s.lanes[at].len()
+			if s.lanes[at].len() > 0 {
+				turns[at]++
+			}
+		}
+		if space != s.space {
+			return fmt.Errorf("space %d is in the books as %d", space, s.space)
+		}
+	}
+	for p := range used {
+		if used[p] != e.used[p] || e.free(pool(p)) < 0 {
+			return fmt.Errorf("pool %d: %d workers serve, %d in the books, %d free", p, used[p], e.used[p], e.free(pool(p)))
+		}
+	}
+	for at := range waiting {
+		if turns[at] != e.waiting[at].len() {
+			return fmt.Errorf("place %d: lanes of %d spaces wait, %d spaces have a turn", at, turns[at], e.waiting[at].len())
+		}
+	}
+	if queued != waiting[amongHealthy]+waiting[amongFresh]+waiting[amongSuspects] || rushing != waiting[amongUrgent] {
+		return fmt.Errorf("%d lanes say that they wait for a worker, %d that they have urgent deliveries; by place: %v", queued, rushing, waiting)
 	}
 	return nil
 }

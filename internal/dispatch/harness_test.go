@@ -36,6 +36,7 @@ type world struct {
 	endpoints *endpoint.Registry
 	keys      *event.Keys
 	random    *rand.Rand
+	account   int64 // of the endpoints that receiver registers; 0: 1
 
 	mu        sync.Mutex
 	receivers map[string]func(ctx context.Context, r *sender.Request) delivery.Attempt // by URL
@@ -116,7 +117,7 @@ func (w *world) receiver(name string, live bool, settings endpoint.Settings, ans
 	w.t.Helper()
 	url := "https://" + name + ".example"
 	now := time.Now()
-	e := &endpoint.Endpoint{ID: "we_" + name, Space: event.SpaceOf(1, live), URL: url, Events: []string{"to." + name}, Status: endpoint.Enabled,
+	e := &endpoint.Endpoint{ID: "we_" + name, Space: event.SpaceOf(max(w.account, 1), live), URL: url, Events: []string{"to." + name}, Status: endpoint.Enabled,
 		Settings: settings, Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", now)}, Created: now, Updated: now, EnabledSince: now}
 	if err := w.store.CreateEndpoint(context.Background(), e, store.Trail{}); err != nil {
 		w.t.Fatal(err)

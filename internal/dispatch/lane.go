@@ -114,8 +114,10 @@ type place uint8
 const (
 	unqueued place = iota
 	amongHealthy
-	amongFresh
+	amongFresh // not proven, but little speaks against them: see lane.doubtful
 	amongSuspects
+	amongUrgent // besides one of the others
+	places
 )
 
 // reading is a read of a lane's deliveries from the store while it is in progress.
@@ -542,12 +544,8 @@ func (l *lane) wakes(at moment) { l.wakeAt = at }
 // rush notes whether the lane is in the queue of those with urgent deliveries.
 func (l *lane) rush(in bool) { l.rushing = in }
 
-// served notes that a worker has taken the lane from its queue, and reports whether it may be down.
-func (l *lane) served() (trial bool) {
-	trial = l.queue == amongFresh || l.queue == amongSuspects
-	l.queue, l.news = unqueued, false
-	return trial
-}
+// served notes that a worker has taken the lane from its queue.
+func (l *lane) served() { l.queue, l.news = unqueued, false }
 
 // started notes that an attempt begins, and what there is to know of it.
 func (l *lane) started(s sent, most int, now time.Time) sent {

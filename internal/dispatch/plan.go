@@ -30,11 +30,11 @@ func (e *Engine) plan(l *lane, now time.Time) {
 	l.tick(now)
 	rush, rushAt := e.mayRush(l, ep, now)
 	if rush {
-		e.hurry(l)
+		e.hurry(l, ep)
 	}
 	next, at := e.decide(l, ep, now)
 	if next != stepWait {
-		e.enqueue(l)
+		e.enqueue(l, ep)
 	}
 	if at.IsZero() || l.mode == sending { // else what becomes due waits for the probe's time too
 		at = earliest(at, l.nextDue.time())

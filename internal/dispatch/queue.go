@@ -10,86 +10,67 @@ import (
 // weight is how many bytes a ready delivery takes in memory, about.
 func weight(o *delivery.Outgoing) int { return len(o.Body) + overhead }
 
-// outQueue is a first-in, first-out queue that reuses its memory. A nil queue is empty.
-type outQueue struct {
-	outgoing []delivery.Outgoing
-	head     int
+// fifo is a first-in, first-out queue that reuses its memory. A nil queue is empty.
+type fifo[T any] struct {
+	items []T
+	head  int
 }
 
-func (q *outQueue) len() int {
+func (q *fifo[T]) len() int {
 	if q == nil {
 		return 0
 	}
-	return len(q.outgoing) - q.head
+	return len(q.items) - q.head
+}
+
+// all returns what is in the queue, in order, until the queue changes.
+func (q *fifo[T]) all() []T {
+	if q == nil {
+		return nil
+	}
+	return q.items[q.head:]
 }
 
 // first returns the one that pop returns next; there must be one.
-func (q *outQueue) first() *delivery.Outgoing { return &q.outgoing[q.head] }
+func (q *fifo[T]) first() *T { return &q.items[q.head] }
 
-func (q *outQueue) push(o delivery.Outgoing) {
-	q.outgoing, q.head = closeGap(q.outgoing, q.head)
-	q.outgoing = append(q.outgoing, o)
-}
-
-// closeGap moves what is left of a queue to its front once the gap there is the
-// larger part, so that a queue that is never empty does not grow without bound.
-func closeGap[T any](items []T, head int) ([]T, int) {
-	if head < 64 || head*2 < len(items) {
-		return items, head
+func (q *fifo[T]) push(item T) {
+	if q.head >= 64 && q.head*2 >= len(q.items) { // so that a queue that is never empty does not grow without bound
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
 	}
-	n := copy(items, items[head:])
-	clear(items[n:])
-	return items[:n], 0
+	q.items = append(q.items, item)
 }
 
-func (q *outQueue) pop() (delivery.Outgoing, bool) {
+func (q *fifo[T]) pop() (item T, ok bool) {
 	if q.len() == 0 {
-		return delivery.Outgoing{}, false
+		return item, false
 	}
-	o := q.outgoing[q.head]
-	q.outgoing[q.head] = delivery.Outgoing{} // release the body
+	var none T
+	item, q.items[q.head] = q.items[q.head], none // release what it refers to
 	q.head++
-	if q.head == len(q.outgoing) {
-		q.outgoing, q.head = q.outgoing[:0], 0
-		if cap(q.outgoing) > keepReady {
-			q.outgoing = nil
+	if q.head == len(q.items) {
+		q.items, q.head = q.items[:0], 0
+		if cap(q.items) > keepReady {
+			q.items = nil
 		}
 	}
-	return o, true
+	return item, true
 }
 
-// take removes a delivery, and reports whether it was there.
-func (q *outQueue) take(k event.Key) (delivery.Outgoing, bool) {
-	for i := 0; i < q.len(); i++ {
-		if o := q.outgoing[q.head+i]; o.Delivery.ID.Event == k {
-			q.outgoing = slices.Delete(q.outgoing, q.head+i, q.head+i+1)
+// outQueue is deliveries in order of rank.
+type outQueue = fifo[delivery.Outgoing]
+
+// take removes a delivery from a queue, and reports whether it was there.
+func take(q *outQueue, k event.Key) (delivery.Outgoing, bool) {
+	for i, o := range q.all() {
+		if o.Delivery.ID.Event == k {
+			q.items = slices.Delete(q.items, q.head+i, q.head+i+1)
 			return o, true
 		}
 	}
 	return delivery.Outgoing{}, false
-}
-
-// runQueue is the lanes that wait for a worker, each at most once.
-type runQueue struct {
-	lanes []*lane
-	head  int
-}
-
-func (q *runQueue) len() int { return len(q.lanes) - q.head }
-
-func (q *runQueue) push(l *lane) {
-	q.lanes, q.head = closeGap(q.lanes, q.head)
-	q.lanes = append(q.lanes, l)
-}
-
-func (q *runQueue) pop() *lane {
-	l := q.lanes[q.head]
-	q.lanes[q.head] = nil
-	q.head++
-	if q.head == len(q.lanes) {
-		q.lanes, q.head = q.lanes[:0], 0
-	}
-	return l
 }
 
 // wakeHeap orders lanes by when they wake (container/heap).

@@ -59,8 +59,8 @@ func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 		return false
 	}
 	for _, q := range []*outQueue{l.urgent, l.ready} {
-		if o, ok := q.take(id.Event); ok { // as it was before the person changed it
-			e.bytes -= weight(&o)
+		if j, ok := take(q, id.Event); ok { // as it was before the person changed it
+			e.bytes -= weight(&j)
 			l.probeEnded(id.Event)
 			return true
 		}
@@ -98,8 +98,8 @@ func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 
 // dropUrgent gives a lane's urgent deliveries back to the store, and reserves them to be read again.
 func (e *Engine) dropUrgent(l *lane) (again []delivery.ID) {
-	for i := 0; i < l.urgent.len(); i++ {
-		again = append(again, l.urgent.outgoing[l.urgent.head+i].Delivery.ID)
+	for _, j := range l.urgent.all() {
+		again = append(again, j.Delivery.ID)
 	}
 	e.bytes -= l.drop(l.urgent)
 	for _, id := range again {
@@ -138,16 +138,12 @@ func (e *Engine) mayRush(l *lane, ep *endpoint.Endpoint, now time.Time) (bool, t
 }
 
 // hurry gives the lane a place among those with urgent deliveries.
-func (e *Engine) hurry(l *lane) {
+func (e *Engine) hurry(l *lane, ep *endpoint.Endpoint) {
 	if !l.rushing {
 		l.rush(true)
-		e.urgent.push(l)
-		e.call()
+		e.wait(l, ep, amongUrgent)
 	}
 }
-
-// rushFull reports whether urgent deliveries have their share of the workers: a quarter.
-func (e *Engine) rushFull() bool { return e.rushing >= max(e.Workers/4, 1) }
 
 // sendUrgent begins an attempt at the lane's next urgent delivery.
 func (e *Engine) sendUrgent(t *turn) bool {

@@ -29,8 +29,8 @@ const (
 type turn struct {
 	lane  *lane
 	ep    *endpoint.Endpoint
-	rush  bool // the lane was queued for its urgent deliveries
-	trial bool // the endpoint may be down
+	share *share // of the endpoint's space, which the worker is lent to
+	pool  pool   // that the worker is of
 	task  task
 
 	out   delivery.Outgoing // of taskSend
@@ -103,27 +103,14 @@ func (e *Engine) begin(t *turn) bool {
 }
 
 // next waits for a lane that wants a worker. It returns false when the worker is not
-// needed any more. At most half of the workers serve lanes whose last attempt did not
-// succeed, so that hanging endpoints never take all workers.
+// needed any more.
 func (e *Engine) next(t *turn) bool {
 	for !e.stopping {
-		if e.urgent.len() > 0 && !e.rushFull() {
-			t.lane, t.rush = e.urgent.pop(), true
-			t.lane.rush(false)
-			e.rushing++
-			return true
-		}
-		e.turn++
-		if l, suspect := e.pick(); l != nil {
-			now := e.Now()
-			if !suspect {
-				e.servedAt = now
-			} else if now.Sub(e.servedAt) < quiet {
-				e.tries.credit--
-			}
-			if t.lane, t.trial = l, l.served(); t.trial {
-				e.onTrial++
-			}
+		if at := e.pick(); at != unqueued {
+			t.share, t.lane = e.pop(at)
+			t.pool = poolOf[at]
+			e.lend(t.share, t.pool)
+			e.picked(t.lane, at)
 			return true
 		}
 		if e.idle >= maxIdle {
@@ -136,38 +123,30 @@ func (e *Engine) next(t *turn) bool {
 	return false
 }
 
+// picked notes that a worker has taken a lane from its place.
+func (e *Engine) picked(l *lane, at place) {
+	if at == amongUrgent {
+		l.rush(false)
+		return
+	}
+	l.served()
+	if now := e.Now(); at != amongSuspects {
+		e.servedAt = now
+	} else if now.Sub(e.servedAt) < quiet {
+		e.tries.credit--
+	}
+}
+
 // leave ends a turn.
 func (e *Engine) leave(t *turn) {
-	switch {
-	case t.rush:
-		e.rushing--
-	case t.trial:
-		e.onTrial--
-	}
+	e.giveBack(t.share, t.pool)
 	e.plan(t.lane, e.Now())
 	*t = turn{}
 }
 
-// pick takes the lane whose turn it is from its queue; suspect says that it is one of
-// those that may be down.
-func (e *Engine) pick() (l *lane, suspect bool) {
-	room := !e.trialFull()
-	switch {
-	case room && e.suspects.len() > 0 && e.turn%4 == 0 && e.mayTry():
-		return e.suspects.pop(), true
-	case room && e.fresh.len() > 0 && (e.healthy.len() == 0 || e.turn%2 == 0):
-		return e.fresh.pop(), false
-	case e.healthy.len() > 0:
-		return e.healthy.pop(), false
-	case room && e.suspects.len() > 0 && e.mayTry():
-		return e.suspects.pop(), true
-	}
-	return nil, false
-}
-
 // serve begins the first task of a turn, if there is one.
 func (e *Engine) serve(t *turn) bool {
-	if t.rush {
+	if t.pool == rushes {
 		return e.sendUrgent(t)
 	}
 	switch e.admit(t) {

@@ -149,6 +149,13 @@ func (r *Registry) Count(space event.Space) Counts {
 	return r.counts[space]
 }
 
+// Spaces returns how many spaces have endpoints.
+func (r *Registry) Spaces() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.counts)
+}
+
 // Get returns the endpoint with the given number, nil if there is none.
 func (r *Registry) Get(no int64) *Endpoint {
 	r.mu.RLock()
