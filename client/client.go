@@ -87,7 +87,7 @@ func New(server, key string, opts Options) (*Client, error) {
 		return nil, errors.New("posthaste: the server is a URL such as https://webhooks.example.com, without user, query and fragment")
 	}
 	if key == "" || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return nil, errors.New("posthaste: the API key is empty or holds what no key does")
+		return nil, errors.New("posthaste: the API key is empty or contains a character that no key has")
 	}
 	if opts.Batch < 0 || opts.Batch > MaxBatch || opts.Parallel < 0 || opts.Queue < 0 || opts.QueueBytes < 0 || opts.Timeout < 0 || opts.RetryFor < 0 {
 		return nil, fmt.Errorf("posthaste: an option is negative, or Batch is more than %d", MaxBatch)

@@ -205,7 +205,7 @@ func (c *Client) retry(ctx context.Context, method, path, ifMatch string, body [
 	for tries := 0; ; tries++ {
 		status, text, answered, err := c.call(ctx, method, path, header, body)
 		if err == nil && out != nil && json.Unmarshal(text, out) != nil {
-			err = &unexpected{status, "no JSON object"}
+			err = &unexpected{status, "the body is not a JSON object"}
 		}
 		if err == nil || !temporary(err) {
 			return answered, err

@@ -64,14 +64,14 @@ func (e *Error) undone() bool {
 	return e.Status < 500 || e.Status == http.StatusServiceUnavailable && e.Type != ""
 }
 
-// unexpected is an answer that the server does not give.
+// unexpected is the error of a response that a Posthaste server does not send.
 type unexpected struct {
 	status int
 	what   string
 }
 
 func (u *unexpected) Error() string {
-	return fmt.Sprintf("posthaste: what answered (%d) is not the server: %s", u.status, u.what)
+	return fmt.Sprintf("posthaste: the response (%d) is not one of a Posthaste server: %s", u.status, u.what)
 }
 
 // notSent is the error of a request for which there was no connection: the server has

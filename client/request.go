@@ -47,17 +47,17 @@ func (c *Client) call(ctx context.Context, method, path string, more http.Header
 	case err != nil && w.unsent():
 		return 0, nil, nil, &notSent{err}
 	case err != nil:
-		return 0, nil, nil, fmt.Errorf("posthaste: no answer: %w", err)
+		return 0, nil, nil, fmt.Errorf("posthaste: no response: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return resp.StatusCode, nil, nil, fmt.Errorf("posthaste: the answer broke off: %w", err)
+		return resp.StatusCode, nil, nil, fmt.Errorf("posthaste: read the response: %w", err)
 	}
 	header = resp.Header
 	switch {
 	case len(text) > maxAnswer:
-		return resp.StatusCode, nil, header, &unexpected{resp.StatusCode, "it goes on and on"}
+		return resp.StatusCode, nil, header, &unexpected{resp.StatusCode, "the body is too large"}
 	case resp.StatusCode/100 != 2:
 		e := &Error{Status: resp.StatusCode, RequestID: header.Get("Request-Id"), RetryAfter: retryAfter(resp.Header)}
 		var said struct{ Error wireError }
@@ -142,7 +142,7 @@ func readBatch(status int, text []byte, requestID string, out []error) error {
 		}
 	}
 	if err := json.Unmarshal(text, &answer); err != nil {
-		return &unexpected{status, "no JSON object"}
+		return &unexpected{status, "the body is not a JSON object"}
 	}
 	if answer.Object != "event_batch" || len(answer.Data) != len(out) {
 		return &unexpected{status, fmt.Sprintf("object %.40q with %d results for %d events", answer.Object, len(answer.Data), len(out))}

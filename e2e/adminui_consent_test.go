@@ -20,7 +20,7 @@ func TestAdminUI_consent(t *testing.T) {
 	b.do("ask for validation and all events", chromedp.Click("[name=validated]"), chromedp.Click("[data-all]"))
 	b.press("form.stack button.primary")
 	b.sees("This webhook waits for its receiver's consent.")
-	b.sees("The receiver answered 400, which is not a consent.")
+	b.sees("The receiver answered 400, which does not grant consent.")
 	b.sees("awaits consent")
 	b.both("webhook-consent")
 	before := r.callback()

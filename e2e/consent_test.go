@@ -94,7 +94,7 @@ func TestValidation(t *testing.T) {
 			}
 			early := s.send("payment.succeeded", object{"amount": 1}).text("id")
 			if tt.byHand {
-				if consent().text("message") != "The receiver answered 400, which is not a consent." {
+				if consent().text("message") != "The receiver answered 400, which does not grant consent." {
 					t.Errorf("refused: %v", e["consent"])
 				}
 				if d := s.must("GET", "/v1/events/"+early+"/deliveries", nil).list(); len(d) != 1 || d[0].text("status") != "pending" || d[0]["attempts"] != 0.0 {

@@ -29,7 +29,7 @@
 //		webhook.WithAlert(10, page)))
 //
 // or, where the body is read elsewhere, call [Verifier.Verify] with the raw bytes:
-// decoding and encoding them again may change them, and then no signature fits.
+// decoding and encoding them again may change them, and then no signature matches.
 //
 // Four things make a receiver reliable:
 //

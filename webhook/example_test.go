@@ -59,7 +59,7 @@ func ExampleVerifier_Verify() {
 	fmt.Println(v.Verify(http.Header{}, body))
 	// Output:
 	// <nil>
-	// webhook: no signature fits the body and the secrets
+	// webhook: no signature matches the body and the secrets
 	// webhook: the request has no signature
 }
 

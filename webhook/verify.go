@@ -20,7 +20,7 @@ var (
 	// ErrMalformed: a header is there but is not what its scheme writes.
 	ErrMalformed = errors.New("webhook: a signature header is malformed")
 	// ErrBadSignature: another secret, or the body is not the one that was sent.
-	ErrBadSignature = errors.New("webhook: no signature fits the body and the secrets")
+	ErrBadSignature = errors.New("webhook: no signature matches the body and the secrets")
 	// ErrTooOld: a replay, or a clock that is wrong.
 	ErrTooOld = errors.New("webhook: the timestamp is too old")
 	// ErrTooNew: a clock that is wrong.

@@ -75,7 +75,7 @@ func (s *SQL) Schema() []string { return s.texts.Create }
 func (s *SQL) CreateTable(ctx context.Context) error {
 	for _, text := range s.texts.Create {
 		if _, err := s.db.ExecContext(ctx, text); err != nil {
-			return fmt.Errorf("make the table of the outbox: %w", err)
+			return fmt.Errorf("create the outbox table: %w", err)
 		}
 	}
 	return nil
@@ -148,7 +148,7 @@ func (s *SQL) Work(ctx context.Context, most int, keep bool, send func([]Row) Ou
 		outcome := send(rows)
 		tx, err := s.db.BeginTx(ctx, nil)
 		if err != nil {
-			return 0, fmt.Errorf("keep what was sent of the outbox: %w", err)
+			return 0, fmt.Errorf("record which events of the outbox were sent: %w", err)
 		}
 		defer func() { _ = tx.Rollback() }()
 		return len(rows), s.settle(ctx, tx, keep, outcome)
@@ -207,7 +207,7 @@ func (s *SQL) settle(ctx context.Context, tx *sql.Tx, keep bool, o Outcome) erro
 		err = tx.Commit()
 	}
 	if err != nil {
-		return fmt.Errorf("keep what was sent of the outbox: %w", err)
+		return fmt.Errorf("record which events of the outbox were sent: %w", err)
 	}
 	return nil
 }

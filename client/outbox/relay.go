@@ -148,7 +148,7 @@ func (r *Relay) send(ctx context.Context, rows []Row) (o Outcome, waits error) {
 	for _, row := range rows {
 		var e client.Event
 		if err := json.Unmarshal([]byte(row.Body), &e); err != nil || e.ID == "" || e.Data == nil { // not written by this package
-			refuse(row.Seq, client.Result{ID: e.ID, Type: e.Type, Err: errors.Join(errors.New("the row holds no event"), err)})
+			refuse(row.Seq, client.Result{ID: e.ID, Type: e.Type, Err: errors.Join(errors.New("the row contains no event"), err)})
 			continue
 		}
 		events, seqs = append(events, e), append(seqs, row.Seq)

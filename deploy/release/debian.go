@@ -45,7 +45,7 @@ Section: net
 Priority: optional
 Homepage: https://github.com/posthaste-hq/posthaste
 Description: webhook delivery server
- Accepts events, keeps them, and hands each to every endpoint that wants it:
+Accepts events, stores them durably and delivers them to subscribed endpoints:
  signed, within milliseconds, retried until it is acknowledged.
 `, debianVersion(r.version), goarch, r.maintainer, (size+1023)/1024)
 	if err := os.WriteFile(filepath.Join(root, "DEBIAN", "control"), []byte(control), 0o644); err != nil {

@@ -32,11 +32,11 @@ const maintainer = "The Posthaste authors <authors@posthaste.example>"
 
 func main() {
 	var r release
-	only := flag.String("platforms", strings.Join(platforms, ","), "what to build for")
+	only := flag.String("platforms", strings.Join(platforms, ","), "platforms to build for")
 	flag.StringVar(&r.source, "source", ".", "the repository")
-	flag.StringVar(&r.out, "out", "dist", "directory for the files; what is in it is deleted")
+	flag.StringVar(&r.out, "out", "dist", "directory for the files; its contents are deleted")
 	flag.StringVar(&r.version, "version", "", "such as 1.2.3 (default: the last tag of git)")
-	flag.StringVar(&r.maintainer, "maintainer", maintainer, "who answers for the Debian packages, a name and an address")
+	flag.StringVar(&r.maintainer, "maintainer", maintainer, "maintainer of the Debian packages: name and e-mail address")
 	flag.StringVar(&r.key, "sign-key", "", "PEM file with the Ed25519 private key that signs SHA256SUMS (default: unsigned)")
 	flag.BoolVar(&r.bom, "bom", true, "write a bill of materials")
 	flag.Parse()
@@ -62,7 +62,7 @@ type release struct {
 
 func (r *release) make() (err error) {
 	if who, err := mail.ParseAddress(r.maintainer); err != nil || who.Name == "" {
-		return fmt.Errorf("-maintainer %q: give a name and an address, such as %q", r.maintainer, maintainer)
+		return fmt.Errorf("-maintainer %q: use a name and an e-mail address, such as %q", r.maintainer, maintainer)
 	}
 	if err := r.identify(); err != nil {
 		return err

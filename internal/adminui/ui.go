@@ -480,7 +480,7 @@ var said = map[string]string{
 	"disabled": "The webhook is disabled; nothing is sent to it.", "deleted": "The webhook was deleted.",
 	"rotated": "The webhook has a new secret. Reveal it to give it to the receiver.", "revoked": "The old secrets are no longer valid.",
 	"tested": "A test event was sent.", "asked": "The receiver was asked for its consent.", "resent": "The event is being resent.", "erased": "The payload was erased.", "retried": "The delivery is attempted now. The attempt has not ended yet: reload the page to see it.", "attempted": "The delivery was attempted: the latest attempt below shows the response.",
-	"canceled": "The delivery was cancelled.", "job_canceled": "The job was canceled. Deliveries that it already retried are not undone.",
+	"canceled": "The delivery was canceled.", "job_canceled": "The job was canceled. Deliveries that it already retried are not undone.",
 	"key_revoked": "The key was revoked.", "user_saved": "The user was changed, and all sessions of the user were ended.",
 	"account_created": "The account was created.", "account_deleted": "The account is deleted: its keys and portals are refused, and its data is erased when the grace period ends.", "account_suspended": "The account is suspended: its keys and portals are refused, and its deliveries wait.",
 	"account_active": "The account is active again, and its deliveries continue.", "portal_revoked": "The portal link was revoked.", "session_revoked": "The session was ended.", "password": "Your password was changed.", "sent": "The event was accepted.",

@@ -50,11 +50,11 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		c.Flags().String("limits", "", "limits to change, such as endpoints=5000,jobs=default; see docs/reference/limits.md")
 	}
 	cmd.AddCommand(
-		listing(get, "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
+		listing(get, "accounts", "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
 		versioned(get, "Show an account", at), create, update, usageCommand(get, at),
 		status("suspend", "Suspend an account: refuse its keys and portals, hold its deliveries", "suspended"),
 		status("resume", "Resume a suspended account, or restore a deleted one", "active"),
-		acting(get, "delete", "Delete an account: suspend it now, erase it after --account-grace of the server", http.MethodDelete, at),
+		acting(get, "delete", "Delete an account: suspend it now, and erase it after the server's --account-grace", http.MethodDelete, at),
 	)
 	return cmd
 }
@@ -112,7 +112,7 @@ func portalsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "portals", Short: "List and revoke customer portal links"}
 	get := talkFor(cmd, getenv)
 	cmd.AddCommand(
-		listing(get, "/v1/portal_sessions", []column{{"id", "id"}, {"read only", "read_only"}, {"created by", "created_by"}, {"created", "created"}}),
+		listing(get, "portal links", "/v1/portal_sessions", []column{{"id", "id"}, {"read only", "read_only"}, {"created by", "created_by"}, {"created", "created"}}),
 		acting(get, "revoke", "Revoke a portal link at once", http.MethodDelete, func(id string) string { return "/v1/portal_sessions/" + id }),
 	)
 	return cmd

@@ -17,7 +17,7 @@ func apiKeysCommand(getenv func(string) (string, bool)) *cobra.Command {
 		return post(cmd, get, "/v1/api_keys", map[string]any{"name": args[0], "livemode": live})
 	}
 	cmd.AddCommand(
-		listing(get, "/v1/api_keys", []column{{"id", "id"}, {"name", "name"}, {"hint", "hint"}, {"live", "livemode"}, {"created", "created"}, {"revoked", "revoked"}}),
+		listing(get, "API keys", "/v1/api_keys", []column{{"id", "id"}, {"name", "name"}, {"hint", "hint"}, {"live", "livemode"}, {"created", "created"}, {"revoked", "revoked"}}),
 		create,
 		acting(get, "revoke", "Revoke an API key at once", http.MethodDelete, func(id string) string { return "/v1/api_keys/" + id }),
 	)
@@ -34,7 +34,7 @@ func operatorKeysCommand(getenv func(string) (string, bool)) *cobra.Command {
 		return post(cmd, get, "/v1/operator_keys", map[string]any{"name": args[0]})
 	}
 	cmd.AddCommand(
-		listing(get, "/v1/operator_keys", []column{{"id", "id"}, {"name", "name"}, {"hint", "hint"}, {"created", "created"}, {"revoked", "revoked"}}),
+		listing(get, "operator keys", "/v1/operator_keys", []column{{"id", "id"}, {"name", "name"}, {"hint", "hint"}, {"created", "created"}, {"revoked", "revoked"}}),
 		create,
 		acting(get, "revoke", "Revoke an operator key and end its connections, portal sessions and jobs", http.MethodDelete, func(id string) string { return "/v1/operator_keys/" + id }),
 	)

@@ -284,7 +284,7 @@ func (c *client) brandOf(ctx context.Context) (string, error) {
 	}
 	brand, ok := strings.CutSuffix(meta.Header, "-Signature")
 	if !ok {
-		return "", fmt.Errorf("%s does not say its brand", c.base)
+		return "", fmt.Errorf("%s does not report its brand", c.base)
 	}
 	return brand, nil
 }

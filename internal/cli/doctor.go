@@ -68,7 +68,7 @@ func checkData(_ context.Context, c *config.Config) (string, error) {
 	info, err := os.Stat(c.Data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return c.Data + " will be made", nil
+		return c.Data + " will be created", nil
 	case err != nil:
 		return "", err
 	case !info.IsDir():
@@ -114,7 +114,7 @@ func checkMasterKey(_ context.Context, c *config.Config) (string, error) {
 	}
 	keys, err := readMasterKeys(path)
 	if errors.Is(err, fs.ErrNotExist) && c.Dev {
-		return path + " will be made", nil
+		return path + " will be created", nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("missing; create one with: posthaste keys new-master --out %s", path)
@@ -169,7 +169,7 @@ func checkProxy(ctx context.Context, c *config.Config) (string, error) {
 
 func checkMail(ctx context.Context, c *config.Config) (string, error) {
 	if c.Mail.Addr == "" {
-		return "is not set up", nil
+		return "is not configured", nil
 	}
 	return reach(ctx, c.Mail.Addr)
 }

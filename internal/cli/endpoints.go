@@ -62,7 +62,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		}}
 	rotate.Flags().DurationVar(&life, "expires-in", 24*time.Hour, "keep the old secret valid for this long: 0, 1h, 3h, 6h, 12h, or 24h times 1 to 30")
 	var since string
-	restore := &cobra.Command{Use: "recover ID", Short: "Resend failed and missed events; shows the progress", Args: cobra.ExactArgs(1),
+	restore := &cobra.Command{Use: "recover ID", Short: "Resend an endpoint's failed and missed events; shows the progress", Args: cobra.ExactArgs(1),
 		Example: "  posthaste endpoints recover we_… --since 6h",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := get()
@@ -77,16 +77,16 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		}}
 	restore.Flags().StringVar(&since, "since", "24h", "start time: a duration ago, or a time such as 2026-01-31T15:00:00Z")
 	cmd.AddCommand(
-		listing(get, "/v1/webhooks", endpointColumns()),
+		listing(get, "endpoints", "/v1/webhooks", endpointColumns()),
 		create, update, rotate, restore,
-		versioned(get, "Show one", at("")),
-		acting(get, "enable", "Enable one", http.MethodPost, at("/enable")),
-		acting(get, "disable", "Disable one", http.MethodPost, at("/disable")),
+		versioned(get, "Show an endpoint", at("")),
+		acting(get, "enable", "Enable an endpoint", http.MethodPost, at("/enable")),
+		acting(get, "disable", "Disable an endpoint", http.MethodPost, at("/disable")),
 		acting(get, "validate", "Request the consent of an endpoint's receiver again", http.MethodPost, at("/validate")),
 		waiting(get, "test", "Send a sample event to an endpoint", at("/test")),
 		acting(get, "reveal-secret", "Show the signing secrets of an endpoint", http.MethodPost, at("/reveal_secret")),
 		acting(get, "revoke-secret", "Revoke the old signing secrets of an endpoint", http.MethodPost, at("/revoke_secret")),
-		acting(get, "delete", "Delete one", http.MethodDelete, at("")),
+		acting(get, "delete", "Delete an endpoint", http.MethodDelete, at("")),
 	)
 	return cmd
 }

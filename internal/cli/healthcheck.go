@@ -62,7 +62,7 @@ func askHealth(ctx context.Context, addr, path string) error {
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server at %s answers %d", addr, resp.StatusCode)
+		return fmt.Errorf("the server at %s responds with %d", addr, resp.StatusCode)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func TestReference_isUpToDate(t *testing.T) {
 
 func commandReference() string {
 	var b bytes.Buffer
-	b.WriteString("# Commands\n\n`posthaste COMMAND --help` says the same. The settings of the server have [a page of their own](configuration.md). " +
+	b.WriteString("# Commands\n\n`posthaste COMMAND --help` prints the same texts. The settings of the server are in [Configuration](configuration.md). " +
 		"Exit codes: 0 done, 1 failure, 2 wrong usage.\n")
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
@@ -85,7 +85,7 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 func settingReference() string {
 	var b bytes.Buffer
 	b.WriteString("# Configuration\n\nThe settings of `posthaste serve`. Each is a flag, an environment variable, or a line `name: value` in a YAML file " +
-		"(`--config`, or `posthaste.yaml` in the working directory). A flag wins over the environment, that over the file.\n\n" +
+		"(`--config`, or `posthaste.yaml` in the working directory). A flag takes precedence over the environment, and the environment over the file.\n\n" +
 		"| flag | environment | value | default | |\n|---|---|---|---|---|\n")
 	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	f.SortFlags = false
@@ -97,7 +97,7 @@ func settingReference() string {
 		}
 		_, _ = fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s | %s |\n", f.Name, config.EnvName(f.Name), kind, defaultOf(f), tableCell(usage))
 	})
-	b.WriteString("\n## Without a flag\n\nFlags show in process lists, so secrets have none.\n\n| environment | |\n|---|---|\n")
+	b.WriteString("\n## Without a flag\n\nFlags are visible in process lists, so secrets are set by the environment only.\n\n| environment | |\n|---|---|\n")
 	for _, s := range secretSettings {
 		_, _ = fmt.Fprintf(&b, "| `%s%s` | %s |\n", config.EnvPrefix, s.name, s.about)
 	}
@@ -105,12 +105,12 @@ func settingReference() string {
 }
 
 var secretSettings = []struct{ name, about string }{
-	{"ADMIN_KEY", "the operator's API key, `sk_admin_…`; without it, the first start makes one"},
-	{"TEST_KEY", "a test key of the first account, `sk_test_…`; without it, the first start with `--dev` makes one and keeps it in `test-key` in the data directory"},
-	{"MASTER_KEY", "keys that secrets are sealed with, `phmk_…`, the one to seal with first; without it, they are in `--master-key-file`"},
-	{"NOTIFY_SECRET", "signs what `--notify-url` is sent, `whsec_…`"},
-	{"SMTP_USERNAME", "logs in at `--smtp-addr`"},
-	{"SMTP_PASSWORD", "logs in at `--smtp-addr`"},
+	{"ADMIN_KEY", "the operator's API key, `sk_admin_…`; if not set, the first start generates one"},
+	{"TEST_KEY", "a test key of the first account, `sk_test_…`; if not set, the first start with `--dev` generates one and stores it in `test-key` in the data directory"},
+	{"MASTER_KEY", "master keys, `phmk_…`, separated by commas; the first encrypts, all decrypt; if not set, they are read from `--master-key-file`"},
+	{"NOTIFY_SECRET", "signing secret of the notices sent to `--notify-url`, `whsec_…`"},
+	{"SMTP_USERNAME", "user name at `--smtp-addr`"},
+	{"SMTP_PASSWORD", "password at `--smtp-addr`"},
 }
 
 // Every setting that has no flag is in the reference.

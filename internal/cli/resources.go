@@ -19,12 +19,12 @@ import (
 // column is one column of a list as a table.
 type column struct{ title, field string }
 
-// listFlags are the flags that every list has.
-func listFlags(cmd *cobra.Command, q url.Values, more ...string) {
+// listFlags adds the flags of lists: the page, and filters named by more.
+func listFlags(cmd *cobra.Command, objects string, q url.Values, more ...string) {
 	cmd.Flags().Int("limit", 20, "page size, 1 to 100")
-	cmd.Flags().String("starting-after", "", "return the page after this object")
+	cmd.Flags().String("starting-after", "", "return the page after the object with this id")
 	for _, m := range more {
-		cmd.Flags().String(strings.ReplaceAll(m, "_", "-"), "", "only objects of this "+m)
+		cmd.Flags().String(strings.ReplaceAll(m, "_", "-"), "", "only "+objects+" with this "+strings.ReplaceAll(m, "_", " "))
 	}
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		n, _ := cmd.Flags().GetInt("limit")
@@ -37,10 +37,10 @@ func listFlags(cmd *cobra.Command, q url.Values, more ...string) {
 	}
 }
 
-// listing is a command that lists.
-func listing(get func() (*client, error), path string, columns []column, filters ...string) *cobra.Command {
+// listing is the command that lists objects, such as "events".
+func listing(get func() (*client, error), objects, path string, columns []column, filters ...string) *cobra.Command {
 	q := url.Values{}
-	cmd := &cobra.Command{Use: "list", Short: "List, newest first", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "list", Short: "List " + objects + ", newest first", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		c, err := get()
 		if err != nil {
 			return err
@@ -51,11 +51,11 @@ func listing(get func() (*client, error), path string, columns []column, filters
 		}
 		return c.table(raw, columns)
 	}}
-	listFlags(cmd, q, filters...)
+	listFlags(cmd, objects, q, filters...)
 	return cmd
 }
 
-// acting is a command that does one thing to the object that it names.
+// acting is a command with one operation on the object that its argument names.
 func acting(get func() (*client, error), use, short, method string, path func(id string) string) *cobra.Command {
 	return &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := get()
@@ -210,9 +210,9 @@ func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	resend.Flags().StringVar(&endpoint, "endpoint", "", "only to this endpoint")
 	resend.Flags().DurationVar(&wait, "wait", 0, "wait for the attempts and show them, up to 30s (default: do not wait)")
 	cmd.AddCommand(
-		listing(get, "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type", "status", "text"),
-		acting(get, "get", "Show one", http.MethodGet, func(id string) string { return "/v1/events/" + id }),
-		acting(get, "erase", "Erase the payload of one and of its attempts; pending deliveries are canceled", http.MethodDelete, func(id string) string { return "/v1/events/" + id }),
+		listing(get, "events", "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type", "status", "text"),
+		acting(get, "get", "Show an event", http.MethodGet, func(id string) string { return "/v1/events/" + id }),
+		acting(get, "erase", "Erase the payload of an event and of its attempts; pending deliveries are canceled", http.MethodDelete, func(id string) string { return "/v1/events/" + id }),
 		resend,
 	)
 	return cmd
@@ -276,8 +276,8 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 	retryFailed.Flags().BoolVar(&all, "all", false, "every failed delivery of the account; instead of the other filters")
 	retryFailed.Flags().BoolVar(&dryRun, "dry-run", false, "count the deliveries and retry none")
 	cmd.AddCommand(
-		listing(get, "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome", "response_status"),
-		acting(get, "get", "Show one", http.MethodGet, at("")),
+		listing(get, "deliveries", "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome", "response_status"),
+		acting(get, "get", "Show a delivery", http.MethodGet, at("")),
 		acting(get, "attempts", "Show the attempts of a delivery", http.MethodGet, at("/attempts")),
 		waiting(get, "retry", "Retry a delivery at once", at("/retry")),
 		retryFailed,

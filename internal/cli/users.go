@@ -48,7 +48,7 @@ func passwordOf(cmd *cobra.Command, fromInput bool) (password string, made bool,
 	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	password = strings.TrimRight(line, "\r\n")
 	if password == "" {
-		return "", false, fmt.Errorf("read the password from standard input: %w", errors.Join(err, errors.New("there is none")))
+		return "", false, fmt.Errorf("read the password from standard input: %w", errors.Join(err, errors.New("it is empty")))
 	}
 	return password, false, nil
 }

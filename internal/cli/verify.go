@@ -173,7 +173,7 @@ func (c *capture) age(v *webhook.Verifier, h http.Header, now time.Time) []strin
 	return append(lines, why[len(c.notes):]...)
 }
 
-// diagnose looks for the usual reasons, other than line ends, why no signature fits a body.
+// diagnose looks for the usual reasons, other than line ends, why no signature matches a body.
 func diagnose(v *webhook.Verifier, h http.Header, body []byte) (lines []string) {
 	if !json.Valid(body) {
 		lines = append(lines, "The body is not complete JSON: it was truncated, or decoded with the wrong character set.")

@@ -381,7 +381,7 @@ func (c *Cluster) tellMembers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.lease/beats)
 	defer cancel()
 	if err := c.nodes.Tell(ctx, toAll(wordMembers)); err != nil && ctx.Err() == nil {
-		c.log.Warn("tell of the members", "err", err)
+		c.log.Warn("announce the members", "err", err)
 	}
 }
 
@@ -647,7 +647,7 @@ func (c *Cluster) tell(ctx context.Context) {
 			return
 		}
 		if err := c.nodes.Tell(ctx, c.toTell()...); err != nil && ctx.Err() == nil {
-			c.log.Warn("tell of work", "err", err) // they look by themselves, later
+			c.log.Warn("announce work", "err", err) // they look by themselves, later
 		}
 	}
 }

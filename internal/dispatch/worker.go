@@ -443,7 +443,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing,
 	d := out.Delivery
 	if e.Processor != nil && ep.Transform() != "" && !e.Processor.MayTransform(ep) {
 		e.release(l, &d, true)
-		e.Log.Debug("attempt put off for want of the account's processor time", "endpoint", l.no)
+		e.Log.Debug("attempt postponed: the account's processor time is used up", "endpoint", l.no)
 		return
 	}
 	e.stats.inflight.Add(1)

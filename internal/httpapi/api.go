@@ -171,7 +171,7 @@ func (k *readiness) check(ctx context.Context, ready func(context.Context) error
 	}
 }
 
-var errLate = &fault.Error{Code: fault.Unavailable, Message: "the store did not answer in time", Hint: "it does not answer"}
+var errLate = &fault.Error{Code: fault.Unavailable, Message: "the store did not respond in time", Hint: "it does not respond"}
 
 // ask asks and keeps the answer.
 func (k *readiness) ask(ctx context.Context, ready func(context.Context) error, answered chan struct{}) {
@@ -457,10 +457,10 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request) (status int, err er
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		err = &fault.Error{Code: fault.Invalid, Reason: reasonMethod,
-			Message: "This path does not take " + r.Method + "; it takes " + strings.Join(allowed, ", ") + "."}
+			Message: "This path does not support " + r.Method + "; it supports " + strings.Join(allowed, ", ") + "."}
 		return WriteError(w, err), err
 	}
-	err = &fault.Error{Code: fault.NotFound, Reason: "unrecognized_request_url", Message: "There is nothing at " + r.Method + " " + r.URL.Path + "."}
+	err = &fault.Error{Code: fault.NotFound, Reason: "unrecognized_request_url", Message: "The path " + r.URL.Path + " does not exist (" + r.Method + ")."}
 	return WriteError(w, err), err
 }
 

@@ -249,7 +249,7 @@ func TestValidation_staysGranted(t *testing.T) {
 	e := w.validated(r)
 	r.Close()
 	got := w.must("POST", "/v1/webhooks/"+e.text("id")+"/validate", "").in("consent")
-	if got.text("status") != "granted" || got["allowed_rate"] != 60.0 || got.text("message") != "No answer: the connection was refused." {
+	if got.text("status") != "granted" || got["allowed_rate"] != 60.0 || got.text("message") != "No response: the connection was refused." {
 		t.Errorf("asked again: %v", got)
 	}
 }

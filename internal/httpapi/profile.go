@@ -20,7 +20,7 @@ func (a *api) profile(w http.ResponseWriter, r *http.Request) {
 		err = a.Service.Recheck(r.Context(), rq.call)
 	}
 	if err == nil && !rq.call.Operator() {
-		err = &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Only an operator key (sk_admin_…) may have profiles."}
+		err = &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Only an operator key (sk_admin_…) may read profiles."}
 	}
 	status := http.StatusOK
 	if err != nil {

@@ -55,8 +55,8 @@ func writeErrors() string {
 	for _, l := range lines {
 		_, _ = fmt.Fprintf(&b, "| %d | `%s` | `%s` | %s | %s |\n", l.status, l.Reason, l.typ, escape.Replace(l.Meaning), escape.Replace(l.Action))
 	}
-	b.WriteString("\n## Retrying\n\n429 and 503 come with `Retry-After`, in seconds. A request with an `Idempotency-Key` can be repeated after any error: what was done is not done again.\n" +
+	b.WriteString("\n## Retrying\n\n429 and 503 come with `Retry-After`, in seconds. A request with an `Idempotency-Key` can be repeated after any error: a request that was executed is not executed again.\n" +
 		"After `outcome_unknown`, which a failing file system causes, or a database that was lost or too slow during a commit, and when no response arrived, the outcome is unknown; repeat the request under the same key or event id.\n" +
-		"A 409 says that the first request with the key is still running. Other 4xx stay what they are until the request is changed.\n")
+		"A 409 says that the first request with the key is still running. Other 4xx responses do not change until the request is changed.\n")
 	return b.String()
 }

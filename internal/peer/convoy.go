@@ -93,13 +93,13 @@ func (c *convoy) item(raw json.RawMessage) (*Endpoint, error) {
 		e.authenticate(in.Authentication)
 	}
 	if in.ClientCertificate != nil {
-		e.lose("client certificate", "the export never holds its private key; set it by hand")
+		e.lose("client certificate", "an export never contains its private key; set it by hand")
 	}
 	if in.ContentType != "" && in.ContentType != "application/json" {
-		e.lose("content type", "deliveries are JSON")
+		e.lose("content type", "deliveries are always JSON")
 	}
 	if in.SlackWebhookURL != "" || in.TeamsWebhookURL != "" || in.SupportEmail != "" {
-		e.note("notifications", "the operator is told of failing endpoints, and the event webhook_endpoint.failing tells you")
+		e.note("notifications", "failing endpoints are reported to the operator, and by the event webhook_endpoint.failing")
 	}
 	if in.OwnerID != "" {
 		e.Metadata = map[string]string{"owner_id": in.OwnerID}
@@ -114,14 +114,14 @@ func (c *convoy) sign(e *Endpoint, in *convoyEndpoint) {
 		if s.ExpiresAt == nil {
 			secret = s.Value
 		} else {
-			e.lose("old secret", "the newest alone is carried over")
+			e.lose("old secret", "only the newest is imported")
 		}
 	}
 	scheme := "convoy"
 	if in.AdvancedSignatures {
 		scheme = "convoy_advanced"
 	}
-	e.sign(scheme, secret, "the export does not hold it")
+	e.sign(scheme, secret, "the export does not contain it")
 }
 
 func (e *Endpoint) authenticate(a *convoyAuth) {
@@ -133,7 +133,7 @@ func (e *Endpoint) authenticate(a *convoyAuth) {
 	case a.OAuth != nil && a.OAuth.URL != "" && a.OAuth.Type == "shared_secret" && a.OAuth.Audience == "" && a.OAuth.ClientSecret != "":
 		e.OAuth = &OAuth{a.OAuth.URL, a.OAuth.ClientID, a.OAuth.ClientSecret, a.OAuth.Scope}
 	case a.OAuth != nil && a.OAuth.URL != "":
-		e.lose("authentication", "OAuth with an audience, with signed assertions or without its secret cannot be carried over")
+		e.lose("authentication", "OAuth with an audience, with signed assertions or without its secret is not supported")
 	}
 }
 
@@ -161,10 +161,10 @@ func (c *convoy) subscribe(in *convoyEndpoint) {
 func (c *convoy) finish(all []*Endpoint) {
 	for _, e := range all {
 		if e.Events = c.events[e.ID]; len(e.Events) == 0 {
-			e.Skip = "no subscription says what it takes; add the project's list of subscriptions to the export"
+			e.Skip = "no subscription names its event types; add the project's list of subscriptions to the export"
 		}
 		if c.filtered[e.ID] {
-			e.lose("filter", "a subscription took only events that match a filter; write it as filter")
+			e.lose("filter", "a subscription accepted only events that match a filter; set an equivalent filter")
 		}
 	}
 }

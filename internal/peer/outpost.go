@@ -65,21 +65,21 @@ func (outpost) item(raw json.RawMessage) (*Endpoint, error) {
 		return nil, err
 	}
 	if kind.Type != "webhook" {
-		return &Endpoint{ID: kind.ID, Skip: fmt.Sprintf("it is a destination of type %q; only those of type \"webhook\" are read. The operator can connect brokers", short(kind.Type))}, nil
+		return &Endpoint{ID: kind.ID, Skip: fmt.Sprintf("it is a destination of type %q; only those of type \"webhook\" are imported. The operator can configure brokers", short(kind.Type))}, nil
 	}
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return nil, err
 	}
 	e := &Endpoint{ID: in.ID, URL: in.Config.URL, Events: in.Topics, Headers: in.Config.CustomHeaders, Disabled: in.DisabledAt != nil, Metadata: in.Metadata}
-	e.sign("outpost", in.Credentials.Secret, "the export does not hold it; only an admin's key sees it")
+	e.sign("outpost", in.Credentials.Secret, "the export does not contain it; only an export with an admin's key does")
 	if in.Credentials.PreviousSecret != "" {
-		e.lose("previous secret", "the newest alone is carried over")
+		e.lose("previous secret", "only the newest is imported")
 	}
 	if len(in.Filter) > 0 {
-		e.lose("filter", "it took only events that match a filter; write it as filter")
+		e.lose("filter", "it accepted only events that match a filter; set an equivalent filter")
 	}
 	if len(in.DeliveryMetadata) > 0 {
-		e.lose("delivery metadata", "deliveries carry none here; headers do the same")
+		e.lose("delivery metadata", "deliveries have no metadata on this server; use headers instead")
 	}
 	return e, nil
 }

@@ -157,7 +157,7 @@ func itemsOf(doc json.RawMessage) ([]json.RawMessage, error) {
 func plain(err error) error {
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) {
-		return fmt.Errorf("%q is not what this server writes there", kind.Field)
+		return fmt.Errorf("%q has a value that the other server does not write", kind.Field)
 	}
 	return err
 }
@@ -172,27 +172,27 @@ func (e *Endpoint) lose(field, why string) {
 // note notes a setting that is not imported and does not change deliveries.
 func (e *Endpoint) note(field, why string) { e.Notes = append(e.Notes, Loss{field, why}) }
 
-// sign takes over the scheme that the peer signs with, and the secret if that can sign here.
+// sign keeps the peer's signature scheme, and the secret if it is valid for that scheme.
 func (e *Endpoint) sign(scheme, secret, missing string) {
 	p := signature.Named(scheme)
 	e.Scheme = scheme
 	kept, ok := p.Secret(secret)
 	switch {
 	case secret == "":
-		e.lose("secret", missing+"; a new one is made")
+		e.lose("secret", missing+"; a new one is generated")
 	case ok:
 		e.Secret = kept
 	default:
-		e.lose("secret", "it is not "+p.SecretRule()+"; a new one is made")
+		e.lose("secret", "it must be "+p.SecretRule()+"; a new one is generated")
 	}
 }
 
-// fit leaves out what no endpoint here can have.
+// fit removes settings that this server does not support, and notes them.
 func (e *Endpoint) fit() {
 	e.fitEvents()
 	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
 		if _, ok := endpoint.HeaderName(name, signatureHeader); !ok || signature.Named(e.Scheme).Sets(name) {
-			e.lose("header "+short(name), "the server or the connection sets it, or it cannot be a header")
+			e.lose("header "+short(name), "the server or the connection sets it, or it is not a valid header")
 			delete(e.Headers, name)
 		} else if !endpoint.HeaderValue(e.Headers[name]) {
 			e.lose("header "+short(name), "its value cannot be sent")
@@ -203,15 +203,15 @@ func (e *Endpoint) fit() {
 		e.Skip = fmt.Sprintf("it has more than %d headers", endpoint.MaxHeaders)
 	}
 	if utf8.RuneCountInString(e.Description) > endpoint.MaxDescription {
-		e.note("description", fmt.Sprintf("it is cut off after %d characters", endpoint.MaxDescription))
+		e.note("description", fmt.Sprintf("shortened to %d characters", endpoint.MaxDescription))
 		e.Description = string([]rune(e.Description)[:endpoint.MaxDescription])
 	}
 	if e.Rate > endpoint.MaxRate {
-		e.lose("rate limit", fmt.Sprintf("the highest is %d a second; there is none now", endpoint.MaxRate))
+		e.lose("rate limit", fmt.Sprintf("the maximum is %d per second; the endpoint has no limit now", endpoint.MaxRate))
 		e.Rate = 0
 	}
 	if longest := int(endpoint.MaxTimeout / time.Second); e.Timeout > longest {
-		e.lose("timeout", fmt.Sprintf("the longest is %d seconds, which it has now", longest))
+		e.lose("timeout", fmt.Sprintf("reduced to the maximum of %d seconds", longest))
 		e.Timeout = longest
 	}
 	for _, key := range slices.Sorted(maps.Keys(e.Metadata)) {
@@ -222,7 +222,7 @@ func (e *Endpoint) fit() {
 	}
 	switch {
 	case e.ID == "":
-		e.Skip = "it has no id, by which a second import would know it"
+		e.Skip = "it has no id, which a second import needs to recognise it"
 	case e.URL == "" && e.Skip == "":
 		e.Skip = "it has no URL"
 	}
@@ -233,7 +233,7 @@ func (e *Endpoint) fitEvents() {
 		return
 	}
 	if len(e.Events) == 0 {
-		e.Skip = "it takes no events"
+		e.Skip = "it subscribes to no event type"
 		return
 	}
 	kept := e.Events[:0]
@@ -241,13 +241,13 @@ func (e *Endpoint) fitEvents() {
 		if event.ValidPattern(typ) {
 			kept = append(kept, typ)
 		} else {
-			e.lose("event type "+short(typ), "an event type consists of "+event.TypeRule)
+			e.lose("event type "+short(typ), "an event type must consist of "+event.TypeRule)
 		}
 	}
 	e.Events = kept
 	switch {
 	case len(kept) == 0:
-		e.Skip = "none of its event types can be a type here"
+		e.Skip = "none of its event types is valid on this server"
 	case len(kept) > endpoint.MaxEvents:
 		e.Skip = fmt.Sprintf("it has more than %d event types; groups such as payment.* are one", endpoint.MaxEvents)
 	}

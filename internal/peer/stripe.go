@@ -24,12 +24,12 @@ func (stripe) item(raw json.RawMessage) (*Endpoint, error) {
 		return nil, err
 	}
 	e := &Endpoint{ID: in.ID, URL: in.URL, Description: in.Description, Events: in.EnabledEvents, Disabled: in.Status == "disabled", Metadata: in.Metadata}
-	e.sign("stripe", in.Secret, "it is shown at creation only; add it to the export as \"secret\" if you kept it")
+	e.sign("stripe", in.Secret, "the other server shows it only at creation; add it to the export as \"secret\" if you kept it")
 	if in.APIVersion != "" {
-		e.note("api version", "events are delivered as they are sent to this server")
+		e.note("api version", "events are delivered in the version in which they are sent to this server")
 	}
 	if in.Application != "" {
-		e.note("application", "endpoints of connected accounts are those of accounts of their own here")
+		e.note("application", "on this server, each connected account is an account with its own endpoints")
 	}
 	return e, nil
 }

@@ -61,18 +61,18 @@ func (svix) item(raw json.RawMessage) (*Endpoint, error) {
 	}
 	secret := string(in.Secret)
 	if strings.HasPrefix(secret, endpoint.SigningKeyPrefix) || strings.HasPrefix(secret, endpoint.PublicKeyPrefix) {
-		e.lose("secret", "it is an Ed25519 key, and private keys are made here; a new secret is made: turn on signature scheme v1a and give the receiver the new public key")
+		e.lose("secret", "it is an Ed25519 key, and this server generates private keys itself; a new secret is generated: select the signature scheme v1a and give the receiver the new public key")
 	} else {
-		e.sign("svix", secret, "the export does not hold it")
+		e.sign("svix", secret, "the export does not contain it")
 	}
 	if len(in.Channels) > 0 {
-		e.lose("channels", fmt.Sprintf("it took events of %d channels only; write that as filter", len(in.Channels)))
+		e.lose("channels", fmt.Sprintf("it accepted only events of %d channels; set an equivalent filter", len(in.Channels)))
 	}
 	for _, name := range in.Headers.Sensitive {
 		e.lose("header "+short(name), "its value is withheld in the export; set it by hand")
 	}
 	if in.UID != "" {
-		e.note("uid", "endpoints have no ids of your own here")
+		e.note("uid", "endpoints of this server have no ids of your choice")
 	}
 	return e, nil
 }

@@ -93,7 +93,7 @@ func (s Set) Check(param string) error {
 		case !ok:
 			return fault.Param(param+"["+string(n)+"]", "parameter_unknown", "Unknown limit '%s'. The limits are %s.", clip(string(n)), names())
 		case s[n] < 0 || s[n] > l.Max:
-			return fault.Param(param+"["+string(n)+"]", "parameter_invalid", "The limit %s is 0 to %d %s.", n, l.Max, l.What)
+			return fault.Param(param+"["+string(n)+"]", "parameter_invalid", "The limit %s must be 0 to %d %s.", n, l.Max, l.What)
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ func TestParse_readsWhatStringWrites(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"nope=1":       "Unknown limit 'nope'. The limits are endpoints, event_types",
-		"jobs=-1":      "The limit jobs is 0 to 10000 jobs that run at the same time",
+		"jobs=-1":      "The limit jobs must be 0 to 10000 jobs that run at the same time",
 		"jobs":         `"jobs" is not a limit such as endpoints=2000`,
 		"endpoints=1m": `"endpoints=1m" is not a limit`,
 	} {

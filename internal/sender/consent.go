@@ -38,7 +38,7 @@ func (s *Sender) AskConsent(ctx context.Context, e *endpoint.Endpoint, ask endpo
 		return endpoint.ConsentAnswer{Reason: reason}
 	}
 	if resp.StatusCode/100 != 2 {
-		return endpoint.ConsentAnswer{Answered: true, Reason: fmt.Sprintf("The receiver answered %d, which is not a consent.", resp.StatusCode)}
+		return endpoint.ConsentAnswer{Answered: true, Reason: fmt.Sprintf("The receiver answered %d, which does not grant consent.", resp.StatusCode)}
 	}
 	perMinute, err := endpoint.Consents(ask.Origin, resp.Header.Get(allowedOrigin), resp.Header.Get(allowedRate))
 	if err != nil {

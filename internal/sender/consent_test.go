@@ -25,8 +25,8 @@ func TestAskConsent(t *testing.T) {
 		{"consent to all", 204, []string{"webhook-allowed-origin", "*"}, endpoint.ConsentAnswer{Answered: true, Granted: true}},
 		{"a site that knows OPTIONS only", 204, []string{"Allow", "POST"}, endpoint.ConsentAnswer{Answered: true, Reason: "The receiver answered 204 without WebHook-Allowed-Origin."}},
 		{"consent to others", 200, []string{"WebHook-Allowed-Origin", "a.example"}, endpoint.ConsentAnswer{Answered: true, Reason: "The receiver answered 200 with a WebHook-Allowed-Origin that is neither * nor pay.example."}},
-		{"no OPTIONS", 405, []string{"WebHook-Allowed-Origin", "*"}, endpoint.ConsentAnswer{Answered: true, Reason: "The receiver answered 405, which is not a consent."}},
-		{"a redirect", 302, []string{"Location", "/elsewhere", "WebHook-Allowed-Origin", "*"}, endpoint.ConsentAnswer{Answered: true, Reason: "The receiver answered 302, which is not a consent."}},
+		{"no OPTIONS", 405, []string{"WebHook-Allowed-Origin", "*"}, endpoint.ConsentAnswer{Answered: true, Reason: "The receiver answered 405, which does not grant consent."}},
+		{"a redirect", 302, []string{"Location", "/elsewhere", "WebHook-Allowed-Origin", "*"}, endpoint.ConsentAnswer{Answered: true, Reason: "The receiver answered 302, which does not grant consent."}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var asked []*http.Request
@@ -66,7 +66,7 @@ func TestAskConsent_unanswered(t *testing.T) {
 		name, url, want string
 		change          func(*sender.Config)
 	}{
-		{"nobody listens", gone.URL, "No answer: the connection was refused.", nil},
+		{"nobody listens", gone.URL, "No response: the connection was refused.", nil},
 		{"an address that is not allowed", gone.URL, "The target's address is not public, and the server's operator does not allow it.", func(c *sender.Config) { c.AllowLoopback = false }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

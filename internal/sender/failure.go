@@ -61,9 +61,9 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 	case errors.Is(err, errProxyTLS) && limited.Err() == nil:
 		return delivery.OutcomeConnection, "No response: the server has no trusted TLS connection to its egress proxy."
 	case errors.Is(err, errLeftover):
-		return delivery.OutcomeConnection, "No answer: " + errLeftover.Error() + "."
+		return delivery.OutcomeConnection, "No response: " + errLeftover.Error() + "."
 	case errors.Is(err, errFlood):
-		return delivery.OutcomeConnection, "No answer: " + errFlood.Error() + "."
+		return delivery.OutcomeConnection, "No response: " + errFlood.Error() + "."
 	case limited.Err() != nil:
 		return delivery.OutcomeTimeout, fmt.Sprintf("No complete response within %s.", timeout)
 	// What HTTP/2 makes of an alert that comes as the first answer: under TLS 1.3 a
@@ -78,7 +78,7 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 	case errors.As(err, &neterr) && neterr.Timeout():
 		return delivery.OutcomeTimeout, "The connection timed out."
 	}
-	return delivery.OutcomeConnection, "No answer: " + reason(err) + "."
+	return delivery.OutcomeConnection, "No response: " + reason(err) + "."
 }
 
 func dnsReason(err *net.DNSError) string {

@@ -39,7 +39,7 @@ func (s *Store) Schema() []string { return s.texts.Create }
 func (s *Store) CreateTable(ctx context.Context) error {
 	for _, text := range s.texts.Create {
 		if _, err := s.pool.Exec(ctx, text); err != nil {
-			return fmt.Errorf("make the table of the outbox: %w", err)
+			return fmt.Errorf("create the outbox table: %w", err)
 		}
 	}
 	return nil
