@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestGuarantees_nameTestsThatExist holds docs/guarantees.md to the tests that it names:
-// one that was renamed or dropped would leave a promise that nothing holds.
+// TestGuarantees_nameTestsThatExist checks that the tests named in docs/guarantees.md exist:
+// a renamed or removed test would leave a guarantee unverified.
 func TestGuarantees_nameTestsThatExist(t *testing.T) {
 	text, err := os.ReadFile("docs/guarantees.md")
 	if err != nil {
@@ -48,8 +48,8 @@ func TestGuarantees_nameTestsThatExist(t *testing.T) {
 		t.Errorf("only %d tests and %d targets were found", len(tests), len(targets))
 	}
 	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| Promise") && !named.MatchString(line) {
-			t.Errorf("a promise without a test: %s", line)
+		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| Guarantee") && !named.MatchString(line) {
+			t.Errorf("a guarantee without a test: %s", line)
 		}
 	}
 }

@@ -308,7 +308,7 @@ func payments(n int) (out []client.Event) {
 }
 
 // An event is there when its transaction is, in the order of the table, and leaves it.
-func TestRelay_sendsWhatWasCommitted(t *testing.T) {
+func TestRelay_sendsCommittedEvents(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		s := serve(t)
 		want := b.must(t, payments(1100)...)

@@ -108,7 +108,7 @@ var mutations = []mutation{
 		what:  "endpoints that hang may have all workers",
 		file:  "internal/dispatch/share.go",
 		edits: []edit{{"func (e *Engine) trialFull() bool { return e.onTrial >= max(e.Workers/2, 1) }", "func (e *Engine) trialFull() bool { return false }"}},
-		tests: []run{engine("TestEngine_hangingEndpointsDelayNobody"), simulation},
+		tests: []run{engine("TestEngine_hangingEndpointsDelayNoOther"), simulation},
 	},
 	{
 		what:  "memory is not bounded",

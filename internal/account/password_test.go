@@ -11,7 +11,7 @@ import (
 
 // What a comparison costs tells nobody whether there is such a user, and it is not
 // little: tests take less, the program may not.
-func TestPasswords_costTheSameForNobody(t *testing.T) {
+func TestPasswords_costTheSameForUnknownUsers(t *testing.T) {
 	var costs []int
 	note := func(hash string) {
 		cost, err := bcrypt.Cost([]byte(hash))

@@ -38,7 +38,7 @@ func TestSignIn_guessesSideBySide(t *testing.T) {
 
 // What others guess keeps a user out neither of another address nor of a browser that the
 // user has signed in from; and an operator can unlock the name.
-func TestSignIn_othersLockNobodyOut(t *testing.T) {
+func TestSignIn_othersDoNotLockOutUsers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds: make test runs it")
 	}

@@ -15,7 +15,7 @@ import (
 
 // Whoever tries to sign in, one password is compared, at the same cost: how long an answer
 // takes does not tell who is a user.
-func TestSignIn_comparesForNobodyToo(t *testing.T) {
+func TestSignIn_comparesForUnknownNames(t *testing.T) {
 	d := newDesk(t, false)
 	yes := true
 	d.change("member", service.UserParams{Disabled: &yes})

@@ -156,7 +156,7 @@ func paragraphs(s string) string {
 func dedent(s string) string { return regexp.MustCompile(`(?m)^  `).ReplaceAllString(s, "") }
 
 // No command but serve shows settings that only a server has.
-func TestHelp_showsWhatIsUsed(t *testing.T) {
+func TestHelp_showsUsedFlags(t *testing.T) {
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {

@@ -187,7 +187,7 @@ func TestCommitter_settlementsLingerForCompany(t *testing.T) {
 	})
 }
 
-func TestCommitter_refusesWhatCannotBeStored(t *testing.T) {
+func TestCommitter_refusesUnstorableEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var away atomic.Bool
 		d := open(t, func(memstore.Call) (t memstore.Trouble) {

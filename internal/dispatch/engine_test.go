@@ -137,7 +137,7 @@ func TestEngine_goneStopsAtOnce(t *testing.T) {
 	})
 }
 
-func TestEngine_hangingEndpointsDelayNobody(t *testing.T) {
+func TestEngine_hangingEndpointsDelayNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.config.Workers = 64 // far fewer than what hangs

@@ -340,7 +340,7 @@ func TestSite_followsTheFiles(t *testing.T) {
 	}
 }
 
-func TestSite_compressesWhatIsLarge(t *testing.T) {
+func TestSite_compressesLargeResponses(t *testing.T) {
 	h := newSite(docsite.Config{})
 	script := regexp.MustCompile(`/docs/static/\w+/swagger/swagger-ui-bundle\.js`).FindString(text(t, get(t, h, "/docs/api")))
 	plain, packed := get(t, h, script), get(t, h, script, "Accept-Encoding", "gzip")

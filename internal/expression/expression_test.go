@@ -15,7 +15,7 @@ func input(data string) *Input {
 	return NewInput("evt_1", "payment.succeeded", 1699564800, []byte(data))
 }
 
-func TestMatch_whatEventsHold(t *testing.T) {
+func TestMatch_valuesOfEvents(t *testing.T) {
 	for source, want := range map[string]bool{
 		`type == "payment.succeeded" && id == "evt_1" && created == 1699564800`: true,
 		`type.startsWith("refund.")`:                                                   false,
@@ -49,7 +49,7 @@ func TestMatch_whatEventsHold(t *testing.T) {
 	}
 }
 
-func TestCompile_saysWhatIsWrongAndWhere(t *testing.T) {
+func TestCompile_errorsNameProblemAndPlace(t *testing.T) {
 	for source, want := range map[string]string{
 		``:                                  "Set an expression",
 		" \n":                               "Set an expression",

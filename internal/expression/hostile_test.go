@@ -36,7 +36,7 @@ func allocatedBy(f func()) uint64 {
 
 // Each of these took seconds to for ever, or gigabytes, where types are inferred through
 // loops. Whether it is accepted does not matter.
-func TestCompile_endsSoonWhateverTheTypes(t *testing.T) {
+func TestCompile_isBoundedForAllTypes(t *testing.T) {
 	for name, source := range map[string]string{
 		"objects named by elements":     nested(12, "{x:x}") + ".size() > 0",
 		"as long as they may be":        nested(30, "{x:x}") + ".size() > 0",
@@ -204,7 +204,7 @@ func TestMatch_allFiltersOfAnEventTogether(t *testing.T) {
 	}
 }
 
-func TestTried_doesNotDisplaceWhatIsInUse(t *testing.T) {
+func TestTried_doesNotDisplaceUsedExpressions(t *testing.T) {
 	const used = `data.object.id == "in use"`
 	x, err := Cached("filter", used)
 	if err != nil {

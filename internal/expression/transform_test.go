@@ -8,7 +8,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-func TestApply_whatEventsHold(t *testing.T) {
+func TestApply_valuesOfEvents(t *testing.T) {
 	for source, want := range map[string]string{
 		`{"object": {"id": data.object.id, "amount": data.object.amount, "rate": data.object.rate}}`:                 `{"object":{"amount":4200,"id":"pay_1","rate":1.5}}`,
 		`{"object": data.object.transformMap(k, v, !(k in ["customer", "items", "metadata", "rate", "amount"]), v)}`: `{"object":{"currency":"EUR","id":"pay_1","note":null,"object":"payment","paid":true}}`,
@@ -31,7 +31,7 @@ func TestApply_whatEventsHold(t *testing.T) {
 	}
 }
 
-func TestCompileTransform_refusesWhatIsNoObject(t *testing.T) {
+func TestCompileTransform_refusesOtherTypes(t *testing.T) {
 	for source, want := range map[string]string{
 		`1`:                "must be an object",
 		`data.a == 1`:      "has the type bool",

@@ -269,7 +269,7 @@ func TestDeliveries_byOutcome(t *testing.T) {
 
 // What was sent is shown in the form that the endpoint had then, whatever became of the
 // endpoint since, and it is said when it cannot be told any more.
-func TestAttempts_showWhatWasSent(t *testing.T) {
+func TestAttempts_showSentRequests(t *testing.T) {
 	w := newWorld(t)
 	const plain = "The sent bytes"
 	for _, tt := range []struct{ name, shape string }{

@@ -94,7 +94,7 @@ func TestPurge_forgetsByAge(t *testing.T) {
 }
 
 // A payment is kept from its last refund on, a product from its last subscription on.
-func TestPurge_keepsWhatIsUsed(t *testing.T) {
+func TestPurge_keepsReferencedObjects(t *testing.T) {
 	w := newWorld(t)
 	const card = `"payment_method":{"type":"card","card":{"number":"4242424242424242","exp_month":12,"exp_year":2035,"cvc":"123"}}`
 	pay := func() string {

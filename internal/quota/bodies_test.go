@@ -26,7 +26,7 @@ func fill(b *Bodies, account int64) (held int64, give func()) {
 	}
 }
 
-func TestBodies_refusesTheAccountThatHoldsTooMuchAndNoOther(t *testing.T) {
+func TestBodies_refusesOnlyTheAccountBeyondItsShare(t *testing.T) {
 	b := NewBodies(testCapacity, 8<<20)
 	var all []func()
 	for hostile := int64(1); hostile <= 20; hostile++ {

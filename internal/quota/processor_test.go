@@ -41,7 +41,7 @@ func TestProcessor_refusesUntilTheDebtIsPaid(t *testing.T) {
 	}
 }
 
-func TestProcessor_Enter_boundsWhatRunsAtATime(t *testing.T) {
+func TestProcessor_Enter_boundsConcurrency(t *testing.T) {
 	p := NewProcessor(time.Now, 0)
 	var running, most atomic.Int64
 	var wg sync.WaitGroup

@@ -22,7 +22,7 @@ func TestOf_theNarrowestSetDecides(t *testing.T) {
 	}
 }
 
-func TestParse_readsWhatStringWrites(t *testing.T) {
+func TestParse_readsString(t *testing.T) {
 	s, err := Parse("jobs=5, endpoints=2000")
 	if err != nil || s.String() != "endpoints=2000,jobs=5" {
 		t.Errorf("%s %v", s, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/seal"
 )
 
-func TestRing_opensWhatItSealed(t *testing.T) {
+func TestRing_opensSealedRecords(t *testing.T) {
 	r := seal.NewRing(seal.NewKey())
 	for _, plain := range []string{"", "x", "whsec_secret", strings.Repeat("long ", 10_000)} {
 		record := r.Seal([]byte(plain), "we_1")

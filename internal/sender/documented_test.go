@@ -12,8 +12,8 @@ import (
 )
 
 // TestEffects_documented holds the table of outcomes in docs/delivery.md to the code: each
-// outcome has one row, which says what [delivery.EffectOf] says, and each status is in the
-// row of the outcome that it is taken for.
+// outcome has one row, which matches [delivery.EffectOf], and each status is in the
+// row of its outcome.
 func TestEffects_documented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/delivery.md")
 	if err != nil {
@@ -29,7 +29,7 @@ func TestEffects_documented(t *testing.T) {
 	}
 	effects := map[delivery.Effect]row{
 		delivery.NoEffect:        {breaker: "nothing", streak: "nothing"},
-		delivery.Acknowledged:    {breaker: "closes, and forgets its interval", streak: "ends"},
+		delivery.Acknowledged:    {breaker: "closes, and resets its interval", streak: "ends"},
 		delivery.EventRefused:    {breaker: "closes, and keeps its interval", streak: "counts"},
 		delivery.EventUnsendable: {breaker: "nothing", streak: "counts"},
 		delivery.EndpointDown:    {breaker: "counts, unless only this type fails", streak: "counts"},
@@ -54,12 +54,12 @@ func TestEffects_documented(t *testing.T) {
 	}
 }
 
-// inAnswer reports whether a cell such as "400–499, but 410 and 429" names a status.
+// inAnswer reports whether a cell such as "400–499, except 410 and 429" names a status.
 func inAnswer(t *testing.T, cell string, status int) bool {
 	t.Helper()
-	all, but, _ := strings.Cut(cell, ", but ")
+	all, exceptions, _ := strings.Cut(cell, ", except ")
 	all, _, _ = strings.Cut(all, ", 503 with")
-	for _, except := range strings.Split(but, " and ") {
+	for _, except := range strings.Split(exceptions, " and ") {
 		if strconv.Itoa(status) == except {
 			return false
 		}
@@ -72,7 +72,7 @@ func inAnswer(t *testing.T, cell string, status int) bool {
 	high := low
 	if isRange {
 		if high, err = strconv.Atoi(to); err != nil {
-			t.Fatalf("%q is no range of statuses", cell)
+			t.Fatalf("%q is not a range of statuses", cell)
 		}
 	}
 	return low <= status && status <= high
