@@ -19,6 +19,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
@@ -59,7 +60,7 @@ func (b *bench) day(ctx context.Context) (err error) {
 		return err
 	}
 	space := event.SpaceOf(acct.No, false)
-	call := &service.Call{Key: account.Key{ID: account.System, Role: account.Operator}, Space: space}
+	call := &call.Call{Key: account.Key{ID: account.System, Role: account.Operator}, Space: space}
 	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: space, URL: sink.base + "/ok", Events: []string{"*"}, Status: endpoint.Enabled,
 		Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now())}, Created: now(), Updated: now(), EnabledSince: now()}
 	if err := st.CreateEndpoint(ctx, e, store.Trail{}); err != nil {

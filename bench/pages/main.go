@@ -24,6 +24,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
@@ -101,14 +102,14 @@ func run(events, endpoints, rounds int) error {
 	if err := s.Load(ctx, idle{}); err != nil {
 		return err
 	}
-	password, err := s.EnsureAdmin(ctx, "admin")
+	password, err := s.Auth.EnsureAdmin(ctx, "admin")
 	if err != nil {
 		return err
 	}
 	fmt.Printf("%d events, each delivered to one of %d endpoints, one in 50 failed, one in 1000 waiting; filled in %s\n\n", events, endpoints, time.Since(began).Round(time.Second))
 
 	ui := adminui.New(adminui.Config{Service: s, Sandbox: sandbox.New(sandbox.Config{Store: st, Events: s, BaseURL: func() string { return "" }}), Brand: "Payment", Log: s.Log})
-	signed, err := s.SignIn(ctx, service.SignInParams{Name: "admin", Password: password, Remote: "127.0.0.1:1"})
+	signed, err := s.Auth.SignIn(ctx, auth.SignInParams{Name: "admin", Password: password, Remote: "127.0.0.1:1"})
 	if err != nil {
 		return err
 	}

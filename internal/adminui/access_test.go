@@ -25,6 +25,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
@@ -102,15 +104,15 @@ func newDesk(t *testing.T, https bool) *desk {
 			t.Error(err)
 		}
 	})
-	_, err = d.service.EnsureKey(ctx, testKey, "Acme")
+	_, err = d.service.Auth.EnsureKey(ctx, testKey, "Acme")
 	must(err)
-	d.account = d.service.Accounts()[0]
+	d.account = d.service.Auth.Accounts()[0]
 	for _, role := range []account.UserRole{account.UserViewer, account.UserMember, account.UserAdmin} {
 		hash, err := d.service.Passwords.Hash(password)
 		must(err)
 		must(st.CreateUser(ctx, &account.User{ID: d.service.IDs.New(event.PrefixUser), Name: string(role), Role: role, Password: hash, Created: time.Now()}, store.Trail{}))
 	}
-	call, err := d.service.Authenticate(t.Context(), testKey)
+	call, err := d.service.Auth.Authenticate(t.Context(), testKey)
 	must(err)
 	url, all := "https://example.com/hook", []string{"*"}
 	e, err := d.service.CreateEndpoint(ctx, call, endpoint.Params{"url": url, "enabled_events": all})
@@ -197,7 +199,7 @@ func (d *desk) ask(method, path, cookie string, form url.Values, header ...strin
 
 func (d *desk) session(name string) string {
 	d.t.Helper()
-	signed, err := d.service.SignIn(context.Background(), service.SignInParams{Name: name, Password: password, Request: "req_x", Remote: "127.0.0.1:1"})
+	signed, err := d.service.Auth.SignIn(context.Background(), auth.SignInParams{Name: name, Password: password, Request: "req_x", Remote: "127.0.0.1:1"})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -205,14 +207,14 @@ func (d *desk) session(name string) string {
 }
 
 // change changes a user as the admin would.
-func (d *desk) change(name string, p service.UserParams) {
+func (d *desk) change(name string, p auth.UserParams) {
 	d.t.Helper()
 	ctx := context.Background()
 	admin, err := d.store.UserNamed(ctx, "admin")
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	call, err := d.service.UserCall(&admin, "", false)
+	call, err := d.service.Auth.UserCall(&admin, "", false)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -220,7 +222,7 @@ func (d *desk) change(name string, p service.UserParams) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if _, err := d.service.UpdateUser(ctx, call, u.ID, p); err != nil {
+	if _, err := d.service.Auth.UpdateUser(ctx, call, u.ID, p); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -236,16 +238,16 @@ func TestAccess_matrix(t *testing.T) {
 	d := newDesk(t, false)
 	ctx := context.Background()
 	ended := d.session("admin")
-	if err := d.service.SignOut(ctx, ended, "req_x", "127.0.0.1:1"); err != nil {
+	if err := d.service.Auth.SignOut(ctx, ended, "req_x", "127.0.0.1:1"); err != nil {
 		t.Fatal(err)
 	}
 	sessions := map[string]string{"viewer": d.session("viewer"), "member": d.session("member"), "admin": d.session("admin")}
-	call, err := d.service.Authenticate(t.Context(), testKey)
+	ownCall, err := d.service.Auth.Authenticate(t.Context(), testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := func(c *service.Call, readOnly bool) string {
-		p, err := d.service.CreatePortal(ctx, c, service.PortalParams{Portal: account.Portal{ReadOnly: readOnly}})
+	open := func(c *call.Call, readOnly bool) string {
+		p, err := d.service.Auth.CreatePortal(ctx, c, auth.PortalParams{Portal: account.Portal{ReadOnly: readOnly}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,11 +264,11 @@ func TestAccess_matrix(t *testing.T) {
 	if err := d.service.Load(ctx, idle{}); err != nil {
 		t.Fatal(err)
 	}
-	foreignCall, err := d.service.Authenticate(t.Context(), otherKey)
+	foreignCall, err := d.service.Auth.Authenticate(t.Context(), otherKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, looking, foreign := open(call, false), open(call, true), open(foreignCall, false)
+	own, looking, foreign := open(ownCall, false), open(ownCall, true), open(foreignCall, false)
 
 	cells, forged := 0, 0
 	for _, r := range adminui.Routes() {
@@ -393,13 +395,13 @@ func TestSessions_endWithChanges(t *testing.T) {
 	fresh, role, yes := "another good password", "viewer", true
 	for _, tt := range []struct {
 		name   string
-		change service.UserParams
-	}{{"role", service.UserParams{Role: &role}}, {"password", service.UserParams{Password: &fresh}}, {"disabled", service.UserParams{Disabled: &yes}}} {
+		change auth.UserParams
+	}{{"role", auth.UserParams{Role: &role}}, {"password", auth.UserParams{Password: &fresh}}, {"disabled", auth.UserParams{Disabled: &yes}}} {
 		pass := password
 		if tt.name == "disabled" {
 			pass = fresh
 		}
-		signed, err := d.service.SignIn(ctx, service.SignInParams{Name: "member", Password: pass, Request: "req_x", Remote: "127.0.0.1:1"})
+		signed, err := d.service.Auth.SignIn(ctx, auth.SignInParams{Name: "member", Password: pass, Request: "req_x", Remote: "127.0.0.1:1"})
 		if err != nil {
 			t.Fatal(err)
 		}

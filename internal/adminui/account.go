@@ -9,6 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
 type accountsView struct {
@@ -21,7 +22,7 @@ type accountsView struct {
 func listAccounts(rq *request) error { return showAccounts(rq, "", nil) }
 
 func showAccounts(rq *request, name string, problem error) error {
-	all, more, err := rq.ui.Service.ListAccounts(rq.Context(), rq.call, rq.page())
+	all, more, err := rq.ui.Service.Auth.ListAccounts(rq.Context(), rq.call, rq.page())
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func showAccounts(rq *request, name string, problem error) error {
 
 func createAccount(rq *request) error {
 	name := rq.PostFormValue("name")
-	a, err := rq.ui.Service.CreateAccount(rq.Context(), rq.call, service.AccountParams{Name: &name})
+	a, err := rq.ui.Service.Auth.CreateAccount(rq.Context(), rq.call, auth.AccountParams{Name: &name})
 	if mistake(err) {
 		return showAccounts(rq, name, err)
 	}
@@ -74,7 +75,7 @@ func renderAccount(rq *request, typed url.Values, problem error) error {
 	if typed != nil {
 		v.RateLimit = typed.Get("rate_limit")
 	}
-	server := rq.ui.Service.LimitsOf(nil)
+	server := rq.ui.Service.Auth.LimitsOf(nil)
 	for _, l := range quota.Limits() {
 		f := limitField{Limit: l, Server: strconv.Itoa(server[l.Name])}
 		if n, ok := u.Account.Limits[l.Name]; ok {
@@ -92,7 +93,7 @@ func renderAccount(rq *request, typed url.Values, problem error) error {
 func updateAccount(rq *request) error {
 	id := rq.PathValue("id")
 	if status := rq.PostFormValue("status"); status != "" {
-		if _, err := rq.ui.Service.UpdateAccount(rq.Context(), rq.call, id, service.AccountParams{Status: &status}); err != nil {
+		if _, err := rq.ui.Service.Auth.UpdateAccount(rq.Context(), rq.call, id, auth.AccountParams{Status: &status}); err != nil {
 			return err
 		}
 		return rq.redirect("/admin/accounts?done=account_" + url.QueryEscape(status))
@@ -105,7 +106,7 @@ func updateAccount(rq *request) error {
 	}
 	p, err := limitParams(rq)
 	if err == nil {
-		_, err = rq.ui.Service.UpdateAccount(rq.Context(), rq.call, id, p)
+		_, err = rq.ui.Service.Auth.UpdateAccount(rq.Context(), rq.call, id, p)
 	}
 	if mistake(err) {
 		return renderAccount(rq, rq.PostForm, err)
@@ -117,18 +118,18 @@ func updateAccount(rq *request) error {
 }
 
 // limitParams reads the form of an account's limits.
-func limitParams(rq *request) (p service.AccountParams, err error) {
+func limitParams(rq *request) (p auth.AccountParams, err error) {
 	rate, err := formInteger(rq, "rate_limit")
 	if err != nil {
 		return p, err
 	}
-	limits := service.LimitParams{}
+	limits := auth.LimitParams{}
 	for _, l := range quota.Limits() {
 		if limits[l.Name], err = formInteger(rq, "limits["+string(l.Name)+"]"); err != nil {
 			return p, err
 		}
 	}
-	return service.AccountParams{RateLimit: &rate, Limits: &limits}, nil
+	return auth.AccountParams{RateLimit: &rate, Limits: &limits}, nil
 }
 
 // formInteger returns a number of a form, nil for an empty field.

@@ -30,7 +30,7 @@ func showAudit(rq *request, server bool) error {
 	if more {
 		v.More = withQuery(q, "after", entries[len(entries)-1].ID)
 	}
-	if v.Actors, err = rq.ui.Service.ActorNames(rq.Context(), rq.call); err != nil {
+	if v.Actors, err = rq.ui.Service.Auth.ActorNames(rq.Context(), rq.call); err != nil {
 		return err
 	}
 	return rq.render("audit", v)

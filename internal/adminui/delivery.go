@@ -10,6 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 func typeMatches(pattern, t string) bool { return pattern == "" || endpoint.Selects(pattern, t) }
@@ -64,10 +65,10 @@ type deliveryPage struct {
 }
 
 // maxAttempts is how many attempts a page shows.
-const maxAttempts = service.MaxPage
+const maxAttempts = call.MaxPage
 
 func showDelivery(rq *request) error {
-	v, attempts, next, err := rq.ui.Service.ListAttempts(rq.Context(), rq.call, rq.PathValue("id"), "", service.Page{Limit: maxAttempts})
+	v, attempts, next, err := rq.ui.Service.ListAttempts(rq.Context(), rq.call, rq.PathValue("id"), "", call.Page{Limit: maxAttempts})
 	if err != nil {
 		return err
 	}

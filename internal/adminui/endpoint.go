@@ -13,6 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/service/tally"
 )
 
@@ -257,7 +258,7 @@ func (rq *request) endpointPage(e *endpoint.Endpoint, revealed []endpoint.Secret
 	if err != nil {
 		return err
 	}
-	recent, _, err := rq.ui.Service.ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Endpoint: e.ID}, service.Page{Limit: 10})
+	recent, _, err := rq.ui.Service.ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Endpoint: e.ID}, call.Page{Limit: 10})
 	if err != nil {
 		return err
 	}

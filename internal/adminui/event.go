@@ -14,6 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // filterForm is a filter, as it was typed.
@@ -130,7 +131,7 @@ func tailEvents(rq *request) error {
 			return nil
 		}
 		// A session that has ended in between sees no more.
-		if _, _, err := rq.ui.Service.Session(rq.Context(), rq.token); err != nil {
+		if _, _, err := rq.ui.Service.Auth.Session(rq.Context(), rq.token); err != nil {
 			return nil
 		}
 		var items []event.Event
@@ -170,7 +171,7 @@ func showEvent(rq *request) error {
 	if err != nil {
 		return err
 	}
-	all, next, err := rq.ui.Service.ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Event: e.ID}, service.Page{Limit: service.MaxPage})
+	all, next, err := rq.ui.Service.ListDeliveries(rq.Context(), rq.call, service.DeliveryFilter{Event: e.ID}, call.Page{Limit: call.MaxPage})
 	if err != nil {
 		return err
 	}
@@ -193,7 +194,7 @@ func showEvent(rq *request) error {
 
 // choices returns enabled webhooks to choose from, the newest.
 func (rq *request) choices() (out []endpointChoice, err error) {
-	all, _, err := rq.ui.Service.ListEndpoints(rq.Context(), rq.call, service.Page{Limit: service.MaxPage})
+	all, _, err := rq.ui.Service.ListEndpoints(rq.Context(), rq.call, call.Page{Limit: call.MaxPage})
 	for i := range all {
 		if all[i].Sends() {
 			out = append(out, endpointChoice{all[i].ID, all[i].URL})

@@ -11,14 +11,14 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/httpapi/apitest"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // The form of a webhook sets each field of an endpoint, shows it again but for secrets, and
 // the page of the webhook shows it.
 func TestFields_everyOne(t *testing.T) {
 	d := newDesk(t, false)
-	by, err := d.service.Authenticate(t.Context(), testKey)
+	by, err := d.service.Auth.Authenticate(t.Context(), testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestFields_everyOne(t *testing.T) {
 	if a := post(pages, v); a.StatusCode != http.StatusSeeOther {
 		t.Fatalf("a form with each field: %d\n%s", a.StatusCode, problemOf(a.body))
 	}
-	all, _, err := d.service.ListEndpoints(t.Context(), by, service.Page{Limit: 1})
+	all, _, err := d.service.ListEndpoints(t.Context(), by, call.Page{Limit: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -70,7 +72,7 @@ type form struct {
 
 // forms is every page that takes one, by method and path. Each makes what it is about, so
 // that it does something each time.
-func (d *desk) forms(by *service.Call) map[string]func(who string) form {
+func (d *desk) forms(by *call.Call) map[string]func(who string) form {
 	ctx := context.Background()
 	n := 0
 	must := func(err error) {
@@ -132,7 +134,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 			name, role, pass := next(), "viewer", password
 			operator := *by
 			operator.Key.Role = account.Operator
-			u, err := d.service.CreateUser(ctx, &operator, service.UserParams{Name: &name, Role: &role, Password: &pass})
+			u, err := d.service.Auth.CreateUser(ctx, &operator, auth.UserParams{Name: &name, Role: &role, Password: &pass})
 			must(err)
 			return of(u.ID, url.Values{"do": {"role"}, "role": {"member"}})
 		},
@@ -175,20 +177,20 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 		"/keys/{id}/revoke": func(string) form {
 			operator := *by
 			operator.Key.Role = account.Operator
-			k, err := d.service.CreateKey(ctx, &operator, next(), false)
+			k, err := d.service.Auth.CreateKey(ctx, &operator, next(), false)
 			must(err)
 			return of(k.ID, url.Values{})
 		},
 		"/portal": func(string) form { return of("", url.Values{"minutes": {"60"}}) },
 		"/portal/{id}/revoke": func(string) form {
-			p, err := d.service.CreatePortal(ctx, by, service.PortalParams{})
+			p, err := d.service.Auth.CreatePortal(ctx, by, auth.PortalParams{})
 			must(err)
 			return of(p.ID, url.Values{})
 		},
 		"/accounts/{id}": func(string) form {
 			operator, name := *by, next()
 			operator.Key.Role = account.Operator
-			a, err := d.service.CreateAccount(ctx, &operator, service.AccountParams{Name: &name})
+			a, err := d.service.Auth.CreateAccount(ctx, &operator, auth.AccountParams{Name: &name})
 			must(err)
 			return of(a.ID, url.Values{"status": {"suspended"}})
 		},
@@ -196,7 +198,7 @@ func (d *desk) forms(by *service.Call) map[string]func(who string) form {
 			d.session(who)
 			u, err := d.store.UserNamed(ctx, who)
 			must(err)
-			all, err := d.service.UserSessions(ctx, &u)
+			all, err := d.service.Auth.UserSessions(ctx, &u)
 			must(err)
 			return of(all[0].ID, url.Values{})
 		},
@@ -235,7 +237,7 @@ func TestForms_everyRole(t *testing.T) {
 		t.Skip("takes seconds: make test runs it")
 	}
 	d := newDesk(t, false)
-	by, err := d.service.Authenticate(t.Context(), testKey)
+	by, err := d.service.Auth.Authenticate(t.Context(), testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +250,7 @@ func TestForms_everyRole(t *testing.T) {
 	})
 	forms := d.forms(by)
 	open := func(readOnly bool) string {
-		p, err := d.service.CreatePortal(context.Background(), by, service.PortalParams{Portal: account.Portal{ReadOnly: readOnly}})
+		p, err := d.service.Auth.CreatePortal(context.Background(), by, auth.PortalParams{Portal: account.Portal{ReadOnly: readOnly}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/seal"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
@@ -73,18 +74,18 @@ func newSite(t testing.TB) *site {
 		t.Fatal(err)
 	}
 	recovering.Go(func() { sv.RunJobs(running) })
-	if _, err := sv.EnsureKey(ctx, "sk_test_1234567890abcdef", "Acme"); err != nil {
+	if _, err := sv.Auth.EnsureKey(ctx, "sk_test_1234567890abcdef", "Acme"); err != nil {
 		t.Fatal(err)
 	}
-	password, err := sv.EnsureAdmin(ctx, "alice")
+	password, err := sv.Auth.EnsureAdmin(ctx, "alice")
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := sv.SignIn(ctx, service.SignInParams{Name: "alice", Password: password, Request: "req_1", Remote: "127.0.0.1:1"})
+	signed, err := sv.Auth.SignIn(ctx, auth.SignInParams{Name: "alice", Password: password, Request: "req_1", Remote: "127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{session: signed.Token, account: sv.Accounts()[0].ID, handler: adminui.New(adminui.Config{Service: sv, Brand: "Payment", Version: "test", Log: log,
+	return &site{session: signed.Token, account: sv.Auth.Accounts()[0].ID, handler: adminui.New(adminui.Config{Service: sv, Brand: "Payment", Version: "test", Log: log,
 		Sandbox: sandbox.New(sandbox.Config{Store: st, Events: sv, BaseURL: func() string { return "https://pay.example" }})})}
 }
 

@@ -10,7 +10,8 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -44,8 +45,8 @@ func TestSignIn_othersDoNotLockOutUsers(t *testing.T) {
 	}
 	d := newDesk(t, false)
 	ctx := context.Background()
-	try := func(remote, browser, pass string) (service.SignedIn, error) {
-		return d.service.SignIn(ctx, service.SignInParams{Name: "admin", Password: pass, Browser: browser, Remote: remote, Request: "req_x"})
+	try := func(remote, browser, pass string) (auth.SignedIn, error) {
+		return d.service.Auth.SignIn(ctx, auth.SignInParams{Name: "admin", Password: pass, Browser: browser, Remote: remote, Request: "req_x"})
 	}
 	const home = "192.0.2.1:1"
 	own, err := try(home, "", password)
@@ -89,7 +90,7 @@ func TestSignIn_othersDoNotLockOutUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.service.Unlock(ctx, &service.Call{Key: account.Key{ID: "key_operator", Role: account.Operator}}, u.ID); err != nil {
+	if _, err := d.service.Auth.Unlock(ctx, &call.Call{Key: account.Key{ID: "key_operator", Role: account.Operator}}, u.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := try(home, "", password); err != nil {
@@ -123,7 +124,7 @@ func TestSessions_areListedAndRevoked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := d.service.UserSessions(ctx, &u)
+	all, err := d.service.Auth.UserSessions(ctx, &u)
 	if err != nil || len(all) != 2 || all[0].Remote == "" {
 		t.Fatalf("sessions %+v, %v", all, err)
 	}

@@ -2,7 +2,7 @@ package adminui
 
 import (
 	"github.com/posthaste-hq/posthaste/internal/account"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 type keysView struct {
@@ -16,7 +16,7 @@ type keysView struct {
 func listKeys(rq *request) error { return showKeys(rq, keysView{}, nil) }
 
 func showKeys(rq *request, v keysView, problem error) error {
-	keys, more, err := rq.ui.Service.ListKeys(rq.Context(), rq.call, rq.page())
+	keys, more, err := rq.ui.Service.Auth.ListKeys(rq.Context(), rq.call, rq.page())
 	if err != nil {
 		return err
 	}
@@ -29,12 +29,12 @@ func showKeys(rq *request, v keysView, problem error) error {
 
 func createKey(rq *request) error {
 	name := rq.PostFormValue("name")
-	created, err := rq.ui.Service.CreateKey(rq.Context(), rq.call, name, rq.live())
+	created, err := rq.ui.Service.Auth.CreateKey(rq.Context(), rq.call, name, rq.live())
 	return showKeys(rq, keysView{Secret: created.Secret, Name: name}, err)
 }
 
 func revokeKey(rq *request) error {
-	if _, err := rq.ui.Service.RevokeKey(rq.Context(), rq.call, rq.PathValue("id")); err != nil {
+	if _, err := rq.ui.Service.Auth.RevokeKey(rq.Context(), rq.call, rq.PathValue("id")); err != nil {
 		return err
 	}
 	return rq.done("key_revoked", "keys")
@@ -44,7 +44,7 @@ func revokeKey(rq *request) error {
 const pageSize = 25
 
 // page is the part of a list that the address asks for.
-func (rq *request) page() service.Page {
+func (rq *request) page() call.Page {
 	q := rq.URL.Query()
-	return service.Page{Limit: pageSize, StartingAfter: q.Get("after")}
+	return call.Page{Limit: pageSize, StartingAfter: q.Get("after")}
 }

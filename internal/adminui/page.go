@@ -18,6 +18,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -98,7 +99,7 @@ func (rq *request) view(name string, data any) *view {
 		v.Admin, v.Write = rq.call.Operator(), rq.call.Key.Role != account.Viewer
 	}
 	if rq.user != nil {
-		v.Accounts = rq.ui.Service.Accounts()
+		v.Accounts = rq.ui.Service.Auth.Accounts()
 	}
 	if rq.portal != nil {
 		if v.Brand = rq.portal.Name; v.Brand == "" {
@@ -213,7 +214,7 @@ func (rq *request) more(next string) (p pager) {
 		return p
 	}
 	p.URL = withQuery(rq.URL.Query(), "after", next)
-	p.Reached, _ = service.CursorTime(next)
+	p.Reached, _ = call.CursorTime(next)
 	return p
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
 type portalView struct {
@@ -26,7 +26,7 @@ func portalForm(rq *request) error { return rq.portalPage(portalView{Minutes: "6
 
 // portalPage shows the form, what became of it, and the links that work.
 func (rq *request) portalPage(v portalView, mistaken error) error {
-	all, more, err := rq.ui.Service.ListPortals(rq.Context(), rq.call, rq.page())
+	all, more, err := rq.ui.Service.Auth.ListPortals(rq.Context(), rq.call, rq.page())
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (rq *request) portalPage(v portalView, mistaken error) error {
 
 // revokePortal ends a customer's portal.
 func revokePortal(rq *request) error {
-	if _, err := rq.ui.Service.RevokePortal(rq.Context(), rq.call, rq.PathValue("id")); err != nil {
+	if _, err := rq.ui.Service.Auth.RevokePortal(rq.Context(), rq.call, rq.PathValue("id")); err != nil {
 		return err
 	}
 	return rq.done("portal_revoked", "portal")
@@ -53,9 +53,9 @@ func createPortal(rq *request) error {
 	if err != nil {
 		err = fault.Param("expires_in", "parameter_invalid", "Enter the time in whole minutes.")
 	}
-	var created service.CreatedPortal
+	var created auth.CreatedPortal
 	if err == nil {
-		created, err = rq.ui.Service.CreatePortal(rq.Context(), rq.call, service.PortalParams{Life: time.Duration(minutes) * time.Minute,
+		created, err = rq.ui.Service.Auth.CreatePortal(rq.Context(), rq.call, auth.PortalParams{Life: time.Duration(minutes) * time.Minute,
 			Portal: account.Portal{ReadOnly: v.ReadOnly, Origins: strings.Fields(v.Origins), Name: v.Name, Colour: v.Colour, Logo: v.Logo}})
 	}
 	if err != nil {

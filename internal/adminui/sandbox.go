@@ -6,7 +6,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 type sandboxView struct {
@@ -24,7 +24,7 @@ func sandboxPage(rq *request) error {
 func showSandbox(rq *request, v sandboxView, problem error) (err error) {
 	v.Problem, v.Cards = errorView(problem), sandbox.TestCards()
 	if !rq.live() {
-		if v.Payments, _, err = rq.ui.Sandbox.ListPayments(rq.Context(), rq.call, service.Page{Limit: pageSize}); err != nil {
+		if v.Payments, _, err = rq.ui.Sandbox.ListPayments(rq.Context(), rq.call, call.Page{Limit: pageSize}); err != nil {
 			return err
 		}
 	}

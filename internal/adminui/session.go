@@ -8,12 +8,12 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
 // home goes to the first account's overview.
 func home(rq *request) error {
-	all := rq.ui.Service.Accounts()
+	all := rq.ui.Service.Auth.Accounts()
 	if len(all) == 0 {
 		if rq.call.Operator() {
 			return rq.redirect("/admin/accounts")
@@ -45,11 +45,11 @@ func signInForm(rq *request) error {
 
 func signIn(rq *request) error {
 	v := signInView{Name: rq.PostFormValue("name"), Next: localPath(rq.PostFormValue("next"))}
-	in := service.SignInParams{Name: v.Name, Password: rq.PostFormValue("password"), Agent: rq.UserAgent(), Request: rq.id, Remote: rq.RemoteAddr}
+	in := auth.SignInParams{Name: v.Name, Password: rq.PostFormValue("password"), Agent: rq.UserAgent(), Request: rq.id, Remote: rq.RemoteAddr}
 	if c, err := rq.Cookie(rq.ui.browserCookie()); err == nil {
 		in.Browser = c.Value
 	}
-	signed, err := rq.ui.Service.SignIn(rq.Context(), in)
+	signed, err := rq.ui.Service.Auth.SignIn(rq.Context(), in)
 	switch {
 	case fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.RateLimited):
 		v.Problem = errorView(err)
@@ -75,7 +75,7 @@ func localPath(next string) string {
 }
 
 func signOut(rq *request) error {
-	if err := rq.ui.Service.SignOut(rq.Context(), rq.token, rq.id, rq.RemoteAddr); err != nil {
+	if err := rq.ui.Service.Auth.SignOut(rq.Context(), rq.token, rq.id, rq.RemoteAddr); err != nil {
 		return err
 	}
 	rq.setCookie(rq.ui.cookieName(), "", rq.ui.Service.Now())
@@ -93,7 +93,7 @@ func profile(rq *request) error { return rq.profilePage(http.StatusOK, nil) }
 // profilePage shows the form to change the password, what became of it, and the user's
 // sessions.
 func (rq *request) profilePage(status int, problem error) error {
-	all, err := rq.ui.Service.UserSessions(rq.Context(), rq.user)
+	all, err := rq.ui.Service.Auth.UserSessions(rq.Context(), rq.user)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (rq *request) profilePage(status int, problem error) error {
 
 // revokeSession ends one of the user's sessions.
 func revokeSession(rq *request) error {
-	if err := rq.ui.Service.RevokeSession(rq.Context(), rq.call, rq.user, rq.PathValue("id")); err != nil {
+	if err := rq.ui.Service.Auth.RevokeSession(rq.Context(), rq.call, rq.user, rq.PathValue("id")); err != nil {
 		return err
 	}
 	return rq.redirect("/admin/profile?done=session_revoked")
@@ -112,7 +112,7 @@ func changePassword(rq *request) error {
 	if rq.PostFormValue("password") != rq.PostFormValue("again") {
 		return rq.profilePage(http.StatusBadRequest, fault.Param("again", "password_differs", "The two new passwords differ."))
 	}
-	err := rq.ui.Service.ChangePassword(rq.Context(), rq.call, rq.user, rq.session.Hash, rq.PostFormValue("old_password"), rq.PostFormValue("password"))
+	err := rq.ui.Service.Auth.ChangePassword(rq.Context(), rq.call, rq.user, rq.session.Hash, rq.PostFormValue("old_password"), rq.PostFormValue("password"))
 	if mistake(err) || fault.Is(err, fault.RateLimited) {
 		return rq.profilePage(statusOf(err), err)
 	}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
 // Whoever tries to sign in, one password is compared, at the same cost: how long an answer
@@ -18,7 +18,7 @@ import (
 func TestSignIn_comparesForUnknownNames(t *testing.T) {
 	d := newDesk(t, false)
 	yes := true
-	d.change("member", service.UserParams{Disabled: &yes})
+	d.change("member", auth.UserParams{Disabled: &yes})
 	for _, tt := range []struct {
 		who, name, password string
 		status              int

@@ -53,7 +53,7 @@ func TestForms_stale(t *testing.T) {
 	d := newDesk(t, false)
 	ctx := t.Context()
 	cookie := d.session("admin")
-	by, err := d.service.Authenticate(ctx, testKey)
+	by, err := d.service.Auth.Authenticate(ctx, testKey)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // Config is what the pages are made of.
@@ -146,7 +147,7 @@ type request struct {
 	session account.Session
 	user    *account.User   // nil in a portal
 	portal  *account.Portal // nil for users
-	call    *service.Call
+	call    *call.Call
 	account account.Account
 	base    string // path that the pages of this account and mode start with
 	intake  *intake.Body
@@ -271,7 +272,7 @@ func (rq *request) admit(rt route, base string) error {
 		rq.call.Request, rq.call.Remote = rq.id, rq.RemoteAddr
 	}
 	if rq.portal != nil { // a customer's pages are requests of the account
-		if _, err := rq.ui.Service.Admit(rq.Context(), rq.call); err != nil {
+		if _, err := rq.ui.Service.Auth.Admit(rq.Context(), rq.call); err != nil {
 			return err
 		}
 	}
@@ -313,7 +314,7 @@ func forged() error {
 // enter finds the user's session and, for the pages of an account, the account.
 func (rq *request) enter(rt route) error {
 	if c, err := rq.Cookie(rq.ui.cookieName()); err == nil {
-		session, user, err := rq.ui.Service.Session(rq.Context(), c.Value)
+		session, user, err := rq.ui.Service.Auth.Session(rq.Context(), c.Value)
 		switch {
 		case err == nil && session.User != "":
 			rq.token, rq.session, rq.user = c.Value, session, &user
@@ -343,11 +344,11 @@ func (rq *request) enter(rt route) error {
 		return err
 	}
 	var err error
-	if rq.call, err = rq.ui.Service.UserCall(rq.user, id, live); err != nil {
+	if rq.call, err = rq.ui.Service.Auth.UserCall(rq.user, id, live); err != nil {
 		return err
 	}
 	if id != "" {
-		rq.account, _ = rq.ui.Service.AccountOf(rq.call)
+		rq.account, _ = rq.ui.Service.Auth.AccountOf(rq.call.Space)
 		rq.base = "/admin/" + id + "/" + rq.PathValue("mode")
 	}
 	return nil
@@ -357,7 +358,7 @@ func (rq *request) enter(rt route) error {
 // do not reach an iframe.
 func (rq *request) enterPortal() error {
 	token := rq.PathValue("token")
-	session, _, err := rq.ui.Service.Session(rq.Context(), token)
+	session, _, err := rq.ui.Service.Auth.Session(rq.Context(), token)
 	if err == nil && session.Portal == nil {
 		err = &fault.Error{Code: fault.Unauthenticated}
 	}
@@ -371,8 +372,8 @@ func (rq *request) enterPortal() error {
 		return err
 	}
 	rq.token, rq.session, rq.portal = token, session, session.Portal
-	rq.call = rq.ui.Service.PortalCall(session.Portal)
-	rq.account, _ = rq.ui.Service.AccountOf(rq.call)
+	rq.call = rq.ui.Service.Auth.PortalCall(session.Portal)
+	rq.account, _ = rq.ui.Service.Auth.AccountOf(rq.call.Space)
 	rq.base = "/portal/" + token
 	rq.ui.protect(rq.w.Header(), rq.portal)
 	return nil

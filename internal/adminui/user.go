@@ -2,7 +2,7 @@ package adminui
 
 import (
 	"github.com/posthaste-hq/posthaste/internal/account"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
 type usersView struct {
@@ -20,7 +20,7 @@ func listUsers(rq *request) error { return showUsers(rq, usersView{}, nil) }
 // showUsers shows the list and, beside it, what became of a form.
 func showUsers(rq *request, v usersView, problem error) (err error) {
 	v.Problem = errorView(problem)
-	if v.Users, err = rq.ui.Service.ListUsers(rq.Context(), rq.call); err != nil {
+	if v.Users, err = rq.ui.Service.Auth.ListUsers(rq.Context(), rq.call); err != nil {
 		return err
 	}
 	return rq.renderForm("users", v, problem)
@@ -29,14 +29,14 @@ func showUsers(rq *request, v usersView, problem error) (err error) {
 func createUser(rq *request) error {
 	f := userForm{rq.PostFormValue("name"), rq.PostFormValue("role")}
 	password := account.NewPassword()
-	if _, err := rq.ui.Service.CreateUser(rq.Context(), rq.call, service.UserParams{Name: &f.Name, Role: &f.Role, Password: &password}); err != nil {
+	if _, err := rq.ui.Service.Auth.CreateUser(rq.Context(), rq.call, auth.UserParams{Name: &f.Name, Role: &f.Role, Password: &password}); err != nil {
 		return showUsers(rq, usersView{New: f}, err)
 	}
 	return showUsers(rq, usersView{Password: password, For: f.Name}, nil)
 }
 
 func updateUser(rq *request) error {
-	p := service.UserParams{}
+	p := auth.UserParams{}
 	var password string
 	switch rq.PostFormValue("do") {
 	case "role":
@@ -49,7 +49,7 @@ func updateUser(rq *request) error {
 		disabled := rq.PostFormValue("do") == "disable"
 		p.Disabled = &disabled
 	}
-	u, err := rq.ui.Service.UpdateUser(rq.Context(), rq.call, rq.PathValue("id"), p)
+	u, err := rq.ui.Service.Auth.UpdateUser(rq.Context(), rq.call, rq.PathValue("id"), p)
 	if err != nil || password != "" {
 		return showUsers(rq, usersView{Password: password, For: u.Name}, err)
 	}

@@ -132,7 +132,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	defer s.sender.Close()
 	defer s.stopTracing(ctx)
 	for _, source := range s.sources {
-		if !s.service.HasAccount(source.Account) {
+		if !s.service.Auth.HasAccount(source.Account) {
 			return &config.Usage{Err: fmt.Errorf("--sources: account %s does not exist", source.Account)}
 		}
 	}
@@ -460,10 +460,10 @@ const sourceURL = "https://github.com/posthaste-hq/posthaste/blob/main/"
 func (s *server) keys(ctx context.Context) ([]string, error) {
 	var shown []string
 	if s.AdminKey != "" {
-		if _, err := s.service.EnsureKey(ctx, s.AdminKey, "environment"); err != nil {
+		if _, err := s.service.Auth.EnsureKey(ctx, s.AdminKey, "environment"); err != nil {
 			return nil, fmt.Errorf("operator key of the environment: %w", err)
 		}
-	} else if !s.service.HasOperator() {
+	} else if !s.service.Auth.HasOperator() {
 		path, err := s.newOperatorKey(ctx)
 		if err != nil {
 			return nil, err
@@ -479,12 +479,12 @@ func (s *server) keys(ctx context.Context) ([]string, error) {
 		if key, err = s.devKey(ctx); err != nil {
 			return nil, err
 		}
-	} else if _, err := s.service.EnsureKey(ctx, key, "Development"); err != nil {
+	} else if _, err := s.service.Auth.EnsureKey(ctx, key, "Development"); err != nil {
 		return nil, fmt.Errorf("test key: %w", err)
 	}
 	if s.Dev {
 		shown = append(shown, "Test key      "+key)
-		password, err := s.service.EnsureAdmin(ctx, firstAdmin)
+		password, err := s.service.Auth.EnsureAdmin(ctx, firstAdmin)
 		if err != nil {
 			return nil, fmt.Errorf("make the first user: %w", err)
 		}
@@ -515,8 +515,8 @@ func (s *server) devKey(ctx context.Context) (key string, err error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read the test key: %w", err)
 	}
-	if key = strings.TrimSpace(string(text)); strings.HasPrefix(key, account.PrefixTest) && !s.service.Revoked(key) {
-		_, err := s.service.EnsureKey(ctx, key, devKeyName)
+	if key = strings.TrimSpace(string(text)); strings.HasPrefix(key, account.PrefixTest) && !s.service.Auth.Revoked(key) {
+		_, err := s.service.Auth.EnsureKey(ctx, key, devKeyName)
 		if err == nil {
 			return key, nil
 		}
@@ -528,10 +528,10 @@ func (s *server) devKey(ctx context.Context) (key string, err error) {
 	if err := writeKeyFile(path, key); err != nil {
 		return "", fmt.Errorf("write the test key: %w", err)
 	}
-	if _, err := s.service.EnsureKey(ctx, key, devKeyName); err != nil {
+	if _, err := s.service.Auth.EnsureKey(ctx, key, devKeyName); err != nil {
 		return "", fmt.Errorf("test key: %w", err)
 	}
-	return key, s.service.RevokeOthers(ctx, key, devKeyName)
+	return key, s.service.Auth.RevokeOthers(ctx, key, devKeyName)
 }
 
 // writeKeyFile replaces a file with one of mode 0600 that holds a key.
@@ -554,7 +554,7 @@ func (s *server) newOperatorKey(ctx context.Context) (path string, err error) {
 	if err := writeKeyFile(path, key); err != nil {
 		return "", fmt.Errorf("write the first operator key: %w", err)
 	}
-	if _, err := s.service.EnsureKey(ctx, key, "first"); err != nil {
+	if _, err := s.service.Auth.EnsureKey(ctx, key, "first"); err != nil {
 		return "", fmt.Errorf("make the first operator key: %w", err)
 	}
 	return path, nil
@@ -618,7 +618,7 @@ func (s *server) mustBeOperator(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	call, err := s.service.Authenticate(r.Context(), key)
+	call, err := s.service.Auth.Authenticate(r.Context(), key)
 	if err == nil && !call.Operator() {
 		err = &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Metrics require an operator key (sk_admin_…). Send one, or scrape --metrics-addr."}
 	}

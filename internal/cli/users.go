@@ -16,6 +16,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/config"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // userLine is a user as the commands print it.
@@ -69,9 +71,9 @@ func createUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		in := service.UserParams{Name: &args[0], Role: &role, Password: &password}
-		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
-			return s.CreateUser(ctx, c, in)
+		in := auth.UserParams{Name: &args[0], Role: &role, Password: &password}
+		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *call.Call) (account.User, error) {
+			return s.Auth.CreateUser(ctx, c, in)
 		}, func(ctx context.Context, c *config.Config, out *userLine) error {
 			return askServer(ctx, c, http.MethodPost, "/v1/users", map[string]any{"name": args[0], "role": role, "password": password}, out)
 		})
@@ -117,7 +119,7 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 		case newPassword && fromInput:
 			return &config.Usage{Err: errors.New("use --new-password or --password-stdin, not both")}
 		}
-		in, body := service.UserParams{}, map[string]any{}
+		in, body := auth.UserParams{}, map[string]any{}
 		var password string
 		var made bool
 		if newPassword || fromInput {
@@ -133,12 +135,12 @@ func updateUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if disable || enable {
 			in.Disabled, body["disabled"] = &disable, disable
 		}
-		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
+		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *call.Call) (account.User, error) {
 			u, err := s.Store.UserNamed(ctx, args[0])
 			if err != nil {
 				return u, err
 			}
-			return s.UpdateUser(ctx, c, u.ID, in)
+			return s.Auth.UpdateUser(ctx, c, u.ID, in)
 		}, func(ctx context.Context, c *config.Config, out *userLine) error {
 			return askAboutUser(ctx, c, args[0], "", body, out)
 		})
@@ -156,12 +158,12 @@ func unlockUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 	settings := config.Flags(cmd.Flags(), config.Store, config.Secrets, config.Dev, config.Server)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
+		out, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *call.Call) (account.User, error) {
 			u, err := s.Store.UserNamed(ctx, args[0])
 			if err != nil {
 				return u, err
 			}
-			return s.Unlock(ctx, c, u.ID)
+			return s.Auth.Unlock(ctx, c, u.ID)
 		}, func(ctx context.Context, c *config.Config, out *userLine) error {
 			return askAboutUser(ctx, c, args[0], "/unlock", map[string]any{}, out)
 		})
@@ -193,8 +195,8 @@ func listUsersCommand(getenv func(string) (string, bool)) *cobra.Command {
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var all []userLine
-		_, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *service.Call) (account.User, error) {
-			users, err := s.ListUsers(ctx, c)
+		_, err := onUsers(cmd, settings, getenv, func(ctx context.Context, s *service.Service, c *call.Call) (account.User, error) {
+			users, err := s.Auth.ListUsers(ctx, c)
 			for i := range users {
 				all = append(all, lineOf(&users[i]))
 			}
@@ -228,7 +230,7 @@ func lineOf(u *account.User) userLine {
 
 // onUsers works on the data directory itself or, while a server runs on it, asks that.
 func onUsers(cmd *cobra.Command, settings *config.Settings, getenv func(string) (string, bool),
-	offline func(context.Context, *service.Service, *service.Call) (account.User, error),
+	offline func(context.Context, *service.Service, *call.Call) (account.User, error),
 	online func(context.Context, *config.Config, *userLine) error,
 ) (out userLine, err error) {
 	ctx := cmd.Context()
@@ -249,6 +251,6 @@ func onUsers(cmd *cobra.Command, settings *config.Settings, getenv func(string) 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	s := service.New(service.Config{Store: st, IDs: event.NewIDs(event.NewKeys(time.Now, 0)), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
-	u, err := offline(ctx, s, &service.Call{Key: account.Key{ID: account.System, Role: account.Operator}})
+	u, err := offline(ctx, s, &call.Call{Key: account.Key{ID: account.System, Role: account.Operator}})
 	return lineOf(&u), err
 }

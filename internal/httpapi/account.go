@@ -7,6 +7,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
 type accountView struct {
@@ -28,7 +29,7 @@ type accountView struct {
 
 func (a *api) viewAccount(acct *account.Account) accountView {
 	v := viewAccount(acct)
-	v.Limits = a.Service.LimitsOf(acct.Limits)
+	v.Limits = a.Service.Auth.LimitsOf(acct.Limits)
 	return v
 }
 
@@ -52,15 +53,15 @@ func whoAmI(rq *request) (answer, error) {
 		return answer{}, err
 	}
 	v := whoAmIView{Object: "caller", Key: viewKey(&rq.call.Key), Livemode: rq.call.Space.Live()}
-	if a, ok := rq.service().AccountOf(rq.call); ok {
+	if a, ok := rq.service().Auth.AccountOf(rq.call.Space); ok {
 		av := rq.api.viewAccount(&a)
 		v.Account = &av
 	}
 	return inJSON(v)
 }
 
-func accountParams(p *params) service.AccountParams {
-	in := service.AccountParams{Name: p.text("name"), Status: p.text("status")}
+func accountParams(p *params) auth.AccountParams {
+	in := auth.AccountParams{Name: p.text("name"), Status: p.text("status")}
 	if v, given := p.values["rate_limit"]; given {
 		limit := p.integer("rate_limit")
 		if v == nil || v == "" && p.form {
@@ -69,7 +70,7 @@ func accountParams(p *params) service.AccountParams {
 		in.RateLimit = &limit
 	}
 	if group, _ := p.group("limits"); group != nil {
-		limits := service.LimitParams{}
+		limits := auth.LimitParams{}
 		for name := range maps.Clone(group.values) {
 			v := group.values[name]
 			n := group.integer(name)
@@ -87,17 +88,17 @@ func accountParams(p *params) service.AccountParams {
 func createAccount(rq *request) (answer, error) {
 	p := rq.params()
 	in := accountParams(p)
-	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) { return rq.service().CreateAccount(rq.Context(), rq.call, in) })
+	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) { return rq.service().Auth.CreateAccount(rq.Context(), rq.call, in) })
 }
 
 func updateAccount(rq *request) (answer, error) {
 	p := rq.params()
 	in := accountParams(p)
-	if err := p.done(); err == nil && in == (service.AccountParams{}) {
+	if err := p.done(); err == nil && in == (auth.AccountParams{}) {
 		return answer{}, fault.Param("name", "parameter_missing", "Set the account's new name, rate limit, limits or status.")
 	}
 	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) {
-		return rq.service().UpdateAccount(rq.Context(), rq.call, rq.id(), in)
+		return rq.service().Auth.UpdateAccount(rq.Context(), rq.call, rq.id(), in)
 	})
 }
 
@@ -106,7 +107,7 @@ func deleteAccount(rq *request) (answer, error) {
 }
 
 func getAccount(rq *request) (answer, error) {
-	return one(rq, rq.service().Account, rq.accountAnswer())
+	return one(rq, rq.service().Auth.Account, rq.accountAnswer())
 }
 
 // usageView is the account_usage object.
@@ -143,7 +144,7 @@ func getUsage(rq *request) (answer, error) {
 }
 
 func listAccounts(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), rq.api.viewAccount, rq.service().ListAccounts)
+	return pageOf(rq, rq.query(), rq.api.viewAccount, rq.service().Auth.ListAccounts)
 }
 
 type keyView struct {
@@ -166,23 +167,25 @@ func viewKey(k *account.Key) keyView {
 func createKey(rq *request) (answer, error) {
 	p := rq.params()
 	name, live := deref(p.text("name")), deref(p.truth("livemode"))
-	return answerKey(rq, p, func() (service.CreatedKey, error) {
-		return rq.service().CreateKey(rq.Context(), rq.call, name, live)
+	return answerKey(rq, p, func() (auth.CreatedKey, error) {
+		return rq.service().Auth.CreateKey(rq.Context(), rq.call, name, live)
 	})
 }
 
 func createOperatorKey(rq *request) (answer, error) {
 	p := rq.params()
 	name := deref(p.text("name"))
-	return answerKey(rq, p, func() (service.CreatedKey, error) { return rq.service().CreateOperatorKey(rq.Context(), rq.call, name) })
+	return answerKey(rq, p, func() (auth.CreatedKey, error) {
+		return rq.service().Auth.CreateOperatorKey(rq.Context(), rq.call, name)
+	})
 }
 
 func listOperatorKeys(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), viewKey, rq.service().ListOperatorKeys)
+	return pageOf(rq, rq.query(), viewKey, rq.service().Auth.ListOperatorKeys)
 }
 
 func revokeOperatorKey(rq *request) (answer, error) {
-	k, err := rq.service().RevokeOperatorKey(rq.Context(), rq.call, rq.id())
+	k, err := rq.service().Auth.RevokeOperatorKey(rq.Context(), rq.call, rq.id())
 	if err != nil {
 		return answer{}, err
 	}
@@ -190,23 +193,23 @@ func revokeOperatorKey(rq *request) (answer, error) {
 }
 
 // answerKey creates a key and answers with its secret, this once.
-func answerKey(rq *request, p *params, create func() (service.CreatedKey, error)) (answer, error) {
-	withSecret := func(k service.CreatedKey) keyView {
+func answerKey(rq *request, p *params, create func() (auth.CreatedKey, error)) (answer, error) {
+	withSecret := func(k auth.CreatedKey) keyView {
 		view := viewKey(&k.Key)
 		view.Secret = k.Secret // this once
 		return view
 	}
 	// What is kept for repetition is on disk, and of keys there is only their hash.
-	without := func(k service.CreatedKey) keyView { return viewKey(&k.Key) }
+	without := func(k auth.CreatedKey) keyView { return viewKey(&k.Key) }
 	return perform(rq, p, shown(withSecret), shown(without), false, create)
 }
 
 func listKeys(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), viewKey, rq.service().ListKeys)
+	return pageOf(rq, rq.query(), viewKey, rq.service().Auth.ListKeys)
 }
 
 func revokeKey(rq *request) (answer, error) {
-	k, err := rq.service().RevokeKey(rq.Context(), rq.call, rq.id())
+	k, err := rq.service().Auth.RevokeKey(rq.Context(), rq.call, rq.id())
 	if err != nil {
 		return answer{}, err
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // answer is what a handler answers.
@@ -61,7 +61,7 @@ func encode[V any](v V) ([]byte, error) {
 }
 
 // one answers with the object that the path names.
-func one[T any](rq *request, get func(context.Context, *service.Call, string) (T, error), in render[T]) (answer, error) {
+func one[T any](rq *request, get func(context.Context, *call.Call, string) (T, error), in render[T]) (answer, error) {
 	if err := rq.query().done(); err != nil {
 		return answer{}, err
 	}
@@ -79,7 +79,7 @@ func act[T any](rq *request, p *params, in render[T], do func() (T, error)) (ans
 }
 
 // actOnIt is act on the object that the path names, without parameters.
-func actOnIt[T any](rq *request, in render[T], do func(context.Context, *service.Call, string) (T, error)) (answer, error) {
+func actOnIt[T any](rq *request, in render[T], do func(context.Context, *call.Call, string) (T, error)) (answer, error) {
 	return act(rq, rq.params(), in, func() (T, error) { return do(rq.Context(), rq.call, rq.id()) })
 }
 
@@ -111,8 +111,8 @@ func repeatable[T any](rq *request, in render[T], private bool) error {
 		return nil
 	}
 	key := keys[0]
-	if key == "" || len(key) > service.MaxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return fault.Param("Idempotency-Key", "parameter_invalid", "An idempotency key must have 1 to %d printable ASCII characters.", service.MaxIdempotencyKey)
+	if key == "" || len(key) > call.MaxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return fault.Param("Idempotency-Key", "parameter_invalid", "An idempotency key must have 1 to %d printable ASCII characters.", call.MaxIdempotencyKey)
 	}
 	h := sha256.New()
 	_, _ = io.WriteString(h, rq.Method+" "+rq.URL.Path+"\n")
@@ -120,7 +120,7 @@ func repeatable[T any](rq *request, in render[T], private bool) error {
 		_, _ = io.WriteString(h, rq.URL.RawQuery+"\n")
 	}
 	h.Write(rq.body)
-	rq.call.Idem = service.Repeatable(key, func(result T) (int, []byte) {
+	rq.call.Idem = call.Repeatable(key, func(result T) (int, []byte) {
 		a, err := in(result)
 		if err != nil {
 			panic(err) // views hold nothing that cannot be encoded
@@ -165,16 +165,16 @@ func viewList[T, V any](rq *request, items []T, more bool, view func(*T) V) list
 }
 
 // pageOf answers with a page of objects. p has what the handler has not taken of the query.
-func pageOf[T, V any](rq *request, p *params, view func(*T) V, get func(context.Context, *service.Call, service.Page) ([]T, bool, error)) (answer, error) {
+func pageOf[T, V any](rq *request, p *params, view func(*T) V, get func(context.Context, *call.Call, call.Page) ([]T, bool, error)) (answer, error) {
 	return pageBy(rq, p, view, get, list)
 }
 
 // pageTo is pageOf for a list that has a cursor.
-func pageTo[T, V any](rq *request, p *params, view func(*T) V, get func(context.Context, *service.Call, service.Page) ([]T, string, error)) (answer, error) {
+func pageTo[T, V any](rq *request, p *params, view func(*T) V, get func(context.Context, *call.Call, call.Page) ([]T, string, error)) (answer, error) {
 	return pageBy(rq, p, view, get, listTo)
 }
 
-func pageBy[T, V, M any](rq *request, p *params, view func(*T) V, get func(context.Context, *service.Call, service.Page) ([]T, M, error),
+func pageBy[T, V, M any](rq *request, p *params, view func(*T) V, get func(context.Context, *call.Call, call.Page) ([]T, M, error),
 	in func(*request, []T, M, func(*T) V) (answer, error),
 ) (answer, error) {
 	page := p.page()

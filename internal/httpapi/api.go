@@ -26,6 +26,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/mount"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // Config is what the API is made of.
@@ -234,7 +236,7 @@ type route struct {
 type request struct {
 	*http.Request
 	api     *api
-	call    *service.Call
+	call    *call.Call
 	visitor *sandbox.Visitor // instead of call
 	body    []byte           // lent until the handler returns
 	intake  *intake.Body     // what body was read by; nil: there is none
@@ -271,7 +273,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 	}
 	if rq.call, err = a.authenticate(rq.Request); err != nil {
 		key, _ := Key(rq.Request) // an empty one is not noted
-		a.Service.NoteRefused(key, rq.RemoteAddr, err)
+		a.Service.Auth.NoteRefused(key, rq.RemoteAddr, err)
 		return WriteError(w, err), err
 	}
 	rq.call.Revisions = matches(rq.Header)
@@ -321,7 +323,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 	}
 	result, err := rt.handle(rq)
 	if err = a.Service.OrAnswered(rq.Context(), rq.call, err); err != nil {
-		var replayed *service.Replayed
+		var replayed *call.Replayed
 		if errors.As(err, &replayed) {
 			w.Header().Set("Idempotent-Replayed", "true")
 			return writeJSON(w, replayed.Receipt.Status, replayed.Receipt.Body), nil
@@ -338,7 +340,7 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 		rq.visitor, err = a.Sandbox.Admit(rq.Context(), token)
 	}
 	if err == nil {
-		err = a.Service.Admitted(rq.visitor.Space())
+		err = a.Service.Auth.Admitted(rq.visitor.Space())
 	}
 	if err != nil {
 		return WriteError(w, err), err
@@ -351,14 +353,14 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 }
 
 // admit counts the request against the account's limit and says where that stands.
-func (a *api) admit(ctx context.Context, w http.ResponseWriter, c *service.Call) error {
-	l, err := a.Service.Admit(ctx, c)
+func (a *api) admit(ctx context.Context, w http.ResponseWriter, c *call.Call) error {
+	l, err := a.Service.Auth.Admit(ctx, c)
 	showLimit(w.Header(), l)
 	return err
 }
 
 // showLimit says in headers where an account stands against its limit.
-func showLimit(h http.Header, l service.RateLimit) {
+func showLimit(h http.Header, l auth.RateLimit) {
 	if l.Limit > 0 {
 		h.Set("X-RateLimit-Limit", strconv.Itoa(l.Limit))
 		h.Set("X-RateLimit-Remaining", strconv.Itoa(l.Remaining))
@@ -407,12 +409,12 @@ func Key(r *http.Request) (string, error) {
 }
 
 // authenticate returns the call that the request's key opens.
-func (a *api) authenticate(r *http.Request) (*service.Call, error) {
+func (a *api) authenticate(r *http.Request) (*call.Call, error) {
 	key, err := Key(r)
 	if err != nil {
 		return nil, err
 	}
-	call, err := a.Service.Authenticate(r.Context(), key)
+	call, err := a.Service.Auth.Authenticate(r.Context(), key)
 	if err != nil {
 		return nil, err
 	}
@@ -426,7 +428,7 @@ func (a *api) authenticate(r *http.Request) (*service.Call, error) {
 		default:
 			return nil, fault.Param(a.modeHeader, "parameter_invalid", "The header %s must be test or live.", a.modeHeader)
 		}
-		if err := a.Service.ActFor(r.Context(), call, id, live); err != nil {
+		if err := a.Service.Auth.ActFor(r.Context(), call, id, live); err != nil {
 			return nil, err
 		}
 		if call.Space.Live() != live && r.Header.Get(a.modeHeader) != "" {
@@ -481,7 +483,7 @@ func (a *api) logRequest(w http.ResponseWriter, rq *request, rt route, status in
 	}
 	if rq.call != nil {
 		attrs = append(attrs, slog.String("key", rq.call.Key.ID))
-		if acct, ok := a.Service.AccountOf(rq.call); ok {
+		if acct, ok := a.Service.Auth.AccountOf(rq.call.Space); ok {
 			attrs = append(attrs, slog.String("account", acct.ID))
 		}
 	}

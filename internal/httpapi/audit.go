@@ -5,6 +5,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -30,7 +31,7 @@ func viewAudit(e *account.Entry) auditView {
 func listAudit(rq *request) (answer, error) {
 	p := rq.query()
 	f := store.AuditFilter{Object: p.given("target"), Action: account.Action(p.given("action"))}
-	return pageOf(rq, p, viewAudit, func(ctx context.Context, c *service.Call, page service.Page) ([]account.Entry, bool, error) {
+	return pageOf(rq, p, viewAudit, func(ctx context.Context, c *call.Call, page call.Page) ([]account.Entry, bool, error) {
 		return rq.service().ListAudit(ctx, c, f, page)
 	})
 }

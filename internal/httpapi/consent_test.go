@@ -282,7 +282,7 @@ func TestValidation_refused(t *testing.T) {
 func TestValidation_callbackIsNotTheCustomers(t *testing.T) {
 	w, r := newConsentWorld(t), newShy(t, false)
 	e := w.must("POST", "/v1/webhooks", `{"url":"`+r.URL+`/hook","enabled_events":["*"],"validation":"cloudevents"}`)
-	call, err := w.service.Authenticate(t.Context(), testKey)
+	call, err := w.service.Auth.Authenticate(t.Context(), testKey)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,11 +84,11 @@ func TestCredentials_areBoundToTheTokenURL(t *testing.T) {
 func TestCredentials_portalInheritsNone(t *testing.T) {
 	w := newWorld(t)
 	e := w.must("POST", "/v1/webhooks", `{"url":"https://hooks.example/a","enabled_events":["*"],"headers":{"X-Api-Key":"hidden"}}`)
-	call, err := w.service.Authenticate(t.Context(), testKey)
+	call, err := w.service.Auth.Authenticate(t.Context(), testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	portal := w.service.PortalCall(&account.Portal{ID: "pse_1", Space: call.Space})
+	portal := w.service.Auth.PortalCall(&account.Portal{ID: "pse_1", Space: call.Space})
 	url := "https://hooks.example/b"
 	if _, err := w.service.UpdateEndpoint(t.Context(), portal, e.text("id"), endpoint.Params{"url": url}); err == nil {
 		t.Error("a customer turned a header to another path of its host")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 type deliveryView struct {
@@ -183,7 +184,7 @@ func listDeliveries(rq *request) (answer, error) {
 	p := rq.query()
 	f := service.DeliveryFilter{Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"), Outcome: p.given("outcome"), Response: p.given("response_status")}
 	f.From, f.Until = p.created()
-	return pageTo(rq, p, viewDelivery, func(ctx context.Context, c *service.Call, page service.Page) ([]delivery.View, string, error) {
+	return pageTo(rq, p, viewDelivery, func(ctx context.Context, c *call.Call, page call.Page) ([]delivery.View, string, error) {
 		return rq.service().ListDeliveries(ctx, c, f, page)
 	})
 }

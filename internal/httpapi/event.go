@@ -15,6 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // viewEvent writes the event object around the stored bytes of its data.
@@ -112,7 +113,7 @@ func sendEvents(rq *request) (answer, error) {
 		return answer{}, err
 	}
 	if len(raws) > 1 { // the request itself was counted
-		limit, err := rq.service().AdmitMore(rq.Context(), rq.call, len(raws)-1)
+		limit, err := rq.service().Auth.AdmitMore(rq.Context(), rq.call, len(raws)-1)
 		showLimit(rq.header, limit)
 		if err != nil {
 			return answer{}, err
@@ -291,13 +292,13 @@ func listEvents(rq *request) (answer, error) {
 	p := rq.query()
 	f := service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success"), Status: p.given("status"), Text: p.given("text")}
 	f.From, f.Until = p.created()
-	return pageTo(rq, p, viewEvent, func(ctx context.Context, c *service.Call, page service.Page) ([]event.Event, string, error) {
+	return pageTo(rq, p, viewEvent, func(ctx context.Context, c *call.Call, page call.Page) ([]event.Event, string, error) {
 		return rq.service().ListEvents(ctx, c, f, page)
 	})
 }
 
 func listEventDeliveries(rq *request) (answer, error) {
-	return pageTo(rq, rq.query(), viewDelivery, func(ctx context.Context, c *service.Call, page service.Page) ([]delivery.View, string, error) {
+	return pageTo(rq, rq.query(), viewDelivery, func(ctx context.Context, c *call.Call, page call.Page) ([]delivery.View, string, error) {
 		if _, err := rq.service().Event(ctx, c, rq.id()); err != nil {
 			return nil, "", err
 		}

@@ -203,11 +203,11 @@ func TestIdempotency_expires(t *testing.T) {
 // The response is the same although the event has been deleted because of its age.
 func TestIdempotency_outlivesItsEvent(t *testing.T) {
 	w := newWorld(t)
-	w.service.EventsKept = time.Hour
+	w.service.Calls.EventsKept = time.Hour
 	const body = `{"type":"a","data":{"object":{}}}`
 	first := w.call("POST", "/v1/events", body, key("k")...)
 	w.pass(2 * time.Hour)
-	if err := w.service.Purge(t.Context(), service.Retention{Events: w.service.EventsKept}); err != nil {
+	if err := w.service.Purge(t.Context(), service.Retention{Events: w.service.Calls.EventsKept}); err != nil {
 		t.Fatal(err)
 	}
 	w.call("GET", "/v1/events/"+first.object().text("id"), "").check(missing("id"))

@@ -6,6 +6,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // jobView is the job object.
@@ -86,7 +87,7 @@ func retryDeliveries(rq *request) (answer, error) {
 func listJobs(rq *request) (answer, error) {
 	p := rq.query()
 	endpoint := p.given("endpoint")
-	return pageOf(rq, p, viewJob, func(ctx context.Context, c *service.Call, page service.Page) ([]job.Job, bool, error) {
+	return pageOf(rq, p, viewJob, func(ctx context.Context, c *call.Call, page call.Page) ([]job.Job, bool, error) {
 		return rq.service().ListJobs(ctx, c, endpoint, page)
 	})
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
 // right is what a route is for.
@@ -200,7 +200,7 @@ func TestAuth_matrix(t *testing.T) {
 	other := w.must("GET", "/v1/accounts", "", with(adminKey)...).list()[0].text("id")
 	adaOf(w)
 	w.register("payment.succeeded")
-	signed, err := w.service.SignIn(context.Background(), service.SignInParams{Name: "ada", Password: "correct horse battery", Request: "req_x", Remote: "127.0.0.1:1"})
+	signed, err := w.service.Auth.SignIn(context.Background(), auth.SignInParams{Name: "ada", Password: "correct horse battery", Request: "req_x", Remote: "127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}

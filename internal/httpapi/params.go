@@ -20,7 +20,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/intake"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // params is a request's parameters, from JSON, a form or the query. Getters take
@@ -542,8 +542,8 @@ func (p *params) endGroup(name string, group *params) {
 }
 
 // page reads the parameters that every list has.
-func (p *params) page() service.Page {
-	var out service.Page
+func (p *params) page() call.Page {
+	var out call.Page
 	if limit := p.integer("limit"); limit != nil {
 		if out.Limit = *limit; out.Limit == 0 {
 			out.Limit = -1 // 0 was asked for, and is refused like any other bad limit

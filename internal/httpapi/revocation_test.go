@@ -30,7 +30,7 @@ func (w *world) leaveRunning(key string) *children {
 	p := w.must("POST", "/v1/portal_sessions", `{}`, with(key)...)
 	c.id = p.text("id")
 	c.portal = strings.Split(p.text("url"), "/")[4]
-	call, err := w.service.Authenticate(w.t.Context(), key)
+	call, err := w.service.Auth.Authenticate(w.t.Context(), key)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func (w *world) leaveRunning(key string) *children {
 }
 
 func (c *children) opens() error {
-	_, _, err := c.w.service.Session(c.w.t.Context(), c.portal)
+	_, _, err := c.w.service.Auth.Session(c.w.t.Context(), c.portal)
 	return err
 }
 

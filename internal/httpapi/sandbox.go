@@ -11,7 +11,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/sandbox"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // sandboxRoutes is the Payment sandbox (contract, section 5).
@@ -175,7 +175,7 @@ func listSubscriptions(rq *request) (answer, error) {
 func listRefunds(rq *request) (answer, error) {
 	p := rq.query()
 	payment := p.given("payment_id")
-	return pageOf(rq, p, unchanged, func(ctx context.Context, c *service.Call, page service.Page) ([]sandbox.Refund, bool, error) {
+	return pageOf(rq, p, unchanged, func(ctx context.Context, c *call.Call, page call.Page) ([]sandbox.Refund, bool, error) {
 		return rq.sandbox().ListRefunds(ctx, c, payment, page)
 	})
 }
@@ -220,13 +220,13 @@ func shopperToken(rq *request) (answer, error) {
 }
 
 func shopperOrders(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), unchanged, func(ctx context.Context, _ *service.Call, page service.Page) ([]sandbox.Order, bool, error) {
+	return pageOf(rq, rq.query(), unchanged, func(ctx context.Context, _ *call.Call, page call.Page) ([]sandbox.Order, bool, error) {
 		return rq.sandbox().Orders(ctx, rq.visitor, page)
 	})
 }
 
 func shopperProduct(rq *request) (answer, error) {
-	return one(rq, func(ctx context.Context, _ *service.Call, id string) (sandbox.Product, error) {
+	return one(rq, func(ctx context.Context, _ *call.Call, id string) (sandbox.Product, error) {
 		return rq.sandbox().VisitedProduct(ctx, rq.visitor, id)
 	}, inJSON)
 }

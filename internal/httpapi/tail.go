@@ -102,7 +102,7 @@ func tailLogs(w http.ResponseWriter, rq *request) error {
 		return err
 	}
 	defer leave()
-	held, release, err := rq.service().Hold(rq.Context(), rq.call)
+	held, release, err := rq.service().Auth.Hold(rq.Context(), rq.call)
 	if err != nil {
 		return err
 	}

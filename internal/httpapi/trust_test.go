@@ -437,7 +437,7 @@ func TestAudit_refusedKeys(t *testing.T) {
 	}
 	w.call("GET", "/v1/events", "", with(goneKey)...)
 	w.call("GET", "/v1/events", "", "Authorization", "") // no key at all is no guess
-	if err := w.service.WriteRefusals(t.Context(), false); err != nil {
+	if err := w.service.Auth.WriteRefusals(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	find := func(header []string) []object {
@@ -451,11 +451,11 @@ func TestAudit_refusedKeys(t *testing.T) {
 		t.Errorf("the revoked key: %v", mine)
 	}
 	for i := range 3000 {
-		w.service.NoteRefused("sk_test_unknownunknown1234", fmt.Sprintf("198.51.%d.%d:1", i/250, i%250), &fault.Error{Code: fault.Unauthenticated})
+		w.service.Auth.NoteRefused("sk_test_unknownunknown1234", fmt.Sprintf("198.51.%d.%d:1", i/250, i%250), &fault.Error{Code: fault.Unauthenticated})
 	}
 	for range 4 { // a minute apart, as the upkeep does
 		w.pass(time.Minute)
-		if err := w.service.WriteRefusals(t.Context(), false); err != nil {
+		if err := w.service.Auth.WriteRefusals(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -463,7 +463,7 @@ func TestAudit_refusedKeys(t *testing.T) {
 		t.Errorf("%d entries within five minutes", n)
 	}
 	w.pass(time.Minute)
-	if err := w.service.WriteRefusals(t.Context(), false); err != nil {
+	if err := w.service.Auth.WriteRefusals(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	server = find(with(adminKey))

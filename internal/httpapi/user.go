@@ -5,7 +5,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
 type userView struct {
@@ -27,27 +27,29 @@ var userAnswer = tagged(byValue(viewUser))
 
 func createUser(rq *request) (answer, error) {
 	p := rq.params()
-	in := service.UserParams{Name: p.text("name"), Role: p.text("role"), Password: p.text("password")}
-	return act(rq, p, userAnswer, func() (account.User, error) { return rq.service().CreateUser(rq.Context(), rq.call, in) })
+	in := auth.UserParams{Name: p.text("name"), Role: p.text("role"), Password: p.text("password")}
+	return act(rq, p, userAnswer, func() (account.User, error) { return rq.service().Auth.CreateUser(rq.Context(), rq.call, in) })
 }
 
 func updateUser(rq *request) (answer, error) {
 	p := rq.params()
-	in := service.UserParams{Role: p.text("role"), Password: p.text("password"), Disabled: p.truth("disabled")}
-	if err := p.done(); err == nil && in == (service.UserParams{}) {
+	in := auth.UserParams{Role: p.text("role"), Password: p.text("password"), Disabled: p.truth("disabled")}
+	if err := p.done(); err == nil && in == (auth.UserParams{}) {
 		return answer{}, fault.Param("role", "parameter_missing", "Set a new role, a new password, or whether the user is disabled.")
 	}
-	return act(rq, p, userAnswer, func() (account.User, error) { return rq.service().UpdateUser(rq.Context(), rq.call, rq.id(), in) })
+	return act(rq, p, userAnswer, func() (account.User, error) { return rq.service().Auth.UpdateUser(rq.Context(), rq.call, rq.id(), in) })
 }
 
-func unlockUser(rq *request) (answer, error) { return actOnIt(rq, userAnswer, rq.service().Unlock) }
-func getUser(rq *request) (answer, error)    { return one(rq, rq.service().User, userAnswer) }
+func unlockUser(rq *request) (answer, error) {
+	return actOnIt(rq, userAnswer, rq.service().Auth.Unlock)
+}
+func getUser(rq *request) (answer, error) { return one(rq, rq.service().Auth.User, userAnswer) }
 
 func listUsers(rq *request) (answer, error) {
 	if err := rq.query().done(); err != nil {
 		return answer{}, err
 	}
-	all, err := rq.service().ListUsers(rq.Context(), rq.call)
+	all, err := rq.service().Auth.ListUsers(rq.Context(), rq.call)
 	if err != nil {
 		return answer{}, err
 	}
@@ -75,7 +77,7 @@ type portalView struct {
 
 func createPortal(rq *request) (answer, error) {
 	p := rq.params()
-	in := service.PortalParams{}
+	in := auth.PortalParams{}
 	life := p.seconds("expires_in")
 	readOnly, origins := p.truth("read_only"), p.texts("allowed_origins")
 	if brand, given := p.group("brand"); given {
@@ -93,12 +95,12 @@ func createPortal(rq *request) (answer, error) {
 	if origins != nil {
 		in.Origins = *origins
 	}
-	return actInPrivate(rq, p, shown(rq.viewPortal), func() (service.CreatedPortal, error) {
-		return rq.service().CreatePortal(rq.Context(), rq.call, in)
+	return actInPrivate(rq, p, shown(rq.viewPortal), func() (auth.CreatedPortal, error) {
+		return rq.service().Auth.CreatePortal(rq.Context(), rq.call, in)
 	})
 }
 
-func (rq *request) viewPortal(p service.CreatedPortal) portalView {
+func (rq *request) viewPortal(p auth.CreatedPortal) portalView {
 	v := viewSession(&account.Session{Portal: &p.Portal, Creator: rq.call.Key.ID, Created: p.Created, Expires: p.Expires})
 	v.URL = rq.api.PublicURL() + "/portal/" + p.Token + "/webhooks"
 	return v
@@ -117,11 +119,11 @@ func viewSession(n *account.Session) portalView {
 }
 
 func listPortals(rq *request) (answer, error) {
-	return pageOf(rq, rq.query(), viewSession, rq.service().ListPortals)
+	return pageOf(rq, rq.query(), viewSession, rq.service().Auth.ListPortals)
 }
 
 func revokePortal(rq *request) (answer, error) {
-	n, err := rq.service().RevokePortal(rq.Context(), rq.call, rq.id())
+	n, err := rq.service().Auth.RevokePortal(rq.Context(), rq.call, rq.id())
 	if err != nil {
 		return answer{}, err
 	}

@@ -195,7 +195,7 @@ func (w *world) seed(ctx context.Context) {
 		}
 	}
 	for _, k := range []string{adminKey, testKey, liveKey} {
-		_, err := w.service.EnsureKey(ctx, k, "Acme")
+		_, err := w.service.Auth.EnsureKey(ctx, k, "Acme")
 		must(err)
 	}
 	all, err := w.store.AllAccounts(ctx)

@@ -26,6 +26,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/sender"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // Kinds of messages.
@@ -315,29 +316,29 @@ func (h *Hub) refuse(w http.ResponseWriter, err error) {
 	h.Answer(w, err)
 }
 
-func (h *Hub) authenticate(r *http.Request) (*service.Call, error) {
+func (h *Hub) authenticate(r *http.Request) (*call.Call, error) {
 	key, err := h.Key(r)
 	if err != nil {
 		return nil, err
 	}
-	call, err := h.Service.Authenticate(r.Context(), key)
+	call, err := h.Service.Auth.Authenticate(r.Context(), key)
 	if err == nil {
 		err = h.Service.Recheck(r.Context(), call)
 	}
 	if err != nil {
-		h.Service.NoteRefused(key, r.RemoteAddr, err)
+		h.Service.Auth.NoteRefused(key, r.RemoteAddr, err)
 		return nil, err
 	}
 	call.Remote = r.RemoteAddr
-	if _, err := h.Service.Admit(r.Context(), call); err != nil {
+	if _, err := h.Service.Auth.Admit(r.Context(), call); err != nil {
 		return nil, err
 	}
 	return call, nil
 }
 
 // serve relays deliveries until the connection ends.
-func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoint.Endpoint, latest int, since int64) {
-	held, release, err := h.Service.Hold(ctx, call)
+func (h *Hub) serve(ctx context.Context, call *call.Call, c *conn, e *endpoint.Endpoint, latest int, since int64) {
+	held, release, err := h.Service.Auth.Hold(ctx, call)
 	if err != nil {
 		_ = c.ws.Close(websocket.StatusPolicyViolation, reason(err))
 		return
@@ -351,7 +352,7 @@ func (h *Hub) serve(ctx context.Context, call *service.Call, c *conn, e *endpoin
 	})()
 	c.closed, c.end, c.wait = closed, end, map[int64]chan Message{}
 	ready := Message{Type: Ready, Endpoint: e.ID, Secret: e.Newest().Value, Events: e.Events}
-	if acct, ok := h.Service.AccountOf(call); ok {
+	if acct, ok := h.Service.Auth.AccountOf(call.Space); ok {
 		ready.Account = acct.ID
 	}
 	if !h.join(e, c) {

@@ -15,7 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/intake"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // The Stripe CLI's "listen" asks for a session over HTTP and then connects to a
@@ -36,7 +36,7 @@ type sessions struct {
 }
 
 type session struct {
-	call *service.Call
+	call *call.Call
 	e    *endpoint.Endpoint
 	made time.Time
 }
@@ -134,12 +134,12 @@ func (s *sessions) get(id string, now time.Time) (session, bool) {
 // StripeConnect answers GET /v1/stripecli/connect.
 func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
 	one, ok := h.sessions.get(r.Header.Get("Websocket-Id"), h.Now())
-	if !ok || h.Service.StillGood(one.call) != nil { // in these words, which make the CLI ask for a new session
+	if !ok || h.Service.Auth.StillGood(one.call) != nil { // in these words, which make the CLI ask for a new session
 		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "resource_missing", Param: "Websocket-Id", Message: "Unknown WebSocket ID."})
 		return
 	}
 	call := *one.call // a session may connect more than once
-	if _, err := h.Service.Admit(r.Context(), &call); err != nil {
+	if _, err := h.Service.Auth.Admit(r.Context(), &call); err != nil {
 		h.refuse(w, err)
 		return
 	}

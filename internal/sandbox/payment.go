@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -97,7 +97,7 @@ func (d *Declined) Error() string { return "the payment was declined" }
 
 // CreatePayment makes a payment and announces payment.succeeded or payment.failed.
 // Errors: fault.Invalid, [*Declined], and those of idempotency.
-func (s *Sandbox) CreatePayment(ctx context.Context, c *service.Call, in PaymentParams) (*Payment, error) {
+func (s *Sandbox) CreatePayment(ctx context.Context, c *call.Call, in PaymentParams) (*Payment, error) {
 	if err := testMode(c); err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (s *Sandbox) CreatePayment(ctx context.Context, c *service.Call, in Payment
 }
 
 // Payment returns one payment.
-func (s *Sandbox) Payment(ctx context.Context, c *service.Call, id string) (Payment, error) {
+func (s *Sandbox) Payment(ctx context.Context, c *call.Call, id string) (Payment, error) {
 	if err := testMode(c); err != nil {
 		return Payment{}, err
 	}
@@ -147,7 +147,7 @@ func (s *Sandbox) Payment(ctx context.Context, c *service.Call, id string) (Paym
 }
 
 // ListPayments lists payments, newest first.
-func (s *Sandbox) ListPayments(ctx context.Context, c *service.Call, p service.Page) ([]Payment, bool, error) {
+func (s *Sandbox) ListPayments(ctx context.Context, c *call.Call, p call.Page) ([]Payment, bool, error) {
 	if err := testMode(c); err != nil {
 		return nil, false, err
 	}

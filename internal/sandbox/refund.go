@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -37,7 +37,7 @@ var reasons = []string{"duplicate", "fraudulent", "requested_by_customer"}
 // CreateRefund refunds the amount, or all that is left of a payment, and
 // announces refund.created. Errors: fault.Invalid, fault.NotFound, and those of
 // idempotency.
-func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundParams) (*Refund, error) {
+func (s *Sandbox) CreateRefund(ctx context.Context, c *call.Call, in RefundParams) (*Refund, error) {
 	if err := testMode(c); err != nil {
 		return nil, err
 	}
@@ -58,14 +58,14 @@ func (s *Sandbox) CreateRefund(ctx context.Context, c *service.Call, in RefundPa
 }
 
 // refund makes a refund of a payment. It returns store.ErrRaced if the payment was changed concurrently.
-func (s *Sandbox) refund(ctx context.Context, c *service.Call, in RefundParams) (*Refund, error) {
+func (s *Sandbox) refund(ctx context.Context, c *call.Call, in RefundParams) (*Refund, error) {
 	// The answer to a repeated request must not depend on what is left now.
 	if err := s.Events.Answered(ctx, c); err != nil {
 		return nil, err
 	}
 	kept, err := s.Store.SandboxObject(ctx, c.Space, kindPayment, in.PaymentID)
 	if err != nil {
-		return nil, service.CursorFault(err, "payment_id", in.PaymentID)
+		return nil, call.CursorFault(err, "payment_id", in.PaymentID)
 	}
 	p, err := decode[Payment](&kept)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Sandbox) refund(ctx context.Context, c *service.Call, in RefundParams) 
 }
 
 // Refund returns one refund.
-func (s *Sandbox) Refund(ctx context.Context, c *service.Call, id string) (Refund, error) {
+func (s *Sandbox) Refund(ctx context.Context, c *call.Call, id string) (Refund, error) {
 	if err := testMode(c); err != nil {
 		return Refund{}, err
 	}
@@ -116,7 +116,7 @@ func (s *Sandbox) Refund(ctx context.Context, c *service.Call, id string) (Refun
 }
 
 // ListRefunds lists refunds, of one payment if it is named, newest first.
-func (s *Sandbox) ListRefunds(ctx context.Context, c *service.Call, paymentID string, p service.Page) ([]Refund, bool, error) {
+func (s *Sandbox) ListRefunds(ctx context.Context, c *call.Call, paymentID string, p call.Page) ([]Refund, bool, error) {
 	if err := testMode(c); err != nil {
 		return nil, false, err
 	}

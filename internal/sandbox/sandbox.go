@@ -18,6 +18,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -72,7 +73,7 @@ func plausibleEmail(s string) bool {
 }
 
 // testMode refuses calls outside an account's test data.
-func testMode(c *service.Call) error {
+func testMode(c *call.Call) error {
 	if err := c.MustAccount(); err != nil {
 		return err
 	}
@@ -109,10 +110,10 @@ func decode[T any](o *store.SandboxObject) (v T, err error) {
 }
 
 // list reads a page of objects, newest first.
-func list[T any](ctx context.Context, s *Sandbox, space event.Space, kind, parent string, p service.Page) ([]T, bool, error) {
-	page, err := service.ResolvePage(p, func(param, id string) (string, error) {
+func list[T any](ctx context.Context, s *Sandbox, space event.Space, kind, parent string, p call.Page) ([]T, bool, error) {
+	page, err := call.ResolvePage(p, func(param, id string) (string, error) {
 		_, err := s.Store.SandboxObject(ctx, space, kind, id)
-		return id, service.CursorFault(err, param, id)
+		return id, call.CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err
@@ -138,7 +139,7 @@ type emission struct {
 
 // write keeps objects together with the events that they make and the receipt of
 // the request.
-func (s *Sandbox) write(ctx context.Context, c *service.Call, result any, objects []store.SandboxObject, emit ...emission) error {
+func (s *Sandbox) write(ctx context.Context, c *call.Call, result any, objects []store.SandboxObject, emit ...emission) error {
 	all := make([]service.Emission, len(emit))
 	for i, e := range emit {
 		data, err := json.Marshal(map[string]any{"object": e.object}, json.Deterministic(true))

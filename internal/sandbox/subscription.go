@@ -13,7 +13,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
-	"github.com/posthaste-hq/posthaste/internal/service"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -36,7 +36,7 @@ type ProductParams struct {
 }
 
 // CreateProduct adds a product to the catalogue.
-func (s *Sandbox) CreateProduct(ctx context.Context, c *service.Call, in ProductParams) (*Product, error) {
+func (s *Sandbox) CreateProduct(ctx context.Context, c *call.Call, in ProductParams) (*Product, error) {
 	if err := testMode(c); err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (s *Sandbox) number() string {
 }
 
 // Product returns one product.
-func (s *Sandbox) Product(ctx context.Context, c *service.Call, id string) (Product, error) {
+func (s *Sandbox) Product(ctx context.Context, c *call.Call, id string) (Product, error) {
 	if err := testMode(c); err != nil {
 		return Product{}, err
 	}
@@ -74,7 +74,7 @@ func (s *Sandbox) Product(ctx context.Context, c *service.Call, id string) (Prod
 }
 
 // ListProducts lists products, newest first.
-func (s *Sandbox) ListProducts(ctx context.Context, c *service.Call, p service.Page) ([]Product, bool, error) {
+func (s *Sandbox) ListProducts(ctx context.Context, c *call.Call, p call.Page) ([]Product, bool, error) {
 	if err := testMode(c); err != nil {
 		return nil, false, err
 	}
@@ -125,7 +125,7 @@ type SubscriptionParams struct {
 
 // CreateSubscription subscribes an anonymous shopper to a product, makes an order of
 // it, and announces subscription.created.
-func (s *Sandbox) CreateSubscription(ctx context.Context, c *service.Call, in SubscriptionParams) (*Subscription, error) {
+func (s *Sandbox) CreateSubscription(ctx context.Context, c *call.Call, in SubscriptionParams) (*Subscription, error) {
 	if err := testMode(c); err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (s *Sandbox) CreateSubscription(ctx context.Context, c *service.Call, in Su
 	if in.ProductID != "" {
 		p, err := load[Product](ctx, s, c.Space, kindProduct, in.ProductID)
 		if err != nil {
-			return nil, service.CursorFault(err, "product_id", in.ProductID)
+			return nil, call.CursorFault(err, "product_id", in.ProductID)
 		}
 		product = &p
 	} else {
@@ -166,7 +166,7 @@ func (s *Sandbox) CreateSubscription(ctx context.Context, c *service.Call, in Su
 }
 
 // Subscription returns one subscription.
-func (s *Sandbox) Subscription(ctx context.Context, c *service.Call, id string) (Subscription, error) {
+func (s *Sandbox) Subscription(ctx context.Context, c *call.Call, id string) (Subscription, error) {
 	if err := testMode(c); err != nil {
 		return Subscription{}, err
 	}
@@ -174,7 +174,7 @@ func (s *Sandbox) Subscription(ctx context.Context, c *service.Call, id string) 
 }
 
 // ListSubscriptions lists subscriptions, newest first.
-func (s *Sandbox) ListSubscriptions(ctx context.Context, c *service.Call, p service.Page) ([]Subscription, bool, error) {
+func (s *Sandbox) ListSubscriptions(ctx context.Context, c *call.Call, p call.Page) ([]Subscription, bool, error) {
 	if err := testMode(c); err != nil {
 		return nil, false, err
 	}
@@ -194,7 +194,7 @@ type shopperToken struct {
 // ShopperToken makes a token with which an anonymous shopper, by the identifier of
 // an event, sees their own orders. Errors: fault.Invalid for "dr_userid", and those of
 // idempotency.
-func (s *Sandbox) ShopperToken(ctx context.Context, c *service.Call, shopper string) (token string, err error) {
+func (s *Sandbox) ShopperToken(ctx context.Context, c *call.Call, shopper string) (token string, err error) {
 	if err := testMode(c); err != nil {
 		return "", err
 	}
@@ -251,13 +251,13 @@ func (s *Sandbox) Admit(ctx context.Context, token string) (*Visitor, error) {
 }
 
 // Orders lists the visitor's orders, newest first.
-func (s *Sandbox) Orders(ctx context.Context, v *Visitor, p service.Page) ([]Order, bool, error) {
+func (s *Sandbox) Orders(ctx context.Context, v *Visitor, p call.Page) ([]Order, bool, error) {
 	return list[Order](ctx, s, v.space, kindOrder, v.shopper, p)
 }
 
 // VisitedProduct returns a product that the visitor bought; others are not found.
 func (s *Sandbox) VisitedProduct(ctx context.Context, v *Visitor, id string) (Product, error) {
-	for page := (store.Page[string]{Limit: service.MaxPage}); ; {
+	for page := (store.Page[string]{Limit: call.MaxPage}); ; {
 		objects, more, err := s.Store.ListSandbox(ctx, v.space, kindOrder, v.shopper, page)
 		if err != nil {
 			return Product{}, err

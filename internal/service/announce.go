@@ -11,6 +11,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
@@ -66,7 +67,7 @@ func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, 
 	}
 	add(a.about.Space, to, a.object)
 	if a.text != "" && a.about.Space != OperatorSpace {
-		object := map[string]any{"account": s.keys.accountID(a.about.Space.Account()), "livemode": a.about.Live(), "text": a.text}
+		object := map[string]any{"account": s.Auth.AccountID(a.about.Space.Account()), "livemode": a.about.Live(), "text": a.text}
 		for k, v := range a.object {
 			object[k] = v
 		}
@@ -82,7 +83,7 @@ func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, 
 func (s *Service) announce(ctx context.Context, a *announcement) error {
 	s.tell(a)
 	stored := map[event.Space]bool{}
-	return s.afresh(ctx, byItself(a.about.Space), func() error {
+	return s.afresh(ctx, call.ByItself(a.about.Space), func() error {
 		all, err := s.compose(a, s.Now())
 		if err != nil {
 			return err
@@ -112,7 +113,7 @@ func (s *Service) tell(a *announcement) {
 	if s.Notify == nil || a.text == "" {
 		return
 	}
-	s.Notify(Note{Type: a.typ, Account: s.keys.accountID(a.about.Space.Account()), Live: a.about.Live(),
+	s.Notify(Note{Type: a.typ, Account: s.Auth.AccountID(a.about.Space.Account()), Live: a.about.Live(),
 		Endpoint: a.about.ID, URL: withoutQuery(a.about.URL), Text: a.text})
 }
 
@@ -153,7 +154,7 @@ func (s *Service) SetOperatorReceiver(ctx context.Context, target, secret string
 		return store.Trail{}, endpoint.CheckSecret(secret)
 	}
 	if len(have) > 0 {
-		_, err := s.editEndpoint(ctx, bySystem, OperatorSpace, have[0].ID, point)
+		_, err := s.editEndpoint(ctx, call.BySystem, OperatorSpace, have[0].ID, point)
 		return err
 	}
 	now := s.Now()

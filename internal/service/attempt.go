@@ -11,6 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -36,7 +37,7 @@ const attemptDigits = 4
 // ListAttempts lists the attempts of a delivery, newest first. outcome, which may be
 // empty, narrows the list. next is the cursor of the page after this one, empty when there is
 // none.
-func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p Page) (v delivery.View, attempts []Attempt, next string, err error) {
+func (s *Service) ListAttempts(ctx context.Context, c *call.Call, id, name string, p call.Page) (v delivery.View, attempts []Attempt, next string, err error) {
 	if v, err = s.Delivery(ctx, c, id); err != nil {
 		return v, nil, "", err
 	}
@@ -44,7 +45,7 @@ func (s *Service) ListAttempts(ctx context.Context, c *Call, id, name string, p 
 	if f.Outcome, err = outcome(name); err != nil {
 		return v, nil, "", err
 	}
-	page, err := ResolvePage(p, func(param, aid string) (int, error) {
+	page, err := call.ResolvePage(p, func(param, aid string) (int, error) {
 		if n := len(aid) - attemptDigits; n > 0 {
 			if number, err := strconv.Atoi(aid[n:]); err == nil && v.ID.AttemptID(number) == aid {
 				return number, nil
@@ -81,7 +82,7 @@ func (s *Service) Body(ctx context.Context, v *delivery.View) (endpoint.Payload,
 		return endpoint.Payload{}, err
 	}
 	if !sent.event.HasPayload() {
-		return endpoint.Payload{}, erased(&sent.event, "event")
+		return endpoint.Payload{}, call.Erased(&sent.event, "event")
 	}
 	return sent.endpoint.Payload(sent.event.Key, sent.event.ID, sent.event.Type, sent.event.Body)
 }

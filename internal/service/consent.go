@@ -19,6 +19,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -56,7 +58,7 @@ func (s *Service) origin() string {
 // ValidateEndpoint asks an endpoint's receiver for its consent now, whether or not it is
 // waited for. A consent that was given stays. Errors: fault.Invalid, and those of
 // idempotency.
-func (s *Service) ValidateEndpoint(ctx context.Context, c *Call, id string) (*endpoint.Endpoint, error) {
+func (s *Service) ValidateEndpoint(ctx context.Context, c *call.Call, id string) (*endpoint.Endpoint, error) {
 	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		if e.Settings.Validation != endpoint.Handshake {
 			return "", nil, nil, fault.Param("id", "validation_off", `The endpoint %s does not require consent. Set its validation to %q first.`, e.ID, endpoint.Handshake)
@@ -77,7 +79,7 @@ func (s *Service) ValidateEndpoint(ctx context.Context, c *Call, id string) (*en
 // one that comes later: receivers that see a callback may take it for the only way. It
 // returns the endpoint as it is known then; what cannot be written is asked again. c is
 // whose request it is.
-func (s *Service) askConsent(ctx context.Context, c *Call, e *endpoint.Endpoint) *endpoint.Endpoint {
+func (s *Service) askConsent(ctx context.Context, c *call.Call, e *endpoint.Endpoint) *endpoint.Endpoint {
 	ask := endpoint.ConsentRequest{Origin: cmp.Or(s.origin(), e.Settings.Consent.Origin)}
 	answer := s.Targets.AskConsent(ctx, e, ask)
 	e = s.noted(ctx, c, e, ask, answer)
@@ -94,7 +96,7 @@ func (s *Service) askConsent(ctx context.Context, c *Call, e *endpoint.Endpoint)
 }
 
 // noted is noteAnswer for those who go on when nothing can be written.
-func (s *Service) noted(ctx context.Context, c *Call, e *endpoint.Endpoint, ask endpoint.ConsentRequest, answer endpoint.ConsentAnswer) *endpoint.Endpoint {
+func (s *Service) noted(ctx context.Context, c *call.Call, e *endpoint.Endpoint, ask endpoint.ConsentRequest, answer endpoint.ConsentAnswer) *endpoint.Endpoint {
 	s.Log.Info("asked for consent", "endpoint", e.ID, "granted", answer.Granted, "answered", answer.Answered, "callback", ask.Callback != "")
 	next, err := s.noteAnswer(ctx, c, e, ask.Origin, answer)
 	if err != nil {
@@ -108,7 +110,7 @@ func (s *Service) noted(ctx context.Context, c *Call, e *endpoint.Endpoint, ask 
 
 // noteAnswer writes what a receiver answered who was asked at the URL that asked has, and
 // nothing if that is not waited for any more. It returns the endpoint as it is then.
-func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpoint, origin string, answer endpoint.ConsentAnswer) (*endpoint.Endpoint, error) {
+func (s *Service) noteAnswer(ctx context.Context, c *call.Call, asked *endpoint.Endpoint, origin string, answer endpoint.ConsentAnswer) (*endpoint.Endpoint, error) {
 	e, err := s.editEndpoint(ctx, c, asked.Space, asked.ID, func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
 		have := e.Settings.Consent
 		if have == nil || have.URL != asked.Settings.Consent.URL || !have.Since.Equal(asked.Settings.Consent.Since) {
@@ -120,13 +122,13 @@ func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpo
 		var entry *account.Entry
 		if answer.Granted {
 			next.Granted, next.Rate = now, answer.Rate
-			entry = s.entry(byItself(e.Space), now, account.EndpointConsented, e.ID, "allowed_rate", strconv.Itoa(answer.Rate))
+			entry = s.Entry(call.ByItself(e.Space), now, account.EndpointConsented, e.ID, "allowed_rate", strconv.Itoa(answer.Rate))
 		}
 		if answer.Granted || !have.IsGranted() { // else it stays who was agreed to
 			next.Origin = origin
 		}
 		e.Settings.Consent = &next
-		return store.Trail{Receipt: s.receipt(c, e, now), Audit: entry}, nil
+		return store.Trail{Receipt: s.Receipt(c, e, now), Audit: entry}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -140,7 +142,7 @@ func (s *Service) noteAnswer(ctx context.Context, c *Call, asked *endpoint.Endpo
 // fault.NotFound for a key that nobody was given or that has served, fault.RateLimited,
 // fault.Invalid.
 func (s *Service) Consent(ctx context.Context, key, allowedRate, remote string) (string, error) {
-	if wait := s.consents.take(network(remote), s.Now()); wait > 0 {
+	if wait := s.consents.take(auth.Network(remote), s.Now()); wait > 0 {
 		return "", &fault.Error{Code: fault.RateLimited, Reason: "rate_limit_exceeded", RetryAfter: wait, Message: "Too many requests from this address. Send fewer requests."}
 	}
 	gone := &fault.Error{Code: fault.NotFound, Reason: "consent_unknown", Message: "No consent request is pending at this URL: it was already granted, has expired, or the URL is incomplete."}
@@ -162,7 +164,7 @@ func (s *Service) Consent(ctx context.Context, key, allowedRate, remote string) 
 	if err != nil {
 		return "", &fault.Error{Code: fault.Invalid, Reason: "header_invalid", Message: "This is a consent " + err.Error() + "."}
 	}
-	next, err := s.noteAnswer(ctx, byItself(space), &e, origin, endpoint.ConsentAnswer{Answered: true, Granted: true, Rate: perMinute})
+	next, err := s.noteAnswer(ctx, call.ByItself(space), &e, origin, endpoint.ConsentAnswer{Answered: true, Granted: true, Rate: perMinute})
 	if err != nil {
 		return "", err
 	}
@@ -220,7 +222,7 @@ func (s *Service) pursueConsents(ctx context.Context) {
 // is waited for again, each after a time that grows, or disables their endpoints. It
 // returns when all have answered.
 func (s *Service) PursueConsents(ctx context.Context) {
-	now, past := s.Now(), s.past()
+	now, past := s.Now(), s.Past()
 	room := make(chan struct{}, asksAtATime)
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -230,7 +232,7 @@ func (s *Service) PursueConsents(ctx context.Context) {
 			return
 		}
 		step := func() error {
-			s.askConsent(ctx, byItself(e.Space), e)
+			s.askConsent(ctx, call.ByItself(e.Space), e)
 			return nil
 		}
 		switch {

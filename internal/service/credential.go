@@ -6,13 +6,14 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // bindCredentials refuses an edit that would send credentials, which no answer shows, to
 // another receiver: where the origin of the endpoint's URL or of its token URL changes, the
 // edit has to give them again. A customer in a portal has to for any change of the URLs,
 // because one host may serve many receivers. old is the endpoint before the edit p, e after.
-func (s *Service) bindCredentials(c *Call, p endpoint.Params, old, e *endpoint.Endpoint) error {
+func (s *Service) bindCredentials(c *call.Call, p endpoint.Params, old, e *endpoint.Endpoint) error {
 	moved := func(from, to string) bool {
 		if c.Portal != nil {
 			return from != to
@@ -71,4 +72,11 @@ func moves(old, e *endpoint.Endpoint) (detail []string) {
 		add("token_origin", old.Auth.TokenURL, e.Auth.TokenURL)
 	}
 	return detail
+}
+
+// differences returns what an edit changed of an endpoint, without what may be a credential.
+func differences(old, e *endpoint.Endpoint) []string {
+	var d call.Difference
+	endpoint.Differences(old, e, d.Of)
+	return append(d, moves(old, e)...)
 }

@@ -13,12 +13,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // Delivery returns one delivery.
-func (s *Service) Delivery(ctx context.Context, c *Call, id string) (delivery.View, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Delivery(ctx context.Context, c *call.Call, id string) (delivery.View, error) {
+	if err := c.MustAccount(); err != nil {
 		return delivery.View{}, err
 	}
 	did, ok := delivery.ParseID(id)
@@ -42,30 +43,30 @@ type DeliveryFilter struct {
 }
 
 // ListDeliveries lists deliveries, newest event first, as [Service.ListEvents] lists events.
-func (s *Service) ListDeliveries(ctx context.Context, c *Call, f DeliveryFilter, p Page) (items []delivery.View, next string, err error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) ListDeliveries(ctx context.Context, c *call.Call, f DeliveryFilter, p call.Page) (items []delivery.View, next string, err error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, "", err
 	}
 	narrow, err := s.narrow(ctx, c, f)
 	if err != nil {
 		return nil, "", err
 	}
-	page, err := ResolvePage(p, func(param, id string) (delivery.ID, error) {
-		if place, ok := parseBetween(id); ok {
+	page, err := call.ResolvePage(p, func(param, id string) (delivery.ID, error) {
+		if place, ok := call.ParseBetween(id); ok {
 			return place, nil
 		}
 		v, err := s.Delivery(ctx, c, id)
-		return v.ID, CursorFault(err, param, id)
+		return v.ID, call.CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, "", err
 	}
 	items, at, err := s.Store.ListDeliveries(ctx, c.Space, narrow, page)
-	return items, nextCursor(items, at, p, func(v *delivery.View) (string, delivery.ID) { return v.ID.String(), v.ID }, between), err
+	return items, call.NextCursor(items, at, p, func(v *delivery.View) (string, delivery.ID) { return v.ID.String(), v.ID }, call.Between), err
 }
 
 // narrow checks f and resolves its identifiers.
-func (s *Service) narrow(ctx context.Context, c *Call, f DeliveryFilter) (out store.DeliveryFilter, err error) {
+func (s *Service) narrow(ctx context.Context, c *call.Call, f DeliveryFilter) (out store.DeliveryFilter, err error) {
 	if err := checkPattern(f.Type); err != nil {
 		return out, err
 	}
@@ -82,14 +83,14 @@ func (s *Service) narrow(ctx context.Context, c *Call, f DeliveryFilter) (out st
 	if f.Event != "" {
 		e, err := s.Store.Event(ctx, c.Space, f.Event)
 		if err != nil {
-			return out, CursorFault(err, "event", f.Event)
+			return out, call.CursorFault(err, "event", f.Event)
 		}
 		out.Event = e.Key
 	}
 	if f.Endpoint != "" {
 		w, err := s.Store.PastEndpoint(ctx, c.Space, f.Endpoint)
 		if err != nil {
-			return out, CursorFault(err, "endpoint", f.Endpoint)
+			return out, call.CursorFault(err, "endpoint", f.Endpoint)
 		}
 		out.Endpoint = w.No
 	}
@@ -151,8 +152,8 @@ func outcomeNames() string {
 
 // RetryDelivery makes a delivery due at once, whatever became of it, with a
 // fresh retry schedule.
-func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (delivery.View, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) RetryDelivery(ctx context.Context, c *call.Call, id string) (delivery.View, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return delivery.View{}, err
 	}
@@ -162,7 +163,7 @@ func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (delive
 		return v, err
 	}
 	if !v.Erased.IsZero() {
-		return v, erased(&event.Event{ID: v.EventID}, "id")
+		return v, call.Erased(&event.Event{ID: v.EventID}, "id")
 	}
 	w := s.Endpoints.Get(v.ID.Endpoint)
 	if w == nil {
@@ -173,7 +174,7 @@ func (s *Service) RetryDelivery(ctx context.Context, c *Call, id string) (delive
 	}
 	now := s.Now()
 	v.Requeue(now)
-	if err := s.Store.Requeue(ctx, []delivery.Delivery{v.Delivery}, s.trail(c, v, now, account.DeliveryRetried, v.ID.String())); err != nil {
+	if err := s.Store.Requeue(ctx, []delivery.Delivery{v.Delivery}, s.Trail(c, v, now, account.DeliveryRetried, v.ID.String())); err != nil {
 		return v, err
 	}
 	s.engine.Expedite(v.ID)
@@ -197,7 +198,7 @@ const (
 // AwaitAttempts waits until each of some deliveries has one more attempt than it is given
 // with, at most for a time, and returns them as they are then. Whichever node makes the
 // attempts, they show in the store.
-func (s *Service) AwaitAttempts(ctx context.Context, c *Call, views []delivery.View, wait time.Duration) ([]Attempted, error) {
+func (s *Service) AwaitAttempts(ctx context.Context, c *call.Call, views []delivery.View, wait time.Duration) ([]Attempted, error) {
 	deadline := time.Now().Add(min(wait, MaxWait))
 	out := make([]Attempted, len(views))
 	for i := range views {
@@ -242,8 +243,8 @@ func (s *Service) attemptAfter(ctx context.Context, v *delivery.View, number int
 
 // CancelDelivery stops the retries of a pending delivery; one that is settled
 // stays as it is.
-func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (delivery.View, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) CancelDelivery(ctx context.Context, c *call.Call, id string) (delivery.View, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return delivery.View{}, err
 	}
@@ -254,7 +255,7 @@ func (s *Service) CancelDelivery(ctx context.Context, c *Call, id string) (deliv
 	}
 	now := s.Now()
 	v, err := s.Store.CancelDelivery(ctx, c.Space, did, now, func(v *delivery.View) store.Trail {
-		return s.trail(c, *v, now, account.DeliveryCanceled, v.ID.String())
+		return s.Trail(c, *v, now, account.DeliveryCanceled, v.ID.String())
 	})
 	if err != nil {
 		return v, err

@@ -12,32 +12,22 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/expression"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // apply applies parameters to an endpoint for a call. The source of its CloudEvents tells one
 // account and mode from another, in which ids may be the same.
-func (s *Service) apply(c *Call, p endpoint.Params, e *endpoint.Endpoint, now time.Time) error {
+func (s *Service) apply(c *call.Call, p endpoint.Params, e *endpoint.Endpoint, now time.Time) error {
 	mode := "test"
 	if c.Space.Live() {
 		mode = "live"
 	}
 	return p.Apply(e, endpoint.Edit{By: c.Setter(), Now: now, Signature: s.Rules.Signature, Shape: endpoint.Shape{
-		Source: "/accounts/" + s.keys.accountID(c.Space.Account()) + "/" + mode,
+		Source: "/accounts/" + s.Auth.AccountID(c.Space.Account()) + "/" + mode,
 		// Keys, not the clock, which may have been stepped back behind them.
 		Since: event.KeyAt(s.IDs.Keys.Next().Time().Add(endpoint.ShapeDelay)),
 	}})
-}
-
-// Setter returns the class of callers of endpoints' fields that the call is of.
-func (c *Call) Setter() endpoint.Setter {
-	switch {
-	case c.Portal != nil:
-		return endpoint.Customers
-	case c.Operator():
-		return endpoint.Operators
-	}
-	return endpoint.Accounts
 }
 
 // changed names what a request mentions, for the audit log: no values.
@@ -85,8 +75,8 @@ func sizeOf(p endpoint.Params) int { return len(p.Text("filter")) + len(p.Text("
 
 // CreateEndpoint registers an endpoint. The result holds its first secret.
 // Errors: fault.Invalid, and those of idempotency.
-func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params) (*endpoint.Endpoint, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) CreateEndpoint(ctx context.Context, c *call.Call, p endpoint.Params) (*endpoint.Endpoint, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +114,8 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 	if err != nil {
 		return nil, err
 	}
-	trail := s.trail(c, e, now, account.EndpointCreated, e.ID)
-	trail.Room = s.room(c, quota.Endpoints, s.Endpoints.Count(c.Space).Endpoints)
+	trail := s.Trail(c, e, now, account.EndpointCreated, e.ID)
+	trail.Room = s.Auth.Room(c, quota.Endpoints, s.Endpoints.Count(c.Space).Endpoints)
 	if err := s.Store.CreateEndpoint(ctx, e, trail); err != nil {
 		return nil, err
 	}
@@ -137,7 +127,7 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *Call, p endpoint.Params
 }
 
 // UpdateEndpoint changes what p mentions. Enabling an endpoint closes its breaker.
-func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p endpoint.Params) (*endpoint.Endpoint, error) {
+func (s *Service) UpdateEndpoint(ctx context.Context, c *call.Call, id string, p endpoint.Params) (*endpoint.Endpoint, error) {
 	var was endpoint.Status
 	var ask bool
 	leave, err := s.compiling(c, sizeOf(p))
@@ -203,7 +193,7 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *Call, id string, p endp
 
 // editEndpoint edits an endpoint as [store.Store] says, for a call, and makes it known. It
 // returns the endpoint as it is then, also when edit finds nothing to change.
-func (s *Service) editEndpoint(ctx context.Context, c *Call, space event.Space, id string,
+func (s *Service) editEndpoint(ctx context.Context, c *call.Call, space event.Space, id string,
 	edit func(e *endpoint.Endpoint, now time.Time) (store.Trail, error),
 ) (*endpoint.Endpoint, error) {
 	e := new(endpoint.Endpoint)
@@ -223,10 +213,10 @@ func (s *Service) editEndpoint(ctx context.Context, c *Call, space event.Space, 
 
 // change edits an endpoint for a call, and leaves the audit entry and the announcement that
 // edit returns. The announcement may be nil.
-func (s *Service) change(ctx context.Context, c *Call, id string,
+func (s *Service) change(ctx context.Context, c *call.Call, id string,
 	edit func(e *endpoint.Endpoint, now time.Time) (action account.Action, detail []string, a *announcement, err error),
 ) (*endpoint.Endpoint, error) {
-	end, err := s.edit(ctx, c)
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +224,7 @@ func (s *Service) change(ctx context.Context, c *Call, id string,
 	var a *announcement
 	var trail store.Trail
 	e, err := s.editEndpoint(ctx, c, c.Space, id, func(e *endpoint.Endpoint, now time.Time) (_ store.Trail, err error) {
-		if err := c.mustMatch(e.Revision); err != nil {
+		if err := c.MustMatch(e.Revision); err != nil {
 			return trail, err
 		}
 		var action account.Action
@@ -243,7 +233,7 @@ func (s *Service) change(ctx context.Context, c *Call, id string,
 			return trail, err
 		}
 		e.Updated = now
-		trail = s.trail(c, e, now, action, e.ID, detail...)
+		trail = s.Trail(c, e, now, action, e.ID, detail...)
 		if a != nil {
 			trail.Announce, err = s.compose(a, now)
 		}
@@ -259,8 +249,8 @@ func (s *Service) change(ctx context.Context, c *Call, id string,
 }
 
 // DeleteEndpoint removes an endpoint; what is pending for it is cancelled.
-func (s *Service) DeleteEndpoint(ctx context.Context, c *Call, id string) error {
-	end, err := s.edit(ctx, c)
+func (s *Service) DeleteEndpoint(ctx context.Context, c *call.Call, id string) error {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -270,11 +260,11 @@ func (s *Service) DeleteEndpoint(ctx context.Context, c *Call, id string) error 
 		if e, err = s.Store.Endpoint(ctx, c.Space, id); err != nil {
 			return err
 		}
-		if err := c.mustMatch(e.Revision); err != nil {
+		if err := c.MustMatch(e.Revision); err != nil {
 			return err
 		}
 		now := s.Now()
-		return s.Store.DeleteEndpoint(ctx, e.No, e.Revision, now, s.trail(c, nil, now, account.EndpointDeleted, e.ID))
+		return s.Store.DeleteEndpoint(ctx, e.No, e.Revision, now, s.Trail(c, nil, now, account.EndpointDeleted, e.ID))
 	}); err != nil {
 		return err
 	}
@@ -285,8 +275,8 @@ func (s *Service) DeleteEndpoint(ctx context.Context, c *Call, id string) error 
 }
 
 // Endpoint returns one endpoint.
-func (s *Service) Endpoint(ctx context.Context, c *Call, id string) (*endpoint.Endpoint, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Endpoint(ctx context.Context, c *call.Call, id string) (*endpoint.Endpoint, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, err
 	}
 	e, err := s.Store.Endpoint(ctx, c.Space, id)
@@ -297,13 +287,13 @@ func (s *Service) Endpoint(ctx context.Context, c *Call, id string) (*endpoint.E
 }
 
 // ListEndpoints lists endpoints, newest first.
-func (s *Service) ListEndpoints(ctx context.Context, c *Call, p Page) ([]endpoint.Endpoint, bool, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) ListEndpoints(ctx context.Context, c *call.Call, p call.Page) ([]endpoint.Endpoint, bool, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, false, err
 	}
-	page, err := ResolvePage(p, func(param, id string) (int64, error) {
+	page, err := call.ResolvePage(p, func(param, id string) (int64, error) {
 		e, err := s.Store.PastEndpoint(ctx, c.Space, id) // it may be deleted while somebody pages
-		return e.No, CursorFault(err, param, id)
+		return e.No, call.CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err
@@ -319,7 +309,7 @@ func (s *Service) disable(ctx context.Context, no int64, reason string, cause []
 	if current == nil || current.Status != endpoint.Enabled || current.Space == OperatorSpace {
 		return nil
 	}
-	by := byItself(current.Space)
+	by := call.ByItself(current.Space)
 	var a *announcement
 	var trail store.Trail
 	_, err := s.editEndpoint(ctx, by, current.Space, current.ID, func(e *endpoint.Endpoint, now time.Time) (_ store.Trail, err error) {
@@ -329,7 +319,7 @@ func (s *Service) disable(ctx context.Context, no int64, reason string, cause []
 		e.Status, e.DisabledReason, e.Updated = endpoint.Disabled, reason, now
 		a = &announcement{about: e, typ: event.TypeEndpointDisabled, others: true, object: endpointObject(e, append(cause, "disabled_reason", reason)...),
 			text: disabledText[reason] + " It was disabled; nothing is sent to it until a user enables it."}
-		trail = store.Trail{Audit: s.entry(by, now, account.EndpointDisabled, e.ID, "reason", reason)}
+		trail = store.Trail{Audit: s.Entry(by, now, account.EndpointDisabled, e.ID, "reason", reason)}
 		trail.Announce, err = s.compose(a, now)
 		return trail, err
 	})
@@ -368,7 +358,7 @@ func mustBeOn(e *endpoint.Endpoint, param string) error {
 func (s *Service) WhoseEndpoint(id string) (accountID string, live, ok bool) {
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
 		if e.ID == id && e.Space != OperatorSpace {
-			accountID, live, ok = s.keys.accountID(e.Space.Account()), e.Live(), true
+			accountID, live, ok = s.Auth.AccountID(e.Space.Account()), e.Live(), true
 		}
 	})
 	return accountID, live, ok

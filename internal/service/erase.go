@@ -3,11 +3,13 @@ package service
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -17,25 +19,20 @@ const (
 	erasures        = 100 // that are read at a time
 )
 
-// erased is the error for what needs the payload of an erased event.
-func erased(e *event.Event, param string) error {
-	return fault.Param(param, "event_erased", "The payload of the event %s was erased.", e.ID)
-}
-
 // EraseEvent erases the payload of an event, and what its attempts kept of requests and
 // responses, and cancels its pending deliveries. An attempt under way ends by itself; of what
 // comes of it, only outcome and status are stored. The event stays with its id, type and times.
 // An event that is erased already stays as it is. When the call is interrupted after the payload
 // is gone, [Service.RunErasures] does the rest.
-func (s *Service) EraseEvent(ctx context.Context, c *Call, id string) (*event.Event, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) EraseEvent(ctx context.Context, c *call.Call, id string) (*event.Event, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
 	now := s.Now()
 	e, err := s.Store.EraseEvent(ctx, c.Space, id, now, func(e *event.Event) (store.Trail, error) {
-		return s.trail(c, e, now, account.EventErased, e.ID), nil
+		return s.Trail(c, e, now, account.EventErased, e.ID), nil
 	})
 	if err != nil {
 		return nil, err
@@ -45,6 +42,38 @@ func (s *Service) EraseEvent(ctx context.Context, c *Call, id string) (*event.Ev
 	}
 	s.startErasing()
 	return &e, nil
+}
+
+// DeleteAccount suspends an account, and has it erased after the grace period that is set, in
+// which [auth.Auth.UpdateAccount] can give it another status and so restores it. Operators only.
+func (s *Service) DeleteAccount(ctx context.Context, c *call.Call, id string) (account.Account, error) {
+	end, err := s.BeginAdmin(ctx, c)
+	if err != nil {
+		return account.Account{}, err
+	}
+	defer end()
+	a, err := s.Store.EditAccount(ctx, id, func(a *account.Account) (store.Trail, error) {
+		if !a.EraseAt.IsZero() {
+			return store.Trail{}, store.ErrUnchanged
+		}
+		if err := c.MustMatch(a.Revision); err != nil {
+			return store.Trail{}, err
+		}
+		now := s.Now()
+		a.Delete(now, now.Add(s.AccountGrace))
+		return s.Trail(c, *a, now, account.AccountDeleted, a.ID, "erase_at", strconv.FormatInt(a.EraseAt.Unix(), 10)), nil
+	})
+	if errors.Is(err, store.ErrUnchanged) {
+		return a, nil
+	}
+	if err != nil {
+		return a, err
+	}
+	s.Auth.LearnAccount(a)
+	if s.AccountGrace > 0 {
+		return a, nil
+	}
+	return s.eraseAccount(ctx, a.ID)
 }
 
 // eraseAttempts erases what is left of an event whose payload is gone.
@@ -124,9 +153,9 @@ func (s *Service) FinishErasures(ctx context.Context) error {
 
 // eraseDueAccounts begins to erase the deleted accounts whose grace period has ended.
 func (s *Service) eraseDueAccounts(ctx context.Context) error {
-	now := s.past()
-	for _, a := range s.keys.all() {
-		if a.Erased.IsZero() && !a.EraseAt.IsZero() && !a.EraseAt.After(now) {
+	now := s.Past()
+	for _, a := range s.Auth.Accounts() {
+		if !a.EraseAt.IsZero() && !a.EraseAt.After(now) {
 			if _, err := s.eraseAccount(ctx, a.ID); err != nil && !errors.Is(err, store.ErrUnchanged) {
 				return err
 			}
@@ -143,12 +172,12 @@ func (s *Service) eraseAccount(ctx context.Context, id string) (account.Account,
 			return store.Trail{}, store.ErrUnchanged
 		}
 		a.Erase(now)
-		return store.Trail{Audit: s.entry(byItself(0), now, account.AccountErased, a.ID)}, nil
+		return store.Trail{Audit: s.Entry(call.ByItself(0), now, account.AccountErased, a.ID)}, nil
 	})
 	if err != nil {
 		return a, err
 	}
-	s.learnAccount(a)
+	s.Auth.LearnAccount(a)
 	s.startErasing()
 	return a, nil
 }
@@ -157,11 +186,11 @@ func (s *Service) eraseAccount(ctx context.Context, id string) (account.Account,
 // Endpoints, types and keys are deleted first, as a person deletes them, so that all nodes learn
 // of it; rows go when no node can be behind any more.
 func (s *Service) eraseSpace(ctx context.Context, space event.Space) (done bool, err error) {
-	before := s.past().Add(-deletedGrace)
+	before := s.Past().Add(-deletedGrace)
 	if err := s.dropSettings(ctx, space); err != nil {
 		return false, err
 	}
-	a, err := s.Store.Account(ctx, s.keys.accountID(space.Account()))
+	a, err := s.Store.Account(ctx, s.Auth.AccountID(space.Account()))
 	if err != nil || a.Erased.After(before) {
 		return false, err
 	}
@@ -175,9 +204,9 @@ func (s *Service) eraseSpace(ctx context.Context, space event.Space) (done bool,
 
 // dropSettings deletes the endpoints and event types of a space and revokes its keys.
 func (s *Service) dropSettings(ctx context.Context, space event.Space) error {
-	c := byItself(space)
+	c := call.ByItself(space)
 	for {
-		some, more, err := s.Store.ListEndpoints(ctx, space, store.Page[int64]{Limit: MaxPage})
+		some, more, err := s.Store.ListEndpoints(ctx, space, store.Page[int64]{Limit: call.MaxPage})
 		if err != nil {
 			return err
 		}
@@ -199,14 +228,7 @@ func (s *Service) dropSettings(ctx context.Context, space event.Space) error {
 			return err
 		}
 	}
-	for _, k := range s.keys.of(space.Account()) {
-		if k.Live == space.Live() && k.Revoked.IsZero() {
-			if _, err := s.revokeKey(ctx, c, k); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return s.Auth.RevokeAll(ctx, space)
 }
 
 // startErasing has [Service.RunErasures] look for erasures.

@@ -17,6 +17,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/auth"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -28,8 +30,8 @@ import (
 // An event with an id that was accepted before with the same type and data is
 // returned again, unchanged. Errors: fault.Invalid, fault.Unavailable, and those
 // of idempotency.
-func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Event, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) SendEvent(ctx context.Context, c *call.Call, raw []byte) (*event.Event, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, err
 	}
 	version, err := s.settled(c)
@@ -45,7 +47,7 @@ func (s *Service) SendEvent(ctx context.Context, c *Call, raw []byte) (*event.Ev
 	if err != nil {
 		return nil, err
 	}
-	end, err := s.begin(ctx, c, false)
+	end, err := s.Begin(ctx, c, false)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +72,7 @@ func (s *Service) rejected(err error) bool {
 
 // sendAfresh stores an event that was matched by settings which another node has changed
 // since.
-func (s *Service) sendAfresh(ctx context.Context, c *Call, raw []byte) (in *incoming, err error) {
+func (s *Service) sendAfresh(ctx context.Context, c *call.Call, raw []byte) (in *incoming, err error) {
 	if err := s.Recheck(ctx, c); err != nil {
 		return nil, err
 	}
@@ -111,8 +113,8 @@ type Sent struct {
 // interrupted comes again, those that were accepted are not accepted again, and the
 // others are. Errors that concern all of them: fault.Invalid, fault.Forbidden and
 // fault.IdempotencyConflict.
-func (s *Service) SendEvents(ctx context.Context, c *Call, raws [][]byte) ([]Sent, error) {
-	end, err := s.edit(ctx, c) // the key may be another request's
+func (s *Service) SendEvents(ctx context.Context, c *call.Call, raws [][]byte) ([]Sent, error) {
+	end, err := s.BeginEdit(ctx, c) // the key may be another request's
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +144,7 @@ type eventBatch struct {
 
 // sendBatch stores what is left of a batch, all of it matched by the same settings. It
 // returns store.ErrStale when something is left still.
-func (s *Service) sendBatch(ctx context.Context, c *Call, b *eventBatch) error {
+func (s *Service) sendBatch(ctx context.Context, c *call.Call, b *eventBatch) error {
 	version, err := s.settled(c)
 	if err != nil {
 		return err
@@ -165,7 +167,7 @@ func (s *Service) sendBatch(ctx context.Context, c *Call, b *eventBatch) error {
 			b.stored = true
 			b.out[i].Event, err = s.accepted(ctx, p.calls[n], in)
 		}
-		var earlier *Replayed
+		var earlier *call.Replayed
 		switch {
 		case errors.As(err, &earlier):
 			b.out[i].Replayed = &earlier.Receipt
@@ -183,19 +185,19 @@ func (s *Service) sendBatch(ctx context.Context, c *Call, b *eventBatch) error {
 type prepared struct {
 	appends  []*store.Append
 	ins      []*incoming
-	calls    []*Call
+	calls    []*call.Call
 	places   []int // in the batch
 	rejected bool  // some are not among them, because of settings that another node may have changed
 }
 
-func (s *Service) prepareBatch(c *Call, b *eventBatch, version int64) (p prepared) {
-	created, limit, full := 0, s.limitOn(c, quota.BatchDeliveries), false
+func (s *Service) prepareBatch(c *call.Call, b *eventBatch, version int64) (p prepared) {
+	created, limit, full := 0, s.Auth.LimitOn(c, quota.BatchDeliveries), false
 	for _, i := range b.left {
 		if full { // what comes after is refused too, so that the order stays
 			b.out[i].Err = overBatch(limit)
 			continue
 		}
-		call := c.part(i, b.raws[i])
+		call := c.Part(i, b.raws[i])
 		in, err := s.prepare(call, b.raws[i], version)
 		if b.out[i].Err = err; err != nil {
 			p.rejected = p.rejected || s.rejected(err)
@@ -229,20 +231,6 @@ func (s *Service) append(ctx context.Context, a *store.Append) error {
 	return nil
 }
 
-// part is the call for one of several things that a request brings: it has an
-// idempotency key of its own, which no request can name.
-func (c *Call) part(i int, raw []byte) *Call {
-	if c.Idem == nil {
-		return c
-	}
-	one, idem := *c, *c.Idem
-	idem.Key += "\x1f" + strconv.Itoa(i)
-	idem.Fingerprint = sha256.Sum256(raw)
-	idem.event, idem.brief = false, true
-	one.Idem = &idem
-	return &one
-}
-
 // incoming is an event on its way into the store.
 type incoming struct {
 	store.Append
@@ -251,7 +239,7 @@ type incoming struct {
 
 // prepare makes what is to be stored for an event, by settings of the given version or
 // later. Errors: fault.Invalid.
-func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error) {
+func (s *Service) prepare(c *call.Call, raw []byte, version int64) (*incoming, error) {
 	defer s.Turn(c, len(raw))()
 	in, err := event.ParseInput(raw)
 	if err != nil {
@@ -274,7 +262,7 @@ func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error)
 		return nil, err
 	}
 	out := appendOf(e, s.accepting(&e, to), version)
-	out.Packed, out.Receipt = store.Pack(e.Body), s.receipt(c, &e, s.Now())
+	out.Packed, out.Receipt = store.Pack(e.Body), s.Receipt(c, &e, s.Now())
 	return &incoming{
 		Append: out,
 		dated:  in.HasCreated,
@@ -282,10 +270,10 @@ func (s *Service) prepare(c *Call, raw []byte, version int64) (*incoming, error)
 }
 
 // accepted returns what the store made of an event.
-func (s *Service) accepted(ctx context.Context, c *Call, in *incoming) (*event.Event, error) {
+func (s *Service) accepted(ctx context.Context, c *call.Call, in *incoming) (*event.Event, error) {
 	switch {
 	case in.Replay != nil:
-		return nil, s.replay(ctx, c, in.Replay)
+		return nil, s.Earlier(ctx, c, in.Replay)
 	case in.Taken != nil:
 		return taken(in.Taken, &in.Event, in.dated)
 	}
@@ -293,30 +281,28 @@ func (s *Service) accepted(ctx context.Context, c *Call, in *incoming) (*event.E
 	return &in.Event, nil
 }
 
-// bySystem is a call that nobody makes but the server itself.
-var bySystem = &Call{Key: account.Key{ID: account.System, Role: account.Operator}}
-
 // TakeEvent accepts what a source brought for an account, as [Service.SendEvent] does
 // what a request brings: once for a key that is not empty, while a receipt lives. Errors:
-// those of SendEvent but for [Replayed], and fault.NotFound. The event counts against the
+// those of SendEvent but for [call.Replayed], and fault.NotFound. The event counts against the
 // account's rate limit: beyond it, TakeEvent waits.
 func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, key string, raw []byte) error {
-	a, err := s.Account(ctx, bySystem, accountID)
+	a, err := s.Auth.Account(ctx, call.BySystem, accountID)
 	if err != nil {
 		return err
 	}
 	if a.Suspended() { // it waits at the broker
-		return &fault.Error{Code: fault.Unavailable, Reason: "account_suspended", Message: "The account is suspended.", Err: errSuspended()}
+		return &fault.Error{Code: fault.Unavailable, Reason: "account_suspended", Message: "The account is suspended.", Err: auth.ErrSuspended()}
 	}
-	if err := s.awaitTurn(ctx, &a); err != nil {
+	if err := s.Auth.AwaitTurn(ctx, &a); err != nil {
 		return err
 	}
-	c := &Call{Space: event.SpaceOf(a.No, live), Key: bySystem.Key}
+	c := &call.Call{Space: event.SpaceOf(a.No, live), Key: call.BySystem.Key}
 	if key != "" { // which no request can name
-		c.Idem = &Idempotency{Key: "\x1f" + key, Fingerprint: sha256.Sum256(raw), encode: func(any) (int, []byte) { return 0, nil }}
+		c.Idem = call.Repeatable("\x1f"+key, func(any) (int, []byte) { return 0, nil })
+		c.Idem.Fingerprint = sha256.Sum256(raw)
 	}
 	_, err = s.SendEvent(ctx, c, raw)
-	var replayed *Replayed
+	var replayed *call.Replayed
 	if errors.As(err, &replayed) {
 		return nil
 	}
@@ -327,7 +313,7 @@ func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, ke
 // a mistake.
 func taken(first, again *event.Event, compareCreated bool) (*event.Event, error) {
 	if !first.HasPayload() {
-		return nil, erased(first, "id")
+		return nil, call.Erased(first, "id")
 	}
 	if first.Type == again.Type && bytes.Equal(first.Data(), again.Data()) && (!compareCreated || first.Created == again.Created) {
 		return first, nil
@@ -371,8 +357,8 @@ func deliveries(e *event.Event, to []*endpoint.Endpoint) []delivery.Delivery {
 
 // SendTest sends a sample event to one endpoint only, of the given type or, if
 // that is empty, of the first type that the endpoint names.
-func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string) (*event.Event, []delivery.View, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) SendTest(ctx context.Context, c *call.Call, endpointID, typ string) (*event.Event, []delivery.View, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -387,7 +373,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 		return nil, nil, err
 	}
 	if a.Replay != nil {
-		return nil, nil, s.replay(ctx, c, a.Replay)
+		return nil, nil, s.Earlier(ctx, c, a.Replay)
 	}
 	s.tally.Event(a)
 	views := make([]delivery.View, len(a.Deliveries))
@@ -399,7 +385,7 @@ func (s *Service) SendTest(ctx context.Context, c *Call, endpointID, typ string)
 }
 
 // testAppend makes what is to be stored of a sample event.
-func (s *Service) testAppend(ctx context.Context, c *Call, endpointID, typ string) (*store.Append, error) {
+func (s *Service) testAppend(ctx context.Context, c *call.Call, endpointID, typ string) (*store.Append, error) {
 	version := s.SettingsVersion()
 	w, err := s.Endpoint(ctx, c, endpointID)
 	if err != nil {
@@ -421,7 +407,7 @@ func (s *Service) testAppend(ctx context.Context, c *Call, endpointID, typ strin
 		return nil, fault.Param("type", "event_type_invalid", `Set an event type such as "payment.succeeded".`)
 	}
 	e := s.sampleEvent(c.Space, typ)
-	return &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.receipt(c, &e, s.Now()), Version: version}, nil
+	return &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.Receipt(c, &e, s.Now()), Version: version}, nil
 }
 
 // Unwritten returns how many deliveries of an event are not written yet.
@@ -430,8 +416,8 @@ func (s *Service) Unwritten(ctx context.Context, e *event.Event) (int, error) {
 }
 
 // Event returns one event.
-func (s *Service) Event(ctx context.Context, c *Call, id string) (*event.Event, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Event(ctx context.Context, c *call.Call, id string) (*event.Event, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, err
 	}
 	e, err := s.Store.Event(ctx, c.Space, id)
@@ -504,33 +490,33 @@ func checkPattern(p string) error {
 // ListEvents lists events, newest first. next is the cursor of the page after this one, empty
 // when there is none. A list looks at a bounded part of what is stored at a time: a page may
 // be short, and empty, and have a next.
-func (s *Service) ListEvents(ctx context.Context, c *Call, f EventFilter, p Page) (items []event.Event, next string, err error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) ListEvents(ctx context.Context, c *call.Call, f EventFilter, p call.Page) (items []event.Event, next string, err error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, "", err
 	}
 	narrow, err := f.narrow()
 	if err != nil {
 		return nil, "", err
 	}
-	page, err := ResolvePage(p, func(param, id string) (event.Key, error) {
-		if place, ok := parseBetween(id); ok {
+	page, err := call.ResolvePage(p, func(param, id string) (event.Key, error) {
+		if place, ok := call.ParseBetween(id); ok {
 			return place.Event, nil
 		}
 		e, err := s.Store.Event(ctx, c.Space, id)
-		return e.Key, CursorFault(err, param, id)
+		return e.Key, call.CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, "", err
 	}
 	items, key, err := s.Store.ListEvents(ctx, c.Space, narrow, page)
-	return items, nextCursor(items, key, p, func(e *event.Event) (string, event.Key) { return e.ID, e.Key },
-		func(k event.Key) string { return between(delivery.ID{Event: k}) }), err
+	return items, call.NextCursor(items, key, p, func(e *event.Event) (string, event.Key) { return e.ID, e.Key },
+		func(k event.Key) string { return call.Between(delivery.ID{Event: k}) }), err
 }
 
 // EventsAfter returns the events after a key, oldest first, at most limit: those
 // that came in since. A key of 0 stands for now.
-func (s *Service) EventsAfter(ctx context.Context, c *Call, after event.Key, limit int) (items []event.Event, last event.Key, err error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) EventsAfter(ctx context.Context, c *call.Call, after event.Key, limit int) (items []event.Event, last event.Key, err error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, after, err
 	}
 	if after == 0 {
@@ -547,21 +533,21 @@ func (s *Service) EventsAfter(ctx context.Context, c *Call, after event.Key, lim
 // Resend sends an event again to every enabled endpoint that wants it, or to the
 // one named, whether it wants it or not. It returns the deliveries, which are
 // pending again with a fresh retry schedule.
-func (s *Service) Resend(ctx context.Context, c *Call, eventID, endpointID string) ([]delivery.View, error) {
+func (s *Service) Resend(ctx context.Context, c *call.Call, eventID, endpointID string) ([]delivery.View, error) {
 	return s.resend(ctx, c, eventID, func(e *event.Event) ([]*endpoint.Endpoint, error) {
 		if endpointID == "" {
 			return s.wanting(e), nil
 		}
 		w, err := s.Endpoint(ctx, c, endpointID)
 		if err != nil {
-			return nil, CursorFault(err, "endpoint", endpointID)
+			return nil, call.CursorFault(err, "endpoint", endpointID)
 		}
 		return []*endpoint.Endpoint{w}, mustBeOn(w, "endpoint")
 	})
 }
 
 // ResendToListeners sends an event again to whoever listens, wanted or not.
-func (s *Service) ResendToListeners(ctx context.Context, c *Call, eventID, _ string) ([]delivery.View, error) {
+func (s *Service) ResendToListeners(ctx context.Context, c *call.Call, eventID, _ string) ([]delivery.View, error) {
 	return s.resend(ctx, c, eventID, func(*event.Event) (to []*endpoint.Endpoint, err error) {
 		s.Endpoints.Each(func(w *endpoint.Endpoint) {
 			if w.Space == c.Space && w.Kind() == endpoint.Listener && w.Sends() {
@@ -572,8 +558,8 @@ func (s *Service) ResendToListeners(ctx context.Context, c *Call, eventID, _ str
 	})
 }
 
-func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose func(*event.Event) ([]*endpoint.Endpoint, error)) ([]delivery.View, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) resend(ctx context.Context, c *call.Call, eventID string, choose func(*event.Event) ([]*endpoint.Endpoint, error)) ([]delivery.View, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -583,7 +569,7 @@ func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose fu
 		return nil, err
 	}
 	if !e.HasPayload() {
-		return nil, erased(e, "id")
+		return nil, call.Erased(e, "id")
 	}
 	to, err := choose(e)
 	if err != nil {
@@ -604,7 +590,7 @@ func (s *Service) resend(ctx context.Context, c *Call, eventID string, choose fu
 		v.Requeue(now)
 		ds, views = append(ds, v.Delivery), append(views, v)
 	}
-	if err := s.Store.Requeue(ctx, ds, s.trail(c, views, now, account.EventResent, e.ID, "deliveries", strconv.Itoa(len(ds)))); err != nil {
+	if err := s.Store.Requeue(ctx, ds, s.Trail(c, views, now, account.EventResent, e.ID, "deliveries", strconv.Itoa(len(ds)))); err != nil {
 		return nil, err
 	}
 	ids := make([]delivery.ID, len(ds))

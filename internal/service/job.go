@@ -15,6 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -27,8 +28,8 @@ const (
 // Recover starts a job that sends an endpoint again what failed for it since a
 // time and, with missed, what it subscribes to and never had because it was
 // disabled. Errors: fault.Invalid, fault.NotFound, and those of idempotency.
-func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since time.Time, missed bool) (job.Job, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) Recover(ctx context.Context, c *call.Call, endpointID string, since time.Time, missed bool) (job.Job, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return job.Job{}, err
 	}
@@ -53,14 +54,14 @@ func (s *Service) Recover(ctx context.Context, c *Call, endpointID string, since
 	if r.Total > MostCounted {
 		r.Total = job.NotCounted
 	}
-	trail := s.trail(c, r, now, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
+	trail := s.Trail(c, r, now, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
 	return r, s.startJob(ctx, c, &r, "id", trail)
 }
 
 // startJob begins a job unless another one of the space sends to the same endpoint
 // or the account has as many jobs as it may.
 // param is what names the endpoint.
-func (s *Service) startJob(ctx context.Context, c *Call, r *job.Job, param string, trail store.Trail) error {
+func (s *Service) startJob(ctx context.Context, c *call.Call, r *job.Job, param string, trail store.Trail) error {
 	alone := func(running []job.Job) error {
 		mine := 0
 		for _, other := range running {
@@ -71,7 +72,7 @@ func (s *Service) startJob(ctx context.Context, c *Call, r *job.Job, param strin
 				return fault.Param(param, "recovery_running", "The job %s is sending to the same endpoint. Wait for it, or cancel it.", other.ID)
 			}
 		}
-		if limit := s.limitOn(c, quota.Jobs); mine >= limit {
+		if limit := s.Auth.LimitOn(c, quota.Jobs); mine >= limit {
 			return quota.Busy(quota.Jobs, time.Minute, "The account has reached its limit %s: %d %s. Wait for one to end, or cancel one.", quota.Jobs, limit, quota.What(quota.Jobs))
 		}
 		return nil
@@ -93,8 +94,8 @@ const MostCounted = 10_000
 // CountFailed returns how many failed deliveries a filter selects. It looks at some
 // thousands only and reports whether these were all. The filter's Event and Status
 // are not looked at.
-func (s *Service) CountFailed(ctx context.Context, c *Call, f DeliveryFilter) (n int, all bool, err error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) CountFailed(ctx context.Context, c *call.Call, f DeliveryFilter) (n int, all bool, err error) {
+	if err := c.MustAccount(); err != nil {
 		return 0, false, err
 	}
 	f.Event, f.Status = "", delivery.Failed.String()
@@ -107,7 +108,7 @@ func (s *Service) CountFailed(ctx context.Context, c *Call, f DeliveryFilter) (n
 
 // total returns how many failed deliveries a filter selects, [job.NotCounted] when there
 // are too many to count.
-func (s *Service) total(ctx context.Context, c *Call, narrow store.DeliveryFilter) (int, error) {
+func (s *Service) total(ctx context.Context, c *call.Call, narrow store.DeliveryFilter) (int, error) {
 	n, all, err := s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
 	if !all {
 		n = job.NotCounted
@@ -136,7 +137,7 @@ func (b *BulkRetry) check() error {
 }
 
 // failed returns the store's filter for a selection, whose endpoint must be enabled.
-func (s *Service) failed(ctx context.Context, c *Call, b BulkRetry) (store.DeliveryFilter, error) {
+func (s *Service) failed(ctx context.Context, c *call.Call, b BulkRetry) (store.DeliveryFilter, error) {
 	narrow, err := s.narrow(ctx, c, b.DeliveryFilter)
 	if err != nil || b.Endpoint == "" {
 		return narrow, err
@@ -153,8 +154,8 @@ func (s *Service) failed(ctx context.Context, c *Call, b BulkRetry) (store.Deliv
 
 // PlanRetry returns how many deliveries [Service.RetryFailed] would look at, and changes
 // nothing. A selection that is empty counts all.
-func (s *Service) PlanRetry(ctx context.Context, c *Call, b BulkRetry) (RetryPlan, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) PlanRetry(ctx context.Context, c *call.Call, b BulkRetry) (RetryPlan, error) {
+	if err := c.MustAccount(); err != nil {
 		return RetryPlan{}, err
 	}
 	if b.DeliveryFilter == (DeliveryFilter{}) {
@@ -163,7 +164,7 @@ func (s *Service) PlanRetry(ctx context.Context, c *Call, b BulkRetry) (RetryPla
 	if err := b.check(); err != nil {
 		return RetryPlan{}, err
 	}
-	return answer(ctx, s, c, func() (RetryPlan, error) {
+	return call.Answer(ctx, s.Calls, c, func() (RetryPlan, error) {
 		narrow, err := s.failed(ctx, c, b)
 		if err != nil {
 			return RetryPlan{}, err
@@ -183,14 +184,14 @@ type RetryPlan struct {
 // RetryFailed starts a job that sends failed deliveries again. Deliveries to endpoints
 // that are disabled or deleted stay as they are. Errors: fault.Invalid, and those of
 // idempotency.
-func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (job.Job, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) RetryFailed(ctx context.Context, c *call.Call, b BulkRetry) (job.Job, error) {
+	if err := c.MustAccount(); err != nil {
 		return job.Job{}, err
 	}
 	if err := b.check(); err != nil {
 		return job.Job{}, err
 	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.Begin(ctx, c, true)
 	if err != nil {
 		return job.Job{}, err
 	}
@@ -212,7 +213,7 @@ func (s *Service) RetryFailed(ctx context.Context, c *Call, b BulkRetry) (job.Jo
 	}
 	r.Cursor.Event = r.From - 1
 	r.Total = total
-	trail := s.trail(c, r, now, account.BulkRetryStarted, r.ID, "endpoint", f.Endpoint, "type", f.Type, "deliveries", strconv.Itoa(r.Total))
+	trail := s.Trail(c, r, now, account.BulkRetryStarted, r.ID, "endpoint", f.Endpoint, "type", f.Type, "deliveries", strconv.Itoa(r.Total))
 	return r, s.startJob(ctx, c, &r, "endpoint", trail)
 }
 
@@ -460,8 +461,8 @@ func (s *Service) missedBy(ctx context.Context, w *endpoint.Endpoint, occasions 
 }
 
 // Job returns one job.
-func (s *Service) Job(ctx context.Context, c *Call, id string) (job.Job, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Job(ctx context.Context, c *call.Call, id string) (job.Job, error) {
+	if err := c.MustAccount(); err != nil {
 		return job.Job{}, err
 	}
 	return s.Store.Job(ctx, c.Space, id)
@@ -469,21 +470,21 @@ func (s *Service) Job(ctx context.Context, c *Call, id string) (job.Job, error) 
 
 // ListJobs lists the jobs of the account or, if endpointID is given, of
 // one endpoint, newest first.
-func (s *Service) ListJobs(ctx context.Context, c *Call, endpointID string, p Page) ([]job.Job, bool, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) ListJobs(ctx context.Context, c *call.Call, endpointID string, p call.Page) ([]job.Job, bool, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, false, err
 	}
 	var no int64
 	if endpointID != "" {
 		w, err := s.Store.PastEndpoint(ctx, c.Space, endpointID)
 		if err != nil {
-			return nil, false, CursorFault(err, "endpoint", endpointID)
+			return nil, false, call.CursorFault(err, "endpoint", endpointID)
 		}
 		no = w.No
 	}
-	page, err := ResolvePage(p, func(param, id string) (string, error) {
+	page, err := call.ResolvePage(p, func(param, id string) (string, error) {
 		r, err := s.Store.Job(ctx, c.Space, id)
-		return r.ID, CursorFault(err, param, id)
+		return r.ID, call.CursorFault(err, param, id)
 	})
 	if err != nil {
 		return nil, false, err
@@ -493,8 +494,8 @@ func (s *Service) ListJobs(ctx context.Context, c *Call, endpointID string, p Pa
 
 // CancelJob stops a job; what it requeued stays so. One that has ended
 // stays as it is.
-func (s *Service) CancelJob(ctx context.Context, c *Call, id string) (job.Job, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) CancelJob(ctx context.Context, c *call.Call, id string) (job.Job, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return job.Job{}, err
 	}
@@ -505,7 +506,7 @@ func (s *Service) CancelJob(ctx context.Context, c *Call, id string) (job.Job, e
 		}
 		now := s.Now()
 		r.State, r.Finished = job.Canceled, now
-		return s.trail(c, *r, now, account.RecoveryCanceled, cmp.Or(r.EndpointID, r.ID), "job", r.ID), nil
+		return s.Trail(c, *r, now, account.RecoveryCanceled, cmp.Or(r.EndpointID, r.ID), "job", r.ID), nil
 	})
 	if errors.Is(err, store.ErrUnchanged) {
 		err = nil

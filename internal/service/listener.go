@@ -13,6 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -77,7 +78,7 @@ func (s *Service) republish(no int64, change func(*endpoint.Endpoint)) *endpoint
 // put gives e its process state and puts it into the registry. s.publishing is held.
 func (s *Service) put(e *endpoint.Endpoint) bool {
 	e.Paused = e.Kind().Connects && !s.listening.is(e.No)
-	e.Suspended = s.keys.suspended(e.Space.Account())
+	e.Suspended = s.Auth.Suspended(e.Space.Account())
 	e.Remote = s.remote(e)
 	old := s.Endpoints.Get(e.No)
 	if !s.Endpoints.Put(e) {
@@ -89,11 +90,21 @@ func (s *Service) put(e *endpoint.Endpoint) bool {
 	return true
 }
 
+// suspension holds back the deliveries to the endpoints of an account that was suspended, and lets
+// those of one that was resumed go on.
+func (s *Service) suspension(account int64) {
+	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+		if e.Space.Account() == account && s.republish(e.No, func(*endpoint.Endpoint) {}) != nil {
+			s.engine.Wake(e.No)
+		}
+	})
+}
+
 // Listen returns the listener of a device, made when it is new: an endpoint that
 // keeps its secret and, while the device is away for less than a day, its
 // deliveries. Connect must follow. Errors: fault.Invalid.
-func (s *Service) Listen(ctx context.Context, c *Call, device string, events []string) (*endpoint.Endpoint, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Listen(ctx context.Context, c *call.Call, device string, events []string) (*endpoint.Endpoint, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, err
 	}
 	if device == "" || len(device) > maxDevice || strings.ContainsFunc(device, func(r rune) bool { return r <= ' ' || r > '~' }) {
@@ -103,7 +114,7 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 	begin := func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
 		e.Events, e.Updated, e.EnabledSince = endpoint.Unique(events), now, now
 		e.Status, e.DisabledReason = endpoint.Enabled, ""
-		return s.trail(c, nil, now, account.ListenerConnected, e.ID, "device", device), e.Check(s.Rules)
+		return s.Trail(c, nil, now, account.ListenerConnected, e.ID, "device", device), e.Check(s.Rules)
 	}
 	for ctx.Err() == nil {
 		id, err := s.Store.EndpointAt(ctx, c.Space, url)
@@ -119,7 +130,7 @@ func (s *Service) Listen(ctx context.Context, c *Call, device string, events []s
 				Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)}, Description: "Listener " + device}
 			var trail store.Trail
 			if trail, err = begin(e, now); err == nil {
-				trail.Room = s.room(c, quota.Listeners, s.Endpoints.Count(c.Space).Listeners)
+				trail.Room = s.Auth.Room(c, quota.Listeners, s.Endpoints.Count(c.Space).Listeners)
 				err = s.Store.CreateEndpoint(ctx, e, trail)
 			}
 			if err == nil {
@@ -147,7 +158,7 @@ func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected b
 		return
 	}
 	s.engine.Wake(e.No)
-	if _, err := s.editEndpoint(ctx, byItself(e.Space), e.Space, e.ID, func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
+	if _, err := s.editEndpoint(ctx, call.ByItself(e.Space), e.Space, e.ID, func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
 		e.Updated = now
 		return store.Trail{}, nil
 	}); err != nil && !fault.Is(err, fault.NotFound) {
@@ -224,7 +235,7 @@ func (s *Service) dropListeners(ctx context.Context) error {
 		}
 	})
 	for _, e := range gone {
-		if err := s.DeleteEndpoint(ctx, byItself(e.Space), e.ID); err != nil && !fault.Is(err, fault.NotFound) {
+		if err := s.DeleteEndpoint(ctx, call.ByItself(e.Space), e.ID); err != nil && !fault.Is(err, fault.NotFound) {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // MasterRotation is what a rotation of the master key did.
@@ -16,14 +17,14 @@ type MasterRotation struct {
 
 // RotateMasterKey makes a new master key and re-seals everything with it, while the
 // server goes on. Operators only.
-func (s *Service) RotateMasterKey(ctx context.Context, c *Call) (MasterRotation, error) {
-	if err := c.mustOperator(); err != nil {
+func (s *Service) RotateMasterKey(ctx context.Context, c *call.Call) (MasterRotation, error) {
+	if err := c.MustOperator(); err != nil {
 		return MasterRotation{}, err
 	}
 	if s.RotateMaster == nil {
 		return MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_fixed", Message: "This server's master key cannot be rotated while it runs."}
 	}
-	end, err := s.begin(ctx, c, true)
+	end, err := s.Begin(ctx, c, true)
 	if err != nil {
 		return MasterRotation{}, err
 	}
@@ -33,7 +34,7 @@ func (s *Service) RotateMasterKey(ctx context.Context, c *Call) (MasterRotation,
 	if err != nil {
 		return done, err
 	}
-	e := s.entry(c, s.Now(), account.MasterKeyRotated, done.To, "from", done.From)
+	e := s.Entry(c, s.Now(), account.MasterKeyRotated, done.To, "from", done.From)
 	e.Space = 0
-	return done, s.Store.Audit(context.WithoutCancel(ctx), e, s.receipt(c, done, s.Now()))
+	return done, s.Store.Audit(context.WithoutCancel(ctx), e, s.Receipt(c, done, s.Now()))
 }

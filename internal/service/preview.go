@@ -7,6 +7,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // PreviewParams is an endpoint's choice of events and their form, to try on one event:
@@ -27,16 +28,19 @@ type Preview struct {
 	Payload       endpoint.Payload // if it matched and could be made
 }
 
+// Shown returns the event whose payload the preview shows.
+func (p *Preview) Shown() *event.Event { return p.Event }
+
 // PreviewEndpoint returns what an endpoint would get of an event. Nothing is stored or
 // sent. Errors: fault.Invalid, also where an endpoint could not be made so.
-func (s *Service) PreviewEndpoint(ctx context.Context, c *Call, p PreviewParams) (*Preview, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) PreviewEndpoint(ctx context.Context, c *call.Call, p PreviewParams) (*Preview, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, err
 	}
-	return answer(ctx, s, c, func() (*Preview, error) { return s.preview(ctx, c, p) })
+	return call.Answer(ctx, s.Calls, c, func() (*Preview, error) { return s.preview(ctx, c, p) })
 }
 
-func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Preview, error) {
+func (s *Service) preview(ctx context.Context, c *call.Call, p PreviewParams) (*Preview, error) {
 	leave, err := s.compiling(c, len(p.Filter)+len(p.Transform))
 	if err != nil {
 		return nil, err
@@ -60,7 +64,7 @@ func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Previ
 	}
 	in := endpoint.InputOf(e)
 	defer func() {
-		s.compiler.Charge(c.Owner().Account, s.limitOn(c, quota.ProcessorTime), in.Cost()+out.Payload.Cost)
+		s.compiler.Charge(c.Owner().Account, s.Auth.LimitOn(c, quota.ProcessorTime), in.Cost()+out.Payload.Cost)
 	}()
 	out.Matched, err = w.Accepts(in)
 	if err != nil {
@@ -74,16 +78,16 @@ func (s *Service) preview(ctx context.Context, c *Call, p PreviewParams) (*Previ
 	return out, nil
 }
 
-func (s *Service) previewed(ctx context.Context, c *Call, p PreviewParams) (*event.Event, error) {
+func (s *Service) previewed(ctx context.Context, c *call.Call, p PreviewParams) (*event.Event, error) {
 	switch {
 	case p.Event != "" && p.Type != "":
 		return nil, fault.Param("type", "parameter_invalid", "Use event or type, not both.")
 	case p.Event != "":
 		e, err := s.Store.Event(ctx, c.Space, p.Event)
 		if err == nil && !e.HasPayload() {
-			err = erased(&e, "event")
+			err = call.Erased(&e, "event")
 		}
-		return &e, CursorFault(err, "event", p.Event)
+		return &e, call.CursorFault(err, "event", p.Event)
 	case !event.ValidType(p.Type):
 		return nil, fault.Param("type", "event_type_invalid", `Set type, such as "payment.succeeded", or event.`)
 	}

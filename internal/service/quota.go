@@ -1,43 +1,22 @@
 package service
 
 import (
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/quota"
-	"github.com/posthaste-hq/posthaste/internal/store"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
-
-// limitOn returns the value of a quota for the call's account.
-func (s *Service) limitOn(c *Call, n quota.Name) int {
-	a, _ := s.AccountOf(c)
-	return quota.Of(n, a.Limits, s.Limits)
-}
-
-// headroom is below how many objects under a limit they are counted in the transaction that
-// adds one: that many are not added at the same time by all nodes.
-const headroom = 1_000
-
-// room returns what the creation of one more object counts against in the store. have is how
-// many there are as far as this node knows.
-func (s *Service) room(c *Call, n quota.Name, have int) *store.Room {
-	limit := s.limitOn(c, n)
-	if have+headroom < limit {
-		return nil
-	}
-	return &store.Room{Quota: n, Space: c.Space, Limit: limit, At: s.Now()}
-}
 
 // occupyAgain is after which time a client should ask again for a connection.
 const occupyAgain = 5 * time.Second
 
 // Occupy counts a connection of the call's account until release is called. Those of the
 // operator count apart. Errors: fault.RateLimited, when the account has as many as it may.
-func (s *Service) Occupy(c *Call, n quota.Name) (release func(), err error) {
-	limit := s.limitOn(c, n)
+func (s *Service) Occupy(c *call.Call, n quota.Name) (release func(), err error) {
+	limit := s.Auth.LimitOn(c, n)
 	release, ok := s.places.Take(n, c.Owner().Account, limit)
 	if !ok {
 		return nil, quota.Busy(n, occupyAgain, "The account has reached its limit %s: %d %s. Close one, or ask the operator for a higher limit.", n, limit, quota.What(n))
@@ -52,7 +31,7 @@ const dearBody = 32 << 10
 // Turn waits until few enough large bodies of the call's account are being parsed, if this one
 // of so many bytes is large: half as many as there are processors, because the requests of
 // other accounts wait for one at each step. leave ends the turn.
-func (s *Service) Turn(c *Call, size int) (leave func()) {
+func (s *Service) Turn(c *call.Call, size int) (leave func()) {
 	if size < dearBody {
 		return func() {}
 	}
@@ -64,11 +43,11 @@ const compilePerByte = 5 * time.Microsecond
 
 // compiling admits a call that brings expressions and schemas of so many bytes to compile, and
 // charges for them. leave is to be called when that is done. Errors: fault.RateLimited.
-func (s *Service) compiling(c *Call, size int) (leave func(), err error) {
+func (s *Service) compiling(c *call.Call, size int) (leave func(), err error) {
 	if size == 0 {
 		return func() {}, nil
 	}
-	owner, limit := c.Owner().Account, s.limitOn(c, quota.ProcessorTime)
+	owner, limit := c.Owner().Account, s.Auth.LimitOn(c, quota.ProcessorTime)
 	leave = s.compiler.Enter(owner)
 	if err := s.compiler.Admit(owner, limit); err != nil {
 		leave()
@@ -90,7 +69,7 @@ func (s *Service) mayProcess(space event.Space) bool {
 // processorTime returns how many milliseconds of processor time per second the account of a
 // space may use.
 func (s *Service) processorTime(space event.Space) int {
-	a, _ := s.keys.account(s.keys.accountID(space.Account()))
+	a, _ := s.Auth.AccountOf(space)
 	return quota.Of(quota.ProcessorTime, a.Limits, s.Limits)
 }
 
@@ -103,7 +82,7 @@ func dear(w *endpoint.Endpoint) bool { return filtered(w) || w.Transform() != ""
 // process returns an error while the filters, transformations and schemas of the call's account
 // have taken more processor time than they may, if the event, with the endpoints that want its
 // type, is to be looked at by one. leave is to be called when that is done.
-func (s *Service) process(c *Call, e *event.Event, to []*endpoint.Endpoint) (leave func(), err error) {
+func (s *Service) process(c *call.Call, e *event.Event, to []*endpoint.Endpoint) (leave func(), err error) {
 	d := s.types.Get(e.Space, e.Type)
 	if (d == nil || d.Validation == event.ValidateOff) && !slices.ContainsFunc(to, dear) {
 		return func() {}, nil
@@ -113,7 +92,7 @@ func (s *Service) process(c *Call, e *event.Event, to []*endpoint.Endpoint) (lea
 	if len(e.Body) >= dearBody {
 		leave = s.processor.Enter(account)
 	}
-	if err := s.processor.Admit(account, s.limitOn(c, quota.ProcessorTime)); err != nil {
+	if err := s.processor.Admit(account, s.Auth.LimitOn(c, quota.ProcessorTime)); err != nil {
 		leave()
 		return nil, err
 	}
@@ -123,34 +102,4 @@ func (s *Service) process(c *Call, e *event.Event, to []*endpoint.Endpoint) (lea
 // charge adds processor time that the filters and schemas of a space have taken.
 func (s *Service) charge(space event.Space, cost time.Duration) {
 	s.processor.Charge(space.Account(), s.processorTime(space), cost)
-}
-
-// LimitParams is what a request says of an account's limits, by name; nil is the server's
-// limit again.
-type LimitParams map[quota.Name]*int
-
-// apply returns a set with the changes.
-func (p LimitParams) apply(to quota.Set) (quota.Set, error) {
-	changed := quota.Set{}
-	maps.Copy(changed, to)
-	for n, v := range p {
-		if v != nil {
-			changed[n] = *v
-			continue
-		}
-		if err := (quota.Set{n: 0}).Check("limits"); err != nil { // there is no such limit
-			return nil, err
-		}
-		delete(changed, n)
-	}
-	return changed, changed.Check("limits")
-}
-
-// LimitsOf returns all limits of an account as they are in force.
-func (s *Service) LimitsOf(own quota.Set) quota.Set {
-	all := quota.Set{}
-	for _, l := range quota.Limits() {
-		all[l.Name] = quota.Of(l.Name, own, s.Limits)
-	}
-	return all
 }

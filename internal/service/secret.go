@@ -11,6 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -32,7 +33,7 @@ func (s *Service) newSecret(e *endpoint.Endpoint, value string, now time.Time) (
 // RotateSecret makes a new secret, or takes the one given, and lets the old ones
 // live on for that long. The result holds all live secrets, the new one last.
 // Errors: fault.Invalid, and those of idempotency.
-func (s *Service) RotateSecret(ctx context.Context, c *Call, id, value string, life time.Duration) (*endpoint.Endpoint, error) {
+func (s *Service) RotateSecret(ctx context.Context, c *call.Call, id, value string, life time.Duration) (*endpoint.Endpoint, error) {
 	return s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		next, err := s.newSecret(e, value, now)
 		if err != nil {
@@ -49,7 +50,7 @@ func (s *Service) RotateSecret(ctx context.Context, c *Call, id, value string, l
 
 // RevokeSecret ends the life of one old secret at once, of all old ones when
 // secretID is empty. Errors: fault.Invalid, and those of idempotency.
-func (s *Service) RevokeSecret(ctx context.Context, c *Call, id, secretID string) (*endpoint.Endpoint, error) {
+func (s *Service) RevokeSecret(ctx context.Context, c *call.Call, id, secretID string) (*endpoint.Endpoint, error) {
 	return s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		which := secretID
 		if which == "" {
@@ -61,8 +62,8 @@ func (s *Service) RevokeSecret(ctx context.Context, c *Call, id, secretID string
 
 // RevealSecret returns an endpoint for its secrets to be shown. That it was asked
 // for is on record before it returns.
-func (s *Service) RevealSecret(ctx context.Context, c *Call, id string) (*endpoint.Endpoint, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) RevealSecret(ctx context.Context, c *call.Call, id string) (*endpoint.Endpoint, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func (s *Service) RevealSecret(ctx context.Context, c *Call, id string) (*endpoi
 	}
 	now := s.Now()
 	e.Secrets = e.LiveSecrets(now)
-	t := s.trail(c, &e, now, account.SecretRevealed, e.ID, "secret", e.Newest().ID)
+	t := s.Trail(c, &e, now, account.SecretRevealed, e.ID, "secret", e.Newest().ID)
 	if err := s.Store.Audit(ctx, t.Audit, t.Receipt); err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (s *Service) mustRemind(e *endpoint.Endpoint, now time.Time) bool {
 func (s *Service) tendSecretsOf(ctx context.Context, seen *endpoint.Endpoint, now time.Time) error {
 	var a *announcement
 	var trail store.Trail
-	_, err := s.editEndpoint(ctx, byItself(seen.Space), seen.Space, seen.ID, func(e *endpoint.Endpoint, _ time.Time) (_ store.Trail, err error) {
+	_, err := s.editEndpoint(ctx, call.ByItself(seen.Space), seen.Space, seen.ID, func(e *endpoint.Endpoint, _ time.Time) (_ store.Trail, err error) {
 		a, trail = nil, store.Trail{}
 		live := e.LiveSecrets(now)
 		remind := s.mustRemind(e, now)

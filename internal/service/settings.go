@@ -10,6 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/dispatch"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -21,8 +22,7 @@ type Settings interface {
 }
 
 const (
-	// lookFor bounds one look into the store before a request is handled: at what other nodes
-	// changed, and at whether the request was answered before.
+	// lookFor bounds one look at what other nodes changed.
 	lookFor = 5 * time.Second
 	// staleTries bounds how often an event is matched again. Each time, the account's settings
 	// were changed within the milliseconds between the match and the transaction.
@@ -108,10 +108,10 @@ func (s *Service) refresh(ctx context.Context) error {
 		return err
 	}
 	for _, a := range c.Accounts {
-		s.learnAccount(a)
+		s.Auth.LearnAccount(a)
 	}
 	for _, k := range c.Keys {
-		s.learnKey(k)
+		s.Auth.LearnKey(k)
 	}
 	for i := range c.Types {
 		s.types.Put(&c.Types[i])
@@ -147,7 +147,7 @@ func (s *Service) refresh(ctx context.Context) error {
 // it began. Without other nodes it does nothing. Errors: fault.Unauthenticated,
 // fault.Forbidden, fault.RateLimited, and
 // CatchUp's.
-func (s *Service) Recheck(ctx context.Context, c *Call) error {
+func (s *Service) Recheck(ctx context.Context, c *call.Call) error {
 	if s.Settings == nil {
 		return nil
 	}
@@ -160,18 +160,12 @@ func (s *Service) Recheck(ctx context.Context, c *Call) error {
 
 // settled returns the version of the settings in memory, and why a call may not go on by
 // these or later ones: a change may have arrived after the call was admitted.
-func (s *Service) settled(c *Call) (version int64, err error) {
+func (s *Service) settled(c *call.Call) (version int64, err error) {
 	version = s.SettingsVersion() // before what is looked at, which may be newer
 	if s.Settings == nil {
 		return version, nil
 	}
-	if err := s.StillGood(c); err != nil {
-		return version, err
-	}
-	if c.counted > 0 && c.limit != s.limitOf(c) {
-		_, err = s.admit(c, c.counted)
-	}
-	return version, err
+	return version, s.Auth.Recheck(c)
 }
 
 // Lanes returns what an engine reads deliveries from: next, but a delivery is returned once
@@ -226,7 +220,7 @@ func again(do func() error) error {
 // afresh calls do and, as long as the store finds that do went by settings which another
 // node has changed, catches up, looks whether the call may go on, and calls do again. do
 // returns an error with [store.ErrStale] then, having stored nothing.
-func (s *Service) afresh(ctx context.Context, c *Call, do func() error) error {
+func (s *Service) afresh(ctx context.Context, c *call.Call, do func() error) error {
 	for range staleTries {
 		err := do()
 		if !errors.Is(err, store.ErrStale) {

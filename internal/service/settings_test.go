@@ -11,6 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -60,7 +61,6 @@ func (n *shared) answers(err error, after time.Duration) {
 func nodeOf(n *shared) *Service {
 	s := New(Config{Endpoints: endpoint.NewRegistry(), Now: time.Now, Settings: n})
 	s.engine = quiet{}
-	s.keys.set(nil, nil)
 	return s
 }
 
@@ -80,7 +80,7 @@ func TestCatchUp(t *testing.T) {
 				if err := s.CatchUp(t.Context()); err != nil {
 					t.Error(err)
 				}
-				if _, ok := s.keys.account(string(rune('A' + i))); !ok {
+				if !s.Auth.HasAccount(string(rune('A' + i))) {
 					t.Errorf("what was committed before call %d is not known after it", i)
 				}
 			})
@@ -124,17 +124,17 @@ func TestRecheck(t *testing.T) {
 	n := &shared{}
 	s := nodeOf(n)
 	const secret = "sk_test_1234567890abcdef"
-	if _, err := s.Authenticate(ctx, secret); !fault.Is(err, fault.Unauthenticated) {
+	if _, err := s.Auth.Authenticate(ctx, secret); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("a key that nobody made: %v", err)
 	}
 	acct := account.Account{ID: "acct_1", No: 1, Revision: 1}
 	key, _ := account.NewKey("key_1", secret, "n", 1, time.Now())
 	n.change(func(c *store.Changes) { c.Accounts, c.Keys = []account.Account{acct}, []account.Key{key} })
-	c, err := s.Authenticate(ctx, secret)
+	c, err := s.Auth.Authenticate(ctx, secret)
 	if err != nil {
 		t.Fatalf("a key of another node: %v", err)
 	}
-	if _, err := s.Admit(ctx, c); err != nil {
+	if _, err := s.Auth.Admit(ctx, c); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Recheck(ctx, c); err != nil {
@@ -150,29 +150,29 @@ func TestRecheck(t *testing.T) {
 	if err := s.Recheck(ctx, c); err != nil {
 		t.Errorf("looked at again, a request counts once: %v", err)
 	}
-	if _, err := s.Admit(ctx, c); !fault.Is(err, fault.RateLimited) {
+	if _, err := s.Auth.Admit(ctx, c); !fault.Is(err, fault.RateLimited) {
 		t.Errorf("the second request under a limit of one: %v", err)
 	}
-	late, err := s.Authenticate(ctx, secret)
+	late, err := s.Auth.Authenticate(ctx, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	late.counted = 1 // under no limit, by what was known then
+	late.Counted = 1 // under no limit, by what was known then
 	if err := s.Recheck(ctx, late); !fault.Is(err, fault.RateLimited) {
 		t.Errorf("a request that was let in before the limit was known: %v", err)
 	}
 
 	key.Revoked = time.Now()
 	n.change(func(c *store.Changes) { c.Keys = []account.Key{key} })
-	if _, err := s.Authenticate(ctx, secret); err != nil {
+	if _, err := s.Auth.Authenticate(ctx, secret); err != nil {
 		t.Errorf("what is not known yet cannot count: %v", err)
 	}
 	if err := s.Recheck(ctx, c); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("a key that another node has revoked: %v", err)
 	}
 	key.Revoked = time.Time{}
-	s.keys.putKey(key) // written before, and late
-	if _, err := s.Authenticate(ctx, secret); !fault.Is(err, fault.Unauthenticated) {
+	s.Auth.LearnKey(key) // written before, and late
+	if _, err := s.Auth.Authenticate(ctx, secret); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("a revoked key came back: %v", err)
 	}
 }
@@ -188,13 +188,13 @@ func TestSettled(t *testing.T) {
 	acct := account.Account{ID: "acct_1", No: 1, Revision: 1}
 	key, _ := account.NewKey("key_1", secret, "n", 1, time.Now())
 	n.change(func(c *store.Changes) { c.Accounts, c.Keys = []account.Account{acct}, []account.Key{key} })
-	var calls []*Call
+	var calls []*call.Call
 	for range 2 {
-		c, err := s.Authenticate(ctx, secret)
+		c, err := s.Auth.Authenticate(ctx, secret)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Admit(ctx, c); err != nil {
+		if _, err := s.Auth.Admit(ctx, c); err != nil {
 			t.Fatal(err)
 		}
 		calls = append(calls, c)

@@ -8,6 +8,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/service/tally"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -31,11 +32,7 @@ func (s *Service) RunStatistics(ctx context.Context) {
 }
 
 func (s *Service) writeTally(ctx context.Context) {
-	if used := s.keys.takeUsed(); len(used) > 0 {
-		if err := s.Store.UseKeys(ctx, used); err != nil {
-			s.Log.Error("remember the use of keys", "err", err)
-		}
-	}
+	s.Auth.WriteUses(ctx)
 	s.tally.Write(ctx, s.Store, s.Log)
 }
 
@@ -64,8 +61,8 @@ type Overview struct {
 }
 
 // Overview sums up a span. What happened in the last seconds may be missing.
-func (s *Service) Overview(ctx context.Context, c *Call, span tally.Span) (Overview, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Overview(ctx context.Context, c *call.Call, span tally.Span) (Overview, error) {
+	if err := c.MustAccount(); err != nil {
 		return Overview{}, err
 	}
 	o := Overview{Span: span}
@@ -117,8 +114,8 @@ type Statistics struct {
 
 // Statistics sums up a range of time. What happened in the last [tally.Every] may be missing.
 // Errors: fault.Invalid and fault.NotFound.
-func (s *Service) Statistics(ctx context.Context, c *Call, p StatisticsParams) (out Statistics, err error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Statistics(ctx context.Context, c *call.Call, p StatisticsParams) (out Statistics, err error) {
+	if err := c.MustAccount(); err != nil {
 		return out, err
 	}
 	i := slices.IndexFunc(tally.Intervals, func(i tally.Interval) bool { return i.Name == p.Interval })
@@ -146,7 +143,7 @@ func (s *Service) Statistics(ctx context.Context, c *Call, p StatisticsParams) (
 	if p.Endpoint != "" {
 		e, err := s.Store.PastEndpoint(ctx, c.Space, p.Endpoint)
 		if err != nil {
-			return out, CursorFault(err, "endpoint", p.Endpoint)
+			return out, call.CursorFault(err, "endpoint", p.Endpoint)
 		}
 		no = e.No
 	}
@@ -177,7 +174,7 @@ func (s *Service) breakers(ctx context.Context) (func(*endpoint.Endpoint) delive
 
 // EndpointCounts returns how endpoints of the call's data have done in the last 24 hours, by
 // store number.
-func (s *Service) EndpointCounts(ctx context.Context, c *Call, endpoints []int64) (map[int64]*tally.Day, error) {
+func (s *Service) EndpointCounts(ctx context.Context, c *call.Call, endpoints []int64) (map[int64]*tally.Day, error) {
 	return tally.Days(ctx, s.Store, c.Space, endpoints, s.Now())
 }
 

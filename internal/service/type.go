@@ -10,6 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -48,8 +49,8 @@ func builtIn(space event.Space, name string) *event.Definition {
 
 // CreateType defines an event type. A type of the sandbox can be defined anew; those that
 // the server itself announces cannot. Errors: fault.Invalid, and those of idempotency.
-func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event.Definition, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) CreateType(ctx context.Context, c *call.Call, p TypeParams) (*event.Definition, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +70,8 @@ func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event
 	if len(d.Schema) > 0 {
 		d.Version = 1
 	}
-	trail := s.trail(c, d, now, account.TypeCreated, d.Name)
-	trail.Room = &store.Room{Quota: quota.EventTypes, Space: c.Space, Limit: s.limitOn(c, quota.EventTypes)}
+	trail := s.Trail(c, d, now, account.TypeCreated, d.Name)
+	trail.Room = &store.Room{Quota: quota.EventTypes, Space: c.Space, Limit: s.Auth.LimitOn(c, quota.EventTypes)}
 	if err := s.Store.CreateType(ctx, d, trail); err != nil {
 		return nil, err
 	}
@@ -79,14 +80,14 @@ func (s *Service) CreateType(ctx context.Context, c *Call, p TypeParams) (*event
 }
 
 // UpdateType changes what p mentions. Another schema is a new version.
-func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypeParams) (*event.Definition, error) {
-	end, err := s.edit(ctx, c)
+func (s *Service) UpdateType(ctx context.Context, c *call.Call, name string, p TypeParams) (*event.Definition, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
 	d, err := s.Store.EditType(ctx, c.Space, name, func(d *event.Definition) (store.Trail, error) {
-		if err := c.mustMatch(d.Revision); err != nil {
+		if err := c.MustMatch(d.Revision); err != nil {
 			return store.Trail{}, err
 		}
 		was, old := *d, d.Schema
@@ -107,13 +108,13 @@ func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypePa
 		}
 		now := s.Now()
 		d.Updated = now
-		var changed difference
-		changed.of("description", was.Description, d.Description)
-		changed.of("validation", was.Validation, d.Validation)
-		changed.of("deprecated", was.Deprecated, d.Deprecated)
-		changed.of("samples", len(was.Samples), len(d.Samples))
-		changed.of("schema_version", was.Version, d.Version)
-		return s.trail(c, d, now, account.TypeUpdated, d.Name, changed...), nil
+		var changed call.Difference
+		changed.Of("description", was.Description, d.Description)
+		changed.Of("validation", was.Validation, d.Validation)
+		changed.Of("deprecated", was.Deprecated, d.Deprecated)
+		changed.Of("samples", len(was.Samples), len(d.Samples))
+		changed.Of("schema_version", was.Version, d.Version)
+		return s.Trail(c, d, now, account.TypeUpdated, d.Name, changed...), nil
 	})
 	if err != nil {
 		return nil, ownOnly(c, name, err)
@@ -124,7 +125,7 @@ func (s *Service) UpdateType(ctx context.Context, c *Call, name string, p TypePa
 
 // ownOnly turns the error that an account says nothing of a type into the one that the
 // type is built in, if it is.
-func ownOnly(c *Call, name string, err error) error {
+func ownOnly(c *call.Call, name string, err error) error {
 	if fault.Is(err, fault.NotFound) && builtIn(c.Space, name) != nil {
 		return fault.Param("id", "event_type_read_only", "The event type %s is built in and cannot be changed.", name)
 	}
@@ -132,8 +133,8 @@ func ownOnly(c *Call, name string, err error) error {
 }
 
 // DeleteType forgets what an account says of a type. Its events stay.
-func (s *Service) DeleteType(ctx context.Context, c *Call, name string) error {
-	end, err := s.edit(ctx, c)
+func (s *Service) DeleteType(ctx context.Context, c *call.Call, name string) error {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -143,11 +144,11 @@ func (s *Service) DeleteType(ctx context.Context, c *Call, name string) error {
 		if d, err = s.Store.Type(ctx, c.Space, name); err != nil {
 			return ownOnly(c, name, err)
 		}
-		if err := c.mustMatch(d.Revision); err != nil {
+		if err := c.MustMatch(d.Revision); err != nil {
 			return err
 		}
 		now := s.Now()
-		return s.Store.DeleteType(ctx, d.No, d.Revision, now, s.trail(c, nil, now, account.TypeDeleted, d.Name))
+		return s.Store.DeleteType(ctx, d.No, d.Revision, now, s.Trail(c, nil, now, account.TypeDeleted, d.Name))
 	}); err != nil {
 		return err
 	}
@@ -156,8 +157,8 @@ func (s *Service) DeleteType(ctx context.Context, c *Call, name string) error {
 }
 
 // Type returns what is known of a type. One that is built in has no number.
-func (s *Service) Type(ctx context.Context, c *Call, name string) (*event.Definition, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Type(ctx context.Context, c *call.Call, name string) (*event.Definition, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, err
 	}
 	d, err := s.Store.Type(ctx, c.Space, name)
@@ -174,8 +175,8 @@ func (s *Service) Type(ctx context.Context, c *Call, name string) (*event.Defini
 
 // Types returns all types that are known: the account's own, newest first, then those
 // that are built in.
-func (s *Service) Types(ctx context.Context, c *Call) ([]event.Definition, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Service) Types(ctx context.Context, c *call.Call) ([]event.Definition, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, err
 	}
 	all, err := s.Store.ListTypes(ctx, c.Space)
@@ -195,7 +196,7 @@ func (s *Service) Types(ctx context.Context, c *Call) ([]event.Definition, error
 }
 
 // ListTypes lists the types that Types returns.
-func (s *Service) ListTypes(ctx context.Context, c *Call, p Page) ([]event.Definition, bool, error) {
+func (s *Service) ListTypes(ctx context.Context, c *call.Call, p call.Page) ([]event.Definition, bool, error) {
 	all, err := s.Types(ctx, c)
 	if err != nil {
 		return nil, false, err
@@ -204,7 +205,7 @@ func (s *Service) ListTypes(ctx context.Context, c *Call, p Page) ([]event.Defin
 }
 
 // TypeVersions returns the schemas that a type has and had, newest first.
-func (s *Service) TypeVersions(ctx context.Context, c *Call, name string) ([]event.SchemaVersion, error) {
+func (s *Service) TypeVersions(ctx context.Context, c *call.Call, name string) ([]event.SchemaVersion, error) {
 	d, err := s.Type(ctx, c, name)
 	if err != nil || d.No == 0 {
 		return nil, err
@@ -213,8 +214,8 @@ func (s *Service) TypeVersions(ctx context.Context, c *Call, name string) ([]eve
 }
 
 // cutPage returns a page of a list that is in memory.
-func cutPage[T any](all []T, p Page, id func(*T) string) ([]T, bool, error) {
-	page, err := ResolvePage(p, func(param, name string) (int, error) {
+func cutPage[T any](all []T, p call.Page, id func(*T) string) ([]T, bool, error) {
+	page, err := call.ResolvePage(p, func(param, name string) (int, error) {
 		i := slices.IndexFunc(all, func(v T) bool { return id(&v) == name })
 		if i < 0 {
 			return 0, fault.Param(param, "resource_missing", "No such object: '%s'.", name)

@@ -59,7 +59,7 @@ func (s *Service) Upkeep(ctx context.Context, keep Retention) {
 	defer func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLast)
 		defer cancel()
-		if err := s.WriteRefusals(last, true); err != nil {
+		if err := s.Auth.WriteRefusals(last, true); err != nil {
 			s.Log.Error("record refused keys and sign-ins", "err", err)
 		}
 	}()
@@ -75,7 +75,7 @@ func (s *Service) Upkeep(ctx context.Context, keep Retention) {
 		if err := s.tendSecrets(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("tend secrets", "err", err)
 		}
-		if err := s.WriteRefusals(ctx, false); err != nil && ctx.Err() == nil {
+		if err := s.Auth.WriteRefusals(ctx, false); err != nil && ctx.Err() == nil {
 			s.Log.Error("record refused keys and sign-ins", "err", err)
 		}
 		select {
@@ -97,7 +97,7 @@ func (s *Service) purgeOnce(ctx context.Context, keep Retention) error {
 // Purge forgets now what Upkeep would forget by and by. Events go first and endpoints
 // last, because the ones name the others.
 func (s *Service) Purge(ctx context.Context, keep Retention) error {
-	now := s.past()
+	now := s.Past()
 	if keep.Events > 0 {
 		below := event.KeyAt(now.Add(-keep.Events))
 		if err := forget(s, OldEvents, func(from event.Key) (event.Key, int, error) {

@@ -7,6 +7,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -36,8 +37,8 @@ const RateLimited quota.Name = "rate_limit"
 var perMode = map[quota.Name]bool{quota.Endpoints: true, quota.EventTypes: true, quota.PortalSessions: true, quota.Listeners: true}
 
 // Usage returns how much an account uses of each quota. Operators only.
-func (s *Service) Usage(ctx context.Context, c *Call, id string) (Usage, error) {
-	a, err := s.Account(ctx, c, id)
+func (s *Service) Usage(ctx context.Context, c *call.Call, id string) (Usage, error) {
+	a, err := s.Auth.Account(ctx, c, id)
 	if err != nil {
 		return Usage{}, err
 	}
@@ -66,13 +67,8 @@ func (s *Service) Usage(ctx context.Context, c *Call, id string) (Usage, error) 
 // its limit counts them.
 func (s *Service) requestsOf(a *account.Account) Use {
 	u := Use{Name: RateLimited, What: "requests and events per minute", Node: true}
-	perMinute := s.RateLimit
-	if a.RateLimit != nil {
-		perMinute = *a.RateLimit
-	}
-	if perMinute > 0 {
-		used := perMinute - int(s.limits.get(a.No, perMinute, s.Now()).TokensAt(s.Now()))
-		u.Used, u.Limit = &used, &perMinute
+	if used, limit := s.Auth.Requests(a); limit > 0 {
+		u.Used, u.Limit = &used, &limit
 	}
 	return u
 }

@@ -62,7 +62,7 @@ func New(t testing.TB) http.Handler {
 	if err := s.Load(ctx, sleeping{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.EnsureKey(ctx, Key, "Acme"); err != nil {
+	if _, err := s.Auth.EnsureKey(ctx, Key, "Acme"); err != nil {
 		t.Fatal(err)
 	}
 	public := func() string { return "https://pay.example" }

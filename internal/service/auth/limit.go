@@ -1,7 +1,8 @@
-package service
+package auth
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -9,6 +10,9 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
+	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // RateLimit is where an account stands against its limit of requests and events.
@@ -26,35 +30,35 @@ type limits struct {
 
 // Admit counts a request against the limit of the account that the call works in.
 // Operators have none. Errors: fault.RateLimited, with when to try again, and CatchUp's.
-func (s *Service) Admit(ctx context.Context, c *Call) (RateLimit, error) {
+func (s *Auth) Admit(ctx context.Context, c *call.Call) (RateLimit, error) {
 	return s.AdmitMore(ctx, c, 1)
 }
 
 // AdmitMore counts n more requests than were counted for the call, because it does as much
 // as these: each event of a batch counts as a request. Errors: Admit's, and fault.Invalid
 // when the account may do less than that in a minute.
-func (s *Service) AdmitMore(ctx context.Context, c *Call, n int) (RateLimit, error) {
-	c.counted += n
+func (s *Auth) AdmitMore(ctx context.Context, c *call.Call, n int) (RateLimit, error) {
+	c.Counted += n
 	out, err := s.admit(c, n)
-	if err == nil || s.Settings == nil {
+	if err == nil {
 		return out, err
 	}
 	if err := s.CatchUp(ctx); err != nil { // another node may have lifted the limit
 		return out, err
 	}
-	if c.limit == s.limitOf(c) {
+	if c.PerMinute == s.limitOf(c) {
 		return out, err
 	}
 	return s.admit(c, n)
 }
 
-func (s *Service) admit(c *Call, n int) (RateLimit, error) {
+func (s *Auth) admit(c *call.Call, n int) (RateLimit, error) {
 	perMinute := s.limitOf(c)
-	c.limit = perMinute
+	c.PerMinute = perMinute
 	if perMinute == 0 {
 		return RateLimit{}, nil
 	}
-	if n > 1 && c.counted > perMinute {
+	if n > 1 && c.Counted > perMinute {
 		return RateLimit{}, fault.Param("events", "parameter_invalid", "The request has more events than the account may send in a minute (rate_limit: %d). Send fewer events per request.", perMinute)
 	}
 	now := s.Now()
@@ -76,24 +80,33 @@ func (s *Service) admit(c *Call, n int) (RateLimit, error) {
 
 // limitOf returns how many requests and events a minute the account that a call works in may make; 0
 // is any number.
-func (s *Service) limitOf(c *Call) int {
+func (s *Auth) limitOf(c *call.Call) int {
 	if c.Operator() {
 		return 0
 	}
-	a, _ := s.AccountOf(c)
+	a, _ := s.AccountOf(c.Space)
 	return s.rateLimit(&a)
 }
 
-func (s *Service) rateLimit(a *account.Account) int {
+// Requests returns how many requests and events an account has made in the last minute, as its
+// limit counts them, and the limit; 0: there is none.
+func (s *Auth) Requests(a *account.Account) (used, limit int) {
+	if limit = s.rateLimit(a); limit > 0 {
+		used = limit - int(s.limits.get(a.No, limit, s.Now()).TokensAt(s.Now()))
+	}
+	return used, limit
+}
+
+func (s *Auth) rateLimit(a *account.Account) int {
 	if a.RateLimit != nil {
 		return *a.RateLimit
 	}
 	return s.RateLimit
 }
 
-// awaitTurn counts an event that a source brought for the account, and returns when the
+// AwaitTurn counts an event that a source brought for the account, and returns when the
 // account's limit allows it: meanwhile, further messages wait at the broker. Errors: ctx's.
-func (s *Service) awaitTurn(ctx context.Context, a *account.Account) error {
+func (s *Auth) AwaitTurn(ctx context.Context, a *account.Account) error {
 	perMinute := s.rateLimit(a)
 	if perMinute == 0 {
 		return nil
@@ -129,4 +142,54 @@ func (l *limits) get(account int64, perMinute int, now time.Time) *rate.Limiter 
 		one.SetBurstAt(now, perMinute)
 	}
 	return one
+}
+
+// LimitOn returns the value of a quota for the call's account.
+func (s *Auth) LimitOn(c *call.Call, n quota.Name) int {
+	a, _ := s.AccountOf(c.Space)
+	return quota.Of(n, a.Limits, s.Limits)
+}
+
+// headroom is below how many objects under a limit they are counted in the transaction that
+// adds one: that many are not added at the same time by all nodes.
+const headroom = 1_000
+
+// Room returns what the creation of one more object counts against in the store. have is how
+// many there are as far as this node knows.
+func (s *Auth) Room(c *call.Call, n quota.Name, have int) *store.Room {
+	limit := s.LimitOn(c, n)
+	if have+headroom < limit {
+		return nil
+	}
+	return &store.Room{Quota: n, Space: c.Space, Limit: limit, At: s.Now()}
+}
+
+// LimitParams is what a request says of an account's limits, by name; nil is the server's
+// limit again.
+type LimitParams map[quota.Name]*int
+
+// apply returns a set with the changes.
+func (p LimitParams) apply(to quota.Set) (quota.Set, error) {
+	changed := quota.Set{}
+	maps.Copy(changed, to)
+	for n, v := range p {
+		if v != nil {
+			changed[n] = *v
+			continue
+		}
+		if err := (quota.Set{n: 0}).Check("limits"); err != nil { // there is no such limit
+			return nil, err
+		}
+		delete(changed, n)
+	}
+	return changed, changed.Check("limits")
+}
+
+// LimitsOf returns all limits of an account as they are in force.
+func (s *Auth) LimitsOf(own quota.Set) quota.Set {
+	all := quota.Set{}
+	for _, l := range quota.Limits() {
+		all[l.Name] = quota.Of(l.Name, own, s.Limits)
+	}
+	return all
 }

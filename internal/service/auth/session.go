@@ -1,4 +1,4 @@
-package service
+package auth
 
 import (
 	"context"
@@ -6,18 +6,19 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // ListPortals lists the portal sessions of the call's account and mode that have not ended,
 // newest first.
-func (s *Service) ListPortals(ctx context.Context, c *Call, p Page) ([]account.Session, bool, error) {
-	if err := c.mustAccount(); err != nil {
+func (s *Auth) ListPortals(ctx context.Context, c *call.Call, p call.Page) ([]account.Session, bool, error) {
+	if err := c.MustAccount(); err != nil {
 		return nil, false, err
 	}
-	page, err := ResolvePage(p, func(param, id string) (string, error) {
+	page, err := call.ResolvePage(p, func(param, id string) (string, error) {
 		if _, _, ok := event.ParseID(event.PrefixPortal, id); !ok {
-			return "", CursorFault(fault.Missing("portal session", id), param, id)
+			return "", call.CursorFault(fault.Missing("portal session", id), param, id)
 		}
 		return id, nil
 	})
@@ -29,19 +30,19 @@ func (s *Service) ListPortals(ctx context.Context, c *Call, p Page) ([]account.S
 
 // RevokePortal ends a portal session of the call's account and mode at once, with the jobs
 // that were started in it. Errors: fault.NotFound.
-func (s *Service) RevokePortal(ctx context.Context, c *Call, id string) (account.Session, error) {
-	end, err := s.edit(ctx, c)
+func (s *Auth) RevokePortal(ctx context.Context, c *call.Call, id string) (account.Session, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return account.Session{}, err
 	}
 	defer end()
 	return s.endSession(ctx, store.SessionFilter{Space: c.Space, At: s.Now(), ID: id}, "portal session", func(n *account.Session) store.Trail {
-		return s.trail(c, *n, s.Now(), account.PortalRevoked, n.ID)
+		return s.Trail(c, *n, s.Now(), account.PortalRevoked, n.ID)
 	})
 }
 
 // UserSessions lists a user's sessions that have not ended, newest first.
-func (s *Service) UserSessions(ctx context.Context, u *account.User) ([]account.Session, error) {
+func (s *Auth) UserSessions(ctx context.Context, u *account.User) ([]account.Session, error) {
 	all, _, err := s.Store.ListSessions(ctx, store.SessionFilter{User: u.ID, At: s.Now()}, store.Page[string]{Limit: mostSessions})
 	return all, err
 }
@@ -50,16 +51,16 @@ func (s *Service) UserSessions(ctx context.Context, u *account.User) ([]account.
 const mostSessions = 100
 
 // RevokeSession ends one of a user's own sessions. Errors: fault.NotFound.
-func (s *Service) RevokeSession(ctx context.Context, c *Call, u *account.User, id string) error {
+func (s *Auth) RevokeSession(ctx context.Context, c *call.Call, u *account.User, id string) error {
 	_, err := s.endSession(ctx, store.SessionFilter{User: u.ID, At: s.Now(), ID: id}, "session", func(n *account.Session) store.Trail {
-		audit := s.entry(c, s.Now(), account.SessionRevoked, u.ID, "name", u.Name, "session", n.ID)
+		audit := s.Entry(c, s.Now(), account.SessionRevoked, u.ID, "name", u.Name, "session", n.ID)
 		audit.Space = 0
 		return store.Trail{Audit: audit}
 	})
 	return err
 }
 
-func (s *Service) endSession(ctx context.Context, f store.SessionFilter, what string, trail func(*account.Session) store.Trail) (account.Session, error) {
+func (s *Auth) endSession(ctx context.Context, f store.SessionFilter, what string, trail func(*account.Session) store.Trail) (account.Session, error) {
 	found, _, err := s.Store.ListSessions(ctx, f, store.Page[string]{Limit: 1})
 	if err != nil {
 		return account.Session{}, err

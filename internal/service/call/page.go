@@ -1,4 +1,4 @@
-package service
+package call
 
 import (
 	"strings"
@@ -63,14 +63,14 @@ func CursorFault(err error, param, id string) error {
 // cursorPrefix starts the place where a list goes on that has stopped between two objects.
 const cursorPrefix = "cur_"
 
-// between returns the cursor of a place that need not be an object. The endpoint 0 is before
+// Between returns the cursor of a place that need not be an object. The endpoint 0 is before
 // all deliveries of an event.
-func between(id delivery.ID) string {
+func Between(id delivery.ID) string {
 	return event.FormatID(cursorPrefix, id.Event, uint32(id.Endpoint))
 }
 
-// parseBetween returns the place of a cursor of [between].
-func parseBetween(cursor string) (id delivery.ID, ok bool) {
+// ParseBetween returns the place of a cursor of [Between].
+func ParseBetween(cursor string) (id delivery.ID, ok bool) {
 	k, n, ok := event.ParseID(cursorPrefix, cursor)
 	return delivery.ID{Event: k, Endpoint: int64(n)}, ok
 }
@@ -81,13 +81,13 @@ func IsBetween(cursor string) bool { return strings.HasPrefix(cursor, cursorPref
 
 // CursorTime returns when the objects at such a place were made.
 func CursorTime(cursor string) (t time.Time, ok bool) {
-	id, ok := parseBetween(cursor)
+	id, ok := ParseBetween(cursor)
 	return id.Event.Time(), ok
 }
 
-// nextCursor returns the cursor of the page after this one, empty when there is none: that of
+// NextCursor returns the cursor of the page after this one, empty when there is none: that of
 // the last object, or of a place behind it where the store stopped. cursor is that of an object.
-func nextCursor[T any, C comparable](items []T, next *C, p Page, cursor func(*T) (id string, at C), place func(C) string) string {
+func NextCursor[T any, C comparable](items []T, next *C, p Page, cursor func(*T) (id string, at C), place func(C) string) string {
 	if next == nil {
 		return ""
 	}

@@ -1,17 +1,17 @@
-package service
+package auth
 
 import (
 	"context"
 	"sync"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
-	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// errSuspended is what calls of a suspended account are answered.
-func errSuspended() error {
+// ErrSuspended is what calls of a suspended account are answered.
+func ErrSuspended() error {
 	return &fault.Error{Code: fault.Forbidden, Reason: "account_suspended",
 		Message: "This account is suspended: its API keys and portals are refused, and nothing is sent to its endpoints. Contact the operator of the server."}
 }
@@ -24,14 +24,14 @@ type leases struct {
 }
 
 type lease struct {
-	call *Call
+	call *call.Call
 	end  context.CancelCauseFunc
 }
 
 // Hold returns a context that ends when the caller may not go on: its API key is revoked or
 // its account suspended. The cause is the fault to tell. release ends it too. Errors:
 // fault.Unauthenticated, fault.Forbidden when that is so already.
-func (s *Service) Hold(ctx context.Context, c *Call) (held context.Context, release func(), err error) {
+func (s *Auth) Hold(ctx context.Context, c *call.Call) (held context.Context, release func(), err error) {
 	held, end := context.WithCancelCause(ctx)
 	l := &lease{c, end}
 	s.leases.mu.Lock()
@@ -55,31 +55,41 @@ func (s *Service) Hold(ctx context.Context, c *Call) (held context.Context, rele
 
 // StillGood returns why a call that was admitted would not be now. Errors:
 // fault.Unauthenticated, fault.Forbidden.
-func (s *Service) StillGood(c *Call) error {
+func (s *Auth) StillGood(c *call.Call) error {
 	if c.Key.Hash != (account.Hash{}) {
 		if k, ok := s.keys.key(c.Key.Hash); !ok || !k.Revoked.IsZero() {
 			return errRevoked()
 		}
 	}
-	if c.Key.Account != 0 && (c.Key.Hash != (account.Hash{}) || c.Portal != nil) && s.keys.suspended(c.Key.Account) {
-		return errSuspended()
+	if c.Key.Account != 0 && (c.Key.Hash != (account.Hash{}) || c.Portal != nil) && s.Suspended(c.Key.Account) {
+		return ErrSuspended()
 	}
 	return nil
+}
+
+// Recheck returns why a call that was admitted would not be now, by its key, its account and the
+// account's limit. Errors: fault.Unauthenticated, fault.Forbidden, fault.RateLimited.
+func (s *Auth) Recheck(c *call.Call) error {
+	err := s.StillGood(c)
+	if err == nil && c.Counted > 0 && c.PerMinute != s.limitOf(c) {
+		_, err = s.admit(c, c.Counted)
+	}
+	return err
 }
 
 // Admitted counts a request of a visitor of an account's data, who has no key, against the
 // account's limit, and refuses those of a suspended account. Errors: fault.Forbidden,
 // fault.RateLimited.
-func (s *Service) Admitted(space event.Space) error {
-	if s.keys.suspended(space.Account()) {
-		return errSuspended()
+func (s *Auth) Admitted(space event.Space) error {
+	if s.Suspended(space.Account()) {
+		return ErrSuspended()
 	}
-	_, err := s.admit(byItself(space), 1)
+	_, err := s.admit(call.ByItself(space), 1)
 	return err
 }
 
 // endLeases ends what goes on in the name of callers who may not any more.
-func (s *Service) endLeases() {
+func (s *Auth) endLeases() {
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()
 	for l := range s.leases.all {
@@ -89,34 +99,10 @@ func (s *Service) endLeases() {
 	}
 }
 
-// learnKey takes over a key as it was written.
-func (s *Service) learnKey(k account.Key) {
+// LearnKey takes over a key as it was written.
+func (s *Auth) LearnKey(k account.Key) {
 	s.keys.putKey(k)
 	if !k.Revoked.IsZero() {
 		s.endLeases()
 	}
-}
-
-// learnAccount takes over an account as it was written, and holds back the deliveries to its
-// endpoints or lets them go on.
-func (s *Service) learnAccount(a account.Account) {
-	was := s.keys.suspended(a.No)
-	s.keys.putAccount(a)
-	if was == s.keys.suspended(a.No) {
-		return
-	}
-	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if e.Space.Account() == a.No && s.republish(e.No, func(*endpoint.Endpoint) {}) != nil {
-			s.engine.Wake(e.No)
-		}
-	})
-	s.endLeases()
-}
-
-// suspended reports whether an account of that number is suspended.
-func (r *keyring) suspended(no int64) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	a := r.accounts[r.ids[no]]
-	return a.Suspended()
 }

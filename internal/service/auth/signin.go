@@ -1,8 +1,9 @@
-package service
+package auth
 
 import (
 	"context"
 	"maps"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -39,7 +41,7 @@ type SignedIn struct {
 // SignIn starts a session of the user of that name. A guess is counted before the password
 // is looked at. Errors: fault.Unauthenticated, which does not tell whether there is such a
 // user, and fault.RateLimited after too many wrong passwords.
-func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) {
+func (s *Auth) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) {
 	if len(p.Name) > account.MaxUserName {
 		p.Name = "" // nobody's, and as slow
 	}
@@ -54,11 +56,11 @@ func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) 
 		return SignedIn{}, err
 	}
 	now := s.Now()
-	a := guess{name: p.Name, host: network(p.Remote)}
+	a := guess{name: p.Name, host: Network(p.Remote)}
 	if nonce, ok := account.CheckBrowser(user, p.Browser, now); ok {
 		a = guess{name: p.Name, browser: nonce}
 	}
-	failed := refusal{action: account.UserNotSignedIn, remote: network(p.Remote)}
+	failed := refusal{action: account.UserNotSignedIn, remote: Network(p.Remote)}
 	if user != nil {
 		failed.object = user.ID
 	}
@@ -74,9 +76,9 @@ func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) 
 	defer leave()
 	if !s.Passwords.Match(known, p.Password) {
 		s.refusals.note(failed, now)
-		c := &Call{Key: account.Key{ID: account.System}, Request: p.Request, Remote: p.Remote}
+		c := &call.Call{Key: account.Key{ID: account.System}, Request: p.Request, Remote: p.Remote}
 		if taken.locked && known != nil {
-			if err := s.Store.Audit(ctx, s.entry(c, now, account.UserLockedOut, known.ID, "name", known.Name), nil); err != nil {
+			if err := s.Store.Audit(ctx, s.Entry(c, now, account.UserLockedOut, known.ID, "name", known.Name), nil); err != nil {
 				return SignedIn{}, err
 			}
 		}
@@ -87,8 +89,8 @@ func (s *Service) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) 
 	out := SignedIn{Token: account.NewToken(""), Browser: account.NewBrowser(known, now)}
 	n := account.Session{Hash: account.HashKey(out.Token), ID: s.IDs.New(event.PrefixSession), User: known.ID, Remote: p.Remote, Agent: clip(p.Agent, maxAgent),
 		Created: now, Expires: now.Add(account.SessionLife)}
-	c := &Call{Key: account.Key{ID: known.ID}, Request: p.Request, Remote: p.Remote}
-	err = s.Store.CreateSession(ctx, &n, known.Password, store.Trail{Audit: s.entry(c, now, account.UserSignedIn, known.ID, "name", known.Name)})
+	c := &call.Call{Key: account.Key{ID: known.ID}, Request: p.Request, Remote: p.Remote}
+	err = s.Store.CreateSession(ctx, &n, known.Password, store.Trail{Audit: s.Entry(c, now, account.UserSignedIn, known.ID, "name", known.Name)})
 	if fault.Is(err, fault.NotFound) { // disabled, or given another password, while this one was compared
 		return SignedIn{}, errSignIn()
 	}
@@ -112,11 +114,8 @@ func unlocked(u *account.User) time.Time {
 
 // Unlock forgets the wrong passwords that were counted under a user's name, on every node.
 // Operators only. Errors: fault.NotFound.
-func (s *Service) Unlock(ctx context.Context, c *Call, id string) (account.User, error) {
-	if err := c.mustOperator(); err != nil {
-		return account.User{}, err
-	}
-	end, err := s.begin(ctx, c, true)
+func (s *Auth) Unlock(ctx context.Context, c *call.Call, id string) (account.User, error) {
+	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
 		return account.User{}, err
 	}
@@ -126,14 +125,14 @@ func (s *Service) Unlock(ctx context.Context, c *Call, id string) (account.User,
 		return u, err
 	}
 	u.Unlocked = s.Now()
-	trail := s.trail(c, u, u.Unlocked, account.UserUnlocked, u.ID, "name", u.Name)
+	trail := s.Trail(c, u, u.Unlocked, account.UserUnlocked, u.ID, "name", u.Name)
 	trail.Audit.Space = 0
 	return u, s.Store.UnlockUser(ctx, u.ID, u.Unlocked, trail)
 }
 
 // ChangePassword gives a user who knows the old password a new one. All other
 // sessions of the user end. Errors: fault.Invalid, fault.RateLimited.
-func (s *Service) ChangePassword(ctx context.Context, c *Call, u *account.User, keep account.Hash, old, password string) error {
+func (s *Auth) ChangePassword(ctx context.Context, c *call.Call, u *account.User, keep account.Hash, old, password string) error {
 	a := guess{name: u.Name, browser: "session " + string(keep[:])}
 	taken, err := s.guesses.take(a, u.Unlocked, s.Now())
 	if err != nil {
@@ -157,7 +156,7 @@ func (s *Service) ChangePassword(ctx context.Context, c *Call, u *account.User, 
 			return store.Trail{}, errSessionEnded()
 		}
 		now.Password = hash
-		audit := s.entry(c, s.Now(), account.UserUpdated, u.ID, "name", u.Name, "password", "changed")
+		audit := s.Entry(c, s.Now(), account.UserUpdated, u.ID, "name", u.Name, "password", "changed")
 		audit.Space = 0
 		return store.Trail{Audit: audit}, nil
 	})
@@ -360,10 +359,13 @@ func (g *guesses) right(t counted) {
 	}
 }
 
-// network returns what guesses from an address are counted under: the address, of IPv6 the
+// Network returns what guesses from an address are counted under: the address, of IPv6 the
 // network that one subscriber has.
-func network(remote string) string {
-	h := host(remote)
+func Network(remote string) string {
+	h, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		h = remote
+	}
 	a, err := netip.ParseAddr(h)
 	if err != nil || a.Is4() || a.Is4In6() {
 		return h

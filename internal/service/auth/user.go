@@ -1,4 +1,4 @@
-package service
+package auth
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/quota"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -21,9 +22,9 @@ type UserParams struct {
 }
 
 // CreateUser makes a user of the Admin UI. Operators only. Errors: fault.Invalid.
-func (s *Service) CreateUser(ctx context.Context, c *Call, p UserParams) (account.User, error) {
+func (s *Auth) CreateUser(ctx context.Context, c *call.Call, p UserParams) (account.User, error) {
 	u := account.User{ID: s.IDs.New(event.PrefixUser), Name: deref(p.Name), Created: s.Now()}
-	if err := c.mustOperator(); err != nil {
+	if err := c.MustOperator(); err != nil {
 		return u, err
 	}
 	if err := account.CheckUserName(u.Name); err != nil {
@@ -38,23 +39,20 @@ func (s *Service) CreateUser(ctx context.Context, c *Call, p UserParams) (accoun
 		return u, err
 	}
 	set(&u.Disabled, p.Disabled)
-	end, err := s.begin(ctx, c, true)
+	end, err := s.Begin(ctx, c, true)
 	if err != nil {
 		return u, err
 	}
 	defer end()
-	trail := s.trail(c, u, u.Created, account.UserCreated, u.ID, "name", u.Name, "role", string(u.Role))
+	trail := s.Trail(c, u, u.Created, account.UserCreated, u.ID, "name", u.Name, "role", string(u.Role))
 	trail.Audit.Space = 0
 	return u, s.Store.CreateUser(ctx, &u, trail)
 }
 
 // UpdateUser changes what p mentions and ends all sessions of the user. Operators
 // only. The last admin stays one. Errors: fault.Invalid, fault.NotFound.
-func (s *Service) UpdateUser(ctx context.Context, c *Call, id string, p UserParams) (account.User, error) {
-	if err := c.mustOperator(); err != nil {
-		return account.User{}, err
-	}
-	end, err := s.begin(ctx, c, true)
+func (s *Auth) UpdateUser(ctx context.Context, c *call.Call, id string, p UserParams) (account.User, error) {
+	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
 		return account.User{}, err
 	}
@@ -80,7 +78,7 @@ func (s *Service) UpdateUser(ctx context.Context, c *Call, id string, p UserPara
 	}
 	admin := func(u account.User) bool { return u.Role == account.UserAdmin && !u.Disabled }
 	return s.Store.EditUser(ctx, id, account.Hash{}, func(u *account.User, others []account.User) (store.Trail, error) {
-		if err := c.mustMatch(u.Revision); err != nil {
+		if err := c.MustMatch(u.Revision); err != nil {
 			return store.Trail{}, err
 		}
 		was := *u
@@ -90,29 +88,29 @@ func (s *Service) UpdateUser(ctx context.Context, c *Call, id string, p UserPara
 		if admin(was) && !admin(*u) && !slices.ContainsFunc(others, admin) {
 			return store.Trail{}, fault.Param("role", "last_admin", "This is the last admin. Make another user an admin first.")
 		}
-		detail := difference{"name", u.Name, "role", string(u.Role)}
-		detail.of("role", was.Role, u.Role)
-		detail.of("disabled", was.Disabled, u.Disabled)
+		detail := call.Difference{"name", u.Name, "role", string(u.Role)}
+		detail.Of("role", was.Role, u.Role)
+		detail.Of("disabled", was.Disabled, u.Disabled)
 		if p.Password != nil {
 			detail = append(detail, "password", "changed")
 		}
-		trail := s.trail(c, *u, s.Now(), account.UserUpdated, u.ID, detail...)
+		trail := s.Trail(c, *u, s.Now(), account.UserUpdated, u.ID, detail...)
 		trail.Audit.Space = 0
 		return trail, nil
 	})
 }
 
 // User returns one user. Operators only. Errors: fault.NotFound.
-func (s *Service) User(ctx context.Context, c *Call, id string) (account.User, error) {
-	if err := c.mustOperator(); err != nil {
+func (s *Auth) User(ctx context.Context, c *call.Call, id string) (account.User, error) {
+	if err := c.MustOperator(); err != nil {
 		return account.User{}, err
 	}
 	return s.Store.User(ctx, id)
 }
 
 // ListUsers lists all users, oldest first. Operators only.
-func (s *Service) ListUsers(ctx context.Context, c *Call) ([]account.User, error) {
-	if err := c.mustOperator(); err != nil {
+func (s *Auth) ListUsers(ctx context.Context, c *call.Call) ([]account.User, error) {
+	if err := c.MustOperator(); err != nil {
 		return nil, err
 	}
 	return s.Store.AllUsers(ctx)
@@ -121,14 +119,14 @@ func (s *Service) ListUsers(ctx context.Context, c *Call) ([]account.User, error
 // EnsureAdmin makes the first user, an admin of the given name, when there is no
 // user, and returns the password; it is empty when there are users already. It is
 // for the server's own start.
-func (s *Service) EnsureAdmin(ctx context.Context, name string) (password string, err error) {
+func (s *Auth) EnsureAdmin(ctx context.Context, name string) (password string, err error) {
 	all, err := s.Store.AllUsers(ctx)
 	if err != nil || len(all) > 0 {
 		return "", err
 	}
 	password = account.NewPassword()
 	role := string(account.UserAdmin)
-	_, err = s.CreateUser(ctx, bySystem, UserParams{Name: &name, Role: &role, Password: &password})
+	_, err = s.CreateUser(ctx, call.BySystem, UserParams{Name: &name, Role: &role, Password: &password})
 	return password, err
 }
 
@@ -138,7 +136,7 @@ func errSessionEnded() error {
 
 // Session returns a session that has not ended, with its user unless it is a
 // portal's. Errors: fault.Unauthenticated.
-func (s *Service) Session(ctx context.Context, token string) (account.Session, account.User, error) {
+func (s *Auth) Session(ctx context.Context, token string) (account.Session, account.User, error) {
 	n, err := s.Store.Session(ctx, account.HashKey(token))
 	var u account.User
 	if err == nil && n.User != "" {
@@ -149,14 +147,14 @@ func (s *Service) Session(ctx context.Context, token string) (account.Session, a
 		return n, u, err
 	case err != nil || !n.Live(s.Now()) || u.Disabled:
 		return n, u, errSessionEnded()
-	case n.Portal != nil && s.keys.suspended(n.Portal.Space.Account()):
-		return n, u, errSuspended()
+	case n.Portal != nil && s.Suspended(n.Portal.Space.Account()):
+		return n, u, ErrSuspended()
 	}
 	return n, u, nil
 }
 
 // SignOut ends a session. One that has ended already is no error.
-func (s *Service) SignOut(ctx context.Context, token, request, remote string) error {
+func (s *Auth) SignOut(ctx context.Context, token, request, remote string) error {
 	n, u, err := s.Session(ctx, token)
 	if fault.Is(err, fault.Unauthenticated) {
 		return nil
@@ -164,14 +162,14 @@ func (s *Service) SignOut(ctx context.Context, token, request, remote string) er
 	if err != nil {
 		return err
 	}
-	c := &Call{Key: account.Key{ID: u.ID}, Request: request, Remote: remote}
-	return s.Store.EndSession(ctx, n.Hash, store.Trail{Audit: s.entry(c, s.Now(), account.UserSignedOut, u.ID, "name", u.Name)})
+	c := &call.Call{Key: account.Key{ID: u.ID}, Request: request, Remote: remote}
+	return s.Store.EndSession(ctx, n.Hash, store.Trail{Audit: s.Entry(c, s.Now(), account.UserSignedOut, u.ID, "name", u.Name)})
 }
 
 // UserCall returns the call of a user in an account's test or live data. With an
 // empty accountID it works in no account. Errors: fault.NotFound.
-func (s *Service) UserCall(u *account.User, accountID string, live bool) (*Call, error) {
-	c := &Call{Key: account.Key{ID: u.ID, Name: u.Name, Role: u.Role.KeyRole(), Live: live}}
+func (s *Auth) UserCall(u *account.User, accountID string, live bool) (*call.Call, error) {
+	c := &call.Call{Key: account.Key{ID: u.ID, Name: u.Name, Role: u.Role.KeyRole(), Live: live}}
 	if accountID == "" {
 		return c, nil
 	}
@@ -181,11 +179,6 @@ func (s *Service) UserCall(u *account.User, accountID string, live bool) (*Call,
 	}
 	c.Key.Account, c.Space = a.No, event.SpaceOf(a.No, live)
 	return c, nil
-}
-
-// Accounts returns all accounts, oldest first: for users, who see them all.
-func (s *Service) Accounts() []account.Account {
-	return slices.DeleteFunc(s.keys.all(), func(a account.Account) bool { return !a.Erased.IsZero() })
 }
 
 // PortalParams is what a request says of a portal session.
@@ -204,8 +197,8 @@ type CreatedPortal struct {
 
 // CreatePortal opens the portal of the account and mode that the call works in, for
 // a while. Errors: fault.Invalid, and those of idempotency.
-func (s *Service) CreatePortal(ctx context.Context, c *Call, p PortalParams) (CreatedPortal, error) {
-	end, err := s.edit(ctx, c)
+func (s *Auth) CreatePortal(ctx context.Context, c *call.Call, p PortalParams) (CreatedPortal, error) {
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return CreatedPortal{}, err
 	}
@@ -223,23 +216,23 @@ func (s *Service) CreatePortal(ctx context.Context, c *Call, p PortalParams) (Cr
 	out := CreatedPortal{Portal: p.Portal, Token: account.NewToken("pst_"), Created: now, Expires: now.Add(p.Life)}
 	out.ID, out.Space = s.IDs.New(event.PrefixPortal), c.Space
 	n := account.Session{Hash: account.HashKey(out.Token), ID: out.ID, Portal: &out.Portal, Creator: c.Key.ID, Remote: c.Remote, Created: now, Expires: out.Expires}
-	trail := s.trail(c, out, now, account.PortalOpened, out.ID)
-	trail.Room = &store.Room{Quota: quota.PortalSessions, Space: c.Space, Limit: s.limitOn(c, quota.PortalSessions), At: now}
+	trail := s.Trail(c, out, now, account.PortalOpened, out.ID)
+	trail.Room = &store.Room{Quota: quota.PortalSessions, Space: c.Space, Limit: s.LimitOn(c, quota.PortalSessions), At: now}
 	return out, s.Store.CreateSession(ctx, &n, "", trail)
 }
 
 // PortalCall returns the call of a customer in a portal.
-func (s *Service) PortalCall(p *account.Portal) *Call {
+func (s *Auth) PortalCall(p *account.Portal) *call.Call {
 	role := account.Member
 	if p.ReadOnly {
 		role = account.Viewer
 	}
-	return &Call{Key: account.Key{ID: p.ID, Role: role, Account: p.Space.Account(), Live: p.Space.Live()}, Space: p.Space, Portal: p}
+	return &call.Call{Key: account.Key{ID: p.ID, Role: role, Account: p.Space.Account(), Live: p.Space.Live()}, Space: p.Space, Portal: p}
 }
 
 // ActorNames returns the names of those who may be in the audit log that the call
 // sees, by identifier: users, and API keys of the account.
-func (s *Service) ActorNames(ctx context.Context, c *Call) (map[string]string, error) {
+func (s *Auth) ActorNames(ctx context.Context, c *call.Call) (map[string]string, error) {
 	all, err := s.Store.AllUsers(ctx)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package service
+package call
 
 import (
 	"slices"
@@ -48,8 +48,8 @@ func (o *offsets) at(wall, passed time.Duration) (spare time.Duration) {
 	return spare
 }
 
-// past is the time that something is forgotten by.
-func (s *Service) past() time.Time {
-	now := s.Now()
+// Past is the time that something is forgotten by.
+func (s *Calls) Past() time.Time {
+	now := s.clock()
 	return now.Add(-s.offsets.spare(now))
 }

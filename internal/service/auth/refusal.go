@@ -1,4 +1,4 @@
-package service
+package auth
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
 // Refused keys and failed sign-ins are recorded in sums, so that whoever makes them can fill
@@ -98,12 +99,12 @@ func (r *refusals) take(now time.Time, stopping bool) map[refusal]*refused {
 }
 
 // NoteRefused records that an API key was refused, with the error that it was refused with.
-func (s *Service) NoteRefused(secret, remote string, err error) {
+func (s *Auth) NoteRefused(secret, remote string, err error) {
 	var f *fault.Error
 	if secret == "" || !errors.As(err, &f) || f.Code != fault.Unauthenticated && f.Reason != "account_suspended" {
 		return
 	}
-	what := refusal{action: account.KeyRefused, remote: network(remote)}
+	what := refusal{action: account.KeyRefused, remote: Network(remote)}
 	if k, ok := s.keys.key(account.HashKey(secret)); ok {
 		what.object, what.space = k.ID, k.Space()
 	}
@@ -112,11 +113,11 @@ func (s *Service) NoteRefused(secret, remote string, err error) {
 
 // WriteRefusals writes to the audit log what was refused since it last did, if that is long
 // enough ago or the server stops.
-func (s *Service) WriteRefusals(ctx context.Context, stopping bool) error {
+func (s *Auth) WriteRefusals(ctx context.Context, stopping bool) error {
 	now := s.Now()
 	for what, n := range s.refusals.take(now, stopping) {
-		c := &Call{Key: account.Key{ID: account.System}, Space: what.space, Remote: what.remote}
-		e := s.entry(c, now, what.action, what.object, "count", strconv.Itoa(n.count),
+		c := &call.Call{Key: account.Key{ID: account.System}, Space: what.space, Remote: what.remote}
+		e := s.Entry(c, now, what.action, what.object, "count", strconv.Itoa(n.count),
 			"first", n.first.UTC().Format(time.RFC3339), "last", n.last.UTC().Format(time.RFC3339))
 		if err := s.Store.Audit(ctx, e, nil); err != nil {
 			return err

@@ -1,0 +1,214 @@
+package auth
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/service/call"
+	"github.com/posthaste-hq/posthaste/internal/store"
+)
+
+// AccountParams is what a request says of an account; nil is "not mentioned".
+type AccountParams struct {
+	Name      *string
+	RateLimit **int // API requests a minute; a nil inside is the server's default
+	Status    *string
+	Limits    *LimitParams
+}
+
+func (p *AccountParams) apply(a *account.Account, now time.Time) error {
+	if !a.Erased.IsZero() {
+		return fault.Param("id", "account_erased", "The account was erased.")
+	}
+	if p.Status != nil {
+		a.EraseAt = time.Time{} // it is restored
+	}
+	switch status := account.AccountStatus(deref(p.Status)); {
+	case p.Status == nil:
+	case status != account.Active && status != account.Suspended:
+		return fault.Param("status", "parameter_invalid", "The status must be active or suspended.")
+	case status == account.Active:
+		a.SuspendedAt = time.Time{}
+	case !a.Suspended():
+		a.SuspendedAt = now
+	}
+	if p.Name != nil {
+		name, err := checkName(*p.Name)
+		if err != nil {
+			return err
+		}
+		a.Name = name
+	}
+	if p.Limits != nil {
+		var err error
+		if a.Limits, err = p.Limits.apply(a.Limits); err != nil {
+			return err
+		}
+	}
+	set(&a.RateLimit, p.RateLimit)
+	if n := a.RateLimit; n != nil && (*n < 0 || *n > account.MaxRateLimit) {
+		return fault.Param("rate_limit", "parameter_invalid", "The rate limit must be 1 to %d requests a minute, 0 for no limit, or null for the server's default.", account.MaxRateLimit)
+	}
+	return nil
+}
+
+// CreateAccount makes an account. Operators only.
+func (s *Auth) CreateAccount(ctx context.Context, c *call.Call, p AccountParams) (account.Account, error) {
+	end, err := s.BeginAdmin(ctx, c)
+	if err != nil {
+		return account.Account{}, err
+	}
+	defer end()
+	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Created: s.Now()}
+	if err := p.apply(&a, a.Created); err != nil {
+		return account.Account{}, err
+	}
+	if err := s.Store.CreateAccount(ctx, &a, s.Trail(c, a, a.Created, account.AccountCreated, a.ID)); err != nil {
+		return account.Account{}, err
+	}
+	s.keys.putAccount(a)
+	return a, nil
+}
+
+// UpdateAccount changes what p mentions. Operators only. A suspended account's keys and
+// portals are refused, its connections and jobs end, and its deliveries wait without
+// spending attempts until it is active again.
+func (s *Auth) UpdateAccount(ctx context.Context, c *call.Call, id string, p AccountParams) (account.Account, error) {
+	end, err := s.BeginAdmin(ctx, c)
+	if err != nil {
+		return account.Account{}, err
+	}
+	defer end()
+	a, err := s.Store.EditAccount(ctx, id, func(a *account.Account) (store.Trail, error) {
+		if err := c.MustMatch(a.Revision); err != nil {
+			return store.Trail{}, err
+		}
+		was, now := *a, s.Now()
+		if err := p.apply(a, now); err != nil {
+			return store.Trail{}, err
+		}
+		action := account.AccountUpdated
+		if was.Suspended() != a.Suspended() {
+			action = map[bool]account.Action{true: account.AccountSuspended, false: account.AccountResumed}[a.Suspended()]
+		}
+		return s.Trail(c, *a, now, action, a.ID, changes(&was, a)...), nil
+	})
+	if err != nil {
+		return a, err
+	}
+	s.LearnAccount(a)
+	return a, nil
+}
+
+// changes returns for the audit log what an edit made of an account.
+func changes(was, is *account.Account) []string {
+	limit := func(n *int) string {
+		if n == nil {
+			return "default"
+		}
+		return strconv.Itoa(*n)
+	}
+	var d call.Difference
+	d.Of("name", was.Name, is.Name)
+	d.Of("rate_limit", limit(was.RateLimit), limit(is.RateLimit))
+	d.Of("limits", was.Limits.String(), is.Limits.String())
+	d.Of("status", was.Status(), is.Status())
+	return d
+}
+
+func checkName(name string) (string, error) {
+	name = strings.TrimSpace(name)
+	if utf8.RuneCountInString(name) > maxName {
+		return "", fault.Param("name", "parameter_invalid", "The name is longer than %d characters.", maxName)
+	}
+	return name, nil
+}
+
+// Account returns an account. Operators only.
+func (s *Auth) Account(ctx context.Context, c *call.Call, id string) (account.Account, error) {
+	if err := c.MustOperator(); err != nil {
+		return account.Account{}, err
+	}
+	return s.Store.Account(ctx, id)
+}
+
+// ListAccounts lists accounts, newest first. Operators only.
+func (s *Auth) ListAccounts(ctx context.Context, c *call.Call, p call.Page) ([]account.Account, bool, error) {
+	if err := c.MustOperator(); err != nil {
+		return nil, false, err
+	}
+	page, err := call.ResolvePage(p, func(param, id string) (int64, error) {
+		a, err := s.Store.Account(ctx, id)
+		return a.No, call.CursorFault(err, param, id)
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return s.Store.ListAccounts(ctx, page)
+}
+
+func (s *Auth) firstAccount(ctx context.Context, name string) (int64, error) {
+	all, err := s.Store.AllAccounts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if i := slices.IndexFunc(all, func(a account.Account) bool { return a.Erased.IsZero() }); i >= 0 {
+		return all[i].No, nil
+	}
+	a := account.Account{ID: s.IDs.New(event.PrefixAccount), Name: name, Created: s.Now()}
+	if err := s.Store.CreateAccount(ctx, &a, store.Trail{Audit: s.Entry(call.ByItself(0), a.Created, account.AccountCreated, a.ID)}); err != nil {
+		return 0, err
+	}
+	s.keys.putAccount(a)
+	return a.No, nil
+}
+
+// HasAccount reports whether there is an account of that identifier.
+func (s *Auth) HasAccount(id string) bool {
+	a, ok := s.keys.account(id)
+	return ok && a.Erased.IsZero()
+}
+
+// Accounts returns all accounts, oldest first: for users, who see them all.
+func (s *Auth) Accounts() []account.Account {
+	return slices.DeleteFunc(s.keys.all(), func(a account.Account) bool { return !a.Erased.IsZero() })
+}
+
+// AccountOf returns the account of a space, false for that of an operator's call that names none.
+func (s *Auth) AccountOf(space event.Space) (account.Account, bool) {
+	return s.keys.account(s.AccountID(space.Account()))
+}
+
+// AccountID returns the identifier of an account, "" if there is none.
+func (s *Auth) AccountID(no int64) string { return s.keys.accountID(no) }
+
+// Suspended reports whether an account of that number is suspended.
+func (s *Auth) Suspended(no int64) bool { return s.keys.suspended(no) }
+
+// LearnAccount takes over an account as it was written.
+func (s *Auth) LearnAccount(a account.Account) {
+	was := s.Suspended(a.No)
+	s.keys.putAccount(a)
+	if was != s.Suspended(a.No) {
+		s.Suspension(a.No)
+		s.endLeases()
+	}
+}
+
+func set[T any](to *T, v *T) {
+	if v != nil {
+		*to = *v
+	}
+}
+
+func deref[T any](p *T) (v T) {
+	set(&v, p)
+	return v
+}

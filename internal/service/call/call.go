@@ -1,0 +1,124 @@
+// Package call owns what the calls of every surface have in common: who calls, in whose data
+// ([Call]), which part of a list is wanted ([Page]), and that a call is done once and leaves a
+// receipt and an entry in the audit log ([Calls]).
+//
+// It must not know what a call does.
+package call
+
+import (
+	"crypto/sha256"
+	"slices"
+	"strconv"
+
+	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
+	"github.com/posthaste-hq/posthaste/internal/event"
+	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/quota"
+)
+
+// Call is one request by somebody: in whose data it works and under which
+// idempotency key.
+type Call struct {
+	Key     account.Key
+	Space   event.Space
+	Idem    *Idempotency    // nil without a key
+	Request string          // Request-Id
+	Remote  string          // the caller's address
+	Portal  *account.Portal // of a customer's call; nil otherwise
+
+	AccountHeader string // the header that an operator names an account by; empty where none is read
+
+	// Revisions narrows what is edited to an object that has one of these; nil: any.
+	Revisions []int64
+
+	Counted   int // how many requests it was counted as against the account's limit
+	PerMinute int // which was this many a minute
+}
+
+// Operator reports whether the caller may manage accounts and keys.
+func (c *Call) Operator() bool { return c.Key.Role == account.Operator }
+
+// Owner is who the call's request is charged to. What an operator does for an account is not
+// charged to the account, which must not be able to stop it.
+func (c *Call) Owner() quota.Owner {
+	o := quota.Owner{Account: c.Space.Account(), Key: c.Key.ID}
+	if c.Operator() {
+		o.Account = -o.Account
+	}
+	return o
+}
+
+// InAccount reports whether the call works in an account's data; an operator's
+// call does only when it names one.
+func (c *Call) InAccount() bool { return c.Space.Account() != 0 }
+
+// MustAccount refuses calls that work in no account's data.
+func (c *Call) MustAccount() error {
+	if c.InAccount() {
+		return nil
+	}
+	if c.AccountHeader == "" {
+		return &fault.Error{Code: fault.Invalid, Reason: "account_missing", Param: "Authorization",
+			Message: "An operator key belongs to no account. Use an account's API key (sk_test_… or sk_live_…)."}
+	}
+	return &fault.Error{Code: fault.Invalid, Reason: "account_missing", Param: c.AccountHeader,
+		Message: "An operator key needs an account to act for. Name it in a header: " + c.AccountHeader + ": acct_…"}
+}
+
+// MustMatch refuses to edit an object of a revision that the caller did not expect.
+func (c *Call) MustMatch(revision int64) error {
+	if c.Revisions == nil || slices.Contains(c.Revisions, revision) {
+		return nil
+	}
+	return &fault.Error{Code: fault.PreconditionFailed, Reason: "precondition_failed", Param: "If-Match",
+		Message: "The object was changed since it was read. Read it again, and repeat the edit."}
+}
+
+// MustOperator refuses callers who may not manage accounts and keys.
+func (c *Call) MustOperator() error {
+	if c.Operator() {
+		return nil
+	}
+	return &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Only an operator key (sk_admin_…) may do this."}
+}
+
+// BySystem is a call that nobody makes but the server itself.
+var BySystem = &Call{Key: account.Key{ID: account.System, Role: account.Operator}}
+
+// ByItself is the call of what the server does in a space without being asked.
+func ByItself(space event.Space) *Call {
+	return &Call{Key: account.Key{ID: account.System}, Space: space}
+}
+
+// Part is the call for one of several things that a request brings: it has an
+// idempotency key of its own, which no request can name.
+func (c *Call) Part(i int, raw []byte) *Call {
+	if c.Idem == nil {
+		return c
+	}
+	one, idem := *c, *c.Idem
+	idem.Key += "\x1f" + strconv.Itoa(i)
+	idem.Fingerprint = sha256.Sum256(raw)
+	idem.event, idem.brief = false, true
+	one.Idem = &idem
+	return &one
+}
+
+// ForServer returns a call that works in no account.
+func (c *Call) ForServer() *Call {
+	server := *c
+	server.Space = (&account.Key{Role: account.Operator}).Space()
+	return &server
+}
+
+// Setter returns the class of callers of endpoints' fields that the call is of.
+func (c *Call) Setter() endpoint.Setter {
+	switch {
+	case c.Portal != nil:
+		return endpoint.Customers
+	case c.Operator():
+		return endpoint.Operators
+	}
+	return endpoint.Accounts
+}
