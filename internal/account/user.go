@@ -80,7 +80,7 @@ type Session struct {
 	Portal  *Portal
 	Creator string // of a portal: the identifier of the key or user whose revocation ends it
 	Remote  string // the address that it was opened from
-	Agent   string // the browser, as it calls itself
+	Agent   string // the browser's User-Agent
 	Created time.Time
 	Expires time.Time
 }

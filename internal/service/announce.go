@@ -16,18 +16,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// announcement is something that happened to an endpoint and that its account,
-// and the operator, may want to hear of.
+// announcement is something that happened to an endpoint, for the account and the operator to
+// be notified of.
 type announcement struct {
 	about  *endpoint.Endpoint
 	typ    string
 	object map[string]any // data.object
-	others bool           // not to the endpoint itself: it is the trouble
-	text   string         // for people; empty: nothing that the operator must be told
+	others bool           // to all endpoints except this one, which is failing
+	text   string         // readable text; empty: the operator is not notified
 }
 
-// endpointObject returns the data.object of what happened to an endpoint itself,
-// with further names and values.
+// endpointObject returns the data.object of an announcement about an endpoint, with further
+// names and values.
 func endpointObject(e *endpoint.Endpoint, more ...any) map[string]any {
 	return with(map[string]any{"id": e.ID, "object": "webhook_endpoint", "url": e.URL, "status": e.Status}, more)
 }
@@ -40,9 +40,9 @@ func with(object map[string]any, more []any) map[string]any {
 	return object
 }
 
-// compose returns the events that make an announcement: one for the endpoints of
-// the same account and mode that subscribe to it, one for the operator's receiver.
-// It returns none when nobody listens.
+// compose returns the events of an announcement: one for the subscribed endpoints of the same
+// account and mode, one for the operator's receiver. It returns none if there are no such
+// endpoints.
 func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, err error) {
 	version := s.SettingsVersion()
 	add := func(space event.Space, to []*endpoint.Endpoint, object map[string]any) {
@@ -79,7 +79,7 @@ func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, 
 	return all, nil
 }
 
-// announce sends an announcement that goes with no change in the store.
+// announce sends an announcement that is not part of a change in the store.
 func (s *Service) announce(ctx context.Context, a *announcement) error {
 	s.tell(a)
 	stored := map[event.Space]bool{}
@@ -108,7 +108,7 @@ func (s *Service) announced(a *announcement, all []*store.Append) {
 	s.tell(a)
 }
 
-// tell passes an announcement on to people.
+// tell passes an announcement on to the operator's notifications.
 func (s *Service) tell(a *announcement) {
 	if s.Notify == nil || a.text == "" {
 		return
@@ -117,7 +117,7 @@ func (s *Service) tell(a *announcement) {
 		Endpoint: a.about.ID, URL: withoutQuery(a.about.URL), Text: a.text})
 }
 
-// withoutQuery returns a URL without the part that may hold a credential.
+// withoutQuery returns a URL without its query, which may contain a credential.
 func withoutQuery(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -127,13 +127,13 @@ func withoutQuery(raw string) string {
 	return u.String()
 }
 
-// OperatorSpace holds the operator's own receiver and what is announced to it. It
-// belongs to no account, so no API key reaches it.
+// OperatorSpace contains the operator's own receiver and the announcements to it. It belongs to
+// no account, so no API key has access to it.
 const OperatorSpace = event.Space(1)
 
-// SetOperatorReceiver makes url the operator's receiver of announcements about all
-// accounts, signed with secret; an empty url makes it none. It is for the server's
-// own start: after Load, before the engine's.
+// SetOperatorReceiver sets the URL of the operator's receiver of announcements about all
+// accounts, signed with secret; an empty url removes it. Only the server's start calls it,
+// after Load and before the engine starts.
 func (s *Service) SetOperatorReceiver(ctx context.Context, target, secret string) error {
 	have, _, err := s.Store.ListEndpoints(ctx, OperatorSpace, store.Page[int64]{Limit: 1})
 	if err != nil || len(have) == 0 && target == "" {

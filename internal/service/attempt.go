@@ -18,15 +18,15 @@ import (
 // Attempt is an attempt together with the request that was made.
 type Attempt struct {
 	delivery.Attempt
-	Method  string    // empty: it is not known, or none of HTTP was made
+	Method  string    // empty: unknown, or no HTTP request was made
 	Header  string    // "Name: value" lines
-	Body    []byte    // as sent; nil when no request was made, or Missing says why
-	BodySum string    // SHA-256 of the body as sent, in hexadecimal; empty when it is not known
-	Missing string    // why the body is not known
-	Refused []Refusal // requests of the attempt that were made again
+	Body    []byte    // as sent; nil if no request was made, or for the reason in Missing
+	BodySum string    // SHA-256 of the sent body, in hexadecimal; empty if unknown
+	Missing string    // why the body is unknown
+	Refused []Refusal // earlier requests of the attempt, repeated with other credentials
 }
 
-// Refusal is a request of an attempt that was made again with other credentials.
+// Refusal is a request of an attempt that was repeated with other credentials.
 type Refusal struct {
 	delivery.Refusal
 	Header string // "Name: value" lines of the request
@@ -74,8 +74,8 @@ func (s *Service) ListAttempts(ctx context.Context, c *call.Call, id, name strin
 	return v, attempts, next, nil
 }
 
-// Body returns what the endpoint of a delivery gets of its event, and its media type,
-// before anything was sent.
+// Body returns the body and media type that the endpoint of a delivery will receive, before the
+// first attempt.
 func (s *Service) Body(ctx context.Context, v *delivery.View) (endpoint.Payload, error) {
 	sent, err := s.sent(ctx, v)
 	if err != nil {
@@ -87,11 +87,11 @@ func (s *Service) Body(ctx context.Context, v *delivery.View) (endpoint.Payload,
 	return sent.endpoint.Payload(sent.event.Key, sent.event.ID, sent.event.Type, sent.event.Body)
 }
 
-// sent makes again what was sent of one event to one endpoint.
+// sent reproduces the requests of one event to one endpoint.
 type sent struct {
 	event    event.Event
-	endpoint endpoint.Endpoint // as far as it is known; it may be deleted
-	bodies   map[string][]byte // by their sums; nil: it cannot be made again
+	endpoint endpoint.Endpoint // as far as known; it may be deleted
+	bodies   map[string][]byte // by their sums; nil: it cannot be reproduced
 }
 
 func (s *Service) sent(ctx context.Context, v *delivery.View) (*sent, error) {
@@ -106,8 +106,8 @@ func (s *Service) sent(ctx context.Context, v *delivery.View) (*sent, error) {
 	return &sent{event: e, endpoint: w, bodies: map[string][]byte{}}, nil
 }
 
-// request returns an attempt with its request. The body is not stored with the attempt: it
-// is the event's own or is made of it by the same code as then, and checked by its hash.
+// request returns an attempt with its request. The body is not stored with the attempt: it is
+// the event's own, or is rendered from it by the same code as then and checked by its hash.
 func (s *sent) request(a *delivery.Attempt) Attempt {
 	out := Attempt{Attempt: *a, Header: a.RequestHeader.Lines(s.event.ID, a.Started)}
 	if strings.HasPrefix(a.URL, "http://") || strings.HasPrefix(a.URL, "https://") {

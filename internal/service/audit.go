@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// VerifyAudit reads the whole audit log and tells whether it is as it was written.
+// VerifyAudit reads the whole audit log and checks that no entry was changed or removed.
 // Operators only.
 func (s *Service) VerifyAudit(ctx context.Context, c *call.Call) (store.AuditCheck, error) {
 	if err := c.MustOperator(); err != nil {
@@ -19,9 +19,9 @@ func (s *Service) VerifyAudit(ctx context.Context, c *call.Call) (store.AuditChe
 	return s.Store.VerifyAudit(ctx)
 }
 
-// ListAudit lists what was done in the data that the call works in, newest first;
-// for an operator who names no account, what was done to accounts and the server
-// itself. The filter's Space is the call's.
+// ListAudit lists the changes in the call's account and mode, newest first; for an operator
+// without an account, the changes to accounts and to the server. The filter's Space is that of
+// the call.
 func (s *Service) ListAudit(ctx context.Context, c *call.Call, f store.AuditFilter, p call.Page) ([]account.Entry, bool, error) {
 	if !c.Operator() {
 		if err := c.MustAccount(); err != nil {
@@ -41,7 +41,8 @@ func (s *Service) ListAudit(ctx context.Context, c *call.Call, f store.AuditFilt
 	return s.Store.ListAudit(ctx, f, page)
 }
 
-// AuditReport is what verifying the audit log found, as the API and the command line say it.
+// AuditReport is the result of verifying the audit log, as the API and the command line return
+// it.
 type AuditReport struct {
 	Object    string         `json:"object"`
 	OK        bool           `json:"ok"`
@@ -59,15 +60,15 @@ type AuditChain struct {
 	Seal    string `json:"seal"`
 }
 
-// AuditProblem is a place where the audit log is not as it was written.
+// AuditProblem is a place where the audit log was changed.
 type AuditProblem struct {
 	Node     int64   `json:"node"`
 	Sequence int64   `json:"sequence"`
-	Entry    *string `json:"entry"` // nil: it is not there
+	Entry    *string `json:"entry"` // nil: it is missing
 	Message  string  `json:"message"`
 }
 
-// ReportAudit returns what a check of the audit log found.
+// ReportAudit converts the result of a check of the audit log.
 func ReportAudit(found store.AuditCheck) AuditReport {
 	out := AuditReport{Object: "audit_check", OK: len(found.Problems) == 0, Unchained: found.Unchained, Chains: []AuditChain{}, Problems: []AuditProblem{}}
 	for _, c := range found.Chains {

@@ -25,15 +25,15 @@ import (
 )
 
 const (
-	consentEvery = 30 * time.Second // receivers are looked for that should be asked again
+	consentEvery = 30 * time.Second // interval between searches for receivers that are due to be asked again
 	asksAtATime  = 16
-	consentPath  = "/v1/consents/" // what follows is a consent key
+	consentPath  = "/v1/consents/" // followed by a consent key
 
-	consentsAMinute = 30 // tries from one address
+	consentsAMinute = 30 // callbacks from one address
 )
 
-// seekConsent makes an endpoint wait for its receiver's consent if it needs one, and
-// reports whether to ask for it now.
+// seekConsent sets an endpoint to await its receiver's consent if it needs one, and reports
+// whether to ask for it now.
 func (s *Service) seekConsent(e *endpoint.Endpoint, now time.Time) (bool, error) {
 	origin := s.origin()
 	ask := e.SeekConsent(origin, now)
@@ -43,7 +43,7 @@ func (s *Service) seekConsent(e *endpoint.Endpoint, now time.Time) (bool, error)
 	return ask, nil
 }
 
-// origin returns the server's public name, by which receivers are asked.
+// origin returns the server's public name, which is sent in requests for consent.
 func (s *Service) origin() string {
 	if s.PublicURL == nil {
 		return ""
@@ -55,9 +55,8 @@ func (s *Service) origin() string {
 	return u.Hostname()
 }
 
-// ValidateEndpoint asks an endpoint's receiver for its consent now, whether or not it is
-// waited for. A consent that was given stays. Errors: fault.Invalid, and those of
-// idempotency.
+// ValidateEndpoint asks an endpoint's receiver for its consent now, also if it has consented
+// before; a granted consent is kept. Errors: fault.Invalid, and those of idempotency.
 func (s *Service) ValidateEndpoint(ctx context.Context, c *call.Call, id string) (*endpoint.Endpoint, error) {
 	e, err := s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		if e.Settings.Validation != endpoint.Handshake {
@@ -72,13 +71,13 @@ func (s *Service) ValidateEndpoint(ctx context.Context, c *call.Call, id string)
 	if err != nil {
 		return nil, err
 	}
-	return s.askConsent(context.WithoutCancel(ctx), c, e), nil // an answer counts though nobody waits for it
+	return s.askConsent(context.WithoutCancel(ctx), c, e), nil // the response counts even if the caller has disconnected
 }
 
-// askConsent asks a receiver first for an answer at once and, if that is no consent, for
-// one that comes later: receivers that see a callback may take it for the only way. It
-// returns the endpoint as it is known then; what cannot be written is asked again. c is
-// whose request it is.
+// askConsent first asks a receiver for an immediate response and, if that grants no consent,
+// asks again with a callback: receivers that see a callback may use nothing else. It returns
+// the endpoint as it is then. If the result cannot be written, the receiver is asked again
+// later. c is the call that requested it.
 func (s *Service) askConsent(ctx context.Context, c *call.Call, e *endpoint.Endpoint) *endpoint.Endpoint {
 	ask := endpoint.ConsentRequest{Origin: cmp.Or(s.origin(), e.Settings.Consent.Origin)}
 	answer := s.Targets.AskConsent(ctx, e, ask)
@@ -86,8 +85,8 @@ func (s *Service) askConsent(ctx context.Context, c *call.Call, e *endpoint.Endp
 	if answer.Granted || !answer.Answered || !e.AwaitsConsent() || s.origin() == "" || len(e.ConsentKey) == 0 {
 		return e
 	}
-	// What came of the first request is written by now, so that nothing is written over
-	// what the callback does meanwhile, perhaps on another node.
+	// The result of the first request is written by now, so that it cannot overwrite the result of
+	// a callback, perhaps on another node.
 	ask.Callback = s.PublicURL() + consentPath + consentKey(e)
 	if answer = s.Targets.AskConsent(ctx, e, ask); answer.Granted {
 		return s.noted(ctx, c, e, ask, answer)
@@ -95,7 +94,7 @@ func (s *Service) askConsent(ctx context.Context, c *call.Call, e *endpoint.Endp
 	return e
 }
 
-// noted is noteAnswer for those who go on when nothing can be written.
+// noted is noteAnswer for callers that continue after a failed write.
 func (s *Service) noted(ctx context.Context, c *call.Call, e *endpoint.Endpoint, ask endpoint.ConsentRequest, answer endpoint.ConsentAnswer) *endpoint.Endpoint {
 	s.Log.Info("asked for consent", "endpoint", e.ID, "granted", answer.Granted, "answered", answer.Answered, "callback", ask.Callback != "")
 	next, err := s.noteAnswer(ctx, c, e, ask.Origin, answer)
@@ -108,13 +107,13 @@ func (s *Service) noted(ctx context.Context, c *call.Call, e *endpoint.Endpoint,
 	return next
 }
 
-// noteAnswer writes what a receiver answered who was asked at the URL that asked has, and
-// nothing if that is not waited for any more. It returns the endpoint as it is then.
+// noteAnswer writes the response of a receiver that was asked at the URL of asked, unless the
+// endpoint no longer awaits that. It returns the endpoint as it is then.
 func (s *Service) noteAnswer(ctx context.Context, c *call.Call, asked *endpoint.Endpoint, origin string, answer endpoint.ConsentAnswer) (*endpoint.Endpoint, error) {
 	e, err := s.editEndpoint(ctx, c, asked.Space, asked.ID, func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
 		have := e.Settings.Consent
 		if have == nil || have.URL != asked.Settings.Consent.URL || !have.Since.Equal(asked.Settings.Consent.Since) {
-			return store.Trail{}, store.ErrUnchanged // something else is waited for by now
+			return store.Trail{}, store.ErrUnchanged // the URL or the wait has changed meanwhile
 		}
 		next := *have
 		next.Asked, next.Answer = now, answer.Reason
@@ -124,7 +123,7 @@ func (s *Service) noteAnswer(ctx context.Context, c *call.Call, asked *endpoint.
 			next.Granted, next.Rate = now, answer.Rate
 			entry = s.Entry(call.ByItself(e.Space), now, account.EndpointConsented, e.ID, "allowed_rate", strconv.Itoa(answer.Rate))
 		}
-		if answer.Granted || !have.IsGranted() { // else it stays who was agreed to
+		if answer.Granted || !have.IsGranted() { // otherwise the granted consent is kept
 			next.Origin = origin
 		}
 		e.Settings.Consent = &next
@@ -137,10 +136,9 @@ func (s *Service) noteAnswer(ctx context.Context, c *call.Call, asked *endpoint.
 	return e, nil
 }
 
-// Consent takes a receiver's consent that comes by the callback of a key, with the value
-// of WebHook-Allowed-Rate. It returns the endpoint's URL without its query. Errors:
-// fault.NotFound for a key that nobody was given or that has served, fault.RateLimited,
-// fault.Invalid.
+// Consent grants a receiver's consent by the key of a callback, with the value of
+// WebHook-Allowed-Rate. It returns the endpoint's URL without its query. Errors: fault.NotFound
+// for a key that is unknown or was used before, fault.RateLimited, fault.Invalid.
 func (s *Service) Consent(ctx context.Context, key, allowedRate, remote string) (string, error) {
 	if wait := s.consents.take(auth.Network(remote), s.Now()); wait > 0 {
 		return "", &fault.Error{Code: fault.RateLimited, Reason: "rate_limit_exceeded", RetryAfter: wait, Message: "Too many requests from this address. Send fewer requests."}
@@ -168,22 +166,22 @@ func (s *Service) Consent(ctx context.Context, key, allowedRate, remote string) 
 	if err != nil {
 		return "", err
 	}
-	if next.AwaitsConsent() { // to something else, by now
+	if next.AwaitsConsent() { // the wait is another one by now
 		return "", gone
 	}
 	return withoutQuery(e.URL), nil
 }
 
-// consentKey is what a receiver's callback knows an endpoint by: its space, a seal, its
-// identifier. It is good until consent is given or another wait begins.
+// consentKey identifies an endpoint in a callback URL: its space, a seal and its identifier. It
+// is valid until consent is granted or another wait begins.
 func consentKey(e *endpoint.Endpoint) string {
 	b := binary.AppendUvarint(nil, uint64(e.Space))
 	b = append(b, sealConsent(e)...)
 	return base64.RawURLEncoding.EncodeToString(append(b, e.ID...))
 }
 
-// sealConsent is of what the receiver is asked for, under a random key of the wait that
-// only the server knows: the customer has the signing secret and may guess the time.
+// sealConsent seals the subject of the request, with a random key of the wait that only the
+// server knows: the customer has the signing secret and may guess the time.
 func sealConsent(e *endpoint.Endpoint) []byte {
 	m := hmac.New(sha256.New, e.ConsentKey)
 	m.Write([]byte("consent\x00" + e.ID + "\x00" + e.URL + "\x00"))
@@ -204,7 +202,7 @@ func splitConsentKey(key string) (space event.Space, id string, sealed []byte, o
 	return event.Space(v), id, b[n : n+sha256.Size], strings.HasPrefix(id, event.PrefixEndpoint) && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// pursueConsents calls PursueConsents from time to time until ctx ends.
+// pursueConsents calls PursueConsents periodically until ctx ends.
 func (s *Service) pursueConsents(ctx context.Context) {
 	tick := time.NewTicker(consentEvery)
 	defer tick.Stop()
@@ -218,9 +216,9 @@ func (s *Service) pursueConsents(ctx context.Context) {
 	}
 }
 
-// PursueConsents does now what Upkeep would do by and by: it asks receivers whose consent
-// is waited for again, each after a time that grows, or disables their endpoints. It
-// returns when all have answered.
+// PursueConsents does immediately what Upkeep does in the background: it asks receivers again
+// whose consent is pending and due, at growing intervals, or disables their endpoints. It
+// returns when all have responded.
 func (s *Service) PursueConsents(ctx context.Context) {
 	now, past := s.Now(), s.Past()
 	room := make(chan struct{}, asksAtATime)

@@ -9,10 +9,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// bindCredentials refuses an edit that would send credentials, which no answer shows, to
-// another receiver: where the origin of the endpoint's URL or of its token URL changes, the
-// edit has to give them again. A customer in a portal has to for any change of the URLs,
-// because one host may serve many receivers. old is the endpoint before the edit p, e after.
+// bindCredentials refuses an edit that would send stored credentials to another receiver: if
+// the origin of the endpoint's URL or token URL changes, the edit must set them again. A
+// customer in a portal must for any change of the URLs, because one host may serve many
+// receivers. old is the endpoint before the edit p, e after it.
 func (s *Service) bindCredentials(c *call.Call, p endpoint.Params, old, e *endpoint.Endpoint) error {
 	moved := func(from, to string) bool {
 		if c.Portal != nil {
@@ -40,7 +40,7 @@ func (s *Service) bindCredentials(c *call.Call, p endpoint.Params, old, e *endpo
 			return again("authentication[client_secret]", "client secret")
 		}
 	}
-	if e.TLS.PrivateKey != "" && !p.Mentions("client_certificate") { // token URLs get it too
+	if e.TLS.PrivateKey != "" && !p.Mentions("client_certificate") { // token URLs receive it too
 		return again("client_certificate", "client certificate")
 	}
 	if !url {
@@ -60,7 +60,7 @@ func (s *Service) bindCredentials(c *call.Call, p endpoint.Params, old, e *endpo
 	return nil
 }
 
-// moves returns for the audit log from which origin to which an edit moves an endpoint.
+// moves describes for the audit log the old and new origins of an edited endpoint.
 func moves(old, e *endpoint.Endpoint) (detail []string) {
 	add := func(name, from, to string) {
 		if from, to = endpoint.Origin(from), endpoint.Origin(to); from != to {
@@ -74,7 +74,8 @@ func moves(old, e *endpoint.Endpoint) (detail []string) {
 	return detail
 }
 
-// differences returns what an edit changed of an endpoint, without what may be a credential.
+// differences returns the changes of an edit of an endpoint, without values that may be
+// credentials.
 func differences(old, e *endpoint.Endpoint) []string {
 	var d call.Difference
 	endpoint.Differences(old, e, d.Of)

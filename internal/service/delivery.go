@@ -29,14 +29,14 @@ func (s *Service) Delivery(ctx context.Context, c *call.Call, id string) (delive
 	return s.Store.Delivery(ctx, c.Space, did)
 }
 
-// DeliveryFilter narrows a list of deliveries. Empty fields do not narrow; times
-// are those of the events' acceptance.
+// DeliveryFilter narrows a list of deliveries. Empty fields select everything; times are those
+// of the events' acceptance.
 type DeliveryFilter struct {
 	Event    string
-	Endpoint string // which may be deleted
+	Endpoint string // it may be deleted
 	Type     string // a type or a pattern such as "payment.*"
 	Status   string // pending, succeeded, failed or canceled
-	Outcome  string // of the last attempt, by either of its names
+	Outcome  string // of the last attempt, by its name or short name
 	Response string // HTTP status of the response to the last attempt, such as 503, or a class, such as 5xx
 	From     time.Time
 	Until    time.Time // exclusive
@@ -97,7 +97,7 @@ func (s *Service) narrow(ctx context.Context, c *call.Call, f DeliveryFilter) (o
 	return out, nil
 }
 
-// state returns the state of that name, nil for an empty one.
+// state returns the state with this name, nil for an empty name.
 func state(name string) (*delivery.State, error) {
 	if name == "" {
 		return nil, nil
@@ -109,7 +109,7 @@ func state(name string) (*delivery.State, error) {
 	return &state, nil
 }
 
-// outcome returns the outcome of that name, nil for an empty one.
+// outcome returns the outcome with this name, nil for an empty name.
 func outcome(name string) (*delivery.Outcome, error) {
 	if name == "" {
 		return nil, nil
@@ -137,7 +137,7 @@ func statuses(text string) (r store.StatusRange, err error) {
 	return r, nil
 }
 
-// outcomeNames lists the outcomes for people.
+// outcomeNames lists the outcomes for an error message.
 func outcomeNames() string {
 	var names []string
 	for _, o := range delivery.Outcomes() {
@@ -150,8 +150,7 @@ func outcomeNames() string {
 	return strings.Join(names, ", ")
 }
 
-// RetryDelivery makes a delivery due at once, whatever became of it, with a
-// fresh retry schedule.
+// RetryDelivery makes a delivery in any state due at once, with a new retry schedule.
 func (s *Service) RetryDelivery(ctx context.Context, c *call.Call, id string) (delivery.View, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -181,13 +180,13 @@ func (s *Service) RetryDelivery(ctx context.Context, c *call.Call, id string) (d
 	return v, nil
 }
 
-// MaxWait is how long a caller may wait for an attempt that it asked for.
+// MaxWait is the maximum time that a caller may wait for an attempt.
 const MaxWait = 30 * time.Second
 
-// Attempted is a delivery that a person asked for and the attempt that came of it.
+// Attempted is a delivery that a user retried, and the resulting attempt.
 type Attempted struct {
 	delivery.View
-	Attempt *Attempt // nil: it has not ended
+	Attempt *Attempt // nil: it has not ended yet
 }
 
 const (
@@ -195,9 +194,9 @@ const (
 	lastPoll  = 100 * time.Millisecond
 )
 
-// AwaitAttempts waits until each of some deliveries has one more attempt than it is given
-// with, at most for a time, and returns them as they are then. Whichever node makes the
-// attempts, they show in the store.
+// AwaitAttempts waits until each of the deliveries has one more attempt than given, at most for
+// a time, and returns them as they are then. It reads the store, so any node may make the
+// attempts.
 func (s *Service) AwaitAttempts(ctx context.Context, c *call.Call, views []delivery.View, wait time.Duration) ([]Attempted, error) {
 	deadline := time.Now().Add(min(wait, MaxWait))
 	out := make([]Attempted, len(views))
@@ -241,8 +240,7 @@ func (s *Service) attemptAfter(ctx context.Context, v *delivery.View, number int
 	return &a, nil
 }
 
-// CancelDelivery stops the retries of a pending delivery; one that is settled
-// stays as it is.
+// CancelDelivery cancels the retries of a pending delivery; a settled delivery is not changed.
 func (s *Service) CancelDelivery(ctx context.Context, c *call.Call, id string) (delivery.View, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -260,18 +258,18 @@ func (s *Service) CancelDelivery(ctx context.Context, c *call.Call, id string) (
 	if err != nil {
 		return v, err
 	}
-	s.engine.Wake(v.ID.Endpoint) // in a strict order the next one waited for it
+	s.engine.Wake(v.ID.Endpoint) // with strict order the next delivery waited for it
 	return v, nil
 }
 
-// Watcher returns what the engine reports to: it disables endpoints, and tells
-// the account what it should know.
+// Watcher returns the receiver of the engine's reports: it disables endpoints and notifies the
+// account.
 func (s *Service) Watcher() *Watcher { return &Watcher{s} }
 
 // Watcher implements dispatch.Watcher.
 type Watcher struct{ s *Service }
 
-// EndpointDead disables the endpoint, unless it has another URL than the one that failed.
+// EndpointDead disables the endpoint, unless its URL has changed since the failure.
 func (w *Watcher) EndpointDead(f *dispatch.Failure, reason string) {
 	same := func(e *endpoint.Endpoint) bool { return e.URL == f.Endpoint.URL }
 	if err := w.s.disable(context.Background(), f.Endpoint.No, reason, lastFailure(f), same); err != nil {
@@ -320,18 +318,18 @@ func (w *Watcher) DeliveryExhausted(f *dispatch.Failure) {
 	}
 }
 
-// lastFailure returns the names and values that notices about an endpoint have of the attempt
-// that caused them.
+// lastFailure returns the names and values of a notice that describe the attempt that caused
+// it.
 func lastFailure(f *dispatch.Failure) []any {
 	return append(lastAttempt(f), "event", f.Outgoing.EventID, "event_type", f.Outgoing.Type, "delivery", f.Delivery.ID.String())
 }
 
-// lastAttempt returns the names and values that notices have of the result of an attempt.
+// lastAttempt returns the names and values of a notice that describe the result of an attempt.
 func lastAttempt(f *dispatch.Failure) []any {
 	return []any{"last_outcome", f.Delivery.LastOutcome.String(), "last_status_code", f.Delivery.StatusOrNil(), "last_error", lastError(f)}
 }
 
-// lastError returns why no response came, nil if one did.
+// lastError returns why there was no response, nil if there was one.
 func lastError(f *dispatch.Failure) any {
 	if f.Attempt == nil || f.Attempt.Error == "" {
 		return nil
@@ -339,7 +337,7 @@ func lastError(f *dispatch.Failure) any {
 	return f.Attempt.Error
 }
 
-// lastFailureText says for people how the attempt failed.
+// lastFailureText describes the failure of the attempt in a sentence.
 func lastFailureText(f *dispatch.Failure) string {
 	how := f.Delivery.LastOutcome.String()
 	if f.Delivery.LastStatus != 0 {

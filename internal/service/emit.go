@@ -10,15 +10,15 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Emission is an event to be made.
+// Emission is an event to be created as part of a change.
 type Emission struct {
 	Type string
 	Data []byte // the value of "data", JSON
 }
 
-// Emit accepts events in the transaction of a change that the caller makes: write
-// gets what goes with it, and the receipt of result; it is called again when another node
-// has changed the account's settings meanwhile. Nothing is written when it returns an error. Errors: fault.Invalid, those of idempotency, and write's.
+// Emit accepts events in the transaction of a change: write receives the events and the receipt of result, and is
+// called again if another node has changed the account's settings meanwhile. If it returns an error, nothing is
+// written. Errors: fault.Invalid, those of idempotency, and write's.
 func (s *Service) Emit(ctx context.Context, c *call.Call, result any, emit []Emission, write func(store.Trail) error) error {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *Service) Emit(ctx context.Context, c *call.Call, result any, emit []Emi
 	return nil
 }
 
-// emission makes what is to be stored of an event that goes with a change.
+// emission returns an event of a change as it is to be stored.
 func (s *Service) emission(c *call.Call, m Emission, now time.Time) (*store.Append, error) {
 	version := s.SettingsVersion()
 	data, err := event.AppendStable(nil, m.Data, "data")
@@ -62,7 +62,7 @@ func (s *Service) emission(c *call.Call, m Emission, now time.Time) (*store.Appe
 	return &a, nil
 }
 
-// wake starts what was written in the transaction of a change.
+// wake starts the deliveries of events that were written in the transaction of a change.
 func (s *Service) wake(all []*store.Append) {
 	for _, a := range all {
 		s.tally.Event(a)

@@ -16,8 +16,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// apply applies parameters to an endpoint for a call. The source of its CloudEvents tells one
-// account and mode from another, in which ids may be the same.
+// apply applies parameters to an endpoint for a call. The source of its CloudEvents
+// distinguishes accounts and modes, because their ids may be equal.
 func (s *Service) apply(c *call.Call, p endpoint.Params, e *endpoint.Endpoint, now time.Time) error {
 	mode := "test"
 	if c.Space.Live() {
@@ -25,12 +25,12 @@ func (s *Service) apply(c *call.Call, p endpoint.Params, e *endpoint.Endpoint, n
 	}
 	return p.Apply(e, endpoint.Edit{By: c.Setter(), Now: now, Signature: s.Rules.Signature, Shape: endpoint.Shape{
 		Source: "/accounts/" + s.Auth.AccountID(c.Space.Account()) + "/" + mode,
-		// Keys, not the clock, which may have been stepped back behind them.
+		// The time comes from the keys, not the clock, which may have been stepped back behind them.
 		Since: event.KeyAt(s.IDs.Keys.Next().Time().Add(endpoint.ShapeDelay)),
 	}})
 }
 
-// changed names what a request mentions, for the audit log: no values.
+// changed returns the names of a request's parameters, for the audit log: no values.
 func changed(p endpoint.Params) []string {
 	if len(p) == 0 {
 		return nil
@@ -59,8 +59,8 @@ func (s *Service) check(e *endpoint.Endpoint) error {
 	return s.Targets.CheckTarget("url", e.URL)
 }
 
-// compile compiles the expressions of a request, so that this is done when they are checked
-// while the endpoint is being changed. What is wrong with them is said then.
+// compile compiles the expressions of a request beforehand, so that their later check under the
+// edit is quick. The check reports their errors.
 func compile(p endpoint.Params) {
 	if filter := p.Text("filter"); filter != "" {
 		_, _ = expression.Compile("filter", filter)
@@ -70,11 +70,11 @@ func compile(p endpoint.Params) {
 	}
 }
 
-// sizeOf returns how long the expressions of a request are.
+// sizeOf returns the total size of a request's expressions, in bytes.
 func sizeOf(p endpoint.Params) int { return len(p.Text("filter")) + len(p.Text("transform")) }
 
-// CreateEndpoint registers an endpoint. The result holds its first secret.
-// Errors: fault.Invalid, and those of idempotency.
+// CreateEndpoint registers an endpoint. The result contains its first secret. Errors:
+// fault.Invalid, and those of idempotency.
 func (s *Service) CreateEndpoint(ctx context.Context, c *call.Call, p endpoint.Params) (*endpoint.Endpoint, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *call.Call, p endpoint.P
 	return e, nil
 }
 
-// UpdateEndpoint changes what p mentions. Enabling an endpoint closes its breaker.
+// UpdateEndpoint changes the given parameters. Enabling an endpoint closes its breaker.
 func (s *Service) UpdateEndpoint(ctx context.Context, c *call.Call, id string, p endpoint.Params) (*endpoint.Endpoint, error) {
 	var was endpoint.Status
 	var ask bool
@@ -191,8 +191,8 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *call.Call, id string, p
 	return e, nil
 }
 
-// editEndpoint edits an endpoint as [store.Store] says, for a call, and makes it known. It
-// returns the endpoint as it is then, also when edit finds nothing to change.
+// editEndpoint edits an endpoint for a call by the rules of [store.Store], and publishes it. It
+// returns the endpoint as it is then, also if edit changes nothing.
 func (s *Service) editEndpoint(ctx context.Context, c *call.Call, space event.Space, id string,
 	edit func(e *endpoint.Endpoint, now time.Time) (store.Trail, error),
 ) (*endpoint.Endpoint, error) {
@@ -211,7 +211,7 @@ func (s *Service) editEndpoint(ctx context.Context, c *call.Call, space event.Sp
 	return e, nil
 }
 
-// change edits an endpoint for a call, and leaves the audit entry and the announcement that
+// change edits an endpoint for a call, and writes the audit entry and the announcement that
 // edit returns. The announcement may be nil.
 func (s *Service) change(ctx context.Context, c *call.Call, id string,
 	edit func(e *endpoint.Endpoint, now time.Time) (action account.Action, detail []string, a *announcement, err error),
@@ -248,7 +248,7 @@ func (s *Service) change(ctx context.Context, c *call.Call, id string,
 	return e, nil
 }
 
-// DeleteEndpoint removes an endpoint; what is pending for it is cancelled.
+// DeleteEndpoint deletes an endpoint and cancels its pending deliveries.
 func (s *Service) DeleteEndpoint(ctx context.Context, c *call.Call, id string) error {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -292,7 +292,7 @@ func (s *Service) ListEndpoints(ctx context.Context, c *call.Call, p call.Page) 
 		return nil, false, err
 	}
 	page, err := call.ResolvePage(p, func(param, id string) (int64, error) {
-		e, err := s.Store.PastEndpoint(ctx, c.Space, id) // it may be deleted while somebody pages
+		e, err := s.Store.PastEndpoint(ctx, c.Space, id) // it may be deleted during paging
 		return e.No, call.CursorFault(err, param, id)
 	})
 	if err != nil {
@@ -301,9 +301,9 @@ func (s *Service) ListEndpoints(ctx context.Context, c *call.Call, p call.Page) 
 	return s.Store.ListEndpoints(ctx, c.Space, page)
 }
 
-// disable switches an endpoint off because of how it behaved, and tells the
-// account, with the names and values of cause. It does nothing when the endpoint is off or
-// deleted already, or when still, if given, says that the reason does not hold any more.
+// disable disables an endpoint because of its failures and notifies the account, with the names
+// and values of cause. It does nothing if the endpoint is already disabled or deleted, or if
+// still, when given, reports that the reason no longer applies.
 func (s *Service) disable(ctx context.Context, no int64, reason string, cause []any, still func(*endpoint.Endpoint) bool) error {
 	current := s.Endpoints.Get(no)
 	if current == nil || current.Status != endpoint.Enabled || current.Space == OperatorSpace {
@@ -337,7 +337,7 @@ func (s *Service) disable(ctx context.Context, no int64, reason string, cause []
 	return nil
 }
 
-// disabledText says for people why an endpoint was disabled.
+// disabledText explains the reasons for which endpoints are disabled.
 var disabledText = map[string]string{
 	endpoint.DisabledGone:   "The endpoint responded with 410 Gone.",
 	endpoint.DisabledFailed: "The endpoint has acknowledged no delivery for too long.",
@@ -345,7 +345,7 @@ var disabledText = map[string]string{
 	endpoint.DisabledNoConsent: "The endpoint's receiver did not grant consent within a day.",
 }
 
-// mustBeOn refuses to send to an endpoint that is off; param is what named it.
+// mustBeOn refuses to send to a disabled endpoint; param is the parameter that named it.
 func mustBeOn(e *endpoint.Endpoint, param string) error {
 	if e.Status == endpoint.Enabled {
 		return nil
@@ -353,8 +353,7 @@ func mustBeOn(e *endpoint.Endpoint, param string) error {
 	return fault.Param(param, "endpoint_disabled", "The endpoint %s is disabled; enable it first.", e.ID)
 }
 
-// WhoseEndpoint returns the account and mode that an endpoint belongs to, for users,
-// who see them all.
+// WhoseEndpoint returns the account and mode of an endpoint, for users, who have access to all.
 func (s *Service) WhoseEndpoint(id string) (accountID string, live, ok bool) {
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
 		if e.ID == id && e.Space != OperatorSpace {

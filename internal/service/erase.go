@@ -16,14 +16,14 @@ import (
 const (
 	eraseSlice      = 100 // deliveries in one transaction, with all of their attempts
 	eraseSpaceSlice = 50  // events in one transaction, with all of their deliveries
-	erasures        = 100 // that are read at a time
+	erasures        = 100 // events and accounts that are read at a time
 )
 
-// EraseEvent erases the payload of an event, and what its attempts kept of requests and
-// responses, and cancels its pending deliveries. An attempt under way ends by itself; of what
-// comes of it, only outcome and status are stored. The event stays with its id, type and times.
-// An event that is erased already stays as it is. When the call is interrupted after the payload
-// is gone, [Service.RunErasures] does the rest.
+// EraseEvent erases the payload of an event and the requests and responses stored with its
+// attempts, and cancels its pending deliveries. An attempt under way is completed, and only its
+// outcome and status are stored. The event keeps its id, type and times. An event that is
+// already erased is not changed. If the call is interrupted after the payload was erased,
+// [Service.RunErasures] completes it.
 func (s *Service) EraseEvent(ctx context.Context, c *call.Call, id string) (*event.Event, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Service) DeleteAccount(ctx context.Context, c *call.Call, id string) (a
 	return s.eraseAccount(ctx, a.ID)
 }
 
-// eraseAttempts erases what is left of an event whose payload is gone.
+// eraseAttempts erases the remaining data of an event whose payload was erased.
 func (s *Service) eraseAttempts(ctx context.Context, key event.Key) error {
 	for after := int64(0); ; {
 		canceled, next, err := s.Store.EraseAttempts(ctx, key, after, s.Now(), eraseSlice)
@@ -92,8 +92,8 @@ func (s *Service) eraseAttempts(ctx context.Context, key event.Key) error {
 	}
 }
 
-// RunErasures finishes erasures until ctx ends: those that were interrupted, and what they have
-// left in the files of the store.
+// RunErasures completes erasures until ctx ends: interrupted ones, and remains in the files of
+// the store.
 func (s *Service) RunErasures(ctx context.Context) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
@@ -112,8 +112,8 @@ func (s *Service) RunErasures(ctx context.Context) {
 	}
 }
 
-// FinishErasures begins to erase the accounts whose grace period has ended, and finishes the
-// erasures that have begun, as far as it can.
+// FinishErasures starts to erase the accounts whose grace period has ended, and completes
+// running erasures as far as possible.
 func (s *Service) FinishErasures(ctx context.Context) error {
 	if err := s.eraseDueAccounts(ctx); err != nil {
 		return err
@@ -151,7 +151,7 @@ func (s *Service) FinishErasures(ctx context.Context) error {
 	}
 }
 
-// eraseDueAccounts begins to erase the deleted accounts whose grace period has ended.
+// eraseDueAccounts starts to erase the deleted accounts whose grace period has ended.
 func (s *Service) eraseDueAccounts(ctx context.Context) error {
 	now := s.Past()
 	for _, a := range s.Auth.Accounts() {
@@ -164,7 +164,7 @@ func (s *Service) eraseDueAccounts(ctx context.Context) error {
 	return nil
 }
 
-// eraseAccount begins to erase a deleted account: from then on it cannot be restored.
+// eraseAccount starts to erase a deleted account: from then on it cannot be restored.
 func (s *Service) eraseAccount(ctx context.Context, id string) (account.Account, error) {
 	a, err := s.Store.EditAccount(ctx, id, func(a *account.Account) (store.Trail, error) {
 		now := s.Now()
@@ -182,9 +182,9 @@ func (s *Service) eraseAccount(ctx context.Context, id string) (account.Account,
 	return a, nil
 }
 
-// eraseSpace erases what an erased account stored in a space, and reports whether nothing is left.
-// Endpoints, types and keys are deleted first, as a person deletes them, so that all nodes learn
-// of it; rows go when no node can be behind any more.
+// eraseSpace erases the data of an erased account in a space, and reports whether none is left.
+// Endpoints, types and keys are deleted first in the ordinary way, so that all nodes learn of it;
+// rows are deleted when no node can be behind any more.
 func (s *Service) eraseSpace(ctx context.Context, space event.Space) (done bool, err error) {
 	before := s.Past().Add(-deletedGrace)
 	if err := s.dropSettings(ctx, space); err != nil {
@@ -231,10 +231,10 @@ func (s *Service) dropSettings(ctx context.Context, space event.Space) error {
 	return s.Auth.RevokeAll(ctx, space)
 }
 
-// startErasing has [Service.RunErasures] look for erasures.
+// startErasing wakes [Service.RunErasures].
 func (s *Service) startErasing() {
 	select {
 	case s.erasing <- struct{}{}:
-	default: // it will look anyway
+	default: // it is already awake
 	}
 }

@@ -22,14 +22,12 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// SendEvent accepts an event: when it returns, the event and a delivery for each endpoint
-// that wants it are on disk; or, where these are more than [store.InlineDeliveries], the
-// list of these endpoints, by which the deliveries are written afterwards. raw is the
-// request's JSON.
+// SendEvent accepts an event. When it returns, the event is on disk with a delivery for each
+// subscribed endpoint or, for more than [store.InlineDeliveries] of them, with the list of
+// these endpoints, from which the deliveries are written afterwards. raw is the request's JSON.
 //
-// An event with an id that was accepted before with the same type and data is
-// returned again, unchanged. Errors: fault.Invalid, fault.Unavailable, and those
-// of idempotency.
+// If an event with the same id, type and data was accepted before, that event is returned
+// unchanged. Errors: fault.Invalid, fault.Unavailable, and those of idempotency.
 func (s *Service) SendEvent(ctx context.Context, c *call.Call, raw []byte) (*event.Event, error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, err
@@ -39,7 +37,7 @@ func (s *Service) SendEvent(ctx context.Context, c *call.Call, raw []byte) (*eve
 		return nil, err
 	}
 	in, err := s.prepare(c, raw, version)
-	if s.rejected(err) { // by this node's settings, which may be out of date
+	if s.rejected(err) { // by this node's settings, which may be stale
 		if err = s.CatchUp(ctx); err == nil {
 			in, err = s.prepare(c, raw, s.SettingsVersion())
 		}
@@ -63,15 +61,14 @@ func (s *Service) SendEvent(ctx context.Context, c *call.Call, raw []byte) (*eve
 	return s.accepted(ctx, c, in)
 }
 
-// rejected reports whether an event was refused by settings that another node may have
-// changed.
+// rejected reports whether an event was refused by settings that another node may have changed.
 func (s *Service) rejected(err error) bool {
 	var r rejection
 	return s.Settings != nil && errors.As(err, &r)
 }
 
-// sendAfresh stores an event that was matched by settings which another node has changed
-// since.
+// sendAfresh stores an event again after another node has changed the settings that it was
+// matched by.
 func (s *Service) sendAfresh(ctx context.Context, c *call.Call, raw []byte) (in *incoming, err error) {
 	if err := s.Recheck(ctx, c); err != nil {
 		return nil, err
@@ -89,32 +86,31 @@ func (s *Service) sendAfresh(ctx context.Context, c *call.Call, raw []byte) (in 
 	return in, err
 }
 
-// MaxEvents is how many events one call of [Service.SendEvents] may bring.
+// MaxEvents is the maximum number of events in one call of [Service.SendEvents].
 const MaxEvents = 1000
 
-// MaxBatch is the largest body of a request with several events, in bytes.
+// MaxBatch is the maximum body of a request with several events, in bytes.
 const MaxBatch = 8 << 20
 
-// spelling is how much longer than its stable form a request may write an event.
+// spelling is the maximum ratio of an event's size in a request to its size in the stable form.
 const spelling = 4
 
-// MaxRequest returns how many bytes a request may take to write the largest event.
+// MaxRequest returns the maximum size of a request with the largest event, in bytes.
 func (s *Service) MaxRequest() int64 { return spelling * int64(s.MaxBody) }
 
-// Sent is what became of one of several events: one of its fields is set.
+// Sent is the result for one of several events: one of its fields is set.
 type Sent struct {
 	Event    *event.Event
-	Replayed *store.Receipt // the answer to the same event of the same request, earlier
+	Replayed *store.Receipt // the response to the same event of an earlier request
 	Err      error          // as [Service.SendEvent] returns it
 }
 
-// SendEvents accepts events as SendEvent accepts one, each for itself, in their order.
-// With an idempotency key, each has a receipt of its own: when a request that was
-// interrupted comes again, those that were accepted are not accepted again, and the
-// others are. Errors that concern all of them: fault.Invalid, fault.Forbidden and
-// fault.IdempotencyConflict.
+// SendEvents accepts several events, each separately as by SendEvent, in their order. With an
+// idempotency key each has its own receipt: when an interrupted request is repeated, accepted
+// events are not accepted again, and the others are accepted now. Errors that concern all of
+// them: fault.Invalid, fault.Forbidden and fault.IdempotencyConflict.
 func (s *Service) SendEvents(ctx context.Context, c *call.Call, raws [][]byte) ([]Sent, error) {
-	end, err := s.BeginEdit(ctx, c) // the key may be another request's
+	end, err := s.BeginEdit(ctx, c) // the key may belong to another request
 	if err != nil {
 		return nil, err
 	}
@@ -134,16 +130,16 @@ func (s *Service) SendEvents(ctx context.Context, c *call.Call, raws [][]byte) (
 	return b.out, nil
 }
 
-// eventBatch is the events of one call on their way into the store.
+// eventBatch contains the events of one call that are to be stored.
 type eventBatch struct {
 	raws   [][]byte
 	out    []Sent
-	left   []int // those that there is no answer to, in order
-	stored bool  // the store has some of them, from now or before
+	left   []int // indexes without a result yet, in order
+	stored bool  // the store has at least one of them, from this call or an earlier one
 }
 
-// sendBatch stores what is left of a batch, all of it matched by the same settings. It
-// returns store.ErrStale when something is left still.
+// sendBatch stores the remaining events of a batch, all matched by the same settings. It
+// returns store.ErrStale if some remain.
 func (s *Service) sendBatch(ctx context.Context, c *call.Call, b *eventBatch) error {
 	version, err := s.settled(c)
 	if err != nil {
@@ -181,19 +177,19 @@ func (s *Service) sendBatch(ctx context.Context, c *call.Call, b *eventBatch) er
 	return nil
 }
 
-// prepared is what is left of a batch, ready to be stored.
+// prepared contains the remaining events of a batch, ready to be stored.
 type prepared struct {
 	appends  []*store.Append
 	ins      []*incoming
 	calls    []*call.Call
-	places   []int // in the batch
-	rejected bool  // some are not among them, because of settings that another node may have changed
+	places   []int // indexes in the batch
+	rejected bool  // some are missing because of settings that another node may have changed
 }
 
 func (s *Service) prepareBatch(c *call.Call, b *eventBatch, version int64) (p prepared) {
 	created, limit, full := 0, s.Auth.LimitOn(c, quota.BatchDeliveries), false
 	for _, i := range b.left {
-		if full { // what comes after is refused too, so that the order stays
+		if full { // the following events are refused too, which keeps the order
 			b.out[i].Err = overBatch(limit)
 			continue
 		}
@@ -213,14 +209,14 @@ func (s *Service) prepareBatch(c *call.Call, b *eventBatch, version int64) (p pr
 	return p
 }
 
-// overBatch is what an event is answered that would make a request create more deliveries
-// than one may.
+// overBatch is the error of an event that would exceed the number of deliveries that one
+// request may create.
 func overBatch(limit int) error {
 	return quota.Busy(quota.BatchDeliveries, time.Second, "The preceding events have created the maximum number of deliveries per request (%d). Send the rest in another request.", limit)
 }
 
-// append stores an event. It returns store.ErrStale, and has stored nothing, when the event
-// was matched by settings that another node has changed since.
+// append stores an event. It returns store.ErrStale, and stores nothing, if another node has
+// changed the settings that the event was matched by.
 func (s *Service) append(ctx context.Context, a *store.Append) error {
 	if err := s.Events.Append(ctx, a); err != nil {
 		return err
@@ -231,14 +227,14 @@ func (s *Service) append(ctx context.Context, a *store.Append) error {
 	return nil
 }
 
-// incoming is an event on its way into the store.
+// incoming is an event that is to be stored.
 type incoming struct {
 	store.Append
-	dated bool // its sender says when it was created
+	dated bool // the sender set its time of creation
 }
 
-// prepare makes what is to be stored for an event, by settings of the given version or
-// later. Errors: fault.Invalid.
+// prepare returns an event as it is to be stored, by settings of the given version or later.
+// Errors: fault.Invalid.
 func (s *Service) prepare(c *call.Call, raw []byte, version int64) (*incoming, error) {
 	defer s.Turn(c, len(raw))()
 	in, err := event.ParseInput(raw)
@@ -269,7 +265,7 @@ func (s *Service) prepare(c *call.Call, raw []byte, version int64) (*incoming, e
 	}, nil
 }
 
-// accepted returns what the store made of an event.
+// accepted returns the store's result for an event.
 func (s *Service) accepted(ctx context.Context, c *call.Call, in *incoming) (*event.Event, error) {
 	switch {
 	case in.Replay != nil:
@@ -290,14 +286,14 @@ func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, ke
 	if err != nil {
 		return err
 	}
-	if a.Suspended() { // it waits at the broker
+	if a.Suspended() { // the message stays at the broker
 		return &fault.Error{Code: fault.Unavailable, Reason: "account_suspended", Message: "The account is suspended.", Err: auth.ErrSuspended()}
 	}
 	if err := s.Auth.AwaitTurn(ctx, &a); err != nil {
 		return err
 	}
 	c := &call.Call{Space: event.SpaceOf(a.No, live), Key: call.BySystem.Key}
-	if key != "" { // which no request can name
+	if key != "" { // no request can use such a key
 		c.Idem = call.Repeatable("\x1f"+key, func(any) (int, []byte) { return 0, nil })
 		c.Idem.Fingerprint = sha256.Sum256(raw)
 	}
@@ -309,8 +305,7 @@ func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, ke
 	return err
 }
 
-// taken decides what an event id that is in use means: the same event again, or
-// a mistake.
+// taken decides whether a used event id means the same event again or a mistake.
 func taken(first, again *event.Event, compareCreated bool) (*event.Event, error) {
 	if !first.HasPayload() {
 		return nil, call.Erased(first, "id")
@@ -321,7 +316,7 @@ func taken(first, again *event.Event, compareCreated bool) (*event.Event, error)
 	return nil, fault.Param("id", "event_id_taken", "Another event already has the id '%s'.", again.ID)
 }
 
-// newEvent gives an event its key and identifier and makes its body, once.
+// newEvent gives an event its key and identifier and renders its body, once.
 func (s *Service) newEvent(space event.Space, in event.Input) event.Event {
 	e := event.Event{Key: s.IDs.Keys.Next(), ID: in.ID, Space: space, Type: in.Type, Created: in.Created}
 	if in.ID == "" {
@@ -337,8 +332,7 @@ func (s *Service) newEvent(space event.Space, in event.Input) event.Event {
 	return e
 }
 
-// appendOf makes what is to be stored of an event that goes to some endpoints, by settings
-// of a version.
+// appendOf returns the rows of an event for some endpoints, matched by settings of a version.
 func appendOf(e event.Event, to []*endpoint.Endpoint, version int64) store.Append {
 	return store.Append{Event: e, Deliveries: deliveries(&e, to), Version: version, Deferred: len(to) > store.InlineDeliveries,
 		Ordered: slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO })}
@@ -355,8 +349,8 @@ func deliveries(e *event.Event, to []*endpoint.Endpoint) []delivery.Delivery {
 	return ds
 }
 
-// SendTest sends a sample event to one endpoint only, of the given type or, if
-// that is empty, of the first type that the endpoint names.
+// SendTest sends a sample event to one endpoint only, of the given type or, if that is empty,
+// of the first type that the endpoint subscribes to.
 func (s *Service) SendTest(ctx context.Context, c *call.Call, endpointID, typ string) (*event.Event, []delivery.View, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -384,7 +378,7 @@ func (s *Service) SendTest(ctx context.Context, c *call.Call, endpointID, typ st
 	return &a.Event, views, nil
 }
 
-// testAppend makes what is to be stored of a sample event.
+// testAppend returns the rows of a sample event.
 func (s *Service) testAppend(ctx context.Context, c *call.Call, endpointID, typ string) (*store.Append, error) {
 	version := s.SettingsVersion()
 	w, err := s.Endpoint(ctx, c, endpointID)
@@ -410,7 +404,7 @@ func (s *Service) testAppend(ctx context.Context, c *call.Call, endpointID, typ 
 	return &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.Receipt(c, &e, s.Now()), Version: version}, nil
 }
 
-// Unwritten returns how many deliveries of an event are not written yet.
+// Unwritten returns the number of an event's deliveries that are not written yet.
 func (s *Service) Unwritten(ctx context.Context, e *event.Event) (int, error) {
 	return s.Store.Unwritten(ctx, e.Space, e.Key)
 }
@@ -427,8 +421,8 @@ func (s *Service) Event(ctx context.Context, c *call.Call, id string) (*event.Ev
 	return &e, nil
 }
 
-// EventFilter narrows a list of events. Zero fields do not narrow; times are
-// those of acceptance.
+// EventFilter narrows a list of events. Zero fields select everything; times are those of
+// acceptance.
 type EventFilter struct {
 	Type  string    // a type or a pattern such as "payment.*"
 	Types []string  // any of these, at most [MaxListedTypes]; instead of Type
@@ -437,10 +431,10 @@ type EventFilter struct {
 
 	Delivered *bool  // whether all deliveries have succeeded; none is pending or failed
 	Status    string // with a delivery that is pending, succeeded, failed or canceled
-	Text      string // anywhere in the body, to the letter
+	Text      string // anywhere in the body, case-sensitive
 }
 
-// MaxListedTypes is how many types a list of events can be narrowed to.
+// MaxListedTypes is the maximum number of types in a filter.
 const MaxListedTypes = 20
 
 func (f *EventFilter) check() error {
@@ -458,7 +452,7 @@ func (f *EventFilter) check() error {
 	return checkPattern(f.Type)
 }
 
-// narrow checks f and returns it as the store knows it.
+// narrow checks f and converts it for the store.
 func (f *EventFilter) narrow() (out store.EventFilter, err error) {
 	if err := f.check(); err != nil {
 		return out, err
@@ -468,11 +462,11 @@ func (f *EventFilter) narrow() (out store.EventFilter, err error) {
 	return out, err
 }
 
-// lastTime is the last that keys can tell, in Unix milliseconds (see event.Key).
+// lastTime is the last time that keys can represent, in Unix milliseconds (see event.Key).
 const lastTime = 1<<42 - 1
 
-// keyAt returns the first key of a time, 0 for none. Times that no key can have
-// become the nearest that one can: they must not stop to narrow.
+// keyAt returns the first key of a time, 0 for none. Times outside the range of keys become the
+// nearest time in it, so that they still narrow a list.
 func keyAt(t time.Time) event.Key {
 	if t.IsZero() {
 		return 0
@@ -487,9 +481,9 @@ func checkPattern(p string) error {
 	return nil
 }
 
-// ListEvents lists events, newest first. next is the cursor of the page after this one, empty
-// when there is none. A list looks at a bounded part of what is stored at a time: a page may
-// be short, and empty, and have a next.
+// ListEvents lists events, newest first. next is the cursor of the next page, empty if there is
+// none. A list examines a bounded number of stored events at a time, so a page may be short or
+// empty and still have a next.
 func (s *Service) ListEvents(ctx context.Context, c *call.Call, f EventFilter, p call.Page) (items []event.Event, next string, err error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, "", err
@@ -513,8 +507,8 @@ func (s *Service) ListEvents(ctx context.Context, c *call.Call, f EventFilter, p
 		func(k event.Key) string { return call.Between(delivery.ID{Event: k}) }), err
 }
 
-// EventsAfter returns the events after a key, oldest first, at most limit: those
-// that came in since. A key of 0 stands for now.
+// EventsAfter returns the events after a key, oldest first, at most limit. A key of 0 means
+// now.
 func (s *Service) EventsAfter(ctx context.Context, c *call.Call, after event.Key, limit int) (items []event.Event, last event.Key, err error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, after, err
@@ -530,9 +524,8 @@ func (s *Service) EventsAfter(ctx context.Context, c *call.Call, after event.Key
 	return items, after, err
 }
 
-// Resend sends an event again to every enabled endpoint that wants it, or to the
-// one named, whether it wants it or not. It returns the deliveries, which are
-// pending again with a fresh retry schedule.
+// Resend resends an event to every subscribed enabled endpoint, or to the named one, subscribed
+// or not. It returns the deliveries, which are pending again with a new retry schedule.
 func (s *Service) Resend(ctx context.Context, c *call.Call, eventID, endpointID string) ([]delivery.View, error) {
 	return s.resend(ctx, c, eventID, func(e *event.Event) ([]*endpoint.Endpoint, error) {
 		if endpointID == "" {
@@ -546,7 +539,7 @@ func (s *Service) Resend(ctx context.Context, c *call.Call, eventID, endpointID 
 	})
 }
 
-// ResendToListeners sends an event again to whoever listens, wanted or not.
+// ResendToListeners resends an event to all connected listeners, subscribed or not.
 func (s *Service) ResendToListeners(ctx context.Context, c *call.Call, eventID, _ string) ([]delivery.View, error) {
 	return s.resend(ctx, c, eventID, func(*event.Event) (to []*endpoint.Endpoint, err error) {
 		s.Endpoints.Each(func(w *endpoint.Endpoint) {

@@ -14,25 +14,25 @@ import (
 )
 
 const (
-	// filterSlice bounds the bodies that are in memory while a job asks a filter.
+	// filterSlice bounds the bodies in memory while a job evaluates a filter.
 	filterSlice = 50
-	// troubleEvery is how often the log says that one endpoint's filter fails.
+	// troubleEvery is the minimum interval between log lines about one endpoint's failing filter.
 	troubleEvery = time.Minute
 )
 
-// FilterCounts is how often filters were asked on this node, by their answer.
+// FilterCounts counts the evaluations of filters on this node, by result.
 type FilterCounts struct {
 	Accepted, Refused int64
-	Failed            int64 // they had none, and the events were sent
+	Failed            int64 // the evaluation failed, and the events were sent
 }
 
-// FilterTrouble is what went wrong with an endpoint's filter on this node since the
-// filter was set or the node started.
+// FilterTrouble describes the failures of an endpoint's filter on this node since the filter
+// was set or the node started.
 type FilterTrouble struct {
 	Times  int
 	Last   time.Time
 	Event  string // identifier of the last event
-	Reason string // why it could not be evaluated over that
+	Reason string // why it could not be evaluated for that event
 
 	filter string
 	logged time.Time
@@ -51,7 +51,7 @@ func (f *filters) forget(endpoint int64) {
 	delete(f.troubles, endpoint)
 }
 
-// note remembers that a filter failed, and reports whether the log should say so.
+// note records that a filter failed, and reports whether to log it.
 func (f *filters) note(w *endpoint.Endpoint, e *event.Event, reason error, now time.Time) (log bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,13 +72,12 @@ func (f *filters) note(w *endpoint.Endpoint, e *event.Event, reason error, now t
 	return true
 }
 
-// FilterCounts returns how often filters were asked.
+// FilterCounts returns the counts of evaluations.
 func (s *Service) FilterCounts() FilterCounts {
 	return FilterCounts{s.filters.accepted.Load(), s.filters.refused.Load(), s.filters.failed.Load()}
 }
 
-// FilterTrouble returns what went wrong with the filter that an endpoint has now, nil
-// for nothing.
+// FilterTrouble returns the failures of the endpoint's current filter, nil if there are none.
 func (s *Service) FilterTrouble(w *endpoint.Endpoint) *FilterTrouble {
 	s.filters.mu.Lock()
 	defer s.filters.mu.Unlock()
@@ -90,15 +89,15 @@ func (s *Service) FilterTrouble(w *endpoint.Endpoint) *FilterTrouble {
 	return &found
 }
 
-// wanting returns the enabled endpoints that want an event: by its type, and by their
-// filters. The slice may be shared: read only.
+// wanting returns the enabled endpoints whose event types and filters match an event. The slice
+// may be shared and must not be changed.
 func (s *Service) wanting(e *event.Event) []*endpoint.Endpoint {
 	return s.accepting(e, s.Endpoints.Match(e.Space, e.Type))
 }
 
 func filtered(w *endpoint.Endpoint) bool { return w.Settings.Filter != "" }
 
-// accepting returns those of some endpoints whose filters let an event through.
+// accepting returns the endpoints whose filters accept an event.
 func (s *Service) accepting(e *event.Event, to []*endpoint.Endpoint) []*endpoint.Endpoint {
 	if !slices.ContainsFunc(to, filtered) {
 		return to
@@ -114,8 +113,8 @@ func (s *Service) accepting(e *event.Event, to []*endpoint.Endpoint) []*endpoint
 	return accepting
 }
 
-// accepts reports whether an endpoint's filter lets an event through, and keeps count of
-// what filters answer. in is the event as filters see it.
+// accepts reports whether an endpoint's filter accepts an event, and counts the result. in is
+// the event as filters see it.
 func (s *Service) accepts(w *endpoint.Endpoint, e *event.Event, in *expression.Input) bool {
 	if !filtered(w) {
 		return true
@@ -125,7 +124,7 @@ func (s *Service) accepts(w *endpoint.Endpoint, e *event.Event, in *expression.I
 	case err != nil:
 		s.filters.failed.Add(1)
 		if s.filters.note(w, e, err, s.Now()) {
-			// Not the reason: it may quote the event.
+			// The reason is not logged: it may quote the event.
 			s.Log.Warn("filter cannot be evaluated, event is sent", "endpoint", w.ID, "event", e.ID)
 		}
 	case ok:
@@ -136,8 +135,8 @@ func (s *Service) accepts(w *endpoint.Endpoint, e *event.Event, in *expression.I
 	return ok
 }
 
-// refused returns which of the events that ask names the endpoint's filter refuses.
-// Occasions are all events of the space between the first and the last of them.
+// refused returns the events in ask that the endpoint's filter refuses. Occasions are all
+// events of the space between the first and the last of them.
 func (s *Service) refused(ctx context.Context, w *endpoint.Endpoint, occasions []store.Occasion, ask func(*store.Occasion) bool) (map[event.Key]bool, error) {
 	if !filtered(w) {
 		return nil, nil

@@ -20,14 +20,14 @@ import (
 )
 
 const (
-	jobSlice = 500             // events in one transaction, so that others wait little for it
-	jobGrace = 2 * time.Second // after which an event that was being accepted has been
-	jobAgain = 5 * time.Second // after an error of the store
+	jobSlice = 500             // events in one transaction, so that other transactions wait little for it
+	jobGrace = 2 * time.Second // after this time every event that was being accepted is stored
+	jobAgain = 5 * time.Second // delay after an error of the store
 )
 
-// Recover starts a job that sends an endpoint again what failed for it since a
-// time and, with missed, what it subscribes to and never had because it was
-// disabled. Errors: fault.Invalid, fault.NotFound, and those of idempotency.
+// Recover starts a job that resends an endpoint's failed deliveries since a time and, with
+// missed, the subscribed events that it never received because it was disabled. Errors:
+// fault.Invalid, fault.NotFound, and those of idempotency.
 func (s *Service) Recover(ctx context.Context, c *call.Call, endpointID string, since time.Time, missed bool) (job.Job, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -58,9 +58,8 @@ func (s *Service) Recover(ctx context.Context, c *call.Call, endpointID string, 
 	return r, s.startJob(ctx, c, &r, "id", trail)
 }
 
-// startJob begins a job unless another one of the space sends to the same endpoint
-// or the account has as many jobs as it may.
-// param is what names the endpoint.
+// startJob starts a job unless another job of the space sends to the same endpoint or the
+// account has reached its limit of jobs. param is the parameter that names the endpoint.
 func (s *Service) startJob(ctx context.Context, c *call.Call, r *job.Job, param string, trail store.Trail) error {
 	alone := func(running []job.Job) error {
 		mine := 0
@@ -80,20 +79,20 @@ func (s *Service) startJob(ctx context.Context, c *call.Call, r *job.Job, param 
 	if err := s.Store.CreateJob(ctx, r, alone, trail); err != nil {
 		return err
 	}
-	select { // when nobody takes it, the server stops, and it goes on after the next start
+	select { // if it is not received, the server is stopping, and the job continues after the next start
 	case s.jobs <- *r:
 	case <-s.stopped:
 	}
 	return nil
 }
 
-// MostCounted is how many events or failed deliveries are counted before people are told
-// "more than".
+// MostCounted is the maximum number of events or failed deliveries that are counted exactly;
+// above it, the UI shows "more than".
 const MostCounted = 10_000
 
-// CountFailed returns how many failed deliveries a filter selects. It looks at some
-// thousands only and reports whether these were all. The filter's Event and Status
-// are not looked at.
+// CountFailed returns the number of failed deliveries that a filter selects. It examines some
+// thousands only, and reports whether these were all. The filter's Event and Status are
+// ignored.
 func (s *Service) CountFailed(ctx context.Context, c *call.Call, f DeliveryFilter) (n int, all bool, err error) {
 	if err := c.MustAccount(); err != nil {
 		return 0, false, err
@@ -106,8 +105,8 @@ func (s *Service) CountFailed(ctx context.Context, c *call.Call, f DeliveryFilte
 	return s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
 }
 
-// total returns how many failed deliveries a filter selects, [job.NotCounted] when there
-// are too many to count.
+// total returns the number of failed deliveries that a filter selects, or [job.NotCounted] if
+// there are too many to count.
 func (s *Service) total(ctx context.Context, c *call.Call, narrow store.DeliveryFilter) (int, error) {
 	n, all, err := s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
 	if !all {
@@ -118,11 +117,11 @@ func (s *Service) total(ctx context.Context, c *call.Call, narrow store.Delivery
 
 // BulkRetry selects failed deliveries to retry.
 type BulkRetry struct {
-	DeliveryFilter      // Event and Status are not looked at
+	DeliveryFilter      // Event and Status are ignored
 	All            bool // every failed delivery; instead of a filter
 }
 
-// check refuses a selection that is empty by omission: it would retry everything.
+// check refuses a selection that is empty by omission: it would retry every delivery.
 func (b *BulkRetry) check() error {
 	b.Event, b.Status = "", delivery.Failed.String()
 	filtered := b.DeliveryFilter != (DeliveryFilter{Status: b.Status})
@@ -152,8 +151,8 @@ func (s *Service) failed(ctx context.Context, c *call.Call, b BulkRetry) (store.
 	return narrow, mustBeOn(w, "endpoint")
 }
 
-// PlanRetry returns how many deliveries [Service.RetryFailed] would look at, and changes
-// nothing. A selection that is empty counts all.
+// PlanRetry returns the number of deliveries that [Service.RetryFailed] would examine, and
+// changes nothing. An empty selection counts all.
 func (s *Service) PlanRetry(ctx context.Context, c *call.Call, b BulkRetry) (RetryPlan, error) {
 	if err := c.MustAccount(); err != nil {
 		return RetryPlan{}, err
@@ -181,9 +180,8 @@ type RetryPlan struct {
 	Total int // failed deliveries, or [job.NotCounted]
 }
 
-// RetryFailed starts a job that sends failed deliveries again. Deliveries to endpoints
-// that are disabled or deleted stay as they are. Errors: fault.Invalid, and those of
-// idempotency.
+// RetryFailed starts a job that retries failed deliveries. Deliveries to disabled or deleted
+// endpoints are not changed. Errors: fault.Invalid, and those of idempotency.
 func (s *Service) RetryFailed(ctx context.Context, c *call.Call, b BulkRetry) (job.Job, error) {
 	if err := c.MustAccount(); err != nil {
 		return job.Job{}, err
@@ -217,8 +215,7 @@ func (s *Service) RetryFailed(ctx context.Context, c *call.Call, b BulkRetry) (j
 	return r, s.startJob(ctx, c, &r, "endpoint", trail)
 }
 
-// RunJobs works off the jobs until ctx ends; first of all those that a
-// stop interrupted.
+// RunJobs runs the jobs until ctx ends, beginning with those that a stop interrupted.
 func (s *Service) RunJobs(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -233,7 +230,7 @@ func (s *Service) RunJobs(ctx context.Context) {
 	}
 	var running jobs
 	start := func(r job.Job) {
-		if s.owns(r.Endpoint) && running.add(r.ID) { // one that was just made may be in the list of those interrupted
+		if s.owns(r.Endpoint) && running.add(r.ID) { // a new job may be in the list of interrupted ones
 			wg.Go(func() {
 				defer running.remove(r.ID)
 				s.recover(ctx, r)
@@ -253,7 +250,7 @@ func (s *Service) RunJobs(ctx context.Context) {
 			if s.Owns == nil {
 				continue
 			}
-			pending, err := s.Store.RunningJobs(ctx) // of nodes that are gone, or that do not own the endpoint
+			pending, err := s.Store.RunningJobs(ctx) // of nodes that have left, or that do not own the endpoint
 			if err != nil && ctx.Err() == nil {
 				s.Log.Error("read jobs of other nodes", "err", err)
 			}
@@ -266,7 +263,7 @@ func (s *Service) RunJobs(ctx context.Context) {
 	}
 }
 
-// jobs is those that run here.
+// jobs is the set of jobs that run on this node.
 type jobs struct {
 	mu  sync.Mutex
 	ids map[string]bool
@@ -300,12 +297,12 @@ func pause(ctx context.Context, d time.Duration) (goOn bool) {
 	}
 }
 
-// recover works off one job until it is done, is canceled, or ctx ends.
+// recover runs one job until it is done, is canceled, or ctx ends.
 func (s *Service) recover(ctx context.Context, r job.Job) {
 	for began := s.Now(); s.owns(r.Endpoint); {
 		wait, err := s.recoverSlice(ctx, &r, began)
 		switch {
-		case fault.Is(err, fault.NotFound): // canceled, or somebody else has advanced it
+		case fault.Is(err, fault.NotFound): // canceled, or advanced by another node
 			now, rerr := s.Store.Job(ctx, r.Space, r.ID)
 			if rerr != nil || now.State != job.Running {
 				return
@@ -324,10 +321,10 @@ func (s *Service) recover(ctx context.Context, r job.Job) {
 	}
 }
 
-// recoverSlice goes one slice on and writes how far it came. It returns how long
-// to wait before the next.
+// recoverSlice processes the next slice and records the progress. It returns the delay before
+// the next slice.
 func (s *Service) recoverSlice(ctx context.Context, r *job.Job, began time.Time) (wait time.Duration, err error) {
-	if err := s.CatchUp(ctx); err != nil { // what it sends goes by the endpoint as it is on all nodes
+	if err := s.CatchUp(ctx); err != nil { // it sends by the endpoint's latest settings on all nodes
 		return 0, err
 	}
 	now, next := s.Now(), *r
@@ -357,15 +354,15 @@ func (s *Service) recoverSlice(ctx context.Context, r *job.Job, began time.Time)
 	return wait, nil
 }
 
-// missedSlice returns what to send again of the next events, and takes r past them.
+// missedSlice returns the deliveries to resend among the next events, and advances r past them.
 func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.Time) (again []delivery.Delivery, wait time.Duration, err error) {
-	// Events that are being accepted just now may get a lower key than others that
-	// are there already; they must not be passed over.
+	// Events that are being accepted may get a lower key than stored ones; they must not be
+	// skipped.
 	until := min(r.Until, max(keyAt(now.Add(-jobGrace)), r.Cursor.Event+1))
-	if now.Sub(began) >= jobGrace { // where the clock was stepped back, keys are ahead of it
+	if now.Sub(began) >= jobGrace { // after a step back of the clock, keys are ahead of it
 		until = r.Until
 	}
-	if r.Missed { // an event that is being fanned out has not been missed
+	if r.Missed { // an event whose fan-out is running was not missed
 		deferred, err := s.Store.OldestDeferred(ctx, r.Space)
 		if err != nil {
 			return nil, 0, err
@@ -383,7 +380,7 @@ func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.T
 		r.State, r.Error = job.Failed, "The endpoint was disabled."
 		return nil, 0, nil
 	}
-	if r.Missed && filtered(w) && !s.mayProcess(r.Space) { // until the account has processor time again
+	if r.Missed && filtered(w) && !s.mayProcess(r.Space) { // wait until the account has processor time again
 		return nil, jobGrace, nil
 	}
 	occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, jobSlice)
@@ -406,7 +403,7 @@ func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.T
 	return again, wait, nil
 }
 
-// retrySlice returns the next failed deliveries to send again, and takes r past them.
+// retrySlice returns the next failed deliveries to retry, and advances r past them.
 func (s *Service) retrySlice(ctx context.Context, r *job.Job, now time.Time) (again []delivery.Delivery, err error) {
 	failed := delivery.Failed
 	items, next, err := s.Store.ListDeliveries(ctx, r.Space,
@@ -435,7 +432,7 @@ func (s *Service) retrySlice(ctx context.Context, r *job.Job, now time.Time) (ag
 	return again, nil
 }
 
-// missedBy picks what to send again of what happened.
+// missedBy selects the deliveries to resend from occasions.
 func (s *Service) missedBy(ctx context.Context, w *endpoint.Endpoint, occasions []store.Occasion, r *job.Job, now time.Time) (again []delivery.Delivery, err error) {
 	since := event.KeyAt(w.Created)
 	missed := func(o *store.Occasion) bool {
@@ -492,8 +489,8 @@ func (s *Service) ListJobs(ctx context.Context, c *call.Call, endpointID string,
 	return s.Store.ListJobs(ctx, c.Space, no, page)
 }
 
-// CancelJob stops a job; what it requeued stays so. One that has ended
-// stays as it is.
+// CancelJob cancels a job; deliveries that it requeued stay pending. A job that has ended is
+// not changed.
 func (s *Service) CancelJob(ctx context.Context, c *call.Call, id string) (job.Job, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {

@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	maxDevice   = 100            // bytes of a listener's name
-	listenerTTL = 24 * time.Hour // after which a listener that is gone is deleted
-	maxReplay   = 10_000         // events that a listener can ask for again
+	maxDevice   = 100            // length of a listener's name, in bytes
+	listenerTTL = 24 * time.Hour // after this time without a connection a listener is deleted
+	maxReplay   = 10_000         // events that a listener can replay
 )
 
-// listening is the listeners that are connected, by store number.
+// listening contains the connected listeners, by store number.
 type listening struct {
 	mu sync.Mutex
-	on map[int64]bool // false: it was
+	on map[int64]bool // false: it was connected before
 }
 
 func (l *listening) is(no int64) bool {
@@ -44,7 +44,7 @@ func (l *listening) set(no int64, on bool) {
 	l.on[no] = on
 }
 
-// was reports whether a listener was connected to this node, ever.
+// was reports whether a listener was ever connected to this node.
 func (l *listening) was(no int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,16 +52,16 @@ func (l *listening) was(no int64) bool {
 	return was
 }
 
-// publish makes an endpoint, as it was written, known to matching and the engine. It
-// reports whether that is news: a later state may be known already.
+// publish makes a written endpoint known to matching and the engine. It reports whether that
+// changed anything: a later state may already be known.
 func (s *Service) publish(e *endpoint.Endpoint) bool {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	return s.put(e)
 }
 
-// republish puts an endpoint that is in memory again, with its present process state, after
-// change. It returns nil when there is none.
+// republish stores an endpoint in memory again, with its current process state, after change.
+// It returns nil if the endpoint is not in memory.
 func (s *Service) republish(no int64, change func(*endpoint.Endpoint)) *endpoint.Endpoint {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
@@ -75,7 +75,7 @@ func (s *Service) republish(no int64, change func(*endpoint.Endpoint)) *endpoint
 	return &next
 }
 
-// put gives e its process state and puts it into the registry. s.publishing is held.
+// put sets the process state of e and stores it in the registry. The caller holds s.publishing.
 func (s *Service) put(e *endpoint.Endpoint) bool {
 	e.Paused = e.Kind().Connects && !s.listening.is(e.No)
 	e.Suspended = s.Auth.Suspended(e.Space.Account())
@@ -100,9 +100,9 @@ func (s *Service) suspension(account int64) {
 	})
 }
 
-// Listen returns the listener of a device, made when it is new: an endpoint that
-// keeps its secret and, while the device is away for less than a day, its
-// deliveries. Connect must follow. Errors: fault.Invalid.
+// Listen returns the listener of a device and creates it if it is new: an endpoint that keeps
+// its secret and, while the device is disconnected for less than a day, its deliveries. The
+// caller must call Connect next. Errors: fault.Invalid.
 func (s *Service) Listen(ctx context.Context, c *call.Call, device string, events []string) (*endpoint.Endpoint, error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, err
@@ -138,18 +138,18 @@ func (s *Service) Listen(ctx context.Context, c *call.Call, device string, event
 				return e, nil
 			}
 		}
-		if !errors.Is(err, store.ErrRaced) && !fault.Is(err, fault.NotFound) { // else it was made, or deleted, just now
+		if !errors.Is(err, store.ErrRaced) && !fault.Is(err, fault.NotFound) { // otherwise it was just created or deleted
 			return nil, err
 		}
 	}
 	return nil, ctx.Err()
 }
 
-// Connect lets deliveries flow to a listener, or holds them back.
+// Connect starts deliveries to a listener, or pauses them.
 func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected bool) {
 	s.listening.set(e.No, connected)
 	now := s.Now()
-	next := s.republish(e.No, func(n *endpoint.Endpoint) { n.Updated = now }) // a day without a connection begins
+	next := s.republish(e.No, func(n *endpoint.Endpoint) { n.Updated = now }) // the day without a connection begins
 	switch {
 	case next == nil: // it was deleted
 		return
@@ -166,8 +166,8 @@ func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected b
 	}
 }
 
-// Replay sends a listener again the latest events that it wants, and all since a
-// time that it wants, whatever became of them before. It returns how many.
+// Replay resends to a listener the latest subscribed events, and all since a time, in any state
+// of their deliveries. It returns their number.
 func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, since time.Time) (int, error) {
 	keys := map[event.Key]bool{}
 	var ds []delivery.Delivery
@@ -222,13 +222,13 @@ func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, 
 	return len(keys), nil
 }
 
-// dropListeners deletes listeners that nobody connected from for a day.
+// dropListeners deletes listeners that were not connected for a day.
 func (s *Service) dropListeners(ctx context.Context) error {
 	var gone []*endpoint.Endpoint
 	now := s.Now()
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
 		if s.Owns != nil && !s.listening.was(e.No) {
-			return // somebody may be connected to another node
+			return // it may be connected to another node
 		}
 		if e.Paused && now.Sub(e.Updated) >= listenerTTL {
 			gone = append(gone, e)

@@ -8,15 +8,15 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// MasterRotation is what a rotation of the master key did.
+// MasterRotation is the result of a rotation of the master key.
 type MasterRotation struct {
 	From    string `json:"from"` // identifiers of keys
 	To      string `json:"to"`
-	Records int    `json:"records"` // that were re-sealed
+	Records int    `json:"records"` // number of re-encrypted records
 }
 
-// RotateMasterKey makes a new master key and re-seals everything with it, while the
-// server goes on. Operators only.
+// RotateMasterKey generates a new master key and re-encrypts every record with it, while the
+// server runs. Operators only.
 func (s *Service) RotateMasterKey(ctx context.Context, c *call.Call) (MasterRotation, error) {
 	if err := c.MustOperator(); err != nil {
 		return MasterRotation{}, err
@@ -29,7 +29,7 @@ func (s *Service) RotateMasterKey(ctx context.Context, c *call.Call) (MasterRota
 		return MasterRotation{}, err
 	}
 	defer end()
-	// A caller who hangs up must not leave it half done.
+	// A caller who disconnects must not interrupt it.
 	done, err := s.RotateMaster(context.WithoutCancel(ctx))
 	if err != nil {
 		return done, err

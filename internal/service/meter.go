@@ -8,18 +8,19 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxMetered is how many addresses a meter remembers; beyond, those that have asked for
-// little are forgotten.
+// maxMetered is the maximum number of addresses in a meter; beyond it, those with few requests
+// are removed.
 const maxMetered = 50_000
 
-// meter is a token bucket for each address that asks for something without a key.
+// meter is a token bucket per address, for requests without a key.
 type meter struct {
 	perMinute int
 	mu        sync.Mutex
 	of        map[string]*rate.Limiter
 }
 
-// take counts a request from an address; it returns how long to wait if that is too much.
+// take counts a request from an address; it returns how long to wait if the address is over its
+// limit.
 func (m *meter) take(address string, now time.Time) (wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -8,17 +8,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// remote reports whether another node sends to e. A listener is sent to by the node
-// that it is connected to.
+// remote reports whether another node sends to e. The node that a listener is connected to
+// sends to it.
 func (s *Service) remote(e *endpoint.Endpoint) bool { return !e.Kind().Connects && !s.owns(e.No) }
 
-// adoptions are the endpoints that this node began to send to and that nobody was told of.
+// adoptions contains the endpoints that this node began to send to and that [Service.Adopted]
+// has not returned yet.
 type adoptions struct {
 	mu  sync.Mutex
 	nos map[int64]bool
 }
 
-// note takes down that this node sends to an endpoint or, told so, that it does not.
+// note records whether this node sends to an endpoint.
 func (a *adoptions) note(no int64, ours bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -40,20 +41,19 @@ func (a *adoptions) take() []int64 {
 	return nos
 }
 
-// Adopted returns the endpoints that another node sent to, and this one does, since the
-// last call. Whatever asks who sends to an endpoint may find that, Reassign or a change
-// of the endpoint's.
+// Adopted returns the endpoints that this node took over from another since the last call.
+// Reassign, a change of the endpoint, and every other query of the owner can detect that.
 func (s *Service) Adopted() []int64 { return s.adoptions.take() }
 
-// Reassign asks again who sends to which endpoint. To those that this node sends to no
-// more, no new attempt starts; the others are Adopted.
+// Reassign determines the owner of every endpoint again. No new attempt starts to endpoints
+// that this node no longer owns; the new ones are Adopted.
 func (s *Service) Reassign() {
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
 		if e.Remote == s.remote(e) {
 			return
 		}
 		if now := s.republish(e.No, func(*endpoint.Endpoint) {}); now != nil && now.Remote {
-			s.engine.Wake(e.No) // to drop what it holds
+			s.engine.Wake(e.No) // to drop its deliveries in memory
 		}
 	})
 }

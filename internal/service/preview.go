@@ -10,29 +10,30 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// PreviewParams is an endpoint's choice of events and their form, to try on one event:
-// one that was accepted, or the sample of a type.
+// PreviewParams are an endpoint's filter, transformation and format, to try on a stored event
+// or on the sample of a type.
 type PreviewParams struct {
 	Filter, Format, Transform string
 	Event, Type               string   // one of them
-	Events                    []string // the subscription; empty: it is not looked at
+	Events                    []string // the subscription; empty: ignored
 }
 
-// Preview is what an endpoint would get of an event.
+// Preview is the delivery that an endpoint would receive for an event.
 type Preview struct {
 	Event         *event.Event
 	Matched       bool             // it would be sent
-	Unsubscribed  bool             // it would not, because the subscription lacks its type
-	FilterFailure string           // why the filter could not be evaluated; empty when it could
-	Failure       string           // why the transformation cannot be made, and nothing be sent
-	Payload       endpoint.Payload // if it matched and could be made
+	Unsubscribed  bool             // it would not be sent, because the subscription lacks its type
+	FilterFailure string           // why the filter could not be evaluated; empty if it could
+	Failure       string           // why the transformation failed, so that nothing would be sent
+	Payload       endpoint.Payload // if the event matched and the transformation succeeded
 }
 
 // Shown returns the event whose payload the preview shows.
 func (p *Preview) Shown() *event.Event { return p.Event }
 
-// PreviewEndpoint returns what an endpoint would get of an event. Nothing is stored or
-// sent. Errors: fault.Invalid, also where an endpoint could not be made so.
+// PreviewEndpoint returns the delivery that an endpoint would receive for an event. Nothing is
+// stored or sent. Errors: fault.Invalid, also if an endpoint with these parameters would be
+// refused.
 func (s *Service) PreviewEndpoint(ctx context.Context, c *call.Call, p PreviewParams) (*Preview, error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, err

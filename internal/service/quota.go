@@ -10,11 +10,12 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// occupyAgain is after which time a client should ask again for a connection.
+// occupyAgain is the time after which a client should retry a refused connection.
 const occupyAgain = 5 * time.Second
 
-// Occupy counts a connection of the call's account until release is called. Those of the
-// operator count apart. Errors: fault.RateLimited, when the account has as many as it may.
+// Occupy counts a connection of the call's account until release is called. The operator's
+// connections are counted separately. Errors: fault.RateLimited if the account has reached its
+// limit.
 func (s *Service) Occupy(c *call.Call, n quota.Name) (release func(), err error) {
 	limit := s.Auth.LimitOn(c, n)
 	release, ok := s.places.Take(n, c.Owner().Account, limit)
@@ -24,13 +25,13 @@ func (s *Service) Occupy(c *call.Call, n quota.Name) (release func(), err error)
 	return release, nil
 }
 
-// dearBody is the size of a body, in bytes, from which on few are decoded for filters and
-// schemas of one account at a time.
+// dearBody is the size of a body, in bytes, from which on the number of concurrently parsed
+// bodies of one account is limited.
 const dearBody = 32 << 10
 
-// Turn waits until few enough large bodies of the call's account are being parsed, if this one
-// of so many bytes is large: half as many as there are processors, because the requests of
-// other accounts wait for one at each step. leave ends the turn.
+// Turn waits, for a large body, until fewer large bodies of the call's account are being parsed
+// than half of the number of processors, because the requests of other accounts need a
+// processor at each step. leave ends the turn.
 func (s *Service) Turn(c *call.Call, size int) (leave func()) {
 	if size < dearBody {
 		return func() {}
@@ -38,11 +39,11 @@ func (s *Service) Turn(c *call.Call, size int) (leave func()) {
 	return s.parser.Enter(c.Owner().Account)
 }
 
-// compilePerByte is about what it takes to compile a byte of an expression or a schema.
+// compilePerByte is the approximate time to compile a byte of an expression or a schema.
 const compilePerByte = 5 * time.Microsecond
 
-// compiling admits a call that brings expressions and schemas of so many bytes to compile, and
-// charges for them. leave is to be called when that is done. Errors: fault.RateLimited.
+// compiling admits a call whose expressions and schemas have this size in bytes, and charges
+// for their compilation. The caller calls leave afterwards. Errors: fault.RateLimited.
 func (s *Service) compiling(c *call.Call, size int) (leave func(), err error) {
 	if size == 0 {
 		return func() {}, nil
@@ -76,12 +77,13 @@ func (s *Service) processorTime(space event.Space) int {
 // Transformed charges the account of an endpoint for a transformation.
 func (s *Service) Transformed(e *endpoint.Endpoint, cost time.Duration) { s.charge(e.Space, cost) }
 
-// dear reports whether an event takes more processor time because of an endpoint.
+// dear reports whether an endpoint has a filter or a transformation, which cost processor time
+// for each event.
 func dear(w *endpoint.Endpoint) bool { return filtered(w) || w.Transform() != "" }
 
-// process returns an error while the filters, transformations and schemas of the call's account
-// have taken more processor time than they may, if the event, with the endpoints that want its
-// type, is to be looked at by one. leave is to be called when that is done.
+// process returns an error while the account of the call has exceeded its processor time, if a
+// filter, transformation or schema applies to the event or to the endpoints subscribed to its
+// type. The caller calls leave afterwards.
 func (s *Service) process(c *call.Call, e *event.Event, to []*endpoint.Endpoint) (leave func(), err error) {
 	d := s.types.Get(e.Space, e.Type)
 	if (d == nil || d.Validation == event.ValidateOff) && !slices.ContainsFunc(to, dear) {
@@ -99,7 +101,7 @@ func (s *Service) process(c *call.Call, e *event.Event, to []*endpoint.Endpoint)
 	return leave, nil
 }
 
-// charge adds processor time that the filters and schemas of a space have taken.
+// charge adds the processor time of filters and schemas of a space.
 func (s *Service) charge(space event.Space, cost time.Duration) {
 	s.processor.Charge(space.Account(), s.processorTime(space), cost)
 }

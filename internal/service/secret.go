@@ -15,8 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// newSecret returns the secret for an endpoint that a user has or, if value is empty, a fresh
-// one.
+// newSecret returns the given secret for an endpoint or, if value is empty, a generated one.
 func (s *Service) newSecret(e *endpoint.Endpoint, value string, now time.Time) (secret endpoint.Secret, err error) {
 	secret = endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)
 	if value != "" {
@@ -30,9 +29,9 @@ func (s *Service) newSecret(e *endpoint.Endpoint, value string, now time.Time) (
 	return secret, nil
 }
 
-// RotateSecret makes a new secret, or takes the one given, and lets the old ones
-// live on for that long. The result holds all live secrets, the new one last.
-// Errors: fault.Invalid, and those of idempotency.
+// RotateSecret adds a generated or given secret; the old ones stay valid for the given time.
+// The result contains all live secrets, the new one last. Errors: fault.Invalid, and those of
+// idempotency.
 func (s *Service) RotateSecret(ctx context.Context, c *call.Call, id, value string, life time.Duration) (*endpoint.Endpoint, error) {
 	return s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		next, err := s.newSecret(e, value, now)
@@ -48,8 +47,8 @@ func (s *Service) RotateSecret(ctx context.Context, c *call.Call, id, value stri
 	})
 }
 
-// RevokeSecret ends the life of one old secret at once, of all old ones when
-// secretID is empty. Errors: fault.Invalid, and those of idempotency.
+// RevokeSecret revokes one old secret at once, or all old ones if secretID is empty. Errors:
+// fault.Invalid, and those of idempotency.
 func (s *Service) RevokeSecret(ctx context.Context, c *call.Call, id, secretID string) (*endpoint.Endpoint, error) {
 	return s.change(ctx, c, id, func(e *endpoint.Endpoint, now time.Time) (account.Action, []string, *announcement, error) {
 		which := secretID
@@ -60,8 +59,8 @@ func (s *Service) RevokeSecret(ctx context.Context, c *call.Call, id, secretID s
 	})
 }
 
-// RevealSecret returns an endpoint for its secrets to be shown. That it was asked
-// for is on record before it returns.
+// RevealSecret returns an endpoint whose secrets are to be shown. The request is recorded
+// before it returns.
 func (s *Service) RevealSecret(ctx context.Context, c *call.Call, id string) (*endpoint.Endpoint, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -81,7 +80,7 @@ func (s *Service) RevealSecret(ctx context.Context, c *call.Call, id string) (*e
 	return &e, nil
 }
 
-// tendSecrets forgets secrets that have expired and reminds accounts of old ones.
+// tendSecrets deletes expired secrets and reminds accounts of old ones.
 func (s *Service) tendSecrets(ctx context.Context) error {
 	now := s.Now()
 	var due []*endpoint.Endpoint

@@ -1,6 +1,6 @@
-// Package service owns what every surface shares: check, store, wake the engine.
-// The API, the Admin UI, the sandbox and the command line all come through here,
-// so a rule that holds for one holds for all. A file a resource.
+// Package service owns the operations that all surfaces share: check, store, wake the engine.
+// The API, the Admin UI, the sandbox and the command line all use it, so each rule applies to
+// all of them. One file per resource.
 //
 // It must not know net/http or SQL.
 package service
@@ -28,42 +28,42 @@ import (
 type Appender interface {
 	Append(ctx context.Context, a *store.Append) error
 	AppendAll(ctx context.Context, all []*store.Append) []error
-	// FanOut tells that a space has deferred events which were stored by other means.
+	// FanOut reports that a space has deferred events that were not stored through the Appender.
 	FanOut(space event.Space)
 }
 
-// Engine is woken when what it sends changes (dispatch.Engine).
+// Engine is woken when the deliveries that it sends change (dispatch.Engine).
 type Engine interface {
 	Wake(endpoint int64)
 	// Expedite attempts pending deliveries at once, before others and through an open breaker.
 	Expedite(deliveries ...delivery.ID)
 	Forgive(endpoint int64)
-	// Recall gives deliveries that wait in memory back to the store, because some of them are
-	// to be sent no more.
+	// Recall returns an endpoint's deliveries in memory to the store, because some of them must no
+	// longer be sent.
 	Recall(endpoint int64)
 	Breaker(endpoint int64) delivery.Breaker
 }
 
-// Targets says at registration whether a URL can be allowed, and asks its receiver
+// Targets checks at registration whether a URL is allowed, and asks its receiver for consent
 // (sender.Sender).
 type Targets interface {
-	// CheckTarget returns a fault.Invalid for param when url cannot be allowed.
+	// CheckTarget returns a fault.Invalid for param if url is not allowed.
 	CheckTarget(param, url string) error
-	// AskConsent asks an endpoint's receiver whether it wants to be sent to.
+	// AskConsent asks an endpoint's receiver whether it consents to deliveries.
 	AskConsent(ctx context.Context, e *endpoint.Endpoint, ask endpoint.ConsentRequest) endpoint.ConsentAnswer
 }
 
-// Note is something that the operator may want to hear of at once.
+// Note is an immediate notification for the operator.
 type Note struct {
-	Type     string // of the event that says the same
+	Type     string // of the corresponding event
 	Account  string // identifier
 	Live     bool
 	Endpoint string // identifier
 	URL      string // of the endpoint, without its query
-	Text     string // a sentence or two for people
+	Text     string // a sentence or two
 }
 
-// Config is what a Service is made of.
+// Config contains the dependencies and settings of a Service.
 type Config struct {
 	Store     store.Store
 	Events    Appender
@@ -72,36 +72,37 @@ type Config struct {
 	IDs       *event.IDs
 	Now       func() time.Time
 	Log       *slog.Logger
-	Notify    func(Note) // must not block; nil: nobody listens
-	// PublicURL returns where receivers reach the server, without a slash at its end, empty
-	// if that is not known. Nil: it is not.
+	Notify    func(Note) // must not block; nil: no notifications
+	// PublicURL returns the URL by which receivers reach the server, without a trailing slash;
+	// empty if unknown. Nil: unknown.
 	PublicURL func() string
-	// Validated is told what a look at an event by its type's schema found; nil: nobody counts.
+	// Validated receives the result of each validation of an event against its type's schema; nil:
+	// not counted.
 	Validated func(Verdict)
-	// GivenUp is told why the server disabled an endpoint; nil: nobody counts.
+	// GivenUp receives the reason for which the server disabled an endpoint; nil: not counted.
 	GivenUp func(reason string)
-	// Forgotten is told how many of a kind were deleted because of their age; nil: nobody counts.
+	// Forgotten receives the number of objects of a kind that retention deleted; nil: not counted.
 	Forgotten func(kind Kind, n int)
-	// Owns says whether this node sends to an endpoint; 0 stands for what is done once for
-	// all. Nil: there is one node, which does everything.
+	// Owns reports whether this node sends to an endpoint; 0 stands for work that one node does
+	// for all. Nil: there is one node, which does everything.
 	Owns func(endpoint int64) bool
-	// Settings is what other nodes change; nil: there is one node.
+	// Settings reads the changes of other nodes; nil: there is one node.
 	Settings Settings
-	// RotateMaster makes a new master key and re-seals everything; nil: it cannot be
-	// done while the server runs.
+	// RotateMaster generates a new master key and re-encrypts every record with it; nil: not
+	// possible while the server runs.
 	RotateMaster func(context.Context) (MasterRotation, error)
 
 	Rules        endpoint.Rules
 	MaxBody      int           // bytes of a delivered body; default DefaultMaxBody
-	EventsKept   time.Duration // without pending deliveries; 0: for ever
-	AccountGrace time.Duration // for which a deleted account can be restored; 0: not at all
-	SecretMaxAge time.Duration // the account is reminded to rotate older secrets; 0: never
-	Limits       quota.Set     // of accounts that have no limits of their own
-	RateLimit    int           // API requests and events a minute of an account that has no limit of its own; 0: none
+	EventsKept   time.Duration // of events without pending deliveries; 0: for ever
+	AccountGrace time.Duration // during which a deleted account can be restored; 0: not at all
+	SecretMaxAge time.Duration // accounts are reminded to rotate older secrets; 0: never
+	Limits       quota.Set     // of accounts without their own limits
+	RateLimit    int           // API requests and events per minute of an account without its own limit; 0: none
 	Passwords    account.Passwords
 }
 
-// DefaultMaxBody is the largest body that is accepted by default, in bytes.
+// DefaultMaxBody is the default maximum size of a delivered body, in bytes.
 const DefaultMaxBody = 256 << 10
 
 // Service is safe for concurrent use. Use [New], then Load.
@@ -109,28 +110,28 @@ type Service struct {
 	Config
 	*call.Calls
 	Auth   *auth.Auth
-	Bodies *quota.Bodies // of the requests of all surfaces that are under way
+	Bodies *quota.Bodies // of the concurrent requests of all surfaces
 	engine Engine
 
 	places quota.Places
 
 	processor *quota.Processor // for events: filters, schemas and transformations
-	compiler  *quota.Processor // for edits and previews, apart, so that a dear filter can be mended
-	parser    *quota.Processor // the turns of large bodies; it charges nothing
+	compiler  *quota.Processor // for edits and previews, separately, so that an expensive filter can be corrected
+	parser    *quota.Processor // the turns of large bodies; it charges no time
 	tally     tally.Tally
 	filters   filters
 
 	adoptions  adoptions
 	catchUp    catchUp
-	publishing sync.Mutex // held while an endpoint in memory is given its process state and put
+	publishing sync.Mutex // held while an endpoint in memory receives its process state and is stored
 	types      *event.Definitions
 
 	listening listening
 	consents  meter
 
 	jobs    chan job.Job
-	stopped chan struct{} // closed when nobody takes jobs any more
-	erasing chan struct{} // holds one when an erasure has begun
+	stopped chan struct{} // closed when no more jobs are accepted
+	erasing chan struct{} // receives a value when an erasure has begun
 }
 
 // New returns a service that knows no accounts, keys or endpoints until Load.
@@ -157,11 +158,11 @@ func New(c Config) *Service {
 	return s
 }
 
-// Load reads accounts, keys and endpoints into memory. engine is woken from then on.
+// Load reads accounts, keys and endpoints into memory. From then on it wakes engine.
 func (s *Service) Load(ctx context.Context, engine Engine) error {
 	s.engine = engine
 	if s.Settings != nil {
-		version, err := s.Settings.Version(ctx) // before all that is read: what changes meanwhile is read again
+		version, err := s.Settings.Version(ctx) // read before the settings: changes made meanwhile are read again
 		if err != nil {
 			return fmt.Errorf("load the version of the settings: %w", err)
 		}
@@ -179,7 +180,7 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 	}
 	if err := s.Store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
 		if e.Kind().Connects {
-			e.Updated = s.Now() // whoever was connected may come back
+			e.Updated = s.Now() // connected listeners may come back
 		}
 		s.publish(e)
 		return nil
@@ -189,8 +190,8 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 	return nil
 }
 
-// owns reports whether this node is the one that does what is done for an endpoint.
+// owns reports whether this node does the work for an endpoint.
 func (s *Service) owns(endpoint int64) bool { return s.Owns == nil || s.Owns(endpoint) }
 
-// Ready returns nil when events can be accepted.
+// Ready returns nil if events can be accepted.
 func (s *Service) Ready(ctx context.Context) error { return s.Store.Ready(ctx) }

@@ -14,8 +14,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Settings is what a store that several nodes share says of the settings: of accounts, API
-// keys, event types and endpoints. A node keeps them in memory.
+// Settings reads the settings that several nodes share: accounts, API keys, event types and
+// endpoints. A node keeps them in memory.
 type Settings interface {
 	Version(ctx context.Context) (int64, error)
 	Changes(ctx context.Context, version int64) (store.Changes, error)
@@ -24,28 +24,29 @@ type Settings interface {
 const (
 	// lookFor bounds one look at what other nodes changed.
 	lookFor = 5 * time.Second
-	// staleTries bounds how often an event is matched again. Each time, the account's settings
-	// were changed within the milliseconds between the match and the transaction.
+	// staleTries bounds how often an event is matched again. A further try is needed only if the
+	// account's settings were changed within the milliseconds between the match and the
+	// transaction.
 	staleTries = 50
 )
 
-// catchUp reads what other nodes changed: one look at a time, for all who wait.
+// catchUp reads the changes of other nodes: one query at a time, for all waiting calls.
 type catchUp struct {
-	version atomic.Int64 // memory has all changes up to it
+	version atomic.Int64 // memory contains all changes up to it
 
 	mu      sync.Mutex
-	next    *look // has not begun
+	next    *look // not started yet
 	looking bool
 }
 
-// look is one reading of what other nodes changed.
+// look is one query for the changes of other nodes.
 type look struct {
 	done chan struct{}
 	err  error // once done is closed
 }
 
-// CatchUp returns when this node's memory has every change of the settings that was
-// committed before the call, on any node. Without other nodes it does nothing. Errors:
+// CatchUp returns when this node's memory contains every change of the settings that was
+// committed on any node before the call. Without other nodes it does nothing. Errors:
 // fault.Unavailable, and ctx's.
 func (s *Service) CatchUp(ctx context.Context) error {
 	if s.Settings == nil {
@@ -70,7 +71,7 @@ func (s *Service) CatchUp(ctx context.Context) error {
 	}
 }
 
-// look looks for all who wait, until none does.
+// look runs queries for all waiting calls, until none waits.
 func (s *Service) look() {
 	c := &s.catchUp
 	for {
@@ -88,7 +89,7 @@ func (s *Service) look() {
 	}
 }
 
-// Reach returns when this node's memory has the settings of a version, or later ones.
+// Reach returns when this node's memory contains the settings of a version, or later ones.
 func (s *Service) Reach(ctx context.Context, version int64) error {
 	if s.Settings == nil || s.catchUp.version.Load() >= version {
 		return nil
@@ -96,11 +97,11 @@ func (s *Service) Reach(ctx context.Context, version int64) error {
 	return s.CatchUp(ctx)
 }
 
-// SettingsVersion returns the version up to which this node's memory has all changes of the
-// settings; 0 without other nodes.
+// SettingsVersion returns the version of the settings up to which this node's memory is
+// complete; 0 without other nodes.
 func (s *Service) SettingsVersion() int64 { return s.catchUp.version.Load() }
 
-// refresh takes over what other nodes changed. Only look calls it.
+// refresh applies the changes of other nodes. Only look calls it.
 func (s *Service) refresh(ctx context.Context) error {
 	version := s.catchUp.version.Load()
 	c, err := s.Settings.Changes(ctx, version)
@@ -142,11 +143,10 @@ func (s *Service) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Recheck looks again whether a call may go on, by the settings as they are on all nodes:
-// its key may have been revoked, its account suspended, or the account's limit changed, since
-// it began. Without other nodes it does nothing. Errors: fault.Unauthenticated,
-// fault.Forbidden, fault.RateLimited, and
-// CatchUp's.
+// Recheck checks again whether a call is allowed, by the latest settings on all nodes: its key
+// may have been revoked, its account suspended, or the account's limit changed since it began.
+// Without other nodes it does nothing. Errors: fault.Unauthenticated, fault.Forbidden,
+// fault.RateLimited, and CatchUp's.
 func (s *Service) Recheck(ctx context.Context, c *call.Call) error {
 	if s.Settings == nil {
 		return nil
@@ -158,17 +158,17 @@ func (s *Service) Recheck(ctx context.Context, c *call.Call) error {
 	return err
 }
 
-// settled returns the version of the settings in memory, and why a call may not go on by
-// these or later ones: a change may have arrived after the call was admitted.
+// settled returns the version of the settings in memory, and the error of a call that is not
+// allowed by these or later ones: a change may have arrived after the call was admitted.
 func (s *Service) settled(c *call.Call) (version int64, err error) {
-	version = s.SettingsVersion() // before what is looked at, which may be newer
+	version = s.SettingsVersion() // read first: the settings used below may be newer
 	if s.Settings == nil {
 		return version, nil
 	}
 	return version, s.Auth.Recheck(c)
 }
 
-// Lanes returns what an engine reads deliveries from: next, but a delivery is returned once
+// Lanes wraps the store from which an engine reads deliveries: a delivery is returned only once
 // this node has the settings that it was accepted under, so that it is not sent by older ones.
 func (s *Service) Lanes(next dispatch.Store) dispatch.Store {
 	if s.Settings == nil {
@@ -202,13 +202,13 @@ func (l *lanes) reached(ctx context.Context, outgoing []delivery.Outgoing, err e
 	if err != nil || len(outgoing) == 0 {
 		return outgoing, err
 	}
-	if err := l.service.Reach(ctx, outgoing[len(outgoing)-1].Version); err != nil { // the last query's is the highest
+	if err := l.service.Reach(ctx, outgoing[len(outgoing)-1].Version); err != nil { // the last query has the highest version
 		return nil, err
 	}
 	return outgoing, nil
 }
 
-// again calls do until it does not find that the object was changed since do read it.
+// again calls do until the object was not changed since do read it.
 func again(do func() error) error {
 	for {
 		if err := do(); !errors.Is(err, store.ErrRaced) {
@@ -217,9 +217,8 @@ func again(do func() error) error {
 	}
 }
 
-// afresh calls do and, as long as the store finds that do went by settings which another
-// node has changed, catches up, looks whether the call may go on, and calls do again. do
-// returns an error with [store.ErrStale] then, having stored nothing.
+// afresh calls do. While do returns [store.ErrStale], having stored nothing because another
+// node has changed the settings, it catches up, checks the call again, and repeats do.
 func (s *Service) afresh(ctx context.Context, c *call.Call, do func() error) error {
 	for range staleTries {
 		err := do()

@@ -13,8 +13,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// RunStatistics writes what happened every few seconds until ctx ends, and then
-// what is left; and when keys were last used.
+// RunStatistics writes the statistics and the last use of keys every few seconds until ctx
+// ends, and once more then.
 func (s *Service) RunStatistics(ctx context.Context) {
 	tick := time.NewTicker(tally.Every)
 	defer tick.Stop()
@@ -47,20 +47,20 @@ func (s *Service) purgeStatistics(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Overview is how the data that a call works in has done lately.
+// Overview summarizes the recent activity in the call's account and mode.
 type Overview struct {
 	Span   tally.Span
 	Start  time.Time      // of the first step
-	Series []store.Counts // one a step, oldest first
+	Series []store.Counts // one per step, oldest first
 	Total  store.Counts
 
-	Oldest  time.Time            // when the oldest waiting delivery was made; zero: none waits
+	Oldest  time.Time            // when the oldest waiting delivery was created; zero: none waits
 	Failing []*endpoint.Endpoint // enabled ones whose last attempts all failed
 	Enabled int
 	All     int // endpoints
 }
 
-// Overview sums up a span. What happened in the last seconds may be missing.
+// Overview summarizes a span. The last seconds may be missing.
 func (s *Service) Overview(ctx context.Context, c *call.Call, span tally.Span) (Overview, error) {
 	if err := c.MustAccount(); err != nil {
 		return Overview{}, err
@@ -96,14 +96,14 @@ func (s *Service) Overview(ctx context.Context, c *call.Call, span tally.Span) (
 	return o, nil
 }
 
-// StatisticsParams says which statistics to return.
+// StatisticsParams select the statistics to return.
 type StatisticsParams struct {
-	Endpoint    string // which may be deleted; empty: all of the account and mode
-	Interval    string // the name of one of tally.Intervals; empty: the first
+	Endpoint    string // may be deleted; empty: all of the account and mode
+	Interval    string // name of one of tally.Intervals; empty: the first
 	From, Until time.Time
 }
 
-// Statistics is how the data that a call works in, or one endpoint, has done.
+// Statistics are the counts of the call's account and mode, or of one endpoint.
 type Statistics struct {
 	Endpoint string // empty: all
 	Interval tally.Interval
@@ -112,8 +112,8 @@ type Statistics struct {
 	Total    store.Counts
 }
 
-// Statistics sums up a range of time. What happened in the last [tally.Every] may be missing.
-// Errors: fault.Invalid and fault.NotFound.
+// Statistics sums up a time range. The last [tally.Every] may be missing. Errors: fault.Invalid
+// and fault.NotFound.
 func (s *Service) Statistics(ctx context.Context, c *call.Call, p StatisticsParams) (out Statistics, err error) {
 	if err := c.MustAccount(); err != nil {
 		return out, err
@@ -151,8 +151,8 @@ func (s *Service) Statistics(ctx context.Context, c *call.Call, p StatisticsPara
 	return out, err
 }
 
-// breakers returns where to look up circuit breakers: in the engine or, of endpoints
-// that other nodes send to, in the store.
+// breakers returns a function that looks up circuit breakers: in the engine or, for endpoints
+// of other nodes, in the store.
 func (s *Service) breakers(ctx context.Context) (func(*endpoint.Endpoint) delivery.Breaker, error) {
 	stored := map[int64]delivery.Breaker{}
 	if s.Owns != nil {
@@ -172,8 +172,8 @@ func (s *Service) breakers(ctx context.Context) (func(*endpoint.Endpoint) delive
 	}, nil
 }
 
-// EndpointCounts returns how endpoints of the call's data have done in the last 24 hours, by
-// store number.
+// EndpointCounts returns the counts of the last 24 hours of the call's endpoints, by store
+// number.
 func (s *Service) EndpointCounts(ctx context.Context, c *call.Call, endpoints []int64) (map[int64]*tally.Day, error) {
 	return tally.Days(ctx, s.Store, c.Space, endpoints, s.Now())
 }
@@ -187,7 +187,7 @@ func (s *Service) Breaker(ctx context.Context, e *endpoint.Endpoint) (b delivery
 	return b, err
 }
 
-// Failing tells which of some endpoints fail: their circuit breaker is open.
+// Failing reports which of the endpoints have an open circuit breaker.
 func (s *Service) Failing(ctx context.Context, all []endpoint.Endpoint) (map[int64]bool, error) {
 	breaker, err := s.breakers(ctx)
 	if err != nil {

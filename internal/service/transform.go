@@ -8,8 +8,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// checkTransform refuses a transformation that cannot be made of the sample of a type that
-// the endpoint names: it would not be made of its events either.
+// checkTransform refuses a transformation that fails for the sample of a type in the endpoint's
+// event types: it would fail for its events too.
 func (s *Service) checkTransform(e *endpoint.Endpoint) error {
 	if e.Transform() == "" {
 		return nil
@@ -31,7 +31,7 @@ func (s *Service) checkTransform(e *endpoint.Endpoint) error {
 	return nil
 }
 
-// sampleEvent returns the sample of a type as an event of its own, which is not stored.
+// sampleEvent returns the sample of a type as an event, which is not stored.
 func (s *Service) sampleEvent(space event.Space, typ string) event.Event {
 	now := s.Now().Unix()
 	return s.newEvent(space, event.Input{Type: typ, Created: now, HasCreated: true, Data: s.sample(space, typ, now)})

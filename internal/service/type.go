@@ -14,13 +14,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// TypeParams is what a request says of an event type; nil is "not mentioned".
+// TypeParams are the event type parameters of a request; nil means absent.
 type TypeParams struct {
 	Name        string // on creation only
 	Description *string
 	Validation  *string
 	Deprecated  *bool
-	Schema      *[]byte // empty: none
+	Schema      *[]byte // empty: removed
 	Samples     *[]json.RawMessage
 }
 
@@ -36,7 +36,7 @@ func (p *TypeParams) apply(d *event.Definition) {
 	}
 }
 
-// builtIn returns what is known of a type without its account's saying, nil for others.
+// builtIn returns the built-in definition of a type, nil for others.
 func builtIn(space event.Space, name string) *event.Definition {
 	for _, t := range event.Catalogue() {
 		if t.Name == name {
@@ -47,8 +47,8 @@ func builtIn(space event.Space, name string) *event.Definition {
 	return nil
 }
 
-// CreateType defines an event type. A type of the sandbox can be defined anew; those that
-// the server itself announces cannot. Errors: fault.Invalid, and those of idempotency.
+// CreateType defines an event type. A type of the sandbox can be redefined; types that the
+// server itself announces cannot. Errors: fault.Invalid, and those of idempotency.
 func (s *Service) CreateType(ctx context.Context, c *call.Call, p TypeParams) (*event.Definition, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *Service) CreateType(ctx context.Context, c *call.Call, p TypeParams) (*
 	return d, nil
 }
 
-// UpdateType changes what p mentions. Another schema is a new version.
+// UpdateType changes the given parameters. Another schema is a new version.
 func (s *Service) UpdateType(ctx context.Context, c *call.Call, name string, p TypeParams) (*event.Definition, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Service) UpdateType(ctx context.Context, c *call.Call, name string, p T
 		}
 		was, old := *d, d.Schema
 		p.apply(d)
-		leave, err := s.compiling(c, len(d.Schema)) // samples are checked by it, too
+		leave, err := s.compiling(c, len(d.Schema)) // samples are validated too
 		if err != nil {
 			return store.Trail{}, err
 		}
@@ -123,8 +123,8 @@ func (s *Service) UpdateType(ctx context.Context, c *call.Call, name string, p T
 	return &d, nil
 }
 
-// ownOnly turns the error that an account says nothing of a type into the one that the
-// type is built in, if it is.
+// ownOnly replaces the error about a type that the account has not defined by one that says
+// that the type is built in, if it is.
 func ownOnly(c *call.Call, name string, err error) error {
 	if fault.Is(err, fault.NotFound) && builtIn(c.Space, name) != nil {
 		return fault.Param("id", "event_type_read_only", "The event type %s is built in and cannot be changed.", name)
@@ -132,7 +132,7 @@ func ownOnly(c *call.Call, name string, err error) error {
 	return err
 }
 
-// DeleteType forgets what an account says of a type. Its events stay.
+// DeleteType deletes an account's definition of a type. Its events are kept.
 func (s *Service) DeleteType(ctx context.Context, c *call.Call, name string) error {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *Service) DeleteType(ctx context.Context, c *call.Call, name string) err
 	return nil
 }
 
-// Type returns what is known of a type. One that is built in has no number.
+// Type returns the definition of a type. A built-in one has no number.
 func (s *Service) Type(ctx context.Context, c *call.Call, name string) (*event.Definition, error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, err
@@ -173,8 +173,7 @@ func (s *Service) Type(ctx context.Context, c *call.Call, name string) (*event.D
 	return &d, nil
 }
 
-// Types returns all types that are known: the account's own, newest first, then those
-// that are built in.
+// Types returns all defined types: the account's own, newest first, then the built-in ones.
 func (s *Service) Types(ctx context.Context, c *call.Call) ([]event.Definition, error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, err
@@ -204,7 +203,7 @@ func (s *Service) ListTypes(ctx context.Context, c *call.Call, p call.Page) ([]e
 	return cutPage(all, p, func(d *event.Definition) string { return d.Name })
 }
 
-// TypeVersions returns the schemas that a type has and had, newest first.
+// TypeVersions returns the current and earlier schemas of a type, newest first.
 func (s *Service) TypeVersions(ctx context.Context, c *call.Call, name string) ([]event.SchemaVersion, error) {
 	d, err := s.Type(ctx, c, name)
 	if err != nil || d.No == 0 {
@@ -213,7 +212,7 @@ func (s *Service) TypeVersions(ctx context.Context, c *call.Call, name string) (
 	return s.Store.TypeVersions(ctx, d.No)
 }
 
-// cutPage returns a page of a list that is in memory.
+// cutPage returns a page of a list in memory.
 func cutPage[T any](all []T, p call.Page, id func(*T) string) ([]T, bool, error) {
 	page, err := call.ResolvePage(p, func(param, name string) (int, error) {
 		i := slices.IndexFunc(all, func(v T) bool { return id(&v) == name })
@@ -235,14 +234,14 @@ func cutPage[T any](all []T, p call.Page, id func(*T) string) ([]T, bool, error)
 	return all[:min(page.Limit, len(all))], len(all) > page.Limit, nil
 }
 
-// rejection is why an event is refused by the account's own settings: another node may have
-// changed them.
+// rejection is the error of an event that the account's own settings refuse: another node may
+// have changed them.
 type rejection struct{ error }
 
 func (r rejection) Unwrap() error { return r.error }
 
-// validate looks whether an event is as its account says that events of its type are. It
-// adds to the event's warnings, or returns a fault.Invalid when it is to be refused.
+// validate checks an event against the account's definition of its type. It adds to the event's
+// warnings, or returns a fault.Invalid if the event is to be refused.
 func (s *Service) validate(e *event.Event) error {
 	d := s.types.Get(e.Space, e.Type)
 	if d == nil {
@@ -269,20 +268,21 @@ func (s *Service) validate(e *event.Event) error {
 	return nil
 }
 
-// Verdict is what became of an event that was looked at by its type's schema.
+// Verdict is the result of validating an event against its type's schema.
 type Verdict string
 
 // The verdicts.
 const (
 	Fits     Verdict = "fits"
-	Warned   Verdict = "warned"   // it does not fit and is accepted
-	Rejected Verdict = "rejected" // it does not fit and is refused
+	Warned   Verdict = "warned"   // it does not match, and is accepted
+	Rejected Verdict = "rejected" // it does not match, and is refused
 )
 
-// Verdicts are all there are.
+// Verdicts lists all verdicts.
 var Verdicts = []Verdict{Fits, Warned, Rejected}
 
-// sample returns the data of an example of a type, as its account gave it if it did.
+// sample returns the data of an example of a type, from the account's definition if there is
+// one.
 func (s *Service) sample(space event.Space, typ string, created int64) []byte {
 	if data := s.types.Get(space, typ).Sample(); data != nil {
 		return data

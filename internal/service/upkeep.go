@@ -12,15 +12,16 @@ import (
 const (
 	upkeepEvery    = time.Minute
 	purgeSlice     = 500             // rows in one transaction, so that events wait little for it
-	writeLast      = 2 * time.Second // for what is written when the server stops
-	purgeEndpoints = 50              // in one transaction: each has rows of its own
+	writeLast      = 2 * time.Second // for the last writes when the server stops
+	purgeEndpoints = 50              // in one transaction: each endpoint has further rows
 
-	// For so long a row tells what was deleted: longer than any node is behind, because one
-	// that cannot renew its lease, of five minutes at most, sends no more.
+	// deletedGrace is the time for which the row of a deleted object is kept: longer than any node
+	// can be behind, because a node that cannot renew its lease, of at most five minutes, stops
+	// sending.
 	deletedGrace = 10 * time.Minute
 )
 
-// Kind is what is forgotten.
+// Kind is a kind of data that retention deletes.
 type Kind string
 
 // The kinds.
@@ -36,25 +37,24 @@ const (
 	DeletedEndpoints Kind = "endpoints"
 )
 
-// Kinds are all there are.
+// Kinds lists all kinds.
 var Kinds = []Kind{OldEvents, OldAudit, OldJobs, OldSandbox, OldReceipts, OldSessions, OldStatistics, DeletedTypes, DeletedEndpoints}
 
-// Retention is for how long things are kept that are done with; 0 keeps them for ever.
+// Retention is the time for which finished data is kept; 0 keeps it for ever.
 type Retention struct {
-	Events time.Duration // that nobody waits for
+	Events time.Duration // without pending deliveries
 	Audit  time.Duration // entries of the audit log
 	Jobs   time.Duration // that have ended
 
-	Sandbox time.Duration // objects that nobody wrote
+	Sandbox time.Duration // since their last write
 }
 
-// Upkeep forgets what is old until ctx ends: receipts after their life, sessions,
-// statistics, secrets that have expired, what was deleted, and what has been kept for
-// long enough. It reminds accounts of secrets that should be rotated, and asks receivers
-// again for their consent.
+// Upkeep deletes expired data until ctx ends: receipts, sessions, statistics, expired secrets,
+// deleted objects, and data beyond its retention. It reminds accounts of secrets that should be
+// rotated, and asks receivers again for their consent.
 func (s *Service) Upkeep(ctx context.Context, keep Retention) {
 	var asking sync.WaitGroup
-	asking.Go(func() { s.pursueConsents(ctx) }) // apart, because receivers may take their time
+	asking.Go(func() { s.pursueConsents(ctx) }) // separately, because receivers may respond slowly
 	defer asking.Wait()
 	defer func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLast)
@@ -86,7 +86,7 @@ func (s *Service) Upkeep(ctx context.Context, keep Retention) {
 	}
 }
 
-// purgeOnce forgets on one node for all.
+// purgeOnce deletes expired data on one node for all.
 func (s *Service) purgeOnce(ctx context.Context, keep Retention) error {
 	if !s.owns(0) {
 		return nil
@@ -94,8 +94,8 @@ func (s *Service) purgeOnce(ctx context.Context, keep Retention) error {
 	return s.Purge(ctx, keep)
 }
 
-// Purge forgets now what Upkeep would forget by and by. Events go first and endpoints
-// last, because the ones name the others.
+// Purge does immediately what Upkeep does in the background. Events are deleted first and
+// endpoints last, because events refer to endpoints.
 func (s *Service) Purge(ctx context.Context, keep Retention) error {
 	now := s.Past()
 	if keep.Events > 0 {
@@ -136,7 +136,7 @@ func (s *Service) Purge(ctx context.Context, keep Retention) error {
 	})
 }
 
-// forgetBefore calls purge until it finds less than a whole slice.
+// forgetBefore calls purge until it deletes less than a whole slice.
 func (s *Service) forgetBefore(ctx context.Context, k Kind, before time.Time, purge func(ctx context.Context, before time.Time, limit int) (int, error)) error {
 	return forget(s, k, func(slice int) (int, int, error) {
 		n, err := purge(ctx, before, purgeSlice)
@@ -147,7 +147,7 @@ func (s *Service) forgetBefore(ctx context.Context, k Kind, before time.Time, pu
 	})
 }
 
-// forget calls purge with 0 and then with what it returned, until that is 0.
+// forget calls purge with 0 and then with its last result, until that is 0.
 func forget[C int | int64 | event.Key](s *Service, k Kind, purge func(from C) (next C, n int, err error)) error {
 	total := 0
 	for from := C(0); ; {

@@ -11,32 +11,32 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Usage is how much an account uses of each quota.
+// Usage is an account's usage of each quota.
 type Usage struct {
 	Account account.Account
 	Uses    []Use
 }
 
-// Use is how much an account uses of one quota.
+// Use is an account's usage of one quota.
 type Use struct {
 	Name  quota.Name
-	What  string // what is counted, in the plural
+	What  string // the counted objects, in the plural
 	Live  *bool  // of this mode; nil: of both
-	Used  *int   // nil: a single request uses it
+	Used  *int   // nil: applies to a single request
 	Limit *int   // nil: there is none
 	Node  bool   // counted on this node only
 }
 
-// Full reports whether nothing is left.
+// Full reports whether the limit is reached.
 func (u *Use) Full() bool { return u.Limit != nil && u.Used != nil && *u.Used >= *u.Limit }
 
-// RateLimited is the quota of requests and events a minute, which an account's rate limit is.
+// RateLimited is the name of the account's rate limit among the quotas.
 const RateLimited quota.Name = "rate_limit"
 
-// perMode is the quotas that each mode of an account has its own of.
+// perMode contains the quotas that apply to each mode of an account separately.
 var perMode = map[quota.Name]bool{quota.Endpoints: true, quota.EventTypes: true, quota.PortalSessions: true, quota.Listeners: true}
 
-// Usage returns how much an account uses of each quota. Operators only.
+// Usage returns an account's usage of each quota. Operators only.
 func (s *Service) Usage(ctx context.Context, c *call.Call, id string) (Usage, error) {
 	a, err := s.Auth.Account(ctx, c, id)
 	if err != nil {
@@ -63,8 +63,8 @@ func (s *Service) Usage(ctx context.Context, c *call.Call, id string) (Usage, er
 	return Usage{a, append(out.Uses, Use{Name: quota.BodyBytes, What: "bytes of request bodies in memory", Used: &held, Limit: &share, Node: true})}, nil
 }
 
-// requestsOf returns how many requests and events an account has made in the last minute, as
-// its limit counts them.
+// requestsOf returns the requests and events of an account in the last minute, as counted by
+// its limit.
 func (s *Service) requestsOf(a *account.Account) Use {
 	u := Use{Name: RateLimited, What: "requests and events per minute", Node: true}
 	if used, limit := s.Auth.Requests(a); limit > 0 {
@@ -73,10 +73,10 @@ func (s *Service) requestsOf(a *account.Account) Use {
 	return u
 }
 
-// mostHeld is how far objects are counted beyond which a limit would be no use.
+// mostHeld is the maximum number of objects that are counted.
 const mostHeld = 1_000_000
 
-// used returns how much of a quota is used; nil: it is used by a single request.
+// used returns the usage of a quota; nil if it applies to a single request.
 func (s *Service) used(ctx context.Context, a *account.Account, n quota.Name, live bool) (used *int, node bool, err error) {
 	count := 0
 	switch n {

@@ -15,7 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// AccountParams is what a request says of an account; nil is "not mentioned".
+// AccountParams are the account parameters of a request; nil means absent.
 type AccountParams struct {
 	Name      *string
 	RateLimit **int // API requests a minute; a nil inside is the server's default
@@ -28,7 +28,7 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 		return fault.Param("id", "account_erased", "The account was erased.")
 	}
 	if p.Status != nil {
-		a.EraseAt = time.Time{} // it is restored
+		a.EraseAt = time.Time{} // restore it
 	}
 	switch status := account.AccountStatus(deref(p.Status)); {
 	case p.Status == nil:
@@ -59,7 +59,7 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 	return nil
 }
 
-// CreateAccount makes an account. Operators only.
+// CreateAccount creates an account. Operators only.
 func (s *Auth) CreateAccount(ctx context.Context, c *call.Call, p AccountParams) (account.Account, error) {
 	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
@@ -77,9 +77,9 @@ func (s *Auth) CreateAccount(ctx context.Context, c *call.Call, p AccountParams)
 	return a, nil
 }
 
-// UpdateAccount changes what p mentions. Operators only. A suspended account's keys and
-// portals are refused, its connections and jobs end, and its deliveries wait without
-// spending attempts until it is active again.
+// UpdateAccount changes the given parameters. Operators only. A suspended account's keys and
+// portals are refused, its connections and jobs end, and its deliveries wait without using up
+// attempts until it is active again.
 func (s *Auth) UpdateAccount(ctx context.Context, c *call.Call, id string, p AccountParams) (account.Account, error) {
 	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
@@ -107,7 +107,7 @@ func (s *Auth) UpdateAccount(ctx context.Context, c *call.Call, id string, p Acc
 	return a, nil
 }
 
-// changes returns for the audit log what an edit made of an account.
+// changes describes an edit of an account for the audit log.
 func changes(was, is *account.Account) []string {
 	limit := func(n *int) string {
 		if n == nil {
@@ -170,13 +170,13 @@ func (s *Auth) firstAccount(ctx context.Context, name string) (int64, error) {
 	return a.No, nil
 }
 
-// HasAccount reports whether there is an account of that identifier.
+// HasAccount reports whether an account with this identifier exists.
 func (s *Auth) HasAccount(id string) bool {
 	a, ok := s.keys.account(id)
 	return ok && a.Erased.IsZero()
 }
 
-// Accounts returns all accounts, oldest first: for users, who see them all.
+// Accounts returns all accounts, oldest first, for users, who have access to all.
 func (s *Auth) Accounts() []account.Account {
 	return slices.DeleteFunc(s.keys.all(), func(a account.Account) bool { return !a.Erased.IsZero() })
 }

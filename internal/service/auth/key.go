@@ -24,10 +24,10 @@ const maxName = 200
 // open one: [Auth.Recheck] refuses that, and so does the store what it is to accept.
 // Errors: fault.Unauthenticated, and CatchUp's.
 func (s *Auth) Authenticate(ctx context.Context, secret string) (*call.Call, error) {
-	// The look-up is by hash, so its timing tells nothing of the key.
+	// The look-up is by hash, so its timing reveals nothing about the key.
 	hash := account.HashKey(secret)
 	k, ok := s.keys.key(hash)
-	if !ok { // another node may have made it
+	if !ok { // another node may have created it
 		if err := s.CatchUp(ctx); err != nil {
 			return nil, err
 		}
@@ -49,12 +49,12 @@ func errRevoked() error {
 	return &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_revoked", Message: "This API key was revoked."}
 }
 
-// ActFor makes an operator's call work in one account's test or live data. For a
-// key of the account itself it changes nothing but fails for any other account.
-// Errors: fault.Forbidden, fault.NotFound, and CatchUp's.
+// ActFor makes an operator's call work in one account's test or live data. For an account's own
+// key it changes nothing, but fails for any other account. Errors: fault.Forbidden,
+// fault.NotFound, and CatchUp's.
 func (s *Auth) ActFor(ctx context.Context, c *call.Call, accountID string, live bool) error {
 	a, ok := s.keys.account(accountID)
-	if !ok { // another node may have made it
+	if !ok { // another node may have created it
 		if err := s.CatchUp(ctx); err != nil {
 			return err
 		}
@@ -76,14 +76,13 @@ func (s *Auth) ActFor(ctx context.Context, c *call.Call, accountID string, live 
 	return nil
 }
 
-// CreatedKey is a new API key with its secret, which is shown this once.
+// CreatedKey is a new API key with its secret, which is shown only once.
 type CreatedKey struct {
 	account.Key
 	Secret string
 }
 
-// CreateKey makes an API key for the account and mode that the call works in.
-// Operators only.
+// CreateKey creates an API key for the account and mode of the call. Operators only.
 func (s *Auth) CreateKey(ctx context.Context, c *call.Call, name string, live bool) (CreatedKey, error) {
 	if err := c.MustOperator(); err != nil {
 		return CreatedKey{}, err
@@ -98,8 +97,8 @@ func (s *Auth) CreateKey(ctx context.Context, c *call.Call, name string, live bo
 	return s.createKey(ctx, c, c, name, prefix)
 }
 
-// createKey makes a key with a secret of a prefix for the account that owner works in, or an
-// operator key if it works in none.
+// createKey creates a key with a secret of a prefix for the account of owner, or an operator
+// key if owner has no account.
 func (s *Auth) createKey(ctx context.Context, c, owner *call.Call, name, prefix string) (CreatedKey, error) {
 	name, err := checkName(name)
 	if err != nil {
@@ -128,8 +127,8 @@ func (s *Auth) putKey(ctx context.Context, k *account.Key, t store.Trail) error 
 	return nil
 }
 
-// ListKeys lists the API keys of the call's account, newest first, without secrets: both
-// modes, but for test keys test keys only.
+// ListKeys lists the API keys of the call's account, newest first, without secrets: both modes,
+// but only test keys for a test key.
 func (s *Auth) ListKeys(ctx context.Context, c *call.Call, p call.Page) ([]account.Key, bool, error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, false, err
@@ -156,7 +155,7 @@ func (s *Auth) listKeys(ctx context.Context, f store.KeyFilter, p call.Page) ([]
 	return keys, more, err
 }
 
-// RevokeKey makes a key of the call's account useless at once. Operators only.
+// RevokeKey revokes a key of the call's account at once. Operators only.
 func (s *Auth) RevokeKey(ctx context.Context, c *call.Call, id string) (account.Key, error) {
 	if err := c.MustOperator(); err != nil {
 		return account.Key{}, err
@@ -205,9 +204,9 @@ func (s *Auth) WriteUses(ctx context.Context) {
 	}
 }
 
-// EnsureKey sees to it that a key with this secret exists, for the operator or,
-// given a test or live secret, for the first account, which is made when there is
-// none. It reports whether the key is new. It is for the server's own start.
+// EnsureKey creates a key with this secret unless it exists: an operator key, or for a test or
+// live secret a key of the first account, which is created if there is none. It reports whether
+// the key is new. Only the server's start calls it.
 func (s *Auth) EnsureKey(ctx context.Context, secret, name string) (isNew bool, err error) {
 	if _, ok := s.keys.key(account.HashKey(secret)); ok {
 		return false, nil
@@ -231,8 +230,8 @@ func (s *Auth) Revoked(secret string) bool {
 	return ok && !k.Revoked.IsZero()
 }
 
-// RevokeOthers revokes the keys that have the name of a key, in its account, but for itself.
-// It is for the server's own start.
+// RevokeOthers revokes all other keys in the key's account that have its name. Only the
+// server's start calls it.
 func (s *Auth) RevokeOthers(ctx context.Context, secret, name string) error {
 	kept, ok := s.keys.key(account.HashKey(secret))
 	if !ok {
@@ -252,7 +251,7 @@ func (s *Auth) RevokeOthers(ctx context.Context, secret, name string) error {
 	return nil
 }
 
-// HasOperator reports whether any operator key is good.
+// HasOperator reports whether an operator key exists that is not revoked.
 func (s *Auth) HasOperator() bool {
 	s.keys.mu.RLock()
 	defer s.keys.mu.RUnlock()
@@ -264,7 +263,7 @@ func (s *Auth) HasOperator() bool {
 	return false
 }
 
-// CreateOperatorKey makes an operator key. Operators only.
+// CreateOperatorKey creates an operator key. Operators only.
 func (s *Auth) CreateOperatorKey(ctx context.Context, c *call.Call, name string) (CreatedKey, error) {
 	if err := c.MustOperator(); err != nil {
 		return CreatedKey{}, err
@@ -309,7 +308,7 @@ func (s *Auth) RevokeOperatorKey(ctx context.Context, c *call.Call, id string) (
 	return s.revokeKey(ctx, c.ForServer(), found)
 }
 
-// keyring is all keys and accounts in memory: every request looks here.
+// keyring contains all keys and accounts in memory, for every request to look up.
 type keyring struct {
 	mu       sync.RWMutex
 	byHash   map[account.Hash]account.Key
@@ -317,7 +316,7 @@ type keyring struct {
 	ids      map[int64]string // of accounts, by store number
 
 	uses sync.Mutex
-	used map[string]time.Time // by key's identifier, since it was last written
+	used map[string]time.Time // by key's identifier, since the last write
 }
 
 func (r *keyring) set(accounts []account.Account, keys []account.Key) {
@@ -334,7 +333,7 @@ func (r *keyring) set(accounts []account.Account, keys []account.Key) {
 	}
 }
 
-// putKey adds a key or replaces it. One that was revoked stays so.
+// putKey adds or replaces a key. A revoked key stays revoked.
 func (r *keyring) putKey(k account.Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -344,7 +343,7 @@ func (r *keyring) putKey(k account.Key) {
 	r.byHash[k.Hash] = k
 }
 
-// putAccount adds an account or replaces it, unless a later state of it is there.
+// putAccount adds or replaces an account, unless a later state of it is present.
 func (r *keyring) putAccount(a account.Account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -382,7 +381,7 @@ func (r *keyring) account(id string) (account.Account, bool) {
 	return a, ok
 }
 
-// good returns how many keys of an account are not revoked.
+// good returns the number of an account's keys that are not revoked.
 func (r *keyring) good(account int64) (n int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -394,7 +393,7 @@ func (r *keyring) good(account int64) (n int) {
 	return n
 }
 
-// use notes that a key was used.
+// use records that a key was used.
 func (r *keyring) use(id string, now time.Time) {
 	r.uses.Lock()
 	defer r.uses.Unlock()
@@ -404,14 +403,14 @@ func (r *keyring) use(id string, now time.Time) {
 	r.used[id] = now
 }
 
-// lastUse returns when a key was used since that was last written.
+// lastUse returns when a key was last used, if that was not yet written.
 func (r *keyring) lastUse(id string) time.Time {
 	r.uses.Lock()
 	defer r.uses.Unlock()
 	return r.used[id]
 }
 
-// takeUsed returns what was used since it was last called.
+// takeUsed returns the uses since its last call.
 func (r *keyring) takeUsed() map[string]time.Time {
 	r.uses.Lock()
 	defer r.uses.Unlock()
@@ -435,7 +434,7 @@ func (r *keyring) with(acct int64, role account.Role) (keys []account.Key) {
 	return keys
 }
 
-// suspended reports whether an account of that number is suspended.
+// suspended reports whether the account with this number is suspended.
 func (r *keyring) suspended(no int64) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -16,8 +16,8 @@ func ErrSuspended() error {
 		Message: "This account is suspended: its API keys and portals are refused, and nothing is sent to its endpoints. Contact the operator of the server."}
 }
 
-// leases is what goes on in the name of a caller after its request was admitted: the
-// connections that end when the key is revoked or the account suspended.
+// leases contains the operations that continue after a request was admitted: connections that
+// end when the key is revoked or the account suspended.
 type leases struct {
 	mu  sync.Mutex
 	all map[*lease]struct{}
@@ -28,9 +28,9 @@ type lease struct {
 	end  context.CancelCauseFunc
 }
 
-// Hold returns a context that ends when the caller may not go on: its API key is revoked or
-// its account suspended. The cause is the fault to tell. release ends it too. Errors:
-// fault.Unauthenticated, fault.Forbidden when that is so already.
+// Hold returns a context that ends when the caller's API key is revoked or its account
+// suspended; the cause is the fault for the caller. release ends it too. Errors:
+// fault.Unauthenticated or fault.Forbidden if that is already the case.
 func (s *Auth) Hold(ctx context.Context, c *call.Call) (held context.Context, release func(), err error) {
 	held, end := context.WithCancelCause(ctx)
 	l := &lease{c, end}
@@ -46,15 +46,15 @@ func (s *Auth) Hold(ctx context.Context, c *call.Call) (held context.Context, re
 		s.leases.mu.Unlock()
 		end(nil)
 	}
-	if err := s.StillGood(c); err != nil { // asked once it is known: nothing comes in between
+	if err := s.StillGood(c); err != nil { // checked after the lease is registered, so no revocation in between is missed
 		release()
 		return nil, nil, err
 	}
 	return held, release, nil
 }
 
-// StillGood returns why a call that was admitted would not be now. Errors:
-// fault.Unauthenticated, fault.Forbidden.
+// StillGood returns why an admitted call would be refused now. Errors: fault.Unauthenticated,
+// fault.Forbidden.
 func (s *Auth) StillGood(c *call.Call) error {
 	if c.Key.Hash != (account.Hash{}) {
 		if k, ok := s.keys.key(c.Key.Hash); !ok || !k.Revoked.IsZero() {
@@ -77,9 +77,8 @@ func (s *Auth) Recheck(c *call.Call) error {
 	return err
 }
 
-// Admitted counts a request of a visitor of an account's data, who has no key, against the
-// account's limit, and refuses those of a suspended account. Errors: fault.Forbidden,
-// fault.RateLimited.
+// Admitted counts a request without a key for an account's data against the account's limit,
+// and refuses it if the account is suspended. Errors: fault.Forbidden, fault.RateLimited.
 func (s *Auth) Admitted(space event.Space) error {
 	if s.Suspended(space.Account()) {
 		return ErrSuspended()
@@ -88,7 +87,7 @@ func (s *Auth) Admitted(space event.Space) error {
 	return err
 }
 
-// endLeases ends what goes on in the name of callers who may not any more.
+// endLeases ends the operations of callers that are no longer allowed.
 func (s *Auth) endLeases() {
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()

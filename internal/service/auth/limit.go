@@ -15,35 +15,35 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// RateLimit is where an account stands against its limit of requests and events.
+// RateLimit is the state of an account's limit of requests and events.
 type RateLimit struct {
-	Limit     int // a minute; 0: none
+	Limit     int // per minute; 0: none
 	Remaining int
-	Reset     time.Time // when all of Limit is there again
+	Reset     time.Time // time at which Limit is available again
 }
 
-// limits is a token bucket an account: it holds a minute's worth and fills evenly.
+// limits contains a token bucket per account, which holds the requests of a minute and is
+// refilled evenly.
 type limits struct {
 	mu sync.Mutex
 	of map[int64]*rate.Limiter
 }
 
-// Admit counts a request against the limit of the account that the call works in.
-// Operators have none. Errors: fault.RateLimited, with when to try again, and CatchUp's.
+// Admit counts a request against the limit of the call's account. Operators have no limit.
+// Errors: fault.RateLimited, with the time of the next try, and CatchUp's.
 func (s *Auth) Admit(ctx context.Context, c *call.Call) (RateLimit, error) {
 	return s.AdmitMore(ctx, c, 1)
 }
 
-// AdmitMore counts n more requests than were counted for the call, because it does as much
-// as these: each event of a batch counts as a request. Errors: Admit's, and fault.Invalid
-// when the account may do less than that in a minute.
+// AdmitMore counts n further requests for the call: each event of a batch counts as a request.
+// Errors: Admit's, and fault.Invalid if the account's limit per minute is lower than that.
 func (s *Auth) AdmitMore(ctx context.Context, c *call.Call, n int) (RateLimit, error) {
 	c.Counted += n
 	out, err := s.admit(c, n)
 	if err == nil {
 		return out, err
 	}
-	if err := s.CatchUp(ctx); err != nil { // another node may have lifted the limit
+	if err := s.CatchUp(ctx); err != nil { // another node may have raised the limit
 		return out, err
 	}
 	if c.PerMinute == s.limitOf(c) {
@@ -78,8 +78,8 @@ func (s *Auth) admit(c *call.Call, n int) (RateLimit, error) {
 	return out, nil
 }
 
-// limitOf returns how many requests and events a minute the account that a call works in may make; 0
-// is any number.
+// limitOf returns the limit of requests and events per minute of the call's account; 0 means no
+// limit.
 func (s *Auth) limitOf(c *call.Call) int {
 	if c.Operator() {
 		return 0
@@ -150,8 +150,8 @@ func (s *Auth) LimitOn(c *call.Call, n quota.Name) int {
 	return quota.Of(n, a.Limits, s.Limits)
 }
 
-// headroom is below how many objects under a limit they are counted in the transaction that
-// adds one: that many are not added at the same time by all nodes.
+// headroom is the distance to a limit below which objects are counted in the transaction that
+// adds one: all nodes together do not add so many at the same time.
 const headroom = 1_000
 
 // Room returns what the creation of one more object counts against in the store. have is how
@@ -164,11 +164,10 @@ func (s *Auth) Room(c *call.Call, n quota.Name, have int) *store.Room {
 	return &store.Room{Quota: n, Space: c.Space, Limit: limit, At: s.Now()}
 }
 
-// LimitParams is what a request says of an account's limits, by name; nil is the server's
-// limit again.
+// LimitParams are the account limits of a request, by name; nil restores the server's limit.
 type LimitParams map[quota.Name]*int
 
-// apply returns a set with the changes.
+// apply returns the set with the changes applied.
 func (p LimitParams) apply(to quota.Set) (quota.Set, error) {
 	changed := quota.Set{}
 	maps.Copy(changed, to)
@@ -177,7 +176,7 @@ func (p LimitParams) apply(to quota.Set) (quota.Set, error) {
 			changed[n] = *v
 			continue
 		}
-		if err := (quota.Set{n: 0}).Check("limits"); err != nil { // there is no such limit
+		if err := (quota.Set{n: 0}).Check("limits"); err != nil { // the limit is unknown
 			return nil, err
 		}
 		delete(changed, n)
@@ -185,7 +184,7 @@ func (p LimitParams) apply(to quota.Set) (quota.Set, error) {
 	return changed, changed.Check("limits")
 }
 
-// LimitsOf returns all limits of an account as they are in force.
+// LimitsOf returns all current limits of an account.
 func (s *Auth) LimitsOf(own quota.Set) quota.Set {
 	all := quota.Set{}
 	for _, l := range quota.Limits() {

@@ -15,29 +15,29 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// Refused keys and failed sign-ins are recorded in sums, so that whoever makes them can fill
-// neither the disk nor the memory.
+// Refused keys and failed sign-ins are recorded in totals, so that an attacker can fill neither
+// the disk nor the memory with them.
 const (
-	refusalsEvery = 5 * time.Minute // they are written
-	mostRefusals  = 5               // entries at a time; the rest are one more
+	refusalsEvery = 5 * time.Minute // interval between writes
+	mostRefusals  = 5               // entries at a time; the others are counted in one more
 	refusalRows   = 1000            // in memory; beyond, they are counted together
 )
 
-// refusal is what was refused to whom.
+// refusal is the subject of a refused key or sign-in.
 type refusal struct {
 	action account.Action
-	space  event.Space // of the key, if it is known
+	space  event.Space // of the key, if known
 	object string      // identifier of the key or the user; empty: unknown
-	remote string      // the address, or its network; empty: of many
+	remote string      // the address, or its network; empty: several
 }
 
-// refused is how often, and when.
+// refused is a number of refusals, with their times.
 type refused struct {
 	count       int
 	first, last time.Time
 }
 
-// refusals gathers what was refused until it is written.
+// refusals collects refusals until they are written.
 type refusals struct {
 	mu      sync.Mutex
 	rows    map[refusal]*refused
@@ -71,8 +71,8 @@ func (r *refusals) add(what refusal, n *refused) {
 	}
 }
 
-// take returns what was gathered, in few rows, and begins anew. It returns nil when it is
-// not due, unless the server stops.
+// take returns the collected refusals in few rows, and starts again. It returns nil before the
+// interval has passed, unless the server is stopping.
 func (r *refusals) take(now time.Time, stopping bool) map[refusal]*refused {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,7 +98,7 @@ func (r *refusals) take(now time.Time, stopping bool) map[refusal]*refused {
 	return out
 }
 
-// NoteRefused records that an API key was refused, with the error that it was refused with.
+// NoteRefused records that an API key was refused, with the error.
 func (s *Auth) NoteRefused(secret, remote string, err error) {
 	var f *fault.Error
 	if secret == "" || !errors.As(err, &f) || f.Code != fault.Unauthenticated && f.Reason != "account_suspended" {
@@ -111,8 +111,8 @@ func (s *Auth) NoteRefused(secret, remote string, err error) {
 	s.refusals.note(what, s.Now())
 }
 
-// WriteRefusals writes to the audit log what was refused since it last did, if that is long
-// enough ago or the server stops.
+// WriteRefusals writes the refusals since the last write to the audit log, if the interval has
+// passed or the server is stopping.
 func (s *Auth) WriteRefusals(ctx context.Context, stopping bool) error {
 	now := s.Now()
 	for what, n := range s.refusals.take(now, stopping) {

@@ -10,8 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// ListPortals lists the portal sessions of the call's account and mode that have not ended,
-// newest first.
+// ListPortals lists the active portal sessions of the call's account and mode, newest first.
 func (s *Auth) ListPortals(ctx context.Context, c *call.Call, p call.Page) ([]account.Session, bool, error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, false, err
@@ -28,8 +27,8 @@ func (s *Auth) ListPortals(ctx context.Context, c *call.Call, p call.Page) ([]ac
 	return s.Store.ListSessions(ctx, store.SessionFilter{Space: c.Space, At: s.Now()}, page)
 }
 
-// RevokePortal ends a portal session of the call's account and mode at once, with the jobs
-// that were started in it. Errors: fault.NotFound.
+// RevokePortal ends a portal session of the call's account and mode at once, with the jobs that
+// were started in it. Errors: fault.NotFound.
 func (s *Auth) RevokePortal(ctx context.Context, c *call.Call, id string) (account.Session, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -41,13 +40,13 @@ func (s *Auth) RevokePortal(ctx context.Context, c *call.Call, id string) (accou
 	})
 }
 
-// UserSessions lists a user's sessions that have not ended, newest first.
+// UserSessions lists a user's active sessions, newest first.
 func (s *Auth) UserSessions(ctx context.Context, u *account.User) ([]account.Session, error) {
 	all, _, err := s.Store.ListSessions(ctx, store.SessionFilter{User: u.ID, At: s.Now()}, store.Page[string]{Limit: mostSessions})
 	return all, err
 }
 
-// mostSessions is how many of a user's sessions are shown.
+// mostSessions is the maximum number of a user's sessions in a list.
 const mostSessions = 100
 
 // RevokeSession ends one of a user's own sessions. Errors: fault.NotFound.

@@ -15,18 +15,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Bounds on comparing passwords: each comparison costs a good part of a second of processor
+// Bounds on comparing passwords. Each comparison takes a large part of a second of processor
 // time, which deliveries need too.
 const (
-	signInsAtATime = 2   // by browsers that no user has signed in from
+	signInsAtATime = 2   // from browsers without an earlier session
 	waitingSignIns = 256 // beyond, sign-ins are refused
-	waitingAtHost  = 4   // of these, from one address
+	waitingAtHost  = 4   // of these, per address
 )
 
-// SignInParams is what a browser says to sign a user in.
+// SignInParams are the parameters of a sign-in.
 type SignInParams struct {
 	Name, Password string
-	Browser        string // the proof of an earlier session, from [SignedIn.Browser]; may be empty
+	Browser        string // proof of an earlier session, from [SignedIn.Browser]; may be empty
 	Agent          string // the browser, as it calls itself
 	Request        string // Request-Id
 	Remote         string // the caller's address
@@ -35,15 +35,15 @@ type SignInParams struct {
 // SignedIn is a new session of a user.
 type SignedIn struct {
 	Token   string // of the session
-	Browser string // proves from now on that the user has signed in from this browser
+	Browser string // proves later that the user has signed in with this browser
 }
 
-// SignIn starts a session of the user of that name. A guess is counted before the password
-// is looked at. Errors: fault.Unauthenticated, which does not tell whether there is such a
-// user, and fault.RateLimited after too many wrong passwords.
+// SignIn starts a session of the user with this name. A guess is counted before the password is
+// compared. Errors: fault.Unauthenticated, which does not reveal whether the user exists, and
+// fault.RateLimited after too many wrong passwords.
 func (s *Auth) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) {
 	if len(p.Name) > account.MaxUserName {
-		p.Name = "" // nobody's, and as slow
+		p.Name = "" // an unknown name, which takes the same time
 	}
 	var user, known *account.User
 	switch u, err := s.Store.UserNamed(ctx, p.Name); {
@@ -91,7 +91,7 @@ func (s *Auth) SignIn(ctx context.Context, p SignInParams) (SignedIn, error) {
 		Created: now, Expires: now.Add(account.SessionLife)}
 	c := &call.Call{Key: account.Key{ID: known.ID}, Request: p.Request, Remote: p.Remote}
 	err = s.Store.CreateSession(ctx, &n, known.Password, store.Trail{Audit: s.Entry(c, now, account.UserSignedIn, known.ID, "name", known.Name)})
-	if fault.Is(err, fault.NotFound) { // disabled, or given another password, while this one was compared
+	if fault.Is(err, fault.NotFound) { // disabled, or changed password, during the comparison
 		return SignedIn{}, errSignIn()
 	}
 	return out, err
@@ -112,8 +112,8 @@ func unlocked(u *account.User) time.Time {
 	return u.Unlocked
 }
 
-// Unlock forgets the wrong passwords that were counted under a user's name, on every node.
-// Operators only. Errors: fault.NotFound.
+// Unlock deletes the counted wrong passwords of a user's name, on every node. Operators only.
+// Errors: fault.NotFound.
 func (s *Auth) Unlock(ctx context.Context, c *call.Call, id string) (account.User, error) {
 	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
@@ -130,8 +130,8 @@ func (s *Auth) Unlock(ctx context.Context, c *call.Call, id string) (account.Use
 	return u, s.Store.UnlockUser(ctx, u.ID, u.Unlocked, trail)
 }
 
-// ChangePassword gives a user who knows the old password a new one. All other
-// sessions of the user end. Errors: fault.Invalid, fault.RateLimited.
+// ChangePassword sets a new password for a user who knows the old one. All other sessions of
+// the user end. Errors: fault.Invalid, fault.RateLimited.
 func (s *Auth) ChangePassword(ctx context.Context, c *call.Call, u *account.User, keep account.Hash, old, password string) error {
 	a := guess{name: u.Name, browser: "session " + string(keep[:])}
 	taken, err := s.guesses.take(a, u.Unlocked, s.Now())
@@ -152,7 +152,7 @@ func (s *Auth) ChangePassword(ctx context.Context, c *call.Call, u *account.User
 		return err
 	}
 	_, err = s.Store.EditUser(ctx, u.ID, keep, func(now *account.User, _ []account.User) (store.Trail, error) {
-		if now.Disabled || now.Password != u.Password { // by an admin, while the passwords were compared and hashed
+		if now.Disabled || now.Password != u.Password { // by an admin, during the comparison and hashing
 			return store.Trail{}, errSessionEnded()
 		}
 		now.Password = hash
@@ -163,8 +163,8 @@ func (s *Auth) ChangePassword(ctx context.Context, c *call.Call, u *account.User
 	return err
 }
 
-// comparisons is the queue for comparing passwords. Browsers that a user has signed in from
-// have a place of their own, so that guesses elsewhere do not keep the user out.
+// comparisons is the queue for comparing passwords. Browsers in which a user has signed in have
+// their own places, so that guesses elsewhere do not block the user.
 type comparisons struct {
 	unknown, known chan struct{}
 
@@ -177,8 +177,8 @@ func newComparisons() *comparisons {
 	return &comparisons{unknown: make(chan struct{}, signInsAtATime), known: make(chan struct{}, 1), at: map[string]int{}}
 }
 
-// enter returns after the delay when it is a's turn; leave ends that. Errors:
-// fault.RateLimited when too many wait.
+// enter returns after the delay when it is the turn of a; leave ends the turn. Errors:
+// fault.RateLimited if too many wait.
 func (q *comparisons) enter(ctx context.Context, a guess, delay time.Duration) (leave func(), err error) {
 	turn := q.unknown
 	if a.browser != "" {
@@ -230,21 +230,21 @@ func (q *comparisons) unqueue(host string) {
 const (
 	freeGuesses  = 5           // of one name from one address, or in one known browser
 	freeAtHost   = 30          // from one address
-	freeOfName   = 30          // of one name from everywhere; beyond, guesses are slower
+	freeOfName   = 30          // of one name from all addresses; beyond, guesses are slowed down
 	firstLock    = time.Minute // doubles with each further wrong one
 	longestLock  = time.Hour   //
 	firstDelay   = time.Second // doubles with each ten further wrong ones
 	longestDelay = 16 * time.Second
-	guessMemory  = 2 * time.Hour // after which wrong passwords are forgotten
-	maxGuessRows = 100_000       // beyond, those that lock nothing are forgotten
+	guessMemory  = 2 * time.Hour // after which wrong passwords are removed
+	maxGuessRows = 100_000       // beyond, rows without a lock are removed
 )
 
-// guess is whose password was tried from where: from an address or, if that has proved an
-// earlier session, from a browser. A row for all names or all addresses leaves them empty.
+// guess identifies a name and the origin of a guess: an address or, with proof of an earlier
+// session, a browser. A row for all names or all addresses leaves that field empty.
 type guess struct{ name, host, browser string }
 
-// guesses counts wrong passwords. It does not ask whether a user exists, so it
-// does not tell either. What it knows ends with the process.
+// guesses counts wrong passwords. It does not depend on whether a user exists, so it does not
+// reveal that. Its contents end with the process.
 type guesses struct {
 	mu   sync.Mutex
 	rows map[guess]*guessed
@@ -253,18 +253,18 @@ type guesses struct {
 type guessed struct {
 	wrong int
 	last  time.Time
-	until time.Time // locked
+	until time.Time // end of the lock
 }
 
-// counted is a guess that was counted as wrong before the password is looked at.
+// counted is a guess that is counted as wrong before the password is compared.
 type counted struct {
 	guess
-	delay  time.Duration // to wait before
-	locked bool          // it locked something, unless it is right
+	delay  time.Duration // delay before the comparison
+	locked bool          // it set a lock, unless it is right
 }
 
-// of returns how many wrong guesses are free, by row. Nobody can lock a name everywhere:
-// that row only slows guesses down.
+// of returns the number of free wrong guesses, by row. A name cannot be locked for all
+// addresses: that row only slows guesses down.
 func (g *guesses) of(a guess) map[guess]int {
 	if a.browser != "" {
 		return map[guess]int{a: freeGuesses}
@@ -272,8 +272,8 @@ func (g *guesses) of(a guess) map[guess]int {
 	return map[guess]int{a: freeGuesses, {host: a.host}: freeAtHost}
 }
 
-// take counts a guess, unless none is looked at now. What was counted under the name until
-// unlocked does not count. Errors: fault.RateLimited.
+// take counts a guess, or refuses it while its row is locked. Guesses under the name before
+// unlocked do not count. Errors: fault.RateLimited.
 func (g *guesses) take(a guess, unlocked, now time.Time) (counted, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -321,8 +321,7 @@ func (g *guesses) count(key guess, now time.Time) *guessed {
 	return r
 }
 
-// makeRoom forgets rows when there are too many: first the old ones, then some that lock
-// nothing.
+// makeRoom removes rows when there are too many: first the old ones, then some without a lock.
 func (g *guesses) makeRoom(now time.Time) {
 	if g.rows == nil {
 		g.rows = map[guess]*guessed{}
@@ -331,7 +330,7 @@ func (g *guesses) makeRoom(now time.Time) {
 		return
 	}
 	maps.DeleteFunc(g.rows, func(_ guess, r *guessed) bool { return now.Sub(r.last) > guessMemory })
-	for key, r := range g.rows { // in no order
+	for key, r := range g.rows { // in random order
 		if len(g.rows) < maxGuessRows*9/10 {
 			return
 		}
@@ -339,13 +338,13 @@ func (g *guesses) makeRoom(now time.Time) {
 			delete(g.rows, key)
 		}
 	}
-	if len(g.rows) >= maxGuessRows { // all lock: more memory is no answer
+	if len(g.rows) >= maxGuessRows { // all are locked, so more rows would not help
 		clear(g.rows)
 	}
 }
 
-// right takes back that a guess was counted, and forgets what was wrong with the name at
-// the address.
+// right removes the count of a guess that was right, and the wrong guesses of the name at the
+// address.
 func (g *guesses) right(t counted) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// UserParams is what a request says of a user; nil is "not mentioned".
+// UserParams are the user parameters of a request; nil means absent.
 type UserParams struct {
 	Name     *string // on creation only
 	Role     *string
@@ -21,7 +21,7 @@ type UserParams struct {
 	Disabled *bool
 }
 
-// CreateUser makes a user of the Admin UI. Operators only. Errors: fault.Invalid.
+// CreateUser creates a user of the Admin UI. Operators only. Errors: fault.Invalid.
 func (s *Auth) CreateUser(ctx context.Context, c *call.Call, p UserParams) (account.User, error) {
 	u := account.User{ID: s.IDs.New(event.PrefixUser), Name: deref(p.Name), Created: s.Now()}
 	if err := c.MustOperator(); err != nil {
@@ -49,8 +49,8 @@ func (s *Auth) CreateUser(ctx context.Context, c *call.Call, p UserParams) (acco
 	return u, s.Store.CreateUser(ctx, &u, trail)
 }
 
-// UpdateUser changes what p mentions and ends all sessions of the user. Operators
-// only. The last admin stays one. Errors: fault.Invalid, fault.NotFound.
+// UpdateUser changes the given parameters and ends all sessions of the user. Operators only.
+// The role of the last admin cannot be changed. Errors: fault.Invalid, fault.NotFound.
 func (s *Auth) UpdateUser(ctx context.Context, c *call.Call, id string, p UserParams) (account.User, error) {
 	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *Auth) UpdateUser(ctx context.Context, c *call.Call, id string, p UserPa
 		}
 		role = &r
 	}
-	var password *string // as it is kept; it takes a while to make
+	var password *string // its hash, which takes a while to compute
 	if p.Password != nil {
 		if _, err := s.Store.User(ctx, id); err != nil {
 			return account.User{}, err
@@ -116,9 +116,9 @@ func (s *Auth) ListUsers(ctx context.Context, c *call.Call) ([]account.User, err
 	return s.Store.AllUsers(ctx)
 }
 
-// EnsureAdmin makes the first user, an admin of the given name, when there is no
-// user, and returns the password; it is empty when there are users already. It is
-// for the server's own start.
+// EnsureAdmin creates the first user, an admin with the given name, if there is no user, and
+// returns the password; the password is empty if there are users. Only the server's start calls
+// it.
 func (s *Auth) EnsureAdmin(ctx context.Context, name string) (password string, err error) {
 	all, err := s.Store.AllUsers(ctx)
 	if err != nil || len(all) > 0 {
@@ -134,8 +134,8 @@ func errSessionEnded() error {
 	return &fault.Error{Code: fault.Unauthenticated, Reason: "session_ended", Message: "The session has ended."}
 }
 
-// Session returns a session that has not ended, with its user unless it is a
-// portal's. Errors: fault.Unauthenticated.
+// Session returns an active session, with its user unless it is a portal's. Errors:
+// fault.Unauthenticated.
 func (s *Auth) Session(ctx context.Context, token string) (account.Session, account.User, error) {
 	n, err := s.Store.Session(ctx, account.HashKey(token))
 	var u account.User
@@ -153,7 +153,7 @@ func (s *Auth) Session(ctx context.Context, token string) (account.Session, acco
 	return n, u, nil
 }
 
-// SignOut ends a session. One that has ended already is no error.
+// SignOut ends a session. It is not an error if the session has already ended.
 func (s *Auth) SignOut(ctx context.Context, token, request, remote string) error {
 	n, u, err := s.Session(ctx, token)
 	if fault.Is(err, fault.Unauthenticated) {
@@ -166,8 +166,8 @@ func (s *Auth) SignOut(ctx context.Context, token, request, remote string) error
 	return s.Store.EndSession(ctx, n.Hash, store.Trail{Audit: s.Entry(c, s.Now(), account.UserSignedOut, u.ID, "name", u.Name)})
 }
 
-// UserCall returns the call of a user in an account's test or live data. With an
-// empty accountID it works in no account. Errors: fault.NotFound.
+// UserCall returns the call of a user in an account's test or live data. With an empty
+// accountID it has no account. Errors: fault.NotFound.
 func (s *Auth) UserCall(u *account.User, accountID string, live bool) (*call.Call, error) {
 	c := &call.Call{Key: account.Key{ID: u.ID, Name: u.Name, Role: u.Role.KeyRole(), Live: live}}
 	if accountID == "" {
@@ -181,13 +181,13 @@ func (s *Auth) UserCall(u *account.User, accountID string, live bool) (*call.Cal
 	return c, nil
 }
 
-// PortalParams is what a request says of a portal session.
+// PortalParams are the portal session parameters of a request.
 type PortalParams struct {
-	account.Portal               // ID and Space are not looked at
+	account.Portal               // ID and Space are ignored
 	Life           time.Duration // 0: DefaultPortalLife
 }
 
-// CreatedPortal is a new portal session with its token, which is shown this once.
+// CreatedPortal is a new portal session with its token, which is shown only once.
 type CreatedPortal struct {
 	account.Portal
 	Token   string
@@ -195,8 +195,8 @@ type CreatedPortal struct {
 	Expires time.Time
 }
 
-// CreatePortal opens the portal of the account and mode that the call works in, for
-// a while. Errors: fault.Invalid, and those of idempotency.
+// CreatePortal creates a portal session for the account and mode of the call. Errors:
+// fault.Invalid, and those of idempotency.
 func (s *Auth) CreatePortal(ctx context.Context, c *call.Call, p PortalParams) (CreatedPortal, error) {
 	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
@@ -230,8 +230,8 @@ func (s *Auth) PortalCall(p *account.Portal) *call.Call {
 	return &call.Call{Key: account.Key{ID: p.ID, Role: role, Account: p.Space.Account(), Live: p.Space.Live()}, Space: p.Space, Portal: p}
 }
 
-// ActorNames returns the names of those who may be in the audit log that the call
-// sees, by identifier: users, and API keys of the account.
+// ActorNames returns the names of users and of the account's API keys in the audit log that the
+// call may read, by identifier.
 func (s *Auth) ActorNames(ctx context.Context, c *call.Call) (map[string]string, error) {
 	all, err := s.Store.AllUsers(ctx)
 	if err != nil {

@@ -17,8 +17,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
-// Call is one request by somebody: in whose data it works and under which
-// idempotency key.
+// Call is one request: its caller, account and mode, and its idempotency key.
 type Call struct {
 	Key     account.Key
 	Space   event.Space
@@ -27,20 +26,20 @@ type Call struct {
 	Remote  string          // the caller's address
 	Portal  *account.Portal // of a customer's call; nil otherwise
 
-	AccountHeader string // the header that an operator names an account by; empty where none is read
+	AccountHeader string // header in which an operator names an account; empty if the surface reads none
 
-	// Revisions narrows what is edited to an object that has one of these; nil: any.
+	// Revisions restricts an edit to an object with one of these revisions; nil: any.
 	Revisions []int64
 
-	Counted   int // how many requests it was counted as against the account's limit
-	PerMinute int // which was this many a minute
+	Counted   int // number of requests that it counts for in the account's limit
+	PerMinute int // that limit, per minute
 }
 
 // Operator reports whether the caller may manage accounts and keys.
 func (c *Call) Operator() bool { return c.Key.Role == account.Operator }
 
-// Owner is who the call's request is charged to. What an operator does for an account is not
-// charged to the account, which must not be able to stop it.
+// Owner returns the owner that the call's request is charged to. An operator's request for an
+// account is not charged to the account, which must not be able to stop it.
 func (c *Call) Owner() quota.Owner {
 	o := quota.Owner{Account: c.Space.Account(), Key: c.Key.ID}
 	if c.Operator() {
@@ -49,11 +48,11 @@ func (c *Call) Owner() quota.Owner {
 	return o
 }
 
-// InAccount reports whether the call works in an account's data; an operator's
-// call does only when it names one.
+// InAccount reports whether the call works in an account's data; an operator's call does only
+// if it names one.
 func (c *Call) InAccount() bool { return c.Space.Account() != 0 }
 
-// MustAccount refuses calls that work in no account's data.
+// MustAccount refuses calls without an account.
 func (c *Call) MustAccount() error {
 	if c.InAccount() {
 		return nil
@@ -112,7 +111,7 @@ func (c *Call) ForServer() *Call {
 	return &server
 }
 
-// Setter returns the class of callers of endpoints' fields that the call is of.
+// Setter returns the class of callers, for the fields of endpoints that the call may set.
 func (c *Call) Setter() endpoint.Setter {
 	switch {
 	case c.Portal != nil:

@@ -8,24 +8,24 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// offsets notices steps of the wall clock while the process runs, so that what a clock
-// stepped forward makes look old is not forgotten before a day has really passed: a
-// repeated request would be done twice.
+// offsets detects steps of the wall clock while the process runs. Data that appears old only
+// because the clock was stepped forward is not deleted before a day has really passed:
+// otherwise a repeated request could be executed twice.
 type offsets struct {
 	mu    sync.Mutex
 	began time.Time     // with a monotonic reading
-	now   time.Duration // by which the wall clock is ahead of the time that passed since
+	now   time.Duration // the difference between the wall clock and the time elapsed since began
 	past  []offset
 }
 
-// offset is by how much it was ahead until some time after the beginning.
+// offset is a difference that applied until a time after the beginning.
 type offset struct{ by, until time.Duration }
 
-// leastStep is a step that is noticed. Smaller ones are noticed when they sum up to it.
+// leastStep is the smallest step that is detected. Smaller ones are detected when their sum
+// reaches it.
 const leastStep = time.Second
 
-// spare returns by how much older than it is something can look at now that is no
-// older than [store.ReceiptLife].
+// spare returns how much too old data of at most [store.ReceiptLife] can appear now.
 func (o *offsets) spare(now time.Time) time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -35,7 +35,8 @@ func (o *offsets) spare(now time.Time) time.Duration {
 	return o.at(now.Round(0).Sub(o.began.Round(0)), now.Sub(o.began))
 }
 
-// at is spare by how far wall clock and monotonic clock went since the beginning.
+// at is spare for the time elapsed by the wall clock and by the monotonic clock since the
+// beginning.
 func (o *offsets) at(wall, passed time.Duration) (spare time.Duration) {
 	if by := wall - passed; (by - o.now).Abs() >= leastStep {
 		o.past = append(o.past, offset{o.now, passed})

@@ -35,18 +35,18 @@ func New(st store.Store, ids *event.IDs, now func() time.Time, eventsKept time.D
 	return c
 }
 
-// Idempotency is a request that can be repeated without being done twice.
+// Idempotency identifies a request that can be repeated but is executed once.
 type Idempotency struct {
 	Key         string
 	Fingerprint [32]byte // of method, path and body
-	// encode returns the response for a result, so that it can be kept in the
-	// transaction of the request's own effect.
+	// encode returns the response for a result, so that it can be stored in the transaction of the
+	// request's effect.
 	encode func(result any) (status int, body []byte)
-	// Private says that the response holds a secret.
+	// Private means that the response contains a secret.
 	Private bool
 
-	event bool // the result is an event, of which the response can be made again
-	brief bool // the response shows no payload
+	event bool // the result is an event, from which the response can be rendered again
+	brief bool // the response contains no payload
 }
 
 // Repeatable returns the idempotency of a request whose result is a T.
@@ -58,8 +58,8 @@ func Repeatable[T any](key string, encode func(T) (status int, body []byte)) *Id
 // MaxIdempotencyKey is the longest idempotency key, in bytes.
 const MaxIdempotencyKey = 255
 
-// Replayed is the error for a request that was answered before: the surface
-// answers with the receipt again.
+// Replayed is the error of a request that was answered before: the surface responds with the
+// receipt.
 type Replayed struct{ Receipt store.Receipt }
 
 func (r *Replayed) Error() string { return "request was answered before" }
@@ -71,7 +71,7 @@ func (s *Calls) Receipt(c *Call, result any, now time.Time) *store.Receipt {
 	}
 	r := &store.Receipt{Space: c.Space, Key: c.Idem.Key, Fingerprint: c.Idem.Fingerprint, Private: c.Idem.Private, Created: now, Spare: s.offsets.spare(s.clock())}
 	e, shown := eventOf(result)
-	lives := s.EventsKept == 0 || s.EventsKept >= 2*store.ReceiptLife // longer than the receipt, whatever clocks do
+	lives := s.EventsKept == 0 || s.EventsKept >= 2*store.ReceiptLife // longer than the receipt, even if clocks are stepped
 	if c.Idem.event && shown && lives {
 		r.Event = e.Key
 		if len(e.Warnings) == 0 {
@@ -84,7 +84,7 @@ func (s *Calls) Receipt(c *Call, result any, now time.Time) *store.Receipt {
 	return r
 }
 
-// eventOf returns the event whose payload the response to a result may show.
+// eventOf returns the event whose payload the response to a result may contain.
 func eventOf(result any) (e *event.Event, shown bool) {
 	switch v := result.(type) {
 	case *event.Event:
@@ -187,7 +187,7 @@ type keyInUse struct {
 	key   string
 }
 
-// inflight is the idempotency keys of requests that run.
+// inflight contains the idempotency keys of running requests.
 type inflight struct {
 	mu   sync.Mutex
 	keys map[keyInUse]struct{}
@@ -226,9 +226,8 @@ func Answer[T any](ctx context.Context, s *Calls, c *Call, find func() (T, error
 	return result, s.store.Audit(ctx, nil, s.Receipt(c, result, s.clock()))
 }
 
-// Answered returns [Replayed] when the call was answered before, and
-// fault.IdempotencyMismatch when another was under its key. It is for checks that
-// must not be made again.
+// Answered returns [Replayed] if the call was answered before, and fault.IdempotencyMismatch if
+// its key was used for another request. It is for checks that must not be repeated.
 func (s *Calls) Answered(ctx context.Context, c *Call) error {
 	if c.Idem == nil {
 		return nil
@@ -245,8 +244,8 @@ func (s *Calls) Answered(ctx context.Context, c *Call) error {
 	return err
 }
 
-// OrAnswered returns the error of a call, or [Replayed] when another node has answered the
-// call's request since it began: what that stored is why the call failed.
+// OrAnswered returns the error of a call, or [Replayed] if another node has answered the same
+// request since the call began, which then caused the error.
 func (s *Calls) OrAnswered(ctx context.Context, c *Call, err error) error {
 	if err == nil || errors.As(err, new(*Replayed)) {
 		return err

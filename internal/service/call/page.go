@@ -10,10 +10,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Page says which part of a list is wanted, by the identifiers of the API.
+// Page selects a part of a list, by identifiers of the API.
 type Page struct {
 	Limit         int    // 1 to MaxPage; 0 is DefaultPage
-	StartingAfter string // the list goes on after this object, with older ones
+	StartingAfter string // the list continues after this object, with older ones
 	EndingBefore  string // the list ends before this object: the nearest newer ones
 }
 
@@ -23,8 +23,8 @@ const (
 	MaxPage     = 100
 )
 
-// ResolvePage checks p and turns its identifiers into what the store orders by.
-// resolve gets the parameter's name and the identifier.
+// ResolvePage checks p and converts its identifiers to the store's order. resolve receives the
+// parameter's name and the identifier.
 func ResolvePage[C any](p Page, resolve func(param, id string) (C, error)) (store.Page[C], error) {
 	out := store.Page[C]{Limit: p.Limit}
 	switch {
@@ -52,7 +52,7 @@ func ResolvePage[C any](p Page, resolve func(param, id string) (C, error)) (stor
 	return out, nil
 }
 
-// CursorFault makes "no such object" a fault of the parameter that named it.
+// CursorFault converts a missing object into a fault of the parameter that named it.
 func CursorFault(err error, param, id string) error {
 	if fault.Is(err, fault.NotFound) {
 		return fault.Param(param, "resource_missing", "No such object: '%s'.", id)
@@ -60,7 +60,7 @@ func CursorFault(err error, param, id string) error {
 	return err
 }
 
-// cursorPrefix starts the place where a list goes on that has stopped between two objects.
+// cursorPrefix begins a cursor between two objects.
 const cursorPrefix = "cur_"
 
 // Between returns the cursor of a place that need not be an object. The endpoint 0 is before
@@ -75,11 +75,11 @@ func ParseBetween(cursor string) (id delivery.ID, ok bool) {
 	return delivery.ID{Event: k, Endpoint: int64(n)}, ok
 }
 
-// IsBetween reports whether a cursor is a place between two objects: a list has stopped there
-// because it had looked at as much as it may.
+// IsBetween reports whether a cursor is a position between two objects, where a list has
+// reached the limit of rows to examine.
 func IsBetween(cursor string) bool { return strings.HasPrefix(cursor, cursorPrefix) }
 
-// CursorTime returns when the objects at such a place were made.
+// CursorTime returns the time of the objects at such a position.
 func CursorTime(cursor string) (t time.Time, ok bool) {
 	id, ok := ParseBetween(cursor)
 	return id.Event.Time(), ok

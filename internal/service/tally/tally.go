@@ -1,5 +1,5 @@
-// Package tally owns the statistics: it counts in memory what happens, so that they cost the way
-// of an event next to nothing, writes the counts every few seconds, and sums them up.
+// Package tally owns the statistics: it counts in memory, at almost no cost per event, writes
+// the counts every few seconds, and sums them up.
 //
 // It must not know accounts, calls or the engine.
 package tally
@@ -18,21 +18,21 @@ import (
 )
 
 const (
-	// Every is how often counts are written: what a crash can lose of the statistics, and of
+	// Every is the interval between writes: a crash loses at most this much of the statistics, and
 	// nothing else.
 	Every = 5 * time.Second
 
 	keepMinutes = 26 * time.Hour
 	keepHours   = 8 * 24 * time.Hour
-	maxCounts   = 100_000 // counts that are kept while they cannot be written
+	maxCounts   = 100_000 // counts that are kept while writes fail
 	writeSlice  = 500     // rows in one transaction
 )
 
-// Keep is for how long the statistics of each grain are kept.
+// Keep is the retention of the statistics of each grain.
 var Keep = map[store.Grain]time.Duration{store.ByMinute: keepMinutes, store.ByHour: keepHours}
 
-// Tally is what happened since it was last written. It is safe for concurrent use; its zero
-// value is empty.
+// Tally contains the counts since the last write. It is safe for concurrent use; its zero value
+// is empty.
 type Tally struct {
 	mu     sync.Mutex
 	counts map[key]*store.Counts
@@ -44,7 +44,7 @@ type key struct {
 	minute   int64 // since 1970
 }
 
-// at calls add with the counts of an endpoint, 0 for the space itself, at a time.
+// at calls add with the counts of an endpoint, or 0 for the whole space, at a time.
 func (t *Tally) at(space event.Space, endpoint int64, now time.Time, add func(*store.Counts)) {
 	k := key{space, endpoint, now.Unix() / 60}
 	t.mu.Lock()
@@ -60,7 +60,7 @@ func (t *Tally) at(space event.Space, endpoint int64, now time.Time, add func(*s
 	add(c)
 }
 
-// Event counts an event that was accepted.
+// Event counts an accepted event.
 func (t *Tally) Event(a *store.Append) {
 	now := a.Event.Key.Time()
 	t.at(a.Event.Space, 0, now, func(c *store.Counts) { c.Events++ })
@@ -86,8 +86,8 @@ func (t *Tally) Exhausted(ep *endpoint.Endpoint, now time.Time) {
 	t.at(ep.Space, ep.No, now, func(c *store.Counts) { c.Exhausted++ })
 }
 
-// Write writes and forgets the counts. Errors are logged. Counts are written the next time if none
-// of them could be written.
+// Write writes and clears the counts. Errors are logged. If no count could be written, all are
+// written the next time.
 func (t *Tally) Write(ctx context.Context, st store.Statistics, log *slog.Logger) {
 	t.mu.Lock()
 	counts := t.counts
@@ -145,7 +145,7 @@ func (t *Tally) putBack(counts map[key]*store.Counts) {
 	}
 }
 
-// Span is how far statistics look back.
+// Span is a time range of statistics that ends now.
 type Span struct {
 	Name  string // "1h", "24h" or "7d"
 	Step  time.Duration
@@ -153,12 +153,12 @@ type Span struct {
 	grain store.Grain
 }
 
-// Spans are the ones that there are, the default first.
+// Spans are the available spans, the default first.
 var Spans = []Span{
 	{"24h", 30 * time.Minute, 48, store.ByMinute}, {"1h", time.Minute, 60, store.ByMinute}, {"7d", 6 * time.Hour, 28, store.ByHour},
 }
 
-// SpanNamed returns the span of that name, or the default.
+// SpanNamed returns the span with this name, or the default.
 func SpanNamed(name string) Span {
 	for _, s := range Spans {
 		if s.Name == name {
@@ -168,15 +168,15 @@ func SpanNamed(name string) Span {
 	return Spans[0]
 }
 
-// Series returns when a span that ends now began, the counts of each of its steps, oldest first,
-// and their sum.
+// Series returns the beginning of a span that ends now, the counts of each of its steps, oldest
+// first, and their sum.
 func Series(ctx context.Context, st store.Statistics, space event.Space, span Span, now time.Time) (start time.Time, series []store.Counts, total store.Counts, err error) {
 	start = now.UTC().Truncate(span.Step).Add(-time.Duration(span.Steps-1) * span.Step)
 	series, total, err = steps(ctx, st, store.StatisticFilter{Space: space, Endpoints: []int64{0}, Grain: span.grain, From: start}, span.Step, span.Steps)
 	return start, series, total, err
 }
 
-// steps returns the counts of so many steps from f.From on, and their sum.
+// steps returns the counts of this many steps from f.From on, and their sum.
 func steps(ctx context.Context, st store.Statistics, f store.StatisticFilter, step time.Duration, n int) (series []store.Counts, total store.Counts, err error) {
 	series = make([]store.Counts, n)
 	rows, err := st.Statistics(ctx, f)
@@ -189,22 +189,22 @@ func steps(ctx context.Context, st store.Statistics, f store.StatisticFilter, st
 	return series, total, err
 }
 
-// Interval is how long each step of [Between] is.
+// Interval is the length of each step of [Between].
 type Interval struct {
 	Name  string        // "minute", "hour" or "day"
 	Step  time.Duration //
-	Kept  time.Duration // how far back there are statistics
-	Steps int           // up to now, by default
+	Kept  time.Duration // how far back statistics exist
+	Steps int           // number of steps up to now, by default
 	grain store.Grain
 }
 
-// Intervals are the ones that there are, the default first.
+// Intervals are the available intervals, the default first.
 var Intervals = []Interval{
 	{"hour", time.Hour, keepHours, 24, store.ByHour}, {"minute", time.Minute, keepMinutes, 60, store.ByMinute}, {"day", 24 * time.Hour, keepHours, 7, store.ByHour},
 }
 
-// Between returns the counts of an endpoint, or for 0 of its whole space, from the step (in UTC)
-// in which from lies to the one in which the last moment before until lies, and their sum.
+// Between returns the counts of an endpoint, or of its whole space for 0, and their sum: from
+// the step (in UTC) that contains from to the step that contains the last moment before until.
 func Between(ctx context.Context, st store.Statistics, space event.Space, endpoint int64, i Interval, from, until time.Time) (start time.Time, series []store.Counts, total store.Counts, err error) {
 	start = from.UTC().Truncate(i.Step)
 	n := int((until.Sub(start) + i.Step - 1) / i.Step)
@@ -212,10 +212,10 @@ func Between(ctx context.Context, st store.Statistics, space event.Space, endpoi
 	return start, series, total, err
 }
 
-// lastDay is how many hours the statistics of single endpoints look back.
+// lastDay is the number of hours in the statistics of single endpoints.
 const lastDay = 24
 
-// Day is how an endpoint has done in the last 24 hours.
+// Day contains the counts of an endpoint in the last 24 hours.
 type Day struct {
 	Hours [lastDay]store.Counts // oldest first
 	Total store.Counts
