@@ -44,8 +44,8 @@ func (s *Service) EraseEvent(ctx context.Context, c *call.Call, id string) (*eve
 	return &e, nil
 }
 
-// DeleteAccount suspends an account, and has it erased after the grace period that is set, in
-// which [auth.Auth.UpdateAccount] can give it another status and so restores it. Operators only.
+// DeleteAccount suspends an account and schedules its erasure after the grace period, during
+// which [auth.Auth.UpdateAccount] can restore it with another status. Operators only.
 func (s *Service) DeleteAccount(ctx context.Context, c *call.Call, id string) (account.Account, error) {
 	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {

@@ -277,10 +277,10 @@ func (s *Service) accepted(ctx context.Context, c *call.Call, in *incoming) (*ev
 	return &in.Event, nil
 }
 
-// TakeEvent accepts what a source brought for an account, as [Service.SendEvent] does
-// what a request brings: once for a key that is not empty, while a receipt lives. Errors:
-// those of SendEvent but for [call.Replayed], and fault.NotFound. The event counts against the
-// account's rate limit: beyond it, TakeEvent waits.
+// TakeEvent accepts an event from a source for an account, by the rules of [Service.SendEvent]:
+// once for a non-empty key, during the life of its receipt. Errors: those of SendEvent except
+// [call.Replayed], and fault.NotFound. The event counts against the account's rate limit:
+// beyond it, TakeEvent waits.
 func (s *Service) TakeEvent(ctx context.Context, accountID string, live bool, key string, raw []byte) error {
 	a, err := s.Auth.Account(ctx, call.BySystem, accountID)
 	if err != nil {

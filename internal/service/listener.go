@@ -90,8 +90,8 @@ func (s *Service) put(e *endpoint.Endpoint) bool {
 	return true
 }
 
-// suspension holds back the deliveries to the endpoints of an account that was suspended, and lets
-// those of one that was resumed go on.
+// suspension pauses the deliveries to the endpoints of a suspended account, or resumes those of an
+// account that is active again.
 func (s *Service) suspension(account int64) {
 	s.Endpoints.Each(func(e *endpoint.Endpoint) {
 		if e.Space.Account() == account && s.republish(e.No, func(*endpoint.Endpoint) {}) != nil {

@@ -22,7 +22,7 @@ type Settings interface {
 }
 
 const (
-	// lookFor bounds one look at what other nodes changed.
+	// lookFor bounds one query for the changes of other nodes.
 	lookFor = 5 * time.Second
 	// staleTries bounds how often an event is matched again. A further try is needed only if the
 	// account's settings were changed within the milliseconds between the match and the

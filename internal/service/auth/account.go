@@ -192,7 +192,7 @@ func (s *Auth) AccountID(no int64) string { return s.keys.accountID(no) }
 // Suspended reports whether an account of that number is suspended.
 func (s *Auth) Suspended(no int64) bool { return s.keys.suspended(no) }
 
-// LearnAccount takes over an account as it was written.
+// LearnAccount applies a written account to memory.
 func (s *Auth) LearnAccount(a account.Account) {
 	was := s.Suspended(a.No)
 	s.keys.putAccount(a)

@@ -1,5 +1,5 @@
-// Package auth owns who may call: accounts, API keys, users, sessions and sign-ins, and how many
-// requests each account may make.
+// Package auth owns authentication and its limits: accounts, API keys, users, sessions and
+// sign-ins, and the number of requests of each account.
 //
 // It must not know events, deliveries or endpoints.
 package auth
@@ -17,18 +17,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Config is what an Auth is made of.
+// Config contains the dependencies and settings of an Auth.
 type Config struct {
 	Store     store.Store
 	IDs       *event.IDs
 	Now       func() time.Time
 	Log       *slog.Logger
 	Passwords account.Passwords
-	Limits    quota.Set // of accounts that have no limits of their own
-	RateLimit int       // API requests and events a minute of an account that has no limit of its own; 0: none
+	Limits    quota.Set // of accounts without their own limits
+	RateLimit int       // API requests and events per minute of an account without its own limit; 0: none
 
-	CatchUp    func(context.Context) error // returns when what other nodes have changed before is learned
-	Suspension func(account int64)         // is told of an account that was suspended or resumed
+	CatchUp    func(context.Context) error // returns when the earlier changes of other nodes are in memory
+	Suspension func(account int64)         // receives the number of an account that was suspended or resumed
 }
 
 // Auth is safe for concurrent use. Use [New], then Load.
@@ -44,7 +44,7 @@ type Auth struct {
 	refusals refusals
 }
 
-// New returns an Auth that knows no accounts or keys until Load.
+// New returns an Auth without accounts or keys. Call Load next.
 func New(c Config, calls *call.Calls) *Auth {
 	s := &Auth{Config: c, Calls: calls, signIns: newComparisons()}
 	s.keys.set(nil, nil)

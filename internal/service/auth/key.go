@@ -19,10 +19,10 @@ import (
 // maxName bounds names of accounts and keys, in characters.
 const maxName = 200
 
-// Authenticate returns the call that an API key opens. An operator key works in
-// no account until [Auth.ActFor] names one. A key that another node has revoked may still
-// open one: [Auth.Recheck] refuses that, and so does the store what it is to accept.
-// Errors: fault.Unauthenticated, and CatchUp's.
+// Authenticate returns the call that an API key authorizes. An operator key works in no account
+// until [Auth.ActFor] names one. A key that another node has revoked may still be accepted:
+// [Auth.Recheck] refuses it later, and so does the store when it stores an event. Errors:
+// fault.Unauthenticated, and CatchUp's.
 func (s *Auth) Authenticate(ctx context.Context, secret string) (*call.Call, error) {
 	// The look-up is by hash, so its timing reveals nothing about the key.
 	hash := account.HashKey(secret)

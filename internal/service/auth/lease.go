@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// ErrSuspended is what calls of a suspended account are answered.
+// ErrSuspended is the error of calls of a suspended account.
 func ErrSuspended() error {
 	return &fault.Error{Code: fault.Forbidden, Reason: "account_suspended",
 		Message: "This account is suspended: its API keys and portals are refused, and nothing is sent to its endpoints. Contact the operator of the server."}
@@ -67,7 +67,7 @@ func (s *Auth) StillGood(c *call.Call) error {
 	return nil
 }
 
-// Recheck returns why a call that was admitted would not be now, by its key, its account and the
+// Recheck returns why an admitted call would be refused now, by its key, its account and the
 // account's limit. Errors: fault.Unauthenticated, fault.Forbidden, fault.RateLimited.
 func (s *Auth) Recheck(c *call.Call) error {
 	err := s.StillGood(c)
@@ -98,7 +98,7 @@ func (s *Auth) endLeases() {
 	}
 }
 
-// LearnKey takes over a key as it was written.
+// LearnKey applies a written key to memory.
 func (s *Auth) LearnKey(k account.Key) {
 	s.keys.putKey(k)
 	if !k.Revoked.IsZero() {

@@ -88,8 +88,8 @@ func (s *Auth) limitOf(c *call.Call) int {
 	return s.rateLimit(&a)
 }
 
-// Requests returns how many requests and events an account has made in the last minute, as its
-// limit counts them, and the limit; 0: there is none.
+// Requests returns the number of requests and events of an account in the last minute, as
+// counted by its limit, and the limit; 0 means no limit.
 func (s *Auth) Requests(a *account.Account) (used, limit int) {
 	if limit = s.rateLimit(a); limit > 0 {
 		used = limit - int(s.limits.get(a.No, limit, s.Now()).TokensAt(s.Now()))
@@ -104,8 +104,8 @@ func (s *Auth) rateLimit(a *account.Account) int {
 	return s.RateLimit
 }
 
-// AwaitTurn counts an event that a source brought for the account, and returns when the
-// account's limit allows it: meanwhile, further messages wait at the broker. Errors: ctx's.
+// AwaitTurn counts an event that a source received for the account, and returns when the
+// account's limit allows it; meanwhile, further messages wait at the broker. Errors: ctx's.
 func (s *Auth) AwaitTurn(ctx context.Context, a *account.Account) error {
 	perMinute := s.rateLimit(a)
 	if perMinute == 0 {
@@ -154,8 +154,8 @@ func (s *Auth) LimitOn(c *call.Call, n quota.Name) int {
 // adds one: all nodes together do not add so many at the same time.
 const headroom = 1_000
 
-// Room returns what the creation of one more object counts against in the store. have is how
-// many there are as far as this node knows.
+// Room returns the limit that the store checks when one more object is created, if necessary.
+// have is the number of objects known to this node.
 func (s *Auth) Room(c *call.Call, n quota.Name, have int) *store.Room {
 	limit := s.LimitOn(c, n)
 	if have+headroom < limit {

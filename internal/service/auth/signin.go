@@ -358,8 +358,8 @@ func (g *guesses) right(t counted) {
 	}
 }
 
-// Network returns what guesses from an address are counted under: the address, of IPv6 the
-// network that one subscriber has.
+// Network returns the key under which guesses from an address are counted: the address or, for
+// IPv6, the network of one subscriber.
 func Network(remote string) string {
 	h, _, err := net.SplitHostPort(remote)
 	if err != nil {

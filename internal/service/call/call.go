@@ -1,8 +1,8 @@
-// Package call owns what the calls of every surface have in common: who calls, in whose data
-// ([Call]), which part of a list is wanted ([Page]), and that a call is done once and leaves a
+// Package call owns what the calls of all surfaces have in common: the caller, the account and
+// mode ([Call]), the selected part of a list ([Page]), and execution at most once, with a
 // receipt and an entry in the audit log ([Calls]).
 //
-// It must not know what a call does.
+// It must not know the operations that calls perform.
 package call
 
 import (
@@ -65,7 +65,7 @@ func (c *Call) MustAccount() error {
 		Message: "An operator key needs an account to act for. Name it in a header: " + c.AccountHeader + ": acct_…"}
 }
 
-// MustMatch refuses to edit an object of a revision that the caller did not expect.
+// MustMatch refuses to edit an object whose revision the caller did not expect.
 func (c *Call) MustMatch(revision int64) error {
 	if c.Revisions == nil || slices.Contains(c.Revisions, revision) {
 		return nil
@@ -74,7 +74,7 @@ func (c *Call) MustMatch(revision int64) error {
 		Message: "The object was changed since it was read. Read it again, and repeat the edit."}
 }
 
-// MustOperator refuses callers who may not manage accounts and keys.
+// MustOperator refuses callers without an operator key.
 func (c *Call) MustOperator() error {
 	if c.Operator() {
 		return nil
@@ -82,16 +82,16 @@ func (c *Call) MustOperator() error {
 	return &fault.Error{Code: fault.Forbidden, Reason: "operator_key_required", Message: "Only an operator key (sk_admin_…) may do this."}
 }
 
-// BySystem is a call that nobody makes but the server itself.
+// BySystem is a call of the server itself.
 var BySystem = &Call{Key: account.Key{ID: account.System, Role: account.Operator}}
 
-// ByItself is the call of what the server does in a space without being asked.
+// ByItself returns the call for the server's own work in a space.
 func ByItself(space event.Space) *Call {
 	return &Call{Key: account.Key{ID: account.System}, Space: space}
 }
 
-// Part is the call for one of several things that a request brings: it has an
-// idempotency key of its own, which no request can name.
+// Part returns the call for one of several operations of a request, with its own idempotency
+// key, which no request can use.
 func (c *Call) Part(i int, raw []byte) *Call {
 	if c.Idem == nil {
 		return c
@@ -104,7 +104,7 @@ func (c *Call) Part(i int, raw []byte) *Call {
 	return &one
 }
 
-// ForServer returns a call that works in no account.
+// ForServer returns a call without an account.
 func (c *Call) ForServer() *Call {
 	server := *c
 	server.Space = (&account.Key{Role: account.Operator}).Space()

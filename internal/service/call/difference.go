@@ -8,10 +8,10 @@ import (
 // maxDetail bounds each value in the audit log, in bytes.
 const maxDetail = 300
 
-// Difference gathers for the audit log which values an edit changed. None may be a secret.
+// Difference collects the values that an edit changed, for the audit log. None may be a secret.
 type Difference []string
 
-// Of notes a value before and after.
+// Of adds a value before and after the edit.
 func (d *Difference) Of(name string, old, is any) {
 	before, after := fmt.Sprint(old), fmt.Sprint(is)
 	if before == after {

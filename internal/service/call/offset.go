@@ -49,7 +49,7 @@ func (o *offsets) at(wall, passed time.Duration) (spare time.Duration) {
 	return spare
 }
 
-// Past is the time that something is forgotten by.
+// Past returns the time by which retention decides.
 func (s *Calls) Past() time.Time {
 	now := s.clock()
 	return now.Add(-s.offsets.spare(now))

@@ -13,10 +13,11 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// lookFor bounds the look at whether a request was answered before.
+// lookFor bounds the query for an earlier response to a request.
 const lookFor = 5 * time.Second
 
-// Calls begins calls, and makes what they leave. It is safe for concurrent use.
+// Calls starts calls and creates their receipts and audit entries. It is safe for concurrent
+// use.
 type Calls struct {
 	EventsKept time.Duration // without pending deliveries; 0: for ever
 
@@ -28,7 +29,7 @@ type Calls struct {
 	offsets offsets
 }
 
-// New returns the calls of a server. Steps of the clock are noticed from then on.
+// New returns the calls of a server. Steps of the clock are detected from then on.
 func New(st store.Store, ids *event.IDs, now func() time.Time, eventsKept time.Duration) *Calls {
 	c := &Calls{EventsKept: eventsKept, store: st, ids: ids, clock: now}
 	c.Past()
@@ -64,7 +65,7 @@ type Replayed struct{ Receipt store.Receipt }
 
 func (r *Replayed) Error() string { return "request was answered before" }
 
-// Receipt returns what to keep for a call that led to result, nil without a key.
+// Receipt returns the receipt to store for a call with this result, nil without a key.
 func (s *Calls) Receipt(c *Call, result any, now time.Time) *store.Receipt {
 	if c.Idem == nil {
 		return nil
@@ -99,13 +100,13 @@ func eventOf(result any) (e *event.Event, shown bool) {
 	return nil, false
 }
 
-// Trail returns what a call leaves that did something to an object: its receipt
-// and a line in the audit log. detail is pairs of names and values.
+// Trail returns the records of a call that changed an object: its receipt and an entry in the
+// audit log. detail contains pairs of names and values.
 func (s *Calls) Trail(c *Call, result any, now time.Time, action account.Action, object string, detail ...string) store.Trail {
 	return store.Trail{Receipt: s.Receipt(c, result, now), Audit: s.Entry(c, now, action, object, detail...)}
 }
 
-// Entry returns a line for the audit log: what a call did to an object.
+// Entry returns an entry for the audit log about a call and an object.
 func (s *Calls) Entry(c *Call, now time.Time, action account.Action, object string, detail ...string) *account.Entry {
 	e := &account.Entry{ID: s.ids.New(event.PrefixAudit), Space: c.Space, Time: now, Actor: c.Key.ID, Action: action,
 		Object: object, Request: c.Request, Remote: c.Remote}
@@ -118,8 +119,8 @@ func (s *Calls) Entry(c *Call, now time.Time, action account.Action, object stri
 	return e
 }
 
-// Earlier turns an earlier receipt of the call's key into the error to return. A response that
-// is not in the receipt is made again of the event that it shows.
+// Earlier converts an earlier receipt of the call's key into the error to return. A response
+// that is not in the receipt is rendered again from its event.
 func (s *Calls) Earlier(ctx context.Context, c *Call, earlier *store.Receipt) error {
 	if earlier.Fingerprint != c.Idem.Fingerprint {
 		return &fault.Error{Code: fault.IdempotencyMismatch, Reason: "idempotency_key_reused",
@@ -139,9 +140,9 @@ func (s *Calls) Earlier(ctx context.Context, c *Call, earlier *store.Receipt) er
 	return &Replayed{Receipt: again}
 }
 
-// Begin is how every call starts that changes something or gets a secret: it
-// refuses callers who only read, and reserves the call's idempotency key until end is
-// called. With look it also returns [Replayed] when the call was answered before.
+// Begin starts every call that changes data or returns a secret: it refuses read-only callers,
+// and reserves the call's idempotency key until end is called. With look it also returns
+// [Replayed] if the call was answered before.
 func (s *Calls) Begin(ctx context.Context, c *Call, look bool) (end func(), err error) {
 	if c.Key.Role == account.Viewer {
 		return nil, &fault.Error{Code: fault.Forbidden, Reason: "read_only", Message: "You have read-only access."}
@@ -165,7 +166,7 @@ func (s *Calls) Begin(ctx context.Context, c *Call, look bool) (end func(), err 
 	return end, nil
 }
 
-// BeginEdit is how a call starts that changes an account's data: it requires an account, and begins.
+// BeginEdit starts a call that changes an account's data: it requires an account, and calls Begin.
 func (s *Calls) BeginEdit(ctx context.Context, c *Call) (end func(), err error) {
 	if err := c.MustAccount(); err != nil {
 		return nil, err
@@ -173,8 +174,8 @@ func (s *Calls) BeginEdit(ctx context.Context, c *Call) (end func(), err error) 
 	return s.Begin(ctx, c, true)
 }
 
-// BeginAdmin is how a call starts that changes accounts, keys or users: it requires an operator,
-// and begins.
+// BeginAdmin starts a call that changes accounts, keys or users: it requires an operator, and
+// calls Begin.
 func (s *Calls) BeginAdmin(ctx context.Context, c *Call) (end func(), err error) {
 	if err := c.MustOperator(); err != nil {
 		return nil, err
@@ -212,8 +213,8 @@ func (f *inflight) release(k keyInUse) {
 	delete(f.keys, k)
 }
 
-// Answer returns the result of a call that changes nothing. Under an idempotency key it is
-// the same for as long as the key lives, like that of any other call.
+// Answer returns the result of a call that changes nothing. Under an idempotency key, the
+// result is the same for the life of the key, as for any other call.
 func Answer[T any](ctx context.Context, s *Calls, c *Call, find func() (T, error)) (result T, err error) {
 	end, err := s.Begin(ctx, c, true)
 	if err != nil {
@@ -256,7 +257,7 @@ func (s *Calls) OrAnswered(ctx context.Context, c *Call, err error) error {
 	return err
 }
 
-// Erased is the error for what needs the payload of an erased event.
+// Erased returns the error of a call that needs the payload of an erased event.
 func Erased(e *event.Event, param string) error {
 	return fault.Param(param, "event_erased", "The payload of the event %s was erased.", e.ID)
 }

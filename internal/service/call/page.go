@@ -63,13 +63,13 @@ func CursorFault(err error, param, id string) error {
 // cursorPrefix begins a cursor between two objects.
 const cursorPrefix = "cur_"
 
-// Between returns the cursor of a place that need not be an object. The endpoint 0 is before
-// all deliveries of an event.
+// Between returns the cursor of a position without an object. Endpoint 0 is before all
+// deliveries of an event.
 func Between(id delivery.ID) string {
 	return event.FormatID(cursorPrefix, id.Event, uint32(id.Endpoint))
 }
 
-// ParseBetween returns the place of a cursor of [Between].
+// ParseBetween returns the position of a cursor of [Between].
 func ParseBetween(cursor string) (id delivery.ID, ok bool) {
 	k, n, ok := event.ParseID(cursorPrefix, cursor)
 	return delivery.ID{Event: k, Endpoint: int64(n)}, ok
@@ -85,8 +85,9 @@ func CursorTime(cursor string) (t time.Time, ok bool) {
 	return id.Event.Time(), ok
 }
 
-// NextCursor returns the cursor of the page after this one, empty when there is none: that of
-// the last object, or of a place behind it where the store stopped. cursor is that of an object.
+// NextCursor returns the cursor of the next page, empty if there is none: that of the last
+// object, or of a position behind it where the store stopped. cursor returns the cursor of an
+// object.
 func NextCursor[T any, C comparable](items []T, next *C, p Page, cursor func(*T) (id string, at C), place func(C) string) string {
 	if next == nil {
 		return ""
