@@ -11,7 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// AuthType is how the server proves to an endpoint who it is, besides signing.
+// AuthType is how the server authenticates to an endpoint, in addition to signatures.
 type AuthType string
 
 // The types of authentication.
@@ -21,7 +21,7 @@ const (
 	AuthOAuth AuthType = "oauth2" // RFC 6749
 )
 
-// Grant is how a token is asked for.
+// Grant is an OAuth 2.0 grant.
 type Grant string
 
 // The grants (RFC 6749, sections 4.4 and 4.3).
@@ -33,7 +33,7 @@ const (
 // ClientAuth is how the client's credentials are sent to the token URL.
 type ClientAuth string
 
-// Where they are sent (RFC 6749, section 2.3.1).
+// Places of the client's credentials (RFC 6749, section 2.3.1).
 const (
 	ClientAuthBasic ClientAuth = "basic" // as HTTP Basic; the default
 	ClientAuthBody  ClientAuth = "body"  // as parameters of the request's body
@@ -45,7 +45,7 @@ type Authentication struct {
 	Username string   `json:"username,omitempty"` // Basic, and OAuth with the password grant
 	Password string   `json:"password,omitempty"`
 
-	Grant        Grant      `json:"grant_type,omitempty"` // the rest is OAuth's
+	Grant        Grant      `json:"grant_type,omitempty"` // the following fields are for OAuth
 	TokenURL     string     `json:"token_url,omitempty"`
 	ClientID     string     `json:"client_id,omitempty"`
 	ClientSecret string     `json:"client_secret,omitempty"`
@@ -56,9 +56,9 @@ type Authentication struct {
 // maxCredential bounds each part of an authentication, in bytes.
 const maxCredential = 4096
 
-// InheritSecrets takes over the password and the client secret that a does not
-// mention, as long as they go to the same place under the same name: a credential
-// must not be turned to another receiver by somebody who cannot read it.
+// InheritSecrets keeps the password and the client secret of old that a omits, if URL and user
+// or client are unchanged: a caller who cannot read a credential must not be able to send it to
+// another receiver.
 func (a *Authentication) InheritSecrets(old *Authentication) {
 	if a.Type != old.Type || a.Username != old.Username || a.TokenURL != old.TokenURL || a.ClientID != old.ClientID || a.Grant != old.Grant {
 		return
@@ -132,8 +132,8 @@ func (a *Authentication) check(plain bool) error {
 	return nil
 }
 
-// TLS is an endpoint's departures from the server's TLS settings. The zero value
-// is none.
+// TLS contains an endpoint's deviations from the server's TLS settings. The zero value has
+// none.
 type TLS struct {
 	Certificate string `json:"certificate,omitempty"` // the client's chain, PEM, leaf first
 	PrivateKey  string `json:"private_key,omitempty"` // PEM
@@ -164,7 +164,7 @@ func (t *TLS) Roots() (*x509.CertPool, bool) {
 	return pool, pool.AppendCertsFromPEM([]byte(t.RootCAs))
 }
 
-// Leaf returns the certificate that the client shows, nil if there is none.
+// Leaf returns the client certificate itself, nil if there is none.
 func (t *TLS) Leaf() *x509.Certificate {
 	block, _ := pem.Decode([]byte(t.Certificate))
 	if block == nil {
@@ -177,7 +177,7 @@ func (t *TLS) Leaf() *x509.Certificate {
 	return leaf
 }
 
-// certificate returns what answers show of the client certificate.
+// certificate returns the public details of the client certificate, for responses.
 func (e *Endpoint) certificate() any {
 	leaf := e.TLS.Leaf()
 	if leaf == nil {
@@ -187,7 +187,7 @@ func (e *Endpoint) certificate() any {
 	return map[string]any{"subject": leaf.Subject.String(), "not_after": leaf.NotAfter.Unix(), "fingerprint": hex.EncodeToString(sum[:])}
 }
 
-// check checks t for an endpoint of an https URL, or with a token URL of that kind (secure).
+// check checks t for an endpoint whose URL or token URL is https (secure).
 func (t *TLS) check(secure bool) error {
 	for _, part := range []struct{ name, value string }{
 		{"client_certificate[certificate]", t.Certificate}, {"client_certificate[private_key]", t.PrivateKey}, {"ca_certificates", t.RootCAs},
@@ -199,7 +199,7 @@ func (t *TLS) check(secure bool) error {
 	if *t != (TLS{}) && !secure {
 		return fault.Param("url", "url_invalid", "An endpoint with its own certificates needs an https:// URL or an https:// token URL.")
 	}
-	if _, err := t.Pair(); err != nil { // the cause may quote the key
+	if _, err := t.Pair(); err != nil { // the error may quote the key
 		return fault.Param("client_certificate", "certificate_invalid",
 			"The client certificate must be a PEM certificate with its matching, unencrypted PEM private key.")
 	}

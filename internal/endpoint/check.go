@@ -12,19 +12,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// maxPatternMention bounds how much of a bad pattern an error quotes, in bytes.
+// maxPatternMention bounds the part of an invalid pattern that an error quotes, in bytes.
 const maxPatternMention = 60
 
-// Rules are what the operator decides of all endpoints.
+// Rules are the operator's rules for all endpoints.
 type Rules struct {
-	AllowPlain bool                   // live ones may use plain http
+	AllowPlain bool                   // live endpoints may use plain http
 	Signature  string                 // the brand's signature header, canonical
-	Brokers    func(name string) bool // whether the operator has named one; nil: there are none
+	Brokers    func(name string) bool // reports whether a broker has this name; nil: there are none
 }
 
-// Check returns a fault.Invalid that names the first field of e that is not
-// acceptable, nil when all are. It resolves no names: addresses are checked when
-// dialled.
+// Check returns a fault.Invalid that names the first invalid field of e, nil if all are valid.
+// It resolves no names: addresses are checked when they are dialled.
 func (e *Endpoint) Check(r Rules) error {
 	for i := range Fields {
 		if err := Fields[i].refuses(e, r); err != nil {
@@ -34,7 +33,7 @@ func (e *Endpoint) Check(r Rules) error {
 	return nil
 }
 
-// refuses returns a fault.Invalid for a value that the endpoint may not have.
+// refuses returns a fault.Invalid if the endpoint's value of the field is invalid.
 func (f *Field) refuses(e *Endpoint, r Rules) error {
 	if f.check != nil {
 		return f.check(e, r)
@@ -55,7 +54,7 @@ func (f *Field) refuses(e *Endpoint, r Rules) error {
 			return fail("must be an integer from %g to %g, or 0 for %s.", f.Min, f.Max, f.Default)
 		}
 	case float64:
-		if !(v >= f.Min && v <= f.Max) { // NaN is no rate either
+		if !(v >= f.Min && v <= f.Max) { // NaN is refused too
 			return fail("must be a number from %g to %g, or 0 for %s.", f.Min, f.Max, f.Default)
 		}
 	case time.Duration:
@@ -75,7 +74,7 @@ func (f *Field) refuses(e *Endpoint, r Rules) error {
 	return nil
 }
 
-// CheckPayload is the part of [Endpoint.Check] that is about what is sent.
+// CheckPayload is the part of [Endpoint.Check] for filter, format and transformation.
 func (e *Endpoint) CheckPayload() error {
 	if err := e.checkFormat(); err != nil {
 		return err
@@ -86,7 +85,7 @@ func (e *Endpoint) CheckPayload() error {
 	return e.checkFilter()
 }
 
-// checkTarget checks where deliveries go.
+// checkTarget checks the URL of deliveries.
 func (e *Endpoint) checkTarget(r Rules) error {
 	switch e.Kind() {
 	case AtBroker:
@@ -108,7 +107,7 @@ func (e *Endpoint) checkTLS(Rules) error {
 	return e.TLS.check(strings.HasPrefix(weburl.Respell(e.URL), "https:") || strings.HasPrefix(e.Auth.TokenURL, "https://"))
 }
 
-// checkBroker checks an endpoint that is an address at a broker.
+// checkBroker checks an endpoint at a broker.
 func (e *Endpoint) checkBroker(r Rules) error {
 	name, address, _ := BrokerAddress(e.URL)
 	switch {
@@ -149,7 +148,7 @@ func checkURL(param, raw string, plain bool) error {
 	u, err := url.Parse(spelled)
 	switch {
 	case err != nil:
-		return invalid("The value is not a URL.") // the parser's text repeats the input
+		return invalid("The value is not a URL.") // the parser's error repeats the input
 	case u.Scheme == "http" && !plain:
 		return invalid("A live endpoint must use https://.")
 	case u.User != nil:

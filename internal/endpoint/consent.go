@@ -11,20 +11,20 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Validation says how a receiver is asked, before anything is sent to it, whether it
-// wants to be sent to.
+// Validation is the method by which a receiver is asked for its consent before anything is sent
+// to it.
 type Validation string
 
 // The validations.
 const (
 	NotValidated Validation = ""
-	// Handshake is the one of CloudEvents: an OPTIONS request that the receiver answers
-	// with its consent (HTTP 1.1 Web Hooks for Event Delivery 1.0.2, section 4).
+	// Handshake is that of CloudEvents: an OPTIONS request to which the receiver responds with its
+	// consent (HTTP 1.1 Web Hooks for Event Delivery 1.0.2, section 4).
 	Handshake Validation = "cloudevents"
 )
 
 const (
-	// ConsentWithin is for how long deliveries wait for consent; then the endpoint is
+	// ConsentWithin is the time for which deliveries wait for consent; then the endpoint is
 	// disabled with [DisabledNoConsent].
 	ConsentWithin = 24 * time.Hour
 
@@ -34,38 +34,38 @@ const (
 	askAgainAtMost = time.Hour
 )
 
-// Consent is where an endpoint that is validated stands with its receiver. It is of one
-// URL: under another, the receiver is asked anew.
+// Consent is the state of a validated endpoint's consent. It applies to one URL: with another
+// URL, the receiver is asked again.
 type Consent struct {
 	URL    string    `json:"url"`
-	Origin string    `json:"origin"` // who asks: the server's public name
-	Since  time.Time `json:"since"`  // when the wait for it began
+	Origin string    `json:"origin"` // the server's public name, sent with the request
+	Since  time.Time `json:"since"`  // when the wait began
 
-	Granted time.Time `json:"granted,omitzero"` // zero: it is waited for
-	Rate    int       `json:"rate,omitempty"`   // deliveries a minute that are allowed; 0: as many as there are
+	Granted time.Time `json:"granted,omitzero"` // zero: not granted yet
+	Rate    int       `json:"rate,omitempty"`   // allowed deliveries per minute; 0: no limit
 
-	Asked  time.Time `json:"asked,omitzero"`   // when last
-	Asks   int       `json:"asks,omitempty"`   // how often while it was waited for
-	Answer string    `json:"answer,omitempty"` // why the last answer is no consent, for people
+	Asked  time.Time `json:"asked,omitzero"`   // time of the last request
+	Asks   int       `json:"asks,omitempty"`   // number of requests during the wait
+	Answer string    `json:"answer,omitempty"` // why the last response does not grant consent, for people
 }
 
-// IsGranted reports whether there is consent; nil is none.
+// IsGranted reports whether consent is granted; nil is not.
 func (c *Consent) IsGranted() bool { return c != nil && !c.Granted.IsZero() }
 
-// String returns what c holds, where its address would say nothing.
+// String returns the contents of c, because its address would be useless in a message.
 func (c *Consent) String() string { return fmt.Sprintf("%+v", *c) }
 
-// ConsentRequest is how a receiver is asked.
+// ConsentRequest contains the parameters of a request for consent.
 type ConsentRequest struct {
 	Origin   string // a DNS name
-	Callback string // where to consent later, or by hand; empty: nowhere
+	Callback string // URL to consent at later, or by hand; empty: none
 }
 
-// ConsentAnswer is what came of it.
+// ConsentAnswer is the result of a request for consent.
 type ConsentAnswer struct {
-	Answered bool // there was an answer
+	Answered bool // the receiver responded
 	Granted  bool
-	Rate     int    // deliveries a minute; 0: as many as there are
+	Rate     int    // deliveries per minute; 0: no limit
 	Reason   string // why it is not granted, a sentence
 }
 
@@ -74,7 +74,7 @@ func (e *Endpoint) AwaitsConsent() bool {
 	return e.Settings.Validation == Handshake && e.Status == Enabled && !e.Settings.Consent.IsGranted()
 }
 
-// AskedFor returns the consent that deliveries wait for, nil if they wait for none.
+// AskedFor returns the consent that deliveries wait for, nil if they do not wait.
 func (e *Endpoint) AskedFor() *Consent {
 	if !e.AwaitsConsent() {
 		return nil
@@ -82,9 +82,9 @@ func (e *Endpoint) AskedFor() *Consent {
 	return e.Settings.Consent
 }
 
-// SeekConsent makes an endpoint that is validated and enabled wait for its receiver's
-// consent to the URL that it has, unless it has that or waits already, and drops what is
-// needed no more. It reports whether a wait began: the receiver is to be asked.
+// SeekConsent starts a validated and enabled endpoint's wait for its receiver's consent to the
+// current URL, unless that is granted or a wait is running, and removes state that is no longer
+// needed. It reports whether a wait began: the receiver is to be asked.
 func (e *Endpoint) SeekConsent(origin string, now time.Time) bool {
 	if c := e.Settings.Consent; c != nil && (e.Settings.Validation == NotValidated || c.URL != e.URL) {
 		e.Settings.Consent = nil
@@ -93,12 +93,12 @@ func (e *Endpoint) SeekConsent(origin string, now time.Time) bool {
 		return false
 	}
 	e.Settings.Consent = &Consent{URL: e.URL, Origin: origin, Since: now}
-	e.ConsentKey = make([]byte, consentKeySize) // a new slice: others hold the old one
+	e.ConsentKey = make([]byte, consentKeySize) // a new slice: readers may use the old one
 	rand.Read(e.ConsentKey)                     // never fails (crypto/rand)
 	return true
 }
 
-// Origin returns who the receiver agreed to be sent to by, empty if it was not asked.
+// Origin returns the public name that the receiver has consented to, empty if it was not asked.
 func (e *Endpoint) Origin() string {
 	if !e.Settings.Consent.IsGranted() {
 		return ""
@@ -106,8 +106,8 @@ func (e *Endpoint) Origin() string {
 	return e.Settings.Consent.Origin
 }
 
-// Rate returns how many attempts a second may start: the lower of what was set and what
-// the receiver allows; 0 is no limit.
+// Rate returns the maximum number of attempts per second: the lower of the setting and the
+// receiver's limit; 0 is no limit.
 func (e *Endpoint) Rate() float64 {
 	set := e.Settings.Rate
 	if c := e.Settings.Consent; c != nil && c.Rate > 0 {
@@ -118,21 +118,22 @@ func (e *Endpoint) Rate() float64 {
 	return set
 }
 
-// AskAgain reports whether the receiver should be asked once more at now.
+// AskAgain reports whether the receiver should be asked again at now.
 func (c *Consent) AskAgain(now time.Time) bool {
 	wait := askAgainAtMost
 	if n := c.Asks - 1; n < 6 {
 		wait = min(wait, askAgainAfter<<max(n, 0))
 	}
 	last := c.Asked
-	if last.IsZero() { // it may be asked just now
+	if last.IsZero() { // it may be being asked right now
 		last = c.Since
 	}
-	return now.Sub(last) >= wait || now.Before(last) // the clock was stepped back
+	return now.Sub(last) >= wait || now.Before(last) // or the clock was stepped back
 }
 
-// Consents reads the receiver's answer to a validation request (section 4.2): the values
-// of WebHook-Allowed-Origin and WebHook-Allowed-Rate. Errors say what is amiss with them.
+// Consents parses the receiver's response to a validation request (section 4.2): the values of
+// WebHook-Allowed-Origin and WebHook-Allowed-Rate. Errors complete the sentence "The receiver
+// answered 200 …".
 func Consents(origin, allowedOrigin, allowedRate string) (perMinute int, err error) {
 	switch {
 	case allowedOrigin == "":
@@ -152,8 +153,8 @@ func Consents(origin, allowedOrigin, allowedRate string) (perMinute int, err err
 	return int(n), nil
 }
 
-// checkValidation refuses validations that do not exist or that the endpoint's kind
-// cannot have.
+// checkValidation refuses unknown validations and those that the endpoint's kind does not
+// support.
 func (e *Endpoint) checkValidation() error {
 	switch v := e.Settings.Validation; {
 	case v != NotValidated && v != Handshake:

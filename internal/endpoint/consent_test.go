@@ -36,7 +36,7 @@ func TestConsents(t *testing.T) {
 	}
 }
 
-// Whatever a receiver answers: consent is to us or to all, and bounds the rate or not.
+// Consent of any response is to the server or to all, with or without a rate.
 func FuzzConsents(f *testing.F) {
 	for _, s := range [][2]string{{"pay.example", "120"}, {"*", "*"}, {"", ""}, {"PAY.EXAMPLE", "+1"}, {"*", "00"}, {"* ", "1_0"}} {
 		f.Add(s[0], s[1])
@@ -54,7 +54,7 @@ func FuzzConsents(f *testing.F) {
 	})
 }
 
-// What an endpoint is asked for, through its life.
+// TestSeekConsent follows the requests of an endpoint through its life.
 func TestSeekConsent(t *testing.T) {
 	at := time.Unix(1699564800, 0)
 	e := &Endpoint{URL: "https://a.example/", Status: Enabled, Settings: Settings{Rate: 3}}
@@ -91,7 +91,7 @@ func TestSeekConsent(t *testing.T) {
 	}
 }
 
-// A receiver is asked about thirty times in the day that it has, not each minute.
+// A receiver is asked about thirty times within a day, not every minute.
 func TestAskAgain(t *testing.T) {
 	began := time.Unix(1699564800, 0)
 	c := Consent{Since: began}

@@ -1,6 +1,6 @@
-// Package endpoint owns the receivers of events: what an [Endpoint] is, which
-// events it wants, how it is signed to, and the in-memory [Registry] that answers
-// "who wants this" without a look-up in the store.
+// Package endpoint owns the receivers of events: the [Endpoint] with its subscriptions and
+// signatures, and the in-memory [Registry] that finds the endpoints of an event without a
+// query.
 //
 // It does no I/O and must not know deliveries, SQL or HTTP handlers.
 package endpoint
@@ -15,7 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// Status says whether new events are sent to an endpoint.
+// Status is whether new events are sent to an endpoint.
 type Status string
 
 // The statuses.
@@ -24,26 +24,26 @@ const (
 	Disabled Status = "disabled"
 )
 
-// Why an endpoint is disabled.
+// Reasons for which an endpoint is disabled.
 const (
-	DisabledByUser = "requested" // by an API call or a person
-	DisabledGone   = "gone"      // it answered 410
+	DisabledByUser = "requested" // by an API call or in the Admin UI
+	DisabledGone   = "gone"      // it responded with 410
 	DisabledFailed = "failing"   // it acknowledged nothing for too long
 
-	DisabledNoConsent = "no_consent" // its receiver was asked for it and did not give it
+	DisabledNoConsent = "no_consent" // its receiver was asked for consent and did not grant it
 )
 
-// Ordering says in which order an endpoint gets its events.
+// Ordering is the order in which an endpoint receives its events.
 type Ordering string
 
 // The orderings.
 const (
-	Unordered Ordering = "none" // as fast as possible; a retry lets later events pass
-	FIFO      Ordering = "fifo" // strictly in order of acceptance; a retry holds the rest back
+	Unordered Ordering = "none" // as fast as possible; later events overtake a retry
+	FIFO      Ordering = "fifo" // strictly in order of acceptance; a retry holds back the later events
 )
 
-// Endpoint is one registered receiver. A value handed out by a [Registry] is
-// shared and must not be changed.
+// Endpoint is one registered receiver. A value returned by a [Registry] is shared and must not
+// be changed.
 type Endpoint struct {
 	No          int64  // store number; 0 until stored
 	ID          string // public identifier
@@ -57,10 +57,10 @@ type Endpoint struct {
 
 	Secrets []Secret // oldest first; at least one
 	Auth    Authentication
-	Headers map[string]string // its own, by canonical name; values may be credentials
+	Headers map[string]string // custom headers, by canonical name; values may be credentials
 	TLS     TLS
-	// ConsentKey is what the receiver's callback is sealed with while its consent is waited
-	// for. The server makes it and tells nobody.
+	// ConsentKey seals the receiver's callback while its consent is pending. The server generates
+	// it and reveals it to no caller.
 	ConsentKey []byte
 
 	Created        time.Time
@@ -68,20 +68,20 @@ type Endpoint struct {
 	EnabledSince   time.Time // when it last became enabled
 	DisabledReason string    // empty while enabled
 
-	// Revision is that of the stored row: each write makes it greater.
+	// Revision is that of the stored row; each write increases it.
 	Revision int64
 
-	// Paused holds deliveries back without spending attempts: nobody is connected
-	// to a listener. It is not stored.
+	// Paused holds deliveries back without using up attempts: no client is connected to the
+	// listener. It is not stored.
 	Paused bool
-	// Suspended holds deliveries back likewise: the account is suspended. It is not stored.
+	// Suspended holds deliveries back in the same way: the account is suspended. It is not stored.
 	Suspended bool
-	// Remote says that another node sends to it. It is not stored.
+	// Remote means that another node sends to the endpoint. It is not stored.
 	Remote bool
 }
 
-// ValidBroker reports whether a broker can have a name: 1 to 40 small letters, digits
-// and hyphens.
+// ValidBroker reports whether a broker's name is valid: 1 to 40 lower-case letters, digits and
+// hyphens.
 func ValidBroker(name string) bool {
 	for _, c := range []byte(name) {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
@@ -96,11 +96,11 @@ func (e *Endpoint) Sends() bool {
 	return e.Status == Enabled && !e.Paused && !e.Suspended && !e.Remote && !e.AwaitsConsent()
 }
 
-// RespellURLs brings the endpoint's URLs into their one spelling (see package weburl).
-// What is not a URL stays as it is, for [Endpoint.Check] to refuse.
+// RespellURLs normalizes the endpoint's URLs (see package weburl). An invalid URL is left
+// unchanged, for [Endpoint.Check] to refuse.
 func (e *Endpoint) RespellURLs() {
 	spelled := weburl.Respell(e.URL)
-	if c := e.Settings.Consent; c != nil && c.URL == e.URL && spelled != e.URL { // it is of the same receiver
+	if c := e.Settings.Consent; c != nil && c.URL == e.URL && spelled != e.URL { // the URL is normalized, but the receiver is the same
 		consent := *c
 		consent.URL = spelled
 		e.Settings.Consent = &consent
@@ -108,23 +108,23 @@ func (e *Endpoint) RespellURLs() {
 	e.URL, e.Auth.TokenURL = spelled, weburl.Respell(e.Auth.TokenURL)
 }
 
-// Settings are the per-endpoint departures from the server's defaults; a zero
-// field means the default.
+// Settings are the endpoint's deviations from the server's defaults; a zero field means the
+// default.
 type Settings struct {
 	Ordering    Ordering           `json:"ordering,omitempty"`
 	Timeout     time.Duration      `json:"timeout,omitempty"`           // for one attempt
 	Concurrency int                `json:"max_concurrency,omitempty"`   // attempts at a time
 	Rate        float64            `json:"rate,omitempty"`              // attempts a second
 	Schedule    []time.Duration    `json:"schedule,omitzero"`           // delays before the retries
-	Ed25519     bool               `json:"ed25519,omitempty"`           // sign with v1a too
+	Ed25519     bool               `json:"ed25519,omitempty"`           // also sign with v1a
 	Profile     string             `json:"signature_profile,omitempty"` // empty: v1
 	Template    signature.Template `json:"signature_template,omitzero"` // of the profile SchemeCustom
-	Shapes      []Shape            `json:"shapes,omitempty"`            // oldest first; none: all events are Standard
+	Shapes      []Shape            `json:"shapes,omitempty"`            // oldest first; none: all events have the Standard format
 	Method      string             `json:"method,omitempty"`            // of requests; empty: POST
-	ContentType string             `json:"content_type,omitempty"`      // in the place of the payload's
-	Filter      string             `json:"filter,omitempty"`            // an expression; empty: whatever Events name
+	ContentType string             `json:"content_type,omitempty"`      // instead of the payload's
+	Filter      string             `json:"filter,omitempty"`            // an expression; empty: all events that Events select
 	Validation  Validation         `json:"validation,omitempty"`
-	Consent     *Consent           `json:"consent,omitempty"` // replaced, never changed; nil: none is needed, or it was not asked for
+	Consent     *Consent           `json:"consent,omitempty"` // replaced as a whole, never changed; nil: not needed, or not asked yet
 }
 
 // Live reports whether the endpoint receives live events.
@@ -133,9 +133,9 @@ func (e *Endpoint) Live() bool { return e.Space.Live() }
 // Wants reports whether the endpoint subscribes to events of type t.
 func (e *Endpoint) Wants(t string) bool { return Subscribes(e.Events, t) }
 
-// Subscribes reports whether a subscription to the patterns has events of type t. The
-// pattern "*" stands for the account's own events: the server's notices come only to
-// subscriptions that name them, exactly or by a prefix.
+// Subscribes reports whether a subscription to the patterns includes events of type t. The
+// pattern "*" covers the account's own events: the server's notices require a pattern that
+// names them, exactly or by a prefix.
 func Subscribes(patterns []string, t string) bool {
 	notice := event.Operational(t)
 	for _, p := range patterns {
@@ -151,7 +151,7 @@ func SelectsNotices(pattern string) bool {
 	return pattern != "*" && slices.ContainsFunc(event.Notices, func(t string) bool { return Selects(pattern, t) })
 }
 
-// Selects reports whether the pattern selects the event type, as a filter of a list does.
+// Selects reports whether the pattern selects the event type, as in the filter of a list.
 func Selects(pattern, eventType string) bool {
 	if pattern == "*" || pattern == eventType {
 		return true
@@ -160,7 +160,7 @@ func Selects(pattern, eventType string) bool {
 	return ok && strings.HasPrefix(eventType, p)
 }
 
-// SetStatus enables or disables the endpoint as a person asked for.
+// SetStatus enables or disables the endpoint on request.
 func (e *Endpoint) SetStatus(status Status, now time.Time) {
 	switch {
 	case status == e.Status:
@@ -169,7 +169,7 @@ func (e *Endpoint) SetStatus(status Status, now time.Time) {
 	default:
 		e.Status, e.DisabledReason, e.EnabledSince = Enabled, "", now
 		if !e.Settings.Consent.IsGranted() {
-			e.Settings.Consent = nil // the wait begins anew
+			e.Settings.Consent = nil // the wait starts again
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // FieldKind is the kind of a field's value.
 type FieldKind uint8
 
-// The kinds, and the Go values that [Params] hold for them.
+// The kinds, with the Go types of their values in [Params].
 const (
 	TextField    FieldKind = iota // string
 	ChoiceField                   // string: the value of an Option; empty is the first
@@ -24,10 +24,10 @@ const (
 	NumberField                   // float64; 0 is the default
 	SecondsField                  // time.Duration; 0 is the default
 	DelaysField                   // []time.Duration; nil is the default
-	GroupField                    // Params by the names of Members; nil removes all of it
+	GroupField                    // Params by the names of Members; nil removes the group
 )
 
-// Setter is a class of callers, each of which may set what the classes before it may.
+// Setter is a class of callers. Each class may set the fields of the classes before it.
 type Setter uint8
 
 // The classes.
@@ -52,28 +52,28 @@ const (
 // Option is a value of a choice.
 type Option struct{ Value, Label string }
 
-// Field declares one thing that people set of an endpoint. The parameters and answers of the
-// API, the form and the page of the Admin UI, the flags and the table of the command line
-// and the entries of the audit log are made of the declarations, and a test holds the
-// OpenAPI description and the Go client to them.
+// Field declares one setting of an endpoint. The parameters and responses of the API, the form
+// and page of the Admin UI, the flags and table of the command line and the entries of the
+// audit log are derived from the declarations, and a test compares them with the OpenAPI
+// description and the Go client.
 type Field struct {
 	Name    string // of the parameter
 	Label   string // on forms
-	Help    string // one phrase for people, without limits and default
+	Help    string // one phrase, without limits and default
 	Example string // a value that forms suggest
 	Kind    FieldKind
 	Section Section
-	Options []Option // of a choice and of a list; none: any values
+	Options []Option // of a choice or a list; none: any values
 	Members []Field  // of a group
-	Min     float64  // of a number, or of the seconds of a duration; 0 stands for the default and may be less
-	Max     float64  // of a number, of seconds, of the characters of a text, or of the elements of a list or object
+	Min     float64  // of a number, or of the seconds of a duration; 0 is the default and may be lower
+	Max     float64  // of a number, of seconds, of a text's characters, or of a list's or object's elements
 	MaxItem float64  // of the bytes of a value of an object, or of the seconds of an element
-	Default string   // what an empty value stands for
-	Rows    int      // of a text of several lines on forms
-	For     []string // of a member: the types or grants of the group that have it; nil: all
-	By      Setter   // the least class of callers who may set it
+	Default string   // meaning of an empty value
+	Rows    int      // of a text with several lines on forms
+	For     []string // of a member: the types or grants of the group that it applies to; nil: all
+	By      Setter   // lowest class of callers that may set it
 
-	Secret   bool // no answer, page or log shows it
+	Secret   bool // no response, page or log shows it
 	Private  bool // the audit log does not show it
 	URL      bool
 	PEM      bool
@@ -82,7 +82,7 @@ type Field struct {
 	Listed   bool // a column of lists
 
 	access
-	show  func(*Endpoint) any // what answers show, where the kind does not say
+	show  func(*Endpoint) any // value in responses, if the kind does not determine it
 	check func(*Endpoint, Rules) error
 }
 
@@ -92,13 +92,13 @@ type access interface {
 	set(*Endpoint, any, *Edit)
 }
 
-// at is the access to a value at a place in the endpoint.
+// at accesses a value at a place in the endpoint.
 type at[T any] func(*Endpoint) *T
 
 func (a at[T]) get(e *Endpoint) any             { return *a(e) }
 func (a at[T]) set(e *Endpoint, v any, _ *Edit) { *a(e) = v.(T) }
 
-// chosen is at for a choice. The option "none" is stored as the zero value.
+// chosen accesses a choice. The option "none" is stored as the zero value.
 type chosen[T ~string] func(*Endpoint) *T
 
 func (a chosen[T]) get(e *Endpoint) any { return string(*a(e)) }
@@ -108,7 +108,7 @@ func (a chosen[T]) set(e *Endpoint, v any, _ *Edit) {
 	}
 }
 
-// by is an access by functions.
+// by accesses a value through functions.
 type by struct {
 	read  func(*Endpoint) any
 	write func(*Endpoint, any, *Edit)
@@ -117,21 +117,21 @@ type by struct {
 func (b by) get(e *Endpoint) any              { return b.read(e) }
 func (b by) set(e *Endpoint, v any, in *Edit) { b.write(e, v, in) }
 
-// Params is what a request says of an endpoint, by the names of fields. A field that is not
-// in it stays as it is.
+// Params are the endpoint parameters of a request, by the names of fields. A field that is
+// absent is not changed.
 type Params map[string]any
 
-// Edit is what the effect of parameters depends on besides the endpoint.
+// Edit contains the context of applying parameters, besides the endpoint.
 type Edit struct {
 	By        Setter
 	Now       time.Time
 	Signature string // the brand's signature header, canonical
-	Shape     Shape  // its beginning and source are those of a shape that the edit makes
+	Shape     Shape  // the beginning and source of a shape that the edit creates
 
 	shaped string // the parameter that changes the shape
 }
 
-// Apply changes an endpoint. The result is to be checked with [Endpoint.Check]. Errors:
+// Apply changes an endpoint. The caller must check the result with [Endpoint.Check]. Errors:
 // fault.Invalid and fault.Forbidden.
 func (p Params) Apply(e *Endpoint, in Edit) error {
 	in.Shape.Format, in.Shape.Transform = e.Format(), e.Transform()
@@ -167,7 +167,7 @@ func (p Params) Apply(e *Endpoint, in Edit) error {
 	return e.SetShape(in.shaped, in.Shape)
 }
 
-// parts returns the members of a group in an endpoint that has nothing else.
+// parts returns an endpoint with nothing but the members of a group.
 func (f *Field) parts(group Params, in *Edit) (e Endpoint) {
 	for i := range f.Members {
 		m := &f.Members[i]
@@ -182,7 +182,7 @@ func (f *Field) offers(v string) bool {
 	return slices.ContainsFunc(f.Options, func(o Option) bool { return o.Value == v })
 }
 
-// choices returns the options for a sentence: "a", "b" or "c".
+// choices returns the options as part of a sentence: "a", "b" or "c".
 func (f *Field) choices() string {
 	values := make([]string, len(f.Options))
 	for i, o := range f.Options {
@@ -195,7 +195,7 @@ func (f *Field) choices() string {
 // SetBy reports whether callers of a class may set the field.
 func (f *Field) SetBy(s Setter) bool { return s >= f.By }
 
-// Names returns the fields that p mentions, in their order.
+// Names returns the names of the fields in p, in their order.
 func (p Params) Names() (names []string) {
 	for i := range Fields {
 		if _, given := p[Fields[i].Name]; given {
@@ -205,7 +205,7 @@ func (p Params) Names() (names []string) {
 	return names
 }
 
-// Text returns the text of a field, empty if p does not mention it.
+// Text returns the text of a field, empty if p does not contain it.
 func (p Params) Text(name string) string {
 	text, _ := p[name].(string)
 	return text
@@ -217,13 +217,13 @@ func (p Params) Mentions(name string) bool {
 	return given
 }
 
-// Group returns the members of a group that p mentions.
+// Group returns the members of a group in p.
 func (p Params) Group(name string) Params {
 	group, _ := p[name].(Params)
 	return group
 }
 
-// Value returns what the endpoint has, as [Params] would hold it. A group is a Params without
+// Value returns the endpoint's value as [Params] would contain it. A group is a Params without
 // its empty members, and nil if it is removed.
 func (f *Field) Value(e *Endpoint) any {
 	v := f.get(e)
@@ -245,11 +245,10 @@ func (f *Field) Value(e *Endpoint) any {
 	return v
 }
 
-// Masked stands for a value that answers do not show.
+// Masked replaces a value that responses do not show.
 const Masked = "********"
 
-// View returns what answers show of the field, as JSON has it: null for a default, and no
-// secrets.
+// View returns the field's value in responses, as JSON: null for a default, and no secrets.
 func (f *Field) View(e *Endpoint) any {
 	if f.show != nil {
 		return f.show(e)
@@ -308,9 +307,9 @@ func secondsOf(delays []time.Duration) any {
 	return seconds
 }
 
-// Differences returns for the audit log which values differ between two states of an
-// endpoint: names and values before and after. It leaves out what may be a credential: the
-// queries of URLs, passwords, headers, certificates and metadata.
+// Differences calls note with the values that differ between two states of an endpoint, for the
+// audit log: names and values before and after. It omits possible credentials: the queries of
+// URLs, passwords, headers, certificates and metadata.
 func Differences(old, now *Endpoint, note func(name string, old, now any)) {
 	for i := range Fields {
 		f := &Fields[i]

@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// Limits of what an endpoint may hold.
+// Limits of an endpoint's settings.
 const (
 	MaxURLLength     = 2048
 	MaxEvents        = 200 // patterns
@@ -30,14 +30,14 @@ const (
 const (
 	SchemeHMAC    = "v1"
 	SchemeEd25519 = "v1a"
-	// SchemeCustom is that of the endpoint's template. The other schemes are the names of
+	// SchemeCustom is the scheme of the endpoint's template. The other schemes are the names of
 	// [signature.Profiles].
 	SchemeCustom = "custom"
 )
 
 const serversDefault = "the server's default"
 
-// Fields is everything that people set of an endpoint, in the order in which it is checked.
+// Fields declares all settings of an endpoint, in the order in which they are checked.
 var Fields = []Field{
 	{
 		Name: "url", Label: "URL", Help: "URL to deliver to", Example: "https://example.com/webhooks", Section: Receiver, Max: MaxURLLength, URL: true, Listed: true,
@@ -174,7 +174,7 @@ var Fields = []Field{
 	},
 	{
 		Name: "secret", Label: "Signing secret", Help: "signing secret: whsec_ and 24 to 64 bytes in base64; with a scheme of another sender, its secret as it is", Section: Transport, Secret: true, Creation: true, Default: "a new one",
-		access: by{func(*Endpoint) any { return "" }, func(*Endpoint, any, *Edit) {}}, // the service makes it when it creates the endpoint
+		access: by{func(*Endpoint) any { return "" }, func(*Endpoint, any, *Edit) {}}, // the service generates it when it creates the endpoint
 	},
 }
 
@@ -212,14 +212,14 @@ var authentication = Field{
 	check: (*Endpoint).checkCredentials,
 }
 
-// merged returns pairs with changes, of which nil and empty values remove a key.
+// merged returns pairs with changes applied; nil and empty values remove a key.
 func merged(pairs map[string]string, changes map[string]*string, canonical func(string) string) map[string]string {
 	if len(changes) == 0 {
 		return pairs
 	}
 	out := make(map[string]string, len(pairs)+len(changes))
 	maps.Copy(out, pairs)
-	for _, removes := range []bool{true, false} { // two spellings of a key are one
+	for _, removes := range []bool{true, false} { // two notations of a key are the same key
 		for k, v := range changes {
 			if canonical != nil {
 				k = canonical(k)

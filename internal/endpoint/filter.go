@@ -5,9 +5,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/expression"
 )
 
-// Accepts reports whether the filter lets an event through. One that cannot be
-// evaluated over it does, with an error: better an event that nobody wanted than one
-// lost that somebody did.
+// Accepts reports whether the filter accepts an event. If it cannot be evaluated, it accepts
+// the event and returns an error: a receiver can ignore an additional event, but a withheld
+// event is lost.
 func (e *Endpoint) Accepts(in *expression.Input) (bool, error) {
 	if e.Settings.Filter == "" {
 		return true, nil
@@ -20,7 +20,7 @@ func (e *Endpoint) Accepts(in *expression.Input) (bool, error) {
 	return accepted || err != nil, err
 }
 
-// InputOf returns an event as filters see it.
+// InputOf returns the view of an event that filters have.
 func InputOf(e *event.Event) *expression.Input {
 	return expression.NewInput(e.ID, e.Type, e.Created, e.Data())
 }

@@ -18,7 +18,7 @@ func TestAccepts_neverLosesAnEvent(t *testing.T) {
 		{`data.object.amount > 1000 && type == "payment.succeeded" && id.startsWith("evt_") && created == 1`, true, false},
 		{`data.object.amount > 5000`, false, false},
 		{`data.object.currency == "EUR"`, true, true},
-		{`not an expression`, true, true}, // accepted by another version, say
+		{`not an expression`, true, true}, // accepted by an earlier version, for example
 	} {
 		e := &Endpoint{Settings: Settings{Filter: tt.filter}}
 		if got, err := e.Accepts(in); got != tt.want || (err != nil) != tt.fails {

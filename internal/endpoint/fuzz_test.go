@@ -11,7 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// Whatever the URL: one that is accepted is what it looks like.
+// Every accepted URL is delivered to as written.
 func FuzzCheckURL(f *testing.F) {
 	for _, s := range []string{"https://example.com/a?b=c", "http://a", "https://a:b@c/", "https://a#b", "https://a:/", "https://[::1]:1", "https:a", "HTTPS://a", "https://a\x00", "https://a/%zz"} {
 		f.Add(s, true)
@@ -31,8 +31,8 @@ func FuzzCheckURL(f *testing.F) {
 	})
 }
 
-// Whatever the header: one that is accepted goes over the wire as it is, and is none
-// that a signature or the connection needs.
+// Every accepted header is transferred unchanged, and none is one that a signature or the
+// connection uses.
 func FuzzHeader(f *testing.F) {
 	for _, s := range [][2]string{{"X-Api-Key", "a b"}, {"webhook-id", "x"}, {"payment-signature", ""}, {"a b", "\r\n"}, {"Content-length", " 1"}, {"x-ü", "ü"}, {"", "\x7f"}} {
 		f.Add(s[0], s[1])
@@ -48,8 +48,7 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// Whatever the secret: one that is accepted signs, and the error does not repeat one
-// that is not.
+// Every accepted secret signs, and the error about a refused secret does not repeat it.
 func FuzzCheckSecret(f *testing.F) {
 	for _, s := range []string{"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_-_"} {
 		f.Add(s)
@@ -68,7 +67,7 @@ func FuzzCheckSecret(f *testing.F) {
 	})
 }
 
-// Whatever the pattern and the type: the registry matches what the endpoint subscribes to.
+// For every pattern and type, the registry matches the endpoint's subscription.
 func FuzzPattern(f *testing.F) {
 	for _, s := range [][2]string{{"payment.*", "payment.succeeded"}, {"payment-*", "payment-method.added"}, {"/a/*", "/a/b"}, {"iam:*", "iam:user:created"}, {"a_*", "a_"}, {"*", "a..b"}, {"a.*", "a"}} {
 		f.Add(s[0], s[1])

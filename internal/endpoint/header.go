@@ -7,15 +7,15 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Limits of an endpoint's own headers.
+// Limits of an endpoint's custom headers.
 const (
 	MaxHeaders     = 20
 	maxHeaderName  = 100  // bytes
 	maxHeaderValue = 4096 // bytes
 )
 
-// reserved are the headers that are the connection's, the signature's or the
-// server's own, canonical.
+// reserved contains the headers that the connection, a signature or the server itself uses,
+// canonical.
 var reserved = map[string]bool{
 	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
 	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, // hop by hop (RFC 9110, section 7.6.1)
@@ -23,9 +23,9 @@ var reserved = map[string]bool{
 	"Accept-Encoding": true, "Idempotency-Key": true, "Http2-Settings": true, "Forwarded": true,
 }
 
-// HeaderName returns the canonical form of a header that an endpoint may have of
-// its own, false for others: those that are the connection's, the server's or a
-// signature of any scheme. signature is the brand's signature header, canonical.
+// HeaderName returns the canonical form of a custom header, or false for headers that the
+// connection, the server or a signature of any scheme uses. signature is the brand's signature
+// header, canonical.
 func HeaderName(name, signature string) (string, bool) {
 	if !token(name) || len(name) > maxHeaderName {
 		return "", false
@@ -46,7 +46,7 @@ func HeaderValue(v string) bool {
 	return !strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
-// token reports whether s is one (RFC 9110, section 5.6.2).
+// token reports whether s is a token (RFC 9110, section 5.6.2).
 func token(s string) bool {
 	for _, c := range []byte(s) {
 		alnum := c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
@@ -57,8 +57,8 @@ func token(s string) bool {
 	return s != ""
 }
 
-// checkHeaders returns a fault that names the header, never its value, which may
-// be a credential.
+// checkHeaders returns a fault that names the header, but not its value, which may be a
+// credential.
 func (e *Endpoint) checkHeaders(signature string) error {
 	if len(e.Headers) > MaxHeaders {
 		return fault.Param("headers", "parameter_invalid", "An endpoint can have at most %d custom headers.", MaxHeaders)

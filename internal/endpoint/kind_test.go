@@ -35,7 +35,7 @@ func TestKindOf(t *testing.T) {
 	}
 }
 
-// A field that not every caller may set is refused to the others.
+// A field that only some callers may set is refused to the others.
 func TestParams_setter(t *testing.T) {
 	f := &Fields[2] // the description
 	defer func(was Setter) { f.By = was }(f.By)

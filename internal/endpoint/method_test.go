@@ -30,7 +30,7 @@ func TestEndpoint_request(t *testing.T) {
 	}
 }
 
-// The content type of an endpoint stands in the place of each format's.
+// The content type of an endpoint replaces that of each format.
 func TestEndpoint_Payload_contentType(t *testing.T) {
 	const own = "application/json; charset=utf-8"
 	for _, format := range []Format{Standard, Structured, Binary, Thin} {

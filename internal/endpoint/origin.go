@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Origin returns the scheme, host and port of a URL: what a credential is bound to. Two
-// spellings of one origin are equal. Of what is no URL it returns all.
+// Origin returns the scheme, host and port of a URL, to which credentials are bound. Two
+// notations of one origin have the same result. An invalid URL is returned unchanged.
 func Origin(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {

@@ -10,29 +10,29 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// Registry is the endpoints of all accounts in memory, indexed by what they
-// subscribe to. It is safe for concurrent use. The endpoints and slices it
-// returns are shared: read only.
+// Registry contains the endpoints of all accounts in memory, indexed by subscription. It is
+// safe for concurrent use. The endpoints and slices that it returns are shared and must not be
+// changed.
 type Registry struct {
 	mu     sync.RWMutex
 	byNo   map[int64]*Endpoint
 	spaces map[event.Space]*index
-	gone   map[int64]struct{} // numbers of removed endpoints, which are never used again
+	gone   map[int64]struct{} // numbers of removed endpoints, which are never reused
 	counts map[event.Space]Counts
 }
 
-// Counts is how many endpoints a space has, enabled or not.
+// Counts are the numbers of a space's endpoints, enabled or not.
 type Counts struct{ Endpoints, Listeners int }
 
-// maxGone bounds how many removed endpoints are remembered. What is put too late is late by
-// milliseconds.
+// maxGone bounds how many removed endpoints are remembered. A Put that arrives too late is only
+// milliseconds late.
 const maxGone = 10_000
 
-// index is one space's enabled endpoints by subscription. Lists are only
-// appended to in place or replaced, because readers hold on to them.
+// index contains one space's enabled endpoints by subscription. Lists are only appended to in
+// place or replaced, because readers keep using them.
 type index struct {
 	all    []*Endpoint
-	prefix map[string][]*Endpoint // keyed with the separator: "payment."
+	prefix map[string][]*Endpoint // the key includes the separator: "payment."
 	exact  map[string][]*Endpoint
 }
 
@@ -41,9 +41,9 @@ func NewRegistry() *Registry {
 	return &Registry{byNo: map[int64]*Endpoint{}, spaces: map[event.Space]*index{}, gone: map[int64]struct{}{}, counts: map[event.Space]Counts{}}
 }
 
-// Put adds e or replaces the endpoint of the same number, unless that has a greater
-// revision or was removed: what was written at the same time may come in any order. It
-// reports whether it did. e must not be changed afterwards.
+// Put adds or replaces e, unless the registry has a greater revision of it or it was removed:
+// concurrent writes may arrive in any order. It reports whether it did. e must not be changed
+// afterwards.
 func (r *Registry) Put(e *Endpoint) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +74,7 @@ func (r *Registry) add(e *Endpoint) {
 	}
 	for _, p := range e.Events {
 		x.edit(p, func(l []*Endpoint) []*Endpoint {
-			if n := len(l); n > 0 && l[n-1] == e { // the same pattern twice
+			if n := len(l); n > 0 && l[n-1] == e { // the same pattern again
 				return l
 			}
 			return append(l, e)
@@ -82,7 +82,7 @@ func (r *Registry) add(e *Endpoint) {
 	}
 }
 
-// Remove forgets the endpoint with the given number, for good.
+// Remove removes the endpoint with the given number permanently.
 func (r *Registry) Remove(no int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,7 +108,7 @@ func (r *Registry) drop(e *Endpoint) {
 			if i < 0 {
 				return l
 			}
-			return slices.Concat(l[:i], l[i+1:]) // a new list: readers may hold the old one
+			return slices.Concat(l[:i], l[i+1:]) // a new list: readers may use the old one
 		})
 	}
 }
@@ -163,9 +163,9 @@ func (r *Registry) Get(no int64) *Endpoint {
 	return r.byNo[no]
 }
 
-// Each calls visit with every endpoint that there is now, in no order. It holds no
-// lock meanwhile: visit may ask somebody who holds one of their own, asks r for an
-// endpoint under it, and would wait for a Put that waits for Each.
+// Each calls visit with every current endpoint, in no order. It holds no lock meanwhile: visit
+// may wait for a lock whose holder calls r, and would otherwise wait for a Put that waits for
+// Each.
 func (r *Registry) Each(visit func(*Endpoint)) {
 	r.mu.RLock()
 	all := slices.AppendSeq(make([]*Endpoint, 0, len(r.byNo)), maps.Values(r.byNo))
@@ -182,8 +182,7 @@ func (r *Registry) Len() int {
 	return len(r.byNo)
 }
 
-// Match returns the enabled endpoints of a space that want events of type t,
-// each once.
+// Match returns the enabled endpoints of a space that subscribe to events of type t, each once.
 func (r *Registry) Match(space event.Space, t string) []*Endpoint {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -211,7 +210,7 @@ func (r *Registry) Match(space event.Space, t string) []*Endpoint {
 	case 0:
 		return nil
 	case 1:
-		return slices.Clip(lists[0]) // an append by the caller must not reach the index
+		return slices.Clip(lists[0]) // the caller's append must not write into the index
 	}
 	matched := slices.Concat(lists...)
 	slices.SortFunc(matched, func(a, b *Endpoint) int { return cmp.Compare(a.No, b.No) })

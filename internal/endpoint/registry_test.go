@@ -91,8 +91,8 @@ func TestRegistry_changes(t *testing.T) {
 	}
 }
 
-// Writes of one endpoint may reach memory in any order: the last one counts, and what was
-// removed stays away.
+// Writes of one endpoint may reach memory in any order: the last one applies, and a removed
+// endpoint stays removed.
 func TestRegistry_order(t *testing.T) {
 	r := NewRegistry()
 	at := func(revision int64, patterns ...string) *Endpoint {
@@ -124,7 +124,7 @@ func TestRegistry_order(t *testing.T) {
 	}
 }
 
-// What Match returned stays as it was, and what a caller does to it reaches nobody.
+// The result of Match does not change, and the caller's changes to it have no effect on others.
 func TestRegistry_listsAreNotShared(t *testing.T) {
 	r := NewRegistry()
 	for no := range int64(3) {
@@ -183,9 +183,9 @@ func TestRegistry_readsDuringWrites(t *testing.T) {
 	}
 }
 
-// Each holds no lock while it visits. It did, and the Admin UI's overview, which asks the
-// engine for the breaker of each, could stop the whole server: the engine asked for an
-// endpoint under its own lock, behind somebody who was about to change one.
+// Each holds no lock while it visits. It used to, and the Admin UI's overview, which asks the
+// engine for the breaker of each endpoint, could block the whole server: the engine looked up
+// an endpoint under its own lock, behind a waiting writer.
 func TestRegistry_eachHoldsNoLock(t *testing.T) {
 	r := NewRegistry()
 	for no := range int64(3) {
@@ -194,7 +194,7 @@ func TestRegistry_eachHoldsNoLock(t *testing.T) {
 	visited := 0
 	r.Each(func(e *Endpoint) {
 		visited++
-		r.Put(&Endpoint{No: e.No + 10, Space: 2, Status: Enabled, Events: []string{"*"}}) // else the test hangs here
+		r.Put(&Endpoint{No: e.No + 10, Space: 2, Status: Enabled, Events: []string{"*"}}) // otherwise the test hangs here
 		r.Remove(e.No)
 	})
 	if visited != 3 || r.Len() != 3 || len(r.Match(2, "a.b")) != 3 {
@@ -216,7 +216,8 @@ func BenchmarkRegistry_Match(b *testing.B) {
 	}
 }
 
-// "*" is the account's own events. The server's notices come to those who name them.
+// "*" covers the account's own events. The server's notices are sent only to endpoints that
+// name them.
 func TestRegistry_notices(t *testing.T) {
 	const own, notice, attempt = "message.created", event.TypeEndpointDisabled, event.TypeAttemptExhausted
 	for _, c := range []struct {

@@ -13,19 +13,19 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/signature"
 )
 
-// Secret is one signing secret. Value is its whole string, "whsec_" included:
-// Payment-Signature is keyed with all of it, Standard Webhooks with the bytes
-// that the part after the prefix encodes.
+// Secret is one signing secret. Value is the whole string, including "whsec_": it is the key of
+// Payment-Signature. The key of Standard Webhooks consists of the bytes that the part after the
+// prefix encodes.
 type Secret struct {
 	ID       string    `json:"id"`
 	Value    string    `json:"value"`
 	Signing  string    `json:"signing,omitempty"` // Ed25519 private key, "whsk_" included; empty: no v1a signature
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires,omitzero"`  // zero: does not expire
-	Reminded time.Time `json:"reminded,omitzero"` // when the account was told that it is old
+	Reminded time.Time `json:"reminded,omitzero"` // when the account was reminded of its age
 }
 
-// What a secret consists of.
+// Parts of a secret.
 const (
 	// SecretPrefix starts every signing secret (Standard Webhooks, "Signature scheme").
 	SecretPrefix = "whsec_"
@@ -36,12 +36,12 @@ const (
 
 	newSecretBytes = 32
 
-	// MaxSecrets is how many secrets of an endpoint live at a time.
+	// MaxSecrets is the maximum number of live secrets of an endpoint.
 	MaxSecrets = 5
 )
 
-// validOverlap reports whether the old secrets can live on for that long after a rotation: some
-// hours, or 1 to 30 days.
+// validOverlap reports whether the old secrets may stay valid for this long after a rotation:
+// some hours, or 1 to 30 days.
 func validOverlap(life time.Duration) bool {
 	const day, maxDays = 24 * time.Hour, 30
 	if life > 0 && life%day == 0 {
@@ -50,19 +50,19 @@ func validOverlap(life time.Duration) bool {
 	return slices.Contains([]time.Duration{0, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour}, life)
 }
 
-// OverlapRule is the rule of the time that old secrets can live on, for messages.
+// OverlapRule describes the allowed overlaps, for messages.
 const OverlapRule = "0, 3600, 10800, 21600 or 43200 seconds, or 86400 times 1 to 30"
 
-// NewSecret returns a fresh secret: 32 random bytes in standard base64, because
-// the official libraries decode nothing else.
+// NewSecret returns a new secret: 32 random bytes in standard base64, because the official
+// libraries decode nothing else.
 func NewSecret(id string, now time.Time) Secret {
 	var b [newSecretBytes]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return Secret{ID: id, Value: SecretPrefix + base64.StdEncoding.EncodeToString(b[:]), Created: now}
 }
 
-// CheckSecret returns a fault.Invalid for "secret" when a secret of the operator's cannot be
-// used for Standard Webhooks as it is. The error never holds the secret.
+// CheckSecret returns a fault.Invalid for "secret" if a given secret cannot be used for
+// Standard Webhooks. The error never contains the secret.
 func CheckSecret(value string) error {
 	var standard *signature.Profile
 	if kept, ok := standard.Secret(value); !ok || kept != value {
@@ -76,19 +76,19 @@ func unfit(p *signature.Profile) error {
 	return fault.Param("secret", "secret_invalid", "A secret must be %s. Omit it to have one generated.", p.SecretRule())
 }
 
-// AddSigningKey gives the secret a fresh Ed25519 key if it has none.
+// AddSigningKey generates an Ed25519 key for the secret if it has none.
 func (s *Secret) AddSigningKey() {
 	if s.Signing == "" {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil { // it cannot: crypto/rand never fails
+		if err != nil { // impossible: crypto/rand never fails
 			panic(err)
 		}
 		s.Signing = SigningKeyPrefix + base64.StdEncoding.EncodeToString(key)
 	}
 }
 
-// PublicKey returns what receivers verify v1a signatures with, "whpk_" included;
-// empty without a signing key.
+// PublicKey returns the key by which receivers verify v1a signatures, including "whpk_"; empty
+// without a signing key.
 func (s *Secret) PublicKey() string {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s.Signing, SigningKeyPrefix))
 	if s.Signing == "" || err != nil || len(key) != ed25519.PrivateKeySize {
@@ -104,19 +104,19 @@ func (s *Secret) Live(now time.Time) bool { return s.Expires.IsZero() || now.Bef
 // The result may share memory with e.
 func (e *Endpoint) LiveSecrets(now time.Time) []Secret {
 	for i := range e.Secrets {
-		if !e.Secrets[i].Live(now) { // seldom: a rotation's overlap ended and nothing was changed since
+		if !e.Secrets[i].Live(now) { // rare: an overlap has ended and the endpoint was not changed since
 			return slices.DeleteFunc(slices.Clone(e.Secrets), func(s Secret) bool { return !s.Live(now) })
 		}
 	}
 	return e.Secrets
 }
 
-// Newest returns the secret that a receiver should know.
+// Newest returns the newest secret, which receivers should use.
 func (e *Endpoint) Newest() *Secret { return &e.Secrets[len(e.Secrets)-1] }
 
-// Rotate makes next the newest secret and lets the older ones live on for that
-// long, though never longer than they would have. It returns a fault.Invalid when
-// life is not such a time or too many secrets would live.
+// Rotate makes next the newest secret. The older ones stay valid for life, but never longer
+// than before. It returns a fault.Invalid if life is not allowed or there would be too many
+// live secrets.
 func (e *Endpoint) Rotate(next Secret, life time.Duration, now time.Time) error {
 	if !validOverlap(life) {
 		return fault.Param("expires_in", "parameter_invalid", "The old secret can stay valid for %s.", OverlapRule)
@@ -140,9 +140,9 @@ func (e *Endpoint) Rotate(next Secret, life time.Duration, now time.Time) error 
 	return nil
 }
 
-// Revoke ends the life of the old secret with the given id at once, of all old
-// ones when id is empty. The newest stays: an endpoint cannot be without. Errors:
-// fault.Invalid for "secret_id".
+// Revoke revokes the old secret with the given id at once, or all old ones if id is empty. The
+// newest cannot be revoked, because an endpoint needs one. Errors: fault.Invalid for
+// "secret_id".
 func (e *Endpoint) Revoke(id string, now time.Time) error {
 	live := e.LiveSecrets(now)
 	newest := live[len(live)-1]

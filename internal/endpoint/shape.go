@@ -20,7 +20,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Format says in which form an endpoint gets events.
+// Format is the format of the events that an endpoint receives.
 type Format string
 
 // The formats.
@@ -28,32 +28,31 @@ const (
 	Standard   Format = "standard"               // the stored body
 	Structured Format = "cloudevents_structured" // a CloudEvent as one JSON object
 	Binary     Format = "cloudevents_binary"     // a CloudEvent with its attributes in headers
-	Thin       Format = "thin"                   // what happened and where to fetch it, no data
+	Thin       Format = "thin"                   // the type and the URL of the event, without its data
 )
 
 const (
-	// MaxShapes bounds how often an endpoint's format can change: what earlier events
-	// look like is kept.
+	// MaxShapes bounds how often an endpoint's format can be changed, because the formats of
+	// earlier events are kept.
 	MaxShapes = 100
-	// ShapeDelay is after a change when it takes effect. By then every node knows of
-	// it, so that no event is sent in the old form first and then, when it is tried
-	// again, in the new one.
+	// ShapeDelay is the time after which a change takes effect. By then every node knows it, so
+	// that no event is sent in the old format first and in the new one on a retry.
 	ShapeDelay = 2 * time.Second
 
 	maxSubject = 256 // bytes
 )
 
-// Shape is the form of events from one on. Keyed by events rather than by the time of
-// an attempt: whatever is sent again under one webhook-id is the same bytes again.
+// Shape is the format of events from one event on. It depends on events rather than on the time
+// of an attempt, so that every attempt under one webhook-id sends the same bytes.
 type Shape struct {
 	Since  event.Key `json:"since,omitempty"`
 	Format Format    `json:"format"`
 	Source string    `json:"source,omitempty"` // of CloudEvents
-	// Transform is an expression for what takes the place of the data; empty: nothing does.
+	// Transform is the expression for the data; empty: unchanged.
 	Transform string `json:"transform,omitempty"`
 }
 
-// Format returns the format that an endpoint was last given.
+// Format returns the latest format of an endpoint.
 func (e *Endpoint) Format() Format {
 	if n := len(e.Settings.Shapes); n > 0 {
 		return e.Settings.Shapes[n-1].Format
@@ -61,7 +60,7 @@ func (e *Endpoint) Format() Format {
 	return Standard
 }
 
-// Transform returns the transformation that an endpoint was last given, empty for none.
+// Transform returns the latest transformation of an endpoint, empty for none.
 func (e *Endpoint) Transform() string {
 	if n := len(e.Settings.Shapes); n > 0 {
 		return e.Settings.Shapes[n-1].Transform
@@ -69,8 +68,8 @@ func (e *Endpoint) Transform() string {
 	return ""
 }
 
-// SetShape changes the shape of events from its key on; of a new endpoint, of all. param
-// is what asked for it. Errors: fault.Invalid.
+// SetShape changes the shape of events from its key on; for a new endpoint, of all. param is
+// the parameter that requested it. Errors: fault.Invalid.
 func (e *Endpoint) SetShape(param string, s Shape) error {
 	have := e.Settings.Shapes
 	switch {
@@ -83,13 +82,13 @@ func (e *Endpoint) SetShape(param string, s Shape) error {
 	case len(have) == 0:
 		have = []Shape{{Format: Standard}}
 	}
-	// The list is shared with the endpoint that is in use.
+	// The list is shared with the endpoint in use.
 	e.Settings.Shapes = append(have[:len(have):len(have)], s)
 	return nil
 }
 
-// shapesOf returns the shape of an event, and the later ones. Of two with one beginning,
-// the later counts.
+// shapesOf returns the shape of an event, and the later ones. Of two with the same beginning,
+// the later one applies.
 func (e *Endpoint) shapesOf(k event.Key) []Shape {
 	for i, s := range slices.Backward(e.Settings.Shapes) {
 		if s.Since <= k {
@@ -99,26 +98,25 @@ func (e *Endpoint) shapesOf(k event.Key) []Shape {
 	return []Shape{{Format: Standard}}
 }
 
-// Payload is what an endpoint is sent of one event.
+// Payload is the body and the headers that an endpoint receives for one event.
 type Payload struct {
 	Body        []byte
 	ContentType string              // empty: application/json
 	Attributes  map[string][]string // further headers, by canonical name
-	Made        bool                // of the event's body, instead of being that
+	Made        bool                // rendered from the event's body, instead of being that
 
-	Cost time.Duration // about how much processor time the transformation took, also when it failed
+	Cost time.Duration // approximate processor time of the transformation, also if it failed
 }
 
 // MediaType returns the payload's Content-Type.
 func (p *Payload) MediaType() string { return cmp.Or(p.ContentType, "application/json") }
 
-// Payload returns what the endpoint is sent of an event with that stored body. It
-// depends on nothing else, so that each attempt sends the same.
+// Payload returns what the endpoint receives for an event with that stored body. It depends on
+// nothing else, so that every attempt sends the same.
 //
-// An event that its transformation cannot be made of is never sent as it is: the
-// transformation may be there to keep something back. Nothing was sent under its id
-// then, so it takes the first later shape that can be made of it, which is how a
-// transformation is mended.
+// If its transformation fails, an event is never sent untransformed: the transformation may
+// exist to withhold data. As nothing was sent under its id, the first later shape that succeeds
+// is used, which is how a transformation is corrected.
 func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) (Payload, error) {
 	if len(e.Settings.Shapes) == 0 {
 		return Payload{Body: body, ContentType: e.Settings.ContentType}, nil
@@ -139,9 +137,9 @@ func (e *Endpoint) Payload(k event.Key, id, typ string, body []byte) (Payload, e
 	return Payload{Cost: cost}, first
 }
 
-// PayloadSent returns what the endpoint was sent of an event, of which only the SHA-256 is
-// known: the payload of one of the endpoint's shapes, and false when it is of none, because
-// an earlier version of the server made it in another way.
+// PayloadSent returns what the endpoint received for an event, of which only the SHA-256 is
+// known: the payload of one of the endpoint's shapes, or false if none has that hash, because
+// an earlier version of the server rendered it differently.
 func (e *Endpoint) PayloadSent(sum []byte, k event.Key, id, typ string, body []byte) ([]byte, bool) {
 	is := func(p Payload, err error) bool {
 		if err != nil {
@@ -150,7 +148,7 @@ func (e *Endpoint) PayloadSent(sum []byte, k event.Key, id, typ string, body []b
 		have := sha256.Sum256(p.Body)
 		return bytes.Equal(have[:], sum)
 	}
-	if p, err := e.Payload(k, id, typ, body); is(p, err) { // nearly always
+	if p, err := e.Payload(k, id, typ, body); is(p, err) { // nearly always the case
 		return p.Body, true
 	}
 	for i := range e.Settings.Shapes {
@@ -184,8 +182,8 @@ func (e *Endpoint) shaped(s *Shape, id, typ string, body []byte) (Payload, error
 	return p, nil
 }
 
-// transform returns what takes the place of an event's data, in stable form, and about how
-// much processor time that took.
+// transform returns the transformed data of an event, in stable form, and the approximate
+// processor time.
 func transform(source, id, typ string, created int64, data []byte) (out []byte, cost time.Duration, err error) {
 	t, err := expression.CachedTransform("transform", source)
 	if err != nil {
@@ -199,7 +197,7 @@ func transform(source, id, typ string, created int64, data []byte) (out []byte, 
 	return out, in.Cost(), err
 }
 
-// formed returns an event in a shape's format.
+// formed returns an event in the format of a shape.
 func (e *Endpoint) formed(s *Shape, id, typ string, created int64, data, body []byte) Payload {
 	p := Payload{Body: body, Made: true}
 	switch s.Format {
@@ -236,8 +234,8 @@ func attributes(source, id, typ string, created int64, data []byte) map[string][
 	return h
 }
 
-// thin returns an event without its data. What it tells of the object it tells as the
-// object says it, if that is a string.
+// thin returns an event without its data. It contains the id and the type of the event's
+// object, each if that is a string.
 func thin(live bool, id, typ string, created int64, data []byte) []byte {
 	o, mode := aboutOf(data), "test"
 	if live {
@@ -259,26 +257,26 @@ func textOrNull(v jsontext.Value) jsontext.Value {
 	return jsontext.Value("null")
 }
 
-// about is what an event's object says that it is.
+// about is the identity of an event's object.
 type about struct {
 	ID     jsontext.Value `json:"id"`
 	Object jsontext.Value `json:"object"`
 }
 
-// aboutOf reads it from stable data, and finds nothing where there is nothing.
+// aboutOf reads it from stable data; missing fields stay empty.
 func aboutOf(data []byte) about {
 	var d struct {
 		Object about `json:"object"`
 	}
-	// A stable body may hold the escapes of lone surrogates, as JSON.stringify writes them.
+	// A stable body may contain the escapes of lone surrogates, as JSON.stringify writes them.
 	if json.Unmarshal(data, &d, jsontext.AllowInvalidUTF8(true)) != nil {
 		return about{}
 	}
 	return d.Object
 }
 
-// subject returns the object's id, as it stands in data and as text, if it can be the
-// subject of a CloudEvent and a header.
+// subject returns the object's id, as written in data and as text, if it can be the subject of
+// a CloudEvent and a header.
 func subject(data []byte) (raw jsontext.Value, text string, ok bool) {
 	raw = aboutOf(data).ID
 	if raw.Kind() != '"' || json.Unmarshal(raw, &text) != nil || text == "" || len(text) > maxSubject || !utf8.ValidString(text) {
@@ -290,7 +288,7 @@ func subject(data []byte) (raw jsontext.Value, text string, ok bool) {
 	return raw, text, !strings.ContainsFunc(text, forbidden)
 }
 
-// percentEncode encodes a value for a header as CloudEvents' HTTP binding has it.
+// percentEncode encodes a value for a header, by the HTTP binding of CloudEvents.
 func percentEncode(s string) string {
 	const digits = "0123456789ABCDEF"
 	b := make([]byte, 0, len(s))
@@ -304,7 +302,7 @@ func percentEncode(s string) string {
 	return string(b)
 }
 
-// checkTransform refuses what is no transformation.
+// checkTransform refuses invalid transformations.
 func (e *Endpoint) checkTransform() error {
 	source := e.Transform()
 	if source == "" {
@@ -314,8 +312,7 @@ func (e *Endpoint) checkTransform() error {
 	return err
 }
 
-// checkFormat refuses formats that do not exist or that the endpoint's kind has no
-// way to carry.
+// checkFormat refuses unknown formats and those that the endpoint's kind cannot transfer.
 func (e *Endpoint) checkFormat() error {
 	switch f := e.Format(); {
 	case f != Standard && f != Structured && f != Binary && f != Thin:

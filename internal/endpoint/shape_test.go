@@ -74,7 +74,7 @@ func TestPayload_formats(t *testing.T) {
 	}
 }
 
-// What an event looks like is decided when it is accepted, whatever changes later.
+// The format of an event is decided when it is accepted, and later changes do not affect it.
 func TestSetShape_keepsEarlierEvents(t *testing.T) {
 	e := &Endpoint{No: 1, URL: "https://example.com"}
 	set := func(f Format, since event.Key) {
@@ -89,7 +89,7 @@ func TestSetShape_keepsEarlierEvents(t *testing.T) {
 	}
 	set(Structured, 100)
 	set(Thin, 200)
-	set(Binary, 200) // before anybody saw the one before
+	set(Binary, 200) // before the previous change took effect
 	for k, want := range map[event.Key]Format{1: Standard, 99: Standard, 100: Structured, 199: Structured, 200: Binary, 1 << 62: Binary} {
 		if got := e.shapesOf(k)[0].Format; got != want {
 			t.Errorf("event %d is %s, want %s", k, got, want)
@@ -127,8 +127,8 @@ func TestCheck_payloadFormat(t *testing.T) {
 	}
 }
 
-// Whatever the data: bodies are JSON, stable under JSON.stringify(JSON.parse(body)),
-// and headers are such as can be sent and decoded.
+// For all data, bodies are JSON that is stable under JSON.stringify(JSON.parse(body)), and
+// headers can be sent and decoded.
 func FuzzPayload(f *testing.F) {
 	for _, s := range []string{`{"object":{"id":"pay_1","object":"payment"}}`, `{"object":{"id":"é \"%\u2028"}}`, `{"object":{"id":"\ud800","object":7}}`, `{"a":1,"object":{"id":null}}`, `{"object":{"id":"a\r\nb"}}`} {
 		f.Add([]byte(s), int64(1699564800))
@@ -178,7 +178,7 @@ func TestPayload_transformed(t *testing.T) {
 	const data = `{"object":{"id":"pay_1","amount":1e21,"card":{"last4":"4242"},"10":1,"9":2}}`
 	body := event.NewBody(shapedID, shapedType, 1699564800, []byte(data))
 	const keep = `{"object": {"id": data.object.id, "10": data.object["10"], "9": 0.5, "big": data.object.amount, "e": "\u2028<"}}`
-	// As JSON.stringify writes it: integer-like names first and ascending.
+	// As JSON.stringify writes it: integer-like names first, ascending.
 	const kept = `{"object":{"9":0.5,"10":1,"big":1e+21,"e":"` + "\u2028" + `<","id":"pay_1"}}`
 	for format, want := range map[Format]string{
 		Standard:   `{"id":"` + shapedID + `","type":"payment.succeeded","created":1699564800,"data":` + kept + `}`,
@@ -200,8 +200,8 @@ func TestPayload_transformed(t *testing.T) {
 	}
 }
 
-// What cannot be transformed is not sent, until a later transformation can be made of it;
-// from then on it is that, whatever comes after.
+// An event whose transformation fails is not sent until a later transformation succeeds; that
+// one then applies permanently.
 func TestPayload_neverLeaksWhatCannotBeTransformed(t *testing.T) {
 	body := event.NewBody(shapedID, shapedType, 1, []byte(`{"object":{"id":"pay_1","secret":"s3cret"}}`))
 	shapes := []Shape{{Format: Standard, Transform: `{"object": data.object.public}`}, {Since: 100, Format: Standard, Transform: `{"object": data.object.other}`}}

@@ -84,8 +84,8 @@ func (e *Endpoint) schemes() []string {
 	return []string{SchemeHMAC}
 }
 
-// signWith sets the signature schemes, which are those of an option. When v1a is added, the
-// newest secret gets a key of its own; older ones sign without it, as before.
+// signWith sets the signature schemes of an option. When v1a is added, the newest secret gets a
+// key; older ones sign without it, as before.
 func (e *Endpoint) signWith(schemes []string) {
 	e.Settings.Profile = ""
 	if !slices.Contains(schemes, SchemeHMAC) {
@@ -105,8 +105,8 @@ func (e *Endpoint) signWith(schemes []string) {
 	}
 }
 
-// FitSecret returns a secret that a user has, as the endpoint keeps it. Errors: fault.Invalid
-// for "secret", without the secret.
+// FitSecret returns a given secret in the form that is stored. Errors: fault.Invalid for
+// "secret", without the secret.
 func (e *Endpoint) FitSecret(given string) (string, error) {
 	p := e.Signature()
 	kept, ok := p.Secret(given)
@@ -116,7 +116,7 @@ func (e *Endpoint) FitSecret(given string) (string, error) {
 	return kept, nil
 }
 
-// checkSignature refuses schemes that cannot sign with the endpoint's secrets or that have no
+// checkSignature refuses schemes that cannot sign with the endpoint's secrets or lack a
 // template.
 func (e *Endpoint) checkSignature() error {
 	p := e.Signature()

@@ -7,8 +7,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/signature"
 )
 
-// A scheme is refused with secrets that it cannot sign with, without its template, and beside a
-// header that it sets itself.
+// A scheme is refused with secrets that it cannot sign with, without its template, and with a
+// custom header that it sets itself.
 func TestEndpoint_signature(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -42,7 +42,8 @@ func TestEndpoint_signature(t *testing.T) {
 	}
 }
 
-// The schemes of an endpoint are those that it was last given, and v1a keys go with v1a.
+// The schemes of an endpoint are the last ones set, and v1a keys are added and removed with
+// v1a.
 func TestEndpoint_schemes(t *testing.T) {
 	e := &Endpoint{Secrets: []Secret{NewSecret("sec_1", time.Now())}}
 	for _, schemes := range [][]string{{"v1"}, {"v1", "v1a"}, {"stripe"}, {"custom"}, {"v1a", "v1"}, {"v1"}} {

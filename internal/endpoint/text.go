@@ -11,7 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Text returns a value as people write it on forms; empty is a default, nothing and a secret.
+// Text returns a value as written on forms; it is empty for a default, no value and a secret.
 // It is the inverse of [Field.Parse].
 func (f *Field) Text(e *Endpoint) string {
 	if f.Secret {
@@ -70,9 +70,8 @@ func shortly(d time.Duration) string {
 	return text
 }
 
-// Parse reads a value as people write it. Durations are seconds, or have a unit; lists are
-// separated by commas or white space; an object has a line for each of its keys. Errors:
-// fault.Invalid.
+// Parse reads a value as written on forms. Durations are in seconds, or have a unit; lists are
+// separated by commas or white space; an object has one line per key. Errors: fault.Invalid.
 func (f *Field) Parse(text string) (any, error) {
 	if f.Secret && f.Kind == TextField {
 		return text, nil
