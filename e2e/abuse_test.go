@@ -289,6 +289,10 @@ func abuses() []abuse {
 			a.ask(ctx, "PATCH", "/v1/webhooks/"+a.id, object{"description": fmt.Sprint(worker, round), "filter": fmt.Sprintf("data.object.n == %d", worker*100_000+round)})
 		}},
 		{name: "hanging receiver", workers: 4, prepare: func(a *attacker) { a.endpoints(100, "/hang", nil) }, do: post("/v1/events", `{"type":"a.b","data":{"object":{"n":1}}}`)},
+		{name: "slow receiver", workers: 4, prepare: func(a *attacker) {
+			a.endpoints(250, "/slow", nil) // more than half of the workers
+			a.must("POST", "/v1/events", `{"type":"a.b","data":{"object":{"n":0}}}`) // they have answered before
+		}, do: post("/v1/events", `{"type":"a.b","data":{"object":{"n":1}}}`)},
 		{name: "invalid requests", workers: 8, do: func(ctx context.Context, a *attacker, _, round int) {
 			switch round % 4 {
 			case 0:

@@ -29,10 +29,11 @@ var (
 const (
 	victimEvery  = 20 * time.Millisecond
 	victimEdits  = time.Second
-	mostTimes    = 2.0     // the 99th percentile beside an attack, by that of the comparison
-	judgeTries   = 3       // times that an attack is made again when that is exceeded
-	victimEvents = 15      // that the short form sends beside each attack, at least
-	mostMemory   = 1 << 30 // bytes
+	slowAnswer   = 9 * time.Second // less than an attempt may take
+	mostTimes    = 2.0             // the 99th percentile beside an attack, by that of the comparison
+	judgeTries   = 3               // times that an attack is made again when that is exceeded
+	victimEvents = 15              // that the short form sends beside each attack, at least
+	mostMemory   = 1 << 30         // bytes
 )
 
 // neighbours is a server that a victim and one attacker after the other use.
@@ -55,15 +56,19 @@ func newNeighbours(t *testing.T, start func() *server) *neighbours {
 			}
 			return
 		}
-		if r.URL.Path != "/victim" {
-			_, _ = io.Copy(io.Discard, r.Body)
-			return
-		}
 		var e struct {
 			Data struct{ Object struct{ N int } }
 		}
-		if json.NewDecoder(r.Body).Decode(&e) == nil {
+		switch err := json.NewDecoder(r.Body).Decode(&e); {
+		case err != nil:
+		case r.URL.Path == "/victim":
 			n.victim.came(e.Data.Object.N)
+		case r.URL.Path == "/slow" && e.Data.Object.N > 0:
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			case <-time.After(slowAnswer):
+			}
 		}
 	})
 	t.Cleanup(func() { close(release) })
@@ -362,10 +367,11 @@ func TestNeighbours(t *testing.T) {
 	})
 }
 
-// serveProductive starts a server with the limits that it has by default.
+// serveProductive starts a server with the limits that it has by default, but with few
+// workers, so that slow receivers need little time to occupy them.
 func serveProductive(t *testing.T, data string, args ...string) *server {
 	t.Helper()
-	return serveProgram(t, nil, data, append([]string{binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--rate-limit", "60000"}, args...)...)
+	return serveProgram(t, nil, data, append([]string{binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--rate-limit", "60000", "--workers", "256"}, args...)...)
 }
 
 func testNeighbours(t *testing.T, start func() *server) {
