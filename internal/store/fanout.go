@@ -10,13 +10,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// InlineDeliveries is how many deliveries an event may have that are written in its own
-// transaction. An event with more of them is stored with the list of its endpoints, and its
-// deliveries are written afterwards, in slices.
+// InlineDeliveries is the maximum number of an event's deliveries that are written in its own
+// transaction. An event with more is stored with the list of its endpoints, and its deliveries
+// are written afterwards, in slices.
 const InlineDeliveries = 128
 
-// FanOut is one slice of the deliveries that a space's deferred events still need, in the
-// order of the events. [Hot.Commit] writes it.
+// FanOut is one slice of the remaining deliveries of a space's deferred events, in the order of
+// the events. [Hot.Commit] writes it.
 type FanOut struct {
 	Space event.Space
 	Limit int // deliveries
@@ -26,8 +26,8 @@ type FanOut struct {
 	Busy    bool      // set by Commit: another node is writing a slice of this space; nothing was written
 }
 
-// PackEndpoints returns the endpoints of some deliveries in the form that stores keep: the
-// numbers in ascending order, as unsigned varints of their differences.
+// PackEndpoints encodes the endpoints of some deliveries as they are stored: the numbers in
+// ascending order, as unsigned varints of their differences.
 func PackEndpoints(deliveries []delivery.Delivery) []byte {
 	sorted := slices.Clone(deliveries)
 	slices.SortFunc(sorted, func(a, b delivery.Delivery) int { return cmp.Compare(a.ID.Endpoint, b.ID.Endpoint) })
@@ -39,7 +39,7 @@ func PackEndpoints(deliveries []delivery.Delivery) []byte {
 	return packed
 }
 
-// UnpackEndpoints returns the numbers that [PackEndpoints] wrote.
+// UnpackEndpoints decodes the result of [PackEndpoints].
 func UnpackEndpoints(packed []byte) (numbers []int64, err error) {
 	last := int64(0)
 	for len(packed) > 0 {

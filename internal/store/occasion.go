@@ -5,9 +5,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// Occasion is an event with what became of it at one endpoint.
+// Occasion is an event with its delivery to one endpoint.
 type Occasion struct {
 	Key      event.Key
 	Type     string
-	Delivery *delivery.Delivery // nil: there never was one
+	Delivery *delivery.Delivery // nil: there was none
 }

@@ -7,16 +7,16 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// packFrom is the size in bytes from which bodies are packed. Below it, what is saved
-// on disk is not worth the processor's time: see docs/performance.md.
+// packFrom is the size in bytes from which bodies are packed. Below it, the saved space is not
+// worth the processor time: see docs/performance.md.
 const packFrom = 2048
 
-// PackMagic is how a packed body begins (RFC 8878, section 3.1.1). A body itself is a
+// PackMagic is the beginning of a packed body (RFC 8878, section 3.1.1). An unpacked body is a
 // JSON object.
 var PackMagic = []byte{0x28, 0xB5, 0x2F, 0xFD}
 
-// Both are safe for concurrent use. Their memory is bounded by the largest body and by
-// the processors that there are.
+// Both are safe for concurrent use. Their memory is bounded by the largest body and the number
+// of processors.
 var (
 	packer   = must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(256<<10)))
 	unpacker = must(zstd.NewReader(nil, zstd.WithDecoderMaxMemory(1<<30)))
@@ -24,14 +24,14 @@ var (
 
 func must[T any](v T, err error) T {
 	if err != nil {
-		panic(err) // of options that are constant
+		panic(err) // the options are constant
 	}
 	return v
 }
 
-// Pack returns a body as it is kept: compressed with a checksum (Zstandard) where that
-// saves an eighth or more, else the body itself. Callers make it before they queue an
-// [Append], so that the transactions need not wait for it.
+// Pack returns a body as it is stored: compressed with a checksum (Zstandard) if that saves an
+// eighth or more, else the body itself. Callers pack before they queue an [Append], so that
+// transactions need not wait for it.
 func Pack(body []byte) []byte {
 	mistakable := bytes.HasPrefix(body, PackMagic)
 	if len(body) < packFrom && !mistakable {
@@ -43,8 +43,8 @@ func Pack(body []byte) []byte {
 	return body
 }
 
-// Unpack returns the body that was kept as stored. It keeps nothing of stored, unless
-// that is the body.
+// Unpack returns the body that was stored. It retains nothing of stored, unless that is the
+// body.
 func Unpack(stored []byte) ([]byte, error) {
 	if !bytes.HasPrefix(stored, PackMagic) {
 		return stored, nil

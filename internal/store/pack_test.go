@@ -20,7 +20,7 @@ func TestPack(t *testing.T) {
 	if body, err := store.Unpack(packed); err != nil || !bytes.Equal(body, text) {
 		t.Errorf("another body came back: %v", err)
 	}
-	for i := range packed { // a broken one is an error or the body, and no other body
+	for i := range packed { // a damaged one results in an error or the right body, never in another body
 		broken := bytes.Clone(packed)
 		broken[i] ^= 1
 		if body, err := store.Unpack(broken); err == nil && i >= len(store.PackMagic) && !bytes.Equal(body, text) {

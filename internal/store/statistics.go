@@ -15,21 +15,21 @@ const (
 	ByHour   = Grain(time.Hour)
 )
 
-// Start returns when the stretch of this grain began that t lies in.
+// Start returns the beginning of this grain's interval that contains t.
 func (g Grain) Start(t time.Time) time.Time { return t.UTC().Truncate(time.Duration(g)) }
 
-// LatencyBounds are the upper bounds of the latencies that [Counts] tells apart;
-// one more is for what took longer than the last.
+// LatencyBounds are the upper bounds of the latency classes of [Counts]; a further class
+// contains latencies above the last.
 var LatencyBounds = [...]time.Duration{
 	1 * time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
 	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second,
 	10 * time.Second, 20 * time.Second, 60 * time.Second,
 }
 
-// Counts is how often what happened.
+// Counts are numbers of events, deliveries and attempts.
 type Counts struct {
-	Events     int64 // accepted; of a whole space only
-	Deliveries int64 // made for these
+	Events     int64 // accepted; only for a whole space
+	Deliveries int64 // created for these
 	Succeeded  int64 // attempts
 	Failed     int64 // attempts
 	Exhausted  int64 // deliveries that failed for good
@@ -59,9 +59,8 @@ func (c *Counts) Took(d time.Duration) {
 	c.Latency[len(LatencyBounds)]++
 }
 
-// Quantile returns the latency that the share q (0 to 1) of the attempts did not
-// pass, interpolated within its bounds. It is 0 when there were none, and at most
-// the last bound.
+// Quantile returns the latency that the share q (0 to 1) of the attempts did not exceed,
+// interpolated within its bounds. It is 0 without attempts, and at most the last bound.
 func (c Counts) Quantile(q float64) time.Duration {
 	var total int64
 	for _, n := range c.Latency {
@@ -83,19 +82,19 @@ func (c Counts) Quantile(q float64) time.Duration {
 	return low
 }
 
-// Statistic is the counts of a space, or of one of its endpoints, over a stretch of time.
+// Statistic contains the counts of a space, or of one of its endpoints, in an interval.
 type Statistic struct {
 	Space    event.Space
-	Endpoint int64 // store number; 0: all of the space
+	Endpoint int64 // store number; 0: the whole space
 	Grain    Grain
 	Start    time.Time
 	Counts
 }
 
-// StatisticFilter says which statistics are wanted.
+// StatisticFilter selects statistics.
 type StatisticFilter struct {
 	Space     event.Space
-	Endpoints []int64 // 0 among them is all of the space
+	Endpoints []int64 // 0 selects the whole space
 	Grain     Grain
 	From      time.Time // inclusive
 }

@@ -1,9 +1,8 @@
-// Package store owns the contract of durable state: the [Store] interface in the
-// words of the domain, and the values that cross it.
+// Package store owns the contract of durable state: the [Store] interface in terms of the
+// domain, and the values that it exchanges.
 //
-// Implementations live below it (sqlite, postgres) and are the only places with
-// SQL. The package must not know HTTP, lanes or who calls it. Every
-// implementation passes the contract tests in storetest.
+// Implementations are in sqlite and postgres, the only places with SQL. The package must not
+// know HTTP, lanes or its callers. Every implementation passes the contract tests in storetest.
 package store
 
 import (
@@ -19,35 +18,34 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
-// ErrMedium is in the error of a store whose medium refuses to be written: a disk that is
-// full, read-only or broken, or a database that lacks what it needs, is shutting down or
-// cannot be reached. What was to be written is not at fault, even while something smaller can
-// be written still.
+// ErrMedium is in the error of a store whose medium cannot be written: a disk that is full,
+// read-only or broken, or a database that lacks resources, is shutting down or cannot be
+// reached. The written data is not the cause, even if a smaller write still succeeds.
 var ErrMedium = errors.New("the medium refuses writes")
 
-// ErrLate is in the error of a store that has waited for as long as it may, such as for a
-// lock. What was to be written is not at fault, and a part of it would take as long.
+// ErrLate is in the error of a store that has waited for the maximum time, such as for a lock.
+// The written data is not the cause, and a part of it would take as long.
 var ErrLate = errors.New("it has taken too long")
 
-// ErrRaced is in the error of a change that was not made because the object is not what it
-// was changed from any more. Read it again.
+// ErrRaced is in the error of a change that was not made because the object was changed since
+// it was read. Read it again.
 var ErrRaced = errors.New("it was changed meanwhile")
 
-// ErrUnchanged is what an edit returns that finds nothing to change. Nothing is written.
+// ErrUnchanged is returned by an edit that changes nothing. Nothing is written.
 var ErrUnchanged = errors.New("there is nothing to change")
 
-// Store keeps everything that must outlive the process. All methods are safe for
-// concurrent use. What a method wrote is on disk when it returns nil; when it
-// returns an error, nothing of it is kept. Getters return a fault.NotFound for
-// what is not there; a store that cannot work returns fault.Unavailable.
+// Store contains everything that must outlive the process. All methods are safe for concurrent
+// use. When a method returns nil, its writes are on disk; when it returns an error, none of
+// them is kept. Getters return a fault.NotFound for a missing object; a store that cannot work
+// returns fault.Unavailable.
 //
-// What is changed depending on what it was is changed by an Edit method. It reads the
-// object, calls edit with it, and writes what edit made of it with the trail that edit
-// returns, provided that nobody has written the object since it was read, in this process
-// or another; else it starts again. So edit may be called several times. It runs outside of
-// any transaction or lock, and must change nothing but its argument. When it returns an
-// error, nothing is written, and the method returns that error with the object as edit
-// left it. Otherwise it returns the object as it was written.
+// A change that depends on the current state is made by an Edit method. It reads the object,
+// calls edit with it, and writes the result with the trail that edit returns, provided that the
+// object was not written since it was read, in this process or another; otherwise it starts
+// again. So edit may be called several times. It runs outside of any transaction or lock, and
+// must change nothing except its argument. If it returns an error, nothing is written, and the
+// method returns that error with the object as edit left it. Otherwise the method returns the
+// written object.
 type Store interface {
 	Hot
 	Accounts
@@ -61,7 +59,7 @@ type Store interface {
 	Upkeep
 }
 
-// Hot is what every event costs.
+// Hot contains the operations of every event.
 type Hot interface {
 	// Commit writes a whole batch durably, in one transaction. A refused append
 	// (see [Append]) does not fail the batch.
@@ -70,32 +68,29 @@ type Hot interface {
 	// FanningOut returns the spaces with deferred events whose keys are below one.
 	FanningOut(ctx context.Context, below event.Key) ([]event.Space, error)
 
-	// LoadLane returns the first pending deliveries of an endpoint in order of
-	// rank, due or not, with what is needed to send them: at most limit, and no
-	// more once their bodies exceed maxBytes (at least one is returned). Those of erased
-	// events are left out, until [History.EraseAttempts] has canceled them: the list may then
-	// be shorter than limit.
+	// LoadLane returns the first pending deliveries of an endpoint in order of rank, due or not,
+	// with the data to send them: at most limit, and no more once their bodies exceed maxBytes (at
+	// least one is returned). Those of erased events are left out until [History.EraseAttempts]
+	// has canceled them, so the list may be shorter than limit.
 	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error)
 
-	// ScanLane returns a part of what LoadLane returns the beginning of.
+	// ScanLane returns a part of the deliveries of which LoadLane returns the first.
 	ScanLane(ctx context.Context, r LaneScan) ([]delivery.Outgoing, error)
 
-	// Load returns those of some deliveries that are pending, with what is needed to send
-	// them, in no order.
+	// Load returns the pending ones of some deliveries, with the data to send them, in no order.
 	Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error)
 
-	// Lanes returns the endpoints with a store number above after that have pending
-	// deliveries, in order of number, at most limit. Its cost does not depend on how
-	// many deliveries wait.
+	// Lanes returns the endpoints with a store number above after that have pending deliveries, in
+	// order of number, at most limit. Its cost does not depend on the number of deliveries.
 	Lanes(ctx context.Context, after int64, limit int) ([]Lane, error)
 
-	// CancelPending cancels up to limit pending deliveries of a deleted endpoint and
-	// returns how many there were. It cancels none of an endpoint that is not deleted:
-	// another node may know one that the caller does not.
+	// CancelPending cancels up to limit pending deliveries of a deleted endpoint and returns their
+	// number. It cancels none of an endpoint that is not deleted: another node may know an
+	// endpoint that the caller does not.
 	CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (int, error)
 }
 
-// Batch is what one transaction writes.
+// Batch is the content of one transaction.
 type Batch struct {
 	Appends     []*Append
 	FanOuts     []*FanOut // each of another space
@@ -103,28 +98,26 @@ type Batch struct {
 	Health      []Health
 }
 
-// Append is one accepted event with a pending delivery for each match and the
-// receipt of its request.
+// Append is one accepted event with a pending delivery per matching endpoint and the receipt of
+// its request.
 //
-// Commit refuses it, and says why in one of the last three fields, when the
-// receipt's key was used before, the sender's id is taken, or the settings it was
-// matched by are out of date.
+// Commit refuses it, and gives the reason in one of the last three fields, if the receipt's key
+// was used before, the sender's id is taken, or the settings that it was matched by are stale.
 type Append struct {
 	Event      event.Event
 	Deliveries []delivery.Delivery
 	Receipt    *Receipt // nil without an idempotency key
-	Packed     []byte   // what [Pack] made of the event's body; nil: the store does it
+	Packed     []byte   // result of [Pack] for the event's body; nil: the store packs it
 
-	// Version is that of the settings the deliveries were matched by, as [Nodes] counts
-	// them; 0: no other process changes settings, and nothing is checked.
+	// Version is that of the settings by which the deliveries were matched, as counted by [Nodes];
+	// 0: no other process changes settings, and nothing is checked.
 	Version int64
 
-	// Deferred says that the deliveries are not written with the event: Commit keeps the list
-	// of their endpoints, and writes them in slices (see [FanOut]). Commit sets it too for an
-	// Ordered event as long as earlier events of its space are deferred, so that none is
-	// overtaken.
+	// Deferred means that the deliveries are not written with the event: Commit stores the list of
+	// their endpoints, and they are written in slices (see [FanOut]). Commit also sets it for an
+	// Ordered event while earlier events of its space are deferred, so that none is overtaken.
 	Deferred bool
-	Ordered  bool // one of the endpoints gets its events in order
+	Ordered  bool // one of the endpoints receives its events in order
 
 	Replay *Receipt     // set by Commit: the earlier receipt of the same key
 	Taken  *event.Event // set by Commit: the earlier event of the same id
@@ -134,25 +127,24 @@ type Append struct {
 // Refused reports whether Commit wrote nothing for a.
 func (a *Append) Refused() bool { return a.Replay != nil || a.Taken != nil || a.Stale }
 
-// Settlement is a delivery after an attempt, or after it was given up without
-// one (Attempt is nil). Its state is written only while the stored one is still
-// pending, so that it never undoes what a person decided meanwhile; the attempt is
-// always kept.
+// Settlement is a delivery after an attempt, or after it was given up without one (Attempt is
+// nil). Its state is written only if the stored one is still pending, so that it never undoes a
+// user's change; the attempt is always recorded.
 type Settlement struct {
 	Delivery delivery.Delivery
 	Attempt  *delivery.Attempt
 }
 
-// Health is an endpoint's breaker to remember.
+// Health is the stored state of an endpoint's breaker.
 type Health struct {
 	Endpoint int64
 	Breaker  delivery.Breaker
 }
 
-// Place is where a pending delivery stands among those of its endpoint. The zero
-// value is before all of them.
+// Place is the position of a pending delivery among those of its endpoint. The zero value is
+// before all of them.
 type Place struct {
-	Millis int64 // of the rank, as stores keep it: Unix milliseconds
+	Millis int64 // of the rank, as stored: Unix milliseconds
 	Event  event.Key
 }
 
@@ -163,7 +155,7 @@ func PlaceOf(d *delivery.Delivery) Place {
 	return p
 }
 
-// PlaceBefore returns the place before all deliveries of a rank and later ones, to the
+// PlaceBefore returns the place before all deliveries with this or a later rank, to the
 // millisecond.
 func PlaceBefore(rank time.Time) Place { return Place{Millis: rank.UnixMilli() - 1} }
 
@@ -188,56 +180,56 @@ type Lane struct {
 	Rank     time.Time // the lowest rank among them
 }
 
-// Receipt is the outcome of a request with an idempotency key. It is written in
-// the transaction of the request's own effect.
+// Receipt is the outcome of a request with an idempotency key. It is written in the transaction
+// of the request's effect.
 type Receipt struct {
 	Space       event.Space
 	Key         string
 	Fingerprint [32]byte // of method, path and body
 	Status      int
 	Body        []byte // the response body
-	Private     bool   // Body holds a secret and is sealed at rest
+	Private     bool   // Body contains a secret and is encrypted at rest
 
-	// Event is the event that the response shows, 0: it shows none. With an empty Body, the
-	// response is made of the event again, so that the payload is stored once.
+	// Event is the event in the response, 0: none. With an empty Body, the response is rendered
+	// from the event again, so that the payload is stored once.
 	Event   event.Key
 	Created time.Time
 
-	// Spare is by how much longer than ReceiptLife earlier ones of the same key answer, as
-	// the clock was stepped forward. It is not kept.
+	// Spare extends ReceiptLife for earlier receipts of the same key, because the clock was
+	// stepped forward. It is not stored.
 	Spare time.Duration
 }
 
-// ReceiptLife is for how long a request can be repeated under its idempotency key.
+// ReceiptLife is the time for which a request can be repeated under its idempotency key.
 const ReceiptLife = 24 * time.Hour
 
-// Live reports whether r still answers for its key at now.
+// Live reports whether r still applies to its key at now.
 func (r *Receipt) Live(now time.Time) bool { return now.Sub(r.Created) < ReceiptLife }
 
-// Trail is what a change leaves besides itself, in the same transaction. The zero
-// value is nothing.
+// Trail contains the records of a change, written in the same transaction. The zero value has
+// none.
 type Trail struct {
 	Receipt  *Receipt       // of the request; nil without an idempotency key
-	Audit    *account.Entry // who did it
-	Announce []*Append      // the events that tell of it. Their names must be new
-	Room     *Room          // of a creation: what it counts against; nil: nothing
+	Audit    *account.Entry // the caller and the action
+	Announce []*Append      // events that announce it. Their names must be new
+	Room     *Room          // limit that a creation counts against; nil: none
 }
 
-// Room is how many objects of a kind an account may have. They are counted in the transaction
-// that creates one more, so that all nodes together create no more than that. With as many, the
-// creation is refused by [quota.Full].
+// Room is the limit of an account's objects of a kind. They are counted in the transaction that
+// creates one more, so that all nodes together never exceed it. At the limit, the creation is
+// refused by [quota.Full].
 type Room struct {
 	Quota quota.Name
-	Space event.Space // mode that is counted; of API keys, which both modes share, the account
+	Space event.Space // the counted mode; for API keys, which both modes share, the account
 	Limit int
-	At    time.Time // what has expired by then does not count
+	At    time.Time // objects that have expired by then do not count
 }
 
-// ErrStale is in the error of a change that nothing was written of, because an event that
-// tells of it was matched by settings that another process has changed since.
+// ErrStale is in the error of a change of which nothing was written, because an event that
+// announces it was matched by settings that another process has changed since.
 var ErrStale = errors.New("another node has changed the settings since")
 
-// Time returns when the change was made, as its audit entry says.
+// Time returns the time of the change, from its audit entry.
 func (t *Trail) Time() time.Time {
 	if t.Audit == nil {
 		return time.Now()
@@ -245,21 +237,20 @@ func (t *Trail) Time() time.Time {
 	return t.Audit.Time
 }
 
-// Page says which part of a list is wanted, newest first. At most one of After
-// and Before is set.
+// Page selects a part of a list, newest first. At most one of After and Before is set.
 type Page[C any] struct {
 	Limit  int
-	After  *C // only what is older than this
-	Before *C // only what is newer than this, the nearest ones
+	After  *C // only objects older than this
+	Before *C // only objects newer than this, the nearest ones
 
-	// Scan is how many entries of an index a list may look at, about; 0: [MostScanned].
+	// Scan is the approximate number of index entries that a list may examine; 0: [MostScanned].
 	Scan int
 }
 
-// MostScanned is how many entries of an index one list looks at, about.
+// MostScanned is the approximate number of index entries that one list examines.
 const MostScanned = 20_000
 
-// Budget returns how many entries of an index a list of this page may look at.
+// Budget returns the number of index entries that a list of this page may examine.
 func (p Page[C]) Budget() int {
 	if p.Scan > 0 {
 		return p.Scan
@@ -267,26 +258,26 @@ func (p Page[C]) Budget() int {
 	return MostScanned
 }
 
-// Accounts holds accounts, API keys and the audit log.
+// Accounts contains accounts, API keys and the audit log.
 type Accounts interface {
 	CreateAccount(ctx context.Context, a *account.Account, t Trail) error // sets a.No
 	Account(ctx context.Context, id string) (account.Account, error)
 	AllAccounts(ctx context.Context) ([]account.Account, error)
 	ListAccounts(ctx context.Context, p Page[int64]) (items []account.Account, more bool, err error)
-	EditAccount(ctx context.Context, id string, edit func(*account.Account) (Trail, error)) (account.Account, error) // of a suspended one, jobs end too; of one that is erased, erasures of both spaces begin
+	EditAccount(ctx context.Context, id string, edit func(*account.Account) (Trail, error)) (account.Account, error) // also ends the jobs of a suspended account, and starts the erasure of both spaces of an erased one
 
-	CreateKey(ctx context.Context, k *account.Key, t Trail) error // fault.Invalid when the secret is in use
-	AllKeys(ctx context.Context) ([]account.Key, error)           // revoked ones too
+	CreateKey(ctx context.Context, k *account.Key, t Trail) error // fault.Invalid if the secret is in use
+	AllKeys(ctx context.Context) ([]account.Key, error)           // including revoked ones
 	ListKeys(ctx context.Context, f KeyFilter, p Page[string]) (items []account.Key, more bool, err error)
-	// RevokeKey also ends the portals that were opened and the jobs that were started with it.
+	// RevokeKey also ends the portals and jobs that were started with it.
 	RevokeKey(ctx context.Context, id string, now time.Time, t Trail) error
 
-	// UseKeys remembers when keys were last used, by id. Unknown ones are passed over.
+	// UseKeys stores when keys were last used, by id. Unknown ones are ignored.
 	UseKeys(ctx context.Context, used map[string]time.Time) error
 
-	// Audit writes an entry by itself: for what changes nothing else.
+	// Audit writes an entry without another change.
 	Audit(ctx context.Context, e *account.Entry, r *Receipt) error
-	// VerifyAudit reads the whole audit log and tells whether it is as it was written.
+	// VerifyAudit reads the whole audit log and checks that it was not changed.
 	VerifyAudit(ctx context.Context) (AuditCheck, error)
 	ListAudit(ctx context.Context, f AuditFilter, p Page[string]) (items []account.Entry, more bool, err error)
 }
@@ -297,66 +288,65 @@ type KeyFilter struct {
 	TestOnly bool // no live keys
 }
 
-// AuditCheck is what [Accounts.VerifyAudit] found.
+// AuditCheck is the result of [Accounts.VerifyAudit].
 type AuditCheck struct {
 	Chains    []AuditChain
 	Unchained int            // entries from before the log was chained
-	Problems  []AuditProblem // the first ones; none: nothing was changed
+	Problems  []AuditProblem // the first ones; none: the log was not changed
 }
 
 // AuditChain is the part of the audit log that one node wrote.
 type AuditChain struct {
 	Node    int64
 	Entries int
-	First   int64  // sequence of the first entry that retention has left
+	First   int64  // sequence of the first entry that retention has kept
 	Last    int64  // of the last one
-	Seal    string // of the last one: who notes it elsewhere notices when the log is put back to an older state
+	Seal    string // of the last one; a copy stored elsewhere detects a log that was reset to an older state
 }
 
 // AuditProblem is a place where the audit log was changed.
 type AuditProblem struct {
 	Chain, Sequence int64
-	Entry           string // identifier; empty: it is not there
+	Entry           string // identifier; empty: it is missing
 	Text            string
 }
 
-// AuditFilter narrows the audit log. Zero fields, Space apart, do not narrow.
+// AuditFilter narrows the audit log. Zero fields, except Space, select everything.
 type AuditFilter struct {
 	Space  event.Space
 	Object string
 	Action account.Action
 }
 
-// Endpoints holds endpoints. A deleted endpoint is not found any more, but its
-// id stays known to its deliveries. Secrets, credentials and an endpoint's own
-// headers are sealed at rest.
+// Endpoints contains endpoints. A deleted endpoint is not found any more, but its id is kept
+// for its deliveries. Secrets, credentials and custom headers are encrypted at rest.
 type Endpoints interface {
-	// CreateEndpoint sets e.No. It returns [ErrRaced] for a listener when the space has one of
-	// the same URL.
+	// CreateEndpoint sets e.No. It returns [ErrRaced] for a listener if the space has one with the
+	// same URL.
 	CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, t Trail) error
 	EditEndpoint(ctx context.Context, space event.Space, id string, edit func(*endpoint.Endpoint) (Trail, error)) (endpoint.Endpoint, error)
-	// DeleteEndpoint deletes an endpoint that has the revision; it returns [ErrRaced] when there
-	// is none of that.
+	// DeleteEndpoint deletes an endpoint with this revision; it returns [ErrRaced] if there is
+	// none.
 	DeleteEndpoint(ctx context.Context, no, revision int64, now time.Time, t Trail) error
 	// EndpointAt returns the identifier of an endpoint of the space with the URL.
 	EndpointAt(ctx context.Context, space event.Space, url string) (id string, err error)
 	Endpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
-	// PastEndpoint returns an endpoint for its history: a deleted one too, without its
-	// secrets, credentials and headers, as long as a delivery or a job names it.
+	// PastEndpoint returns an endpoint for its history: also a deleted one, without its secrets,
+	// credentials and headers, as long as a delivery or a job refers to it.
 	PastEndpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error)
 	ListEndpoints(ctx context.Context, space event.Space, p Page[int64]) (items []endpoint.Endpoint, more bool, err error)
 	AllEndpoints(ctx context.Context, yield func(*endpoint.Endpoint) error) error
 	AllHealth(ctx context.Context) ([]Health, error)
 }
 
-// Types holds what accounts say of their events, by type.
+// Types contains the accounts' definitions of event types.
 type Types interface {
-	// CreateType sets d.No. It returns a fault.Invalid when the name is in use.
+	// CreateType sets d.No. It returns a fault.Invalid if the name is in use.
 	CreateType(ctx context.Context, d *event.Definition, t Trail) error
-	// EditType edits a definition. A schema of a new version is kept beside the older ones.
+	// EditType edits a definition. A schema with a new version is stored beside the older ones.
 	EditType(ctx context.Context, space event.Space, name string, edit func(*event.Definition) (Trail, error)) (event.Definition, error)
-	// DeleteType deletes a definition that has the revision, and its schemas; it returns
-	// [ErrRaced] when there is none of that.
+	// DeleteType deletes a definition with this revision, and its schemas; it returns [ErrRaced]
+	// if there is none.
 	DeleteType(ctx context.Context, no, revision int64, now time.Time, t Trail) error
 	Type(ctx context.Context, space event.Space, name string) (event.Definition, error)
 	ListTypes(ctx context.Context, space event.Space) ([]event.Definition, error) // newest first
@@ -364,7 +354,7 @@ type Types interface {
 	TypeVersions(ctx context.Context, no int64) ([]event.SchemaVersion, error) // newest first
 }
 
-// EventFilter narrows a list of events. Zero fields do not narrow.
+// EventFilter narrows a list of events. Zero fields select everything.
 type EventFilter struct {
 	Pattern string   // a type or a pattern such as "payment.*"
 	Types   []string // any of these
@@ -376,7 +366,7 @@ type EventFilter struct {
 	Text      string          // with these bytes in the body
 }
 
-// DeliveryFilter narrows a list of deliveries. Zero fields do not narrow.
+// DeliveryFilter narrows a list of deliveries. Zero fields select everything.
 type DeliveryFilter struct {
 	Event    event.Key
 	Endpoint int64
@@ -388,8 +378,8 @@ type DeliveryFilter struct {
 	Until    event.Key         // exclusive
 }
 
-// StatusRange is the HTTP statuses from one to another, both included. The zero value is all,
-// and no response too.
+// StatusRange is a range of HTTP statuses, both ends inclusive. The zero value includes all,
+// and deliveries without a response.
 type StatusRange struct{ From, To int }
 
 // AttemptFilter narrows a list of attempts. Zero fields do not narrow.
@@ -397,75 +387,75 @@ type AttemptFilter struct {
 	Outcome *delivery.Outcome
 }
 
-// History is what was accepted and what became of it.
+// History contains the accepted events with their deliveries and attempts.
 type History interface {
 	Event(ctx context.Context, space event.Space, id string) (event.Event, error)
-	// ListEvents and ListDeliveries look at a bounded number of entries of an index (see [Page]).
-	// next is where to go on: the cursor of the next page in the same direction, which need not
-	// be of an item; nil: there is nothing left. A page may be short, and empty, and have a next.
+	// ListEvents and ListDeliveries examine a bounded number of index entries (see [Page]). next
+	// is the position to continue from: the cursor of the next page in the same direction, which
+	// need not be an item; nil: nothing is left. A page may be short or empty and still have a
+	// next.
 	ListEvents(ctx context.Context, space event.Space, f EventFilter, p Page[event.Key]) (items []event.Event, next *event.Key, err error)
 	Delivery(ctx context.Context, space event.Space, id delivery.ID) (delivery.View, error)
 	ListDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, p Page[delivery.ID]) (items []delivery.View, next *delivery.ID, err error)
-	// CountDeliveries counts deliveries. It looks at no more than most entries of an index,
-	// about, and reports whether these were all.
+	// CountDeliveries counts deliveries. It examines at most about most index entries, and reports
+	// whether these were all.
 	CountDeliveries(ctx context.Context, space event.Space, f DeliveryFilter, most int) (n int, all bool, err error)
-	// OldestPending returns the event of the oldest delivery that is pending or not written
-	// yet, 0 if there is none.
-	OldestPending(ctx context.Context, space event.Space) (event.Key, error)
-	// OldestDeferred returns the oldest event whose deliveries are not all written yet, 0 if
+	// OldestPending returns the event of the oldest delivery that is pending or unwritten, 0 if
 	// there is none.
+	OldestPending(ctx context.Context, space event.Space) (event.Key, error)
+	// OldestDeferred returns the oldest event with unwritten deliveries, 0 if there is none.
 	OldestDeferred(ctx context.Context, space event.Space) (event.Key, error)
-	// Unwritten returns how many deliveries of an event are not written yet.
+	// Unwritten returns the number of an event's unwritten deliveries.
 	Unwritten(ctx context.Context, space event.Space, event event.Key) (int, error)
 	ListAttempts(ctx context.Context, id delivery.ID, f AttemptFilter, p Page[int]) (items []delivery.Attempt, next *int, err error)
 
-	// Requeue writes deliveries that a person brought back to pending, or that did
-	// not exist yet, whatever their stored state.
+	// Requeue writes deliveries that a user has made pending again, or that did not exist yet,
+	// with any stored state.
 	Requeue(ctx context.Context, ds []delivery.Delivery, t Trail) error
-	// CancelDelivery cancels a pending delivery; one that is not pending stays as it is. trail
-	// is called, as an edit is, with the delivery as it is afterwards.
+	// CancelDelivery cancels a pending delivery; one that is not pending is not changed. trail is
+	// called like an edit, with the resulting delivery.
 	CancelDelivery(ctx context.Context, space event.Space, id delivery.ID, now time.Time, trail func(*delivery.View) Trail) (delivery.View, error)
 
 	// EventAt returns the event with a key.
 	EventAt(ctx context.Context, space event.Space, key event.Key) (event.Event, error)
-	// EraseEvent begins to erase an event: from then on its payload is gone, and nothing of it
-	// is read to be sent. The event itself stays, with the time of the erasure. trail is called,
-	// as an edit is, with the event as it is afterwards; one that is erased already stays as it is.
+	// EraseEvent starts to erase an event: from then on its payload is deleted and its deliveries
+	// are not read for sending. The event is kept, with the time of the erasure. trail is called
+	// like an edit, with the resulting event; an erased event is not changed.
 	// [History.EraseAttempts] must follow.
 	EraseEvent(ctx context.Context, space event.Space, id string, now time.Time, trail func(*event.Event) (Trail, error)) (event.Event, error)
-	// EraseAttempts erases what the attempts at an erased event kept of the payload and of the
-	// responses, and cancels its pending deliveries, of up to limit deliveries to endpoints with
-	// a store number above after. It returns the endpoints whose deliveries it has canceled, and
-	// where to go on: the number to pass as after, or 0 when it is through.
+	// EraseAttempts erases the parts of payload and responses that were stored with the attempts
+	// of an erased event, and cancels its pending deliveries: of up to limit deliveries to
+	// endpoints with a store number above after. It returns the endpoints whose deliveries were
+	// canceled, and the number to pass as after next, or 0 at the end.
 	EraseAttempts(ctx context.Context, event event.Key, after int64, now time.Time, limit int) (canceled []int64, next int64, err error)
-	// EraseSpace deletes what an account stored in a space, in one step: of up to limit events,
+	// EraseSpace deletes the data of an account in a space, in one step: of up to limit events,
 	// with their deliveries and attempts, or of up to limit other objects of a kind. Endpoints,
-	// event types and keys must be deleted or revoked before a time, or they stay. The audit log
-	// stays. It returns more until there is nothing left that it may delete, and then whether
-	// something stays.
+	// event types and keys are deleted only if they were deleted or revoked before a time. The
+	// audit log is kept. It returns more until nothing is left that it may delete, and then
+	// whether something remains.
 	EraseSpace(ctx context.Context, space event.Space, before time.Time, limit int) (more, stays bool, err error)
-	// Erasures returns erasures that have not ended, at most limit.
+	// Erasures returns unfinished erasures, at most limit.
 	Erasures(ctx context.Context, limit int) ([]Erasure, error)
-	// EndErasures forgets erasures that have ended.
+	// EndErasures deletes finished erasures.
 	EndErasures(ctx context.Context, all []Erasure) error
-	// Overwrite removes what erased and deleted rows have left in the files of the store, as far
-	// as the store can, in small steps beside the traffic.
+	// Overwrite removes the remains of erased and deleted rows from the store's files, as far as
+	// the store can, in small steps beside the traffic.
 	Overwrite(ctx context.Context) error
 
 	// Receipt returns the receipt of a key, fault.NotFound if there is none.
 	Receipt(ctx context.Context, space event.Space, key string) (Receipt, error)
 }
 
-// Erasure is an erasure of an event, or of all of a space, that has not ended.
+// Erasure is an unfinished erasure of an event, or of a whole space.
 type Erasure struct {
 	Space event.Space
-	Event event.Key // 0: all of the space
+	Event event.Key // 0: the whole space
 }
 
-// Users holds the people who use the Admin UI, and all sessions.
+// Users contains the users of the Admin UI, and all sessions.
 type Users interface {
-	CreateUser(ctx context.Context, u *account.User, t Trail) error // fault.Invalid when the name is in use, in whatever case
-	// EditUser edits a user, given all the others, and ends the user's sessions but the one of
+	CreateUser(ctx context.Context, u *account.User, t Trail) error // fault.Invalid if the name is in use, ignoring case
+	// EditUser edits a user, given all the others, and ends the user's sessions except the one of
 	// keep, if any. Edits of different users are made one after the other, too.
 	EditUser(ctx context.Context, id string, keep account.Hash, edit func(u *account.User, others []account.User) (Trail, error)) (account.User, error)
 	UnlockUser(ctx context.Context, id string, now time.Time, t Trail) error // sets Unlocked
@@ -473,16 +463,15 @@ type Users interface {
 	UserNamed(ctx context.Context, name string) (account.User, error)
 	AllUsers(ctx context.Context) ([]account.User, error) // oldest first
 
-	// CreateSession begins a session. One of a user is begun only while the user is not
-	// disabled and has the password with this hash, which was compared; else it returns a
-	// fault.NotFound.
+	// CreateSession creates a session. For a user, it does so only if the user is not disabled and
+	// has the password with this hash, which was compared; otherwise it returns a fault.NotFound.
 	CreateSession(ctx context.Context, s *account.Session, password string, t Trail) error
-	Session(ctx context.Context, h account.Hash) (account.Session, error) // expired ones too
+	Session(ctx context.Context, h account.Hash) (account.Session, error) // including expired ones
 	// ListSessions lists sessions newest first; the cursor is the ID.
 	ListSessions(ctx context.Context, f SessionFilter, p Page[string]) (items []account.Session, more bool, err error)
-	// CountHeld returns how many objects of a kind there are. It counts no further than the limit.
+	// CountHeld returns the number of objects of a kind. It counts up to the limit.
 	CountHeld(ctx context.Context, r Room) (int, error)
-	EndSession(ctx context.Context, h account.Hash, t Trail) error // with the jobs that were started in it
+	EndSession(ctx context.Context, h account.Hash, t Trail) error // and ends the jobs that were started in it
 }
 
 // SessionFilter narrows a list of sessions: to those of a user or, without one, to the
@@ -491,48 +480,45 @@ type SessionFilter struct {
 	User  string
 	Space event.Space
 	ID    string    // empty: all
-	At    time.Time // when they have not ended
+	At    time.Time // at which they have not ended
 }
 
-// Statistics holds how often what happened.
+// Statistics contains counts of events, deliveries and attempts.
 type Statistics interface {
-	// AddStatistics adds counts to what is there for the same space, endpoint, grain
-	// and start.
+	// AddStatistics adds counts to the stored ones of the same space, endpoint, grain and start.
 	AddStatistics(ctx context.Context, all []Statistic) error
-	// Statistics returns those asked for that are there, by endpoint and start.
+	// Statistics returns the selected statistics, by endpoint and start.
 	Statistics(ctx context.Context, f StatisticFilter) ([]Statistic, error)
 }
 
-// Jobs holds the jobs that send again what an endpoint missed.
+// Jobs contains the jobs that resend missed or failed events.
 type Jobs interface {
-	// CreateJob begins a job unless mayRun refuses, given those of the same account
-	// that run. No other begins meanwhile.
+	// CreateJob creates a job unless mayRun refuses, given the account's running jobs. No other
+	// job is created meanwhile.
 	CreateJob(ctx context.Context, r *job.Job, mayRun func(running []job.Job) error, t Trail) error
-	// AdvanceJob writes a job's progress from where it was, together with the
-	// deliveries that it requeued: of those that exist, the ones that are failed still. It
-	// returns a fault.NotFound, and writes nothing, when the job is not running any more,
-	// or somebody else has advanced it from there.
+	// AdvanceJob writes a job's progress from was to r, together with the deliveries that it
+	// requeued: of existing ones, only those that are still failed. It returns a fault.NotFound,
+	// and writes nothing, if the job is no longer running, or another node has advanced it.
 	AdvanceJob(ctx context.Context, was, r *job.Job, requeued []delivery.Delivery, t Trail) error
-	// EditJob edits how a job ends; its progress it leaves as it is.
+	// EditJob edits the end of a job, without changing its progress.
 	EditJob(ctx context.Context, space event.Space, id string, edit func(*job.Job) (Trail, error)) (job.Job, error)
 	Job(ctx context.Context, space event.Space, id string) (job.Job, error)
 	ListJobs(ctx context.Context, space event.Space, endpoint int64, p Page[string]) (items []job.Job, more bool, err error)
 	RunningJobs(ctx context.Context) ([]job.Job, error) // of all accounts
 
-	// CountEvents returns how many events of a space lie in [from, until). It counts no further
-	// than most.
+	// CountEvents returns the number of a space's events in [from, until). It counts up to most.
 	CountEvents(ctx context.Context, space event.Space, from, until event.Key, most int) (int, error)
-	// Occasions returns events of a space after one key and before another, oldest
-	// first, at most limit, each with what became of it at the endpoint.
+	// Occasions returns events of a space after one key and before another, oldest first, at most
+	// limit, each with its delivery to the endpoint.
 	Occasions(ctx context.Context, space event.Space, endpoint int64, after, until event.Key, limit int) ([]Occasion, error)
 }
 
-// Sandbox holds the objects of the Payment sandbox, which it alone understands.
+// Sandbox contains the objects of the Payment sandbox, which only that package interprets.
 type Sandbox interface {
-	// PutSandbox adds objects or replaces those of the same space, kind and id. It returns
-	// [ErrRaced], and writes nothing, when one was not as its Was says.
+	// PutSandbox adds or replaces objects of the same space, kind and id. It returns [ErrRaced],
+	// and writes nothing, if a stored object differs from its Was.
 	PutSandbox(ctx context.Context, objects []SandboxObject, t Trail) error
-	// SandboxObject returns one object; in [AnySpace], of whatever space.
+	// SandboxObject returns one object; in [AnySpace], of any space.
 	SandboxObject(ctx context.Context, space event.Space, kind, id string) (SandboxObject, error)
 	// ListSandbox lists objects of a kind and, unless parent is empty, of one parent,
 	// newest first. Identifiers of a kind ascend.
@@ -546,53 +532,51 @@ type SandboxObject struct {
 	ID     string
 	Parent string // what it belongs to, if anything
 	Body   []byte // JSON
-	Was    []byte // the body that it was changed from; nil: it is new, or replaced whatever it was
+	Was    []byte // the body that was changed; nil: it is new, or is replaced in any state
 
-	Updated time.Time // it was last put
+	Updated time.Time // time of the last write
 }
 
-// AnySpace stands for no space in particular. No account's space is it.
+// AnySpace stands for any space. It is not an account's space.
 const AnySpace = event.Space(0)
 
-// Upkeep is what the operator and the calendar ask for.
+// Upkeep contains maintenance operations.
 type Upkeep interface {
 	// LastKey returns the newest event key, 0 in an empty store.
 	LastKey(ctx context.Context) (event.Key, error)
-	// PurgeReceipts deletes up to limit receipts made before t and returns how many.
+	// PurgeReceipts deletes up to limit receipts created before t and returns their number.
 	PurgeReceipts(ctx context.Context, t time.Time, limit int) (int, error)
-	// PurgeSessions deletes up to limit sessions that expired before t and returns how many.
+	// PurgeSessions deletes up to limit sessions that expired before t and returns their number.
 	PurgeSessions(ctx context.Context, t time.Time, limit int) (int, error)
-	// PurgeStatistics deletes up to limit statistics of a grain that started before t
-	// and returns how many.
+	// PurgeStatistics deletes up to limit statistics of a grain that started before t and returns
+	// their number.
 	PurgeStatistics(ctx context.Context, g Grain, t time.Time, limit int) (int, error)
-	// PurgeEvents deletes up to limit events below the key that no delivery needs which is
-	// pending or not written yet, with their deliveries and attempts. It returns where to go on: the key
-	// to pass as from, or 0 when it is through.
+	// PurgeEvents deletes up to limit events below the key that have no pending or unwritten delivery,
+	// with their deliveries and attempts. It returns the key to pass as from next, or 0 at the end.
 	PurgeEvents(ctx context.Context, from, below event.Key, limit int) (next event.Key, deleted int, err error)
-	// PurgeAudit deletes up to limit entries of the audit log made before t and returns
-	// how many.
+	// PurgeAudit deletes up to limit entries of the audit log created before t and returns their
+	// number.
 	PurgeAudit(ctx context.Context, t time.Time, limit int) (int, error)
-	// PurgeJobs deletes up to limit jobs that ended before t and returns how many.
+	// PurgeJobs deletes up to limit jobs that ended before t and returns their number.
 	PurgeJobs(ctx context.Context, t time.Time, limit int) (int, error)
-	// PurgeSandbox deletes up to limit objects of the sandbox that were last put before t
-	// and returns how many.
+	// PurgeSandbox deletes up to limit objects of the sandbox last written before t and returns
+	// their number.
 	PurgeSandbox(ctx context.Context, t time.Time, limit int) (int, error)
-	// PurgeEndpoints deletes what is left of endpoints that were deleted before t, of up to
-	// limit with a store number above after, except endpoints that a delivery or a job
-	// refers to. It returns where to go on: the number to pass as after, or 0 when it is through.
+	// PurgeEndpoints deletes the rows of endpoints that were deleted before t, of up to limit with
+	// a store number above after, except endpoints that a delivery or a job refers to. It returns
+	// the number to pass as after next, or 0 at the end.
 	PurgeEndpoints(ctx context.Context, t time.Time, after int64, limit int) (next int64, deleted int, err error)
-	// PurgeTypes deletes what is left of up to limit event types that were deleted before
-	// t and returns of how many.
+	// PurgeTypes deletes the rows of up to limit event types that were deleted before t and
+	// returns their number.
 	PurgeTypes(ctx context.Context, t time.Time, limit int) (int, error)
-	// Reseal brings all that is sealed under the master key that seals now, while
-	// the store is in use, and returns how many records it changed. When it returns
-	// nil, no record needs any other key.
+	// Reseal re-encrypts all records with the current master key, while the store is in use, and
+	// returns the number of changed records. When it returns nil, no record needs another key.
 	Reseal(ctx context.Context) (changed int, err error)
-	// Waiting returns how many deliveries are pending or not written yet. It counts no further than most.
+	// Waiting returns the number of deliveries that are pending or unwritten. It counts up to most.
 	Waiting(ctx context.Context, most int) (int, error)
-	// Size returns how many bytes the store takes on disk.
+	// Size returns the size of the store on disk, in bytes.
 	Size(ctx context.Context) (int64, error)
-	// Ready returns nil when the store accepts writes.
+	// Ready returns nil if the store accepts writes.
 	Ready(ctx context.Context) error
 	Close() error
 }

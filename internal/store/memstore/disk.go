@@ -9,19 +9,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// disk outlives a crash. It holds the data twice: with every write that took effect,
-// as readers see it, and with those alone that a sync has covered. A sync covers
-// whatever took effect before.
+// disk survives a crash. It contains the data twice: with every write that took effect, as
+// readers see it, and with only the synced writes. A sync covers every write that took effect
+// before.
 type disk struct {
 	mu       sync.Mutex
 	seen     *data
 	safe     *data
-	unsynced []*write // that seen has and safe has not, in order
-	coming   []*write // that were asked for and have not taken effect
+	unsynced []*write // that are in seen but not in safe, in order
+	coming   []*write // that were requested and have not taken effect
 }
 
-// write is a change on its way to the disk. The same change is made to seen and,
-// later, to safe.
+// write is a change that is being written. The same change is made to seen and, later, to safe.
 type write struct {
 	change func(*data)
 }
@@ -48,7 +47,7 @@ func (d *disk) look(look func(*data)) {
 	look(d.seen)
 }
 
-// announce notes a write that is under way: a crash may find it done.
+// announce records a write that is under way: after a crash it may exist.
 func (d *disk) announce(change func(*data)) *write {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -57,7 +56,7 @@ func (d *disk) announce(change func(*data)) *write {
 	return w
 }
 
-// withdraw forgets a write that does not take effect. A nil one never did.
+// withdraw removes a write that does not take effect. A nil one is ignored.
 func (d *disk) withdraw(w *write) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -72,14 +71,14 @@ func (d *disk) apply(w *write) {
 	d.unsynced = append(d.unsynced, w)
 }
 
-// sync makes everything safe that took effect up to w.
+// sync makes everything durable that took effect up to w.
 func (d *disk) sync(w *write) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.keep(slices.Index(d.unsynced, w) + 1)
 }
 
-// keep makes the first n unsynced writes safe.
+// keep makes the first n unsynced writes durable.
 func (d *disk) keep(n int) {
 	for _, w := range d.unsynced[:n] {
 		w.change(d.safe)

@@ -1,8 +1,7 @@
-// Package memstore is a store in memory for tests of what stands above one: just
-// what dispatch and commit need, with the promises of [store.Store], and an
-// adversary who may delay and refuse everything. A crash takes what was not
-// synced: a write that nobody has heard of may be on the disk afterwards or not;
-// one that was acknowledged is. It is linked into no program.
+// Package memstore is a store in memory for tests of the layers above a store: the methods that
+// dispatch and commit need, with the guarantees of [store.Store], and an adversary that may
+// delay and refuse every call. A crash loses unsynced writes: a write that was not acknowledged
+// may exist afterwards or not; one that was acknowledged does. No program links it.
 package memstore
 
 import (
@@ -19,14 +18,14 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Trouble is what an adversary does to one call.
+// Trouble is the adversary's effect on one call.
 type Trouble struct {
-	Before time.Duration // until the call takes effect, or sees the data that it returns
+	Before time.Duration // until the call takes effect, or reads the data that it returns
 	Err    error         // instead of taking effect
-	After  time.Duration // until the caller hears of it
+	After  time.Duration // until the call returns
 }
 
-// Call is what an adversary sees of a call.
+// Call is a call as the adversary sees it.
 type Call struct {
 	Method   string       // "Commit", "LoadLane" and so on
 	Batch    *store.Batch // of a Commit
@@ -43,7 +42,7 @@ type Store struct {
 	calls   map[string]int
 }
 
-// data is all that a store keeps.
+// data is the contents of a store.
 type data struct {
 	events     map[event.Key]event.Event
 	deliveries map[delivery.ID]delivery.Delivery
@@ -52,7 +51,7 @@ type data struct {
 	attempts   map[delivery.ID]int
 }
 
-// place is where a pending delivery stands in its lane.
+// place is the position of a pending delivery in its lane.
 type place struct {
 	rank int64 // Unix milliseconds
 	key  event.Key
@@ -73,17 +72,16 @@ func New() *Store { return open(newDisk()) }
 
 func open(d *disk) *Store { return &Store{disk: d, calls: map[string]int{}} }
 
-// Disturb lets an adversary decide what each call meets from now on; nil is none.
+// Disturb sets the adversary for the following calls; nil removes it.
 func (s *Store) Disturb(trouble func(Call) Trouble) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trouble = trouble
 }
 
-// Crash cuts s off: none of its calls takes effect any more, and none is
-// acknowledged. It returns the data opened again, without an adversary. Of the
-// writes that nobody has heard of, the first few are on the disk: as many as
-// landed says of how many there are; nil is none.
+// Crash cuts s off: none of its calls takes effect any more, and none is acknowledged. It
+// returns the data opened again, without an adversary. Of the unacknowledged writes, the first
+// ones exist: landed returns their number for the given total; nil keeps none.
 func (s *Store) Crash(landed func(unheard int) int) *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +90,7 @@ func (s *Store) Crash(landed func(unheard int) int) *Store {
 	return open(s.disk)
 }
 
-// Calls returns how often a method was called on s.
+// Calls returns the number of calls of a method of s.
 func (s *Store) Calls(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +99,7 @@ func (s *Store) Calls(method string) int {
 
 var errCrashed = errors.New("the store was crashed")
 
-// read runs a look at the data with whatever trouble the adversary makes.
+// read reads the data, with the adversary's effect.
 func (s *Store) read(ctx context.Context, c Call, look func(*data)) error {
 	t := s.meet(c)
 	if err := wait(ctx, t.Before); err != nil {
@@ -118,7 +116,7 @@ func (s *Store) read(ctx context.Context, c Call, look func(*data)) error {
 	return s.answer(ctx, c, t)
 }
 
-// write makes a change with whatever trouble the adversary makes.
+// write makes a change, with the adversary's effect.
 func (s *Store) write(ctx context.Context, c Call, change func(*data)) error {
 	t := s.meet(c)
 	var w *write
@@ -155,7 +153,7 @@ func (s *Store) write(ctx context.Context, c Call, change func(*data)) error {
 	return err
 }
 
-// meet returns what the adversary has in store for a call.
+// meet returns the adversary's effect on a call.
 func (s *Store) meet(c Call) (t Trouble) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,9 +164,9 @@ func (s *Store) meet(c Call) (t Trouble) {
 	return t
 }
 
-// answer lets the caller of c hear of it.
+// answer returns from c.
 func (s *Store) answer(ctx context.Context, c Call, t Trouble) error {
-	// What took effect is acknowledged, even to somebody who hurries.
+	// A write that took effect is acknowledged, even to a caller that no longer waits.
 	if err := wait(context.WithoutCancel(ctx), t.After); err != nil {
 		return err
 	}
@@ -192,7 +190,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Commit implements [store.Hot]. It knows no receipts and no ids of senders.
+// Commit implements [store.Hot]. It supports neither receipts nor ids of senders.
 func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 	return s.write(ctx, Call{Method: "Commit", Batch: b}, func(d *data) {
 		for _, a := range b.Appends {
@@ -234,7 +232,7 @@ func (d *data) put(dl delivery.Delivery) {
 	}
 	for _, t := range []*time.Time{&dl.Due, &dl.Rank, &dl.Since, &dl.Settled} {
 		if !t.IsZero() {
-			*t = time.UnixMilli(t.UnixMilli()) // as databases keep it
+			*t = time.UnixMilli(t.UnixMilli()) // as databases store it
 		}
 	}
 	d.deliveries[dl.ID] = dl
@@ -299,7 +297,7 @@ func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (outgoing []
 	return outgoing, err
 }
 
-// outgoing is a delivery with what is needed to send it.
+// outgoing returns a delivery with the data to send it.
 func (d *data) outgoing(id delivery.ID) delivery.Outgoing {
 	e := d.events[id.Event]
 	return delivery.Outgoing{Delivery: d.deliveries[id], EventID: e.ID, Type: e.Type, Body: slices.Clone(e.Body)}
@@ -356,7 +354,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	return s.read(ctx, Call{Method: "Ready"}, func(*data) {})
 }
 
-// Delivery returns a delivery as readers see it, and how many attempts at it are recorded.
+// Delivery returns a delivery as readers see it, and the number of its recorded attempts.
 func (s *Store) Delivery(id delivery.ID) (d delivery.Delivery, attempts int, ok bool) {
 	s.disk.look(func(all *data) {
 		d, ok = all.deliveries[id]
@@ -365,8 +363,8 @@ func (s *Store) Delivery(id delivery.ID) (d delivery.Delivery, attempts int, ok 
 	return d, attempts, ok
 }
 
-// Ahead calls visit with the pending deliveries of an endpoint that come before one of
-// them, in order, until it returns false.
+// Ahead calls visit with the pending deliveries of an endpoint that precede one of them, in
+// order, until it returns false.
 func (s *Store) Ahead(id delivery.ID, visit func(delivery.ID) bool) {
 	s.disk.look(func(all *data) {
 		for _, p := range all.waiting[id.Endpoint] {

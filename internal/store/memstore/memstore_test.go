@@ -28,8 +28,7 @@ func letter(k event.Key, to ...int64) *store.Append {
 	return a
 }
 
-// Of the writes that nobody has heard of, a crash leaves the first few; what was
-// acknowledged it leaves.
+// A crash keeps the first few unacknowledged writes, and all acknowledged ones.
 func TestStore_crash(t *testing.T) {
 	for landed := range 4 {
 		t.Run(fmt.Sprint("landed=", landed), func(t *testing.T) {
@@ -78,7 +77,7 @@ func TestStore_crash(t *testing.T) {
 	}
 }
 
-// What stands above one store or the other sees no difference.
+// The layers above both stores see no difference.
 func TestStore_likeSQLite(t *testing.T) {
 	ctx := context.Background()
 	real, err := sqlite.Open(ctx, t.TempDir(), seal.NewRing(seal.NewKey()))
@@ -184,7 +183,7 @@ func TestStore_likeSQLite(t *testing.T) {
 	}
 }
 
-// outgoing writes down what an engine sees of them.
+// outgoing describes deliveries as an engine sees them.
 func outgoing(all []delivery.Outgoing) string {
 	var b bytes.Buffer
 	for _, o := range all {

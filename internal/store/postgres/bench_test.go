@@ -15,8 +15,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// BenchmarkCommit_settings measures what it costs a transaction of events to check the
-// settings: the kinds take turns, and medians are reported.
+// BenchmarkCommit_settings measures the cost of checking the settings for a transaction of
+// events: the variants run in random order, and medians are reported.
 func BenchmarkCommit_settings(b *testing.B) {
 	ctx := context.Background()
 	for _, size := range []int{1, 64} {
@@ -88,7 +88,7 @@ func BenchmarkCommit_settings(b *testing.B) {
 				{name: "commit-others-changed", do: commit(before)},
 			}
 			for b.Loop() {
-				for _, i := range rand.Perm(len(kinds)) { // what comes first finds the processor's caches cold
+				for _, i := range rand.Perm(len(kinds)) { // the first one finds the processor's caches cold
 					k := &kinds[i]
 					began := time.Now()
 					if err := k.do(); err != nil {

@@ -8,18 +8,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// days is which days have partitions, as far as this process knows.
+// days contains the days that have partitions, as far as this process knows.
 type days struct {
 	mu    sync.Mutex
 	known map[string]bool // names of the partitions of deliveries
-	read  time.Time       // when they were read last
+	read  time.Time       // time of the last query
 }
 
-// daysAgain is how long an unknown partition is not looked for again.
+// daysAgain is the minimum interval between queries for an unknown partition.
 const daysAgain = time.Minute
 
-// table returns the table with the rows of an event's day: a partition, or all of them together
-// where that is not known.
+// table returns the table with the rows of an event's day: its partition or, if that is
+// unknown, the parent table.
 func (d *days) table(c relational.Conn, of string, key event.Key) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -43,7 +43,7 @@ func (d *days) table(c relational.Conn, of string, key event.Key) (string, error
 	return of, nil
 }
 
-// forget makes the partitions be read again.
+// forget causes the partitions to be read again.
 func (d *days) forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// What the database lacks, waits for or is shut down for says nothing against what was to be
-// written; what it refuses because of what it holds does.
+// Errors because the database lacks resources, waits or is shut down do not blame the written
+// rows; errors because of their contents do.
 func TestUnavailable(t *testing.T) {
 	pg := func(code string) error { return fmt.Errorf("insert: %w", &pgconn.PgError{Code: code}) }
 	for _, c := range []struct {

@@ -8,7 +8,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// names is columns of names to look up.
+// names contains columns of names to look up.
 type names struct {
 	seen   map[relational.Name]bool
 	spaces []int64
@@ -45,8 +45,8 @@ func (n *names) queue(batch *pgx.Batch, query string, found *map[relational.Name
 	})
 }
 
-// Known implements [relational.Conn]. An event is found by the table of ids, and then in the
-// partition of its key.
+// Known implements [relational.Conn]. An event is looked up in the table of ids, and then in
+// the partition of its key.
 func (t *tx) Known(all []*store.Append) (known *relational.Known, err error) {
 	var ids, keys names
 	for _, a := range all {

@@ -10,8 +10,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// A batch takes as many statements with one event as with a hundred, each with an id and an
-// idempotency key of the sender's.
+// A batch of a hundred events takes as many statements as one of a single event, each with an
+// id and an idempotency key of the sender's.
 func TestCommit_statements(t *testing.T) {
 	ctx := context.Background()
 	s, proxy := behindProxy(t, database(t, template))

@@ -13,8 +13,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// Limits is how long sessions of this process may take, so that none outlives it for long:
-// what it locks is free soon after its machine or the network has failed without a word.
+// Limits bound the sessions of this process, so that none outlives it for long: its locks are
+// released soon after its machine or the network has failed silently.
 type Limits struct {
 	Lease  time.Duration // of this node; default 10 s
 	Commit time.Duration // for the transaction of a batch; default 10 s
@@ -36,24 +36,24 @@ func (l *Limits) setDefaults() {
 	}
 }
 
-// idle is how long a transaction may be open without a statement.
+// idle is the maximum time that a transaction may be open without a statement.
 func (l *Limits) idle() time.Duration { return l.Lease / 3 }
 
-// silence is idle for the transactions that write, which do nothing between their statements
-// but wait for the network. The rows that they hold are what other nodes wait for.
+// silence is the idle limit of transactions that write, which between their statements only
+// wait for the network. Other nodes wait for the rows that they lock.
 func (l *Limits) silence() time.Duration { return min(l.idle(), longestSilence) }
 
-// lock is how long a statement waits for a lock: longer than a transaction that has fallen
-// silent is left open.
+// lock is the maximum time that a statement waits for a lock: longer than a silent transaction
+// is left open.
 func (l *Limits) lock() time.Duration { return l.Lease / 2 }
 
-// statement is how long a statement runs that does not say otherwise.
+// statement is the default maximum duration of a statement.
 func (l *Limits) statement() time.Duration { return max(longestStatement, l.Commit) }
 
-// longestStatement is that of a query: lists and counts are bounded by what they look at.
+// longestStatement bounds queries: lists and counts examine a bounded number of rows.
 const longestStatement = time.Minute
 
-// unlimited lets a transaction take as long as it does, with its statements and between them.
+// unlimited removes the limits of a transaction's statements and of the time between them.
 func unlimited(c relational.Conn) error {
 	_, err := c.Exec("SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)")
 	return err
@@ -61,8 +61,8 @@ func unlimited(c relational.Conn) error {
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// apply sets the limits for the connections of a pool. Behind a pooler, sessions are not this
-// process's own, and each transaction sets its limits.
+// apply sets the limits for the connections of a pool. Behind a pooler, sessions are shared
+// with other processes, and each transaction sets its limits.
 func (l *Limits) apply(config *pgxpool.Config) {
 	dialer := &net.Dialer{Timeout: config.ConnConfig.ConnectTimeout, Control: control(l.Lease),
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: max(l.Lease/2, time.Second), Interval: max(l.Lease/6, time.Second), Count: 3}}
@@ -87,7 +87,7 @@ func (l *Limits) apply(config *pgxpool.Config) {
 		}
 		query += fmt.Sprintf("($%d::text, $%d::text)", 2*i+1, 2*i+2)
 	}
-	query += ") v (name, value) JOIN pg_settings s ON s.name = v.name" // the others, this server does not know
+	query += ") v (name, value) JOIN pg_settings s ON s.name = v.name" // this server does not support the others
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, query, append([]any{pgx.QueryExecModeExec}, values...)...); err != nil {
 			return fmt.Errorf("limit the session: %w", err)

@@ -8,7 +8,7 @@ import (
 // tcpUserTimeout is Linux's TCP_USER_TIMEOUT.
 const tcpUserTimeout = 18
 
-// control ends a connection whose other end has acknowledged nothing for that long.
+// control ends a connection whose peer has acknowledged nothing for this long.
 func control(silence time.Duration) func(network, address string, c syscall.RawConn) error {
 	return func(network, _ string, c syscall.RawConn) (err error) {
 		if network != "tcp" && network != "tcp4" && network != "tcp6" {

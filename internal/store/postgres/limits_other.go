@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// control does nothing: keepalives end a connection whose other end is silent.
+// control does nothing: keepalives end a connection with a silent peer.
 func control(time.Duration) func(network, address string, c syscall.RawConn) error { return nil }

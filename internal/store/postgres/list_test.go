@@ -8,8 +8,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/storetest"
 )
 
-// However much is stored, a list reads a bounded number of rows: of tables and of indexes, as the
-// database counts them.
+// A list reads a bounded number of rows of tables and of indexes for any number of stored events,
+// as counted by the database.
 func TestLists_rowsRead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL, which make test-fast does without")

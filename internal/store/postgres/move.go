@@ -13,24 +13,24 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Source is the store that [Store.Move] reads from. Its tables have the names and the
-// columns of this one's.
+// Source is the store that [Store.Move] reads from. Its tables have the same names and columns
+// as this store's.
 type Source interface {
 	// Count returns how many rows a table has.
 	Count(ctx context.Context, table string) (int64, error)
-	// Rows returns the rows of a table; the error comes with the last.
+	// Rows returns the rows of a table; an error comes with the last.
 	Rows(ctx context.Context, table string, columns []string) iter.Seq2[[]any, error]
 	// Days returns the first and the last event key, 0 without events.
 	Days(ctx context.Context) (first, last event.Key, err error)
 }
 
-// moved is the tables that are moved. What an empty database has by itself is not.
+// moved lists the tables that are copied, without those that an empty database already fills.
 var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "endpoint_health", "event_types", "event_type_schemas", "events", "deliveries", "fan_outs", "attempts",
 	"receipts", "server_keys", "audit", "audit_chains", "recoveries", "sandbox_objects", "statistics"}
 
-// Move copies all of a source into this store, which must be empty, in one transaction:
-// all of it or nothing. progress is called with the rows done and the rows of a table. It
-// returns the rows of all tables, after it has counted them on both sides.
+// Move copies all data of a source into this store, which must be empty, in one transaction.
+// progress is called with the number of copied rows and of all rows of a table. Move returns
+// the number of rows of all tables, after it has compared both sides.
 func (s *Store) Move(ctx context.Context, from Source, progress func(table string, done, rows int64)) (total int64, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error {
 		t := &tx{ctx: ctx, Tx: p}
@@ -72,7 +72,7 @@ func (s *Store) Move(ctx context.Context, from Source, progress func(table strin
 	if err != nil {
 		return 0, unavailable("move the data", err)
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error { // the planner knows nothing of what came
+	err = pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error { // the planner has no statistics of the new rows
 		if err := unlimited(&tx{ctx: ctx, Tx: p}); err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func mustBeEmpty(t *tx) error {
 	return nil
 }
 
-// makeDays makes the partitions of all days that the source has events of.
+// makeDays creates the partitions of all days for which the source has events.
 func makeDays(ctx context.Context, t *tx, from Source) error {
 	first, last, err := from.Days(ctx)
 	if err != nil || first == 0 {
@@ -104,7 +104,7 @@ func makeDays(ctx context.Context, t *tx, from Source) error {
 	}
 	for d := first.Time().UTC().Truncate(day); !d.After(last.Time()); d = d.Add(day) {
 		if d.After(time.Now().AddDate(0, 0, daysAhead)) {
-			break // of a clock that was far off: the default partition has them
+			break // from a clock that was far off: the default partition has these rows
 		}
 		for _, table := range partitioned {
 			if err := makePartition(t, table, d); err != nil {
@@ -115,7 +115,7 @@ func makeDays(ctx context.Context, t *tx, from Source) error {
 	return nil
 }
 
-// column is one of a table here.
+// column is a column of a table of this store.
 type column struct {
 	name  string
 	bytes bool

@@ -19,7 +19,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// member is which node this process is; nil before it has joined.
+// member identifies this process as a node; nil before it has joined.
 type member struct {
 	no       int
 	instance string
@@ -32,7 +32,7 @@ const maxNodes = 256
 
 var _ store.Nodes = (*Store)(nil)
 
-// number returns this node's number, 0 when it is none.
+// number returns this node's number, 0 if it has none.
 func (s *Store) number() int64 {
 	if m := s.member.Load(); m != nil {
 		return int64(m.no)
@@ -40,9 +40,9 @@ func (s *Store) number() int64 {
 	return 0
 }
 
-// begin begins a transaction that writes. It shares the latch of this node with all others of
-// it, which keeps the node from being removed before they have ended. No row is locked for
-// that: a transaction whose node has fallen silent is ended, not waited for.
+// begin begins a transaction that writes. It shares this node's latch with the node's other
+// transactions, which prevents the removal of the node until they end. No row is locked for
+// that: the transaction of a silent node is ended, not waited for.
 func (s *Store) begin(ctx context.Context) (pgx.Tx, error) {
 	query := "begin; set local idle_in_transaction_session_timeout = " + millis(s.limits.silence())
 	if s.pooled {
@@ -58,8 +58,8 @@ func (s *Store) begin(ctx context.Context) (pgx.Tx, error) {
 	return t, nil
 }
 
-// fence refuses what a node writes that is none any more. It sees every removal that came
-// before the latch was shared. The version of the settings comes along.
+// fence refuses the writes of a removed node. It sees every removal before the latch was
+// shared. It also returns the version of the settings.
 func (s *Store) fence(t *tx) error {
 	m := s.member.Load()
 	if m == nil {
@@ -82,7 +82,7 @@ func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, er
 	if _, err := s.nodes.Exec(ctx, `DELETE FROM nodes WHERE no IN (SELECT no FROM nodes WHERE gone FOR UPDATE SKIP LOCKED)`); err != nil {
 		return v, unavailable("join the cluster", err)
 	}
-	for { // others that join at the same time may be first with a number
+	for { // other nodes that join at the same time may take a number first
 		err = s.nodes.QueryRow(ctx, `INSERT INTO nodes (no, instance, lease_ms, serving, acked)
 			SELECT min(n), $2, $3, false, 0 FROM generate_series(0, $1::integer) n WHERE n NOT IN (SELECT no FROM nodes) RETURNING no`,
 			maxNodes-1, m.instance, lease.Milliseconds()).Scan(&m.no)
@@ -92,7 +92,7 @@ func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, er
 		}
 	}
 	var e *pgconn.PgError
-	if errors.As(err, &e) && e.Code == "23502" { // there is no number left
+	if errors.As(err, &e) && e.Code == "23502" { // no number is left
 		return v, &fault.Error{Code: fault.Unavailable, Message: fmt.Sprintf("there are %d nodes already; no more can join", maxNodes)}
 	}
 	if err != nil {
@@ -117,8 +117,8 @@ func (s *Store) Enter(ctx context.Context) error {
 
 var errNotJoined = errors.New("this process has not joined the cluster")
 
-// Beat implements [store.Nodes]. It is one statement that locks the node's own row, and no
-// transaction that lasts does so.
+// Beat implements [store.Nodes]. It is one statement that locks the node's own row, which no
+// long transaction locks.
 func (s *Store) Beat(ctx context.Context, part store.Part, lease time.Duration) (v store.View, err error) {
 	m := s.member.Load()
 	if m == nil {
@@ -138,7 +138,7 @@ func (s *Store) Beat(ctx context.Context, part store.Part, lease time.Duration) 
 	var serving bool
 	_, err = pgx.ForEachRow(rows, []any{&v.Generation, &renewed, &n.No, &n.Instance, &serving, &n.Acked, &n.Beats, &lasts, &n.Follows, &n.Released}, func() error {
 		n.Lease = time.Duration(lasts) * time.Millisecond
-		if n.No == m.no { // which the statement sees as it was before
+		if n.No == m.no { // the statement sees its row as it was before
 			own = n.Instance == m.instance && renewed > 0
 			n.Part = part
 		}
@@ -147,7 +147,7 @@ func (s *Store) Beat(ctx context.Context, part store.Part, lease time.Duration) 
 		} else {
 			v.Joining = append(v.Joining, n)
 		}
-		n = store.Member{} // whose bytes are not shared
+		n = store.Member{} // its bytes are not shared
 		return nil
 	})
 	if err != nil {
@@ -161,7 +161,7 @@ func (s *Store) Beat(ctx context.Context, part store.Part, lease time.Duration) 
 
 const (
 	removeTries = 20
-	removePause = 10 * time.Millisecond // for sessions to end
+	removePause = 10 * time.Millisecond // time for sessions to end
 )
 
 // Remove implements [store.Nodes].
@@ -194,8 +194,8 @@ func (s *Store) Clock(ctx context.Context) (t time.Time, err error) {
 	return t, unavailable("read the database's clock", err)
 }
 
-// Alone implements [store.Nodes]. The lock ends with its transaction, so that it works
-// behind a pooler too, and the transaction soon after this process falls silent.
+// Alone implements [store.Nodes]. The lock ends with its transaction, so that it works behind a
+// pooler too, and the transaction ends soon after this process becomes silent.
 func (s *Store) Alone(ctx context.Context, fn func(context.Context) error) error {
 	return pgx.BeginFunc(ctx, s.pool, func(p pgx.Tx) error {
 		if _, err := p.Exec(ctx, "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = "+millis(s.limits.idle())); err != nil {
@@ -280,8 +280,8 @@ func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.
 
 const channel = "posthaste"
 
-// Tell implements [store.Nodes]. It is a transaction of its own that writes nothing: one that
-// also writes would keep all others that tell something from committing until it is on disk.
+// Tell implements [store.Nodes]. It is a separate transaction without writes: one that also
+// writes would keep all others that notify from committing until it is on disk.
 func (s *Store) Tell(ctx context.Context, messages ...store.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -294,7 +294,7 @@ func (s *Store) Tell(ctx context.Context, messages ...store.Message) error {
 	return unavailable("tell the other nodes", err)
 }
 
-// channelOf returns the channel of what is for a node, or for all.
+// channelOf returns the channel of messages to a node, or to all.
 func channelOf(node int) string {
 	if node == store.AllNodes {
 		return channel
@@ -302,8 +302,8 @@ func channelOf(node int) string {
 	return channel + "_" + strconv.Itoa(node)
 }
 
-// Hear implements [store.Nodes]. It takes a connection of its own. Behind a pooler
-// nothing can be heard.
+// Hear implements [store.Nodes]. It uses a separate connection. Behind a pooler there are no
+// notifications.
 func (s *Store) Hear(ctx context.Context, hear func(string)) error {
 	if s.pooled {
 		return nil

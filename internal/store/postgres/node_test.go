@@ -21,7 +21,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
 )
 
-// A node can write until another one removes it, and nothing after.
+// A node can write until another one removes it, and not afterwards.
 func TestNodes(t *testing.T) {
 	ctx := context.Background()
 	url := database(t, template)
@@ -40,7 +40,7 @@ func TestNodes(t *testing.T) {
 		t.Errorf("joined as %+v and %+v", va, vb)
 	}
 	ok(a.Enter(ctx))
-	ok(a.Enter(ctx)) // it has
+	ok(a.Enter(ctx)) // it has entered
 	va, err = a.Beat(ctx, store.Part{}, time.Minute)
 	ok(err)
 	ok(b.Enter(ctx))
@@ -106,7 +106,7 @@ func TestNodes(t *testing.T) {
 	}
 }
 
-// member returns a node as another one sees it.
+// member returns a node as another node sees it.
 func member(t *testing.T, by *postgres.Store, no int) store.Member {
 	t.Helper()
 	v, err := by.Beat(context.Background(), store.Part{}, time.Minute)
@@ -137,8 +137,8 @@ func behindProxy(t *testing.T, url string) (*postgres.Store, *pgtest.Proxy) {
 	return open(t, proxy.URL(url[strings.LastIndex(url, "/")+1:strings.LastIndex(url, "?")])), proxy
 }
 
-// A node that falls silent anywhere, in a transaction or while it renews its lease, holds up
-// neither the other nodes' leases nor its own removal, and never commits after that.
+// A node that becomes silent at any point, in a transaction or during the renewal of its lease,
+// blocks neither the other nodes' leases nor its own removal, and never commits afterwards.
 func TestRemove_silent(t *testing.T) {
 	for _, statement := range []string{"pg_advisory_xact_lock_shared", "FROM nodes WHERE no", "INSERT INTO events", "INSERT INTO event_ids", "^commit$"} {
 		t.Run(statement, func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestRemove_silent(t *testing.T) {
 				}
 			}
 			again := named()
-			again.Event.ID = last.Event.ID // which may not be held up by it either
+			again.Event.ID = last.Event.ID // which it must not block either
 			if err := b.Commit(ctx, &store.Batch{Appends: []*store.Append{again}}); err != nil {
 				t.Error(err)
 			}
@@ -197,7 +197,7 @@ func TestRemove_silent(t *testing.T) {
 	}
 }
 
-// A node that falls silent in a transaction, and is not removed, leaves it open for a second.
+// The transaction of a node that becomes silent and is not removed stays open for a second.
 func TestCommit_silent(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -219,7 +219,7 @@ func TestCommit_silent(t *testing.T) {
 		t.Errorf("the other node: %v, %+v", err, again.Appends[0])
 	}
 	proxy.Resume()
-	if err := <-done; err != nil { // it was run again, and found the id taken
+	if err := <-done; err != nil { // it was repeated, and found the id taken
 		t.Error(err)
 	}
 }
@@ -229,7 +229,7 @@ func newAppend(keys *event.Keys) *store.Append {
 	return &store.Append{Event: event.Event{Key: key, Nonce: 1, ID: event.FormatID(event.PrefixEvent, key, 1), Space: 2, Type: "a.b", Created: 1, Body: []byte(`{}`)}}
 }
 
-// What one node changes, the others get to know, and hear of.
+// The other nodes learn of the changes of one node, and are notified.
 func TestChanges(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -251,7 +251,7 @@ func TestChanges(t *testing.T) {
 	if err != nil || len(c.Accounts) != 1 || len(c.Keys) != 1 || c.Accounts[0].ID != acct.ID || c.Keys[0].ID != key.ID {
 		t.Fatalf("b sees %+v, %v", c, err)
 	}
-	if err := a.UseKeys(ctx, map[string]time.Time{key.ID: time.Now()}); err != nil { // of no interest
+	if err := a.UseKeys(ctx, map[string]time.Time{key.ID: time.Now()}); err != nil { // it is not announced
 		t.Fatal(err)
 	}
 	if again, err := b.Changes(ctx, c.Version); err != nil || again.Version != c.Version || len(again.Keys) != 0 {
@@ -299,11 +299,11 @@ func TestOpen_together(t *testing.T) {
 	}
 }
 
-// A node that starts waits for a lock on a table that it needs a partition of, past the time
-// after which it would leave the table to others.
+// A node that starts waits for a lock on a table that needs a partition, longer than the time
+// after which it would otherwise give up.
 func TestOpen_waitsForPartitions(t *testing.T) {
 	ctx := context.Background()
-	url := database(t, template) // which has no partitions yet
+	url := database(t, template) // without partitions
 	conn := connect(t, url)
 	for _, query := range []string{"BEGIN", "LOCK TABLE events IN ACCESS EXCLUSIVE MODE"} {
 		if _, err := conn.Exec(ctx, query); err != nil {
@@ -338,7 +338,7 @@ func TestOpen_waitsForPartitions(t *testing.T) {
 		}
 	}
 	waiting(true)
-	waiting(false) // it gave the lock up
+	waiting(false) // it gave up the lock
 	waiting(true)
 	if _, err := conn.Exec(ctx, "COMMIT"); err != nil {
 		t.Fatal(err)

@@ -9,14 +9,15 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// lastOfLanes finds the ordered ones among some endpoints, and the last pending delivery of each.
+// lastOfLanes finds the ordered endpoints among some, and the last pending delivery of each.
 const lastOfLanes = `SELECT e.no, coalesce(w.rank, -1), coalesce(w.event, 0) FROM unnest($1::bigint[]) n (no)
 	JOIN endpoints e ON e.no = n.no AND e.settings LIKE '%"ordering":"fifo"%'
 	LEFT JOIN LATERAL (SELECT d.rank, d.event FROM deliveries d WHERE d.endpoint = n.no AND d.state = 0 ORDER BY d.rank DESC, d.event DESC LIMIT 1) w ON true`
 
 // Queue implements [relational.Conn]. A sender that waits for the response to one event before it
 // sends the next has the first one committed before this transaction begins. So the transaction
-// sees its delivery, if that is still pending, and ranks the next one behind it. No clock decides.
+// sees its delivery, if that is still pending, and ranks the next one behind it. No clock is
+// involved.
 func (t *tx) Queue(all []*store.Append) error {
 	seen := map[int64]bool{}
 	var endpoints []int64
@@ -51,8 +52,8 @@ func (t *tx) Queue(all []*store.Append) error {
 	return nil
 }
 
-// queueBehind ranks a fresh delivery by its event's time or, if that is not later than a
-// place, just behind that, and returns its place.
+// queueBehind ranks a new delivery by its event's time or, if that is not later than a place,
+// just behind that place, and returns its place.
 func queueBehind(d *delivery.Delivery, before store.Place) store.Place {
 	at := store.Place{Millis: relational.Millis(d.ID.Event.Time()), Event: d.ID.Event}
 	if !before.Before(at) {

@@ -13,8 +13,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Events that are sent one after the other, each to whichever node, are in their order in the
-// lane of an ordered endpoint, whatever the nodes' clocks say and however they are stepped.
+// Events that are sent one after the other, each to any node, are in their order in the lane of
+// an ordered endpoint, independent of the nodes' clocks and their steps.
 func TestOrder_clocks(t *testing.T) {
 	ctx := context.Background()
 	ok := func(err error) {
@@ -63,7 +63,7 @@ func TestOrder_clocks(t *testing.T) {
 	}
 	send(0, 3)
 	send(1, 1)
-	offset[1] = -time.Hour // and a node that starts then
+	offset[1] = -time.Hour // and a node that starts at that time
 	keys[1] = event.NewKeys(func() time.Time { return start.Add(offset[1]) }, 1)
 	send(1, 2)
 	send(0, 1)
@@ -74,7 +74,7 @@ func TestOrder_clocks(t *testing.T) {
 	keys[0] = event.NewKeys(func() time.Time { return start.Add(offset[0]) }, 2)
 	send(0, 2)
 
-	// Events whose deliveries are written later do not lose their place.
+	// Events whose deliveries are written later keep their place.
 	late := compose(1)
 	late.Deferred = true
 	ok(nodes[1].Commit(ctx, &store.Batch{Appends: []*store.Append{late}}))
@@ -105,7 +105,7 @@ func TestOrder_clocks(t *testing.T) {
 		}
 	}
 
-	// What has been delivered holds nobody back: ranks follow the clock again.
+	// Delivered events do not affect later ranks: these follow the clock again.
 	ok(nodes[0].Commit(ctx, &store.Batch{Settlements: settleAll(lane0(t, nodes[0], fifo))}))
 	want = nil
 	offset[1] = time.Minute

@@ -15,26 +15,27 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// partitioned is the tables that grow, each with a partition a day.
+// partitioned lists the growing tables, each with a partition per day.
 var partitioned = []string{"events", "deliveries", "attempts"}
 
 const (
 	day       = 24 * time.Hour
-	daysAhead = 3 // so that a node that could not make any for a while still finds one
+	daysAhead = 3 // so that a node that could not create any for a while still finds one
 	dayFormat = "20060102"
 
-	// tableLock is how long to wait for a lock on a table: statements that use the table queue
+	// tableLock is the maximum wait for a lock on a table: statements that use the table queue
+	// behind the waiting lock.
 	// behind the waiting lock for as long.
 	tableLock  = 50 * time.Millisecond
 	tablePause = 300 * time.Millisecond // between two tries, in which statements that use the table proceed
 	tableTries = 3
-	startTries = 200 // at a start, which cannot do without
+	startTries = 200 // at startup, which requires partitions
 
 	namesAtOnce = 5000 // that one transaction deletes
 )
 
-// makeNextPartitions makes those that keys need soon. Keys go by the database's clock;
-// by another, rows of a day without a partition could keep that from being made.
+// makeNextPartitions creates the partitions that keys need soon. Keys follow the database's
+// clock; with another clock, rows of a day without a partition could prevent its creation.
 func (s *Store) makeNextPartitions(ctx context.Context) error {
 	now, err := s.Clock(ctx)
 	if err != nil {
@@ -43,14 +44,14 @@ func (s *Store) makeNextPartitions(ctx context.Context) error {
 	return s.makePartitions(ctx, now)
 }
 
-// makeFirstPartitions is makeNextPartitions at the start of a node, which cannot go on
-// without them: it waits for other nodes that start and make them at the same time.
+// makeFirstPartitions is makeNextPartitions at the start of a node, which requires them: it
+// waits for other starting nodes that create them at the same time.
 func (s *Store) makeFirstPartitions(ctx context.Context) (err error) {
 	return unlocked(ctx, startTries, func() error { return s.makeNextPartitions(ctx) })
 }
 
-// unlocked runs fn, which needs a whole table, so many times until no other transaction's lock
-// is in its way. It returns the last error.
+// unlocked runs fn, which needs a lock on a whole table, until no other transaction's lock
+// blocks it, at most this many times. It returns the last error.
 func unlocked(ctx context.Context, tries int, fn func() error) (err error) {
 	for n := 1; ; n++ {
 		if err = fn(); !locked(err) || n == tries {
@@ -66,13 +67,13 @@ func unlocked(ctx context.Context, tries int, fn func() error) (err error) {
 	}
 }
 
-// locked reports whether another transaction's lock was in the way.
+// locked reports whether another transaction's lock blocked a statement.
 func locked(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "55P03" // lock_not_available
 }
 
-// makePartitions makes the partitions of yesterday to some days ahead.
+// makePartitions creates the partitions from yesterday to some days ahead.
 func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
 	today := now.UTC().Truncate(day)
 	var have int
@@ -98,8 +99,8 @@ func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// lockSchema lets one node change tables at a time, and not wait for long for those
-// who use them: what waits for a table keeps others from it.
+// lockSchema lets one node change tables at a time, without a long wait for transactions that
+// use them: a waiting lock blocks others.
 func lockSchema(c relational.Conn) error {
 	for _, query := range []string{
 		"SET LOCAL lock_timeout = '3s'",
@@ -119,7 +120,7 @@ func makePartition(c relational.Conn, table string, from time.Time) error {
 	if err != nil || rows[0][0].(int64) > 0 {
 		return err
 	}
-	// Attached, not made in place: that would lock out those who use the table.
+	// Attached, not created in place: that would block all transactions that use the table.
 	if _, err := c.Exec(fmt.Sprintf(`CREATE TABLE %s (LIKE %s INCLUDING ALL)`, name, table)); err != nil {
 		return err
 	}
@@ -128,9 +129,8 @@ func makePartition(c relational.Conn, table string, from time.Time) error {
 	return err
 }
 
-// PurgeEvents implements [store.Upkeep]. Days that are below the key as a whole, and
-// for which nobody waits, go by dropping their tables; that is more than limit, and
-// costs less.
+// PurgeEvents implements [store.Upkeep]. Whole days below the key without pending deliveries
+// are purged by dropping their tables, which removes more than limit and costs less.
 func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit int) (next event.Key, deleted int, err error) {
 	if from == 0 {
 		if err := s.makeNextPartitions(ctx); err != nil {
@@ -178,7 +178,7 @@ func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit in
 	return next, deleted, err
 }
 
-// dropDays drops the partitions of whole days below a key for which nobody waits.
+// dropDays drops the partitions of whole days below a key that have no pending deliveries.
 func (s *Store) dropDays(ctx context.Context, below event.Key) (deleted int, err error) {
 	rows, err := s.pool.Query(ctx, `SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = 'events'::regclass AND c.relname LIKE 'events\_p%' ORDER BY c.relname`)
@@ -199,7 +199,7 @@ func (s *Store) dropDays(ctx context.Context, below event.Key) (deleted int, err
 			n, err = s.dropDay(ctx, from)
 			return err
 		})
-		if locked(err) { // a reader uses it, such as a backup; there is another time
+		if locked(err) { // a reader uses it, such as a backup; it is retried later
 			return deleted, nil
 		}
 		if err != nil {
@@ -210,7 +210,7 @@ func (s *Store) dropDays(ctx context.Context, below event.Key) (deleted int, err
 	return deleted, nil
 }
 
-// dropDay drops the partitions of a day unless something in it is pending. What takes long is
+// dropDay drops the partitions of a day unless a delivery in it is pending. The slow work is
 // done before the tables are locked.
 func (s *Store) dropDay(ctx context.Context, from time.Time) (n int, err error) {
 	suffix := "_p" + from.Format(dayFormat)
@@ -237,7 +237,7 @@ func (s *Store) dropDay(ctx context.Context, from time.Time) (n int, err error) 
 	}); err != nil || waits {
 		return 0, err
 	}
-	// Ids of events that retention does not keep can be chosen again from here on.
+	// Ids of events that retention deletes can be used again from here on.
 	for deleted := int64(namesAtOnce); deleted == namesAtOnce; {
 		if err := s.transactSlowly(ctx, "forget the ids of partition "+suffix, func(c relational.Conn) (err error) {
 			deleted, err = c.Exec(`DELETE FROM event_ids WHERE (space, custom_id) IN (SELECT space, custom_id FROM event_ids WHERE key >= $1 AND key < $2 LIMIT $3)`, first, end, namesAtOnce)
@@ -250,7 +250,7 @@ func (s *Store) dropDay(ctx context.Context, from time.Time) (n int, err error) 
 		if err := lockSchema(c); err != nil {
 			return err
 		}
-		// Nobody may bring a delivery back to pending from here on.
+		// No delivery can become pending again from here on.
 		if _, err := c.Exec("LOCK TABLE deliveries" + suffix + " IN SHARE MODE"); err != nil {
 			return err
 		}

@@ -14,9 +14,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// A reader of old events, such as a backup, keeps their day from being dropped and nobody from
-// storing events meanwhile: whatever waits for a table is out of the way at once. When the
-// reader is gone, the day is.
+// A reader of old events, such as a backup, prevents the drop of their day, but does not block
+// the storing of events: a statement that waits for a table gives up at once. After the reader
+// ends, the day is dropped.
 func TestPurgeEvents_besideAReader(t *testing.T) {
 	ctx := context.Background()
 	ok := func(err error) {
@@ -45,7 +45,7 @@ func TestPurgeEvents_besideAReader(t *testing.T) {
 		ok(err)
 	}
 
-	// Commits beside the purge wait for no lock longer than the purge does.
+	// Commits during the purge wait for no lock longer than the purge does.
 	conn := connect(t, url)
 	_, err := conn.Exec(ctx, "SET lock_timeout = '2s'")
 	ok(err)
@@ -89,8 +89,8 @@ func key(at time.Time) string {
 	return strconv.FormatInt(int64(event.KeyAt(at)), 10)
 }
 
-// A settlement of a delivery whose day was dropped by another node fails nothing, and settlements
-// of several days in one transaction reach their own.
+// A settlement of a delivery whose day another node has dropped fails nothing, and settlements of
+// several days in one transaction are written to their days.
 func TestSettle_days(t *testing.T) {
 	ctx := context.Background()
 	url := database(t, template)
@@ -102,7 +102,7 @@ func TestSettle_days(t *testing.T) {
 	defer func() { _ = conn.Close(ctx) }()
 	const space = event.Space(2)
 	today := time.Now().UTC().Truncate(24 * time.Hour)
-	// Yesterday, today, and a day far ahead, which has no partition of its own.
+	// Yesterday, today, and a day far ahead, without its own partition.
 	times := []time.Time{today.Add(-time.Hour), today.Add(time.Hour), today.AddDate(1, 0, 0)}
 	commit := func(b *store.Batch) {
 		t.Helper()
@@ -138,7 +138,7 @@ func TestSettle_days(t *testing.T) {
 	if n := round(1); n != 3 {
 		t.Errorf("%d of 3 deliveries are settled", n)
 	}
-	if n := round(2); n != 4 { // of today and of the far day, both rounds'
+	if n := round(2); n != 4 { // of today and of the far day, in both rounds
 		t.Errorf("after a day was dropped, %d deliveries are settled, not 4", n)
 	}
 }

@@ -1,7 +1,7 @@
-// Package postgres keeps a store in a PostgreSQL database, which many nodes share.
+// Package postgres stores data in a PostgreSQL database, which many nodes share.
 //
-// It owns SQL and the connections. It must not know HTTP, lanes or who calls it. It
-// uses nothing beyond plain PostgreSQL: no extension, no superuser.
+// It owns SQL and the connections. It must not know HTTP, lanes or its callers. It uses nothing
+// beyond plain PostgreSQL: no extension, no superuser.
 package postgres
 
 import (
@@ -41,8 +41,8 @@ type Store struct {
 	relational.Store
 	pool   *pgxpool.Pool // for lists and upkeep
 	hot    *pgxpool.Pool // for transactions that write and for reads of lanes; see hotSettings
-	nodes  *pgxpool.Pool // for what must not wait for a connection: leases, messages, readiness
-	pooled bool          // nothing is kept on a connection
+	nodes  *pgxpool.Pool // for operations that must not wait for a connection: leases, messages, readiness
+	pooled bool          // no state is kept on a connection
 	limits Limits
 	member membership
 	days   days
@@ -53,20 +53,19 @@ var _ store.Store = (*Store)(nil)
 const (
 	minConns       = 2
 	maxConns       = 16
-	listConns      = 4 // a part of so many of the connections is for lists and upkeep
+	listConns      = 4 // one in this many connections is for lists and upkeep
 	nodeConns      = 3
 	connectTimeout = 5 * time.Second
 	migrationLock  = 0x706f737468617374
 	startLock      = migrationLock + 1
 )
 
-// Open opens the store in the database at a URL or a list of keywords, as libpq
-// takes them; several hosts may be named, and the one that takes writes is used. It
-// brings the schema up to date. Secrets are sealed with ring's keys, as in the
-// embedded store. The caller must Close it.
+// Open opens the store in the database at a URL or a list of keywords, in the form of libpq;
+// several hosts may be named, and the one that accepts writes is used. It upgrades the schema.
+// Secrets are encrypted with ring's keys, as in the embedded store. The caller must Close it.
 //
-// With the parameter pooling=transaction nothing is kept on a connection between
-// transactions, as a pooler such as PgBouncer in transaction mode wants.
+// With the parameter pooling=transaction no state is kept on a connection between transactions,
+// as poolers such as PgBouncer in transaction mode require.
 func Open(ctx context.Context, target string, ring *seal.Ring, limits Limits) (_ *Store, err error) {
 	config, err := parse(target)
 	if err != nil {
@@ -93,14 +92,14 @@ func Open(ctx context.Context, target string, ring *seal.Ring, limits Limits) (_
 	return s, nil
 }
 
-// hotSettings are the planner's settings for statements that run all the time. Their plan follows
-// from their indexes, whatever their parameters are and however many rows there are yet. So one
-// plan is kept; planning a statement anew takes longer than running it.
+// hotSettings are the planner's settings for frequent statements. Their plan follows from their
+// indexes, for all parameters and table sizes. So one plan is cached; planning takes longer than
+// running the statement.
 const hotSettings = `SELECT set_config(name, CASE name WHEN 'plan_cache_mode' THEN 'force_generic_plan' ELSE 'off' END, false) FROM pg_settings
 	WHERE name IN ('plan_cache_mode', 'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')`
 
-// connect makes the pools. Behind a pooler no settings are kept on a connection, and one pool is
-// for everything but what must not wait.
+// connect creates the pools. Behind a pooler no settings are kept on a connection, and one pool
+// is for everything except the operations that must not wait.
 func (s *Store) connect(ctx context.Context, config *pgxpool.Config) (err error) {
 	defer func() {
 		if err != nil {
@@ -147,7 +146,7 @@ func (s *Store) closePools() {
 	}
 }
 
-// Migrate brings the schema of a database up to date and does nothing else.
+// Migrate upgrades the schema of a database and does nothing else.
 func Migrate(ctx context.Context, target string) error {
 	config, err := parse(target)
 	if err != nil {
@@ -156,8 +155,8 @@ func Migrate(ctx context.Context, target string) error {
 	return unavailable("bring "+name(config.ConnConfig)+" up to date", migrate(ctx, config.ConnConfig))
 }
 
-// Probe connects, changes nothing, and returns the server's version and by how much its
-// clock is ahead of this machine's. It fails where the server takes no writes.
+// Probe connects, changes nothing, and returns the server's version and the difference between
+// its clock and this machine's. It fails if the server does not accept writes.
 func Probe(ctx context.Context, target string) (version string, ahead time.Duration, err error) {
 	config, err := parse(target)
 	if err != nil {
@@ -180,7 +179,7 @@ func Probe(ctx context.Context, target string) (version string, ahead time.Durat
 	return version, now.Sub(began.Add(time.Since(began) / 2)), nil
 }
 
-// parse reads a target. Its errors do not repeat it: it may hold a password.
+// parse parses a target. Its errors do not repeat it, because it may contain a password.
 func parse(target string) (*pgxpool.Config, error) {
 	target, pooled := cutPooling(target)
 	config, err := pgxpool.ParseConfig(target)
@@ -206,7 +205,7 @@ func parse(target string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// cutPooling takes our own parameter out of a target.
+// cutPooling removes our own parameter from a target.
 func cutPooling(target string) (rest string, pooled bool) {
 	if u, err := url.Parse(target); err == nil && u.Scheme != "" {
 		q := u.Query()
@@ -219,7 +218,7 @@ func cutPooling(target string) (rest string, pooled bool) {
 	return strings.ReplaceAll(target, word, ""), strings.Contains(target, word)
 }
 
-// Name returns a target for people, without a password.
+// Name returns a target without its password, for messages.
 func Name(target string) string {
 	config, err := parse(target)
 	if err != nil {
@@ -228,13 +227,12 @@ func Name(target string) string {
 	return name(config.ConnConfig)
 }
 
-// name is the database for people, without a password.
+// name describes the database without its password, for messages.
 func name(c *pgx.ConnConfig) string {
 	return fmt.Sprintf("database %s on %s:%d", c.Database, c.Host, c.Port)
 }
 
-// migrate brings the schema up to date. Several nodes may start at once: one does it,
-// the others wait.
+// migrate upgrades the schema. If several nodes start at once, one does it and the others wait.
 func migrate(ctx context.Context, c *pgx.ConnConfig) (err error) {
 	db := stdlib.OpenDB(*c)
 	defer func() { err = errors.Join(err, db.Close()) }()
@@ -247,7 +245,7 @@ func migrate(ctx context.Context, c *pgx.ConnConfig) (err error) {
 		return err
 	}
 	defer func() { _ = lock.Rollback() }()
-	// A lock of the transaction, not of the session: a pooler keeps no sessions.
+	// A lock of the transaction, not of the session, because a pooler keeps no sessions.
 	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_xact_lock("+strconv.FormatInt(migrationLock, 10)+")"); err != nil {
 		return err
 	}
@@ -283,8 +281,8 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Ready takes the locks that a commit takes, and writes a row that only this node writes: no
-// edit holds it up.
+// Ready takes the locks of a commit, and writes a row that only this node writes: no edit
+// blocks it.
 func (s *Store) Ready(ctx context.Context) error {
 	const op = "check store"
 	no, instance := -1, ""
@@ -303,12 +301,12 @@ func (s *Store) Ready(ctx context.Context) error {
 
 // dialect implements [relational.Dialect].
 type dialect struct {
-	spelled sync.Map // queries as PostgreSQL wants them, by how they are written
+	spelled sync.Map // queries in PostgreSQL's syntax, by their text in this code
 	count   atomic.Int64
 }
 
-// mostSpelled bounds how many queries are remembered: those of lists have as many values as
-// their callers give.
+// mostSpelled bounds the number of cached queries: those of lists contain a variable number of
+// values.
 const mostSpelled = 2_000
 
 var hints = regexp.MustCompile(` INDEXED BY \w+`)
@@ -342,11 +340,11 @@ func (*dialect) Contains(column string) string {
 	return "position(CAST(? AS BYTEA) IN " + column + ") > 0"
 }
 
-// Seek implements [relational.Dialect]. The database begins to read at the row that is compared
-// with, and stops at the end of the last column of the prefix, which is not said to be equal:
-// with that, it could take another index that is in the order of the remaining columns. The
-// prefix is hidden from the planner: from the first column of a row alone it would conclude
-// that there are next to none below it, and sort all that there are.
+// Seek implements [relational.Dialect]. The database starts to read at the given row, and stops
+// at the end of the last column of the prefix, which is not compared by equality: otherwise it
+// could use another index in the order of the remaining columns. The prefix is hidden from the
+// planner: from the first column of a row alone it would conclude that almost no row precedes
+// it, and sort all of them.
 func (*dialect) Seek(r relational.Range) (condition string, args []any, rest string, restArgs []any) {
 	near, far, to, end := r.Low, r.High, " > ", " <= "
 	if r.Down {
@@ -380,9 +378,8 @@ func (*dialect) Seek(r relational.Range) (condition string, args []any, rest str
 	return condition, slices.Concat(args, near), "(" + strings.Join(r.Columns[len(r.Prefix):], ", ") + ")" + back + places(nil), far
 }
 
-// Each implements [relational.Dialect]. A query with a limit or an offset is not taken apart: it
-// is run for each row. Where it has an order, the planner has no cheaper way to that than the
-// index.
+// Each implements [relational.Dialect]. A query with a limit or an offset is not flattened: it
+// runs once per row. With an order, the planner has no cheaper way than the index.
 func (*dialect) Each(join, table, alias, condition, order string, limit int) string {
 	name, _, _ := strings.Cut(table, " ")
 	query := "SELECT * FROM " + name + " " + alias + " WHERE " + condition + " OFFSET 0"
@@ -404,11 +401,11 @@ func (*dialect) EventIDs() string { return "event_ids" }
 // FanOutOrder implements [relational.Dialect].
 func (*dialect) FanOutOrder() string { return "seq" }
 
-// Version implements [relational.Dialect]. It is read once for a whole query.
+// Version implements [relational.Dialect]. It is evaluated once per query.
 func (*dialect) Version() string { return "(SELECT version FROM versions WHERE no = 1)" }
 
-// unavailable wraps what the database answered. Whatever it is, but for text that it
-// cannot hold, the user can only try again.
+// unavailable wraps an error of the database. Unless it is about text that the database cannot
+// store, the user can only retry.
 func unavailable(op string, err error) error {
 	if err == nil {
 		return nil
@@ -420,7 +417,8 @@ func unavailable(op string, err error) error {
 	f := &fault.Error{Code: fault.Unavailable, Message: "the store is unavailable", RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", op, err)}
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
-		// No answer, or none in time. What the driver refuses to send is not among it.
+		// No response, or none in time. Errors of values that the driver refuses to send are not
+		// network errors.
 		var network net.Error
 		switch {
 		case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
@@ -451,8 +449,8 @@ func unavailable(op string, err error) error {
 	return f
 }
 
-// blameless reports whether an error of the database says nothing against what was to be
-// written: the same may succeed at another time.
+// blameless reports whether an error of the database does not depend on the written rows: the
+// same write may succeed later.
 func blameless(code string) bool {
 	switch code[:min(2, len(code))] {
 	case "08", "53", "57", "58", "55", "40", "25": // connection, resources, intervention, system, state, rollback, transaction

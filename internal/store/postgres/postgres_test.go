@@ -23,7 +23,7 @@ var testRing = seal.NewRing(seal.NewKey())
 // template is a database with the schema, to be copied.
 const template = "db1"
 
-// cluster starts the PostgreSQL server of these tests and makes its template.
+// cluster starts the PostgreSQL server of these tests and creates its template.
 var cluster = sync.OnceValues(func() (*pgtest.Cluster, error) {
 	c, err := pgtest.Start("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 	if err != nil {
@@ -37,7 +37,7 @@ var cluster = sync.OnceValues(func() (*pgtest.Cluster, error) {
 	return c, err
 })
 
-// started is the server, nil before there is one.
+// started is the server, nil before it was started.
 var started *pgtest.Cluster
 
 func TestMain(m *testing.M) {
@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// database makes a database, a copy of another one, and returns its URL.
+// database creates a copy of a database and returns its URL.
 func database(t testing.TB, template string) string {
 	t.Helper()
 	if testing.Short() {
@@ -83,7 +83,7 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t, template)) })
 }
 
-// As a pooler in transaction mode wants it: nothing is kept on a connection.
+// As poolers in transaction mode require: no state is kept on a connection.
 func TestContract_pooled(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, database(t, template)+"&pooling=transaction") })
 }
@@ -105,8 +105,8 @@ func TestOpen_wrongMasterKey(t *testing.T) {
 	}
 }
 
-// A node that was left behind by an upgrade, or is put back after one, does not touch
-// what it does not know.
+// A node of an older version, left over from an upgrade or started again after one, does not
+// change a newer schema.
 func TestOpen_newerSchemaIsRefused(t *testing.T) {
 	url := database(t, template)
 	conn, err := pgx.Connect(t.Context(), url)

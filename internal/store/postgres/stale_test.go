@@ -12,8 +12,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// An event that was matched by settings which were changed since is refused, whoever
-// changed them; those of other accounts in the same transaction are written.
+// An event matched by settings that were changed since is refused, on every node; events of
+// other accounts in the same transaction are written.
 func TestCommit_stale(t *testing.T) {
 	ctx := context.Background()
 	url := database(t, template)

@@ -19,21 +19,21 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// tries is how often a transaction is run that loses against another one.
+// tries is the maximum number of runs of a transaction that conflicts with another.
 const tries = 8
 
-// errLost is the error of a transaction that found, while it wrote, what another
-// one had written since it looked. It is run again, and finds it when it looks.
+// errLost is the error of a transaction that found, when it wrote, rows that another one had
+// written since its queries. It is repeated, and then sees these rows.
 var errLost = errors.New("another transaction was first")
 
-// transact is [relational.Store]'s Transact. It takes as long as a commit may.
+// transact is [relational.Store]'s Transact. It may take as long as a commit.
 func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.limits.Commit)
 	defer cancel()
 	return s.transactSlowly(ctx, op, fn)
 }
 
-// transactSlowly is transact for what may take longer.
+// transactSlowly is transact for operations that may take longer.
 func (s *Store) transactSlowly(ctx context.Context, op string, fn func(relational.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", op, err)
@@ -68,19 +68,20 @@ func (s *Store) once(ctx context.Context, fn func(relational.Conn) error) error 
 	return committed(t.Commit(ctx))
 }
 
-// committed tells apart the errors of a commit: that it was undone, or that nobody knows.
+// committed distinguishes the errors of a commit: it was rolled back, or the outcome is
+// unknown.
 func committed(err error) error {
 	var e *pgconn.PgError
 	switch {
 	case err == nil, errors.Is(err, pgx.ErrTxCommitRollback), pgconn.SafeToRetry(err):
 		return err
-	case errors.As(err, &e) && !strings.HasPrefix(e.Code, "57P"): // which a commit may have been through when its session was ended
+	case errors.As(err, &e) && !strings.HasPrefix(e.Code, "57P"): // the session may have been ended during or after the commit
 		return err
 	}
 	return fault.Unknown("the change", fmt.Errorf("commit: %w", err))
 }
 
-// ended drops the error of a rollback whose transaction or connection was gone.
+// ended ignores the error of a rollback whose transaction or connection has already ended.
 func ended(err error) error {
 	if err == nil || errors.Is(err, pgx.ErrTxClosed) {
 		return nil
@@ -88,7 +89,7 @@ func ended(err error) error {
 	return fmt.Errorf("roll back: %w", err)
 }
 
-// again reports whether a transaction did nothing and may succeed when it is run again.
+// again reports whether a transaction did nothing and may succeed if repeated.
 func again(err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
@@ -96,7 +97,7 @@ func again(err error) bool {
 		case "40001", "40P01", // serialization failure, deadlock
 			"25P03", "57P01": // the session was ended: this process was silent for too long in the transaction
 			return true
-		case "23505": // another node took the name of an event just now, or resent a deferred event
+		case "23505": // another node has just used the name of an event, or resent a deferred event
 			return e.ConstraintName == "event_ids_pkey" || strings.HasPrefix(e.ConstraintName, "deliveries_")
 		}
 		return isDropped(err)
@@ -107,7 +108,7 @@ func again(err error) bool {
 var partitionName = regexp.MustCompile(`_p\d{8}\b`)
 
 // isDropped reports whether a statement named a partition that was dropped after this process
-// had read which there are.
+// had read the list of partitions.
 func isDropped(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "42P01" && partitionName.MatchString(e.Message)
@@ -117,11 +118,11 @@ func isDropped(err error) bool {
 type tx struct {
 	ctx context.Context // of the transaction
 	pgx.Tx
-	version int64 // of the settings when the transaction began; 0: it was not asked for
+	version int64 // of the settings when the transaction began; 0: unknown
 	days    *days
 }
 
-// plain turns what the queries are given into what PostgreSQL's numbers take.
+// plain converts arguments of queries to PostgreSQL's number types.
 func plain(args []any) []any {
 	for i, a := range args {
 		switch v := a.(type) {
@@ -168,8 +169,8 @@ func collect(rows pgx.Rows) ([][]any, error) {
 	})
 }
 
-// types is the columns that are not BIGINT, by name: in all tables that are written
-// in bulk they mean the same.
+// types contains the columns that are not BIGINT, by name: they have the same type in all
+// tables that are written in bulk.
 var types = map[string]string{
 	"custom_id": "text", "breaker": "text", "type": "text", "body": "bytea", "trace": "bytea", "error": "bytea", "remote": "bytea", "header": "bytea", "request": "bytea", "url": "bytea", "peer": "bytea", "sent": "bytea", "refused": "bytea", "fingerprint": "bytea",
 }
@@ -184,8 +185,8 @@ func typeOf(t relational.Table, column string) string {
 	return "bigint"
 }
 
-// bulkInserts has the statement of each table: one array a column, so that however
-// many rows there are, it is one statement.
+// bulkInserts contains the statement of each table: one array per column, so that any number of
+// rows takes one statement.
 var bulkInserts = func() map[string]string {
 	all := map[string]string{}
 	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts, relational.Healths, relational.Statistics} {
@@ -198,7 +199,7 @@ var bulkInserts = func() map[string]string {
 		switch t.Conflict {
 		case relational.KeepOld:
 			q += " ON CONFLICT (" + strings.Join(t.Key, ", ") + ") DO NOTHING"
-		case relational.ReplaceOld: // an expired one; a live one is another node's, just now
+		case relational.ReplaceOld: // an expired receipt; a live one was just written by another node
 			q += fmt.Sprintf(" ON CONFLICT (%s) DO UPDATE SET %s WHERE %s.created <= excluded.created - %d",
 				strings.Join(t.Key, ", "), t.Updates(), t.Name, store.ReceiptLife.Milliseconds())
 		case relational.Overwrite, relational.AddUp:
@@ -316,7 +317,7 @@ func (b *bulk) queue(batch *pgx.Batch) {
 	}
 }
 
-// nameEvents claims the ids that senders chose.
+// nameEvents stores the ids that senders chose.
 func (b *bulk) nameEvents(batch *pgx.Batch) {
 	var keys, spaces []int64
 	var ids []string
@@ -330,8 +331,8 @@ func (b *bulk) nameEvents(batch *pgx.Batch) {
 	}
 }
 
-// MarkStale implements [relational.Conn]. As long as nothing was changed it asks nothing:
-// the version came with the fence.
+// MarkStale implements [relational.Conn]. If nothing was changed it makes no query: the version
+// was read with the fence.
 func (t *tx) MarkStale(all []*store.Append) error {
 	oldest := int64(math.MaxInt64)
 	for _, a := range all {
@@ -343,7 +344,7 @@ func (t *tx) MarkStale(all []*store.Append) error {
 	if oldest == math.MaxInt64 {
 		return nil
 	}
-	if t.version == 0 { // this process is no node
+	if t.version == 0 { // this process is not a node
 		rows, err := t.Rows(1, `SELECT version FROM versions WHERE no = 1`)
 		if err != nil {
 			return err
@@ -394,8 +395,8 @@ const settle = ` d
 	WHERE d.event = u.event AND d.endpoint = u.endpoint AND d.state = 0 AND d.attempts < u.number
 	RETURNING d.event, d.endpoint`
 
-// Settle implements [relational.Conn]: those of a day at once. A statement names the partition of
-// the day, so that it costs the same however many partitions there are.
+// Settle implements [relational.Conn]: the settlements of one day at once. A statement names the
+// partition of the day, so that its cost does not depend on the number of partitions.
 func (t *tx) Settle(all []store.Settlement) ([]int, error) {
 	numbers := make([]int, len(all))
 	type id struct{ event, endpoint int64 }
@@ -407,7 +408,7 @@ func (t *tx) Settle(all []store.Settlement) ([]int, error) {
 			continue
 		}
 		key := id{int64(s.Delivery.ID.Event), s.Delivery.ID.Endpoint}
-		if _, twice := at[key]; twice { // the later one comes after
+		if _, twice := at[key]; twice { // the later one comes afterwards
 			continue
 		}
 		at[key] = i

@@ -65,7 +65,7 @@ func (s *Store) EditAccount(ctx context.Context, id string, edit func(*account.A
 	return a, err
 }
 
-// orNull makes a nil pointer NULL.
+// orNull converts a nil pointer to NULL.
 func orNull(n *int) any {
 	if n == nil {
 		return nil
@@ -169,7 +169,7 @@ func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail s
 // UseKeys implements [store.Accounts].
 func (s *Store) UseKeys(ctx context.Context, used map[string]time.Time) error {
 	return s.write(ctx, "remember the use of keys", func(t *Tx) error {
-		for _, id := range slices.Sorted(maps.Keys(used)) { // as all nodes do it
+		for _, id := range slices.Sorted(maps.Keys(used)) { // in the same order on all nodes
 			at := used[id]
 			if err := t.exec(`UPDATE api_keys SET used = ? WHERE id = ? AND used < ?`, Millis(at), id, Millis(at)); err != nil {
 				return err
@@ -216,7 +216,7 @@ func page[T, C any](ctx context.Context, s *Store, op string, scan func(scanner)
 	return items, more, nil
 }
 
-// prefix is the first columns of an index, and what they are in a list.
+// prefix contains the first columns of an index, and their values in a list.
 type prefix struct {
 	index   string
 	columns []string
@@ -224,8 +224,8 @@ type prefix struct {
 	partial string // condition of the index
 }
 
-// pageOf reads one page of a query along an index: of the rows with a prefix, ordered by the
-// column after it.
+// pageOf reads one page of a query along an index: the rows with a prefix, ordered by the next
+// column.
 func pageOf[T any, C string | int64](ctx context.Context, s *Store, op string, scan func(scanner) (T, error),
 	query string, x prefix, column string, p store.Page[C],
 ) ([]T, bool, error) {
@@ -250,13 +250,12 @@ func pageOf[T any, C string | int64](ctx context.Context, s *Store, op string, s
 	return items, more, nil
 }
 
-// AccountsSince returns accounts that changed after a version, where the database
-// keeps versions.
+// AccountsSince returns accounts that changed after a version, if the database has versions.
 func (s *Store) AccountsSince(ctx context.Context, version int64) ([]account.Account, error) {
 	return list(ctx, s, "read changed accounts", scanAccount, `SELECT `+accountColumns+` FROM accounts WHERE version > ? ORDER BY no`, version)
 }
 
-// KeysSince returns keys that changed after a version, where the database keeps versions.
+// KeysSince returns keys that changed after a version, if the database has versions.
 func (s *Store) KeysSince(ctx context.Context, version int64) ([]account.Key, error) {
 	return list(ctx, s, "read changed keys", scanKey, `SELECT `+keyColumns+` FROM api_keys WHERE version > ? ORDER BY id`, version)
 }

@@ -19,22 +19,22 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// The audit log is chained: each entry has a seal over itself and the seal before, under a
-// key that lies sealed in the store, so that who can only write the database can change or
-// remove none unnoticed. Each node has a chain of its own, because its transactions wait
-// for one another at the end of the chain. The end, and where retention has cut off the
-// beginning, are sealed too.
+// The audit log is chained: each entry has a seal over itself and the preceding seal, with a
+// key that is stored encrypted, so that an attacker who can only write to the database cannot
+// change or remove an entry without detection. Each node has its own chain, because its
+// transactions wait for each other at the end of the chain. The end of a chain, and its
+// beginning after retention, are sealed too.
 
 // auditKeyName is the row of server_keys with the key of the chain.
 const auditKeyName = "audit"
 
-// serverKeyContext is what the rows of server_keys are bound to.
+// serverKeyContext is the associated data of the rows of server_keys.
 const serverKeyContext = "posthaste server key"
 
 // auditKey is the key once it is known.
 type auditKey = atomic.Pointer[[]byte]
 
-// key returns the key of the chain, made when there is none.
+// key returns the key of the chain, and creates it if there is none.
 func (t *Tx) auditKey() ([]byte, error) {
 	if k := t.chain.Load(); k != nil {
 		return *k, nil
@@ -61,11 +61,11 @@ func (t *Tx) auditKey() ([]byte, error) {
 		auditKeyName, t.Ring.Seal(key, serverKeyContext), Millis(time.Now())); err != nil {
 		return nil, err
 	}
-	key, _, err = read() // another node's, if that was first; not kept, because this may be rolled back
+	key, _, err = read() // another node's, if that was first; not cached, because this may be rolled back
 	return key, err
 }
 
-// chainEnd is the end of a chain, and where its beginning was cut off.
+// chainEnd is the end of a chain, and the point where retention cut off its beginning.
 type chainEnd struct {
 	node      int64
 	seq       int64
@@ -87,7 +87,7 @@ func (c *chainEnd) seal(key []byte) []byte {
 	return m.Sum(nil)
 }
 
-// sealEntry seals an entry, as it is stored, behind the seal before it.
+// sealEntry seals an entry, in its stored form, together with the preceding seal.
 func sealEntry(key, before []byte, node, seq int64, e *account.Entry, detail []byte) []byte {
 	m := hmac.New(sha256.New, key)
 	field := func(b []byte) {
@@ -105,7 +105,7 @@ func sealEntry(key, before []byte, node, seq int64, e *account.Entry, detail []b
 	return m.Sum(nil)
 }
 
-// endOfChain locks the end of a chain until the transaction ends, and moves it on by step.
+// endOfChain locks the end of a chain until the transaction ends, and advances it by step.
 func (t *Tx) endOfChain(node, step int64) (c chainEnd, err error) {
 	c.node = node
 	n, err := t.changed(`UPDATE audit_chains SET seq = seq + ? WHERE node = ?`, step, node)
@@ -124,7 +124,7 @@ func (t *Tx) endOfChain(node, step int64) (c chainEnd, err error) {
 	return c, err
 }
 
-// chainEntry appends an entry to this node's chain. It returns what to store with it.
+// chainEntry appends an entry to this node's chain. It returns the columns to store with it.
 func (t *Tx) chainEntry(e *account.Entry, detail []byte) (node, seq int64, hash []byte, err error) {
 	key, err := t.auditKey()
 	if err != nil {
@@ -142,13 +142,13 @@ func (t *Tx) chainEntry(e *account.Entry, detail []byte) (node, seq int64, hash 
 	return c.node, c.seq, c.hash, t.witness(&c, before)
 }
 
-// witnessName is the row of server_keys with the witness of a chain, but for the node.
+// witnessName is the row of server_keys with the witness of a chain, without the node.
 const witnessName = "audit end "
 
-// witness keeps the end of a chain a second time, apart from the tables of the log and sealed
-// under the master key, so that the log cannot be put back to an older state by its own
-// tables. It moves on only with the entry after the one that it tells of, so that a log that was
-// put back and goes on is still found.
+// witness stores the end of a chain a second time, apart from the tables of the log and sealed
+// with the master key, so that resetting those tables to an older state is detected. It advances
+// only with the entry that follows the recorded end, so that a reset is detected even after
+// further entries.
 func (t *Tx) witness(c *chainEnd, before []byte) error {
 	name := witnessName + strconv.FormatInt(c.node, 10)
 	row, found, err := t.row(1, `SELECT sealed FROM server_keys WHERE name = ?`, name)
@@ -166,8 +166,8 @@ func (t *Tx) witness(c *chainEnd, before []byte) error {
 		name, t.Ring.Seal(append(text, c.hash...), serverKeyContext), Millis(time.Now()))
 }
 
-// openWitness returns the end of a node's chain that a witness tells of; its seq is -1 when it
-// was not written by this server.
+// openWitness returns the end of a node's chain in a witness; its seq is -1 if the witness was
+// not written by this server.
 func openWitness(ring *seal.Ring, node int64, sealed []byte) chainEnd {
 	const numbers = 16
 	text, err := ring.Open(sealed, serverKeyContext)
@@ -177,7 +177,7 @@ func openWitness(ring *seal.Ring, node int64, sealed []byte) chainEnd {
 	return chainEnd{node: node, seq: int64(binary.BigEndian.Uint64(text[8:])), hash: text[numbers:]}
 }
 
-// witnesses returns the ends of the chains that are kept apart, by node.
+// witnesses returns the separately stored ends of the chains, by node.
 func (s *Store) witnesses(ctx context.Context) (all map[int64]chainEnd, err error) {
 	found, err := list(ctx, s, "verify audit log", func(from scanner) (end chainEnd, err error) {
 		var name string
@@ -195,8 +195,8 @@ func (s *Store) witnesses(ctx context.Context) (all map[int64]chainEnd, err erro
 	return all, err
 }
 
-// PurgeAudit implements [store.Upkeep]. It cuts off the beginnings of the chains: an entry
-// goes when all before it on its node are older than the time, too.
+// PurgeAudit implements [store.Upkeep]. It removes the beginnings of the chains: an entry is
+// deleted if all preceding entries of its node are older than the time, too.
 func (s *Store) PurgeAudit(ctx context.Context, before time.Time, limit int) (total int, err error) {
 	err = s.write(ctx, "purge audit log", func(t *Tx) error {
 		n, err := t.changed(`DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE seq = 0 AND time < ? ORDER BY time LIMIT ?)`, Millis(before), limit)
@@ -250,7 +250,7 @@ func (t *Tx) cutChain(node int64, before time.Time, limit int) (int, error) {
 	return n, t.exec(`UPDATE audit_chains SET first = ?, first_hash = ?, mac = ? WHERE node = ?`, c.first, c.firstHash, c.seal(key), node)
 }
 
-// mostProblems is how many problems of an audit log are told.
+// mostProblems is the maximum number of reported problems of an audit log.
 const mostProblems = 100
 
 // VerifyAudit implements [store.Accounts].
@@ -269,11 +269,11 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 	}); err != nil {
 		return out, err
 	}
-	witnesses, err := s.witnesses(ctx) // before the log is read: it may only go on meanwhile
+	witnesses, err := s.witnesses(ctx) // read before the log, which may only grow meanwhile
 	if err != nil {
 		return out, err
 	}
-	// One statement sees one state of both tables.
+	// A single statement sees both tables in one state.
 	rows, err := s.query(ctx, `SELECT c.node, c.seq, c.hash, c.first, c.first_hash, c.mac,
 			coalesce(a.seq, 0), coalesce(a.hash, c.mac), coalesce(a.id, ''), coalesce(a.space, 0), coalesce(a.time, 0), coalesce(a.actor, ''), coalesce(a.action, ''),
 			coalesce(a.object, ''), coalesce(a.request, ''), coalesce(a.remote, ''), coalesce(a.detail, '')
@@ -287,7 +287,7 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 			out.Problems = append(out.Problems, store.AuditProblem{Chain: node, Sequence: seq, Entry: id, Text: text})
 		}
 	}
-	var at chainEnd // of the chain that is read: seq and hash are of the entry before
+	var at chainEnd // of the chain being read: seq and hash are those of the preceding entry
 	var end chainEnd
 	finish := func() {
 		if n := len(out.Chains); n > 0 {
@@ -318,7 +318,7 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 		e.Time = instant(millis)
 		if seq != at.seq+1 {
 			problem(c.node, seq, e.ID, fmt.Sprintf("Entries %d to %d are missing.", at.seq+1, seq-1))
-			at.hash = nil // what follows cannot be checked against it
+			at.hash = nil // the following entries cannot be checked against it
 		}
 		if at.hash != nil || seq == 1 {
 			if !hmac.Equal(hash, sealEntry(key, at.hash, c.node, seq, &e, detail)) {

@@ -7,12 +7,12 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// edit is what all Edit methods of [store.Store] have in common: once reads an object, has
-// it edited and writes it, and returns [store.ErrRaced] when the object was written in
-// between. Of those who edit an object at once, one is through each time.
+// edit is the common part of all Edit methods of [store.Store]: once reads an object, edits and
+// writes it, and returns [store.ErrRaced] if the object was written in between. Of several
+// concurrent edits of an object, one succeeds in each round.
 //
 // No transaction is open and nothing is locked while an object is edited: an edit may check
-// expressions and encode answers, and need what is held by someone who waits for the store.
+// expressions and encode responses, and may wait for a lock whose holder waits for the store.
 func (s *Store) edit(ctx context.Context, once func() error) error {
 	for {
 		err := once()
@@ -25,8 +25,8 @@ func (s *Store) edit(ctx context.Context, once func() error) error {
 	}
 }
 
-// rewrite writes what became of an object, by an UPDATE of the row that has the revision it
-// was read with, and returns the new one.
+// rewrite writes an edited object by an UPDATE of the row with the revision that was read, and
+// returns the new revision.
 func (s *Store) rewrite(ctx context.Context, op string, trail store.Trail, update string, args ...any) (revision int64, err error) {
 	err = s.write(ctx, op, func(t *Tx) error {
 		var found bool

@@ -14,11 +14,11 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// endpointJSON is the parts of an endpoint that are kept as JSON; the last one is kept
-// sealed.
+// endpointJSON contains the parts of an endpoint that are stored as JSON; the last one is
+// encrypted.
 type endpointJSON struct{ events, metadata, settings, private []byte }
 
-// private is what of an endpoint nobody reads who only has the data.
+// private contains the parts of an endpoint that are encrypted.
 type private struct {
 	Secrets []endpoint.Secret       `json:"secrets"`
 	Auth    endpoint.Authentication `json:"auth,omitzero"`
@@ -57,7 +57,7 @@ func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 		if err != nil {
 			return err
 		}
-		if e.Kind() == endpoint.Listener { // whoever adds endpoints is alone in that until the transaction ends
+		if e.Kind() == endpoint.Listener { // the transaction that adds an endpoint is the only one that does until it ends
 			twins, err := t.rows(1, `SELECT no FROM endpoints WHERE space = ? AND url = ? AND deleted = 0 AND no <> ?`, int64(e.Space), Raw(e.URL), e.No)
 			if err != nil {
 				return err
@@ -87,7 +87,7 @@ func (s *Store) EndpointAt(ctx context.Context, space event.Space, url string) (
 	return "", err
 }
 
-// EditEndpoint implements [store.Endpoints]. What is sealed is written only when it changed.
+// EditEndpoint implements [store.Endpoints]. Encrypted values are written only if they changed.
 func (s *Store) EditEndpoint(ctx context.Context, space event.Space, id string, edit func(*endpoint.Endpoint) (store.Trail, error)) (e endpoint.Endpoint, err error) {
 	err = s.edit(ctx, func() error {
 		if e, err = s.Endpoint(ctx, space, id); err != nil {
@@ -121,8 +121,8 @@ func (s *Store) EditEndpoint(ctx context.Context, space event.Space, id string, 
 	return e, err
 }
 
-// DeleteEndpoint implements [store.Endpoints]. The row stays, without its
-// secrets, for the deliveries that name it.
+// DeleteEndpoint implements [store.Endpoints]. The row is kept, without its secrets, for the
+// deliveries that refer to it.
 func (s *Store) DeleteEndpoint(ctx context.Context, no, revision int64, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "delete endpoint", func(t *Tx) error {
 		n, err := t.changed(`UPDATE endpoints SET deleted = ?, sealed = ?, status = 'disabled' WHERE no = ? AND version = ? AND deleted = 0`,
@@ -140,20 +140,20 @@ func (s *Store) DeleteEndpoint(ctx context.Context, no, revision int64, now time
 	})
 }
 
-// named is whether a delivery or a job names an endpoint, or a deferred event may:
+// named is true if a delivery or a job refers to an endpoint, or a deferred event may:
 // subqueries with a limit, which no planner turns into a join with all deliveries.
 const named = `((SELECT 1 FROM deliveries d WHERE d.endpoint = endpoints.no LIMIT 1) IS NOT NULL
 	OR (SELECT 1 FROM fan_outs f WHERE f.space = endpoints.space LIMIT 1) IS NOT NULL
 	OR (SELECT 1 FROM recoveries r WHERE r.endpoint = endpoints.no LIMIT 1) IS NOT NULL)`
 
-// forgettable is a deleted endpoint, and whether nothing names it.
+// forgettable is a deleted endpoint, and whether nothing refers to it.
 type forgettable struct {
 	no, space int64
 	free      bool
 }
 
-// PurgeEndpoints implements [store.Upkeep]. Most of what it looks at stays, time and again,
-// so nobody who writes waits for the look.
+// PurgeEndpoints implements [store.Upkeep]. Most of the examined rows are kept each time, so
+// the query does not block writers.
 func (s *Store) PurgeEndpoints(ctx context.Context, before time.Time, after int64, limit int) (next int64, deleted int, err error) {
 	old, err := list(ctx, s, "look for deleted endpoints", func(row scanner) (f forgettable, err error) {
 		err = row.Scan(&f.no, &f.space, &f.free)
@@ -181,7 +181,7 @@ func (s *Store) PurgeEndpoints(ctx context.Context, before time.Time, after int6
 				continue
 			}
 			deleted++
-			// What was still written of it while it was being deleted.
+			// Rows that were still written during the deletion.
 			if err := t.exec(`DELETE FROM statistics WHERE space = ? AND endpoint = ?`, f.space, f.no); err != nil {
 				return err
 			}
@@ -205,7 +205,7 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 	}
 	e.Created, e.Updated, e.EnabledSince = instant(created), instant(updated), instant(since)
 	var p private
-	if len(j.private) > 0 { // else it is deleted
+	if len(j.private) > 0 { // otherwise it is deleted
 		if j.private, err = s.Ring.Open(j.private, e.ID); err != nil {
 			return e, fmt.Errorf("open the secrets of endpoint %s: %w", e.ID, err)
 		}
@@ -221,10 +221,10 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 			return e, fmt.Errorf("decode endpoint %s: %w", e.ID, err)
 		}
 	}
-	// Endpoints stay in memory, and the decoder leaves room for four in every list.
+	// Endpoints stay in memory, and the decoder allocates every list for four elements.
 	e.Events, e.Secrets = slices.Clone(e.Events), slices.Clone(p.Secrets)
 	e.Auth, e.Headers, e.TLS, e.ConsentKey = p.Auth, p.Headers, p.TLS, p.Consent
-	e.RespellURLs() // those of servers that stored them as they were given
+	e.RespellURLs() // for servers that stored URLs unchanged
 	return e, nil
 }
 
@@ -288,8 +288,8 @@ func (s *Store) Healths(ctx context.Context, query string, args ...any) ([]store
 	}, query, args...)
 }
 
-// EndpointsSince calls changed with the endpoints that changed after a version, where
-// the database keeps versions, and returns the numbers of those that were deleted.
+// EndpointsSince calls changed with the endpoints that changed after a version, if the database
+// has versions, and returns the numbers of deleted ones.
 func (s *Store) EndpointsSince(ctx context.Context, version int64, changed func(*endpoint.Endpoint)) (deleted []int64, err error) {
 	all, err := list(ctx, s, "read changed endpoints", s.scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints WHERE version > ? AND deleted = 0 ORDER BY no`, version)
 	if err != nil {

@@ -46,7 +46,7 @@ func (s *Store) EraseEvent(ctx context.Context, space event.Space, id string, no
 	return e, err
 }
 
-// erase erases the payload of an event, and notes that its attempts are to follow. It returns
+// erase erases the payload of an event, and records that its attempts must follow. It returns
 // [store.ErrRaced] while another transaction writes deliveries of the event.
 func (t *Tx) erase(e *event.Event) error {
 	key := int64(e.Key)
@@ -65,7 +65,7 @@ func (t *Tx) erase(e *event.Event) error {
 	switch n, err := t.changed(`UPDATE events SET body = ?, trace = NULL, erased = ? WHERE key = ? AND erased IS NULL`, []byte{}, Millis(e.Erased), key); {
 	case err != nil:
 		return err
-	case n == 0: // it was erased meanwhile, or purged
+	case n == 0: // it was erased or purged meanwhile
 		return store.ErrRaced
 	}
 	for _, query := range []string{
@@ -99,7 +99,7 @@ func (s *Store) EraseAttempts(ctx context.Context, key event.Key, after int64, n
 		for _, row := range pending {
 			canceled = append(canceled, row[0].(int64))
 		}
-		// Attempts that were recorded before the deliveries were locked are seen by this statement.
+		// This statement sees all attempts that were recorded before the deliveries were locked.
 		none := []byte{}
 		return t.exec(`UPDATE attempts SET error = ?, header = ?, body = ?, request = ?, sent = ?, refused = ? WHERE event = ? AND endpoint > ? AND endpoint <= ?`,
 			Raw(""), Raw(""), none, Raw(""), none, Raw(""), int64(key), after, last)
@@ -156,7 +156,8 @@ func (s *Store) EraseSpace(ctx context.Context, space event.Space, before time.T
 	return more, stays, err
 }
 
-// erasedInSpace deletes rows of a space, a limited number at a time.
+// erasedInSpace contains the statements that delete rows of a space, a limited number at a
+// time.
 var erasedInSpace = []string{
 	`DELETE FROM receipts WHERE (space, key) IN (SELECT space, key FROM receipts WHERE space = ? LIMIT ?)`,
 	`DELETE FROM sandbox_objects WHERE (space, kind, id) IN (SELECT space, kind, id FROM sandbox_objects WHERE space = ? LIMIT ?)`,
@@ -165,7 +166,7 @@ var erasedInSpace = []string{
 	`DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions INDEXED BY sessions_by_space WHERE space = ? AND space != 0 LIMIT ?)`,
 }
 
-// eraseEvents deletes the oldest events of a space with all that belongs to them.
+// eraseEvents deletes the oldest events of a space with their deliveries and attempts.
 func (t *Tx) eraseEvents(space event.Space, limit int) (more bool, err error) {
 	rows, err := t.rows(1, `SELECT key FROM events INDEXED BY events_by_space WHERE space = ? ORDER BY key LIMIT ?`, int64(space), limit)
 	if err != nil {
@@ -176,7 +177,7 @@ func (t *Tx) eraseEvents(space event.Space, limit int) (more bool, err error) {
 		tables = append(tables, names+" WHERE key = ?")
 	}
 	for _, row := range rows {
-		for _, table := range tables { // deliveries first: an attempt that is being recorded is seen afterwards
+		for _, table := range tables { // deliveries first: an attempt that is being recorded becomes visible afterwards
 			if err := t.exec(`DELETE FROM `+table, row[0]); err != nil {
 				return false, err
 			}
@@ -185,7 +186,7 @@ func (t *Tx) eraseEvents(space event.Space, limit int) (more bool, err error) {
 	return len(rows) == limit, nil
 }
 
-// eraseSettings deletes what is left of endpoints, event types and keys that were deleted or
+// eraseSettings deletes the rows of endpoints, event types and keys that were deleted or
 // revoked before a time, and reports whether there are others.
 func (t *Tx) eraseSettings(space event.Space, before time.Time) (stays bool, err error) {
 	const endpoints, types = `endpoints INDEXED BY endpoints_of_space WHERE space = ? AND deleted > 0 AND deleted < ?`, `event_types WHERE space = ? AND deleted > 0 AND deleted < ?`

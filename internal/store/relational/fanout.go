@@ -9,10 +9,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// deferring says of spaces whether they have deferred events, as this transaction sees them.
+// deferring records which spaces have deferred events, as this transaction sees them.
 type deferring map[event.Space]bool
 
-// deferDeliveries keeps the endpoints of a deferred event, and defers one that would
+// deferDeliveries stores the endpoints of a deferred event, and defers an event that would
 // overtake another.
 func (t *Tx) deferDeliveries(a *store.Append, spaces deferring) error {
 	space := a.Event.Space
@@ -37,7 +37,7 @@ func (t *Tx) deferDeliveries(a *store.Append, spaces deferring) error {
 
 // fanOut writes one slice of deliveries.
 func (t *Tx) fanOut(f *store.FanOut) error {
-	f.Written, f.More, f.Busy = nil, false, false // a batch that failed is tried again
+	f.Written, f.More, f.Busy = nil, false, false // a failed batch is retried
 	free, err := t.ClaimFanOut(f.Space)
 	if err != nil {
 		return err
@@ -92,10 +92,10 @@ func (t *Tx) hasDeferred(space event.Space) (bool, error) {
 type deferred struct {
 	event       event.Event
 	endpoints   []int64
-	done, until int // places in endpoints: of what is written, and of what this slice writes
+	done, until int // positions in endpoints: the end of the written ones, and the end of this slice
 }
 
-// take sets how many deliveries the slice writes, at most limit.
+// take sets the number of deliveries in the slice, at most limit.
 func (d *deferred) take(limit int) int {
 	d.until = min(d.done+limit, len(d.endpoints))
 	return d.until - d.done
@@ -129,8 +129,8 @@ func (t *Tx) nextDeferred(space event.Space) (*deferred, bool, error) {
 	return d, true, nil
 }
 
-// sliceOf returns the deliveries of the slice that are not there yet, because of a resend
-// or a job, and notes that the slice is written.
+// sliceOf returns the deliveries of the slice that do not exist yet from a resend or a job, and
+// records that the slice is written.
 func (t *Tx) sliceOf(d *deferred) (*store.Append, error) {
 	slice, key := d.endpoints[d.done:d.until], int64(d.event.Key)
 	rows, err := t.rows(1, `SELECT endpoint FROM deliveries WHERE event = ? AND endpoint BETWEEN ? AND ?`, key, slice[0], slice[len(slice)-1])

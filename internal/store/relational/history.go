@@ -57,7 +57,7 @@ func (s *Store) listEvents(ctx context.Context, space event.Space, f store.Event
 	if f.Text != "" {
 		budget = min(budget, mostText)
 	}
-	var ahead event.Key // of a key, where a list towards newer events goes on
+	var ahead event.Key // from a key, for a list of newer events
 	if p.Before != nil {
 		ahead = 1
 	}
@@ -74,7 +74,8 @@ func (s *Store) listEvents(ctx context.Context, space event.Space, f store.Event
 	return items, &next, err
 }
 
-// eventPaths returns the paths along which events can be listed; none: there are none.
+// eventPaths returns the paths along which events can be listed; an empty result means that no
+// event matches.
 func (s *Store) eventPaths(ctx context.Context, space event.Space, f *store.EventFilter, only *path) ([]path, error) {
 	typed, ok, none, err := s.typePath(ctx, space, f.Pattern, f.Types)
 	if err != nil || none {
@@ -113,7 +114,7 @@ func (s *Store) readEvents(ctx context.Context, f *store.EventFilter, only, p *p
 		wanted.with("> 0", int64(*f.State))
 	}
 	if f.Text != "" {
-		// Whether it is in a packed body is seen when that is unpacked.
+		// Whether a packed body contains it is only known after unpacking.
 		wanted.and("("+s.Dialect.Contains("e.body")+" OR substr(e.body, 1, 4) = ?)", []byte(f.Text), store.PackMagic)
 	}
 	order := map[bool]string{true: "DESC", false: "ASC"}[forward]
@@ -130,7 +131,7 @@ func (s *Store) readEvents(ctx context.Context, f *store.EventFilter, only, p *p
 // mergeEvents lists the events that are on any of some paths.
 func (s *Store) mergeEvents(ctx context.Context, space event.Space, f store.EventFilter, p store.Page[event.Key], paths ...path) (items []event.Event, next *event.Key, err error) {
 	forward := p.Before == nil
-	nearer := func(a, b event.Key) int { // which comes first in the list
+	nearer := func(a, b event.Key) int { // which of two comes first in the list
 		if forward {
 			a, b = b, a
 		}
@@ -148,7 +149,7 @@ func (s *Store) mergeEvents(ctx context.Context, space event.Space, f store.Even
 	}
 	slices.SortFunc(items, func(a, b event.Event) int { return nearer(a.Key, b.Key) })
 	items = slices.CompactFunc(items, func(a, b event.Event) bool { return a.Key == b.Key })
-	if next != nil { // beyond it, one of the lists is not known
+	if next != nil { // beyond it, one of the lists is unknown
 		items = slices.DeleteFunc(items, func(e event.Event) bool { return nearer(e.Key, *next) > 0 })
 	}
 	if len(items) > p.Limit {
@@ -220,7 +221,8 @@ func listDeliveries[T any](ctx context.Context, s *Store, space event.Space, f *
 	})
 }
 
-// deliveryPaths returns the paths along which deliveries can be listed; none: there are none.
+// deliveryPaths returns the paths along which deliveries can be listed; an empty result means
+// that no delivery matches.
 func (s *Store) deliveryPaths(ctx context.Context, space event.Space, f *store.DeliveryFilter, limit, budget int) (paths []path, err error) {
 	byType := f.Pattern != "" && f.Pattern != "*"
 	ended := f.Outcome != nil || f.Statuses != store.StatusRange{}
@@ -269,8 +271,8 @@ func (s *Store) deliveryPaths(ctx context.Context, space event.Space, f *store.D
 	return append(paths, all), nil
 }
 
-// endpointsPath returns the path of the deliveries of all endpoints of a space, deleted ones
-// too. It counts no further than most of them.
+// endpointsPath returns the path of the deliveries of all endpoints of a space, including
+// deleted ones. It counts at most most of them.
 func (s *Store) endpointsPath(ctx context.Context, space event.Space, most int) (path, error) {
 	p := path{table: Deliveries, index: "deliveries_by_endpoint", prefix: []string{"endpoint"}}
 	p.starts = starts{query: `SELECT no FROM endpoints INDEXED BY endpoints_of_space WHERE space = ?`, args: []any{int64(space)}}
@@ -278,7 +280,7 @@ func (s *Store) endpointsPath(ctx context.Context, space event.Space, most int) 
 	return p, s.Fault("count endpoints", err)
 }
 
-// queryOfDeliveries returns the query for the deliveries of a slice that are in a list.
+// queryOfDeliveries returns the query for the listed deliveries of a slice.
 func (s *Store) queryOfDeliveries(space event.Space, f *store.DeliveryFilter, p *path, sp span, forward bool, n, limit int, columns string) (query string, args []any) {
 	var wanted narrowing
 	from := p.with() + `SELECT ` + columns + ` FROM `
@@ -328,7 +330,7 @@ func (s *Store) OldestPending(ctx context.Context, space event.Space) (k event.K
 	return k, err
 }
 
-// found reads events until it has so many with the text in their bodies.
+// found reads events until it has this many whose bodies contain the text.
 func (s *Store) found(ctx context.Context, text string, limit int, query string, args ...any) (items []event.Event, err error) {
 	rows, err := s.query(ctx, query, args...)
 	if err != nil {
@@ -347,14 +349,14 @@ func (s *Store) found(ctx context.Context, text string, limit int, query string,
 	return items, rows.Err()
 }
 
-// mostAttempts is how many attempts a list of those with an outcome looks at.
+// mostAttempts is the maximum number of attempts that a list by outcome examines.
 const mostAttempts = 1_000
 
 // ListAttempts implements [store.History]. The attempts of a delivery are numbered from 1.
 func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, f store.AttemptFilter, p store.Page[int]) ([]delivery.Attempt, *int, error) {
 	var n narrowing
 	n.and("event = ? AND endpoint = ?", int64(id.Event), id.Endpoint)
-	var stop *int // the last number that is looked at
+	var stop *int // the last number to examine
 	if f.Outcome != nil {
 		n.and("outcome = ?", int64(*f.Outcome))
 		var err error
@@ -380,7 +382,7 @@ func (s *Store) ListAttempts(ctx context.Context, id delivery.ID, f store.Attemp
 	return items, stop, err
 }
 
-// attemptsUntil returns the number of the attempt at which a page that looks at all attempts
+// attemptsUntil returns the number of the attempt at which a page that examines all attempts
 // stops; nil: at the end.
 func (s *Store) attemptsUntil(ctx context.Context, id delivery.ID, p store.Page[int]) (*int, error) {
 	var newest int
@@ -436,8 +438,8 @@ var insertOf = `INSERT INTO deliveries (` + strings.Join(Deliveries.Columns, ", 
 const requeue = ` ON CONFLICT (event, endpoint) DO UPDATE SET state = excluded.state, budget = excluded.budget, due = excluded.due,
 		rank = excluded.rank, since = excluded.since, settled = excluded.settled`
 
-// requeueFailed leaves a delivery as it is that is failed no more: a person has sent it
-// again, or cancelled it.
+// requeueFailed leaves a delivery unchanged that is no longer failed, because a user has resent
+// or canceled it.
 const requeueFailed = requeue + ` WHERE deliveries.state = 2`
 
 // Requeue implements [store.History].
@@ -450,10 +452,10 @@ func (s *Store) Requeue(ctx context.Context, ds []delivery.Delivery, trail store
 	})
 }
 
-// requeue brings deliveries to pending. An event that was purged or erased meanwhile must not
-// get deliveries, because nothing could send them: with all that is an error. The event is
-// locked until the transaction ends. Deliveries are locked in one order everywhere, or
-// transactions would wait for each other.
+// requeue makes deliveries pending. A purged or erased event must not get deliveries, because
+// they could not be sent: with all, that is an error. The event is locked until the transaction
+// ends. Deliveries are locked in one order everywhere; otherwise transactions would wait for
+// each other.
 func (t *Tx) requeue(ds []delivery.Delivery, query string, all bool) error {
 	ds = slices.Clone(ds)
 	slices.SortFunc(ds, func(a, b delivery.Delivery) int { return a.ID.Compare(b.ID) })
@@ -481,7 +483,7 @@ func (s *Store) CancelDelivery(ctx context.Context, space event.Space, id delive
 		}
 		left := trail(&v)
 		return s.write(ctx, "cancel delivery", func(t *Tx) error {
-			// An attempt may have ended meanwhile, or a person may have sent it again.
+			// An attempt may have ended meanwhile, or a user may have resent the delivery.
 			n, err := t.changed(`UPDATE deliveries SET state = ?, settled = ? WHERE event = ? AND endpoint = ? AND state = ? AND attempts = ? AND due = ?`,
 				int64(v.State), Millis(v.Settled), int64(id.Event), id.Endpoint, int64(was.State), was.Attempts, Millis(was.Due))
 			if err != nil {

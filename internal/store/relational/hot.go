@@ -22,7 +22,7 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 		if err != nil {
 			return err
 		}
-		if len(b.FanOuts) > 0 || settlesOwn(b) { // then these events are read before the end
+		if len(b.FanOuts) > 0 || settlesOwn(b) { // these events are read before the end
 			if err := FlushAll(rows...); err != nil {
 				return fmt.Errorf("append events: %w", err)
 			}
@@ -60,7 +60,7 @@ func settlesOwn(b *store.Batch) bool {
 	return slices.ContainsFunc(b.Settlements, func(s store.Settlement) bool { return s.Delivery.ID.Event >= oldest })
 }
 
-// remember gathers healths in the order of their endpoints, the last one of each.
+// remember collects the last health of each endpoint, in the order of endpoints.
 func (t *Tx) remember(all []store.Health) (Bulk, error) {
 	last := make(map[int64]delivery.Breaker, len(all))
 	for _, h := range all {
@@ -79,7 +79,7 @@ func (t *Tx) remember(all []store.Health) (Bulk, error) {
 	return rows, nil
 }
 
-// append gathers the rows of those that are not refused.
+// append collects the rows of the events that are not refused.
 func (t *Tx) append(all []*store.Append) ([]Bulk, error) {
 	if err := t.MarkStale(all); err != nil {
 		return nil, fmt.Errorf("look for changed settings: %w", err)
@@ -133,7 +133,7 @@ func (t *Tx) append(all []*store.Append) ([]Bulk, error) {
 	return []Bulk{events, deliveries, receipts}, nil
 }
 
-// claims are the names that this batch has taken so far and no query sees yet.
+// claims contains the names used by this batch, which no query sees yet.
 type claims map[claim]*store.Append
 
 type claim struct {
@@ -144,7 +144,7 @@ type claim struct {
 
 // judge decides whether a is refused, and claims its names if not.
 func (t *Tx) judge(a *store.Append, taken claims, known *Known) error {
-	a.Replay, a.Taken = nil, nil // a batch that failed is tried again
+	a.Replay, a.Taken = nil, nil // a failed batch is retried
 	if a.Stale {
 		return nil
 	}
@@ -194,11 +194,11 @@ func deliveryArgs(d *delivery.Delivery) []any {
 		Millis(d.Due), Millis(d.Rank), Millis(d.Since), int64(d.LastOutcome), d.LastStatus, Millis(d.Settled)}
 }
 
-// settle writes the new states of deliveries, and gathers the rows of their attempts.
+// settle writes the new states of deliveries, and collects the rows of their attempts.
 func (t *Tx) settle(all []store.Settlement) (Bulk, error) {
 	attempts := t.Bulk(Attempts)
 	all = slices.Clone(all)
-	slices.SortStableFunc(all, func(a, b store.Settlement) int { return a.Delivery.ID.Compare(b.Delivery.ID) }) // as [Tx.requeue] locks them
+	slices.SortStableFunc(all, func(a, b store.Settlement) int { return a.Delivery.ID.Compare(b.Delivery.ID) }) // in the order in which [Tx.requeue] locks them
 	numbers, err := t.Settle(all)
 	if err != nil {
 		return nil, err
@@ -249,10 +249,9 @@ const settle = `UPDATE deliveries
 	SET state = ?, attempts = CASE WHEN attempts > ? THEN attempts ELSE ? END, budget = ?, due = ?, rank = ?, last_outcome = ?, last_status = ?, settled = ?
 	WHERE event = ? AND endpoint = ? AND state = 0 AND attempts < ?`
 
-// settleState writes the delivery's new state if the stored one is still pending.
-// It returns the number to keep the attempt under: its own, unless a person meddled
-// while it ran and another attempt has taken that; 0 when there is no such delivery any more. erased reports whether the event was
-// erased, whose deliveries are not pending.
+// settleState writes the delivery's new state if the stored one is still pending. It returns the number to store the
+// attempt under: its own, unless a user has changed the delivery meanwhile and another attempt has that number; 0 if
+// the delivery no longer exists. erased reports whether the event was erased; its deliveries are not pending.
 func (t *Tx) settleState(s *store.Settlement) (number int, erased bool, err error) {
 	d, a := &s.Delivery, s.Attempt
 	update := func(number, unused int) (int64, error) {
@@ -281,7 +280,7 @@ func (t *Tx) settleState(s *store.Settlement) (number int, erased bool, err erro
 		_, err = update(number, number)
 		return number, erased, err
 	}
-	// What a person decided stays; that there was an attempt is a fact.
+	// The user's change is kept, but the attempt is recorded.
 	return number, erased, t.exec(`UPDATE deliveries SET attempts = ?, last_outcome = ?, last_status = ? WHERE event = ? AND endpoint = ?`,
 		number, int64(d.LastOutcome), d.LastStatus, int64(d.ID.Event), d.ID.Endpoint)
 }
@@ -304,7 +303,7 @@ func (t *Tx) receipt(space event.Space, key string, now time.Time, known *Known)
 	return r, r.Live(now), unsealReceipt(t.Ring, &r)
 }
 
-// receiptContext is what a sealed receipt is bound to.
+// receiptContext is the associated data of an encrypted receipt.
 func receiptContext(r *store.Receipt) string { return fmt.Sprintf("%d %s", r.Space, r.Key) }
 
 func unsealReceipt(ring *seal.Ring, r *store.Receipt) (err error) {
@@ -314,7 +313,7 @@ func unsealReceipt(ring *seal.Ring, r *store.Receipt) (err error) {
 	return err
 }
 
-// putReceipt keeps a receipt; nil is none. One that has expired is replaced.
+// putReceipt stores a receipt, if it is not nil. An expired one is replaced.
 func (t *Tx) putReceipt(r *store.Receipt) error {
 	if r == nil {
 		return nil
@@ -334,7 +333,7 @@ func (t *Tx) receiptArgs(r *store.Receipt) []any {
 	return []any{int64(r.Space), r.Key, r.Fingerprint[:], r.Status, body, r.Private, Millis(r.Created), int64(r.Event)}
 }
 
-// eventByID finds an event by its public identifier, whoever made that up.
+// eventByID finds an event by its public identifier, generated or chosen by its sender.
 func (t *Tx) eventByID(space event.Space, id string, known *Known) (event.Event, bool, error) {
 	row, found, err := known.event(t, Name{space, id})
 	e := event.Event{ID: id, Custom: true, Space: space}
@@ -351,7 +350,7 @@ func (t *Tx) eventByID(space event.Space, id string, known *Known) (event.Event,
 	return e, true, err
 }
 
-// Text returns what a database answered for a text column.
+// Text converts a database's value of a text column.
 func Text(v any) string {
 	if b, ok := v.([]byte); ok {
 		return string(b)
@@ -360,7 +359,7 @@ func Text(v any) string {
 	return s
 }
 
-// Blob returns what a database answered for a column of bytes.
+// Blob converts a database's value of a column of bytes.
 func Blob(v any) []byte {
 	if s, ok := v.(string); ok {
 		return []byte(s)
@@ -399,8 +398,8 @@ func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (outgoing []
 	return outgoing, nil
 }
 
-// Outgoing reads deliveries d of events e, with what is needed to send them, until their
-// bodies exceed maxBytes, without those of erased events. The text of from must be a constant.
+// Outgoing reads deliveries d of events e, with the data to send them, until their bodies
+// exceed maxBytes, without those of erased events. The text of from must be a constant.
 func (s *Store) Outgoing(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []delivery.Outgoing, err error) {
 	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace, e.erased IS NOT NULL, `+s.Dialect.Version()+` `+from, args...)
 	if err != nil {
@@ -427,8 +426,8 @@ func (s *Store) Outgoing(ctx context.Context, op string, maxBytes int, from stri
 	return outgoing, s.Fault(op, rows.Err())
 }
 
-// Lanes implements [store.Hot]. It hops from endpoint to endpoint along the
-// index instead of reading what waits.
+// Lanes implements [store.Hot]. It skips from endpoint to endpoint along the index instead of
+// reading the pending deliveries.
 func (s *Store) Lanes(ctx context.Context, after int64, limit int) (_ []store.Lane, err error) {
 	rows, err := s.hot(ctx, `WITH RECURSIVE hop (endpoint) AS (
 			SELECT (SELECT min(endpoint) FROM deliveries INDEXED BY deliveries_waiting WHERE state = 0 AND endpoint > ?)

@@ -15,7 +15,7 @@ import (
 // CreateJob implements [store.Jobs].
 func (s *Store) CreateJob(ctx context.Context, r *job.Job, mayRun func([]job.Job) error, trail store.Trail) error {
 	return s.write(ctx, "create job", func(t *Tx) error {
-		// The account's row is locked, so that nobody else begins one meanwhile.
+		// The account's row is locked, so that no other transaction starts one meanwhile.
 		if _, err := t.rows(1, `SELECT no FROM accounts WHERE no = ?`+t.Dialect.Lock(), r.Space.Account()); err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (s *Store) RunningJobs(ctx context.Context) ([]job.Job, error) {
 	return list(ctx, s, "read running jobs", scanJob, `SELECT `+jobColumns+` WHERE r.state = 'running' ORDER BY r.id`)
 }
 
-// PurgeJobs implements [store.Upkeep]. One that runs has not finished.
+// PurgeJobs implements [store.Upkeep]. Running jobs are not deleted.
 func (s *Store) PurgeJobs(ctx context.Context, before time.Time, limit int) (int, error) {
 	return s.purge(ctx, "purge recoveries", `DELETE FROM recoveries WHERE id IN (
 		SELECT id FROM recoveries WHERE finished > 0 AND finished < ? ORDER BY finished LIMIT ?)`, Millis(before), limit)

@@ -10,8 +10,8 @@ type Name struct {
 	Text  string
 }
 
-// Known is what a store has under the names of a batch, if it looks all of them up at once. A
-// nil one is that of a store which looks up each by itself.
+// Known contains the stored rows under the names of a batch, if the store looks up all of them
+// at once. It is nil if the store looks up each name separately.
 type Known struct {
 	Receipts map[Name][]any // fingerprint, status, body, private, created, event
 	Events   map[Name][]any // key, type, created, body

@@ -9,7 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Millis returns a time as it is kept: Unix milliseconds, 0 for none.
+// Millis returns a time as it is stored: Unix milliseconds, 0 for none.
 func Millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -65,9 +65,9 @@ func (n *narrowing) event(f *store.EventFilter) {
 	}
 }
 
-// with narrows events, called e, by how many deliveries they have in some states: none or one,
-// as it is looked for no further. The deliveries are looked up for each event. Those that are
-// not written yet are pending.
+// with restricts events, called e, by the number of deliveries they have in some states: none
+// or one, as the search stops there. The deliveries are looked up for each event. Unwritten
+// deliveries count as pending.
 func (n *narrowing) with(number string, states ...any) {
 	deferred := ""
 	if slices.Contains(states, any(int64(delivery.Pending))) {
@@ -83,8 +83,8 @@ func (n *narrowing) String() string {
 	return " WHERE " + strings.Join(n.where, " AND ")
 }
 
-// cut trims a result that was read with one row too many and, for a list read
-// backwards, turns it newest first.
+// cut removes the additional row of a result that was read with one row too many and, for a
+// list read backwards, sorts it newest first.
 func cut[T any](items []T, limit int, backwards bool) ([]T, bool) {
 	more := len(items) > limit
 	if more {

@@ -18,9 +18,9 @@ import (
 )
 
 // A list of events or deliveries is read along an index, in slices: parts of the index with a
-// known number of entries. What no index narrows is checked on the rows of each slice, and
-// the list ends, with a cursor to go on from, when it has a page or has looked at as many
-// entries as it may. So no list costs more than its budget, whatever is stored.
+// known number of entries. Conditions that no index covers are checked on the rows of each
+// slice. The list ends, with a cursor to continue from, when it has a page or has examined its
+// budget of entries. So the cost of a list is bounded for any number of stored rows.
 const (
 	firstSlice = 500   // entries
 	largeSlice = 2_000 // few enough for a join by primary key
@@ -29,12 +29,13 @@ const (
 	// mostTime ends a list between two slices, where reading is slow.
 	mostTime = time.Second
 
-	// mostStarts bounds from how many places in an index a list is merged when rows are checked besides.
+	// mostStarts bounds the number of places in an index from which a list is merged if its rows are
+	// also checked.
 	mostStarts = 50
 )
 
-// path is an index that a list is read along. All of its rows that a list may have are between
-// the same two positions, after one prefix or several.
+// path is an index along which a list is read. All rows that may be in the list are between the
+// same two positions, after one or several prefixes.
 type path struct {
 	table   Table
 	index   string   // empty: the primary key
@@ -42,9 +43,9 @@ type path struct {
 	partial string   // condition of the index; every column is one of x
 	starts  starts
 
-	// exact: every row on the path is in the list.
+	// exact means that every row on the path is in the list.
 	exact bool
-	// fans: the path is one of events, and their deliveries are listed or looked at.
+	// fans means that the path is one of events, and their deliveries are listed or examined.
 	fans bool
 }
 
@@ -55,7 +56,7 @@ type starts struct {
 	n     int
 }
 
-// oneStart is a single value of a prefix of numbers and texts.
+// oneStart is a single value of a prefix, consisting of numbers and texts.
 func oneStart(values ...any) starts { return someStarts([][]any{values}) }
 
 func someStarts(rows [][]any) (s starts) {
@@ -88,7 +89,7 @@ func (p *path) fits(limit, budget int) bool {
 	return p.starts.n == 1 || p.exact && p.starts.n*(limit+1) <= budget || p.starts.n <= mostStarts
 }
 
-// with is the beginning of a query: the path's starts, as s.
+// with returns the beginning of a query: the path's starts, as s.
 func (p *path) with() string {
 	names := make([]string, max(len(p.prefix), 1))
 	for i := range names {
@@ -104,7 +105,7 @@ func (p *path) key() string {
 	return "event"
 }
 
-// columns returns the columns of the path's table, called x, that it is ordered by.
+// columns returns the columns of the path's table, called x, that determine its order.
 func (p *path) columns() []string {
 	all := make([]string, 0, 4)
 	for _, c := range p.prefix {
@@ -113,8 +114,8 @@ func (p *path) columns() []string {
 	return append(all, "x."+p.key())
 }
 
-// span is the positions between two deliveries, neither included. The endpoint 0 is before
-// all deliveries of an event.
+// span is the range between two deliveries, both exclusive. Endpoint 0 is before all deliveries
+// of an event.
 type span struct{ after, before delivery.ID }
 
 // keys returns the first key of a span and the first one beyond it.
@@ -155,7 +156,7 @@ func (p *path) hint() string {
 	return " INDEXED BY " + p.index
 }
 
-// order returns how a query along the path is ordered.
+// order returns the ORDER BY of a query along the path.
 func (p *path) order(forward bool) string {
 	columns := p.columns()
 	if forward {
@@ -164,7 +165,7 @@ func (p *path) order(forward bool) string {
 	return strings.Join(columns, ", ")
 }
 
-// each returns how many entries after each start are in a slice of n.
+// each returns the number of entries after each start in a slice of n.
 func (p *path) each(n int) int {
 	if p.exact {
 		return n
@@ -172,8 +173,8 @@ func (p *path) each(n int) int {
 	return max(n/max(p.starts.n, 1), 1)
 }
 
-// edge returns the event at which a slice of about n entries of a span ends; through is true
-// when the span has no more than that.
+// edge returns the event at which a slice of about n entries of a span ends; through is true if
+// the span has no more than that.
 func (s *Store) edge(ctx context.Context, p *path, sp span, forward bool, n int) (edge event.Key, through bool, err error) {
 	fan := ""
 	if p.fans { // each delivery counts, and so does an event without any
@@ -188,11 +189,11 @@ func (s *Store) edge(ctx context.Context, p *path, sp span, forward bool, n int)
 	return event.Key(key.Int64), !key.Valid || !sp.holds(event.Key(key.Int64)), s.Fault("find the end of a slice", err)
 }
 
-// late is how many rows with a key of earlier may be written while a slice is read.
+// late is the number of rows with an earlier key that may be written while a slice is read.
 const late = 100
 
 // along returns the rest of a FROM list, after s, with the rows of a slice of n entries as x,
-// and narrows them.
+// and their conditions.
 func (s *Store) along(p *path, slice span, forward bool, n int, wanted *narrowing) string {
 	within, args, rest, more := s.Dialect.Seek(p.part(slice, forward))
 	wanted.args = append(slices.Clone(p.starts.args), args...)
@@ -238,7 +239,7 @@ func (sp span) slice(edge event.Key, forward bool) (slice, rest span) {
 	return slice, rest
 }
 
-// next is where a list goes on behind a span.
+// next is the position behind a span at which a list continues.
 func (sp span) next(forward bool) *delivery.ID {
 	if forward {
 		return &sp.before
@@ -246,14 +247,14 @@ func (sp span) next(forward bool) *delivery.ID {
 	return &sp.after
 }
 
-// walk reads a list in slices along the best of some paths. read returns up to a number of
-// rows of a slice, in order. It returns at most limit of them and where to go on, nil when
-// there is nothing left.
+// walk reads a list in slices along the best of some paths. read returns up to a number of rows
+// of a slice, in order. walk returns at most limit of them and the position to continue from,
+// nil if nothing is left.
 func walk[T any](ctx context.Context, s *Store, paths []path, sp span, forward bool, limit, budget int,
 	at func(*T) delivery.ID, read func(p *path, slice span, n, limit int) ([]T, error),
 ) (items []T, next *delivery.ID, err error) {
 	began := time.Now()
-	if forward && sp.before.Event == math.MaxInt64 { // what comes meanwhile is not in the list
+	if forward && sp.before.Event == math.MaxInt64 { // rows that arrive meanwhile are not in the list
 		last, err := s.LastKey(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -266,7 +267,7 @@ func walk[T any](ctx context.Context, s *Store, paths []path, sp span, forward b
 	}
 	n := min(firstSlice, budget)
 	if paths[0].exact {
-		n = 1 << bits.Len(uint(limit)) // a power of two: each makes a query of its own
+		n = 1 << bits.Len(uint(limit)) // a power of two, because each value is a separate query
 	}
 	whole := sp
 	p, edge, through, err := s.sparsest(ctx, paths, sp, forward, n)
@@ -313,8 +314,8 @@ func walk[T any](ctx context.Context, s *Store, paths []path, sp span, forward b
 	}
 }
 
-// enterScan waits until fewer long lists are read than half of the processors are, so that the
-// others are left to writers and to short lists.
+// enterScan waits until fewer long lists are being read than half of the number of processors,
+// so that the others are available to writers and short lists.
 func (s *Store) enterScan(ctx context.Context) (leave func(), err error) {
 	s.scansOnce.Do(func() { s.scans = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)) })
 	select {
@@ -342,13 +343,13 @@ func (s *Store) sparsest(ctx context.Context, paths []path, sp span, forward boo
 	return best, edge, through, nil
 }
 
-// exactly returns the type that a pattern selects, if it is one.
+// exactly returns the type that a pattern selects, if it selects a single one.
 func exactly(pattern string) (typ string, ok bool) {
 	return pattern, pattern != "" && !strings.HasSuffix(pattern, "*")
 }
 
-// typePath returns the path of the events of the types that a filter selects, if they are few
-// enough. With none is true, there are no such events.
+// typePath returns the path of the events of the types that a filter selects, if they are few.
+// If none is true, there are no such events.
 func (s *Store) typePath(ctx context.Context, space event.Space, pattern string, types []string) (p path, ok, none bool, err error) {
 	p = path{table: Events, index: "events_by_type", prefix: []string{"space", "type"}}
 	prefix, isPrefix := strings.CutSuffix(pattern, "*")
@@ -375,11 +376,12 @@ func (s *Store) typePath(ctx context.Context, space event.Space, pattern string,
 	return p, true, false, nil
 }
 
-// mostTypes bounds how many types of a prefix are looked up: each costs a look into the index.
+// mostTypes bounds the number of types of a prefix that are looked up: each is one look-up in
+// the index.
 const mostTypes = 200
 
-// typesWith returns the types of a space with a prefix, at most one more than mostTypes. It hops
-// from type to type along the index instead of reading the events.
+// typesWith returns the types of a space with a prefix, at most one more than mostTypes. It
+// skips from type to type along the index instead of reading the events.
 func (s *Store) typesWith(ctx context.Context, space event.Space, prefix string) (types []string, err error) {
 	for typ := prefix; len(types) <= mostTypes; types = append(types, typ) {
 		within, args, _, _ := s.Dialect.Seek(Range{Columns: []string{"space", "type", "key"}, Prefix: []string{"?"}, Given: []any{int64(space)},

@@ -9,7 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// queryOfHeld returns the query that counts what r limits, no further than its limit.
+// queryOfHeld returns the query that counts the objects that r limits, up to its limit.
 func queryOfHeld(r *store.Room) (query string, args []any) {
 	rows := ""
 	switch listener := endpoint.ListenerURL(""); r.Quota {
@@ -37,8 +37,8 @@ func (s *Store) CountHeld(ctx context.Context, r store.Room) (n int, err error) 
 	return n, s.Fault("count "+string(r.Quota), err)
 }
 
-// claim refuses one object more than an account may have. The account's row stays locked, so
-// that nobody else adds one meanwhile.
+// claim refuses one object more than the account's limit. The account's row stays locked, so
+// that no other transaction adds one meanwhile.
 func (t *Tx) claim(r *store.Room) error {
 	if r == nil {
 		return nil

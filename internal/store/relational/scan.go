@@ -12,7 +12,7 @@ import (
 // scanner is a row to read from: [sql.Row] or [sql.Rows].
 type scanner interface{ Scan(dest ...any) error }
 
-// closing closes rows and keeps its error if there is no other.
+// closing closes rows and returns its error if there is no other.
 func (s *Store) closing(rows *sql.Rows, err *error) {
 	if cerr := rows.Close(); *err == nil && cerr != nil {
 		*err = s.Fault("close rows", cerr)
@@ -21,7 +21,7 @@ func (s *Store) closing(rows *sql.Rows, err *error) {
 
 const deliveryColumns = `d.event, d.endpoint, d.space, d.state, d.attempts, d.budget, d.due, d.rank, d.since, d.last_outcome, d.last_status, d.settled`
 
-// scanDelivery reads [deliveryColumns] and then more.
+// scanDelivery reads [deliveryColumns] and the further values.
 func scanDelivery(row scanner, d *delivery.Delivery, more ...any) error {
 	var due, rank, since, settled int64
 	dest := append([]any{&d.ID.Event, &d.ID.Endpoint, &d.Space, &d.State, &d.Attempts, &d.Budget,
@@ -33,7 +33,7 @@ func scanDelivery(row scanner, d *delivery.Delivery, more ...any) error {
 	return nil
 }
 
-// eventID is what an event's public identifier is made of.
+// eventID contains the parts of an event's public identifier.
 type eventID struct {
 	nonce  uint32
 	custom sql.NullString

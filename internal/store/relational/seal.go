@@ -11,14 +11,14 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/seal"
 )
 
-// checkContext is what the row of seal_check is bound to.
+// checkContext is the associated data of the row of seal_check.
 const checkContext = "posthaste seal check"
 
-// CheckSeal refuses a master key that does not fit the data, before anything else
-// finds out. In an empty store it leaves what later keys are checked by.
+// CheckSeal refuses a master key that does not match the data, before any other use of it. In
+// an empty store it stores the record by which later keys are checked.
 func (s *Store) CheckSeal(ctx context.Context) error {
 	return s.write(ctx, "check the master key", func(t *Tx) error {
-		// Another node may start on the same empty store just now.
+		// Another node may be starting on the same empty store.
 		if err := t.exec(`INSERT INTO seal_check (no, sealed) VALUES (1, ?) ON CONFLICT DO NOTHING`, s.Ring.Seal([]byte(checkContext), checkContext)); err != nil {
 			return err
 		}
@@ -52,13 +52,13 @@ func (s *Store) wrongKey(record []byte, err error) error {
 	return f
 }
 
-// sealedTable is a table with sealed records: how to find some that are not under
-// the key of a given identifier, and how to replace one. Those that were replaced
-// are not found again.
+// sealedTable is a table with encrypted records: the query for records that are not encrypted
+// with the key of a given identifier, and the statement to replace one. Replaced records are
+// not found again.
 type sealedTable struct {
 	name    string
-	stale   string // of an identifier and a limit: two columns of key, the context, the record
-	replace string // of the new record, the key's columns and the old record
+	stale   string // with an identifier and a limit: two columns of key, the context, the record
+	replace string // with the new record, the key's columns and the old record
 }
 
 var sealedTables = []sealedTable{

@@ -29,8 +29,8 @@ func counts(c *store.Counts) []*int64 {
 	return all
 }
 
-// AddStatistics implements [store.Statistics]. Rows are written in the order of their keys,
-// so that nodes that write the same ones wait for each other and lock nobody out.
+// AddStatistics implements [store.Statistics]. Rows are written in the order of their keys, so
+// that nodes that write the same ones wait for each other without a deadlock.
 func (s *Store) AddStatistics(ctx context.Context, all []store.Statistic) error {
 	sums := make(map[store.Statistic]*store.Counts, len(all))
 	for i := range all {

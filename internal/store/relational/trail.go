@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// leave writes what a change leaves besides itself.
+// leave writes the trail of a change.
 func (t *Tx) leave(trail store.Trail) error {
 	if err := t.audit(trail.Audit); err != nil {
 		return err

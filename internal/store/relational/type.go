@@ -14,7 +14,7 @@ import (
 // CreateType implements [store.Types].
 func (s *Store) CreateType(ctx context.Context, d *event.Definition, trail store.Trail) error {
 	return s.write(ctx, "create event type", func(t *Tx) error {
-		// The account's row is locked, so that nobody else adds one meanwhile.
+		// The account's row is locked, so that no other transaction adds one meanwhile.
 		if _, err := t.rows(1, `SELECT no FROM accounts WHERE no = ?`+t.Dialect.Lock(), d.Space.Account()); err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func (s *Store) EditType(ctx context.Context, space event.Space, name string, ed
 	return d, err
 }
 
-// keepSchema keeps a schema beside the older ones, unless its version is kept already.
+// keepSchema stores a schema beside the older ones, unless its version is already stored.
 func (t *Tx) keepSchema(d *event.Definition) error {
 	if d.Version == 0 {
 		return nil
@@ -89,7 +89,7 @@ func (t *Tx) keepSchema(d *event.Definition) error {
 		d.No, d.Version, nonNil(d.Schema), Millis(d.Updated))
 }
 
-// DeleteType implements [store.Types]. An empty row stays, so that other nodes hear of it.
+// DeleteType implements [store.Types]. An empty row is kept, so that other nodes learn of it.
 func (s *Store) DeleteType(ctx context.Context, no, revision int64, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "delete event type", func(t *Tx) error {
 		n, err := t.changed(`UPDATE event_types SET deleted = ?, samples = '[]', json_schema = ? WHERE no = ? AND version = ? AND deleted = 0`,
@@ -151,8 +151,8 @@ func (s *Store) TypeVersions(ctx context.Context, no int64) ([]event.SchemaVersi
 	}, `SELECT number, json_schema, created FROM event_type_schemas WHERE event_type = ? ORDER BY number DESC`, no)
 }
 
-// TypesSince returns the event types that changed after a version, where the database
-// keeps versions, and the numbers of those that were deleted.
+// TypesSince returns the event types that changed after a version, if the database has
+// versions, and the numbers of deleted ones.
 func (s *Store) TypesSince(ctx context.Context, version int64) (changed []event.Definition, deleted []int64, err error) {
 	changed, err = list(ctx, s, "read changed event types", scanType, `SELECT `+typeColumns+` FROM event_types WHERE version > ? AND deleted = 0 ORDER BY no`, version)
 	if err != nil {

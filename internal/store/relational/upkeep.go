@@ -28,7 +28,7 @@ func (s *Store) PurgeReceipts(ctx context.Context, before time.Time, limit int) 
 		SELECT space, key FROM receipts WHERE created < ? ORDER BY created LIMIT ?)`, Millis(before), limit)
 }
 
-// purge runs a statement that deletes, and returns how many rows.
+// purge runs a statement that deletes, and returns the number of rows.
 func (s *Store) purge(ctx context.Context, op, query string, args ...any) (n int, err error) {
 	err = s.write(ctx, op, func(t *Tx) error {
 		changed, err := t.changed(query, args...)

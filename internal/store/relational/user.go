@@ -28,8 +28,8 @@ func (s *Store) CreateUser(ctx context.Context, u *account.User, trail store.Tra
 	})
 }
 
-// EditUser implements [store.Users]. All users are held against what was read, because an
-// edit may depend on the others.
+// EditUser implements [store.Users]. All users are compared with the ones that were read,
+// because an edit may depend on the others.
 func (s *Store) EditUser(ctx context.Context, id string, keep account.Hash, edit func(u *account.User, others []account.User) (store.Trail, error)) (u account.User, err error) {
 	err = s.edit(ctx, func() error {
 		all, err := s.AllUsers(ctx)
@@ -131,7 +131,7 @@ func (s *Store) CreateSession(ctx context.Context, n *account.Session, password 
 		if err := t.claim(trail.Room); err != nil {
 			return err
 		}
-		if n.User != "" { // the row is locked: a new password ends the sessions that there are
+		if n.User != "" { // the row is locked: a new password ends all existing sessions
 			_, found, err := t.row(1, `SELECT version FROM users WHERE id = ? AND password = ? AND disabled = 0`+t.Dialect.Lock(), n.User, password)
 			if err != nil {
 				return err
@@ -177,7 +177,7 @@ func scanSession(row scanner) (n account.Session, err error) {
 // ListSessions implements [store.Users].
 func (s *Store) ListSessions(ctx context.Context, f store.SessionFilter, p store.Page[string]) ([]account.Session, bool, error) {
 	var n narrowing
-	n.and("id != ?", "") // older ones have none
+	n.and("id != ?", "") // older ones have no id
 	if f.User != "" {
 		n.and("user_id = ?", f.User)
 	} else {
@@ -190,7 +190,7 @@ func (s *Store) ListSessions(ctx context.Context, f store.SessionFilter, p store
 	return page(ctx, s, "list sessions", scanSession, `SELECT `+sessionColumns+` FROM sessions`, &n, "id", p)
 }
 
-// endChildren ends what was started with a key, in a portal or by a user: portals and jobs,
+// endChildren ends the portals and jobs that were started with a key, in a portal or by a user,
 // and the jobs of those portals.
 func (t *Tx) endChildren(creator string, now time.Time) error {
 	if err := t.exec(`UPDATE recoveries SET state = 'canceled', finished = ? WHERE state = 'running' AND (actor = ? OR

@@ -9,15 +9,15 @@ import (
 	"path/filepath"
 )
 
-// Backup copies the store in dir to a new file, as it is at one moment, whether a
-// process has it open or not. It returns the file's size in bytes. Errors: when the
-// file exists, and fs.ErrNotExist when there is no store.
+// Backup copies the store in dir to a new file, consistently, whether a process has it open or
+// not. It returns the file's size in bytes. It returns an error if the file exists, and
+// fs.ErrNotExist if there is no store.
 func Backup(ctx context.Context, dir, file string) (size int64, err error) {
 	path := filepath.Join(dir, FileName)
 	if _, err := os.Stat(path); err != nil {
 		return 0, fmt.Errorf("back up %s: %w", dir, err)
 	}
-	// SQLite would write into a file that is empty; only ours may be.
+	// SQLite would write into any empty file; it must be the one created here.
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 0, fmt.Errorf("back up to %s: %w", file, err)

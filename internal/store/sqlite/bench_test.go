@@ -22,9 +22,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
-// BenchmarkCommit measures what an event costs the store: its append with one
-// delivery, and the settlement of that delivery with its attempt in the next
-// transaction. Time is per event; B/event is the size of the closed file.
+// BenchmarkCommit measures the store's cost of an event: its append with one delivery, and the
+// settlement of that delivery with its attempt in the next transaction. Time is per event;
+// B/event is the size of the closed file.
 func BenchmarkCommit(b *testing.B) {
 	for _, size := range []int{1, 16, 64, 256} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) { benchmarkCommit(b, size) })
@@ -87,8 +87,8 @@ func benchmarkCommit(b *testing.B, size int) {
 	b.ReportMetric(float64(info.Size())/events, "B/event")
 }
 
-// cpuTime returns what the process has used of the processors, which unlike the
-// clock does not count waiting for the disk or for others.
+// cpuTime returns the processor time of the process, which unlike the clock does not include
+// waiting.
 func cpuTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -99,10 +99,10 @@ func cpuTime(b *testing.B) time.Duration {
 
 const crowdLanes = 100
 
-var crowdDir string // removed in the end
+var crowdDir string // removed at the end
 
-// crowd is a store in which as many deliveries wait as its operator would ever
-// fear, to 100 endpoints, one of a hundred failed. It is built once for all benchmarks.
+// crowd is a store with a very large backlog, for 100 endpoints, with one failed delivery in a
+// hundred. It is built once for all benchmarks.
 var crowd = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "posthaste-crowd-"); err != nil {
 		return "", err
@@ -158,7 +158,7 @@ func openCrowd(b *testing.B) *sqlite.Store {
 	return s
 }
 
-// TestMain removes what the benchmarks shared.
+// TestMain removes the data shared by the benchmarks.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if crowdDir != "" {
@@ -167,8 +167,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// BenchmarkLoadLane reads a lane's head while a million deliveries wait: the one that an
-// endpoint which may be down is tried with, and as many as a busy one takes.
+// BenchmarkLoadLane reads a lane's head with a million waiting deliveries: the single one for
+// an endpoint that may be down, and as many as for a busy one.
 func BenchmarkLoadLane(b *testing.B) {
 	s := openCrowd(b)
 	for _, n := range []int{1, 256} {
@@ -184,7 +184,7 @@ func BenchmarkLoadLane(b *testing.B) {
 	}
 }
 
-// BenchmarkLanes asks who has work while a million deliveries wait.
+// BenchmarkLanes lists the endpoints with work, with a million waiting deliveries.
 func BenchmarkLanes(b *testing.B) {
 	s := openCrowd(b)
 	b.ReportAllocs()

@@ -6,24 +6,24 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// bulkRows is how many rows one statement inserts. A statement costs about as
-// much as the row it inserts; beyond this many there is little left to save.
+// bulkRows is the number of rows that one statement inserts. A statement costs about as much as
+// a row; beyond this number there is little left to save.
 const bulkRows = 16
 
-// bulkInsert is an INSERT of one row and the same of [bulkRows].
+// bulkInsert contains the INSERTs of one row and of [bulkRows].
 type bulkInsert struct {
 	one, many string
 	width     int // columns
 }
 
-// newBulkInsert returns the INSERT whose text is head and then a row of values
-// for each row, and then tail.
+// newBulkInsert returns the INSERT that consists of head, a row of values for each row, and
+// tail.
 func newBulkInsert(head string, width int, tail string) *bulkInsert {
 	row := "(?" + strings.Repeat(", ?", width-1) + ")"
 	return &bulkInsert{one: head + row + tail, many: head + row + strings.Repeat(", "+row, bulkRows-1) + tail, width: width}
 }
 
-// bulkInserts has the statements of each table, by name.
+// bulkInserts contains the statements of each table, by name.
 var bulkInserts = func() map[string]*bulkInsert {
 	all := map[string]*bulkInsert{}
 	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts, relational.Healths, relational.Statistics} {
@@ -75,7 +75,7 @@ func (b *bulk) Flush() error {
 	return nil
 }
 
-// empty forgets the rows, bodies included.
+// empty removes the rows, bodies included.
 func (b *bulk) empty() {
 	clear(b.args)
 	b.args = b.args[:0]

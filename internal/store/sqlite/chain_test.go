@@ -15,8 +15,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
-// Whoever writes the database, but has no master key, changes nothing in the audit log
-// that a verification does not find.
+// An attacker who writes to the database, but has no master key, changes nothing in the audit
+// log that a verification does not detect.
 func TestVerifyAudit_findsWhatWasChanged(t *testing.T) {
 	ctx := context.Background()
 	made := t.TempDir()
@@ -42,7 +42,7 @@ func TestVerifyAudit_findsWhatWasChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// after returns what is found once the statements have been run.
+	// after returns the findings after the statements have run.
 	after := func(ring *seal.Ring, statements ...string) []string {
 		t.Helper()
 		dir := t.TempDir()
@@ -105,7 +105,7 @@ func TestVerifyAudit_findsWhatWasChanged(t *testing.T) {
 	}
 }
 
-// Another master key keeps the chain: its own key is sealed anew.
+// A new master key keeps the chain: its key is encrypted again.
 func TestVerifyAudit_afterAnotherMasterKey(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -131,14 +131,14 @@ func TestVerifyAudit_afterAnotherMasterKey(t *testing.T) {
 	}
 }
 
-// Who puts the tables of the log back to an older state is found, also after the log has gone
-// on from there, and after the whole log was emptied.
+// Resetting the tables of the log to an older state is detected, even after further entries,
+// and after the whole log was emptied.
 func TestVerifyAudit_findsWhatWasPutBack(t *testing.T) {
 	ctx := context.Background()
 	for name, tt := range map[string]struct {
 		statements []string
 		goOn       int
-		want       string // empty: nothing is wrong
+		want       string // empty: no finding
 	}{
 		"untouched":                   {nil, 0, ""},
 		"untouched, goes on":          {nil, 3, ""},

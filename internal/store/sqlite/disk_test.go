@@ -21,8 +21,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
-// The system itself refuses to write, in the middle of a transaction. The limit
-// that makes it do so holds for a whole process, so this runs in one of its own.
+// The operating system refuses to write, in the middle of a transaction. The limit that causes
+// this applies to a whole process, so the test runs in a separate one.
 func TestCommit_writeError(t *testing.T) {
 	const inside = "POSTHASTE_TEST_WRITE_ERROR"
 	if os.Getenv(inside) == "" {

@@ -17,8 +17,8 @@ func (s *Store) Count(ctx context.Context, table string) (n int64, err error) {
 	return n, err
 }
 
-// Rows returns the rows of a table as SQLite has them: numbers, text and bytes. An
-// error comes last. A row is good until the next.
+// Rows returns the rows of a table in SQLite's types: numbers, text and bytes. An error comes
+// last. A row is valid until the next.
 func (s *Store) Rows(ctx context.Context, table string, columns []string) iter.Seq2[[]any, error] {
 	return func(yield func([]any, error) bool) {
 		fail := func(err error) { yield(nil, fmt.Errorf("read %s: %w", table, err)) }

@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// LimitPages makes the file full at n pages until the function it returns is called.
+// LimitPages makes the file full at n pages until the returned function is called.
 func LimitPages(t *testing.T, s *Store, n int) (lift func()) {
 	t.Helper()
 	limit := func(n int) {
@@ -24,7 +24,7 @@ func LimitPages(t *testing.T, s *Store, n int) (lift func()) {
 	return func() { limit(1 << 30) }
 }
 
-// RefuseWrites makes the file read-only for s until the function it returns is called.
+// RefuseWrites makes the file read-only for s until the returned function is called.
 func RefuseWrites(t *testing.T, s *Store) (lift func()) {
 	t.Helper()
 	set := func(on string) {
@@ -38,14 +38,14 @@ func RefuseWrites(t *testing.T, s *Store) (lift func()) {
 	return func() { set("OFF") }
 }
 
-// BreakDown makes the file system one that gave up its journal, from the next commit on.
+// BreakDown simulates a file system that aborts its journal, from the next commit on.
 func BreakDown(s *Store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.intact = func() error { return errors.New("read-only file system") }
 }
 
-// Plans returns how the database goes about each query that is read with while do runs.
+// Plans returns the query plan of each query that is read with while do runs.
 func Plans(t *testing.T, s *Store, do func()) (plans map[string]string) {
 	t.Helper()
 	seen := &recorder{Dialect: s.Dialect}
@@ -75,7 +75,7 @@ func Plans(t *testing.T, s *Store, do func()) (plans map[string]string) {
 	return plans
 }
 
-// recorder notes the queries that are spelled.
+// recorder records the queries that are converted.
 type recorder struct {
 	relational.Dialect
 	queries []string
@@ -95,7 +95,7 @@ func PageSize(t *testing.T, s *Store) (n int) {
 	return n
 }
 
-// Exec runs a statement as somebody with the file could.
+// Exec runs a statement directly on the file.
 func Exec(t *testing.T, s *Store, sql string) {
 	t.Helper()
 	if err := s.transact(context.Background(), "tamper", func(c relational.Conn) error {

@@ -2,5 +2,5 @@
 
 package sqlite
 
-// intact returns nil: what it looks for is how file systems of Linux break down.
+// intact returns nil: it detects a failure of Linux file systems.
 func (l *dirLock) intact() error { return nil }

@@ -13,8 +13,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/storetest"
 )
 
-// bounded is how a query may read: between two places of an index, by a key, from what it has
-// read already, or values. What it sorts is a slice.
+// bounded matches the allowed steps of a query plan: between two places of an index, by a key,
+// from rows already read, or from values. Only a slice may be sorted.
 var bounded = regexp.MustCompile(`^(SEARCH \w+ USING (COVERING )?INDEX \w+ \((\w+=\? AND )+(\w+>\? AND \w+<\?|\(\w+,\w+\)>\(\?,\?\) AND \(\w+,\w+\)<\(\?,\?\))\)` +
 	`|SEARCH f USING COVERING INDEX fan_outs_by_event \(event=\?\)|SEARCH \w+ USING PRIMARY KEY \((\w+=\? AND )+\w+>\? AND \w+<\?\)` +
 	`|SEARCH x USING PRIMARY KEY \(\(event,endpoint\)>\(\?,\?\) AND \(event,endpoint\)<\(\?,\?\)\)` +
@@ -38,7 +38,7 @@ func checkPlans(t *testing.T, s *sqlite.Store, seen map[string]bool, what string
 	}
 }
 
-// However much is stored, a list reads along an index, between two places in it.
+// A list reads along an index, between two places in it, for any number of stored rows.
 func TestLists_plans(t *testing.T) {
 	s, seen := open(t, t.TempDir()), map[string]bool{}
 	storetest.Lists(t, s, 100, 20, func(what string, list func()) { checkPlans(t, s, seen, what, list) })

@@ -7,8 +7,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// dirLock keeps a second server out of a data directory. The kernel drops it when
-// the process ends, however it ends.
+// dirLock keeps a second server from using a data directory. The kernel releases it when the
+// process ends, in any way.
 type dirLock struct{ f *os.File }
 
 func (l *dirLock) release() error { return l.f.Close() }

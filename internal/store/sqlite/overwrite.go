@@ -12,22 +12,23 @@ import (
 )
 
 const (
-	scanPages   = 256     // that are read at a time
-	mostPages   = 1 << 25 // of a file whose pages are told apart by their first byte: 256 GiB
-	walTries    = 50      // until no reader needs the log
+	scanPages   = 256     // pages that are read at a time
+	mostPages   = 1 << 25 // maximum size of a file whose pages can be distinguished by their first byte: 256 GiB
+	walTries    = 50      // tries until no reader uses the log
 	walTryEvery = 100 * time.Millisecond
 )
 
-// Overwrite implements [store.History]. SQLite overwrites rows as it deletes them
-// (secure_delete), but when it splits a page of a table or an index, copies of rows stay in the
-// unused part between the page's pointers and its rows. They are overwritten too, page by page,
-// for at most half of the time. After that the log is emptied, which has pages as they were.
+// Overwrite implements [store.History]. SQLite overwrites rows when it deletes them
+// (secure_delete), but when it splits a page of a table or an index, copies of rows remain in
+// the unused part between the page's pointers and its rows. These are overwritten too, page by
+// page, for at most half of the time. Then the log, which contains earlier versions of pages,
+// is emptied.
 func (s *Store) Overwrite(ctx context.Context) error {
 	var pages, vacuum int64
 	if err := errors.Join(s.DB.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages), s.DB.QueryRowContext(ctx, "PRAGMA auto_vacuum").Scan(&vacuum)); err != nil {
 		return unavailable("count pages", err)
 	}
-	if vacuum != 0 { // such a file has pages of another kind, whose first bytes look like those of tables
+	if vacuum != 0 { // such a file has another kind of pages, whose first bytes look like those of tables
 		return errors.New("overwrite erased rows: the file has auto_vacuum; back it up and restore it to rewrite all of its pages")
 	}
 	if pages > mostPages {
@@ -86,8 +87,8 @@ func (s *Store) overwritePages(ctx context.Context, first, last int64) error {
 }
 
 // overwritten overwrites the unused part of a page of a table or an index, between the pointers
-// to its rows and the rows, and reports whether something was there. It leaves all other pages
-// as they are (https://www.sqlite.org/fileformat2.html, section 1.6).
+// to its rows and the rows, and reports whether it contained anything. It does not change any
+// other page (https://www.sqlite.org/fileformat2.html, section 1.6).
 func overwritten(no int64, page []byte) bool {
 	header := 0
 	if no == 1 {
@@ -113,8 +114,8 @@ func overwritten(no int64, page []byte) bool {
 	return true
 }
 
-// emptyLog writes the log back into the file and truncates it. It waits between its tries until
-// no reader needs the log, and holds up no writer meanwhile.
+// emptyLog writes the log back into the file and truncates it. Between its tries it waits until
+// no reader uses the log, and blocks no writer meanwhile.
 func (s *Store) emptyLog(ctx context.Context) error {
 	for range walTries {
 		if done, err := s.tryEmptyLog(); done || err != nil {
@@ -146,7 +147,7 @@ func (s *Store) tryEmptyLog() (done bool, err error) {
 	return busy == 0, nil
 }
 
-// sleep waits, and reports whether ctx goes on.
+// sleep waits, and reports whether ctx has not ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -16,8 +16,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Attempts are written in no order, so that pages are split while they hold what is erased
-// later, and updates leave rows behind. Nothing of it is in any file afterwards.
+// Attempts are written in random order, so that pages are split while they contain rows that
+// are erased later, and updates leave copies of rows. Afterwards no file contains any of them.
 func TestOverwrite(t *testing.T) {
 	const events = 1500
 	dir, ctx := t.TempDir(), context.Background()

@@ -19,7 +19,7 @@ func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit in
 		if seen == 0 {
 			return nil
 		}
-		// Only what nobody waits for goes; the event's own row goes last.
+		// Only rows without pending deliveries are deleted, the event's own row last.
 		done := func(key string) string {
 			return key + ` BETWEEN ? AND ? AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.state = 0 AND d.event = ` + key + `)
 				AND NOT EXISTS (SELECT 1 FROM fan_outs f WHERE f.event = ` + key + `)`

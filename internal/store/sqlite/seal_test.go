@@ -21,8 +21,8 @@ import (
 
 var testRing = seal.NewRing(seal.NewKey())
 
-// sensitive fills an endpoint and a receipt with things that must not be on disk
-// in clear, and returns them.
+// sensitive stores values in an endpoint and a receipt that must not be on disk unencrypted,
+// and returns them.
 func sensitive(t *testing.T, s *sqlite.Store, n int) (e *endpoint.Endpoint, secrets []string) {
 	t.Helper()
 	at := time.UnixMilli(1_700_000_000_000).UTC()
@@ -69,7 +69,7 @@ func TestSeal_nothingInClear(t *testing.T) {
 	s := open(t, dir)
 	e, secrets := sensitive(t, s, 1)
 	changed, err := s.EditEndpoint(context.Background(), e.Space, e.ID, func(e *endpoint.Endpoint) (store.Trail, error) {
-		e.Description, e.Headers = "changed", maps.Clone(e.Headers) // what is sealed is written again
+		e.Description, e.Headers = "changed", maps.Clone(e.Headers) // encrypted values are written again
 		e.Headers["X-Other"] = "other"
 		return store.Trail{}, nil
 	})
@@ -113,11 +113,10 @@ func TestSeal_wrongKeyIsRefused(t *testing.T) {
 	if !errors.As(err, &f) || f.Hint == "" || !strings.Contains(f.Message, testRing.Current().ID().String()) || !strings.Contains(f.Message, other.ID().String()) {
 		t.Fatalf("got %v, want an error that names both keys", err)
 	}
-	open(t, dir) // the right one still opens
+	open(t, dir) // the right key still works
 }
 
-// A record that somebody with the file moves to another endpoint does not open
-// there.
+// A record that was moved to another endpoint in the file cannot be decrypted there.
 func TestSeal_boundToItsEndpoint(t *testing.T) {
 	s := open(t, t.TempDir())
 	sensitive(t, s, 1)
@@ -131,7 +130,7 @@ func TestSeal_boundToItsEndpoint(t *testing.T) {
 	}
 }
 
-// Many endpoints, while others are read and written all the time.
+// Many endpoints, with concurrent reads and writes of others.
 func TestReseal_underLoad(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	old, young := seal.NewKey(), seal.NewKey()

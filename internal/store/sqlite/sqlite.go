@@ -1,7 +1,7 @@
-// Package sqlite keeps a store in one SQLite file: WAL, synced on every commit,
-// one connection that writes and a few that read.
+// Package sqlite stores data in one SQLite file: WAL, synced on every commit, one connection
+// that writes and a few that read.
 //
-// It owns SQL and the file. It must not know HTTP, lanes or who calls it.
+// It owns SQL and the file. It must not know HTTP, lanes or its callers.
 package sqlite
 
 import (
@@ -37,16 +37,16 @@ const FileName = "posthaste.db"
 
 const (
 	readers       = 4
-	busyTimeout   = 10_000 // ms; only backups and people with a shell ever hold the file
-	pageSize      = 8192   // bytes; seven bodies of 1 KB fill one well, where 4096 leave a fifth unused
+	busyTimeout   = 10_000 // ms; only backups and manual commands use the file besides the server
+	pageSize      = 8192   // bytes; seven bodies of 1 KB fill a page well, while 4096 leaves a fifth unused
 	checkpointAt  = 2000   // WAL pages
 	walKeep       = 64 << 20
 	writerCacheKB = 16 << 10
 	readerCacheKB = 4 << 10
 )
 
-// PageCaches is how much of the file the connections keep in memory at most, together and
-// in KiB. They fill as more of it is read and written, and let go of nothing.
+// PageCaches is the maximum part of the file that the connections keep in memory, in total and
+// in KiB. The caches fill as the file is read and written, and never shrink.
 const PageCaches = writerCacheKB + readers*readerCacheKB
 
 // Store is a [store.Store] in one SQLite file.
@@ -55,20 +55,19 @@ type Store struct {
 	dir  string
 	lock *dirLock
 
-	mu sync.Mutex // held by whoever writes
+	mu sync.Mutex // held during writes
 	w  *writer
 
-	intact   func() error // whether the file system is, asked after each commit
-	doubtful atomic.Bool  // it was not
+	intact   func() error // checks the file system after each commit
+	doubtful atomic.Bool  // the check has failed
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the store in dir, making the directory and the file when missing
-// and bringing the schema up to date. Secrets are sealed with ring's keys; a ring
-// without the one that the data was sealed under gets a fault.Unavailable that says
-// so. Only one process can have a directory open; the next one gets a
-// fault.Unavailable that says so too. The caller must Close it.
+// Open opens the store in dir, creating the directory and the file if missing and upgrading the
+// schema. Secrets are encrypted with ring's keys; a ring without the key of the data results in
+// a fault.Unavailable that says so. Only one process can have a directory open; the next one
+// gets a fault.Unavailable that says so too. The caller must Close it.
 func Open(ctx context.Context, dir string, ring *seal.Ring) (_ *Store, err error) {
 	s := newStore(dir, ring)
 	defer func() {
@@ -94,8 +93,8 @@ func Open(ctx context.Context, dir string, ring *seal.Ring) (_ *Store, err error
 	return s, s.CheckSeal(ctx)
 }
 
-// openReaders opens the connections that read, all of them: later, a process that has used
-// up its file descriptors could not, and would read nothing.
+// openReaders opens all connections that read: later, a process that has used up its file
+// descriptors could not open them, and would read nothing.
 func (s *Store) openReaders(ctx context.Context) error {
 	var all [readers]*sql.Conn
 	var errs []error
@@ -126,7 +125,7 @@ type dialect struct{}
 
 func (dialect) Spell(query string) string     { return query }
 func (dialect) Contains(column string) string { return "instr(" + column + ", ?) > 0" }
-func (dialect) Lock() string                  { return "" } // nobody else writes
+func (dialect) Lock() string                  { return "" } // there is no other writer
 func (dialect) Share() string                 { return "" }
 func (dialect) Version() string               { return "0" }
 func (dialect) EventIDs() string              { return "" }
@@ -141,23 +140,23 @@ func (dialect) Seek(r relational.Range) (condition string, args []any, rest stri
 	return condition + row + " > " + place + " AND " + row + " < " + place, slices.Concat(r.Given, r.Low, r.High), "", nil
 }
 
-// Each implements [relational.Dialect]. The table names the index, and neither join changes
-// the order of the tables.
+// Each implements [relational.Dialect]. The table names the index, and neither join changes the
+// order of the tables.
 func (dialect) Each(join, table, alias, condition, _ string, _ int) string {
 	name, hint, _ := strings.Cut(table, " ")
 	return " " + join + " " + name + " " + alias + " " + hint + " ON " + condition
 }
 
-// Migrate brings the schema of the store in dir up to date, making it when missing,
-// and does nothing else. Errors are those of [Open], the master key's apart.
+// Migrate upgrades the schema of the store in dir, creating it if missing, and does nothing
+// else. Errors are those of [Open], except those of the master key.
 func Migrate(ctx context.Context, dir string) error {
 	s := newStore(dir, nil)
 	_, _, err := s.prepare(ctx)
 	return errors.Join(err, s.Close())
 }
 
-// prepare locks the directory and brings the schema up to date. It returns the
-// file's path and how to open it for writing.
+// prepare locks the directory and upgrades the schema. It returns the file's path and the
+// options to open it for writing.
 func (s *Store) prepare(ctx context.Context) (path, write string, err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return "", "", fmt.Errorf("make data directory: %w", err)
@@ -166,7 +165,7 @@ func (s *Store) prepare(ctx context.Context) (path, write string, err error) {
 		return "", "", err
 	}
 	s.intact = s.lock.intact
-	// fdatasync makes a commit just as durable and skips the journal of the file's times.
+	// fdatasync makes a commit equally durable, and skips the journal entry for the file's times.
 	sqlite.Fdatasync(true)
 	path = filepath.Join(s.dir, FileName)
 	if err := createPrivate(path); err != nil {
@@ -174,7 +173,7 @@ func (s *Store) prepare(ctx context.Context) (path, write string, err error) {
 	}
 	write = dsn(path, writerCacheKB, "synchronous(FULL)", "foreign_keys(OFF)", "secure_delete(ON)", fmt.Sprintf("page_size(%d)", pageSize),
 		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointAt), fmt.Sprintf("journal_size_limit(%d)", walKeep))
-	write += "&_journal_mode=WAL" // not a _pragma: the driver runs those by name, and in WAL the page size is settled
+	write += "&_journal_mode=WAL" // not a _pragma: the driver runs those in order of name, and in WAL the page size cannot be changed
 	if err := migrate(ctx, write); err != nil {
 		return "", "", fmt.Errorf("bring %s up to date: %w", path, err)
 	}
@@ -192,7 +191,7 @@ func dsn(path string, cacheKB int, pragmas ...string) string {
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 
-// createPrivate makes the file readable by its owner only: it holds secrets.
+// createPrivate creates the file readable by its owner only, because it contains secrets.
 func createPrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -234,7 +233,7 @@ func (s *Store) Size(context.Context) (n int64, err error) {
 	for _, name := range []string{FileName, FileName + "-wal"} {
 		info, err := os.Stat(filepath.Join(s.dir, name))
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // the log comes and goes
+		case errors.Is(err, fs.ErrNotExist): // the log may not exist
 		case err != nil:
 			return 0, unavailable("measure the store", err)
 		default:
@@ -263,9 +262,8 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// Ready writes a page as it is and syncs it, so that a full, read-only or broken disk
-// shows. Setting a column to the value that it has would not do: SQLite leaves such a
-// page alone.
+// Ready rewrites a page and syncs it, which detects a full, read-only or broken disk. Setting a
+// column to its current value is not sufficient, because SQLite does not write such a page.
 func (s *Store) Ready(ctx context.Context) error {
 	return s.transact(ctx, "check store", func(c relational.Conn) error {
 		_, err := c.Exec("PRAGMA user_version = 0")
@@ -273,8 +271,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	})
 }
 
-// unavailable wraps what the database answered. Whatever it is, the user can only
-// try again.
+// unavailable wraps an error of the database, for which the user can only retry.
 func unavailable(op string, err error) error {
 	if err == nil {
 		return nil

@@ -41,7 +41,7 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
 }
 
-// A directory has one handle; two that share it are tested elsewhere to be refused.
+// A directory has one handle; other tests check that two cannot share it.
 func TestContract_shared(t *testing.T) {
 	storetest.RunShared(t, func(t *testing.T) (one, other store.Store) {
 		s := open(t, t.TempDir())
@@ -49,7 +49,7 @@ func TestContract_shared(t *testing.T) {
 	})
 }
 
-// noise is what takes the room that it has: it cannot be packed.
+// noise cannot be compressed.
 func noise(size int) string {
 	b := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{7}).Read(b)
@@ -75,7 +75,7 @@ func TestOpen_secondIsRefused(t *testing.T) {
 	}
 }
 
-// Everything outlives the process, whether it closed the store or not.
+// All data outlives the process, whether it closed the store or not.
 func TestOpen_again(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -88,7 +88,7 @@ func TestOpen_again(t *testing.T) {
 			return dir
 		}},
 		{"Killed", func(t *testing.T, s *sqlite.Store, dir string) string {
-			next := t.TempDir() // what lies on the disk at this moment
+			next := t.TempDir() // the files at this moment
 			for _, name := range []string{sqlite.FileName, sqlite.FileName + "-wal"} {
 				data, err := os.ReadFile(filepath.Join(dir, name))
 				if err != nil {
@@ -163,8 +163,8 @@ func TestOpen_again(t *testing.T) {
 	}
 }
 
-// What is committed while the file system breaks down may be undone by the next start: it
-// is not called done, nor by the receipt of the request. (A real one is in ./e2e,
+// A commit during a failure of the file system may be undone by the next start: it is not
+// acknowledged, and neither is it by the receipt of the request. (./e2e has a real one,
 // TestFault_readOnlyRemount.)
 func TestCommit_fileSystemBreaksDown(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
@@ -285,8 +285,7 @@ func TestFiles_arePrivate(t *testing.T) {
 	}
 }
 
-// A file that takes no more refuses a batch whole, keeps what it had, and goes on
-// once it can.
+// A full file refuses a whole batch, keeps its data, and continues when it can.
 func TestCommit_refused(t *testing.T) {
 	for _, tt := range []struct {
 		name, hint string
@@ -347,8 +346,8 @@ func TestCommit_refused(t *testing.T) {
 	}
 }
 
-// What was committed has been synced: no process can be killed hard enough to tell the
-// difference, only a machine that loses its power.
+// Every commit was synced: killing a process cannot show the difference, only a power failure
+// can.
 func TestOpen_syncsEveryTransaction(t *testing.T) {
 	st, err := sqlite.Open(t.Context(), t.TempDir(), testRing)
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/relational"
 )
 
-// writer is the one connection that writes. It speaks to the driver itself: a
-// batch runs thousands of tiny statements, and database/sql would cost as much as
-// they do. Whoever uses it holds Store.mu.
+// writer is the only connection that writes. It uses the driver directly: a batch runs
+// thousands of tiny statements, and database/sql would cost as much as they do. Its user holds
+// Store.mu.
 type writer struct {
 	conn  driver.Conn
 	stmts map[string]*stmt
@@ -46,7 +46,8 @@ func (w *writer) close() error {
 	return errors.Join(append(errs, w.conn.Close())...)
 }
 
-// prepare returns the statement for sql, which must be a constant: each is kept.
+// prepare returns the statement for sql, which must be a constant, because statements are
+// cached.
 func (w *writer) prepare(sql string) (*stmt, error) {
 	if s := w.stmts[sql]; s != nil {
 		return s, nil
@@ -91,8 +92,7 @@ func (w *writer) bind(args []any) []driver.NamedValue {
 // tx is a running write transaction, and implements [relational.Conn].
 type tx struct{ w *writer }
 
-// exec runs a statement. What is written is never interrupted half-way, so it
-// takes no context.
+// exec runs a statement. Writes are never interrupted, so it has no context.
 func (t *tx) exec(sql string, args ...any) error {
 	_, err := t.execResult(sql, args...)
 	return err
@@ -135,7 +135,7 @@ func (t *tx) Rows(n int, sql string, args ...any) (all [][]any, err error) {
 	}
 }
 
-// Settle implements [relational.Conn]: row by row is as fast here.
+// Settle implements [relational.Conn]: row by row is equally fast on SQLite.
 func (t *tx) Settle(all []store.Settlement) ([]int, error) { return make([]int, len(all)), nil }
 
 // MarkStale implements [relational.Conn]: no other process changes settings.
@@ -144,7 +144,7 @@ func (t *tx) MarkStale([]*store.Append) error { return nil }
 // Known implements [relational.Conn]: a query costs no round trip.
 func (t *tx) Known([]*store.Append) (*relational.Known, error) { return nil, nil }
 
-// Queue implements [relational.Conn]: this process makes all keys, and they ascend.
+// Queue implements [relational.Conn]: this process generates all keys, and they ascend.
 func (t *tx) Queue([]*store.Append) error { return nil }
 
 // ClaimFanOut implements [relational.Conn]: no other transaction writes.
@@ -161,7 +161,7 @@ func nextRow(rows driver.Rows, n int) ([]any, error) {
 	}
 	row := make([]any, n)
 	for i, v := range values {
-		if b, ok := v.([]byte); ok { // only lent until Close
+		if b, ok := v.([]byte); ok { // valid only until Close
 			v = append([]byte(nil), b...)
 		}
 		row[i] = v
@@ -196,16 +196,16 @@ func (s *Store) transact(ctx context.Context, op string, fn func(relational.Conn
 	return nil
 }
 
-// unsure is the error for a transaction that was synced while the file system broke down:
-// whoever reads sees it, and the next start may not.
+// unsure returns the error of a transaction that was synced during a failure of the file
+// system: readers see it, but it may not exist after the next start.
 func unsure(op string, err error) error {
 	unknown := fault.Unknown("the data", fmt.Errorf("%s: %w: %w", op, store.ErrMedium, err))
 	unknown.Hint = "check the system's log for disk errors, repair the file system, and restart the server"
 	return unknown
 }
 
-// Receipt is [relational.Store]'s, but for a store that may not have what it shows: a
-// request that is repeated must not be told that it was done.
+// Receipt is [relational.Store]'s, except on a store whose last commits may be lost: a repeated
+// request must not be told that it was done.
 func (s *Store) Receipt(ctx context.Context, space event.Space, key string) (store.Receipt, error) {
 	r, err := s.Store.Receipt(ctx, space, key)
 	if err == nil && s.doubtful.Load() {
@@ -214,8 +214,8 @@ func (s *Store) Receipt(ctx context.Context, space event.Space, key string) (sto
 	return r, err
 }
 
-// rollback ends the transaction. SQLite has ended it by itself after some
-// errors, such as a full disk; that is no error here.
+// rollback ends the transaction. After some errors, such as a full disk, SQLite has already
+// ended it; that is not an error here.
 func (t *tx) rollback() error {
 	err := t.exec("ROLLBACK")
 	var e *sqlite.Error
