@@ -37,7 +37,7 @@ func testCommit(b *bundle) {
 	b.ok(err)
 	b.equal("its name", v.EventID, custom.Event.ID)
 
-	alone := b.append(mine, "a.b") // nobody wants it
+	alone := b.append(mine, "a.b") // without a subscribed endpoint
 	last, err = b.LastKey(b.ctx)
 	b.ok(err)
 	b.equal("last key", last, alone.Event.Key)
@@ -47,7 +47,7 @@ func testCommit(b *bundle) {
 	b.equal("last key of all spaces", last, theirs.Event.Key)
 }
 
-// What is signed and sent must be what was accepted, to the byte.
+// The signed and sent body must be the accepted one, byte for byte.
 func testBodies(b *bundle) {
 	random := make([]byte, 256<<10)
 	src := rand.NewChaCha8([32]byte{1})
@@ -76,7 +76,7 @@ func testBodies(b *bundle) {
 	}
 }
 
-// A batch is as good as its events one by one, however large and mixed it is.
+// A large and mixed batch has the same effect as its events one by one.
 func testLargeBatch(b *bundle) {
 	for _, size := range []int{1, 2, 15, 16, 17, 33, 300} {
 		var all []*store.Append
@@ -223,7 +223,7 @@ func testRefusedWithinBatch(b *bundle) {
 	b.ok(err)
 	b.equal("receipt", r, *three.Receipt)
 
-	// What is refused claims nothing.
+	// A refused event claims no name.
 	at = at.Add(1)
 	refused := b.composeCustom(mine, "evt_claimed-by-a-refused", 7)
 	refused.Receipt = receipt(mine, "k", at)
@@ -234,8 +234,8 @@ func testRefusedWithinBatch(b *bundle) {
 	}
 }
 
-// A sender's id may look generated, and is still only the sender's; an id names
-// one event of a space, whoever made it up.
+// A sender's id may look generated, but names only the sender's event; an id names one event of
+// a space, whether generated or chosen.
 func testGeneratedIDTaken(b *bundle) {
 	generated := b.append(mine, "a.b", 7)
 	odd := b.composeCustom(mine, event.FormatID(event.PrefixEvent, generated.Event.Key, generated.Event.Nonce+1), 7)
@@ -260,7 +260,7 @@ func testGeneratedIDTaken(b *bundle) {
 	b.equal("in another space", got, elsewhere.Event)
 }
 
-// An append that was refused once is judged anew.
+// A refused append is evaluated again.
 func testCommitAgain(b *bundle) {
 	first := b.composeCustom(mine, "evt_0123456789abcdef", 7)
 	first.Receipt = receipt(mine, "k", now())

@@ -8,8 +8,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 )
 
-// The audit log is verified as it was written, by many at once, after retention has cut
-// off its beginning and after another start.
+// The audit log verifies unchanged: concurrently, after retention has cut off its beginning,
+// and after a restart.
 func testAuditChain(b *bundle) {
 	verified := func(when string, entries int) {
 		b.Helper()

@@ -14,8 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Writers of every kind and readers of every kind at once: no error, nothing
-// lost, nothing twice.
+// Concurrent writers and readers of every kind: no error, no lost and no duplicate row.
 func testConcurrent(b *bundle) {
 	one, two := b.endpoint(mine), b.endpoint(mine)
 	const writers, rounds = 4, 25
@@ -86,7 +85,7 @@ func testConcurrent(b *bundle) {
 	}
 }
 
-// Whoever reads sees a batch whole or not at all.
+// Readers see a batch whole or not at all.
 func testWholeBatches(b *bundle) {
 	const rounds = 50
 	var wg sync.WaitGroup
@@ -110,7 +109,7 @@ func testWholeBatches(b *bundle) {
 	b.equal("events", len(items), 3*rounds)
 }
 
-// Nothing is written for somebody who has gone.
+// Nothing is written for a canceled context.
 func testCanceled(b *bundle) {
 	at := now()
 	e := b.endpoint(mine)

@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// The bundle's writes of whole objects, for tests of something else than edits.
+// The bundle's writes of whole objects, for tests that are not about edits.
 
 func (b *bundle) writeAccount(a *account.Account, t store.Trail) error {
 	got, err := b.EditAccount(b.ctx, a.ID, func(now *account.Account) (store.Trail, error) {

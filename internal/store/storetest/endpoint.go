@@ -79,7 +79,7 @@ func testEndpointSettings(b *bundle) {
 	b.ok(err)
 	b.equal("another endpoint", got, bystander)
 
-	// Servers before stored URLs as they were given.
+	// Earlier servers stored URLs unchanged.
 	old := full
 	old.URL, old.Auth = "https://BÜCHER.test/café?q={a}", endpoint.Authentication{Type: endpoint.AuthOAuth, TokenURL: "https://ID.test/|"}
 	old.Settings.Consent = &endpoint.Consent{URL: old.URL, Origin: "pay.example", Granted: time.UnixMilli(1700000001000).UTC()}

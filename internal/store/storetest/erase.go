@@ -35,7 +35,7 @@ func (b *bundle) eraseAll(id string, at time.Time) (canceled []int64) {
 	}
 }
 
-// Of an erased event, its id, type and times stay, and the outcomes of its attempts.
+// The id, type and times of an erased event are kept, and the outcomes of its attempts.
 func testErase(b *bundle) {
 	a, other := b.compose(mine, "a.b", 7, 8, 9), b.append(mine, "a.b", 7)
 	a.Event.Trace = event.Trace("trace")
@@ -113,7 +113,7 @@ func testEraseCustom(b *bundle) {
 	}
 }
 
-// Deliveries of an erased event that are not written yet never are.
+// Unwritten deliveries of an erased event are never written.
 func testEraseDeferred(b *bundle) {
 	a := b.deferred(mine, 7, 8, 9, 10, 11)
 	b.commit(a)
@@ -151,7 +151,7 @@ func testEraseLists(b *bundle) {
 	b.equal("pending", len(views), 0)
 }
 
-// Nothing is left of an erased space but its audit log; another one stays whole.
+// An erased space keeps only its audit log; other spaces are not changed.
 func testEraseSpace(b *bundle) {
 	at := now()
 	a := account.Account{ID: "acct_1", Name: "n", Created: at}

@@ -50,9 +50,9 @@ func (b *bundle) waiting(a *store.Append) (all []int64) {
 }
 
 // A deferred event is stored as a whole, with its list of endpoints; slices write its
-// deliveries, each once, and are told apart from what other spaces have.
+// deliveries, each once, separately from those of other spaces.
 func testFanOut(b *bundle) {
-	numbers := []int64{900_000, 7, 300, 8, 1 << 40, 301} // in no order
+	numbers := []int64{900_000, 7, 300, 8, 1 << 40, 301} // unordered
 	a := b.deferred(mine, numbers...)
 	a.Receipt = receipt(mine, "k", now())
 	other := b.deferred(theirs, 7)
@@ -117,7 +117,7 @@ func testFanOutOrder(b *bundle) {
 	b.equal("deferred", []bool{before.Deferred, after.Deferred}, []bool{false, true})
 }
 
-// What a person resends before its slice comes is written once.
+// A delivery that a user resends before its slice is written once.
 func testFanOutResent(b *bundle) {
 	a := b.deferred(mine, 7, 8, 9)
 	b.commit(a)
@@ -132,7 +132,7 @@ func testFanOutResent(b *bundle) {
 	b.equal("resent", b.delivery(early.ID), done)
 }
 
-// A refused event is not deferred, and a batch that fails writes no part of a slice.
+// A refused event is not deferred, and a failed batch writes no part of a slice.
 func testFanOutAllOrNothing(b *bundle) {
 	a := b.deferred(mine, 7, 8, 9)
 	b.commit(a)
@@ -153,7 +153,7 @@ func testFanOutAllOrNothing(b *bundle) {
 	b.equal("slice", written, map[event.Key][]int64{a.Event.Key: {7, 8, 9}})
 }
 
-// Lists, counts and retention take deliveries that are not written yet for pending.
+// Lists, counts and retention treat unwritten deliveries as pending.
 func testFanOutHistory(b *bundle) {
 	old := b.append(mine, "a.b", 7)
 	done := old.Deliveries[0]

@@ -59,14 +59,14 @@ func testEvents(b *bundle) {
 		_, err := b.Event(b.ctx, mine, id) // the key alone does not guess the id
 		b.code(err, fault.NotFound)
 	}
-	// Who chose an id is not found by the one that the key would have made.
+	// An event with a chosen id is not found by the id that its key would have.
 	_, err := b.Event(b.ctx, mine, event.FormatID(event.PrefixEvent, all[3].Key, all[3].Nonce))
 	b.equal("chosen", all[3].Custom, true)
 	b.code(err, fault.NotFound)
 }
 
-// history is a past of deliveries in all states to three endpoints, of which the
-// last belongs to another space, and what a list of them should show.
+// history is a set of deliveries in all states to three endpoints, the last of which belongs to
+// another space, and the expected list of them.
 type history struct {
 	endpoints []*endpoint.Endpoint
 	events    []event.Event   // oldest first
@@ -82,7 +82,7 @@ func newHistory(b *bundle) *history {
 		if i%5 == 0 {
 			a.Event.ID, a.Event.Custom, a.Event.Nonce = fmt.Sprintf("evt_of-the-sender-%02d", i), true, 0
 		}
-		if i%3 == 1 { // the larger ones are kept otherwise
+		if i%3 == 1 { // the larger ones are stored differently
 			a.Event.Body = append(bytes.TrimSuffix(a.Event.Body, []byte("}")), `,"note":"`+strings.Repeat("a longer story, ", 300)+`"}`...)
 		}
 		b.commit(a, b.compose(theirs, typ, h.endpoints[2].No))
@@ -99,7 +99,7 @@ func newHistory(b *bundle) *history {
 	return h
 }
 
-// where returns what f selects, newest first.
+// where returns the deliveries that f selects, newest first.
 func (h *history) where(f store.DeliveryFilter) []delivery.View {
 	return slices.DeleteFunc(slices.Clone(h.all), func(v delivery.View) bool {
 		return f.Event != 0 && v.ID.Event != f.Event || f.Endpoint != 0 && v.ID.Endpoint != f.Endpoint || f.State != nil && v.State != *f.State || f.Outcome != nil && v.LastOutcome != *f.Outcome ||
@@ -108,7 +108,7 @@ func (h *history) where(f store.DeliveryFilter) []delivery.View {
 	})
 }
 
-// testEventFilters narrows events by several types, and by how their deliveries are.
+// testEventFilters selects events by several types, and by the state of their deliveries.
 func testEventFilters(b *bundle, h *history) {
 	yes, no := true, false
 	for _, types := range [][]string{nil, historyTypes[:1], historyTypes[1:3], {"nothing.like_it"}} {
@@ -164,7 +164,7 @@ func testDeliveries(b *bundle) {
 	b.code(err, fault.NotFound)
 }
 
-// Every combination of filters selects what each of them does.
+// Every combination of filters selects the intersection of its filters.
 func testDeliveryFilters(b *bundle) {
 	h := newHistory(b)
 	keys := []event.Key{0, h.events[4].Key}
@@ -270,7 +270,7 @@ func testCancelDelivery(b *bundle) {
 	b.equal("canceled when done", b.delivery(done.ID), done)
 }
 
-// Nothing of one space is visible in another, not even to who knows its name.
+// Nothing of one space is visible in another, even by its identifier.
 func testSpaces(b *bundle) {
 	e := b.endpoint(mine)
 	a, custom := b.append(mine, "a.b", e.No), b.composeCustom(mine, "evt_0123456789abcdef", e.No)

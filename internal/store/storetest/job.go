@@ -52,7 +52,7 @@ func testJobs(b *bundle) {
 	b.ok(err)
 	b.equal("running", len(running), len(all)) // without r, with theirs
 
-	// What ended is not written any more, nor is what would be requeued with it.
+	// A job that has ended is not written any more, nor are the deliveries that it would requeue.
 	d := b.append(mine, "a.b", w.No).Deliveries[0]
 	d.State, d.Settled = delivery.Failed, now()
 	b.settle(d)
@@ -70,17 +70,17 @@ func testJobs(b *bundle) {
 	next.Cursor, next.Requeued = d.ID, 1
 	elsewhere := all[1]
 	elsewhere.Cursor.Event = 77
-	b.code(b.AdvanceJob(b.ctx, &elsewhere, &next, []delivery.Delivery{back}, store.Trail{}), fault.NotFound) // somebody else has advanced it
+	b.code(b.AdvanceJob(b.ctx, &elsewhere, &next, []delivery.Delivery{back}, store.Trail{}), fault.NotFound) // another node has advanced it
 	b.equal("not requeued", b.delivery(d.ID).State, delivery.Failed)
 	b.ok(b.AdvanceJob(b.ctx, &all[1], &next, []delivery.Delivery{back}, store.Trail{}))
 	b.equal("a running one's delivery", b.delivery(d.ID), back)
 
-	// What a person has cancelled since it was read stays so.
+	// A delivery that a user has canceled since it was read stays canceled.
 	b.ok(b.cancel(d.ID, now(), store.Trail{}))
 	b.ok(b.AdvanceJob(b.ctx, &next, &next, []delivery.Delivery{back}, store.Trail{}))
 	b.equal("a cancelled delivery", b.delivery(d.ID).State, delivery.Canceled)
 
-	// An edit ends it and leaves its progress as it is.
+	// An edit ends it and does not change its progress.
 	ended, err := b.EditJob(b.ctx, mine, all[2].ID, func(r *job.Job) (store.Trail, error) {
 		r.State, r.Finished, r.Scanned = job.Canceled, time.UnixMilli(1700000002000), 99
 		return store.Trail{}, nil
@@ -93,7 +93,7 @@ func testJobs(b *bundle) {
 	b.equal("as it is kept", got, ended)
 	b.code(b.AdvanceJob(b.ctx, &all[2], &next, nil, store.Trail{}), fault.NotFound)
 
-	// An event that was purged meanwhile is passed over.
+	// An event that was purged meanwhile is skipped.
 	lost := delivery.New(delivery.ID{Event: b.keys.Next(), Endpoint: w.No}, mine)
 	b.ok(b.AdvanceJob(b.ctx, &next, &next, []delivery.Delivery{lost}, store.Trail{}))
 	_, err = b.Delivery(b.ctx, mine, lost.ID)

@@ -55,7 +55,7 @@ func testLoadLane(b *bundle) {
 	b.ok(err)
 	b.equal("those that are named", unversioned(outgoing), want[3:4])
 
-	// The first is put off to the end, and the second, third and fourth are settled.
+	// The first is postponed to the end, and the second, third and fourth are settled.
 	later := want[0].Delivery
 	later.Rank = start.Add(time.Hour)
 	b.settle(later)
@@ -76,7 +76,7 @@ func testLoadLane(b *bundle) {
 	b.equal("another lane", len(outgoing), 20)
 }
 
-// unversioned returns outgoing without the version of the settings, which is 0 where no other
+// unversioned returns outgoing without the version of the settings, which is 0 if no other
 // process changes them.
 func unversioned(outgoing []delivery.Outgoing) []delivery.Outgoing {
 	for i := range outgoing {
@@ -135,7 +135,7 @@ func testLanes(b *bundle) {
 		b.equal("lanes", lanes, want[tt.from:tt.to])
 	}
 
-	// The lowest goes, and the next one is it.
+	// The lowest is settled, and the next one takes its place.
 	outgoing, err := b.LoadLane(b.ctx, 5, 2, 1<<20)
 	b.ok(err)
 	b.ok(b.cancel(outgoing[0].Delivery.ID, now(), store.Trail{}))
@@ -185,7 +185,7 @@ func testCancelPending(b *bundle) {
 	b.equal("another endpoint's", len(outgoing), 5)
 }
 
-// testLoadLaneTrace holds that what an event's trace is survives, byte for byte.
+// testLoadLaneTrace checks that an event's trace is stored byte for byte.
 func testLoadLaneTrace(b *bundle) {
 	traced, plain := b.compose(mine, "a.b", 7), b.compose(mine, "a.b", 7)
 	for i := range 25 {

@@ -13,8 +13,8 @@ import (
 )
 
 // Lists calls check with each kind of list of a full store: of an account with many events, of
-// which most have no delivery and few match. A list must look at about scan entries, whatever
-// is stored; it stops and goes on from there.
+// which most have no delivery and few match. A list must examine about scan entries for any
+// number of stored events; it stops, and can be continued.
 func Lists(t *testing.T, st store.Store, events, scan int, check func(what string, list func())) {
 	b := &bundle{T: t, Store: st, ctx: context.Background(), keys: event.NewKeys(time.Now, 0)}
 	busy, quiet := b.endpoint(mine), b.endpoint(mine)
@@ -73,15 +73,15 @@ func Lists(t *testing.T, st store.Store, events, scan int, check func(what strin
 	})
 }
 
-// one takes what a list returns.
+// one handles the result of a list.
 func (b *bundle) one(_, _ any, err error) {
 	b.Helper()
 	b.ok(err)
 }
 
-// fill writes events quickly: a few at the beginning that are rare in every way, and then many
-// of a common type, of which every twentieth was delivered to the busy endpoint. It returns the
-// key of a rare one.
+// fill writes events quickly: first a few with rare values of every filter, then many of a
+// common type, of which every twentieth was delivered to the busy endpoint. It returns the key
+// of a rare one.
 func (b *bundle) fill(events int, busy, quiet int64) (rare event.Key) {
 	b.Helper()
 	note := strings.Repeat("some more of the story, ", 40)

@@ -30,7 +30,7 @@ func testReceipts(b *bundle) {
 		b.equal("replay", *again.Replay, *first.Receipt)
 		b.absent(again)
 	}
-	forward := b.compose(mine, "a.b", 7) // when a clock has been stepped forward by a minute
+	forward := b.compose(mine, "a.b", 7) // when the clock was stepped forward by a minute
 	forward.Receipt = receipt(mine, "k", start.Add(store.ReceiptLife))
 	forward.Receipt.Spare = time.Minute
 	if b.commit(forward); forward.Replay == nil {
@@ -50,7 +50,7 @@ func testReceipts(b *bundle) {
 	b.code(err, fault.NotFound)
 }
 
-// A receipt is written with the effect of its request, and not without it.
+// A receipt is written only together with the effect of its request.
 func testReceiptsWithEffect(b *bundle) {
 	at := now()
 	e := b.composeEndpoint(mine)

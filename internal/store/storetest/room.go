@@ -14,7 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// However many create objects at once, an account has no more than it may, and exactly that.
+// With any number of concurrent creations, an account reaches its limit exactly.
 func testRoom(p *pair) {
 	const limit = 5
 	a := p.account()
@@ -43,7 +43,7 @@ func testRoom(p *pair) {
 		},
 	} {
 		room := store.Room{Quota: name, Space: space, Limit: limit, At: at}
-		for range 2 { // some are there already
+		for range 2 { // some exist already
 			p.ok(create(p.stores[0], store.Trail{Room: &room}))
 		}
 		var wg sync.WaitGroup

@@ -31,8 +31,8 @@ func testSettle(b *bundle) {
 	b.equal("at once", b.delivery(quick.ID), quick)
 }
 
-// A person cancels while an attempt runs: that stays, and the attempt is kept and
-// counted, so that the next one does not take its number.
+// A user cancels while an attempt runs: the cancellation is kept, and the attempt is recorded
+// and counted, so that the next one does not get its number.
 func testSettleNotPending(b *bundle) {
 	d := b.append(mine, "a.b", 7).Deliveries[0]
 	first := b.attempt(&d, delivery.OutcomeTimeout)
@@ -52,8 +52,8 @@ func testSettleNotPending(b *bundle) {
 	b.equal("delivery", b.delivery(d.ID), got)
 }
 
-// Two attempts may bear one number when a person meddled. Neither is lost, and
-// from then on numbers are unique again.
+// Two attempts may have the same number after a user's change. Neither is lost, and from then
+// on numbers are unique again.
 func testSettleNumberTwice(b *bundle) {
 	d := b.append(mine, "a.b", 7).Deliveries[0]
 	other := d
@@ -66,7 +66,7 @@ func testSettleNumberTwice(b *bundle) {
 	b.equal("last outcome", got.LastOutcome, delivery.OutcomeDNS)
 	b.equal("due", got.Due, other.Due)
 
-	third := b.attempt(&d, delivery.OutcomeSucceeded) // who runs it does not know better
+	third := b.attempt(&d, delivery.OutcomeSucceeded) // its worker has the old state
 	third.Number = 3
 	b.equal("attempts", b.attempts(d.ID), []delivery.Attempt{third, second, first})
 	got = b.delivery(d.ID)
@@ -93,7 +93,7 @@ func testSettleWithoutAttempt(b *bundle) {
 	b.equal("expired and settled again", b.delivery(d.ID), d)
 }
 
-// A settlement of what is not there neither fails its batch nor makes a delivery.
+// A settlement of an unknown delivery neither fails its batch nor creates a delivery.
 func testSettleUnknown(b *bundle) {
 	d := delivery.New(delivery.ID{Event: b.keys.Next(), Endpoint: 7}, mine)
 	known := b.append(mine, "a.b", 8).Deliveries[0]

@@ -19,8 +19,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// RunShared runs the tests that no edit is lost, on two handles of one store that open
-// returns. Where a store has one handle only, both are the same.
+// RunShared runs the tests for lost edits, on two handles of one store that open returns. If a
+// store has one handle only, both are the same.
 func RunShared(t *testing.T, open func(t *testing.T) (one, other store.Store)) {
 	for _, tt := range []struct {
 		name string
@@ -83,8 +83,8 @@ func (p *pair) account() account.Account {
 	return a
 }
 
-// Each editor counts in a part of the endpoint of its own, and all of them in one: what is
-// sealed, what is not, and the list of secrets.
+// Each editor counts in its own part of the endpoint, and all count in a shared one: in
+// encrypted and other parts, and in the list of secrets.
 func testEndpointEdits(p *pair) {
 	e := p.endpoint(mine)
 	secrets := len(e.Secrets)
@@ -200,7 +200,7 @@ func testUserEdits(p *pair) {
 	p.equal("password", len(got.Password), len(u.Password)+editors*edits)
 }
 
-// Admins who demote each other at once leave one.
+// If admins demote each other at the same time, one remains.
 func testLastAdmin(p *pair) {
 	var ids []string
 	for i := range 2 {
@@ -238,7 +238,7 @@ func testLastAdmin(p *pair) {
 	}
 }
 
-// A session that begins with a password while another one is set does not outlive that.
+// A session that begins with a password while another one is set ends with that change.
 func testSessionAndPassword(p *pair) {
 	u := p.user("Ada")
 	for i := range edits {
@@ -265,8 +265,8 @@ func testSessionAndPassword(p *pair) {
 	}
 }
 
-// However many work off a job, each stretch is done once, and a cancellation that was
-// acknowledged is the end.
+// If several workers run a job, each slice is processed once, and an acknowledged cancellation
+// ends it.
 func testJobEdits(p *pair) {
 	a := p.account()
 	space := event.SpaceOf(a.No, false)
@@ -317,7 +317,7 @@ func testJobEdits(p *pair) {
 	}
 }
 
-// Of jobs that must not run at once, one begins.
+// Of jobs that must not run at the same time, one starts.
 func testJobAlone(p *pair) {
 	a := p.account()
 	space := event.SpaceOf(a.No, false)
@@ -370,7 +370,7 @@ func testSandboxEdits(p *pair) {
 	}
 }
 
-// Of one device there is one listener, however many connect at once.
+// There is one listener per device, for any number of concurrent connections.
 func testOneListener(p *pair) {
 	p.race(func(i int, s store.Store) error {
 		e := p.composeEndpoint(mine)
@@ -391,7 +391,7 @@ func testOneListener(p *pair) {
 	p.code(err, fault.NotFound)
 }
 
-// Whoever is told that a delivery was cancelled is not told so of one that was delivered.
+// An acknowledged cancellation is never one of a delivered delivery.
 func testCancelAndSettle(p *pair) {
 	for range edits {
 		d := p.append(mine, "a.b", 7).Deliveries[0]
@@ -416,7 +416,7 @@ func testCancelAndSettle(p *pair) {
 	}
 }
 
-// An edit of what is deleted meanwhile is not acknowledged, and brings nothing back.
+// An edit of an object that was deleted meanwhile is not acknowledged, and restores nothing.
 func testEditsOfWhatIsDeleted(p *pair) {
 	for range edits {
 		e := p.endpoint(mine)

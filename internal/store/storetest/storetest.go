@@ -1,6 +1,5 @@
-// Package storetest is the contract of [store.Store] as tests. Every
-// implementation runs them; what they hold is what the interface's comments
-// promise. It must not know any implementation.
+// Package storetest contains the contract of [store.Store] as tests, which every implementation
+// runs: they check the comments of the interface. It must not know any implementation.
 package storetest
 
 import (
@@ -17,8 +16,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Run runs the contract tests on stores that open returns, each empty and closed
-// by whoever opened it.
+// Run runs the contract tests on stores that open returns, each empty. The caller closes them.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, tt := range []struct {
 		name string
@@ -105,7 +103,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 }
 
-// bundle is what a test works with: itself, a store, and the makings of events.
+// bundle contains the test, a store, and the generators of events.
 type bundle struct {
 	*testing.T
 	store.Store
@@ -134,7 +132,7 @@ func (b *bundle) code(err error, want fault.Code) {
 	}
 }
 
-// equal compares by how values print, which for the domain's values shows all.
+// equal compares values by their printed form, which shows all of the domain's values.
 func (b *bundle) equal(what string, got, want any) {
 	b.Helper()
 	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
@@ -142,7 +140,7 @@ func (b *bundle) equal(what string, got, want any) {
 	}
 }
 
-// now is the present as a store keeps it.
+// now is the current time as a store keeps it.
 func now() time.Time { return time.UnixMilli(time.Now().UnixMilli()) }
 
 func (b *bundle) event(space event.Space, typ string) event.Event {
@@ -182,7 +180,7 @@ func (b *bundle) append(space event.Space, typ string, endpoints ...int64) *stor
 	return a
 }
 
-// settle commits deliveries in the states that they are in, without attempts.
+// settle commits deliveries in their current states, without attempts.
 func (b *bundle) settle(all ...delivery.Delivery) {
 	b.Helper()
 	batch := &store.Batch{}
@@ -192,7 +190,7 @@ func (b *bundle) settle(all ...delivery.Delivery) {
 	b.ok(b.Commit(b.ctx, batch))
 }
 
-// attempt commits one attempt at d with its outcome, which changes d as it says.
+// attempt commits one attempt at d with its outcome, which changes d accordingly.
 func (b *bundle) attempt(d *delivery.Delivery, o delivery.Outcome) delivery.Attempt {
 	b.Helper()
 	at := delivery.Attempt{Number: d.Attempts + 1, Started: now(), Duration: 1234 * time.Microsecond, Outcome: o, StatusCode: 200 + int(o), ResponseBody: []byte{},
@@ -203,7 +201,7 @@ func (b *bundle) attempt(d *delivery.Delivery, o delivery.Outcome) delivery.Atte
 	return at
 }
 
-// delivery returns what is stored of a delivery of mine.
+// delivery returns the stored state of a delivery of mine.
 func (b *bundle) delivery(id delivery.ID) delivery.Delivery {
 	b.Helper()
 	v, err := b.Delivery(b.ctx, mine, id)
@@ -220,7 +218,7 @@ func (b *bundle) attempts(id delivery.ID) []delivery.Attempt {
 	return items
 }
 
-// absent checks that nothing of a was kept.
+// absent checks that no part of a was stored.
 func (b *bundle) absent(a *store.Append) {
 	b.Helper()
 	events, _, err := b.ListEvents(b.ctx, a.Event.Space, store.EventFilter{From: a.Event.Key, Until: a.Event.Key + 1}, store.Page[event.Key]{Limit: 1})
@@ -299,8 +297,8 @@ func pages[T, C any](b *bundle, what string, want []T, cursor func(T) C, list fu
 	}
 }
 
-// searches checks a list as [pages] does, and that it finds the same when it goes on from
-// wherever it stops, however little it may look at.
+// searches checks a list as [pages] does, and that it finds the same if it continues from any
+// position where it stops, with any budget.
 func searches[T, C any](b *bundle, what string, want []T, cursor func(T) C, list func(store.Page[C]) ([]T, *C, error)) {
 	b.Helper()
 	pages(b, what, want, cursor, func(p store.Page[C]) ([]T, bool, error) {

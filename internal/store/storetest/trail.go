@@ -53,7 +53,7 @@ func testAudit(b *bundle) {
 	b.ok(err)
 }
 
-// Whatever a change leaves is there with it, and not without it.
+// The trail of a change is written with it, and not without it.
 func testTrail(b *bundle) {
 	at := now()
 	e := b.composeEndpoint(mine)
@@ -93,7 +93,7 @@ func testTrail(b *bundle) {
 			b.equal(tt.name+": announced", d.Delivery, a.Deliveries[0])
 		}
 	}
-	// Each fails, by itself or because of the announcement's name.
+	// Each fails, because of the change or because of the announcement's name.
 	trail := store.Trail{Receipt: receipt(mine, "none", at), Audit: b.entry(mine, "none", account.EndpointUpdated), Announce: []*store.Append{b.compose(mine, "a.b", 9), b.compose(theirs, "a.b", 9)}}
 	missing := *e
 	missing.ID = "we_missing"

@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// show is what of a definition is stored.
+// show describes the stored parts of a definition.
 func show(d event.Definition) string {
 	return fmt.Sprint(d.No, d.Space, d.Name, d.Description, d.Validation, d.Deprecated, fmt.Sprintf("%s", d.Samples), string(d.Schema), d.Version, d.Created, d.Updated)
 }

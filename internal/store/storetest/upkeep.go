@@ -38,7 +38,7 @@ func testPurgeReceipts(b *bundle) {
 	}
 }
 
-// purge goes through all events below a key and returns how many it deleted.
+// purge purges all events below a key and returns the number of deleted ones.
 func (b *bundle) purge(below event.Key, limit int) (total int) {
 	b.Helper()
 	for from, rounds := event.Key(0), 0; ; rounds++ {
@@ -90,8 +90,8 @@ func testPurgeEvents(b *bundle) {
 	b.equal("last key of an empty store", last, event.Key(0))
 }
 
-// An event that a pending delivery needs stays with all that is known of it, and
-// does not keep the purge from what comes after.
+// An event with a pending delivery is kept with all its data, and does not keep later ones from
+// being purged.
 func testPurgePending(b *bundle) {
 	var all []*store.Append
 	for i := range 12 {
@@ -130,7 +130,7 @@ func testPurgePending(b *bundle) {
 	b.equal("purged when nobody waits any more", b.purge(below, 2), 6)
 }
 
-// purges runs a purge until it finds nothing, and checks how many it deleted each time.
+// purges runs a purge until it finds nothing, and checks the number of deleted rows each time.
 func (b *bundle) purges(what string, purge func(limit int) (int, error), want ...int) {
 	b.Helper()
 	for i, n := range append(want, 0) {
@@ -169,7 +169,7 @@ func testPurgeJobs(b *bundle) {
 	for i := range 7 {
 		r := job.Job{ID: event.FormatID("job_", b.keys.Next(), 1), Kind: job.BulkRetry, Space: mine, State: job.Running, Created: start}
 		b.ok(b.CreateJob(b.ctx, &r, unopposed, store.Trail{}))
-		if i > 0 { // the first goes on
+		if i > 0 { // the first one continues
 			r.State = []job.State{job.Succeeded, job.Canceled, job.Failed}[i%3]
 			r.Finished = start.Add(time.Duration(i) * time.Second)
 			b.ok(b.AdvanceJob(b.ctx, &r, &r, nil, store.Trail{}))
@@ -211,7 +211,7 @@ func testPurgeSandbox(b *bundle) {
 	}
 }
 
-// What is left of a deleted endpoint stays for as long as something names it.
+// The rows of a deleted endpoint are kept as long as something refers to it.
 func testPurgeDeletedEndpoints(b *bundle) {
 	deleted := now()
 	before := deleted.Add(time.Second)
@@ -230,7 +230,7 @@ func testPurgeDeletedEndpoints(b *bundle) {
 		}
 		b.ok(b.deleteEndpoint(e.No, at, store.Trail{}))
 	}
-	// What was under way is written after all.
+	// A write that was under way is completed.
 	b.ok(b.Commit(b.ctx, &store.Batch{Health: []store.Health{{Endpoint: free.No}, {Endpoint: alive.No}}}))
 	for _, e := range []*endpoint.Endpoint{free, alive} {
 		b.ok(b.AddStatistics(b.ctx, []store.Statistic{{Space: e.Space, Endpoint: e.No, Grain: store.ByHour, Start: hour, Counts: store.Counts{Events: 1}}}))
@@ -309,8 +309,8 @@ func testPurgeTypes(b *bundle) {
 	}
 }
 
-// Somebody retries a delivery whose event is purged at that moment. What remains
-// must not be a lane with nothing to send in it.
+// A user retries a delivery whose event is purged at that moment. The result must not be a lane
+// without anything to send.
 func testRequeuePurged(b *bundle) {
 	a := b.append(mine, "a.b", 7)
 	d := a.Deliveries[0]
@@ -365,7 +365,7 @@ func testSize(b *bundle) {
 	}
 }
 
-// noise is bytes that do not compress.
+// noise returns bytes that do not compress.
 func noise(n int) []byte {
 	body := make([]byte, n)
 	random := rand.NewChaCha8([32]byte{1})

@@ -37,7 +37,7 @@ func testUsers(b *bundle) {
 	again.ID, again.Name = "usr_other", "aDA"
 	b.code(b.CreateUser(b.ctx, &again, store.Trail{}), fault.Invalid)
 	_, err = b.UserNamed(b.ctx, "ada")
-	b.code(err, fault.NotFound) // names are told apart by case
+	b.code(err, fault.NotFound) // names are case-sensitive
 	got, err := b.UserNamed(b.ctx, "Ada")
 	b.ok(err)
 	b.equal("by name", got, ada)
@@ -85,12 +85,12 @@ func testSessions(b *bundle) {
 		if b.equal("portal", got.Portal != nil, want.Portal != nil); want.Portal != nil {
 			b.equal("portal", *got.Portal, *want.Portal)
 		}
-		got.Portal, want.Portal = nil, nil // pointers, which print as addresses
+		got.Portal, want.Portal = nil, nil // pointers would print as addresses
 		b.equal("session", got, want)
 	}
 	ended := b.session(account.Session{User: ada.ID, Created: at(1), Expires: at(20)})
 	b.ok(b.EndSession(b.ctx, ended.Hash, store.Trail{Audit: b.entry(0, ada.ID, account.UserSignedOut)}))
-	b.ok(b.EndSession(b.ctx, ended.Hash, store.Trail{})) // gone already
+	b.ok(b.EndSession(b.ctx, ended.Hash, store.Trail{})) // it is already deleted
 	_, err := b.Session(b.ctx, ended.Hash)
 	b.code(err, fault.NotFound)
 	n, err := b.PurgeSessions(b.ctx, at(15), 10)

@@ -1,5 +1,5 @@
-// Package pgtest starts PostgreSQL clusters of their own for tests: real servers, in
-// a temporary directory, on a port of 127.0.0.1. It is linked into no program.
+// Package pgtest starts PostgreSQL clusters for tests: real servers, in a temporary directory,
+// on a port of 127.0.0.1. No program links it.
 package pgtest
 
 import (
@@ -34,8 +34,8 @@ type Cluster struct {
 
 const patience = time.Minute
 
-// Start makes a cluster and starts it. With settings, such as "fsync=off", it is run.
-// The caller must Stop it.
+// Start creates and starts a cluster, with settings such as "fsync=off". The caller must Stop
+// it.
 func Start(settings ...string) (_ *Cluster, err error) {
 	c := &Cluster{}
 	if c.who, err = credential(); err != nil {
@@ -60,7 +60,7 @@ func Start(settings ...string) (_ *Cluster, err error) {
 	return c, c.start(settings)
 }
 
-// credential is whom to run the server as: it refuses to run as root.
+// credential returns the user to run the server as, because it refuses to run as root.
 func credential() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
@@ -77,7 +77,7 @@ func credential() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
-// program finds one of PostgreSQL's programs, which Debian keeps out of the path.
+// program finds one of PostgreSQL's programs, which Debian installs outside of the path.
 func program(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
@@ -152,7 +152,7 @@ func (c *Cluster) start(settings []string) error {
 	return c.await()
 }
 
-// await waits until the server answers.
+// await waits until the server responds.
 func (c *Cluster) await() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -174,15 +174,15 @@ func (c *Cluster) await() error {
 	}
 }
 
-// Host is where the server listens.
+// Host is the address on which the server listens.
 func (c *Cluster) Host() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
 
-// URL is that of a database.
+// URL returns the URL of a database.
 func (c *Cluster) URL(database string) string {
 	return "postgres://posthaste@" + c.Host() + "/" + database + "?sslmode=disable"
 }
 
-// NewDatabase makes an empty database, or a copy of another one, and returns its URL.
+// NewDatabase creates an empty database, or a copy of another one, and returns its URL.
 func (c *Cluster) NewDatabase(template string) (string, error) {
 	name := fmt.Sprint("db", c.nextDB.Add(1))
 	if template == "" {
@@ -203,7 +203,7 @@ func (c *Cluster) Exec(query string) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-// Number asks the superuser's question that one number answers.
+// Number runs a query as the superuser that returns one number.
 func (c *Cluster) Number(query string) (n float64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -215,7 +215,7 @@ func (c *Cluster) Number(query string) (n float64, err error) {
 	return n, errors.Join(err, conn.Close(ctx))
 }
 
-// Kill ends the server at once, as a power cut would end its processes.
+// Kill ends the server at once, as a power failure would end its processes.
 func (c *Cluster) Kill() {
 	_ = c.cmd.Process.Signal(syscall.SIGQUIT) // "immediate": it recovers when it is started again
 	select {
@@ -226,16 +226,16 @@ func (c *Cluster) Kill() {
 	}
 }
 
-// Restart starts a server again that was killed, at the same address.
+// Restart starts a killed server again, at the same address.
 func (c *Cluster) Restart(settings ...string) error { return c.start(settings) }
 
-// Stop ends the server and removes all that it kept.
+// Stop ends the server and deletes its data.
 func (c *Cluster) Stop() error {
 	c.Kill()
 	return os.RemoveAll(c.dir)
 }
 
-// Standby starts a server that follows c, and takes no writes until it is promoted.
+// Standby starts a server that replicates c, and accepts no writes until it is promoted.
 func (c *Cluster) Standby(settings ...string) (_ *Cluster, err error) {
 	s := &Cluster{who: c.who}
 	if s.dir, err = os.MkdirTemp("", "posthaste-pg-"); err != nil {
@@ -307,8 +307,7 @@ func (c *Cluster) Pooler(database string) (url string, stop func(), err error) {
 	}
 }
 
-// CPU returns the processor time that the server has used, all its processes together,
-// by Linux's /proc.
+// CPU returns the processor time of all of the server's processes, from Linux's /proc.
 func (c *Cluster) CPU() (used time.Duration, err error) {
 	pid := strconv.Itoa(c.cmd.Process.Pid)
 	all, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -327,7 +326,7 @@ func (c *Cluster) CPU() (used time.Duration, err error) {
 			continue
 		}
 		times := f[11:13]
-		if own { // and those of its processes that have ended
+		if own { // including its processes that have ended
 			times = f[11:15]
 		}
 		for _, t := range times {
@@ -342,8 +341,8 @@ func (c *Cluster) CPU() (used time.Duration, err error) {
 }
 
 // Hold runs statements on a connection that stays open, in the transaction that they began,
-// until end is called. When PostgreSQL ends them because of a deadlock, as with nodes that lock
-// partitions in another order, it runs them again.
+// until end is called. If PostgreSQL rolls them back because of a deadlock, for example with
+// nodes that lock partitions in another order, it repeats them.
 func (c *Cluster) Hold(statements ...string) (end func(), err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Proxy is a TCP proxy in front of a PostgreSQL server. It can become silent, as a machine or
-// a network does that fails without a word: its connections stay open and carry nothing.
+// Proxy is a TCP proxy in front of a PostgreSQL server. It can become silent, like a machine or
+// network that fails without notice: its connections stay open and transfer nothing.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -23,7 +23,7 @@ type Proxy struct {
 	silent bool
 	closed bool
 	delay  time.Duration  // of each direction
-	on     *regexp.Regexp // become silent once a statement that matches was sent
+	on     *regexp.Regexp // becomes silent when a matching statement was sent
 	conns  map[net.Conn]bool
 	hit    chan struct{} // closed when that has happened
 	count  int           // statements that were run
@@ -41,13 +41,12 @@ func (c *Cluster) Proxy() (*Proxy, error) {
 	return p, nil
 }
 
-// URL is that of a database through the proxy.
+// URL returns the URL of a database through the proxy.
 func (p *Proxy) URL(database string) string {
 	return "postgres://posthaste@" + p.listener.Addr().String() + "/" + database + "?sslmode=disable"
 }
 
-// Silence keeps everything that is on its way from arriving, and connections from opening,
-// until Resume.
+// Silence stops all transfers, and keeps connections from opening, until Resume.
 func (p *Proxy) Silence() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -55,8 +54,8 @@ func (p *Proxy) Silence() {
 	p.change.Broadcast()
 }
 
-// SilenceOn does so as soon as a statement that matches has been sent to the server, whose
-// answer never comes. The channel that it returns is closed then.
+// SilenceOn does so as soon as a matching statement has been sent to the server; its response
+// never arrives. The returned channel is closed then.
 func (p *Proxy) SilenceOn(statement *regexp.Regexp) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,7 +63,7 @@ func (p *Proxy) SilenceOn(statement *regexp.Regexp) <-chan struct{} {
 	return p.hit
 }
 
-// Resume lets through what was held up, and all that follows.
+// Resume continues all transfers.
 func (p *Proxy) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,7 +78,7 @@ func (p *Proxy) Delay(roundTrip time.Duration) {
 	p.delay = roundTrip / 2
 }
 
-// Statements returns how many statements were run through the proxy.
+// Statements returns the number of statements that were run through the proxy.
 func (p *Proxy) Statements() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,10 +136,10 @@ func (p *Proxy) serve(client net.Conn) {
 		done <- struct{}{}
 	}()
 	<-done
-	p.pass() // the end of a connection is not told either
+	p.pass() // the end of a connection is not transferred either
 }
 
-// pass waits while the proxy is silent and reports whether to go on.
+// pass waits while the proxy is silent and reports whether to continue.
 func (p *Proxy) pass() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,7 +155,7 @@ func (p *Proxy) lag() time.Duration {
 	return p.delay
 }
 
-// toClient copies what the server says, each part after the delay.
+// toClient copies data from the server, each part after the delay.
 func (p *Proxy) toClient(to io.Writer, from io.Reader) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -176,7 +175,7 @@ func (p *Proxy) toClient(to io.Writer, from io.Reader) {
 	}
 }
 
-// toServer copies what the client says, and looks for the statement to become silent on.
+// toServer copies data from the client, and looks for the statement to become silent on.
 func (p *Proxy) toServer(to io.Writer, from io.Reader) {
 	watch := statements{named: map[string]string{}}
 	buf := make([]byte, 64<<10)
@@ -187,7 +186,7 @@ func (p *Proxy) toServer(to io.Writer, from io.Reader) {
 			if !p.pass() {
 				return
 			}
-			for _, sql := range watch.feed(buf[:n]) { // before it is sent: its answer must not pass
+			for _, sql := range watch.feed(buf[:n]) { // before it is sent, because its response must not pass
 				p.sent(sql)
 			}
 			if _, werr := to.Write(buf[:n]); werr != nil {
@@ -200,7 +199,7 @@ func (p *Proxy) toServer(to io.Writer, from io.Reader) {
 	}
 }
 
-// sent makes the proxy silent if that is the statement to do so on.
+// sent makes the proxy silent if the statement matches.
 func (p *Proxy) sent(sql string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -212,15 +211,15 @@ func (p *Proxy) sent(sql string) {
 	close(p.hit)
 }
 
-// statements follows the messages of a client, of which each has a type and a length but for
-// the first, and knows which statements it runs.
+// statements parses a client's messages, which have a type (except the first) and a length, and
+// determines the statements that they run.
 type statements struct {
 	started bool
 	rest    []byte
 	named   map[string]string
 }
 
-// feed takes the next bytes and returns the statements that are run by what is complete.
+// feed adds the next bytes and returns the statements of the complete messages.
 func (s *statements) feed(b []byte) (run []string) {
 	s.rest = append(s.rest, b...)
 	for {
@@ -247,7 +246,7 @@ func (s *statements) feed(b []byte) (run []string) {
 
 var errCut = errors.New("the message is too short")
 
-// message returns the statement that a message runs, if it does.
+// message returns the statement that a message runs, if any.
 func (s *statements) message(kind byte, body []byte) (string, error) {
 	first, rest, ok := bytes.Cut(body, []byte{0})
 	if !ok {
