@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
 func answer(w http.ResponseWriter, status int, body string, header ...string) error {
@@ -503,18 +505,31 @@ func TestSendAll_tellsOfEach(t *testing.T) {
 }
 
 func TestEvent_survivesJSON(t *testing.T) {
-	e := Event{Type: "a.b", ID: NewID(), Object: map[string]any{"n": json.Number("9007199254740993"), "s": "<&>"}, Created: time.Unix(1700000000, 5)}
-	first, err := json.Marshal(e)
-	if err != nil {
-		t.Fatal(err)
+	for _, e := range []Event{
+		{Type: "a.b", ID: NewID(), Object: map[string]any{"n": json.Number("9007199254740993"), "s": "<&>"}, Created: time.Unix(1700000000, 5)},
+		{Type: "a.b", ID: NewID(), Raw: []byte("\x00\xff"), ContentType: "text/csv"},
+		{Type: "a.b", ID: NewID(), Raw: []byte{}, Object: struct{}{}},
+	} {
+		first, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := event.ParseInput(first); err != nil {
+			t.Errorf("the server refuses %s: %v", first, err)
+		}
+		var again Event
+		if err := json.Unmarshal(first, &again); err != nil {
+			t.Fatal(err)
+		}
+		second, err := json.Marshal(again)
+		if err != nil || string(second) != string(first) || string(again.Raw) != string(e.Raw) || again.ContentType != e.ContentType {
+			t.Errorf("%s\n%s %v", first, second, err)
+		}
 	}
-	var again Event
-	if err := json.Unmarshal(first, &again); err != nil {
-		t.Fatal(err)
-	}
-	second, err := json.Marshal(again)
-	if err != nil || string(second) != string(first) {
-		t.Errorf("%s\n%s %v", first, second, err)
+	for _, e := range []Event{{Type: "a"}, {Type: "a", Object: 1, Data: 2}, {Type: "a", Object: struct{}{}, ContentType: "a/b"}} {
+		if text, err := json.Marshal(e); err == nil {
+			t.Errorf("%+v is %s", e, text)
+		}
 	}
 }
 

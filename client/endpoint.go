@@ -23,7 +23,7 @@ type EndpointFields struct {
 	SignatureSchemes []string `json:"signature_schemes,omitempty"` // v1, or v1 and v1a, or one of another sender such as stripe, or custom
 	ContentType      *string  `json:"content_type,omitempty"`      // in the place of the format's
 	Method           *string  `json:"method,omitempty"`            // POST or PUT
-	PayloadFormat    *string  `json:"payload_format,omitempty"`    // standard, cloudevents_structured, cloudevents_binary or thin
+	PayloadFormat    *string  `json:"payload_format,omitempty"`    // standard, cloudevents_structured, cloudevents_binary, thin, data, form, raw or transform
 	Filter           *string  `json:"filter,omitempty"`            // expression that events must meet
 	Transform        *string  `json:"transform,omitempty"`         // expression for the data of the payload
 	Validation       *string  `json:"validation,omitempty"`        // none or cloudevents

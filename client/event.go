@@ -16,6 +16,11 @@ type Event struct {
 	// Data is used instead of Object where there is more to say: it encodes as a JSON
 	// object with a member "object".
 	Data any
+	// Raw is bytes that endpoints with the payload format raw receive unchanged, and ContentType
+	// their type: application/octet-stream if it is empty. An event with Raw needs neither Object
+	// nor Data.
+	Raw         []byte
+	ContentType string
 	// ID is evt_ and 16 or more letters, digits, underscores or hyphens. The server
 	// accepts an id once, so sending an event again with its id creates no duplicate. An
 	// empty ID becomes one of [NewID], which all tries of one call have.
@@ -29,12 +34,22 @@ type wireEvent struct {
 	ID      string          `json:"id,omitempty"`
 	Type    string          `json:"type"`
 	Created int64           `json:"created,omitempty"`
-	Data    json.RawMessage `json:"data"`
+	Data    json.RawMessage `json:"data,omitempty"`
+
+	Raw         *[]byte `json:"raw,omitempty"` // as base64
+	ContentType string  `json:"content_type,omitempty"`
 }
 
 // MarshalJSON writes the event as the API takes it.
 func (e Event) MarshalJSON() ([]byte, error) {
 	data := e.Data
+	w := wireEvent{ID: e.ID, Type: e.Type, ContentType: e.ContentType}
+	switch {
+	case e.Raw != nil:
+		w.Raw = &e.Raw
+	case e.ContentType != "":
+		return nil, errors.New("an event has a ContentType only with Raw")
+	}
 	switch {
 	case e.Object != nil && e.Data != nil:
 		return nil, errors.New("an event has an Object or Data, not both")
@@ -42,14 +57,16 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		data = struct {
 			Object any `json:"object"`
 		}{e.Object}
-	case e.Data == nil:
-		return nil, errors.New("an event has an Object or Data")
+	case e.Data == nil && e.Raw == nil:
+		return nil, errors.New("an event has an Object, Data or Raw")
 	}
-	raw, err := json.Marshal(data)
-	if err != nil {
-		return nil, err
+	if data != nil {
+		raw, err := json.Marshal(data)
+		if err != nil {
+			return nil, err
+		}
+		w.Data = raw
 	}
-	w := wireEvent{ID: e.ID, Type: e.Type, Data: raw}
 	if !e.Created.IsZero() {
 		w.Created = e.Created.Unix()
 	}
@@ -63,7 +80,13 @@ func (e *Event) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &w); err != nil {
 		return err
 	}
-	*e = Event{ID: w.ID, Type: w.Type, Data: w.Data}
+	*e = Event{ID: w.ID, Type: w.Type, ContentType: w.ContentType}
+	if w.Data != nil {
+		e.Data = w.Data
+	}
+	if w.Raw != nil {
+		e.Raw = *w.Raw
+	}
 	if w.Created != 0 {
 		e.Created = time.Unix(w.Created, 0)
 	}

@@ -38,7 +38,7 @@ func TestAdminUI_filter(t *testing.T) {
 	try(`data.object.amount > 7`, sent, `{"object":{"twice":14}}`)
 	b.both("webhook-try")
 	b.fill("[name=transform]", `{"object": data.object.nowhere}`)
-	try(`data.object.total > 5`, sent, "This event is not sent, and its delivery fails: the transformation fails. no such key: nowhere.")
+	try(`data.object.total > 5`, sent, "This event is not sent, and its delivery fails: the format or the transformation fails. no such key: nowhere.")
 	b.fill("[name=transform]", "")
 
 	b.fill("[name=filter]", "total > 7")

@@ -1,11 +1,13 @@
 package adminui
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
@@ -75,16 +77,16 @@ func showDelivery(rq *request) error {
 	p := deliveryPage{View: &v, Endpoint: rq.ui.Service.Endpoints.Get(v.ID.Endpoint), More: next != "", Breaker: new(delivery.Breaker)}
 	latest := latestRequest(attempts)
 	if latest != nil {
-		p.Sent, p.Body, p.Missing = true, string(latest.Body), latest.Missing
+		p.Sent, p.Body, p.Missing = true, shownBody(latest.Body), latest.Missing
 		if latest.Method != "" && latest.Body != nil {
-			p.Curl = curl(latest.Method, latest.URL, latest.Header, p.Body)
+			p.Curl = curl(latest.Method, latest.URL, latest.Header, string(latest.Body))
 		}
 	} else {
 		payload, err := rq.ui.Service.Body(rq.Context(), &v)
 		if err != nil {
 			p.Missing = "Nothing can be sent: " + err.Error()
 		}
-		p.Body = string(payload.Body)
+		p.Body = shownBody(payload.Body)
 	}
 	for i := range attempts {
 		a := viewAttempt(&attempts[i])
@@ -98,6 +100,9 @@ func showDelivery(rq *request) error {
 	}
 	return rq.render("delivery", p)
 }
+
+// shownBody returns a body as text.
+func shownBody(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") }
 
 // latestRequest returns the latest attempt that made a request, nil if none did.
 func latestRequest(newestFirst []service.Attempt) *service.Attempt {
@@ -170,11 +175,16 @@ func plainly(a *delivery.Attempt) string {
 // curl returns a command that makes the same request by hand.
 func curl(method, target, header, body string) string {
 	var b strings.Builder
+	data := quote(body)
+	if !utf8.ValidString(body) || strings.Contains(body, "\x00") { // which a command line cannot hold
+		fmt.Fprintf(&b, "printf %%s %s | base64 -d | ", base64.StdEncoding.EncodeToString([]byte(body)))
+		data = "@-"
+	}
 	fmt.Fprintf(&b, "curl -X %s %s", method, quote(target))
 	for line := range strings.Lines(header) {
 		fmt.Fprintf(&b, " \\\n  -H %s", quote(strings.TrimSuffix(line, "\n")))
 	}
-	fmt.Fprintf(&b, " \\\n  --data-binary %s", quote(body))
+	fmt.Fprintf(&b, " \\\n  --data-binary %s", data)
 	return b.String()
 }
 

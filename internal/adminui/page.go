@@ -159,7 +159,7 @@ var funcs = template.FuncMap{
 	"query":     withQuery,
 	"hasPrefix": strings.HasPrefix,
 	"join":      strings.Join,
-	"text":      func(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") },
+	"text":      shownBody,
 	"pathsafe":  url.PathEscape,
 	"add64":     func(a, b int64) int64 { return a + b },
 	"current":   func(pages, page string) bool { return slices.Contains(strings.Fields(pages), page) },

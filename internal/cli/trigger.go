@@ -18,7 +18,7 @@ import (
 )
 
 func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
-	var data string
+	var data, rawFile, contentType string
 	var overrides []string
 	var count int
 	var perSecond float64
@@ -27,14 +27,18 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Short: "Send an event",
 		Long: "Send an event of a type, with sample data or your own. The sample is the first one in the account's definition\n" +
 			"of the type, if it exists. --data is a file, or - for standard input: the whole \"data\", or the object in it.\n" +
+			"--raw is a file of bytes that endpoints with the payload format raw receive unchanged.\n" +
 			"--override sets single values; valid JSON is used as JSON.",
 		Example: "  posthaste trigger payment.succeeded\n" +
 			"  posthaste trigger payment.succeeded --override data.object.amount=500\n" +
+			"  posthaste trigger statement.ready --raw statement.xml --content-type application/xml\n" +
 			"  posthaste trigger invoice.paid --data invoice.json --count 100 --rate 20",
 		Args: cobra.ExactArgs(1),
 	}
 	get := talkFor(cmd, getenv)
 	cmd.Flags().StringVar(&data, "data", "", "file with the event's data; - is standard input")
+	cmd.Flags().StringVar(&rawFile, "raw", "", "file with the event's raw bytes; - is standard input")
+	cmd.Flags().StringVar(&contentType, "content-type", "", "content type of the raw bytes (default application/octet-stream)")
 	cmd.Flags().StringArrayVar(&overrides, "override", nil, "set a value, data.object.name=value; repeatable")
 	cmd.Flags().IntVar(&count, "count", 1, "number of events to send")
 	cmd.Flags().Float64Var(&perSecond, "rate", 0, "events per second; 0 is as fast as possible")
@@ -46,30 +50,55 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if count < 1 || perSecond < 0 {
 			return &config.Usage{Err: errors.New("--count is 1 or more, --rate 0 or more")}
 		}
-		var raw []byte
-		if data != "" {
-			raw, err = readFileOr(cmd.InOrStdin(), data)
-		} else {
-			raw, err = c.sample(cmd.Context(), args[0])
+		if contentType != "" && rawFile == "" {
+			return &config.Usage{Err: errors.New("--content-type requires --raw")}
 		}
-		if err != nil {
-			return fmt.Errorf("read the event's data: %w", err)
-		}
-		body, err := eventData(raw)
-		if err != nil {
-			return err
-		}
-		for _, o := range overrides {
-			if err := override(body, o); err != nil {
-				return &config.Usage{Err: fmt.Errorf("--override %s: %w", o, err)}
+		in := map[string]any{"type": args[0]}
+		if rawFile != "" {
+			bytes, err := readFileOr(cmd.InOrStdin(), rawFile)
+			if err != nil {
+				return fmt.Errorf("read the raw bytes: %w", err)
+			}
+			in["raw"] = bytes // as base64
+			if contentType != "" {
+				in["content_type"] = contentType
 			}
 		}
-		if raw, err = json.Marshal(map[string]any{"type": args[0], "data": body}); err != nil {
+		if rawFile == "" || data != "" || len(overrides) > 0 {
+			if in["data"], err = c.dataOf(cmd, args[0], data, overrides); err != nil {
+				return err
+			}
+		}
+		raw, err := json.Marshal(in)
+		if err != nil {
 			return err
 		}
 		return c.sendMany(cmd, raw, count, perSecond)
 	}
 	return cmd
+}
+
+// dataOf returns the data of an event of a type: of a file or, if it is not named, the sample,
+// with values set.
+func (c *client) dataOf(cmd *cobra.Command, typ, file string, overrides []string) (data map[string]any, err error) {
+	var raw []byte
+	if file != "" {
+		raw, err = readFileOr(cmd.InOrStdin(), file)
+	} else {
+		raw, err = c.sample(cmd.Context(), typ)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the event's data: %w", err)
+	}
+	if data, err = eventData(raw); err != nil {
+		return nil, err
+	}
+	for _, o := range overrides {
+		if err := override(data, o); err != nil {
+			return nil, &config.Usage{Err: fmt.Errorf("--override %s: %w", o, err)}
+		}
+	}
+	return data, nil
 }
 
 // sample returns the data of an example of a type: the account's own, or what is built in.

@@ -493,7 +493,7 @@ func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, out *delivery.O
 	}
 	if err != nil {
 		return delivery.Attempt{Number: out.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,
-			Error: "nothing was sent, because the endpoint's transformation fails for this event: " + err.Error()}
+			Error: "nothing was sent, because the endpoint's format or transformation fails for this event: " + err.Error()}
 	}
 	a := e.Sender.Send(ctx, request(ep, out, &p, now))
 	if p.Made { // else the event's own body is the proof of what was sent

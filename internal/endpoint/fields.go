@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/expression"
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
@@ -94,7 +95,7 @@ var Fields = []Field{
 	},
 	{
 		Name: "payload_format", Label: "Format", Help: "form of the payload", Kind: ChoiceField, Section: Content, Default: string(Standard),
-		Options: []Option{{string(Standard), "The event"}, {string(Structured), "CloudEvents, structured"}, {string(Binary), "CloudEvents, binary"}, {string(Thin), "Thin: no data"}},
+		Options: formats,
 		access: by{func(e *Endpoint) any { return string(e.Format()) }, func(_ *Endpoint, v any, in *Edit) {
 			in.Shape.Format, in.shaped = cmp.Or(Format(v.(string)), Standard), "payload_format"
 		}},
@@ -102,7 +103,7 @@ var Fields = []Field{
 	},
 	{
 		Name: "content_type", Label: "Content type", Help: "Content-Type of deliveries, in the place of the format's; it does not change the body", Example: "application/json; charset=utf-8", Section: Content,
-		Max: maxContentType, Default: "the format's",
+		Max: event.MaxContentType, Default: "the format's",
 		access: at[string](func(e *Endpoint) *string { return &e.Settings.ContentType }),
 		check:  func(e *Endpoint, _ Rules) error { return e.checkContentType() },
 	},
@@ -117,7 +118,7 @@ var Fields = []Field{
 		check: func(e *Endpoint, _ Rules) error { return e.checkMethod() },
 	},
 	{
-		Name: "transform", Label: "Data", Help: "expression for the data of the payload; an empty one is the event's data",
+		Name: "transform", Label: "Transformation", Help: "expression for the data of the payload, or with the format transform for the whole body; an empty one is the event's data",
 		Example: `{"object": {"id": data.object.id, "amount": data.object.amount}}`, Section: Content, Max: expression.MaxTransform, Rows: 3, Code: true, Default: "the event's data",
 		access: by{func(e *Endpoint) any { return e.Transform() }, func(_ *Endpoint, v any, in *Edit) {
 			in.Shape.Transform, in.shaped = v.(string), cmp.Or(in.shaped, "transform")

@@ -3,8 +3,8 @@ package endpoint
 import (
 	"cmp"
 	"mime"
-	"strings"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
@@ -13,8 +13,6 @@ const (
 	MethodPost = "POST"
 	MethodPut  = "PUT"
 )
-
-const maxContentType = 200 // bytes
 
 // Method returns the HTTP method of the endpoint's deliveries.
 func (e *Endpoint) Method() string { return cmp.Or(e.Settings.Method, MethodPost) }
@@ -31,12 +29,13 @@ func (e *Endpoint) checkMethod() error {
 
 func (e *Endpoint) checkContentType() error {
 	v := e.Settings.ContentType
-	if v == "" {
-		return nil
-	}
-	media, _, err := mime.ParseMediaType(v)
-	if err != nil || !strings.Contains(media, "/") || len(v) > maxContentType || !HeaderValue(v) || strings.ContainsFunc(v, func(r rune) bool { return r > '~' }) {
-		return fault.Param("content_type", "parameter_invalid", "The content type must be a media type of at most %d ASCII characters, such as application/json; charset=utf-8.", maxContentType)
+	media, _, _ := mime.ParseMediaType(v)
+	switch {
+	case v == "":
+	case !event.ValidContentType(v):
+		return fault.Param("content_type", "parameter_invalid", "The content type must be a media type of at most %d ASCII characters, such as application/json; charset=utf-8.", event.MaxContentType)
+	case e.Format() == Form && media != formType:
+		return fault.Param("content_type", "parameter_invalid", "The payload format form is %s, which receivers cannot read as another type. Leave content_type out, or choose another payload_format.", formType)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package endpoint
 import (
 	"strings"
 	"testing"
+
+	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
 func TestEndpoint_request(t *testing.T) {
@@ -19,8 +21,19 @@ func TestEndpoint_request(t *testing.T) {
 		{"no media type", func(e *Endpoint) { e.Settings.ContentType = "json" }, "content_type"},
 		{"a line break", func(e *Endpoint) { e.Settings.ContentType = "application/json\r\nX: y" }, "content_type"},
 		{"a line break in a parameter", func(e *Endpoint) { e.Settings.ContentType = "application/json; a=\"b\r\nX: y\"" }, "content_type"},
+		{"a form of another type", func(e *Endpoint) {
+			e.Settings.ContentType, e.Settings.Shapes = "application/json", []Shape{{Format: Form}}
+		}, "content_type"},
+		{"a form with a charset", func(e *Endpoint) {
+			e.Settings.ContentType, e.Settings.Shapes = "application/x-www-form-urlencoded; charset=utf-8", []Shape{{Format: Form}}
+		}, ""},
+		{"raw and a transformation", func(e *Endpoint) { e.Settings.Shapes = []Shape{{Format: Raw, Transform: "data"}} }, "transform"},
+		{"no transformation", func(e *Endpoint) { e.Settings.Shapes = []Shape{{Format: Transformed}} }, "transform"},
+		{"a text", func(e *Endpoint) { e.Settings.Shapes = []Shape{{Format: Transformed, Transform: "type"}} }, ""},
+		{"a text for the data", func(e *Endpoint) { e.Settings.Shapes = []Shape{{Format: Data, Transform: "type"}} }, "transform"},
+		{"a number", func(e *Endpoint) { e.Settings.Shapes = []Shape{{Format: Transformed, Transform: "created"}} }, "transform"},
 		{"not ASCII", func(e *Endpoint) { e.Settings.ContentType = "application/json; a=\"é\"" }, "content_type"},
-		{"long", func(e *Endpoint) { e.Settings.ContentType = "application/" + strings.Repeat("x", maxContentType) }, "content_type"},
+		{"long", func(e *Endpoint) { e.Settings.ContentType = "application/" + strings.Repeat("x", event.MaxContentType) }, "content_type"},
 	} {
 		e := &Endpoint{Space: space, URL: "https://a.example/hooks", Events: []string{"*"}}
 		tt.change(e)

@@ -29,7 +29,22 @@ const (
 	Structured Format = "cloudevents_structured" // a CloudEvent as one JSON object
 	Binary     Format = "cloudevents_binary"     // a CloudEvent with its attributes in headers
 	Thin       Format = "thin"                   // the type and the URL of the event, without its data
+	Data       Format = "data"                   // only the object
+	Form       Format = "form"                   // only the object, form-encoded
+	Raw        Format = "raw"                    // the bytes that the sender gave; without them, the stored body
+	// Transformed is the result of the transformation, which is the whole body.
+	Transformed Format = "transform"
 )
+
+// formats is the options of payload_format.
+var formats = []Option{
+	{string(Standard), "The event"}, {string(Structured), "CloudEvents, structured"}, {string(Binary), "CloudEvents, binary"}, {string(Thin), "Thin: no data"},
+	{string(Data), "Data: only the object"}, {string(Form), "Form: the object, form-encoded"}, {string(Raw), "Raw: the bytes that the sender gave"},
+	{string(Transformed), "Transform: the result of the transformation"},
+}
+
+// formType is the media type of [Form].
+const formType = "application/x-www-form-urlencoded"
 
 const (
 	// MaxShapes bounds how often an endpoint's format can be changed, because the formats of
@@ -48,7 +63,8 @@ type Shape struct {
 	Since  event.Key `json:"since,omitempty"`
 	Format Format    `json:"format"`
 	Source string    `json:"source,omitempty"` // of CloudEvents
-	// Transform is the expression for the data; empty: unchanged.
+	// Transform is the expression for the data or, with the format Transformed, for the body;
+	// empty: unchanged.
 	Transform string `json:"transform,omitempty"`
 }
 
@@ -170,6 +186,8 @@ func (e *Endpoint) shaped(s *Shape, id, typ string, body []byte) (Payload, error
 		return Payload{Body: body}, nil
 	case !ok:
 		return Payload{}, errors.New("the event has no data")
+	case s.Format == Transformed:
+		return transformedBody(s.Transform, id, typ, created, data)
 	case s.Transform != "":
 		var err error
 		if data, cost, err = transform(s.Transform, id, typ, created, data); err != nil {
@@ -177,15 +195,26 @@ func (e *Endpoint) shaped(s *Shape, id, typ string, body []byte) (Payload, error
 		}
 		body = event.NewBody(id, typ, created, data)
 	}
-	p := e.formed(s, id, typ, created, data, body)
+	p, err := e.formed(s, id, typ, created, data, body)
 	p.Cost = cost
-	return p, nil
+	return p, err
+}
+
+// transformedBody returns the body that an expression makes of an event.
+func transformedBody(source, id, typ string, created int64, data []byte) (Payload, error) {
+	t, err := expression.CachedTransform("transform", source, true)
+	if err != nil {
+		return Payload{}, err
+	}
+	in := expression.NewInput(id, typ, created, data)
+	body, media, err := t.Body(in)
+	return Payload{Body: body, ContentType: media, Made: true, Cost: in.Cost()}, err
 }
 
 // transform returns the transformed data of an event, in stable form, and the approximate
 // processor time.
 func transform(source, id, typ string, created int64, data []byte) (out []byte, cost time.Duration, err error) {
-	t, err := expression.CachedTransform("transform", source)
+	t, err := expression.CachedTransform("transform", source, false)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -198,9 +227,22 @@ func transform(source, id, typ string, created int64, data []byte) (out []byte, 
 }
 
 // formed returns an event in the format of a shape.
-func (e *Endpoint) formed(s *Shape, id, typ string, created int64, data, body []byte) Payload {
-	p := Payload{Body: body, Made: true}
+func (e *Endpoint) formed(s *Shape, id, typ string, created int64, data, body []byte) (Payload, error) {
+	p, err := Payload{Body: body, Made: true}, error(nil)
 	switch s.Format {
+	case Data:
+		p.Body, err = objectOf(data)
+	case Form:
+		p.ContentType = formType
+		if p.Body, err = objectOf(data); err == nil {
+			p.Body, err = formEncoded(p.Body)
+		}
+	case Raw:
+		if raw, media, ok := event.RawOf(data); ok {
+			p.Body, p.ContentType = raw, media
+		} else {
+			p.Made = false
+		}
 	case Structured:
 		p.Body, p.ContentType = structured(s.Source, id, typ, created, data), "application/cloudevents+json"
 	case Binary:
@@ -208,7 +250,21 @@ func (e *Endpoint) formed(s *Shape, id, typ string, created int64, data, body []
 	case Thin:
 		p.Body = thin(e.Live(), id, typ, created, data)
 	}
-	return p
+	return p, err
+}
+
+// objectOf returns the object of an event's data.
+func objectOf(data []byte) (jsontext.Value, error) {
+	var d struct {
+		Object jsontext.Value `json:"object"`
+	}
+	if err := json.Unmarshal(data, &d, jsontext.AllowInvalidUTF8(true)); err != nil {
+		return nil, err
+	}
+	if d.Object == nil {
+		return nil, errors.New(`the result of the transformation has no "object", and the format sends only that`)
+	}
+	return d.Object, nil
 }
 
 // timestamp returns Unix seconds as RFC 3339.
@@ -302,21 +358,27 @@ func percentEncode(s string) string {
 	return string(b)
 }
 
-// checkTransform refuses invalid transformations.
+// checkTransform refuses invalid transformations, and those that the format does not apply.
 func (e *Endpoint) checkTransform() error {
 	source := e.Transform()
-	if source == "" {
+	switch f := e.Format(); {
+	case source == "" && f == Transformed:
+		return fault.Param("transform", "parameter_missing", "Set the expression whose result is the body: the payload format %s requires it.", Transformed)
+	case source == "":
 		return nil
+	case f == Raw:
+		return fault.Param("transform", "parameter_invalid", "The payload format %s sends the sender's bytes as they are. Leave transform out, or choose another payload_format.", Raw)
 	}
-	_, err := expression.CompileTransform("transform", source)
+	_, err := expression.CompileTransform("transform", source, e.Format() == Transformed)
 	return err
 }
 
 // checkFormat refuses unknown formats and those that the endpoint's kind cannot transfer.
 func (e *Endpoint) checkFormat() error {
+	options := Field{Options: formats}
 	switch f := e.Format(); {
-	case f != Standard && f != Structured && f != Binary && f != Thin:
-		return fault.Param("payload_format", "parameter_invalid", "The format must be %q, %q, %q or %q.", Standard, Structured, Binary, Thin)
+	case !options.offers(string(f)):
+		return fault.Param("payload_format", "parameter_invalid", "The format must be %s.", options.choices())
 	case f == Binary && !e.Kind().Headers:
 		return fault.Param("payload_format", "parameter_invalid", "The binary mode of CloudEvents requires HTTP. For a broker use %q.", Structured)
 	}

@@ -53,6 +53,9 @@ func TestPayload_formats(t *testing.T) {
 		{"binary, an empty id", Binary, `{"object":{"id":""}}`, `{"object":{"id":""}}`, "", attrs},
 		{"binary, a long id", Binary, `{"object":{"id":"` + strings.Repeat("a", 257) + `"}}`, `{"object":{"id":"` + strings.Repeat("a", 257) + `"}}`, "", attrs},
 		{"thin", Thin, plain, `{"id":"` + shapedID + `","type":"payment.succeeded","created":1699564800,"mode":"live","object":{"id":"pay_1","type":"payment"},"event_url":"/v1/events/` + shapedID + `"}`, "", nil},
+		{"data", Data, `{"a":1,"object":{"id":"pay_1"},"b":2}`, `{"id":"pay_1"}`, "", nil},
+		{"raw", Raw, `{"object":{},"raw":{"content_type":"text/csv; charset=utf-8","base64":"aWQsbgoB/w=="}}`, "id,n\n\x01\xff", "text/csv; charset=utf-8", nil},
+		{"raw, of an event without raw bytes", Raw, plain, `{"id":"` + shapedID + `","type":"payment.succeeded","created":1699564800,"data":` + plain + `}`, "", nil},
 		{"thin, of what names itself oddly", Thin, `{"object":{"ID":"x","id":{"a":1}}}`, `{"id":"` + shapedID + `","type":"payment.succeeded","created":1699564800,"mode":"live","object":{"id":null,"type":null},"event_url":"/v1/events/` + shapedID + `"}`, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,6 +112,33 @@ func TestSetShape_keepsEarlierEvents(t *testing.T) {
 	}
 }
 
+// A transformation comes before the format, or is the whole body.
+func TestPayload_transformedFormats(t *testing.T) {
+	body := event.NewBody(shapedID, shapedType, 1, []byte(`{"object":{"id":"pay_1","n":2}}`))
+	for _, tt := range []struct {
+		format          Format
+		transform, want string // "error" is one
+	}{
+		{Data, `{"object": {"n": data.object.n}}`, `application/json {"n":2}`},
+		{Data, `{"n": data.object.n}`, "error"},
+		{Form, `{"object": {"n": data.object.n}}`, `application/x-www-form-urlencoded n=2`},
+		{Form, `{"n": data.object.n}`, "error"},
+		{Transformed, `{"text": "Paid " + data.object.id}`, `application/json {"text":"Paid pay_1"}`},
+		{Transformed, `[type]`, `application/json ["payment.succeeded"]`},
+		{Transformed, `"Paid " + data.object.id`, `text/plain; charset=utf-8 Paid pay_1`},
+		{Transformed, `data.object.nowhere`, "error"},
+	} {
+		p, err := transformed(t, Shape{Format: tt.format, Transform: tt.transform}).Payload(1, shapedID, shapedType, body)
+		got := p.MediaType() + " " + string(p.Body)
+		if err != nil {
+			got = "error"
+		}
+		if got != tt.want || err == nil && !p.Made || err != nil && p.Body != nil {
+			t.Errorf("%s %s: %s %v, want %s", tt.format, tt.transform, got, err, tt.want)
+		}
+	}
+}
+
 func TestCheck_payloadFormat(t *testing.T) {
 	rules := Rules{Brokers: func(string) bool { return true }}
 	for _, tt := range []struct {
@@ -142,7 +172,7 @@ func FuzzPayload(f *testing.F) {
 		if c, data, ok := event.SplitBody(body); !ok || c != created || !bytes.Equal(data, in.Data) {
 			t.Fatalf("split %d %s %v", c, data, ok)
 		}
-		for _, format := range []Format{Standard, Structured, Binary, Thin} {
+		for _, format := range []Format{Standard, Structured, Binary, Thin, Data, Raw} {
 			p, err := shapedEndpoint(t, format).Payload(1, shapedID, shapedType, body)
 			if err != nil {
 				t.Fatal(err)

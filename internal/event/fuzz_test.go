@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 )
 
 var fuzzSeeds = []string{
+	`{"type":"a.b","raw":"AP8=","content_type":"a/b; c=\"d\""}`, `{"type":"a.b","raw":"","data":{"object":{}}}`,
 	`{}`, `{"b":1,"10":2,"2":3}`, `[1.0,1e400,-0,9007199254740993,1e-400]`, `"\u0041\ud83d\ude00\u2028"`, `{"__proto__":1}`, "\xff", `{"a":1,"a":2}`,
 	`{"type":"a.b","data":{"object":{}}}`, `{"type":"a.b","id":"evt_1234567890abcdef","created":1,"data":{"object":{},"x":[1]}}`, `{"data":{"object":1}}`, `[`, `{"type":`,
 }
@@ -65,6 +67,12 @@ func FuzzParseInput(f *testing.F) {
 		e := Event{Body: body}
 		if !bytes.Equal(e.Data(), in.Data) {
 			t.Fatalf("data of %q is %q", body, e.Data())
+		}
+		if in.Raw != nil {
+			want, _ := base64.StdEncoding.DecodeString(in.Raw.Base64)
+			if got, media, ok := RawOf(in.Data); !ok || !bytes.Equal(got, want) || media != in.Raw.ContentType || in.Raw.Size() != len(got) {
+				t.Fatalf("raw bytes of %q are %q as %q, %t", body, got, media, ok)
+			}
 		}
 	})
 }

@@ -15,6 +15,7 @@ type Input struct {
 	Created    int64  // Unix seconds, if HasCreated
 	HasCreated bool
 	Data       []byte // the value of "data", in stable form
+	Raw        *Raw   // nil: none; Data holds it too
 }
 
 // maxTime is the end of the year 9999, in Unix seconds.
@@ -35,8 +36,9 @@ func CheckTime(param string, seconds, least float64) error {
 }
 
 // ParseInput reads the JSON of a request to send an event: an object of "type",
-// "data" with an "object", and optionally "id" and "created". It keeps nothing of
-// raw. Errors are fault.Invalid with the JSON path as Param.
+// "data" with an "object", and optionally "id" and "created"; with "raw" and "content_type",
+// "data" is optional. It keeps nothing of raw. Errors are fault.Invalid with the JSON path as
+// Param.
 func ParseInput(raw []byte) (Input, error) {
 	w := getWriter(raw)
 	defer w.free()
@@ -89,12 +91,17 @@ func (w *stableWriter) field(in *Input, name string) (err error) {
 			return fault.Param("data", "parameter_invalid", `The data must be a JSON object: {"object":{…}}.`)
 		}
 		in.Data, err = w.value(make([]byte, 0, len(w.source)), 1, false)
+	case `"raw"`:
+		in.raw().Base64, err = w.text("raw")
+		in.Raw.given = true
+	case `"content_type"`:
+		in.raw().ContentType, err = w.text("content_type")
 	default:
 		path := w.path(w.dec.StackPointer())
 		if _, err := w.dec.ReadValue(); err != nil {
 			return w.syntax(err)
 		}
-		err = fault.Param(path, "parameter_unknown", "Unknown parameter '%s'. An event has type, data, id and created.", path)
+		err = fault.Param(path, "parameter_unknown", "Unknown parameter '%s'. An event has type, data, id, created, raw and content_type.", path)
 	}
 	return err
 }
@@ -135,10 +142,31 @@ func (in *Input) check() error {
 	case in.ID != "" && !ValidID(in.ID):
 		return fault.Param("id", "parameter_invalid",
 			"An event id must be evt_ followed by 16 or more letters, digits, underscores or hyphens, with at most %d characters.", MaxIDLength)
-	case in.Data == nil:
+	case in.Data == nil && in.Raw == nil:
 		return fault.Param("data", "parameter_missing", `Set the event's data: {"object":{…}}.`)
 	}
-	return checkObject(in.Data)
+	if in.Data != nil {
+		if err := checkObject(in.Data); err != nil {
+			return err
+		}
+	}
+	if in.Raw == nil {
+		return nil
+	}
+	if err := in.Raw.check(); err != nil {
+		return err
+	}
+	var err error
+	in.Data, err = in.Raw.within(in.Data)
+	return err
+}
+
+// raw returns the raw bytes to read a field of.
+func (in *Input) raw() *Raw {
+	if in.Raw == nil {
+		in.Raw = new(Raw)
+	}
+	return in.Raw
 }
 
 // checkObject refuses data without an "object" that is an object. data is in

@@ -19,7 +19,8 @@ import (
 // that it was made of, in bytes. Few steps can write the same list often.
 const maxGrowth = 256 << 10
 
-// Transform is an expression whose result takes the place of an event's data.
+// Transform is an expression whose result takes the place of an event's data, or of the whole
+// body that is delivered.
 type Transform struct{ x *Expression }
 
 var transformation = &kind{MaxTransform, `{"object": {"id": data.object.id}}`, func(t *cel.Type) string {
@@ -29,18 +30,68 @@ var transformation = &kind{MaxTransform, `{"object": {"id": data.object.id}}`, f
 	return ""
 }}
 
-// CompileTransform returns the transformation that source stands for. Errors are those of
-// [Compile].
-func CompileTransform(param, source string) (*Transform, error) {
-	x, err := try(transformation, param, source)
+// wholeBody is the kind of a transformation whose result is all that is sent.
+var wholeBody = &kind{MaxTransform, `{"text": "Paid: " + data.object.id}`, func(t *cel.Type) string {
+	switch t.Kind() {
+	case types.MapKind, types.ListKind, types.StringKind, types.BytesKind, types.DynKind:
+		return ""
+	}
+	return fmt.Sprintf("The expression must be an object, a list, a text or bytes, because it is the whole body; this one has the type %s.", t)
+}}
+
+func transformKind(whole bool) *kind {
+	if whole {
+		return wholeBody
+	}
+	return transformation
+}
+
+// CompileTransform returns the transformation that source stands for: for data or, if whole,
+// for a body. Errors are those of [Compile].
+func CompileTransform(param, source string, whole bool) (*Transform, error) {
+	x, err := try(transformKind(whole), param, source)
 	return &Transform{x}, err
 }
 
 // CachedTransform is to [CompileTransform] what [Cached] is to [Compile].
-func CachedTransform(param, source string) (*Transform, error) {
-	x, err := cached(transformation, param, source)
+func CachedTransform(param, source string, whole bool) (*Transform, error) {
+	x, err := cached(transformKind(whole), param, source)
 	return &Transform{x}, err
 }
+
+// The media types of bodies that transformations make, by the kind of their result.
+const (
+	JSONBody  = "application/json"
+	TextBody  = "text/plain; charset=utf-8"
+	BytesBody = "application/octet-stream"
+)
+
+// Body returns the body that the transformation makes of an event, and its media type. JSON has
+// the members of objects sorted; a text and bytes are the body as they are.
+func (t *Transform) Body(in *Input) (body []byte, media string, err error) {
+	out, err := t.x.eval(in)
+	if err != nil {
+		return nil, "", err
+	}
+	limit := in.size + maxGrowth
+	switch v := out.(type) {
+	case types.String:
+		body, media = []byte(v), TextBody
+	case types.Bytes:
+		body, media = v, BytesBody
+	case traits.Mapper, traits.Lister:
+		body, err = appendJSON(nil, out, limit)
+		return body, JSONBody, err
+	default:
+		return nil, "", fmt.Errorf("its result is of type %s, and a body is an object, a list, a text or bytes", out.Type().TypeName())
+	}
+	if len(body) > limit {
+		return nil, "", errTooLarge(limit)
+	}
+	return body, media, nil
+}
+
+func errTooLarge(limit int) error { return fmt.Errorf("its result is larger than %d bytes", limit) }
 
 // Apply returns the new data of an event as JSON, with the members of objects sorted. It
 // depends on the event alone.
@@ -58,7 +109,7 @@ func (t *Transform) Apply(in *Input) ([]byte, error) {
 // appendJSON appends a value of an expression as JSON, and stops soon after limit bytes.
 func appendJSON(b []byte, v ref.Val, limit int) (_ []byte, err error) {
 	if len(b) > limit {
-		return nil, fmt.Errorf("its result is larger than %d bytes", limit)
+		return nil, errTooLarge(limit)
 	}
 	switch v := v.(type) {
 	case types.Null:
@@ -73,7 +124,7 @@ func appendJSON(b []byte, v ref.Val, limit int) (_ []byte, err error) {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 			return nil, errors.New("its result contains a number that JSON cannot represent")
 		}
-		return strconv.AppendFloat(b, float64(v), 'g', -1, 64), nil
+		return append(b, jsontext.Float(float64(v)).String()...), nil
 	case types.String:
 		return appendText(b, string(v))
 	case types.Bytes:

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
@@ -18,7 +20,7 @@ func TestApply_valuesOfEvents(t *testing.T) {
 		`data.object.paid == true ? {"paid": data.object.items[1]} : {"paid": {}}`:                                                    `{"paid":{"n":2,"sku":"b"}}`,
 		`{}`: `{}`,
 	} {
-		x, err := CompileTransform("transform", source)
+		x, err := CompileTransform("transform", source, false)
 		if err != nil {
 			t.Errorf("%s: %v", source, err)
 			continue
@@ -39,7 +41,7 @@ func TestCompileTransform_refusesOtherTypes(t *testing.T) {
 		`{"object": nope}`: "At character 12, there is no nope.",
 		`{"object": "` + strings.Repeat("a", MaxTransform) + `"}`: "the limit is 2048",
 	} {
-		_, err := CompileTransform("transform", source)
+		_, err := CompileTransform("transform", source, false)
 		if fault.CodeOf(err) != fault.Invalid || !strings.HasPrefix(fmt.Sprint(err), "transform: ") || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%.40q: %v\nwant %q", source, err, want)
 		}
@@ -58,7 +60,7 @@ func TestApply_saysWhyItCannot(t *testing.T) {
 		{`{"object": [data].map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a])}`, long,
 			fmt.Sprintf("its result is larger than %d bytes", len(long)+maxGrowth)},
 	} {
-		x, err := CompileTransform("transform", tt.source)
+		x, err := CompileTransform("transform", tt.source, false)
 		if err != nil {
 			t.Errorf("%s: %v", tt.source, err)
 			continue
@@ -74,8 +76,39 @@ func TestCachedTransform_isNotTheFilterOfTheSameText(t *testing.T) {
 	if _, err := Cached("filter", source); err != nil {
 		t.Error(err)
 	}
-	if _, err := CachedTransform("transform", source); err == nil {
+	if _, err := CachedTransform("transform", source, false); err == nil {
 		t.Error("a filter is taken for a transformation")
+	}
+}
+
+func TestTransform_Body(t *testing.T) {
+	for source, want := range map[string]string{
+		`{"text": "Paid: " + data.object.id, "n": [9007199254740993, 1000000.0, 1e21, 0.1]}`: `application/json {"n":[9007199254740993,1000000,1e+21,0.1],"text":"Paid: pay_1"}`,
+		`[data.object.id]`: `application/json ["pay_1"]`,
+		`"id=" + data.object.id + "&paid=" + string(data.object.paid)`: `text/plain; charset=utf-8 id=pay_1&paid=true`,
+		`b"\xff\x00"`: "application/octet-stream \xff\x00",
+		`data.object.rate > 100.0 ? data.object : type`: `text/plain; charset=utf-8 payment.succeeded`,
+	} {
+		x, err := CompileTransform("transform", source, true)
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		if got, media, err := x.Body(input(payment)); err != nil || media+" "+string(got) != want {
+			t.Errorf("%s is %s %q, %v; want %q", source, media, got, err, want)
+		}
+	}
+	for _, source := range []string{`1`, `true`, `null`, `created`, `1 / 0`} {
+		if _, err := CompileTransform("transform", source, true); fault.CodeOf(err) != fault.Invalid {
+			t.Errorf("%s: %v", source, err)
+		}
+	}
+	x, err := CompileTransform("transform", `data.object.amount`, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := x.Body(input(payment)); err == nil || got != nil {
+		t.Errorf("a number is the body %q", got)
 	}
 }
 
@@ -86,7 +119,7 @@ func FuzzTransform(f *testing.F) {
 		f.Add(s, `{"object":{"a":[1,2,[3]],"":{"\ud800":-0.5e-300}}}`)
 	}
 	f.Fuzz(func(t *testing.T, source, data string) {
-		x, err := CompileTransform("transform", source)
+		x, err := CompileTransform("transform", source, false)
 		if err != nil {
 			if fault.CodeOf(err) != fault.Invalid {
 				t.Errorf("%q: %v", source, err)
@@ -97,6 +130,14 @@ func FuzzTransform(f *testing.F) {
 		again, errAgain := x.Apply(input(data))
 		if string(got) != string(again) || fmt.Sprint(err) != fmt.Sprint(errAgain) || len(got) > 2*(len(data)+maxGrowth)+MaxTransform {
 			t.Errorf("%q: %d bytes, %v; again %d bytes, %v", source, len(got), err, len(again), errAgain)
+		}
+		whole, err := CompileTransform("transform", source, true)
+		if err != nil {
+			t.Fatalf("%q can be the data and not the body: %v", source, err)
+		}
+		body, media, err := whole.Body(input(data))
+		if err == nil && media == JSONBody && !jsontext.Value(body).IsValid() {
+			t.Errorf("%q is the body %q", source, body)
 		}
 	})
 }

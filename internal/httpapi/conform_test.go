@@ -77,6 +77,9 @@ func conform(t testing.TB, req *http.Request, sent string, resp *http.Response, 
 // takes more than that: bodies whose type is missing or wrong, and batches of which it
 // refuses a part.
 func orderly(req *http.Request, sent, got string) bool {
+	if req.URL.Path == "/v1/events/raw" { // whose body is bytes, which the validator reads by their type
+		return false
+	}
 	kind := req.Header.Get("Content-Type")
 	switch {
 	case sent != "" && kind == "", strings.HasSuffix(req.URL.Path, "/batch") && !strings.Contains(got, `"refused":0`):

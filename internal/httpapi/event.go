@@ -73,6 +73,56 @@ func sendEvent(rq *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	return rq.send(raw)
+}
+
+// sendRaw takes the bytes that are delivered as its body, and the rest in headers.
+func sendRaw(rq *request) (answer, error) {
+	in := struct {
+		Type        string `json:"type"`
+		ID          string `json:"id,omitzero"`
+		Created     *int64 `json:"created,omitzero"`
+		ContentType string `json:"content_type,omitzero"`
+		Raw         []byte `json:"raw"` // as base64
+	}{Type: rq.Header.Get("Event-Type"), ID: rq.Header.Get("Event-Id"), ContentType: rq.Header.Get("Content-Type"), Raw: rq.body}
+	if created := rq.Header.Get("Event-Created"); created != "" {
+		seconds, err := strconv.ParseInt(created, 10, 64)
+		if err != nil {
+			seconds = 0 // which is refused
+		}
+		in.Created = &seconds
+	}
+	if err := rq.intake.Charge(2 * len(rq.body)); err != nil { // for the base64
+		return answer{}, err
+	}
+	leave := rq.service().Turn(rq.call, len(rq.body))
+	raw, err := json.Marshal(in)
+	leave()
+	if err != nil {
+		return answer{}, &fault.Error{Code: fault.Invalid, Reason: "parameter_invalid", Message: "The headers of an event must be UTF-8.", Err: err}
+	}
+	rq.body = raw // so that an idempotency key covers the headers too
+	sent, err := rq.send(raw)
+	return sent, inHeaders(err)
+}
+
+// inHeaders names the header of a parameter that came in one.
+func inHeaders(err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		return err
+	}
+	header, ok := map[string]string{"type": "Event-Type", "id": "Event-Id", "created": "Event-Created", "content_type": "Content-Type"}[f.Param]
+	if !ok {
+		return err
+	}
+	named := *f
+	named.Param = header
+	return &named
+}
+
+// send accepts an event that is JSON.
+func (rq *request) send(raw []byte) (answer, error) {
 	if err := repeatable(rq, eventAnswer, false); err != nil {
 		return answer{}, err
 	}

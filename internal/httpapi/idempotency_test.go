@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +100,7 @@ func TestIdempotency_everyRoute(t *testing.T) {
 		}
 		fill := strings.NewReplacer("{id}", id).Replace
 		call := func(query, body string) answer {
-			return w.call("POST", fill(path+query), fill(body), append(key(route), header...)...)
+			return w.call("POST", fill(path+query), fill(body), slices.Concat(key(route), e.header, header)...)
 		}
 		first := call(e.query, e.body)
 		before := w.everything()

@@ -31,6 +31,7 @@ type entry struct {
 	made    func(*world) string
 	body    string
 	query   string
+	header  []string
 	sandbox bool // test mode only
 	nowhere bool // there is nothing behind it for anybody
 	whose   bool // the path names an object of an account; else it is a list, or makes something
@@ -84,6 +85,7 @@ func entries() map[string]entry {
 		"GET /receipts/{id}": {made: payment}, "GET /v1/consents/{key}": {nowhere: true}, "POST /v1/consents/{key}": {nowhere: true}, // by what only a receiver is told
 
 		"POST /v1/events":       {right: members, body: `{"type":"a.b","data":{"object":{}}}`},
+		"POST /v1/events/raw":   {right: members, body: "<a/>", header: []string{"Event-Type", "a.b"}},
 		"POST /v1/events/batch": {right: members, body: `{"events":[{"type":"a.b","data":{"object":{}}}]}`},
 		"GET /v1/events":        {right: members, made: sent},
 		"GET /v1/events/{id}":   of(sent, ""),
@@ -280,7 +282,7 @@ func TestAuth_matrix(t *testing.T) {
 			if path == "/v1/logs/tail" && (want == http.StatusOK || want == 0) {
 				return // it goes on for ever for those who may
 			}
-			header, query := slices.Clone(r.header), e.query
+			header, query := append(slices.Clone(e.header), r.header...), e.query
 			if i := slices.Index(header, "X-Query"); i >= 0 {
 				query, header = header[i+1], header[:i]
 			}

@@ -28,7 +28,7 @@ func viewPreview(preview *service.Preview) previewView {
 	v := previewView{Object: "webhook_endpoint.preview", Event: preview.Event.ID, EventType: preview.Event.Type, Matched: preview.Matched,
 		FilterError: orNull(preview.FilterFailure), TransformError: orNull(preview.Failure), Headers: map[string]string{}}
 	if preview.Matched && preview.Failure == "" {
-		body := string(preview.Payload.Body)
+		body := text(preview.Payload.Body)
 		v.Body = &body
 		v.Headers["content-type"] = preview.Payload.MediaType()
 		for name, values := range preview.Payload.Attributes {

@@ -65,6 +65,7 @@ func routes() []route {
 
 	all = append(all,
 		route{Method: post, Path: "/v1/events", handle: sendEvent, events: true, checked: true},
+		route{Method: post, Path: "/v1/events/raw", handle: sendRaw, events: true, checked: true},
 		route{Method: post, Path: "/v1/events/batch", handle: sendEvents, events: true, maxBody: service.MaxBatch, checked: true})
 	add(get, "/events", listEvents)
 	add(get, "/events/{id}", getEvent)

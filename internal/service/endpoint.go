@@ -66,7 +66,7 @@ func compile(p endpoint.Params) {
 		_, _ = expression.Compile("filter", filter)
 	}
 	if transform := p.Text("transform"); transform != "" {
-		_, _ = expression.CompileTransform("transform", transform)
+		_, _ = expression.CompileTransform("transform", transform, p.Text("payload_format") == string(endpoint.Transformed))
 	}
 }
 

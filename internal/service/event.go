@@ -245,8 +245,8 @@ func (s *Service) prepare(c *call.Call, raw []byte, version int64) (*incoming, e
 		return nil, fault.Param("type", "event_type_reserved", "Only the server creates events of type %s. Choose another type.", in.Type)
 	}
 	e := s.newEvent(c.Space, in)
-	if len(e.Body) > s.MaxBody {
-		return nil, fault.Param("data", "payload_too_large", "The body to deliver would be %d bytes; the limit is %d. Send less data, or a reference to it.", len(e.Body), s.MaxBody)
+	if err := s.checkSize(&in, e.Body); err != nil {
+		return nil, err
 	}
 	to := s.Endpoints.Match(e.Space, e.Type)
 	leave, err := s.process(c, &e, to)
@@ -263,6 +263,19 @@ func (s *Service) prepare(c *call.Call, raw []byte, version int64) (*incoming, e
 		Append: out,
 		dated:  in.HasCreated,
 	}, nil
+}
+
+// checkSize refuses an event whose body is too large to be delivered. Raw bytes count as
+// themselves, and not as the text that they are stored as.
+func (s *Service) checkSize(in *event.Input, body []byte) error {
+	size, param := len(body), "data"
+	if in.Raw != nil {
+		size, param = size-len(in.Raw.Base64)+in.Raw.Size(), "raw"
+	}
+	if size > s.MaxBody {
+		return fault.Param(param, "payload_too_large", "The body to deliver would be %d bytes; the limit is %d. Send less data, or a reference to it.", size, s.MaxBody)
+	}
+	return nil
 }
 
 // accepted returns the store's result for an event.

@@ -15,7 +15,7 @@ func (s *Service) checkTransform(e *endpoint.Endpoint) error {
 		return nil
 	}
 	w := &endpoint.Endpoint{Space: e.Space}
-	if err := w.SetShape("transform", endpoint.Shape{Format: endpoint.Standard, Transform: e.Transform()}); err != nil {
+	if err := w.SetShape("transform", endpoint.Shape{Format: e.Format(), Transform: e.Transform()}); err != nil {
 		return err
 	}
 	for _, typ := range e.Events {

@@ -81,7 +81,7 @@ var (
 )
 
 // The routes whose requests are timed by themselves: senders wait for them.
-var ingest = map[string]string{"/v1/events": "event", "/v1/events/batch": "batch"}
+var ingest = map[string]string{"/v1/events": "event", "/v1/events/raw": "event", "/v1/events/batch": "batch"}
 
 // NewMetrics returns metrics of a server. Its parts must be passed through [Metrics.Commits],
 // [Metrics.Recorder], [Metrics.Watcher] and [Metrics.Lanes] to be seen.

@@ -69,6 +69,7 @@ func (t *Tracing) Stop(ctx context.Context) error { return t.provider.Shutdown(c
 // The routes that are traced: what sends events.
 const (
 	sendOne   = "/v1/events"
+	sendRaw   = "/v1/events/raw"
 	sendBatch = "/v1/events/batch"
 )
 
@@ -77,7 +78,7 @@ const (
 func (t *Tracing) Requests(next http.Handler) http.Handler {
 	var w3c propagation.TraceContext
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost || r.URL.Path != sendOne && r.URL.Path != sendBatch {
+		if r.Method != http.MethodPost || r.URL.Path != sendOne && r.URL.Path != sendRaw && r.URL.Path != sendBatch {
 			next.ServeHTTP(w, r)
 			return
 		}
