@@ -1,9 +1,9 @@
-// Package commit owns the shared transactions: whatever was queued while the last
-// one ran goes into the next. No timer delays an event, so a lone one waits for
-// nothing, and under load one sync to disk carries hundreds. Outcomes, which
-// nobody waits for, linger a few milliseconds to share a transaction with events.
+// Package commit owns the shared transactions: writes that are queued during a transaction are
+// part of the next one. No timer delays an event, so a single one does not wait, and under load
+// one sync to disk covers hundreds. Outcomes, for which no caller waits, are delayed by a few
+// milliseconds to share a transaction with events.
 //
-// It must not know SQL, HTTP, or what becomes of the deliveries it writes.
+// It must not know SQL, HTTP, or the further processing of the deliveries it writes.
 package commit
 
 import (
@@ -21,52 +21,52 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Store is what a Committer writes to.
+// Store is the store that a Committer writes to.
 type Store interface {
 	Commit(ctx context.Context, b *store.Batch) error
 	FanningOut(ctx context.Context, below event.Key) ([]event.Space, error)
 	Ready(ctx context.Context) error
 }
 
-// Limits of what one transaction takes and of what may wait for it.
+// Limits of one transaction and of the queue.
 const (
 	maxAppends     = 512
 	maxSettlements = 2048
 	sharedOutcomes = 256                  // settlements in one transaction while several accounts send events
-	maxBytes       = 16 << 20             // of event bodies in one transaction, past its first
-	queueSettled   = 16384                // more than that wait
-	lingerFor      = 5 * time.Millisecond // settlements alone, until something else comes
-	lingerCount    = 256                  // settlements that are worth a transaction of their own
+	maxBytes       = 16 << 20             // of event bodies in one transaction, after the first body
+	queueSettled   = 16384                // settlements in the queue; Settle waits beyond
+	lingerFor      = 5 * time.Millisecond // maximum delay of settlements without events
+	lingerCount    = 256                  // settlements that are worth a separate transaction
 	maxYields      = 8
 	slowYield      = time.Millisecond
-	slowBrings     = 8  // appends, for which a slow yield was not in vain
-	hastyFor       = 64 // transactions without a yield after one that was
+	slowBrings     = 8  // appends after which a slow yield was worthwhile
+	hastyFor       = 64 // transactions without a yield after a slow one that was not
 	firstPause     = 50 * time.Millisecond
 	longestPause   = 2 * time.Second
-	busyFrom       = 3                      // appends of the last transaction, from which on the next one waits for as many
+	busyFrom       = 3                      // appends of the last transaction from which on the next one waits for more
 	longestWait    = 20 * time.Millisecond  // for events to share a transaction on one of several nodes
-	lateAfter      = 2 * time.Second        // a transaction takes that long only when something is wrong
-	lenience       = 500 * time.Millisecond // past Timeout, in which the store may still report the outcome
+	lateAfter      = 2 * time.Second        // duration of a transaction that indicates a problem
+	lenience       = 500 * time.Millisecond // after Timeout, in which the store may still report the outcome
 )
 
-// DefaultTimeout is that of [Committer.Timeout].
+// DefaultTimeout is the default of [Committer.Timeout].
 const DefaultTimeout = 10 * time.Second
 
-// Committer gathers writes into transactions. Use [New]; its methods are safe
-// for concurrent use.
+// Committer collects writes into transactions. Use [New]; its methods are safe for concurrent
+// use.
 type Committer struct {
-	// Yield lets others run before a transaction is put together; see gather. It may be
-	// changed before Start, by a simulation: whom runtime.Gosched lets run first is not
-	// determined.
+	// Yield lets other goroutines run before a transaction is composed; see gather. A simulation
+	// may replace it before Start, because the order in which runtime.Gosched lets goroutines run
+	// is not determined.
 	Yield func()
 
-	// Timeout limits a transaction. After it, the callers of the transaction are told that
-	// the outcome is unknown, and queued callers that nothing was stored. It may be changed
-	// before Start; [New] sets [DefaultTimeout].
+	// Timeout bounds a transaction. After it, the callers of the transaction receive the error
+	// that the outcome is unknown, and queued callers the error that nothing was stored. It may be
+	// changed before Start; [New] sets [DefaultTimeout].
 	Timeout time.Duration
 
-	// Nodes returns how many processes write to the store, each with its own transactions; nil:
-	// only this one. It may be set before Start.
+	// Nodes returns the number of processes that write to the store, each with its own
+	// transactions; nil: only this one. It may be set before Start.
 	Nodes func() int
 
 	store Store
@@ -74,33 +74,33 @@ type Committer struct {
 
 	committed func(*store.Batch)
 	done      chan struct{}
-	cut       chan struct{} // closed when Stop waits no longer
+	cut       chan struct{} // closed when Stop stops waiting
 	cutOnce   sync.Once
 
-	last struct { // transaction; belongs to run
+	last struct { // transaction; used only by run
 		events int
 		took   time.Duration
 		ended  time.Time
 	}
 
 	mu       sync.Mutex
-	work     sync.Cond // something was queued, or the end has come
-	room     sync.Cond // settlements were taken
+	work     sync.Cond // something was queued, or the committer is stopping
+	room     sync.Cond // settlements were removed from the queue
 	appends  queue
 	fanOuts  fanOuts
 	settled  []store.Settlement
 	health   map[int64]store.Health
-	ripe     bool // settlements have lingered long enough
-	hasty    int  // transactions that are put together without a yield
+	ripe     bool // settlements have been delayed long enough
+	hasty    int  // remaining transactions without a yield
 	stopping bool
 	broken   bool // the last transaction failed
-	late     bool // the transaction under way has taken a while
-	overdue  bool // it has taken longer than Timeout
-	most     int  // settlements in one transaction: fewer after one that took too long
+	late     bool // the running transaction is slow
+	overdue  bool // the running transaction has exceeded Timeout
+	most     int  // settlements in one transaction: fewer after one that exceeded Timeout
 	stats    Stats
 }
 
-// Stats counts what was written since the start, and what waits to be.
+// Stats counts the writes since the start, and the queue.
 type Stats struct {
 	Transactions, Events, Settlements int64
 
@@ -116,15 +116,15 @@ func (c *Committer) Stats() Stats {
 	return s
 }
 
-// pending is an append with a waiting caller, maybe together with others.
+// pending is an append with a waiting caller, possibly one of several of a call.
 type pending struct {
 	*store.Append
-	err  error // once done was told
+	err  error // set before done
 	done *sync.WaitGroup
 	told atomic.Bool
 }
 
-// answer reports the outcome of the append. Only the first answer counts.
+// answer reports the outcome of the append. Only the first call has an effect.
 func (p *pending) answer(err error) {
 	if p.told.CompareAndSwap(false, true) {
 		p.err = err
@@ -139,17 +139,17 @@ func New(st Store, log *slog.Logger) *Committer {
 	return c
 }
 
-// Start begins to write. committed is called after each transaction with what it
-// wrote, one call at a time and in the order of the transactions, before the
-// callers of Append are answered; it must not block and must not keep the batch.
+// Start begins to write. committed is called with each written transaction, one call at a time
+// and in the order of the transactions, before the calls of Append return; it must not block
+// and must not keep the batch.
 func (c *Committer) Start(committed func(*store.Batch)) {
 	c.committed = committed
 	go c.run()
 }
 
-// Stop writes what is queued and returns when that is done, or with ctx's error:
-// outcomes that are not written then are lost, so those deliveries are attempted
-// again after the next start. Nothing may be queued after it was called.
+// Stop writes the queue and returns when that is done, or with ctx's error: outcomes that are
+// not written then are lost, so those deliveries are attempted again after the next start.
+// Nothing may be queued after Stop was called.
 func (c *Committer) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	c.stopping = true
@@ -165,9 +165,9 @@ func (c *Committer) Stop(ctx context.Context) error {
 	}
 }
 
-// Append writes a and returns when it is on disk or refused (see
-// [store.Append]). It returns fault.Unavailable when the store cannot accept it;
-// nothing of it is kept then. It does not stop half-way when ctx ends.
+// Append writes a and returns when it is on disk or refused (see [store.Append]). It returns
+// fault.Unavailable if the store cannot accept it, and nothing is stored then. It is not
+// interrupted when ctx ends.
 func (c *Committer) Append(ctx context.Context, a *store.Append) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -182,9 +182,9 @@ func (c *Committer) Append(ctx context.Context, a *store.Append) error {
 	return outcome(p.err)
 }
 
-// AppendAll writes all as Append writes one, in their order, and returns when the last
-// is on disk or refused, with an error for each. They share transactions, but each is
-// written or refused for itself.
+// AppendAll writes all events like Append, in their order, and returns when the last one is on
+// disk or refused, with an error for each. They share transactions, but each is written or
+// refused separately.
 func (c *Committer) AppendAll(ctx context.Context, all []*store.Append) []error {
 	errs := make([]error, len(all))
 	waiting := make([]pending, len(all))
@@ -212,8 +212,8 @@ func (c *Committer) AppendAll(ctx context.Context, all []*store.Append) []error 
 	return errs
 }
 
-// queue takes all or none. It goes by what the account has waiting already, so that the
-// largest set has its turn too.
+// queue queues all appends or none. It decides by the account's queue before them, so that the
+// largest set is accepted too.
 func (c *Committer) queue(all ...*pending) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,8 +224,8 @@ func (c *Committer) queue(all ...*pending) bool {
 	return true
 }
 
-// outcome is what a caller is told of err: whatever the cause, nothing was done and it
-// can be tried again, unless the store says that it does not know.
+// outcome returns the error for a caller: nothing was done and it can retry, unless the store
+// reports that the outcome is unknown.
 func outcome(err error) error {
 	if fault.Is(err, fault.Internal) {
 		return &fault.Error{Code: fault.Unavailable, Reason: "not_stored", Message: "The server could not store the event.", RetryAfter: time.Second, Err: err}
@@ -237,9 +237,9 @@ func overloaded() error {
 	return &fault.Error{Code: fault.Unavailable, Reason: "overloaded", Message: "The server is overloaded. Retry later.", RetryAfter: time.Second}
 }
 
-// Settle queues the outcome of a delivery, and the endpoint's health when it
-// changed (nil when not). It waits only while too much is queued already. What
-// the store does not take is tried again until it does.
+// Settle queues the outcome of a delivery, and the endpoint's health if it changed (otherwise
+// nil). It waits only while too much is queued. Outcomes that the store does not accept are
+// retried until it does.
 func (c *Committer) Settle(s store.Settlement, h *store.Health) {
 	c.mu.Lock()
 	for len(c.settled) >= queueSettled && !c.stopping {
@@ -265,7 +265,7 @@ func (c *Committer) ripen() {
 	c.work.Signal()
 }
 
-// watch limits the time of a transaction until ended is called: after Timeout it answers the
+// watch bounds the time of a transaction until ended is called: after Timeout it answers the
 // callers of the transaction and refuses queued ones.
 func (c *Committer) watch(waiting []*pending) (ended func()) {
 	late := time.AfterFunc(min(lateAfter, c.Timeout), func() {
@@ -299,7 +299,7 @@ func (c *Committer) watch(waiting []*pending) (ended func()) {
 	}
 }
 
-// Late reports whether a transaction is under way that takes long.
+// Late reports whether a slow transaction is running.
 func (c *Committer) Late() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -316,7 +316,7 @@ func (c *Committer) Healthy() bool {
 func (c *Committer) run() {
 	defer close(c.done)
 	defer c.refuseQueued()
-	var kept store.Batch // settlements that the store has not taken yet
+	var kept store.Batch // settlements that the store has not accepted yet
 	pause := time.Duration(0)
 	for {
 		waiting, batch, more := c.take(&kept)
@@ -338,12 +338,12 @@ func (c *Committer) run() {
 		c.log.Error("commit failed", "err", err, "events", len(waiting), "settlements", len(kept.Settlements))
 		pause = min(max(pause*2, firstPause), longestPause)
 		if !c.rest(pause) {
-			return // what is kept was never acknowledged as done; it is sent again after the next start
+			return // these outcomes were never reported as stored; the deliveries are attempted again after the next start
 		}
 	}
 }
 
-// rest waits and reports whether to go on.
+// rest waits and reports whether to continue.
 func (c *Committer) rest(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -355,7 +355,7 @@ func (c *Committer) rest(d time.Duration) bool {
 	}
 }
 
-// refuseQueued answers those that still wait when nothing is written any more.
+// refuseQueued refuses the queued calls when nothing is written any more.
 func (c *Committer) refuseQueued() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -364,8 +364,8 @@ func (c *Committer) refuseQueued() {
 	}
 }
 
-// take waits for work and returns the next batch, with the settlements kept from
-// a failed one first. It reports false when there is nothing left and never will be.
+// take waits for work and returns the next batch, beginning with the settlements of a failed
+// one. It reports false when nothing is left after Stop.
 func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -380,7 +380,7 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	for i, p := range waiting {
 		b.Appends[i] = p.Append
 	}
-	if !c.stopping { // else the next process goes on
+	if !c.stopping { // otherwise the next process continues
 		b.FanOuts = c.fanOuts.take(len(waiting), c.appends.isShared())
 	}
 	*kept = store.Batch{}
@@ -401,10 +401,10 @@ func (c *Committer) take(kept *store.Batch) ([]*pending, *store.Batch, bool) {
 	return waiting, b, len(b.Appends)+len(b.FanOuts)+len(b.Settlements)+len(b.Health) > 0
 }
 
-// wait waits for more events on a busy node of several. Each node has a part of the events, so that
-// its transactions would be smaller by that, and a transaction costs the database the same however
-// few events it has. It waits for less than the last transaction took, so that latency at most
-// doubles. A node is busy if it has had several events within that time.
+// wait waits for more events on a busy node of several. Each node receives a part of the events, so
+// its transactions would be smaller, and a transaction costs the database the same for any number
+// of events. It waits for less than the duration of the last transaction, so that latency at most
+// doubles. A node is busy if it has received several events within that time.
 func (c *Committer) wait() {
 	if c.Nodes == nil || c.stopping || c.appends.size == 0 || c.last.events < busyFrom || time.Since(c.last.ended) > c.last.took {
 		return
@@ -427,11 +427,11 @@ func (c *Committer) wait() {
 	}
 }
 
-// gather lets requests that are about to be queued catch this transaction. It
-// yields the processor as long as that brings new ones: on an idle machine it
-// returns at once, on a busy one the senders that the last transaction answered get
-// their turn first. Where the processors are taken by what no event comes of, such as
-// large bodies and filters, a yield takes long and is not repeated for a while.
+// gather lets requests that are about to be queued join this transaction. It yields the
+// processor as long as that brings new ones: on an idle machine it returns at once, on a busy
+// one the senders that the last transaction answered run first. If the processors are busy with
+// work that produces no events, such as large bodies and filters, a yield takes long and is not
+// repeated for a while.
 func (c *Committer) gather() {
 	if c.hasty > 0 {
 		c.hasty--
@@ -457,17 +457,17 @@ func (c *Committer) gather() {
 	}
 }
 
-// dropFirst removes the first n items and releases what they point to.
+// dropFirst removes the first n items and releases the memory that they refer to.
 func dropFirst[T any](s []T, n int) []T {
 	left := copy(s, s[n:])
 	clear(s[left:])
 	return s[:left]
 }
 
-// write commits one batch. When that fails, each part of it gets its own chance:
-// events that cannot be written are refused, and settlements, which nobody can
-// repeat, go to kept. Slices of deferred events wait until Resume finds them again. It
-// returns an error when the store took nothing.
+// write commits one batch. If that fails, each part of it is tried separately: events that
+// cannot be written are refused, and settlements, which no caller can repeat, go to kept.
+// Slices of deferred events wait until Resume finds them again. It returns an error if the
+// store accepted nothing.
 func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	defer cancel()
@@ -476,7 +476,7 @@ func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch)
 		c.finish(waiting, b)
 		return nil
 	}
-	// To try again would find it done, or wait as long again.
+	// A retry would find it already written, or wait as long again.
 	if late := errors.Is(err, store.ErrLate) || ctx.Err() != nil; late || fault.Is(err, fault.Unsure) {
 		for _, p := range waiting {
 			p.answer(err)
@@ -497,15 +497,15 @@ func (c *Committer) write(waiting []*pending, b *store.Batch, kept *store.Batch)
 		}
 		return refused
 	}
-	if c.store.Ready(ctx) != nil { // nothing can be written; the settlements are not at fault
+	if c.store.Ready(ctx) != nil { // the store cannot write at all, so the settlements are not the cause
 		*kept = *outcomes
 		return err
 	}
 	return errors.Join(refused, c.salvage(ctx, outcomes, kept))
 }
 
-// putBack queues outcomes again that are not known to be written. After a transaction that
-// took too long, fewer are written at a time, until that succeeds.
+// putBack queues outcomes again whose commit is unknown. After a transaction that exceeded
+// Timeout, fewer are written at a time, until one succeeds.
 func (c *Committer) putBack(b *store.Batch, late bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -521,10 +521,9 @@ func (c *Committer) putBack(b *store.Batch, late bool) {
 	c.ripe = true
 }
 
-// appendApart commits events of a batch that failed with cause, in ever smaller
-// parts as long as the store works, so that one that it cannot take does not bring
-// down the others. With tried, they were all of that batch. It returns an error
-// when none could be written.
+// appendApart commits the events of a batch that failed with cause, in ever smaller parts as
+// long as the store works, so that one that it cannot store does not affect the others. With
+// tried, they were the whole batch. It returns an error if none could be written.
 func (c *Committer) appendApart(ctx context.Context, waiting []*pending, cause error, tried bool) error {
 	if !tried {
 		b := &store.Batch{Appends: make([]*store.Append, len(waiting))}
@@ -551,10 +550,10 @@ func (c *Committer) appendApart(ctx context.Context, waiting []*pending, cause e
 	return first
 }
 
-// salvage halves a batch of settlements and healths that a working store refuses
-// until it finds those at fault, and gives them up: such deliveries are attempted
-// again after the next start. On a disk that is nearly full the store may work and
-// refuse them all the same; then none is at fault.
+// salvage halves a batch of settlements and healths that a working store refuses until it finds
+// the invalid ones, and gives them up: such deliveries are attempted again after the next
+// start. On a nearly full disk the store may work and refuse them nevertheless; then none is
+// invalid.
 func (c *Committer) salvage(ctx context.Context, b, kept *store.Batch) error {
 	err := c.store.Commit(ctx, b)
 	s, h := len(b.Settlements), len(b.Health)
@@ -584,7 +583,7 @@ func (c *Committer) salvage(ctx context.Context, b, kept *store.Batch) error {
 	return errors.Join(c.salvage(ctx, &one, kept), c.salvage(ctx, &other, kept))
 }
 
-// finish tells of a batch that was written and answers those who wait for it.
+// finish reports a written batch and answers its callers.
 func (c *Committer) finish(waiting []*pending, b *store.Batch) {
 	written := int64(0)
 	for _, a := range b.Appends {

@@ -20,7 +20,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/memstore"
 )
 
-// desk is a Committer on a store in memory, and what it told.
+// desk is a Committer on a store in memory, with its callbacks.
 type desk struct {
 	*commit.Committer
 	store *memstore.Store
@@ -66,7 +66,7 @@ func appendOf(k event.Key) *store.Append {
 
 func idOf(k event.Key) delivery.ID { return delivery.ID{Event: k, Endpoint: 1} }
 
-// settled is the settlement of a delivery that was appended before.
+// settled returns the settlement of a delivery that was appended before.
 func settled(k event.Key) store.Settlement {
 	d := delivery.New(idOf(k), 2)
 	a := delivery.Attempt{Number: 1, Outcome: delivery.OutcomeSucceeded}
@@ -301,8 +301,8 @@ func TestCommitter_onePoisonedPartSparesTheRest(t *testing.T) {
 	}
 }
 
-// A transaction that takes too long is answered as unknown, and what waits behind it as not
-// stored, while it is under way; outcomes are kept, and all goes on when it has ended.
+// A transaction that exceeds the timeout is answered as unknown, and the queue behind it as not
+// stored, while it is running; outcomes are kept, and everything continues when it has ended.
 func TestCommitter_tooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hang atomic.Bool
@@ -361,7 +361,8 @@ func TestCommitter_tooLong(t *testing.T) {
 	})
 }
 
-// Outcomes that a slow store cannot take at once in time are written in smaller parts.
+// Outcomes that a slow store cannot accept at once within the timeout are written in smaller
+// parts.
 func TestCommitter_slowStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, func(c memstore.Call) memstore.Trouble {
@@ -389,7 +390,7 @@ func TestCommitter_slowStore(t *testing.T) {
 	})
 }
 
-// A store that waited in vain, for a lock for one, is not asked again for each part of the
+// A store that waited in vain, for example for a lock, is not called again for each part of the
 // batch; outcomes are kept.
 func TestCommitter_locked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -432,8 +433,8 @@ func TestCommitter_locked(t *testing.T) {
 	})
 }
 
-// Of what may be on disk or not nobody is told that it is not, and nothing is written
-// again for it; outcomes are.
+// No caller of an event that may or may not be on disk is told that it is not, and it is not
+// written again; outcomes are.
 func TestCommitter_unsure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls, broken atomic.Int64
@@ -466,8 +467,8 @@ func TestCommitter_unsure(t *testing.T) {
 	})
 }
 
-// On a disk that is nearly full something small may be written, so the store says that
-// it works; outcomes that it refuses wait for space all the same.
+// On a nearly full disk a small write may succeed, so the store reports that it works; outcomes
+// that it refuses wait for space nevertheless.
 func TestCommitter_keepsOutcomesOfAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var full atomic.Bool
@@ -504,8 +505,7 @@ func TestCommitter_keepsOutcomesOfAFullDisk(t *testing.T) {
 	})
 }
 
-// Several appends at once are answered one by one, in transactions that they share with
-// whatever else there is.
+// Several appends of one call are answered separately, in transactions shared with others.
 func TestCommitter_AppendAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bad = 1300
@@ -547,7 +547,8 @@ func TestCommitter_AppendAll(t *testing.T) {
 	})
 }
 
-// TestCommitter_Stats holds that a repeat, for which nothing is written, counts as none.
+// TestCommitter_Stats checks that a repeated request, for which nothing is written, is not
+// counted.
 func TestCommitter_Stats(t *testing.T) {
 	d := open(t, nil)
 	again := appendOf(2)
@@ -607,8 +608,8 @@ func TestCommitter_backPressure(t *testing.T) {
 	})
 }
 
-// An account that has queued as much as it may delays another account's event by no more
-// than the transaction that runs.
+// An account with the maximum queue delays another account's event by at most the running
+// transaction.
 func TestCommitter_accountsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, slowCommits(5*time.Second))
@@ -747,8 +748,8 @@ func TestCommitter_Append_endedContext(t *testing.T) {
 	})
 }
 
-// On a busy node of several, a transaction waits for more events, for at most as long as the last
-// one took. On a single node, and on one with few events, it begins at once.
+// On a busy node of several, a transaction waits for more events, for at most the duration of the
+// last one. On a single node, and on one with few events, it begins at once.
 func TestCommitter_waitsOnOneOfSeveralNodes(t *testing.T) {
 	for _, c := range []struct {
 		name          string

@@ -13,15 +13,15 @@ import (
 const (
 	fanOutSlice = 64  // deliveries of deferred events in one transaction
 	soleSlice   = 256 // the same while no other account sends events
-	// fanOutTurn is how many transactions with events may pass without a slice.
+	// fanOutTurn is the number of transactions with events after which one includes a slice.
 	fanOutTurn = 4
 	lookEvery  = time.Second
-	// abandoned is the age from which deferred events are written by whichever node finds
-	// them: the node that accepted them is slow, or gone.
+	// abandoned is the age from which any node writes deferred events: the node that accepted them
+	// is slow, or has stopped.
 	abandoned = 5 * time.Second
 )
 
-// fanOuts is the spaces with deferred events, in the order of their turns. The zero value
+// fanOuts contains the spaces with deferred events, in the order of their turns. The zero value
 // is empty.
 type fanOuts struct {
 	spaces []event.Space
@@ -34,8 +34,8 @@ func (q *fanOuts) add(space event.Space) {
 	}
 }
 
-// take removes the slices of the next transaction, which has so many events: fresh events
-// go first, but not always.
+// take removes the slices of the next transaction, which has this many events: new events have
+// precedence, but not always.
 func (q *fanOuts) take(events int, shared bool) []*store.FanOut {
 	if len(q.spaces) == 0 {
 		return nil
@@ -53,8 +53,8 @@ func (q *fanOuts) take(events int, shared bool) []*store.FanOut {
 	return []*store.FanOut{{Space: space, Limit: limit}}
 }
 
-// written takes note of a transaction that was committed. A space whose slice another node
-// writes is left to that one.
+// written processes a committed transaction. A space whose slice another node writes is left to
+// that node.
 func (q *fanOuts) written(b *store.Batch) {
 	for _, f := range b.FanOuts {
 		if f.More {
@@ -68,7 +68,7 @@ func (q *fanOuts) written(b *store.Batch) {
 	}
 }
 
-// FanOut tells that a space has deferred events that were not written by Append.
+// FanOut reports that a space has deferred events that were not written by Append.
 func (c *Committer) FanOut(space event.Space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,8 +76,8 @@ func (c *Committer) FanOut(space event.Space) {
 	c.work.Signal()
 }
 
-// Resume looks for deferred events until ctx ends: first for all events that an earlier
-// process left, then for abandoned ones. now is the clock that keys are made by.
+// Resume searches for deferred events until ctx ends: first for all events of an earlier
+// process, then for abandoned ones. now is the clock of the keys.
 func (c *Committer) Resume(ctx context.Context, now func() time.Time) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()

@@ -134,7 +134,7 @@ func TestCommitter_fanOut(t *testing.T) {
 	})
 }
 
-// Fresh events go before slices, but slices have their turn however many events there are.
+// New events precede slices, but slices have their turn for any number of events.
 func TestCommitter_fanOutAfterEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := openSlicing(map[event.Space]int{2: 1000})
@@ -152,7 +152,7 @@ func TestCommitter_fanOutAfterEvents(t *testing.T) {
 				}
 			})
 		}
-		synctest.Wait() // all of them are queued, but for what the first transaction took
+		synctest.Wait() // all of them are queued, except those of the first transaction
 		c.FanOut(2)
 		wg.Wait()
 		batches, with, without := s.written(), 0, 0
@@ -178,7 +178,7 @@ func TestCommitter_fanOutAfterEvents(t *testing.T) {
 	})
 }
 
-// A slice that cannot be written keeps back neither events nor outcomes, and is found again.
+// A slice that cannot be written delays neither events nor outcomes, and is found again.
 func TestCommitter_fanOutFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := openSlicing(map[event.Space]int{2: 100})
@@ -206,8 +206,8 @@ func TestCommitter_fanOutFails(t *testing.T) {
 	})
 }
 
-// What another node writes is left to it; what nobody writes is found: all at the start,
-// and later what has been left for a while.
+// Slices that another node writes are left to it; abandoned ones are found: all at the start,
+// and later those of a certain age.
 func TestCommitter_Resume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := openSlicing(map[event.Space]int{2: 600, 4: 200})
@@ -241,7 +241,7 @@ func TestCommitter_Resume(t *testing.T) {
 	})
 }
 
-// A committer that stops leaves slices to the next process.
+// A committer that stops leaves the remaining slices to the next process.
 func TestCommitter_fanOutStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := openSlicing(map[event.Space]int{2: 1 << 30})

@@ -4,35 +4,35 @@ import "github.com/posthaste-hq/posthaste/internal/store"
 
 // Shares of the queue and of a transaction.
 const (
-	queueAppends = 8192 // appends of one account that may wait; more are turned away
-	maxRows      = 512  // events and deliveries in one transaction, past the last event
-	quantum      = 64   // rows that an account may write before the next one's turn
+	queueAppends = 8192 // appends of one account in the queue; further ones are refused
+	maxRows      = 512  // events and deliveries in one transaction, after the last event
+	quantum      = 64   // rows that an account may write per turn
 	sharedFor    = 512  // transactions for which the store counts as shared after another account's event
 )
 
-// queue holds the appends that wait, by account: each account writes a few rows in turn
-// (deficit round robin), so that an event waits for a bounded part of what other accounts
-// have queued. While several accounts send events, each has one turn a transaction, which
-// keeps transactions short: an event waits for the one that runs. Appends of one account
-// stay in their order. The zero value is empty.
+// queue contains the waiting appends, by account: each account writes a few rows in turn
+// (deficit round robin), so that an event waits for a bounded part of other accounts' queues.
+// While several accounts send events, each has one turn per transaction, which keeps
+// transactions short: an event waits for the running one. Appends of one account stay in order.
+// The zero value is empty.
 type queue struct {
-	lines map[int64]*line // that are not empty, by account
+	lines map[int64]*line // non-empty lines, by account
 	turns []*line         // the same, in the order of their turns
 	size  int             // appends
 
-	last    int64 // account that queued last
+	last    int64 // account of the last append
 	shared  int   // transactions for which the store still counts as shared
 	started bool  // last is an account
 }
 
-// line is what one account has queued.
+// line is the queue of one account.
 type line struct {
 	account int64
 	appends []*pending
 	credit  int // rows that it may write in its turn
 }
 
-// push adds appends of one account, or none of them when as many of it wait already as may.
+// push adds appends of one account, or none of them if its queue is full.
 func (q *queue) push(all ...*pending) bool {
 	if len(all) == 0 {
 		return true
@@ -59,7 +59,7 @@ func (q *queue) push(all ...*pending) bool {
 	return true
 }
 
-// rowsOf is how many rows an append writes.
+// rowsOf returns the number of rows that an append writes.
 func rowsOf(a *store.Append) int {
 	if a.Deferred {
 		return 2
@@ -105,10 +105,10 @@ func (q *queue) take() (taken []*pending) {
 	return taken
 }
 
-// isShared reports whether several accounts have sent events lately.
+// isShared reports whether several accounts have recently sent events.
 func (q *queue) isShared() bool { return q.shared > 0 }
 
-// all removes everything that waits.
+// all removes all waiting appends.
 func (q *queue) all() (taken []*pending) {
 	for q.size > 0 {
 		taken = append(taken, q.take()...)

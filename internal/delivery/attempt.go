@@ -14,18 +14,18 @@ const (
 	OutcomeRedirected    Outcome = 4 // 3xx; never followed
 	OutcomeThrottled     Outcome = 5 // 429, or 503 with Retry-After
 	OutcomeGone          Outcome = 6 // 410: the endpoint wants no more
-	OutcomeTimeout       Outcome = 7 // no complete answer in time
+	OutcomeTimeout       Outcome = 7 // no complete response in time
 	OutcomeDNS           Outcome = 8
 	OutcomeTLS           Outcome = 9
 	OutcomeConnection    Outcome = 10 // refused, reset, unreachable, not HTTP
 	OutcomeForbidden     Outcome = 11 // the target's address is not allowed
-	OutcomeExpired       Outcome = 12 // not an attempt: the delivery was given up for its age
+	OutcomeExpired       Outcome = 12 // no attempt: the delivery was given up because of its age
 	OutcomeMisconfigured Outcome = 13 // the request could not be built
 	OutcomeNoToken       Outcome = 14 // the endpoint's token URL gave no access token
 )
 
-// outcomes is all of them, by value: the name in the API, and a shorter one that filters
-// take too.
+// outcomes contains all outcomes, by value: the name in the API, and a short one that filters
+// accept too.
 var outcomes = [...]struct{ name, short string }{
 	OutcomeNone: {"none", ""}, OutcomeSucceeded: {"succeeded", ""}, OutcomeRejected: {"rejected", ""},
 	OutcomeServerError: {"server_error", "server"}, OutcomeRedirected: {"redirected", ""},
@@ -43,7 +43,7 @@ func (o Outcome) String() string {
 	return "unknown"
 }
 
-// Short returns the outcome's shorter name, empty if it has none.
+// Short returns the outcome's short name, empty if it has none.
 func (o Outcome) Short() string { return outcomes[o].short }
 
 // Outcomes returns all outcomes, in order of their values.
@@ -55,7 +55,7 @@ func Outcomes() []Outcome {
 	return all
 }
 
-// ParseOutcome returns the outcome of that name, the shorter one included.
+// ParseOutcome returns the outcome with this name or short name.
 func ParseOutcome(name string) (Outcome, bool) {
 	for i, o := range outcomes {
 		if name != "" && (name == o.name || name == o.short) {
@@ -65,29 +65,29 @@ func ParseOutcome(name string) (Outcome, bool) {
 	return 0, false
 }
 
-// Attempt is one try to hand an event to an endpoint, as it went.
+// Attempt is one attempt to deliver an event to an endpoint, with its result.
 type Attempt struct {
 	Number         int // 1 is the first
 	Started        time.Time
 	Duration       time.Duration
 	Outcome        Outcome
-	StatusCode     int           // 0 when no answer came
-	RetryAfter     time.Duration // what a 429 or 503 asked for; 0 is none
-	Error          string        // why, in plain words, when no answer came
-	URL            string        // that was sent to; empty: the attempt is older than the record of it
-	Shortage       bool          // with [OutcomeNone]: this server lacked what it needs to send. Not stored
+	StatusCode     int           // 0 without a response
+	RetryAfter     time.Duration // of a 429 or 503; 0 is none
+	Error          string        // reason for a missing response, for people
+	URL            string        // URL of the request; empty: the attempt was made before it was recorded
+	Shortage       bool          // with [OutcomeNone]: this server lacked a resource for sending. Not stored
 	RemoteAddr     string        // the address that was dialled
-	Peer           Peer          // who answered over TLS; zero: no TLS
+	Peer           Peer          // TLS peer; zero: no TLS
 	Timing         Timing
-	RequestHeader  Header    // as sent, credentials left out; empty: no request was made
-	BodySum        []byte    // SHA-256 of the body as sent; nil: it is the event's own
-	Refused        []Refusal // requests of the attempt that the receiver refused before the one that counts
+	RequestHeader  Header    // as sent, without credentials; empty: no request was made
+	BodySum        []byte    // SHA-256 of the sent body; nil: the event's own body
+	Refused        []Refusal // earlier requests of the attempt that the receiver refused
 	ResponseHeader string    // "Name: value" lines, capped
 	ResponseBody   []byte    // the first bytes, capped
 }
 
-// WithoutEvidence returns a copy of the attempt without what it kept of the payload and of the
-// responses. Outcome, status code and times stay.
+// WithoutEvidence returns a copy of the attempt without the recorded payload and responses.
+// Outcome, status code and times are kept.
 func (a *Attempt) WithoutEvidence() *Attempt {
 	bare := *a
 	bare.Error, bare.RequestHeader, bare.BodySum, bare.Refused, bare.ResponseHeader, bare.ResponseBody = "", "", nil, nil, "", nil
@@ -96,14 +96,14 @@ func (a *Attempt) WithoutEvidence() *Attempt {
 
 // Peer is the other end of a TLS connection.
 type Peer struct {
-	Version string `json:"version,omitempty"` // such as "TLS 1.3"; empty: none was agreed on
+	Version string `json:"version,omitempty"` // such as "TLS 1.3"; empty: the handshake did not agree on one
 	Subject string `json:"subject,omitempty"` // of the certificate
 	Issuer  string `json:"issuer,omitempty"`
 	SHA256  string `json:"sha256,omitempty"` // of the certificate, in hexadecimal
 }
 
-// Refusal is a request that a receiver refused for its credentials, and that was made
-// again within the attempt with others: the next live secret, or a new access token.
+// Refusal is a request that a receiver refused because of its credentials, and that was
+// repeated within the attempt with others: the next live secret, or a new access token.
 type Refusal struct {
 	StatusCode     int    `json:"status"`
 	RequestHeader  Header `json:"request"`
@@ -111,13 +111,13 @@ type Refusal struct {
 	ResponseBody   []byte `json:"body,omitempty"`
 }
 
-// Timing is where an attempt's time went. A step that did not happen, such as a
-// look-up for a connection that was open already, is 0.
+// Timing contains the duration of each step of an attempt. A step that did not happen, such as
+// a look-up for an open connection, is 0.
 type Timing struct {
 	DNS     time.Duration // to look up the name
 	Connect time.Duration // to open the connection
-	TLS     time.Duration // to agree on keys
-	Answer  time.Duration // from the request being sent to the first byte of the answer
+	TLS     time.Duration // for the TLS handshake
+	Answer  time.Duration // from the end of the request to the first byte of the response
 }
 
 // Succeeded reports whether the receiver acknowledged the event.

@@ -74,8 +74,8 @@ func TestBreaker_successResets(t *testing.T) {
 	}
 }
 
-// Only what shows the endpoint to be down opens the breaker; an answer closes it, and
-// only an acknowledgement takes the interval back.
+// Only outcomes that show the endpoint to be down open the breaker; a response closes it, and
+// only an acknowledgement resets the interval.
 func TestBreaker_effects(t *testing.T) {
 	b := new(Breaker)
 	for range 10 * BreakerThreshold {
@@ -172,7 +172,7 @@ func TestHealth_Judge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b, at := new(Breaker), accepted
 			for range tt.failures {
-				b.Failed(EventRefused, false, at, at) // whatever it shows
+				b.Failed(EventRefused, false, at, at) // with any effect
 				at = at.Add(tt.every)
 			}
 			warn, disable := tt.health.Judge(b, at.Add(-tt.every))

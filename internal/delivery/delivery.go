@@ -1,9 +1,8 @@
-// Package delivery owns the life of one event on its way to one endpoint: the
-// state machine, the retry schedule, and how the outcome of an attempt changes
-// either.
+// Package delivery owns the life of the delivery of one event to one endpoint: the state
+// machine, the retry schedule, and the effect of an attempt's outcome on both.
 //
-// It is pure: no I/O, no clock and no random source of its own. It must not know
-// SQL, HTTP or lanes.
+// It is pure: no I/O, and the caller passes the clock and random numbers. It must not know SQL,
+// HTTP or lanes.
 package delivery
 
 import (
@@ -14,16 +13,16 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// State is where a delivery stands. Values are stored; never renumber.
+// State is the state of a delivery. Values are stored; never renumber.
 type State uint8
 
-// The states. Pending is the only one that leads to attempts; a person can bring
-// any other back to it.
+// The states. Pending is the only one with attempts; a user can set every other state back to
+// it.
 const (
 	Pending   State = 0 // waits for its next attempt
 	Succeeded State = 1 // acknowledged with a 2xx
-	Failed    State = 2 // out of attempts, or the endpoint is gone: a dead letter
-	Canceled  State = 3 // its endpoint was deleted, or a person canceled it
+	Failed    State = 2 // no retries left, or the endpoint responded with 410: a dead letter
+	Canceled  State = 3 // its endpoint was deleted, or a user canceled it
 )
 
 var stateNames = [...]string{"pending", "succeeded", "failed", "canceled"}
@@ -46,7 +45,7 @@ func ParseState(name string) (State, bool) {
 	return 0, false
 }
 
-// ID identifies a delivery: there is at most one of an event to an endpoint.
+// ID identifies a delivery: there is at most one per event and endpoint.
 type ID struct {
 	Event    event.Key
 	Endpoint int64 // store number
@@ -62,7 +61,7 @@ func (id ID) String() string {
 	return event.FormatID(event.PrefixDelivery, id.Event, uint32(id.Endpoint))
 }
 
-// ParseID returns the ID that s is the public identifier of.
+// ParseID parses a public identifier.
 func ParseID(s string) (ID, bool) {
 	k, n, ok := event.ParseID(event.PrefixDelivery, s)
 	return ID{Event: k, Endpoint: int64(n)}, ok
@@ -78,34 +77,33 @@ func fourDigits(n int) string {
 	return string([]byte{'0' + byte(n/1000), '0' + byte(n/100%10), '0' + byte(n/10%10), '0' + byte(n%10)})
 }
 
-// Delivery is one event on its way to one endpoint.
+// Delivery is the delivery of one event to one endpoint.
 type Delivery struct {
 	ID    ID
 	Space event.Space
 	State State
 
-	// Attempts counts all attempts ever made. Budget counts those made since the
-	// delivery last became pending by a person's hand; it is what the schedule
-	// runs against.
+	// Attempts counts all attempts. Budget counts those since the delivery was last made pending
+	// by a user; the schedule applies to it.
 	Attempts int
 	Budget   int
 
-	// Due is when the next attempt of a pending delivery may start. Of one that was given
-	// up for its age it is since when its endpoint had acknowledged nothing, zero if that
-	// is not known; else it means nothing.
+	// Due is when the next attempt of a pending delivery may start. For a delivery that was given
+	// up because of its age, it is since when its endpoint had acknowledged nothing, zero if
+	// unknown. For others it has no meaning.
 	Due time.Time
-	// Rank orders the pending deliveries of one endpoint, lowest first: Due, or
-	// under FIFO the time of acceptance, which a retry does not change.
+	// Rank orders the pending deliveries of one endpoint, lowest first: Due or, with FIFO, the
+	// time of acceptance, which a retry does not change.
 	Rank time.Time
-	// Since is when the delivery last became pending: its age counts from here.
+	// Since is when the delivery last became pending: its age counts from then.
 	Since time.Time
 
 	LastOutcome Outcome
-	LastStatus  int       // status code of the last attempt; 0 when none came
+	LastStatus  int       // status code of the last attempt; 0 without a response
 	Settled     time.Time // when it left Pending; zero while pending
 }
 
-// View is a delivery with the names of what it joins.
+// View is a delivery with the names of its event and endpoint.
 type View struct {
 	Delivery
 	EventID    string
@@ -114,7 +112,7 @@ type View struct {
 	Erased     time.Time // when the event's payload was erased, zero while it is stored
 }
 
-// Outgoing is a pending delivery with what is needed to send it.
+// Outgoing is a pending delivery with the data to send it.
 type Outgoing struct {
 	Delivery Delivery
 	EventID  string
@@ -122,13 +120,13 @@ type Outgoing struct {
 	Body     []byte
 	Trace    event.Trace
 
-	// Version is that of the settings when the delivery was read: it was accepted under no
-	// later one. 0 where no other process changes settings.
+	// Version is that of the settings when the delivery was read: it was accepted under this or an
+	// earlier one. 0 if no other process changes settings.
 	Version int64
 }
 
-// StatusOrNil returns the status code of the last attempt, nil when none came: zero is no
-// status, and is null wherever the code is told.
+// StatusOrNil returns the status code of the last attempt, or nil without a response, which the
+// API shows as null.
 func (d *Delivery) StatusOrNil() *int {
 	if d.LastStatus == 0 {
 		return nil
@@ -142,8 +140,8 @@ func New(id ID, space event.Space) Delivery {
 	return Delivery{ID: id, Space: space, Due: now, Rank: now, Since: now}
 }
 
-// Requeue brings a delivery back to pending at now with a fresh retry schedule,
-// as a person asked for by "retry" or "resend".
+// Requeue makes a delivery pending at now with a new retry schedule, after a manual retry or
+// resend.
 func (d *Delivery) Requeue(now time.Time) {
 	d.State, d.Budget, d.Settled = Pending, 0, time.Time{}
 	d.Due, d.Rank, d.Since = now, now, now
@@ -154,14 +152,13 @@ func (d *Delivery) Cancel(now time.Time) {
 	d.State, d.Settled = Canceled, now
 }
 
-// Expire gives up a pending delivery that is older than the operator lets one become.
-// Its endpoint has acknowledged nothing since a time, zero if it has.
+// Expire gives up a pending delivery that has exceeded the maximum age. unreachableSince is
+// since when its endpoint has acknowledged nothing, zero if it has.
 func (d *Delivery) Expire(now, unreachableSince time.Time) {
 	d.State, d.Settled, d.LastOutcome, d.Due = Failed, now, OutcomeExpired, unreachableSince
 }
 
-// GivenUp says in words why a delivery failed that has attempts left; empty if that is
-// not so.
+// GivenUp explains why a delivery with remaining retries failed; empty if it did not.
 func (d *Delivery) GivenUp() string {
 	if d.State != Failed || d.LastOutcome != OutcomeExpired {
 		return ""
@@ -173,7 +170,7 @@ func (d *Delivery) GivenUp() string {
 	return text + "the endpoint has been unreachable since " + d.Due.UTC().Format(time.RFC3339) + "."
 }
 
-// inWords writes a duration in the largest unit of which it has two.
+// inWords formats a duration in the largest unit of which it has at least two.
 func inWords(d time.Duration) string {
 	for _, u := range []struct {
 		unit time.Duration
@@ -186,15 +183,15 @@ func inWords(d time.Duration) string {
 	return strconv.FormatInt(int64(d/time.Second), 10) + " seconds"
 }
 
-// Policy is what decides between another attempt and giving up.
+// Policy contains the rules for the next attempt of a delivery.
 type Policy struct {
 	Schedule Schedule
 	FIFO     bool           // keep the rank on a retry
-	Random   func() float64 // in [0, 1); spreads retries
+	Random   func() float64 // in [0, 1); the jitter of retries
 }
 
-// Settle applies the outcome of an attempt that ended at now: the delivery has
-// succeeded, waits for its next attempt, or has failed for good.
+// Settle applies the outcome of an attempt that ended at now: the delivery has succeeded, waits
+// for its next attempt, or has failed for good.
 func (d *Delivery) Settle(a *Attempt, p Policy, now time.Time) {
 	d.Attempts++
 	d.Budget++
@@ -218,9 +215,9 @@ func (d *Delivery) Settle(a *Attempt, p Policy, now time.Time) {
 	}
 }
 
-// Redate gives a pending delivery that waits for longer than anything can have made it
-// wait a new time, and reports whether it did: its time was set before a clock was
-// stepped back, or while the clock was ahead.
+// Redate corrects the due time of a pending delivery if that is later than any rule allows, and
+// reports whether it did: the time was set before a clock was stepped back, or while the clock
+// was ahead.
 func (d *Delivery) Redate(p Policy, now time.Time) bool {
 	delay, ok := p.Schedule.Delay(d.Budget, p.Random)
 	if !ok { // the schedule has been shortened since
@@ -228,7 +225,7 @@ func (d *Delivery) Redate(p Policy, now time.Time) bool {
 	}
 	longest := p.Schedule[d.Budget-1]
 	longest += time.Duration(float64(longest) * Jitter)
-	if d.LastOutcome == OutcomeThrottled { // how long it asked for is not known any more
+	if d.LastOutcome == OutcomeThrottled { // the receiver's Retry-After is not known any more
 		delay, longest = max(delay, MaxRetryAfter), max(longest, MaxRetryAfter)
 	}
 	if d.Due.Sub(now) <= longest {

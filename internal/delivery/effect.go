@@ -2,23 +2,22 @@ package delivery
 
 import "time"
 
-// Effect is what an attempt shows of its endpoint, and so what it does to the
-// endpoint's [Breaker] and to the [Streak] of the event's type. docs/delivery.md
-// has the table.
+// Effect is the effect of an attempt on the endpoint's [Breaker] and on the [Streak] of the
+// event's type. docs/delivery.md has the table.
 type Effect uint8
 
 // The effects.
 const (
-	// NoEffect: the attempt shows nothing that later attempts depend on.
+	// NoEffect: the attempt affects no later attempts.
 	NoEffect Effect = iota
 	// Acknowledged: the endpoint works.
 	Acknowledged
-	// EventUnsendable: no request could be made of this event.
+	// EventUnsendable: no request could be made for this event.
 	EventUnsendable
 	// EventRefused: the endpoint works and does not accept this event.
 	EventRefused
-	// EndpointDown: the endpoint cannot be reached or does not work, unless other types
-	// are acknowledged while only this one fails ([Streak.Alone]).
+	// EndpointDown: the endpoint cannot be reached or does not work, unless other types are
+	// acknowledged while only this one fails ([Streak.Alone]).
 	EndpointDown
 )
 
@@ -37,10 +36,10 @@ func EffectOf(o Outcome) Effect {
 	return EndpointDown
 }
 
-// Streak is the failed attempts in a row of one event type at one endpoint. From
-// [StreakThreshold] on it holds the type: one of its deliveries at a time is
-// attempted, after a pause that grows with each failure, and the others wait
-// without spending attempts. An acknowledgement of the type ends the streak.
+// Streak counts the consecutive failed attempts of one event type at one endpoint. From
+// [StreakThreshold] on it holds the type: one of its deliveries at a time is attempted, after a
+// pause that grows with each failure, and the others wait without using up attempts. An
+// acknowledgement of the type ends the streak.
 type Streak struct {
 	Failures   int32
 	OthersWork bool      // another type was acknowledged during the streak
@@ -50,7 +49,7 @@ type Streak struct {
 // The constants of a streak.
 const (
 	StreakThreshold = 10
-	streakPause     = 10 * time.Millisecond // for each failure
+	streakPause     = 10 * time.Millisecond // per failure
 	streakMaxPause  = time.Minute
 )
 
@@ -60,7 +59,7 @@ func (s *Streak) Failed(now time.Time) {
 	s.Pause(now)
 }
 
-// Pause puts the next attempt of a held type off.
+// Pause postpones the next attempt of a held type.
 func (s *Streak) Pause(now time.Time) {
 	s.NextAt = now.Add(min(time.Duration(s.Failures)*streakPause, streakMaxPause))
 }
@@ -68,6 +67,6 @@ func (s *Streak) Pause(now time.Time) {
 // Holds reports whether the type is held.
 func (s *Streak) Holds() bool { return s.Failures >= StreakThreshold }
 
-// Alone reports whether the endpoint works and only this type fails: its failures
-// show nothing of the endpoint any more.
+// Alone reports whether the endpoint works and only this type fails, so that its failures no
+// longer count for the endpoint.
 func (s *Streak) Alone() bool { return s.Holds() && s.OthersWork }

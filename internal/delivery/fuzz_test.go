@@ -2,7 +2,7 @@ package delivery
 
 import "testing"
 
-// Whatever is taken for an identifier is the one that its parts make.
+// Every accepted identifier is the one that its parts result in.
 func FuzzParseID(f *testing.F) {
 	for _, s := range []string{"dlv_00000000000000000001", ID{Event: 1 << 62, Endpoint: 1<<32 - 1}.String(), "evt_00000000000000000001", ""} {
 		f.Add(s)

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// Header is a request's header as "Name: value" lines. Lines that follow from what is
-// known of the attempt anyway are one byte each, because there is a header for every
-// attempt: [Header.Lines] writes them out.
+// Header is a request's header as "Name: value" lines. Lines that follow from the attempt are
+// stored as one byte each, because every attempt has a header: [Header.Lines] expands them.
 type Header string
 
-// The bytes that stand for lines, and for the beginning of one. No header holds them.
+// The bytes that stand for lines, and for the beginning of one. Headers do not contain them
+// otherwise.
 const (
 	lineIdentity  = '\x01' // Accept-Encoding: identity
 	lineJSON      = '\x02' // Content-Type: application/json
 	lineID        = '\x03' // Webhook-Id, of the event
-	lineTimestamp = '\x04' // Webhook-Timestamp, of when the attempt started
+	lineTimestamp = '\x04' // Webhook-Timestamp, the start of the attempt
 	startV1       = '\x05' // Webhook-Signature: v1,
 )
 
@@ -59,7 +59,7 @@ func AppendHeaderLine(dst []byte, name, value, eventID string, started time.Time
 	return append(append(append(dst, name...), ": "...), value...)
 }
 
-// Lines returns all lines of the header of an attempt at the event that started then.
+// Lines returns all lines of the header of an attempt of the event that started then.
 func (h Header) Lines(eventID string, started time.Time) string {
 	if h == "" {
 		return ""

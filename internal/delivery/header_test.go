@@ -27,7 +27,7 @@ func TestHeader(t *testing.T) {
 			t.Errorf("got  %q\nwant %q", got, want)
 		}
 	}
-	// What was kept of the usual request before is read as it is.
+	// Headers stored by earlier versions are read unchanged.
 	if before := strings.Join(append(lines, odd...), "\n"); Header(before).Lines(id, at) != before {
 		t.Errorf("got %q", Header(before).Lines(id, at))
 	}
@@ -41,7 +41,7 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-// The documentation has all outcomes.
+// The documentation contains all outcomes.
 func TestOutcomes_areDocumented(t *testing.T) {
 	for _, page := range []string{"../../docs/delivery.md", "../../docs/reference/metrics.md"} {
 		text, err := os.ReadFile(page)
@@ -65,7 +65,7 @@ func TestOutcomes_areDocumented(t *testing.T) {
 	}
 }
 
-// Each outcome has a name of its own, by which it is found, and so is each short one.
+// Each outcome is found by its unique name, and by its short name.
 func TestOutcomes(t *testing.T) {
 	seen := map[string]bool{"": true}
 	for _, o := range Outcomes() {

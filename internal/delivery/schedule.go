@@ -2,19 +2,19 @@ package delivery
 
 import "time"
 
-// Schedule is the delay before each retry: the first after the first attempt
-// failed. Its length is the number of retries.
+// Schedule contains the delay before each retry: the first applies after the first failed
+// attempt. Its length is the number of retries.
 type Schedule []time.Duration
 
-// Jitter is the largest share of a delay that is added to it at random, so that
-// deliveries that failed together do not return together.
+// Jitter is the maximum share of a delay that is added at random, so that deliveries that
+// failed together are not retried together.
 const Jitter = 0.2
 
-// MaxRetryAfter is how long a receiver can ask to be left alone.
+// MaxRetryAfter is the maximum accepted Retry-After.
 const MaxRetryAfter = 24 * time.Hour
 
-// LiveSchedule is the one that the Standard Webhooks specification gives as an
-// example: ten attempts in about three days.
+// LiveSchedule is the example of the Standard Webhooks specification: ten attempts in about
+// three days.
 func LiveSchedule() Schedule {
 	return Schedule{
 		5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
@@ -22,13 +22,13 @@ func LiveSchedule() Schedule {
 	}
 }
 
-// TestSchedule has four retries within a quarter of an hour: a developer is watching.
+// TestSchedule has four retries within a quarter of an hour, for developers.
 func TestSchedule() Schedule {
 	return Schedule{5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute}
 }
 
-// Delay returns how long to wait after the given number of attempts (1 or more)
-// have failed, and false when no retry is left. random returns numbers in [0, 1).
+// Delay returns the delay after the given number of failed attempts (1 or more), and false if
+// no retry is left. random returns numbers in [0, 1).
 func (s Schedule) Delay(attempts int, random func() float64) (time.Duration, bool) {
 	if attempts < 1 || attempts > len(s) {
 		return 0, false

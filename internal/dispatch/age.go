@@ -10,11 +10,11 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// ageEvery is how often deliveries that wait are looked at for their age.
+// ageEvery is the interval between checks of the age of waiting deliveries.
 const ageEvery = time.Minute
 
-// giveUpOld gives up deliveries that have become too old while they wait behind a
-// breaker. Others are looked at when their turn comes.
+// giveUpOld gives up deliveries that have become too old while they wait behind a breaker.
+// Others are checked when their turn comes.
 func (e *Engine) giveUpOld() {
 	for e.pause(ageEvery) {
 		e.mu.Lock()
@@ -28,9 +28,9 @@ func (e *Engine) giveUpOld() {
 	}
 }
 
-// giveUpPage gives up those that are too old of a lane's deliveries after a place, if the
-// lane passes over some, and returns the place to go on after and whether there may be
-// more. What waits longest comes first: a retry that is due later comes when it is.
+// giveUpPage gives up the deliveries after a place that are too old, if the lane passes over
+// some, and returns the place to continue from and whether there may be more. The longest
+// waiting deliveries come first: a retry that is due later is checked then.
 func (e *Engine) giveUpPage(l *lane, after store.Place) (end store.Place, more bool) {
 	s, may := e.beginAgeScan(l, after)
 	if !may {
@@ -44,7 +44,7 @@ func (e *Engine) giveUpPage(l *lane, after store.Place) (end store.Place, more b
 	return end, more
 }
 
-// beginAgeScan begins a read of the lane's deliveries after a place, if the lane passes over some.
+// beginAgeScan begins to read the lane's deliveries after a place, if the lane passes over some.
 func (e *Engine) beginAgeScan(l *lane, after store.Place) (scan, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -82,13 +82,13 @@ func (e *Engine) endAgeScan(l *lane, s *scan) (old []delivery.Outgoing, since ti
 	return old, l.breaker.FailingSince, end, more
 }
 
-// tooOld reports whether a delivery has waited for longer than any may. While its
-// endpoint was disabled it did not.
+// tooOld reports whether a delivery has waited longer than the maximum age, not counting the
+// time while its endpoint was disabled.
 func (e *Engine) tooOld(ep *endpoint.Endpoint, o *delivery.Outgoing, now time.Time) bool {
 	return e.MaxAge > 0 && now.Sub(later(o.Delivery.Since, ep.EnabledSince)) > e.MaxAge
 }
 
-// giveUp settles deliveries that are held, of an endpoint that fails since then.
+// giveUp settles held deliveries of an endpoint that has been failing since a time.
 func (e *Engine) giveUp(ep *endpoint.Endpoint, old []delivery.Outgoing, since time.Time) {
 	for i := range old {
 		d := old[i].Delivery

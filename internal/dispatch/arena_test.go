@@ -25,11 +25,11 @@ import (
 // days is longer than any retry schedule.
 const days = 6 * 24 * time.Hour
 
-// arena is an engine on a store whose every call an adversary can delay or
-// refuse, with receivers that a test scripts.
+// arena is an engine on a store whose calls an adversary can delay or refuse, with receivers
+// that a test scripts.
 type arena struct {
 	t      testing.TB
-	config dispatch.Config // what a test changes of the defaults
+	config dispatch.Config // defaults that a test may change
 
 	store     *memstore.Store
 	commits   *commit.Committer
@@ -37,14 +37,14 @@ type arena struct {
 	endpoints *endpoint.Registry
 	keys      *event.Keys
 
-	// What a test may add; see game.
+	// Hooks of a test; see game.
 	yield      func()
-	record     func(next dispatch.Recorder) dispatch.Recorder // stands between the engine and the committer
+	record     func(next dispatch.Recorder) dispatch.Recorder // wraps the committer
 	attempting func(id delivery.ID, r *sender.Request)        // before an attempt
 	attempted  func(id delivery.ID, a *delivery.Attempt)      // after it
 
 	mu        sync.Mutex
-	life      int // of the engine: counts its starts
+	life      int // number of starts of the engine
 	random    *rand.Rand
 	answers   map[int64]answer
 	tries     map[delivery.ID][]try
@@ -56,15 +56,15 @@ type arena struct {
 	exhausted map[delivery.ID]int
 	dead      map[int64]string
 	failing   map[int64]int
-	faults    []string // promises that were broken
+	faults    []string // broken guarantees
 }
 
 type answer func(context.Context, *sender.Request) delivery.Attempt
 
 type try struct{ at, ended time.Time }
 
-// underWay is a delivery of which an engine has an attempt under way. What an engine
-// that was killed left behind is none of the next one's.
+// underWay is a delivery with a running attempt of an engine. Attempts of a killed engine do
+// not count for the next one.
 type underWay struct {
 	life int
 	id   delivery.ID
@@ -87,7 +87,7 @@ func (w *arena) start() {
 		commits.Yield = w.yield
 	}
 	w.mu.Lock()
-	w.commits = commits // clients look for it
+	w.commits = commits // clients wait for it
 	w.mu.Unlock()
 	c := w.config
 	c.Store, c.Sender, c.Watcher, c.Endpoints, c.Log = w.store, w, w, w.endpoints, log
@@ -122,17 +122,17 @@ func (w *arena) stop(patience time.Duration) {
 	}
 }
 
-// crash ends engine and committer as kill -9 would: nothing that is not on disk
-// gets there any more, but for as many of the writes under way as landed says.
+// crash ends engine and committer like kill -9: unsynced writes are lost, except for those of
+// the writes under way that landed selects.
 func (w *arena) crash(landed func(unheard int) int) {
 	next := w.store.Crash(landed)
 	w.mu.Lock()
-	w.life++ // nobody listens to the old one any more
+	w.life++ // the old engine's reports are ignored
 	w.mu.Unlock()
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	w.engine.Stop(now)
-	_ = w.commits.Stop(now) // what it could not write is the point
+	_ = w.commits.Stop(now) // unwritten outcomes are lost on purpose
 	w.mu.Lock()
 	w.store = next
 	w.mu.Unlock()
@@ -200,7 +200,7 @@ func (w *arena) sendOf(to int64, types ...string) (ids []delivery.ID) {
 	return ids
 }
 
-// byType answers each event as its type is answered, and all others with yes.
+// byType answers each event by its type, and other types with success.
 func (w *arena) byType(answers map[string]answer) answer {
 	return func(ctx context.Context, r *sender.Request) delivery.Attempt {
 		key, _, _ := event.ParseID(event.PrefixEvent, r.EventID)
@@ -214,7 +214,7 @@ func (w *arena) byType(answers map[string]answer) answer {
 	}
 }
 
-// backlog writes n events to disk behind the engine's back.
+// backlog writes n events to disk without the engine.
 func (w *arena) backlog(n, size int, to int64) (ids []delivery.ID) {
 	w.t.Helper()
 	b := &store.Batch{}
@@ -300,14 +300,14 @@ func (w *arena) DeliveryExhausted(f *dispatch.Failure) {
 
 func (w *arena) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}
 
-// attempts returns how often a delivery was attempted.
+// attempts returns the number of attempts of a delivery.
 func (w *arena) attempts(id delivery.ID) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.tries[id])
 }
 
-// tried returns how many deliveries were attempted.
+// tried returns the number of attempted deliveries.
 func (w *arena) tried() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -322,7 +322,7 @@ func (w *arena) want(no int64, want map[delivery.State]int) {
 	}
 }
 
-// wantKept reports the promises that were broken.
+// wantKept reports broken guarantees.
 func (w *arena) wantKept() {
 	w.t.Helper()
 	w.mu.Lock()
@@ -336,7 +336,7 @@ func (w *arena) wantKept() {
 	}
 }
 
-// slowly answers yes after d.
+// slowly responds with success after d.
 func slowly(d time.Duration) answer {
 	return after(d, delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
 }
@@ -349,7 +349,7 @@ func no(context.Context, *sender.Request) delivery.Attempt {
 	return delivery.Attempt{Outcome: delivery.OutcomeServerError, StatusCode: 500}
 }
 
-// hang answers nothing until the attempt times out.
+// hang does not respond until the attempt times out.
 func hang(ctx context.Context, r *sender.Request) delivery.Attempt {
 	timeout := r.Timeout
 	if timeout == 0 {
@@ -358,7 +358,7 @@ func hang(ctx context.Context, r *sender.Request) delivery.Attempt {
 	return after(timeout, delivery.Attempt{Outcome: delivery.OutcomeTimeout})(ctx, r)
 }
 
-// after answers with a after a while.
+// after returns a after a delay.
 func after(d time.Duration, a delivery.Attempt) func(context.Context, *sender.Request) delivery.Attempt {
 	return func(ctx context.Context, _ *sender.Request) delivery.Attempt {
 		t := time.NewTimer(d)
@@ -372,11 +372,11 @@ func after(d time.Duration, a delivery.Attempt) func(context.Context, *sender.Re
 	}
 }
 
-// settle lets everything happen that happens within d.
+// settle lets d of the fake time pass, with everything that happens in it.
 func settle(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// pass lets so much of the fake time pass for the caller alone.
+// pass lets fake time pass for the caller only.
 func pass(d time.Duration) { time.Sleep(d) }

@@ -17,8 +17,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/memstore"
 )
 
-// instant is a Sender and Watcher without receivers, and a Recorder without a
-// disk: what remains is the engine.
+// instant is a Sender and Watcher without receivers, and a Recorder without a disk: only the
+// engine remains.
 type instant struct {
 	engine *dispatch.Engine
 	done   atomic.Int64
@@ -38,15 +38,15 @@ func (*instant) EndpointFailing(*dispatch.Failure, time.Time)    {}
 func (*instant) DeliveryExhausted(*dispatch.Failure)             {}
 func (*instant) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}
 
-// BenchmarkEngine is one delivery from its commit to its outcome, over a hundred
-// lanes, in batches as the committer makes them.
+// BenchmarkEngine measures one delivery from its commit to its outcome, over a hundred lanes,
+// in batches like the committer's.
 func BenchmarkEngine(b *testing.B) {
 	const lanes, batch = 100, 50
 	i := &instant{}
 	st, endpoints := memstore.New(), endpoint.NewRegistry()
 	for no := range int64(lanes) {
 		endpoints.Put(&endpoint.Endpoint{No: no + 1, URL: "https://a.example", Status: endpoint.Enabled})
-		// One that waits lets every lane find out that the store has no more.
+		// A waiting one lets every lane learn that the store has no more.
 		waiting := delivery.New(delivery.ID{Event: event.Key(no + 1), Endpoint: no + 1}, 0)
 		if err := st.Commit(b.Context(), &store.Batch{Appends: []*store.Append{{Event: event.Event{Key: waiting.ID.Event}, Deliveries: []delivery.Delivery{waiting}}}}); err != nil {
 			b.Fatal(err)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// wake sets when the lane is planned again; zero is only when something happens.
+// wake sets the time at which the lane is planned again; zero means only after an event.
 func (e *Engine) wake(l *lane, at time.Time) {
 	m := momentOf(at)
 	if m == l.wakeAt {
@@ -32,8 +32,8 @@ func (e *Engine) poke() {
 	}
 }
 
-// keepTime wakes lanes when their time has come and forgets the idle ones. It
-// looks at the clock once a minute at least, because a clock can be stepped.
+// keepTime wakes lanes at their time and removes idle ones. It reads the clock at least once a
+// minute, because a clock can be stepped.
 func (e *Engine) keepTime() {
 	timer := time.NewTimer(longest)
 	defer timer.Stop()
@@ -77,8 +77,8 @@ func (e *Engine) keepTime() {
 	}
 }
 
-// steppedBack looks at all lanes again after the clock was stepped back: what they wait
-// for would come late by the step.
+// steppedBack plans all lanes again after the clock was stepped back: their waiting times would
+// be longer by the step.
 func (e *Engine) steppedBack(now time.Time) {
 	for _, l := range e.lanes {
 		l.steppedBack(now)
@@ -86,8 +86,8 @@ func (e *Engine) steppedBack(now time.Time) {
 	}
 }
 
-// forget drops lanes that have been idle for a while, a few at a time: the map's
-// order is random, so all get their turn.
+// forget removes lanes that have been idle for a while, a few at a time: the map's order is
+// random, so every lane is examined eventually.
 func (e *Engine) forget(now time.Time) {
 	seen := 0
 	for no, l := range e.lanes {
@@ -104,8 +104,8 @@ func (e *Engine) forget(now time.Time) {
 	}
 }
 
-// forgetDeleted drops the lane of an endpoint that is gone, unless something of it is
-// under way. One that failed would never be idle again.
+// forgetDeleted removes the lane of a deleted endpoint, unless it has work under way. Otherwise
+// one that failed would never be idle again.
 func (e *Engine) forgetDeleted(l *lane) bool {
 	if !l.resting() || e.Endpoints.Get(l.no) != nil {
 		return false

@@ -1,16 +1,16 @@
-// Package dispatch owns when what is sent: a lane for each endpoint that has
+// Package dispatch owns the order and the time of attempts: a lane for each endpoint that has
 // work, the workers that lanes share fairly, timers, and the circuit breaker.
 //
-// What was just committed goes straight to its lane; nothing polls. Memory is
-// bounded by lanes, not by backlog: what does not fit in a lane waits in the
-// store and is read in order when the lane has room. The package must not know
-// SQL or HTTP; it declares the few things it needs of the store and the sender.
+// Committed deliveries go straight to their lanes; there is no polling. Memory is bounded by
+// lanes, not by backlog: deliveries that do not fit in a lane wait in the store and are read in
+// order when the lane has room. The package must not know SQL or HTTP; it declares the few
+// methods that it needs of the store and the sender.
 //
 // # States of a lane
 //
-// A lane has three states beside each other: which of its deliveries may be attempted
-// (mode), what the store has of it (backlog), and where it waits for a worker (queue).
-// Each changes by the named methods of lane only, from any state unless one is named:
+// A lane has three independent states: the deliveries that may be attempted (mode), the lane's
+// deliveries in the store (backlog), and its queue for workers (queue). Each is changed only by
+// the named methods of lane, from any state unless one is named:
 //
 //	mode     any      -> sending        follow: its endpoint's breaker is closed
 //	mode     any      -> probing        follow: its breaker is open
@@ -49,7 +49,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Store is what the engine reads, and the one thing it writes without the recorder.
+// Store contains the engine's queries, and its only write that does not use the recorder.
 type Store interface {
 	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error)
 	ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error)
@@ -59,49 +59,51 @@ type Store interface {
 	AllHealth(ctx context.Context) ([]store.Health, error)
 }
 
-// Recorder stores the outcomes of deliveries durably.
-// Engine.Committed must be called when it is.
+// Recorder stores the outcomes of deliveries durably. Engine.Committed must be called
+// afterwards.
 type Recorder interface {
 	Settle(s store.Settlement, h *store.Health)
 }
 
-// Sender makes one attempt. It returns OutcomeNone when ctx ended it.
+// Sender makes one attempt. It returns OutcomeNone if ctx ended it.
 type Sender interface {
 	Send(ctx context.Context, r *sender.Request) delivery.Attempt
 }
 
-// Watcher receives the events that operators should know of. Its methods are called by
-// workers, without locks held; they may take their time, but the worker waits.
+// Watcher receives the engine's reports. Its methods are called by workers, without locks held;
+// they may be slow, but the worker waits.
 type Watcher interface {
-	// EndpointDead asks for an endpoint to be disabled, for one of the
-	// endpoint.Disabled… reasons.
+	// EndpointDead requests that an endpoint be disabled, for one of the endpoint.Disabled…
+	// reasons.
 	EndpointDead(f *Failure, reason string)
-	// EndpointFailing tells that an endpoint has acknowledged nothing since then, once until it recovers.
+	// EndpointFailing reports that an endpoint has acknowledged nothing since a time, once until it
+	// recovers.
 	EndpointFailing(f *Failure, since time.Time)
-	// DeliveryExhausted tells of a delivery that has failed for good.
+	// DeliveryExhausted reports a delivery that has failed for good.
 	DeliveryExhausted(f *Failure)
-	// Attempted sees every attempt.
+	// Attempted reports every attempt.
 	Attempted(e *endpoint.Endpoint, a *delivery.Attempt)
 }
 
-// Failure is what a Watcher is told of a failed delivery.
+// Failure describes a failed delivery for a Watcher.
 type Failure struct {
-	Endpoint *endpoint.Endpoint // as it was when the attempt was made
+	Endpoint *endpoint.Endpoint // as it was at the attempt
 	Outgoing *delivery.Outgoing
 	Delivery delivery.Delivery // after the attempt
 	Attempt  *delivery.Attempt // nil: the delivery was given up without one
 }
 
-// Processor meters the processor time that endpoints' transformations take. Its methods are
-// called by workers, without locks held.
+// Processor meters the processor time of endpoints' transformations. Its methods are called by
+// workers, without locks held.
 type Processor interface {
 	// MayTransform reports whether a transformation of the endpoint may be evaluated now.
 	MayTransform(e *endpoint.Endpoint) bool
-	// Transformed is told about how much processor time one took.
+	// Transformed reports the approximate processor time of a transformation.
 	Transformed(e *endpoint.Endpoint, cost time.Duration)
 }
 
-// Config is what an Engine is made of; all fields but those with a stated default are required.
+// Config contains the dependencies and settings of an Engine; all fields without a stated
+// default are required.
 type Config struct {
 	Store     Store
 	Recorder  Recorder
@@ -115,12 +117,12 @@ type Config struct {
 
 	Live, Test  delivery.Schedule // default: delivery.LiveSchedule, delivery.TestSchedule
 	Concurrency int               // concurrent attempts per endpoint; default 256
-	Workers     int               // attempts at a time in all; default 4096
-	Tries       int               // attempts a second to endpoints that may be down, while others have work; default 300 for each processor
-	QueueBytes  int               // of deliveries that are ready in memory, in all; default 64 MiB
+	Workers     int               // concurrent attempts in total; default 4096
+	Tries       int               // attempts per second to endpoints that may be down, while others have work; default 300 per processor
+	QueueBytes  int               // of ready deliveries in memory, in total; default 64 MiB
 	Cluster     Cluster           // nil: there are no other nodes
-	MaxAge      time.Duration     // of a pending delivery, after which it is given up; 0: none is
-	Health      delivery.Health   // when an endpoint is failing, and when it is given up; default: after 5 days
+	MaxAge      time.Duration     // of a pending delivery, after which it is given up; 0: unlimited
+	Health      delivery.Health   // rules for failing endpoints; default: disabled after 5 days
 }
 
 // Engine attempts deliveries when they are due. Use [New], then Start.
@@ -136,56 +138,56 @@ type Engine struct {
 	work     sync.Cond
 	lanes    map[int64]*lane
 	known    map[int64]delivery.Breaker // breakers read at start, until their lane exists
-	scanned  bool                       // all lanes that the store had at start are known
-	rescan   bool                       // the scan under way is to begin anew at its end
-	waiting  [places]fifo[*share]       // spaces with lanes that wait for a worker there
+	scanned  bool                       // all lanes of the store at startup are known
+	rescan   bool                       // start the running scan again when it ends
+	waiting  [places]fifo[*share]       // spaces with waiting lanes, by queue
 	shares   map[event.Space]*share
-	used     [pools]int // workers that serve a lane
+	used     [pools]int // workers serving a lane
 	turn     int        // counts picks, so that all queues get their share
-	tries    tries      // how many suspects may be tried
-	loads    int        // workers that read from the store
-	servedAt time.Time  // when a healthy or fresh lane was served last
+	tries    tries      // remaining attempts to suspects
+	loads    int        // workers reading from the store
+	servedAt time.Time  // when a healthy or fresh lane was last served
 	wakes    wakeHeap
-	running  int  // workers that exist
-	idle     int  // of which wait for work and were not called
-	called   bool // one of them, or a new one, is on its way
-	bytes    int  // that ready deliveries take, and may take that are being read
+	running  int  // existing workers
+	idle     int  // those of them that wait for work and were not called
+	called   bool // one of the idle workers, or a new one, is about to run
+	bytes    int  // size of the ready deliveries, and reserved for deliveries being read
 	recalls  int  // counts calls of recall
 	stopping bool
 
-	arrived    []delivery.ID // what other nodes took and is not read yet
+	arrived    []delivery.ID // accepted by other nodes and not read yet
 	verifyUpTo event.Key     // events up to this key may have been sent by the previous owner of an endpoint
 	fetching   bool
 
 	stats counters
 }
 
-// counters are what [Engine.Stats] returns.
+// counters contains the results of [Engine.Stats].
 type counters struct {
 	attempts, failures, inflight atomic.Int64
 }
 
-// Stats is the engine's load at one moment.
+// Stats describes the engine's current load.
 type Stats struct {
 	Lanes, Ready, InFlight, Workers, Open int
-	Failing                               int // lanes whose last attempt failed, the open ones among them
+	Failing                               int // lanes whose last attempt failed, including the open ones
 	Attempts, Failures                    int64
 }
 
 const (
 	maxIdle   = 128
 	loadBytes = 2 << 20  // of bodies in one load, past its first
-	rereads   = 16 << 20 // of bodies in one load that are held already
+	rereads   = 16 << 20 // of bodies in one load that are already held
 	lanePage  = 1000
-	cutOff    = time.Second // for workers to end after their attempts were cut off
-	longest   = time.Minute // to wait before a clock is looked at again
-	quiet     = time.Second // without work for others, until suspects are tried as fast as can be
+	cutOff    = time.Second // for workers to end after their attempts were canceled
+	longest   = time.Minute // maximum wait before the clock is read again
+	quiet     = time.Second // without work of others, after which suspects are attempted without a limit
 
 	triesPause = 10 * time.Millisecond
 	maxLoads   = 32
 )
 
-// New returns an engine that does nothing until it is started.
+// New returns an engine that must be started.
 func New(c Config) *Engine {
 	setDefault(&c.Concurrency, 256)
 	setDefault(&c.Workers, 4096)
@@ -211,9 +213,8 @@ func setDefault[T comparable](p *T, v T) {
 	}
 }
 
-// Start reads which endpoints have deliveries waiting and begins to send. It
-// returns as soon as the health of endpoints is known; the lanes fill while
-// others are served already.
+// Start reads which endpoints have waiting deliveries and begins to send. It returns as soon as
+// the health of endpoints is known; the lanes are filled while others are already served.
 func (e *Engine) Start(ctx context.Context) error {
 	health, err := e.Store.AllHealth(ctx)
 	if err != nil {
@@ -233,7 +234,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// scan finds the lanes that the store has work for.
+// scan finds the lanes that have work in the store.
 func (e *Engine) scan() {
 	after := int64(0)
 	for {
@@ -256,7 +257,7 @@ func (e *Engine) scan() {
 				continue
 			}
 			l := e.lane(found.Endpoint)
-			if found.Rank.After(now) && !ordered(ep) { // what is in order is ranked by its place, not by a time to wait for
+			if found.Rank.After(now) && !ordered(ep) { // an ordered lane is ranked by acceptance, not by due time
 				l.due(found.Rank)
 			} else {
 				l.more()
@@ -276,7 +277,7 @@ func (e *Engine) scan() {
 	}
 }
 
-// pause waits and reports whether the engine goes on.
+// pause waits and reports whether the engine is still running.
 func (e *Engine) pause(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -288,10 +289,9 @@ func (e *Engine) pause(d time.Duration) bool {
 	}
 }
 
-// Stop lets attempts under way finish until ctx ends; what is left then is cut
-// off and stays pending in the store. It returns when no worker is left, or a
-// second after ctx ended: workers whose outcomes the Recorder does not take end
-// when that stops.
+// Stop lets attempts under way finish until ctx ends; the rest is canceled and stays pending in
+// the store. It returns when no worker is left, or a second after ctx ended: workers whose
+// outcomes the Recorder does not accept end when that stops.
 func (e *Engine) Stop(ctx context.Context) {
 	e.mu.Lock()
 	if !e.stopping {
@@ -350,9 +350,9 @@ func (e *Engine) Breaker(endpoint int64) delivery.Breaker {
 	return e.known[endpoint]
 }
 
-// lane returns the lane of an endpoint, making it when needed. A lane made before
-// all of the store's are known starts by looking there, so that nothing new
-// overtakes what waited.
+// lane returns the lane of an endpoint, and creates it if necessary. A lane that is created
+// before all of the store's lanes are known starts by reading the store, so that no new
+// delivery overtakes older ones.
 func (e *Engine) lane(no int64) *lane {
 	l := e.lanes[no]
 	if l == nil {
@@ -371,9 +371,8 @@ func (e *Engine) lane(no int64) *lane {
 	return l
 }
 
-// restored is a breaker that the store remembers, as it counts now: not at all if
-// a person has enabled the endpoint since (see Forgive), and with a probe that a
-// clock stepped back does not put off.
+// restored adapts a stored breaker to the current state: it is reset if a user has enabled the
+// endpoint since (see Forgive), and its probe is not delayed by a clock that was stepped back.
 func (e *Engine) restored(no int64, b delivery.Breaker) delivery.Breaker {
 	if ep := e.Endpoints.Get(no); ep != nil && ep.EnabledSince.After(b.FailingSince) {
 		return delivery.Breaker{LastSuccess: b.LastSuccess}
@@ -381,8 +380,8 @@ func (e *Engine) restored(no int64, b delivery.Breaker) delivery.Breaker {
 	return inReach(b, e.Now())
 }
 
-// Committed takes what a transaction wrote: fresh deliveries go to their lanes,
-// settled ones leave memory. Calls must come in the order of the transactions.
+// Committed processes a written transaction: new deliveries go to their lanes, settled ones
+// leave memory. Calls must be in the order of the transactions.
 func (e *Engine) Committed(b *store.Batch) {
 	away, arrived := e.committed(b)
 	if len(away) > 0 {
@@ -393,8 +392,8 @@ func (e *Engine) Committed(b *store.Batch) {
 	}
 }
 
-// committed does so and returns the fresh deliveries that other nodes make, and those of
-// events that another node may have accepted, by settings that this one has not read yet.
+// committed processes b and returns the new deliveries of other nodes, and those of events that
+// another node may have accepted, by settings that this one has not read yet.
 func (e *Engine) committed(b *store.Batch) (away []delivery.Outgoing, arrived []delivery.ID) {
 	now := e.Now()
 	e.mu.Lock()
@@ -438,15 +437,14 @@ func (e *Engine) committed(b *store.Batch) (away []delivery.Outgoing, arrived []
 	return away, arrived
 }
 
-// arrange takes the deliveries of an event into their lanes, and adds those that other nodes
-// make to away.
+// arrange adds the deliveries of an event to their lanes, and those of other nodes to away.
 func (e *Engine) arrange(a *store.Append, away []delivery.Outgoing, now time.Time) []delivery.Outgoing {
 	for i := range a.Deliveries {
 		no := a.Deliveries[i].ID.Endpoint
 		ep := e.Endpoints.Get(no)
 		o := delivery.Outgoing{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace, Version: a.Version}
 		if e.elsewhere(ep) {
-			if !ep.Remote || ordered(ep) || a.Version == 0 { // its owner reads it: the node of the listener, in order, or by the settings of the store
+			if !ep.Remote || ordered(ep) || a.Version == 0 { // its owner reads it: for a listener, for an ordered endpoint, or to use the settings of the store
 				o = named(o.Delivery.ID)
 			}
 			away = append(away, o)
@@ -454,7 +452,7 @@ func (e *Engine) arrange(a *store.Append, away []delivery.Outgoing, now time.Tim
 		}
 		l := e.lane(no)
 		if e.Cluster != nil && ordered(ep) {
-			// Another node may have taken an earlier one that this one has not heard of yet.
+			// Another node may have accepted an earlier one that is unknown to this node.
 			l.missed(a.Deliveries[i].Rank)
 			l.catchUp()
 			e.plan(l, now)
@@ -466,10 +464,10 @@ func (e *Engine) arrange(a *store.Append, away []delivery.Outgoing, now time.Tim
 	return away
 }
 
-// accept takes a fresh delivery into its lane's memory if there is room and nothing
-// older waits in the store; else the store keeps it until its turn. It may have been
-// read from there already. While types are passed over, those that are not do not wait
-// behind what is read past. While the store is read, it may have older ones.
+// accept adds a new delivery to its lane's memory if there is room and no older one waits in
+// the store; otherwise the store keeps it until its turn. It may already have been read from
+// the store. While types are passed over, deliveries of other types do not wait behind them.
+// While the store is being read, it may have older ones.
 func (e *Engine) accept(l *lane, ep *endpoint.Endpoint, o *delivery.Outgoing, reading bool) {
 	if !l.heard(o) {
 		return
@@ -481,7 +479,7 @@ func (e *Engine) accept(l *lane, ep *endpoint.Endpoint, o *delivery.Outgoing, re
 		l.missed(o.Delivery.Rank)
 	case passes && !l.mayGo(o, e.Now()):
 		l.passOver(&o.Delivery, o.Type)
-		if l.breaker.Open() { // there is something to probe with
+		if l.breaker.Open() { // there is a delivery to probe with
 			l.more()
 		}
 	default:
@@ -498,8 +496,8 @@ func (e *Engine) push(l *lane, o *delivery.Outgoing) {
 	e.bytes += weight(o)
 }
 
-// Wake tells the engine that an endpoint's deliveries or settings changed: some
-// were requeued, or it was enabled, disabled, changed or deleted.
+// Wake reports that an endpoint's deliveries or settings changed: some deliveries were
+// requeued, or the endpoint was enabled, disabled, changed or deleted.
 func (e *Engine) Wake(endpoint int64) {
 	e.pass(endpoint)
 	e.mu.Lock()
@@ -509,8 +507,8 @@ func (e *Engine) Wake(endpoint int64) {
 	e.plan(l, e.Now())
 }
 
-// Recall gives the deliveries of an endpoint that wait in memory back to the store, because
-// some of them are to be sent no more. Attempts under way end by themselves.
+// Recall returns the deliveries of an endpoint in memory to the store, because some of them
+// must no longer be sent. Attempts under way are completed.
 func (e *Engine) Recall(endpoint int64) {
 	e.pass(endpoint)
 	e.mu.Lock()
@@ -518,7 +516,7 @@ func (e *Engine) Recall(endpoint int64) {
 	e.recall(e.lane(endpoint))
 }
 
-// recall does so on the node that sends to the endpoint.
+// recall recalls them on the node that sends to the endpoint.
 func (e *Engine) recall(l *lane) {
 	e.recalls++
 	e.bytes -= l.drop(l.ready)
@@ -530,7 +528,7 @@ func (e *Engine) recall(l *lane) {
 	}
 }
 
-// Forgive closes an endpoint's breaker: a person says that it works again.
+// Forgive closes an endpoint's breaker, because a user has enabled the endpoint.
 func (e *Engine) Forgive(endpoint int64) {
 	e.pass(endpoint)
 	e.mu.Lock()
@@ -540,7 +538,7 @@ func (e *Engine) Forgive(endpoint int64) {
 	e.plan(l, e.Now())
 }
 
-// clear cancels what is pending for an endpoint that is gone.
+// clear cancels the pending deliveries of a deleted endpoint.
 func (e *Engine) clear(l *lane) {
 	const slice = 1000
 	for more := true; more; more = e.clearOn(l) {
@@ -564,9 +562,8 @@ func (e *Engine) clear(l *lane) {
 	}
 }
 
-// clearOn reports whether there may be something left to cancel: events that
-// were matched before the endpoint was deleted can come while its deliveries are
-// being cancelled.
+// clearOn reports whether deliveries may remain to be canceled: events that were matched before
+// the endpoint was deleted can arrive during the cancellation.
 func (e *Engine) clearOn(l *lane) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -577,7 +574,7 @@ func (e *Engine) clearOn(l *lane) bool {
 	return more
 }
 
-// halted reports whether the engine stops.
+// halted reports whether the engine is stopping.
 func (e *Engine) halted() bool {
 	select {
 	case <-e.quit:

@@ -140,10 +140,10 @@ func TestEngine_goneStopsAtOnce(t *testing.T) {
 func TestEngine_hangingEndpointsDelayNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.config.Workers = 64 // far fewer than what hangs
+		w.config.Workers = 64 // far fewer than the hanging lanes
 		w.start()
 		good := w.receiver("good", false, endpoint.Settings{}, yes)
-		w.send(good, 1) // it has proved itself
+		w.send(good, 1) // its last attempt succeeded
 		settle(time.Second)
 		for i := range 100 {
 			w.send(w.receiver(fmt.Sprint("hangs", i), false, endpoint.Settings{}, hang), 20)
@@ -161,16 +161,16 @@ func TestEngine_hangingEndpointsDelayNoOther(t *testing.T) {
 	})
 }
 
-// TestEngine_accountsTakeTurns gives one account very many endpoints, and lets another one
-// send to an endpoint that has answered before, and to one that has not: it gets a worker at
-// once, whether the endpoints of the first answer slowly, hang or are asked again by hand.
+// TestEngine_accountsTakeTurns gives one account very many endpoints, and lets another one send
+// to an endpoint that has succeeded before, and to a new one: it gets a worker at once, whether
+// the endpoints of the first respond slowly, hang or are retried manually.
 func TestEngine_accountsTakeTurns(t *testing.T) {
 	yesSlowly := after(9*time.Second, delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
 	for _, c := range []struct {
 		name   string
 		answer func(context.Context, *sender.Request) delivery.Attempt
-		proven bool // the endpoints have answered before
-		again  bool // what they did not answer is resent
+		proven bool // the endpoints have succeeded before
+		again  bool // their failed deliveries are resent
 	}{
 		{"slow", yesSlowly, true, false},
 		{"slow at first", yesSlowly, false, false},
@@ -245,7 +245,7 @@ func TestEngine_breaker(t *testing.T) {
 				untouched++
 			}
 		}
-		// Ten to open it, what was under way, then a probe every five minutes at the most.
+		// Ten to open it, those that were under way, then a probe at most every five minutes.
 		if spent > 150 || untouched < 800 {
 			t.Errorf("%d attempts in six hours, %d deliveries without one", spent, untouched)
 		}
@@ -256,7 +256,7 @@ func TestEngine_breaker(t *testing.T) {
 			t.Errorf("stats %+v", s)
 		}
 		up.Store(true)
-		settle(6 * time.Minute) // the next probe finds it up
+		settle(6 * time.Minute) // the next probe succeeds
 		if got := w.states(e)[delivery.Succeeded]; got < 900 {
 			t.Errorf("%d of 1000 delivered soon after recovery", got)
 		}
@@ -268,7 +268,7 @@ func TestEngine_breaker(t *testing.T) {
 func TestEngine_deadAfterDays(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		e := w.receiver("down", true, endpoint.Settings{}, no)
-		for range 12 { // somebody keeps sending
+		for range 12 { // events keep arriving
 			w.send(e, 20)
 			settle(12 * time.Hour)
 		}
@@ -444,8 +444,8 @@ func TestEngine_disabledWaitsDeletedCancels(t *testing.T) {
 	})
 }
 
-// What an endpoint was doing when it was deleted is no reason to remember it: one that
-// failed would count as failing for as long as the server runs.
+// The state of a deleted endpoint is removed: otherwise one that failed would count as failing
+// as long as the server runs.
 func TestEngine_forgetsTheDeleted(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		slow := func(context.Context, *sender.Request) delivery.Attempt {
@@ -532,8 +532,8 @@ func TestEngine_fifoHeadCancelled(t *testing.T) {
 	})
 }
 
-// What waits in memory and is recalled is read from the store again, without what was erased
-// there; a read that was in progress is not believed.
+// Recalled deliveries in memory are read from the store again, without erased ones; the result
+// of a running read is discarded.
 func TestEngine_recall(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		hold := make(chan struct{})
@@ -583,14 +583,14 @@ func TestEngine_stop(t *testing.T) {
 				w := newWorld(t)
 				w.start()
 				e := w.receiver("slow", false, endpoint.Settings{}, after(5*time.Second, delivery.Attempt{Outcome: delivery.OutcomeSucceeded, StatusCode: 200}))
-				w.send(e, 5) // two at a time, until it has proved itself
+				w.send(e, 5) // two at a time, until one succeeds
 				settle(time.Millisecond)
 				began := time.Now()
 				w.stop(tt.patience)
 				if took := time.Since(began); took > tt.patience {
 					t.Errorf("took %s", took)
 				}
-				w.reopen() // without an engine, so that looking changes nothing
+				w.reopen() // without an engine, so that reading changes nothing
 				w.want(e, tt.want)
 				if err := w.store.Close(); err != nil {
 					t.Fatal(err)
@@ -600,9 +600,9 @@ func TestEngine_stop(t *testing.T) {
 	}
 }
 
-// A retry that waits when the clock is stepped back by days waits no longer than its
-// schedule says, counted anew: in memory, in the store, and behind an open breaker, with
-// order and without.
+// A retry that waits when the clock is stepped back by days waits no longer than its delay,
+// counted again from then: in memory, in the store, and behind an open breaker, ordered and
+// unordered.
 func TestEngine_stepsBackPutNothingOff(t *testing.T) {
 	for name, settings := range map[string]endpoint.Settings{"unordered": {}, "fifo": {Ordering: endpoint.FIFO}} {
 		for _, restart := range []bool{false, true} {
@@ -630,7 +630,7 @@ func TestEngine_stepsBackPutNothingOff(t *testing.T) {
 					if restart {
 						w.start()
 					}
-					settle(5 * time.Minute) // a minute until the step is seen
+					settle(5 * time.Minute) // at most a minute until the step is detected
 					w.want(e, map[delivery.State]int{delivery.Succeeded: 30})
 					w.stop(time.Minute)
 				})
@@ -668,8 +668,8 @@ func TestEngine_clockSteps(t *testing.T) {
 
 var _ dispatch.Sender = (*world)(nil)
 
-// An event that an endpoint's transformation cannot be made of makes no request, is tried
-// again, and ends as a dead letter; the others go on.
+// An event whose transformation fails causes no request, is retried, and becomes a dead letter;
+// other events continue.
 func TestEngine_transformationFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -704,8 +704,8 @@ func (p *processor) MayTransform(*endpoint.Endpoint) bool {
 
 func (p *processor) Transformed(_ *endpoint.Endpoint, cost time.Duration) { p.cost.Add(int64(cost)) }
 
-// While an account has no processor time left, its transformations wait: no attempt is made
-// or spent, and other endpoints go on.
+// While an account has no processor time left, its transformations wait: no attempt is made or
+// used up, and other endpoints continue.
 func TestEngine_processorTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -745,8 +745,8 @@ func TestEngine_processorTime(t *testing.T) {
 	})
 }
 
-// What this server lacks, such as file descriptors, costs no attempts, opens no breaker
-// and is not asked for without a pause.
+// A shortage of the server, such as of file descriptors, uses up no attempts, opens no breaker
+// and causes no busy loop.
 func TestEngine_ownShortageCostsNothing(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		var made atomic.Int64

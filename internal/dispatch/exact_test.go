@@ -22,15 +22,13 @@ import (
 
 var exactSeeds = flag.Int("exact.seeds", 2, "how many worlds TestSimulation_exact plays, each twice")
 
-// TestSimulation_exact plays worlds of TestSimulation where the seed determines
-// everything, and each of them twice: the traces must be the same to the last step.
+// TestSimulation_exact runs worlds of TestSimulation in an environment where the seed
+// determines everything, each of them twice: the traces must be identical.
 //
-// The test program is built for WebAssembly and run by an interpreter of it, with a
-// machine of its own for each world. There is one thread, nothing takes the processor
-// from a goroutine, and all that the Go runtime knows of the outside, its clock and its
-// random numbers, comes from the interpreter and is the same each time. Only another
-// version of Go, or of the code, changes the trace of a seed. It takes about 25
-// times as long.
+// The test program is built for WebAssembly and run by an interpreter, each world in its own
+// machine. There is one thread without preemption, and the Go runtime's clock and random
+// numbers come from the interpreter and are the same each time. Only another version of Go, or
+// of the code, changes the trace of a seed. It takes about 25 times as long.
 func TestSimulation_exact(t *testing.T) {
 	if testing.Short() || underRace {
 		t.Skip("builds a program and compiles it once more")
@@ -53,8 +51,8 @@ func TestSimulation_exact(t *testing.T) {
 	}
 }
 
-// compileWorld builds this package's tests for WebAssembly: those that need no SQLite,
-// which the others say by "//go:build !wasip1".
+// compileWorld builds this package's tests for WebAssembly, without those that need SQLite,
+// which have "//go:build !wasip1".
 func compileWorld(t *testing.T, ctx context.Context) (wazero.Runtime, wazero.CompiledModule) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "world.wasm")
@@ -81,8 +79,8 @@ func compileWorld(t *testing.T, ctx context.Context) (wazero.Runtime, wazero.Com
 
 var went = regexp.MustCompile(`(?m)^seed \d+ went (.*)$`)
 
-// runWorld plays one world in a new machine. Without settings, its clocks and random
-// numbers are determined.
+// runWorld runs one world in a new machine. Its clocks and random numbers are the defaults,
+// which are deterministic.
 func runWorld(t *testing.T, ctx context.Context, machine wazero.Runtime, program wazero.CompiledModule, seed uint64, show bool) (trace string, failed bool) {
 	t.Helper()
 	args := []string{"world", "-test.run=^TestSimulation$", "-test.timeout=0", "-sim.seeds=1", fmt.Sprint("-sim.seed=", seed), "-sim.sums"}

@@ -2,8 +2,8 @@ package dispatch
 
 import "fmt"
 
-// Audit returns what is wrong with the engine's books, nil if nothing is. The largest
-// body that it is given has so many bytes. It may be called at any moment.
+// Audit checks the engine's internal counts, and returns the first inconsistency, nil if there
+// is none. largest is the size of the largest body in bytes. It may be called at any moment.
 func (e *Engine) Audit(largest int) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -43,7 +43,7 @@ func (e *Engine) Audit(largest int) error {
 	switch {
 	case e.bytes < bytes || e.loads == 0 && e.bytes != bytes:
 		return fmt.Errorf("%d bytes ready, %d in the books", bytes, e.bytes)
-	case e.bytes > e.QueueBytes+len(e.lanes)*(largest+overhead): // every lane gets on
+	case e.bytes > e.QueueBytes+len(e.lanes)*(largest+overhead): // every lane makes progress
 		return fmt.Errorf("%d bytes ready or being read, %d allowed", e.bytes, e.QueueBytes)
 	case e.idle < 0 || e.idle > e.running || e.running > e.Workers:
 		return fmt.Errorf("%d idle of %d workers, at most %d", e.idle, e.running, e.Workers)
@@ -51,7 +51,7 @@ func (e *Engine) Audit(largest int) error {
 	return e.auditShares(queued, rushing)
 }
 
-// auditShares checks the books of the spaces against the lanes.
+// auditShares compares the counts of the spaces with the lanes.
 func (e *Engine) auditShares(queued, rushing int) error {
 	var used [pools]int
 	var waiting, turns [places]int

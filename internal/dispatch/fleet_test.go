@@ -22,8 +22,8 @@ import (
 
 var fleetSize = flag.Int("fleet", 1000, "dead endpoints in TestEngine_deadFleet")
 
-// refusing is a Sender and Watcher of receivers that refuse every connection, and a
-// Recorder that writes each outcome by itself.
+// refusing is a Sender and Watcher of receivers that refuse every connection, and a Recorder
+// that writes each outcome separately.
 type refusing struct {
 	instant
 	store *memstore.Store
@@ -54,8 +54,9 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// What a dead endpoint with a backlog costs: its memory, and its reads of the store and
-// attempts in an hour. Run it with -v to see the numbers, on as many as -fleet says.
+// TestEngine_deadFleet measures the cost of a dead endpoint with a backlog: its memory, and its
+// reads of the store and attempts in an hour. -v prints the numbers; -fleet sets the number of
+// endpoints.
 func TestEngine_deadFleet(t *testing.T) {
 	const backlog = 20
 	if underRace {

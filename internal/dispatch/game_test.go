@@ -18,13 +18,12 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/memstore"
 )
 
-// game is one seed's play: an adversary against the engine. What the rules are is
-// written in rules_test.go.
+// game is the run of one seed: an adversary against the engine. rules_test.go contains the
+// rules.
 //
-// The driver's, the clients', the store's and the receivers' decisions come from
-// different dice, so that one does not shift the others. Everything that an adversary
-// decides takes a number of nanoseconds that is drawn: hardly ever do two things
-// happen at the same instant.
+// The decisions of the driver, the clients, the store and the receivers use different random
+// sources, so that one does not shift the others. Each of the adversary's actions takes a
+// random number of nanoseconds, so two almost never happen at the same instant.
 type game struct {
 	*arena
 	seed  uint64
@@ -44,17 +43,17 @@ const (
 	ordered  = 2
 	three    = 3  // attempts at a time
 	limited  = 4  // to five a second
-	hasty    = 5  // with a schedule of its own
-	hurried  = 6  // ordered, with a schedule of its own
+	hasty    = 5  // with its own schedule
+	hurried  = 6  // ordered, with its own schedule
 	once     = 7  // without a retry
-	doomed   = 8  // deleted some time
-	healthy  = 9  // always answers at once
-	choosy   = 10 // never accepts one type of event, and always accepts the others while it is up
+	doomed   = 8  // deleted at some time
+	healthy  = 9  // always responds at once
+	choosy   = 10 // never accepts one event type, and always accepts the others while it is up
 	lastLane = choosy
 )
 
-// The types of events, and how an endpoint does not accept one: by an answer, by none,
-// or by being unreachable for it.
+// The event types, and how an endpoint does not accept one: by a refusal, without a response,
+// or by being unreachable.
 const (
 	refusedType = "type.refused"
 	goodType    = "type.good"
@@ -77,7 +76,7 @@ func typeOf(k event.Key) string {
 	return refusedType
 }
 
-// The moods of a receiver.
+// The states of a receiver.
 const (
 	fine int32 = iota
 	failing
@@ -111,11 +110,11 @@ func settingsOf(no int64) endpoint.Settings {
 func play(t *testing.T, seed uint64, show bool) *trace {
 	g := &game{arena: newArena(t), seed: seed, long: seed%500 == 0, dice: rand.New(rand.NewPCG(seed, 1)), trace: newTrace(show), rules: newRules()}
 	g.arena.random = rand.New(rand.NewPCG(seed, 5))
-	g.yield = func() { pass(time.Nanosecond) } // under fake time: until nobody else can go on
+	g.yield = func() { pass(time.Nanosecond) } // under fake time: until no other goroutine can run
 	g.record, g.attempting, g.attempted = g.ledger, g.begins, g.ends
 	g.config.Workers, g.config.QueueBytes = gameWorkers, gameQueue
 	g.config.Health.DisableAfter = 300 * 24 * time.Hour
-	g.config.Tries = 600 // not by how many processors there are
+	g.config.Tries = 600 // independent of the number of processors
 	moves := 3 + g.dice.IntN(7)
 	if g.long {
 		moves = 40
@@ -135,7 +134,7 @@ func play(t *testing.T, seed uint64, show bool) *trace {
 	return g.trace
 }
 
-// open starts the engine on whatever is on the disk.
+// open starts the engine on the data on disk.
 func (g *game) open() {
 	calls := rand.New(rand.NewPCG(g.seed, 2+uint64(g.life)<<8)) // used with the store's lock held
 	g.store.Disturb(func(c memstore.Call) (t memstore.Trouble) {
@@ -158,8 +157,8 @@ func (g *game) open() {
 	g.start()
 }
 
-// answerOf returns what a receiver does, by its mood at the time and by a number
-// that depends on the request alone.
+// answerOf returns the behaviour of a receiver, by its current state and a number that depends
+// on the request only.
 func (g *game) answerOf(no int64) answer {
 	return func(ctx context.Context, r *sender.Request) delivery.Attempt {
 		key, _, _ := event.ParseID(event.PrefixEvent, r.EventID)
@@ -202,7 +201,7 @@ func (g *game) answerOf(no int64) answer {
 	}
 }
 
-// move is one of the adversary's.
+// move performs one of the adversary's moves.
 func (g *game) move() {
 	g.toggleChoosy()
 	for no := int64(1); no < healthy; no++ {
@@ -279,8 +278,8 @@ func (g *game) storeAway(away bool) {
 	}
 }
 
-// ingest lets a client send some events, unless it still waits for its last answer.
-// Ordered endpoints have one client, so that it is known what came first.
+// ingest lets a client send some events, unless it still waits for its last response. Ordered
+// endpoints have one client, so that the order is known.
 func (g *game) ingest(c int) {
 	g.mu.Lock()
 	waits := g.clients[c]
@@ -315,7 +314,7 @@ func (g *game) ingest(c int) {
 	}()
 }
 
-// letter is an event whose body depends on its key alone.
+// letter returns an event whose body depends on its key only.
 func (g *game) letter(size int, to []int64) *store.Append {
 	a := g.event(0, to...)
 	a.Event.Body, a.Event.Type = bodyOf(a.Event.Key, size), typeOf(a.Event.Key)
@@ -325,8 +324,7 @@ func (g *game) letter(size int, to []int64) *store.Append {
 	return a
 }
 
-// bodyOf returns the body of an event: size is the binary logarithm of about how many
-// bytes.
+// bodyOf returns the body of an event; size is the binary logarithm of its approximate length.
 func bodyOf(k event.Key, size int) []byte {
 	dice := rand.New(rand.NewPCG(uint64(k), 6))
 	b := make([]byte, 1+dice.IntN(1<<size))
@@ -336,8 +334,8 @@ func bodyOf(k event.Key, size int) []byte {
 	return b
 }
 
-// requeue is a person who retries what was settled, or was not. Ordered
-// endpoints are left out: a retry by hand is out of order by its nature.
+// requeue simulates a user who retries a delivery in any state. Ordered endpoints are left out,
+// because a manual retry is out of order.
 func (g *game) requeue() {
 	no := []int64{plain, three, limited, hasty, once}[g.dice.IntN(5)]
 	g.mu.Lock()
@@ -350,12 +348,12 @@ func (g *game) requeue() {
 		g.mu.Lock()
 		g.requeued[id] = true
 		g.mu.Unlock()
-		_ = g.store.Requeue(context.Background(), d) // a person can be turned away too
+		_ = g.store.Requeue(context.Background(), d) // the user's request may fail too
 	}
 	g.engine.Wake(no)
 }
 
-// expedite is a person who asks for one delivery, and looks at what becomes of it.
+// expedite simulates a user who retries one delivery and watches it.
 func (g *game) expedite() {
 	no := []int64{plain, ordered, three, limited, hasty, hurried, once, choosy}[g.dice.IntN(8)]
 	g.mu.Lock()
@@ -370,7 +368,7 @@ func (g *game) expedite() {
 	g.mu.Lock()
 	g.requeued[id] = true
 	g.mu.Unlock()
-	if g.store.Requeue(context.Background(), d) != nil { // a person can be turned away too
+	if g.store.Requeue(context.Background(), d) != nil { // the user's request may fail too
 		return
 	}
 	g.mu.Lock()
@@ -390,7 +388,7 @@ func (g *game) enable(no int64) {
 	g.engine.Forgive(no)
 }
 
-// calmDown lets everything work, until nothing waits any more.
+// calmDown lets everything work, until no delivery waits.
 func (g *game) calmDown() {
 	g.storeAway(false)
 	g.mu.Lock()
@@ -399,7 +397,7 @@ func (g *game) calmDown() {
 	}
 	g.upSince = time.Now()
 	g.mu.Unlock()
-	settle(time.Minute) // the last who say that they are gone
+	settle(time.Minute) // the last endpoints that respond with 410
 	for no := int64(1); no <= lastLane; no++ {
 		g.enable(no)
 	}
@@ -411,14 +409,15 @@ func (g *game) calmDown() {
 		settle(patience / 16)
 		g.wantOrder()
 	}
-	if g.choosyHasOnlyRefused() { // each of which is attempted as often as its schedule says, behind a breaker
+	if g.choosyHasOnlyRefused() { // each of them is attempted by its schedule, behind a breaker
 		for passed := time.Duration(0); passed < 40*days && g.store.States(choosy)[delivery.Pending] > 0; passed += 6 * time.Hour {
 			settle(6 * time.Hour)
 		}
 	}
 }
 
-// choosyHasOnlyRefused reports whether all that waits is what its endpoint never accepts.
+// choosyHasOnlyRefused reports whether only deliveries that their endpoint never accepts are
+// waiting.
 func (g *game) choosyHasOnlyRefused() bool {
 	for no := int64(1); no < choosy; no++ {
 		if g.store.States(no)[delivery.Pending] > 0 {
@@ -442,7 +441,7 @@ func (g *game) pending() bool {
 	return false
 }
 
-// ledger stands between the engine and the committer and sees what is settled.
+// ledger wraps the committer and records settlements.
 type ledger struct {
 	g    *game
 	life int

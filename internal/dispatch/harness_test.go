@@ -28,7 +28,7 @@ import (
 type world struct {
 	t      testing.TB
 	dir    string
-	config dispatch.Config // what a test changes of the defaults
+	config dispatch.Config // defaults that a test may change
 
 	store     *countingStore
 	commits   *commit.Committer
@@ -42,15 +42,15 @@ type world struct {
 	receivers map[string]func(ctx context.Context, r *sender.Request) delivery.Attempt // by URL
 	attempts  map[string][]time.Time                                                   // by URL and event id
 	underWay  map[string]int                                                           // by URL
-	most      map[string]int                                                           // the most under way at once
-	twice     []string                                                                 // deliveries that were attempted twice at a time
+	most      map[string]int                                                           // maximum number under way at the same time
+	twice     []string                                                                 // deliveries with two concurrent attempts
 	running   map[string]bool
 	dead      map[int64]string
 	failing   []int64
 	exhausted map[delivery.ID]int
 }
 
-// countingStore counts how often lanes are read.
+// countingStore counts the reads of lanes.
 type countingStore struct {
 	*sqlite.Store
 	loads atomic.Int64
@@ -71,7 +71,7 @@ func newWorld(t testing.TB) *world {
 	}
 }
 
-// reopen opens the store alone.
+// reopen opens the store without an engine.
 func (w *world) reopen() {
 	w.t.Helper()
 	st, err := sqlite.Open(context.Background(), w.dir, testRing)
@@ -129,7 +129,7 @@ func (w *world) receiver(name string, live bool, settings endpoint.Settings, ans
 	return e
 }
 
-// send appends n events for an endpoint in one go and returns their ids.
+// send appends n events for an endpoint at once and returns their ids.
 func (w *world) send(e *endpoint.Endpoint, n int) []string {
 	w.t.Helper()
 	ids := make([]string, n)
@@ -218,7 +218,7 @@ func (w *world) DeliveryExhausted(f *dispatch.Failure) {
 
 func (w *world) Attempted(*endpoint.Endpoint, *delivery.Attempt) {}
 
-// tries returns when an event was attempted at an endpoint.
+// tries returns the times of the attempts of an event to an endpoint.
 func (w *world) tries(e *endpoint.Endpoint, id string) []time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -12,63 +12,62 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// lane is what the engine knows of one endpoint that has work, or had some
-// recently. It is small and bounded: deliveries that do not fit wait in the store. All
-// fields belong to Engine.mu, and only methods of lane change them. The package
-// comment declares the states.
+// lane is the engine's state of one endpoint that has work, or had some recently. It is small
+// and bounded: deliveries that do not fit wait in the store. All fields are guarded by
+// Engine.mu, and only methods of lane change them. The package comment declares the states.
 type lane struct {
 	no int64
 
-	// ready holds deliveries that may be sent now, in order of rank. While the breaker is
-	// open, these are probes.
+	// ready contains deliveries that may be sent now, in order of rank. While the breaker is open,
+	// these are probes.
 	ready *outQueue
-	// urgent holds deliveries that a person asked for. They go before the ready ones and
-	// through an open breaker.
+	// urgent contains deliveries that a user retried. They precede the ready ones and pass an open
+	// breaker.
 	urgent *outQueue
-	// held names the deliveries that are in memory: ready, in flight, or settled
-	// without the settlement being on disk yet. The store still shows those as
-	// pending, so what is loaded is checked against it.
+	// held contains the deliveries in memory: ready, in flight, or settled without the settlement
+	// being on disk yet. The store still shows those as pending, so loaded deliveries are compared
+	// with it.
 	held      map[event.Key]holding
 	heldBytes int // of their bodies
-	// reading is the read of the store that is in progress, nil if there is none.
+	// reading is the running read of the store, nil if there is none.
 	reading *reading
-	// nextDue is when the earliest delivery in the store that is not due yet will
-	// be; zero when none is known.
+	// nextDue is the due time of the earliest delivery in the store that is not due yet; zero if
+	// unknown.
 	nextDue moment
-	// holdUntil is when the delivery at the head of a FIFO lane is due again, or
-	// when a store that could not be read is asked again.
+	// holdUntil is when the head of a FIFO lane is due again, or when a store that could not be
+	// read is read again.
 	holdUntil moment
-	wakeAt    moment // zero when it need not wake
+	wakeAt    moment // zero: no wake-up
 	idleSince moment
-	// cursor is up to where the store was read while types are passed over: before it are
-	// only deliveries that are held or passed over.
+	// cursor is the place up to which the store was read while types are passed over: every
+	// delivery before it is held or passed over.
 	cursor store.Place
-	// readUpTo is the highest key of the events that were read from the store. Events up to it may
-	// have been sent before a message of another node announces them.
+	// readUpTo is the highest key of the events read from the store. Events up to it may have been
+	// sent before a message of another node announces them.
 	readUpTo event.Key
-	streaks  []streak // of types that fail; order has no meaning
+	streaks  []streak // of failing types, unordered
 	pace     pace
 	breaker  delivery.Breaker
 	limiter  *rate.Limiter // nil without a rate limit
 
-	edits     uint32 // counts the changes that a person made to its deliveries (Engine.Wake)
-	rewinds   uint32 // counts changes to cursor and to the floor of a read
-	passed    uint32 // counts deliveries that were passed over
+	edits     uint32 // counts users' changes of its deliveries (Engine.Wake)
+	rewinds   uint32 // counts changes of cursor and of the floor of a read
+	passed    uint32 // counts passed-over deliveries
 	turn      uint32 // counts probes
 	inflight  int32  // attempts
-	wakeIndex int32  // place in the engine's heap, -1 when in none
-	probing   int8   // attempts in flight that an open breaker let through, urgent ones apart
+	wakeIndex int32  // index in the engine's heap, -1 if none
+	probing   int8   // attempts in flight that passed an open breaker, except urgent ones
 
 	mode    mode
 	backlog backlog
 	queue   place
-	// look says that the store may have deliveries of types that have not failed since the
-	// last acknowledgement, while the breaker is open.
+	// look means that the store may have deliveries of types that have not failed since the last
+	// acknowledgement, while the breaker is open.
 	look    bool
-	looked  bool // that was so since the breaker opened, or since this node knows the lane
+	looked  bool // look was set since the breaker opened, or since this node knows the lane
 	rushing bool // in the queue of lanes with urgent deliveries
 	proven  bool // the last attempt succeeded
-	news    bool // a delivery was accepted since it was served last
+	news    bool // a delivery was accepted since the lane was last served
 	unsaved bool // the store's copy of breaker is older
 	clears  bool // its pending deliveries are being cancelled
 }
@@ -77,18 +76,18 @@ const (
 	maxReady    = 4096 // fresh deliveries in memory
 	minLoad     = 8
 	maxHeld     = 8192 // deliveries in memory in any state
-	overhead    = 256  // bytes that a ready delivery takes besides its body
-	keepReady   = 256  // places of an empty queue that are kept
+	overhead    = 256  // bytes of a ready delivery besides its body
+	keepReady   = 256  // allocated places of an empty queue
 	maxUrgent   = 64   // urgent deliveries in memory
-	maxRush     = 4    // attempts in flight, beyond which an open breaker lets no urgent one through
-	maxProbing  = 2    // probes in flight: one at its time, and one of a type that has not failed
+	maxRush     = 4    // attempts in flight beyond which an open breaker lets no urgent one pass
+	maxProbing  = 2    // probes in flight: one at the probe time, and one of a type that has not failed
 	pageSize    = 256  // deliveries in one load, while types are passed over
-	probeSize   = 8    // deliveries to choose a probe from
-	fewFailures = 3    // consecutive failures from which on an endpoint that has answered before may be down
+	probeSize   = 8    // deliveries from which a probe is chosen
+	fewFailures = 3    // consecutive failures after which an endpoint that has succeeded before may be down
 	lanePatient = 5 * time.Minute
 )
 
-// mode is which deliveries of a lane may be attempted. It follows from the endpoint's
+// mode determines which deliveries of a lane may be attempted. It follows from the endpoint's
 // settings and its breaker; see [Engine.plan].
 type mode uint8
 
@@ -99,52 +98,53 @@ const (
 	gone                // it is deleted
 )
 
-// backlog is what the store has of a lane.
+// backlog describes a lane's deliveries in the store.
 type backlog uint8
 
 const (
 	drained backlog = iota // no due delivery that is neither held nor passed over
-	waiting                // it may have some
-	behind                 // it has some behind others that are all held: it is not asked again before one of those is settled
+	waiting                // there may be some
+	behind                 // there are some behind others that are all held: it is not read again before one of those is settled
 )
 
-// place is the queue for workers that a lane is in.
+// place is the queue for workers that contains a lane.
 type place uint8
 
 const (
 	unqueued place = iota
 	amongHealthy
-	amongFresh // not proven, but little speaks against them: see lane.doubtful
+	amongFresh // not proven, but with few or no failures: see lane.doubtful
 	amongSuspects
-	amongUrgent // besides one of the others
+	amongUrgent // in addition to another queue
 	places
 )
 
-// reading is a read of a lane's deliveries from the store while it is in progress.
+// reading is a running read of a lane's deliveries from the store.
 type reading struct {
-	// settled names deliveries whose outcomes were stored meanwhile: the read may show them as pending.
+	// settled contains deliveries whose outcomes were stored meanwhile: the read may show them as
+	// pending.
 	settled []event.Key
-	// floor is the lowest place that the cursor must not be past afterwards.
+	// floor is the lowest place, which the cursor must not pass afterwards.
 	floor store.Place
-	// recalled says that the read may show deliveries that are to be sent no more.
+	// recalled means that the read may show deliveries that must no longer be sent.
 	recalled bool
 }
 
-// holding is what a lane knows of a delivery that it holds.
+// holding describes a held delivery.
 type holding struct {
 	bytes int    // of its body
-	edits uint32 // lane.edits when it was taken
+	edits uint32 // value of lane.edits when it was added
 }
 
-// moment is a time on the wall clock, in a third of time.Time's bytes: very many lanes
-// keep some. Zero is none.
+// moment is a time on the wall clock, in a third of time.Time's bytes, because there are very
+// many lanes. Zero is none.
 type moment int64
 
 func momentOf(t time.Time) moment {
 	if t.IsZero() {
 		return 0
 	}
-	return moment(t.Sub(time.Unix(0, 0))) // which keeps to what an int64 holds
+	return moment(t.Sub(time.Unix(0, 0))) // Sub limits the result to the range of an int64
 }
 
 func (m moment) time() time.Time {
@@ -154,17 +154,17 @@ func (m moment) time() time.Time {
 	return time.Unix(0, int64(m))
 }
 
-// passed reports whether it is set and has come.
+// passed reports whether the moment is set and in the past.
 func (m moment) passed(now time.Time) bool { return m != 0 && m <= momentOf(now) }
 
-// newLane returns the lane of an endpoint. Unless it is known to be drained, it is read from the store first.
+// newLane returns the lane of an endpoint. Unless its backlog is drained, it is read from the store first.
 func newLane(no int64, b backlog, breaker delivery.Breaker) *lane {
 	return &lane{no: no, backlog: b, breaker: breaker, pace: newPace(), wakeIndex: -1}
 }
 
-// loadSize is how many deliveries to read at once: enough for the pace that the lane
-// has reached, so that a lane that does not move holds next to nothing. One that may
-// be down gets a single delivery, because very many can wait for their next attempt.
+// loadSize returns how many deliveries to read at once: enough for the lane's current
+// concurrency, so that a slow lane holds few. One that may be down reads a single delivery,
+// because very many such lanes can wait for their next attempt.
 func (l *lane) loadSize() int {
 	if !l.proven {
 		return 1
@@ -172,19 +172,19 @@ func (l *lane) loadSize() int {
 	return max(2*int(l.pace.limit), minLoad)
 }
 
-// resting reports whether nothing of the lane is in progress.
+// resting reports whether the lane has no work in progress.
 func (l *lane) resting() bool {
 	return l.inflight == 0 && len(l.held) == 0 && l.backlog == drained && l.reading == nil && !l.clears && l.queue == unqueued && !l.rushing && !l.passesSome()
 }
 
-// idle reports whether the lane can be forgotten without losing anything.
+// idle reports whether the lane can be removed without losing anything.
 func (l *lane) idle(now time.Time) bool {
 	return l.resting() && l.nextDue == 0 && l.breaker.FailingSince.IsZero() && !l.unsaved &&
 		(l.limiter == nil || l.limiter.TokensAt(now) >= float64(l.limiter.Burst()))
 }
 
-// rest notes whether the lane is idle, and reports whether it has been idle for lanePatient and
-// can be forgotten.
+// rest records whether the lane is idle, and reports whether it has been idle for lanePatient
+// and can be removed.
 func (l *lane) rest(now time.Time) bool {
 	switch {
 	case !l.idle(now):
@@ -197,21 +197,21 @@ func (l *lane) rest(now time.Time) bool {
 	return false
 }
 
-// doubtful reports whether the endpoint may be down. One with a fresh delivery and without
-// a failure is not, nor one that has answered and failed once or twice since: it must not
-// wait behind all those that are.
+// doubtful reports whether the endpoint may be down. An endpoint with a new delivery and no
+// failure is not doubtful, nor is one that has succeeded and failed once or twice since: these
+// must not wait behind all those that are down.
 func (l *lane) doubtful() bool {
 	switch {
 	case l.breaker.Failures == 0:
 		return !l.news
 	case l.breaker.Failures < fewFailures:
-		return l.pace.flow == nil // nothing has succeeded
+		return l.pace.flow == nil // no attempt has succeeded
 	}
 	return true
 }
 
-// follow sets the mode by the endpoint, nil if it is deleted. A lane that this node does not
-// send for keeps nothing that its owner decides.
+// follow sets the mode from the endpoint, nil if it is deleted. A lane of another node's
+// endpoint keeps no state that its owner decides.
 func (l *lane) follow(ep *endpoint.Endpoint) mode {
 	switch {
 	case ep == nil:
@@ -230,30 +230,30 @@ func (l *lane) follow(ep *endpoint.Endpoint) mode {
 	return l.mode
 }
 
-// disown forgets what the endpoint's owner knows better.
+// disown removes the state that the endpoint's owner decides.
 func (l *lane) disown() {
 	l.backlog, l.look, l.unsaved, l.nextDue, l.holdUntil = drained, false, false, 0, 0
 	l.breaker, l.streaks = delivery.Breaker{}, nil
 }
 
-// adopt makes the lane as healthy as the store knows its endpoint.
+// adopt sets the lane's health to the stored one.
 func (l *lane) adopt(b delivery.Breaker) {
 	l.breaker, l.unsaved = b, false
 	l.changed()
 }
 
-// forgive closes the breaker: a person says that the endpoint works again.
+// forgive closes the breaker, because a user has enabled the endpoint.
 func (l *lane) forgive() {
 	l.breaker, l.unsaved, l.streaks = delivery.Breaker{}, true, nil
 	l.pace.restart()
 	l.changed()
 }
 
-// saved notes the breaker that the store has now: outcomes of one endpoint can pass each
-// other on their way there.
+// saved records the breaker that the store has now: outcomes of one endpoint can be stored out
+// of order.
 func (l *lane) saved(b delivery.Breaker) { l.unsaved = l.breaker != b }
 
-// hold notes that a delivery is in memory.
+// hold records that a delivery is in memory.
 func (l *lane) hold(o *delivery.Outgoing) {
 	if l.held == nil {
 		l.held = map[event.Key]holding{}
@@ -269,16 +269,16 @@ func (l *lane) holds(k event.Key) bool {
 	return ok
 }
 
-// noteRead notes that a delivery was read from the store.
+// noteRead records that a delivery was read from the store.
 func (l *lane) noteRead(o *delivery.Outgoing) { l.readUpTo = max(l.readUpTo, o.Delivery.ID.Event) }
 
-// heard notes that a delivery was accepted, and reports whether it is new to the lane.
+// heard records that a delivery was accepted, and reports whether it is new to the lane.
 func (l *lane) heard(o *delivery.Outgoing) bool {
 	l.news = true
 	return !l.holds(o.Delivery.ID.Event)
 }
 
-// settled notes that the store has the outcome of a delivery.
+// settled records that the store has the outcome of a delivery.
 func (l *lane) settled(d *delivery.Delivery, now time.Time) {
 	if r := l.reading; r != nil {
 		r.settled = append(r.settled, d.ID.Event)
@@ -294,9 +294,9 @@ func (l *lane) settled(d *delivery.Delivery, now time.Time) {
 	}
 }
 
-// letGo notes that a delivery is not in memory any more. If a person changed
-// deliveries while it was, the store may show it as pending again and have been
-// asked too early, so it is asked once more.
+// letGo records that a delivery is no longer in memory. If a user changed deliveries meanwhile,
+// the store may show it as pending again and may have been read too early, so it is read once
+// more.
 func (l *lane) letGo(k event.Key) {
 	h, ok := l.held[k]
 	if !ok {
@@ -314,8 +314,8 @@ func (l *lane) letGo(k event.Key) {
 	}
 }
 
-// changed notes that a person changed deliveries or settings: what is known of
-// the store may not be so any more.
+// changed records that a user changed deliveries or settings: the lane's knowledge of the store
+// may be stale.
 func (l *lane) changed() {
 	l.edits++
 	l.rewind()
@@ -323,8 +323,8 @@ func (l *lane) changed() {
 	l.holdUntil = 0
 }
 
-// recalled notes that deliveries which are in memory, or on their way from other nodes, may be
-// pending no more.
+// recalled records that deliveries in memory, or on their way from other nodes, may no longer
+// be pending.
 func (l *lane) recalled(now time.Time) {
 	l.readUpTo = max(l.readUpTo, event.KeyAt(now))
 	if l.reading != nil {
@@ -334,8 +334,8 @@ func (l *lane) recalled(now time.Time) {
 	l.more()
 }
 
-// expedited notes that a person asked for a delivery: if it is held, it may be settled in
-// between, and if the order is kept, its head may have changed.
+// expedited records that a user retried a delivery: if it is held, it may be settled meanwhile,
+// and in an ordered lane the head may have changed.
 func (l *lane) expedited(ordered bool) {
 	l.edits++
 	l.catchUp()
@@ -345,8 +345,8 @@ func (l *lane) expedited(ordered bool) {
 	}
 }
 
-// shed releases memory that is empty. Very many lanes can have nothing in memory for
-// long, because their endpoints are down.
+// shed releases empty memory. Very many lanes can be empty for a long time, because their
+// endpoints are down.
 func (l *lane) shed() {
 	if l.ready.len() == 0 {
 		l.ready = nil
@@ -359,7 +359,7 @@ func (l *lane) shed() {
 	}
 }
 
-// push adds a delivery that may be sent.
+// push adds a ready delivery.
 func (l *lane) push(o *delivery.Outgoing) {
 	if l.ready == nil {
 		l.ready = new(outQueue)
@@ -368,7 +368,7 @@ func (l *lane) push(o *delivery.Outgoing) {
 	l.hold(o)
 }
 
-// pushUrgent adds a delivery that a person asked for.
+// pushUrgent adds a delivery that a user retried.
 func (l *lane) pushUrgent(o *delivery.Outgoing) {
 	if l.urgent == nil {
 		l.urgent = new(outQueue)
@@ -377,15 +377,14 @@ func (l *lane) pushUrgent(o *delivery.Outgoing) {
 	l.hold(o)
 }
 
-// popUrgent removes the next delivery that a person asked for; there must be one.
+// popUrgent removes the next urgent delivery; there must be one.
 func (l *lane) popUrgent() delivery.Outgoing {
 	o, _ := l.urgent.pop()
 	l.shed()
 	return o
 }
 
-// drop gives queued deliveries back to the store, which still has them, and returns
-// their weight.
+// drop returns queued deliveries to the store, which still has them, and returns their weight.
 func (l *lane) drop(q *outQueue) (bytes int) {
 	for {
 		o, ok := q.pop()
@@ -399,39 +398,39 @@ func (l *lane) drop(q *outQueue) (bytes int) {
 	}
 }
 
-// more notes that the store may have due deliveries.
+// more records that the store may have due deliveries.
 func (l *lane) more() {
 	if l.backlog == drained {
 		l.backlog = waiting
 	}
 }
 
-// blocked notes that the store has due deliveries behind others that are all held.
+// blocked records that the store has due deliveries behind others that are all held.
 func (l *lane) blocked() { l.backlog = behind }
 
-// catchUp notes that asking the store may show something new.
+// catchUp records that reading the store may show new deliveries.
 func (l *lane) catchUp() {
 	if l.backlog == behind {
 		l.backlog = waiting
 	}
 }
 
-// due notes that a delivery in the store becomes due at t.
+// due records that a delivery in the store becomes due at t.
 func (l *lane) due(t time.Time) {
 	if m := momentOf(t); l.nextDue == 0 || m < l.nextDue {
 		l.nextDue = m
 	}
 }
 
-// wait makes the lane wait until t: it is not read before, and nothing of it is sent.
+// wait makes the lane wait until t: it is not read before, and nothing is sent.
 func (l *lane) wait(t time.Time) { l.holdUntil = momentOf(t) }
 
-// tick notes what has become due. The cursor may be past it.
+// tick records the deliveries that have become due. The cursor may be past them.
 func (l *lane) tick(now time.Time) {
 	if l.nextDue.passed(now) {
 		at := l.nextDue.time()
 		l.reached(at)
-		if l.breaker.Open() { // the store is not read past them, so their types are not known
+		if l.breaker.Open() { // they are not read from the store, so their types are unknown
 			l.mayWait(store.PlaceBefore(at))
 		}
 		l.nextDue = 0
@@ -443,8 +442,8 @@ func (l *lane) tick(now time.Time) {
 	}
 }
 
-// steppedBack corrects what the lane waits for after the clock was stepped back: it
-// would come late by the step.
+// steppedBack corrects the lane's waiting times after the clock was stepped back: they would be
+// longer by the step.
 func (l *lane) steppedBack(now time.Time) {
 	if l.nextDue != 0 || l.holdUntil != 0 {
 		l.nextDue, l.holdUntil = 0, 0
@@ -459,16 +458,17 @@ func (l *lane) steppedBack(now time.Time) {
 	}
 }
 
-// failedToRead notes that the store could not be read: nothing new may pass what waits there.
+// failedToRead records that the store could not be read: no new delivery may overtake those in
+// the store.
 func (l *lane) failedToRead(now time.Time) {
 	l.wait(now.Add(time.Second))
 	l.rewind()
 }
 
-// beginRead notes that a worker reads from the store.
+// beginRead records that a worker reads from the store.
 func (l *lane) beginRead() { l.reading = &reading{floor: store.Place{Millis: math.MaxInt64}} }
 
-// endRead notes that the read has ended, and releases deliveries that were settled meanwhile.
+// endRead records that the read has ended, and releases deliveries that were settled meanwhile.
 func (l *lane) endRead() {
 	r := l.reading
 	l.reading = nil
@@ -477,24 +477,24 @@ func (l *lane) endRead() {
 	}
 }
 
-// beginLoad notes that a worker reads the lane's next deliveries, which drain its backlog
-// unless they show that there is more, and returns where it reads from.
+// beginLoad records that a worker reads the lane's next deliveries, which drains the backlog
+// unless the read shows more, and returns the part to read.
 func (l *lane) beginLoad(passes bool) store.LaneScan {
 	r := store.LaneScan{Endpoint: l.no, After: l.cursor, Limit: pageSize}
 	if passes {
 		l.look = false
 	} else {
 		l.cursor, r.After = store.Place{}, store.Place{}
-		r.Limit = l.loadSize() + len(l.held) // those may come again
+		r.Limit = l.loadSize() + len(l.held) // those may be among the results
 	}
 	l.backlog = drained
 	return r
 }
 
-// endLoad notes the place that the read of beginLoad has reached. While the breaker is open, a
-// lane that had a backlog keeps it: probes are taken from deliveries that were passed over.
+// endLoad records the place that the read of beginLoad has reached. While the breaker is open,
+// a lane that had a backlog keeps it: probes are taken from passed-over deliveries.
 func (l *lane) endLoad(end store.Place, passes, hadMore bool) {
-	if l.reading.floor.Before(end) { // what was read past may have changed
+	if l.reading.floor.Before(end) { // deliveries before the place may have changed meanwhile
 		end = l.reading.floor
 		l.unread()
 	}
@@ -506,23 +506,24 @@ func (l *lane) endLoad(end store.Place, passes, hadMore bool) {
 	}
 }
 
-// unread notes that the store has more than was read.
+// unread records that the store has more deliveries than were read.
 func (l *lane) unread() {
 	l.more()
 	l.look = l.breaker.Open()
 }
 
-// noProbe notes that no due delivery was found to probe with: all are held, or they are due later.
+// noProbe records that there is no due delivery to probe with: all are held, or due later.
 func (l *lane) noProbe() { l.backlog, l.cursor = drained, store.Place{} }
 
-// beginClear notes whether there may be pending deliveries to cancel, because the endpoint is deleted.
+// beginClear records whether there may be pending deliveries to cancel, because the endpoint is
+// deleted.
 func (l *lane) beginClear() bool {
 	l.clears = l.backlog != drained
 	l.backlog, l.nextDue = drained, 0
 	return l.clears
 }
 
-// enqueue puts the lane into a queue for workers, and returns which one.
+// enqueue puts the lane into a queue for workers, and returns the queue.
 func (l *lane) enqueue() place {
 	switch {
 	case l.proven:
@@ -535,19 +536,19 @@ func (l *lane) enqueue() place {
 	return l.queue
 }
 
-// placed notes the lane's place in the engine's heap, -1 for none.
+// placed records the lane's index in the engine's heap, -1 for none.
 func (l *lane) placed(i int) { l.wakeIndex = int32(i) }
 
-// wakes notes when the lane is to be planned again, zero when only something that happens can change it.
+// wakes records when the lane is to be planned again, zero if only an event can change its plan.
 func (l *lane) wakes(at moment) { l.wakeAt = at }
 
-// rush notes whether the lane is in the queue of those with urgent deliveries.
+// rush records whether the lane is in the queue of lanes with urgent deliveries.
 func (l *lane) rush(in bool) { l.rushing = in }
 
-// served notes that a worker has taken the lane from its queue.
+// served records that a worker has taken the lane from its queue.
 func (l *lane) served() { l.queue, l.news = unqueued, false }
 
-// started notes that an attempt begins, and what there is to know of it.
+// started records that an attempt begins, and returns its details.
 func (l *lane) started(s sent, most int, now time.Time) sent {
 	if l.limiter != nil {
 		l.limiter.AllowN(now, 1)
@@ -560,7 +561,7 @@ func (l *lane) started(s sent, most int, now time.Time) sent {
 	return s
 }
 
-// ended notes that an attempt has ended.
+// ended records that an attempt has ended.
 func (l *lane) ended(s sent) {
 	l.inflight--
 	if s.beside {
@@ -568,19 +569,19 @@ func (l *lane) ended(s sent) {
 	}
 }
 
-// released notes that a delivery was not attempted: the store still has it.
+// released records that a delivery was not attempted: the store still has it.
 func (l *lane) released(d *delivery.Delivery) {
 	l.letGo(d.ID.Event)
 	l.missed(d.Rank)
 }
 
-// learn updates pace and breaker by what an attempt showed, and returns what the endpoint's
-// health has become: whether the store must know, whether the account must be warned,
-// and whether the endpoint is to be disabled.
+// learn updates pace and breaker from the result of an attempt, and returns the endpoint's
+// health: whether to store it, whether to warn the account, and whether to disable the
+// endpoint.
 func (l *lane) learn(a *delivery.Attempt, effect delivery.Effect, s sent, most int, judge *delivery.Health, now time.Time) (save, failing, dead bool) {
 	if effect != delivery.NoEffect || a.Outcome == delivery.OutcomeGone {
 		l.pace.ended(s.round, a, most, now)
-		l.proven = a.Succeeded() || l.proven && effect == delivery.EventRefused // which is an answer, and a quick one
+		l.proven = a.Succeeded() || l.proven && effect == delivery.EventRefused // a refusal is a response too, and a quick one
 	}
 	if a.Succeeded() {
 		save = l.breaker.Succeeded(now) || l.unsaved
@@ -596,11 +597,11 @@ func (l *lane) learn(a *delivery.Attempt, effect delivery.Effect, s sent, most i
 	return true, failing, dead
 }
 
-// followBreaker makes the lane follow its breaker after an attempt, and reports whether it
-// has just opened and the ready deliveries must go back.
+// followBreaker adapts the lane to its breaker after an attempt, and reports whether the
+// breaker has just opened and the ready deliveries must be returned.
 func (l *lane) followBreaker(wasOpen, ordered bool) (opened bool) {
 	switch open := l.breaker.Open(); {
-	case open && (!wasOpen || !l.looked): // or it was open when this node began
+	case open && (!wasOpen || !l.looked): // or it was open when this node started
 		if l.looked = true; ordered {
 			return false
 		}
@@ -614,8 +615,8 @@ func (l *lane) followBreaker(wasOpen, ordered bool) (opened bool) {
 	return false
 }
 
-// retries notes that the head of a lane that keeps the order waits for its next attempt. An
-// urgent delivery need not be the head.
+// retries records that the head of an ordered lane waits for its next attempt. An urgent
+// delivery need not be the head.
 func (l *lane) retries(d *delivery.Delivery, urgent bool) {
 	l.more()
 	if !urgent {
@@ -623,18 +624,18 @@ func (l *lane) retries(d *delivery.Delivery, urgent bool) {
 	}
 }
 
-// readable reports whether a worker would get something new from the store.
+// readable reports whether reading the store would return new deliveries.
 func (l *lane) readable() bool {
 	return l.backlog != behind && l.reading == nil && len(l.held) < maxHeld
 }
 
-// throttled returns when the lane's rate limit, or the rate that the endpoint was
-// observed to take, lets the next attempt start; zero is now.
+// throttled returns when the next attempt may start by the lane's rate limit, or by the learned
+// rate of the endpoint; zero is now.
 func (l *lane) throttled(ep *endpoint.Endpoint, now time.Time) time.Time {
 	set := ep.Rate()
 	limit, burst := rate.Limit(set), max(1, int(set))
 	if observed := rate.Limit(l.pace.rate()); observed > 0 && (limit <= 0 || observed < limit) {
-		limit, burst = observed, max(1, int(observed/20)) // evenly, because what is too much at once is not known
+		limit, burst = observed, max(1, int(observed/20)) // evenly, because the endpoint's tolerance of bursts is unknown
 	}
 	switch {
 	case limit <= 0:
@@ -647,18 +648,18 @@ func (l *lane) throttled(ep *endpoint.Endpoint, now time.Time) time.Time {
 		l.limiter.SetBurstAt(now, burst)
 	}
 	if missing := 1 - l.limiter.TokensAt(now); missing > 0 {
-		seconds := min(missing/float64(limit), longest.Seconds()) // which can be more than a Duration holds
+		seconds := min(missing/float64(limit), longest.Seconds()) // it can exceed the range of a Duration
 		return now.Add(time.Duration(seconds*float64(time.Second)) + time.Millisecond)
 	}
 	return time.Time{}
 }
 
-// concurrency is how many attempts the lane may have in flight now.
+// concurrency returns how many attempts the lane may have in flight now.
 func (l *lane) concurrency(e *endpoint.Endpoint, standard int) int {
 	return l.pace.atATime(most(e, standard))
 }
 
-// most is how many concurrent attempts an endpoint's settings allow.
+// most returns the maximum number of concurrent attempts by the endpoint's settings.
 func most(e *endpoint.Endpoint, standard int) int {
 	if e.Settings.Ordering == endpoint.FIFO {
 		return 1
@@ -669,7 +670,7 @@ func most(e *endpoint.Endpoint, standard int) int {
 	return standard
 }
 
-// inReach is a breaker with a probe that a clock stepped back does not put off.
+// inReach returns a breaker whose probe is not delayed by a clock that was stepped back.
 func inReach(b delivery.Breaker, now time.Time) delivery.Breaker {
 	if latest := now.Add(b.Interval); b.ProbeAt.After(latest) {
 		b.ProbeAt = latest

@@ -9,27 +9,27 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Cluster is what an engine that is not alone asks of the others (cluster.Cluster).
+// Cluster contains the functions of a cluster that an engine needs (cluster.Cluster).
 type Cluster interface {
 	// Elsewhere announces deliveries to endpoints of other nodes: new ones with their events,
-	// others by ID alone; an ID without an event announces an endpoint that has work. It must
-	// not block.
+	// others by ID only; an ID without an event announces an endpoint that has work. It must not
+	// block.
 	Elsewhere(outgoing []delivery.Outgoing)
-	// Sending returns a context that ends when this node may send no more; attempts under
-	// way are cut off then.
+	// Sending returns a context that ends when this node must stop sending; attempts under way are
+	// canceled then.
 	Sending() context.Context
-	// Load returns those of some deliveries that are pending.
+	// Load returns the pending ones of some deliveries.
 	Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error)
-	// Expedite is Elsewhere for deliveries that a person asked for.
+	// Expedite is Elsewhere for deliveries that a user retried.
 	Expedite(deliveries []delivery.ID)
 }
 
-// maxArrived is how many deliveries may wait to be read in one go; what comes beyond
-// that is read lane by lane.
+// maxArrived is the maximum number of deliveries that wait to be read together; further ones
+// are read lane by lane.
 const maxArrived = 4096
 
-// Arrived tells the engine of fresh deliveries in the store that another node took;
-// without an event, of an endpoint that has work.
+// Arrived reports new deliveries in the store that another node accepted; an ID without an
+// event reports an endpoint that has work.
 func (e *Engine) Arrived(deliveries []delivery.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -37,7 +37,7 @@ func (e *Engine) Arrived(deliveries []delivery.ID) {
 	for _, id := range deliveries {
 		ep := e.Endpoints.Get(id.Endpoint)
 		if ep == nil || ep.Remote {
-			continue // it is read when it is this node's
+			continue // it is read when this node owns the endpoint
 		}
 		l := e.lane(id.Endpoint)
 		switch {
@@ -63,10 +63,10 @@ func named(id delivery.ID) delivery.Outgoing {
 	return delivery.Outgoing{Delivery: delivery.Delivery{ID: id}}
 }
 
-// Forwarded takes new deliveries that another node has accepted and stored, and returns those to
+// Forwarded adds new deliveries that another node has accepted and stored, and returns those to
 // endpoints of other nodes. This node must have the settings under which they were accepted. A
-// message can arrive late: this node may have read the delivery from the store and sent it, or the
-// previous owner of the endpoint may have. Such deliveries are looked up in the store.
+// message can arrive late: this node, or the previous owner of the endpoint, may already have read
+// the delivery from the store and sent it. Such deliveries are looked up in the store.
 func (e *Engine) Forwarded(outgoing []delivery.Outgoing) (misdirected []delivery.ID) {
 	var unsure []delivery.ID
 	e.mu.Lock()
@@ -106,8 +106,8 @@ func (e *Engine) VerifyUpTo(before event.Key) {
 	e.verifyUpTo = max(e.verifyUpTo, before)
 }
 
-// fetch reads what arrived, for all lanes together: what comes while it reads is read
-// in the next go.
+// fetch reads the arrived deliveries, for all lanes together; those that arrive during the read
+// are read next.
 func (e *Engine) fetch() {
 	for {
 		wanted, lanes := e.beginFetch()
@@ -122,8 +122,8 @@ func (e *Engine) fetch() {
 	}
 }
 
-// beginFetch returns what arrived, and its lanes, which are being read from then on; nil
-// if nothing did.
+// beginFetch returns the arrived deliveries and their lanes, which are being read from then on;
+// nil if there are none.
 func (e *Engine) beginFetch() (wanted []delivery.ID, lanes map[int64]*lane) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -150,7 +150,7 @@ func (e *Engine) beginFetch() (wanted []delivery.ID, lanes map[int64]*lane) {
 	return wanted, lanes
 }
 
-// endFetch takes what was read into the lanes' memory.
+// endFetch adds the read deliveries to the lanes' memory.
 func (e *Engine) endFetch(lanes map[int64]*lane, outgoing []delivery.Outgoing, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -163,7 +163,7 @@ func (e *Engine) endFetch(lanes map[int64]*lane, outgoing []delivery.Outgoing, e
 			l.missed(o.Delivery.Rank)
 			continue
 		}
-		if !due(&o.Delivery, now) { // it was attempted already
+		if !due(&o.Delivery, now) { // it was already attempted
 			l.due(o.Delivery.Due)
 			continue
 		}
@@ -178,8 +178,8 @@ func (e *Engine) endFetch(lanes map[int64]*lane, outgoing []delivery.Outgoing, e
 	}
 }
 
-// Releasing returns the endpoints of other nodes that still have attempts or outcomes of this one
-// under way.
+// Releasing returns the endpoints of other nodes that still have attempts or unrecorded outcomes
+// on this node.
 func (e *Engine) Releasing() (endpoints []int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -191,8 +191,8 @@ func (e *Engine) Releasing() (endpoints []int64) {
 	return endpoints
 }
 
-// Adopt begins to send to endpoints that another node sent to, from what the store has pending
-// and with the health that it has of them.
+// Adopt begins to send to endpoints that another node owned, with their pending deliveries and
+// stored health.
 func (e *Engine) Adopt(endpoints []int64, health []store.Health) {
 	breakers := make(map[int64]delivery.Breaker, len(health))
 	for _, h := range health {
@@ -216,7 +216,7 @@ func (e *Engine) Adopt(endpoints []int64, health []store.Health) {
 	e.Rescan()
 }
 
-// Rescan looks in the store for endpoints that have work, in case a notification was lost.
+// Rescan searches the store for endpoints that have work, in case a notification was lost.
 func (e *Engine) Rescan() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -225,20 +225,20 @@ func (e *Engine) Rescan() {
 	case e.scanned:
 		e.scanned = false
 		e.workers.Go(e.scan)
-	default: // it is under way, and may have passed what has changed
+	default: // it is running, and may have passed the changed endpoints
 		e.rescan = true
 	}
 }
 
-// pass tells the other nodes of work for an endpoint that one of them sends to.
+// pass notifies the other nodes of work for an endpoint of one of them.
 func (e *Engine) pass(endpoint int64) {
 	if e.elsewhere(e.Endpoints.Get(endpoint)) {
 		e.Cluster.Elsewhere([]delivery.Outgoing{named(delivery.ID{Endpoint: endpoint})})
 	}
 }
 
-// elsewhere reports whether another node may send to an endpoint. A listener that is
-// not connected here may be there.
+// elsewhere reports whether another node may send to an endpoint. A listener that is not
+// connected to this node may be connected to another.
 func (e *Engine) elsewhere(ep *endpoint.Endpoint) bool {
 	return e.Cluster != nil && ep != nil && (ep.Remote || ep.Paused)
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// others is the other nodes, as an engine sees them.
+// others simulates the other nodes.
 type others struct {
 	w     *world
 	told  []delivery.Outgoing
-	loads int // deliveries that were looked up
+	loads int // looked-up deliveries
 }
 
 func (o *others) Elsewhere(outgoing []delivery.Outgoing) { o.told = append(o.told, outgoing...) }
@@ -31,7 +31,7 @@ func (o *others) Load(ctx context.Context, ids []delivery.ID) ([]delivery.Outgoi
 	return o.w.store.Load(ctx, ids)
 }
 
-// accept stores an event as another node does, and returns what that tells.
+// accept stores an event like another node, and returns its announcement.
 func (o *others) accept(e *endpoint.Endpoint) delivery.Outgoing {
 	o.w.t.Helper()
 	a := o.w.newEvent(e)
@@ -41,8 +41,8 @@ func (o *others) accept(e *endpoint.Endpoint) delivery.Outgoing {
 	return delivery.Outgoing{Delivery: a.Deliveries[0], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Version: 1}
 }
 
-// Forwarded deliveries are sent without a read of the store, and once: a late message of a delivery
-// that this node or the previous owner has sent already sends nothing.
+// Forwarded deliveries are sent once, without a read of the store: a late message of a delivery
+// that this node or the previous owner has already sent causes no attempt.
 func TestForwarded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -75,7 +75,7 @@ func TestForwarded(t *testing.T) {
 		check("two are forwarded", 2, 0, reads)
 
 		late := o.accept(e)
-		w.engine.Wake(e.No) // something else makes the lane be read
+		w.engine.Wake(e.No) // another event causes the lane to be read
 		reads++
 		check("read before the message came", 3, 0, reads)
 		w.engine.Forwarded([]delivery.Outgoing{late})

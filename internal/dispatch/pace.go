@@ -7,37 +7,36 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
-// pace finds out how much an endpoint takes, by trying: how many attempts at a time,
-// and, if it says that there are too many, how many a second.
+// pace learns an endpoint's concurrency and, if it responds that there are too many requests,
+// its rate.
 //
-// Attempts come in rounds, in each of which the same number may be under way. While a
-// round with twice as many gets more done than the one before, the number doubles;
-// when attempts only take longer, they queue up at the receiver, and the number goes
-// back. From then on, a round at half the number now and then tells whether it has
-// become too many or more would do. Rounds are compared with their neighbours
-// only, so a receiver that is slow, or becomes so, is not mistaken for a crowded one.
+// Attempts are divided into rounds with the same limit of concurrent attempts. While a round
+// with twice the limit has more throughput than the preceding one, the limit doubles; if
+// attempts only take longer, they queue at the receiver, and the limit is halved again. From
+// then on, an occasional round at half the limit shows whether the limit has become too high or
+// more would be better. Rounds are compared with their neighbours only, so that a receiver that
+// is slow, or becomes so, is not mistaken for an overloaded one.
 type pace struct {
-	other time.Duration // what an attempt took at half the limit, or at the limit while halved; 0: not known
-	took  time.Duration // sum of the durations of attempts that ended in this round
-	flow  *flow         // nil while nothing has succeeded
+	other time.Duration // duration of an attempt at half the limit, or at the limit while halved; 0: unknown
+	took  time.Duration // total duration of the attempts that ended in this round
+	flow  *flow         // nil while no attempt has succeeded
 
-	limit        int32  // attempts at a time
-	round        uint32 // counts them; attempts that began in an earlier one do not count
-	answers, bad int32  // attempts that ended in this round; bad: those that show an overloaded endpoint
-	rest         int32  // rounds until the next try
+	limit        int32  // concurrent attempts
+	round        uint32 // number of the round; attempts of an earlier one do not count
+	answers, bad int32  // attempts that ended in this round; bad: those that indicate an overloaded endpoint
+	rest         int32  // rounds until the next test
 	phase        phase
-	full         bool // the limit was reached: more might have been done
+	full         bool // the limit was reached: a higher one might increase the throughput
 }
 
-// flow is how many attempts a second an endpoint takes, if it says that there are too
-// many.
+// flow is the rate of an endpoint that responds that there are too many requests.
 type flow struct {
-	rate           float64   // attempts a second; 0: as many as there are
-	raise          float64   // by which part of it it grows next
+	rate           float64   // attempts per second; 0: unlimited
+	raise          float64   // fraction by which the rate is raised next
 	cutAt, raiseAt time.Time // of rate
-	done           int       // successes since
+	done           int       // successes in the current window
 	since          time.Time
-	recent         float64 // successes a second, lately
+	recent         float64 // recent successes per second
 }
 
 type phase uint8
@@ -49,31 +48,31 @@ const (
 )
 
 const (
-	firstLimit = 2                     // attempts at a time before anything is known of the endpoint
-	quick      = 25 * time.Millisecond // a queue that is no longer does no harm …
-	quickLimit = 64                    // … up to this many attempts at a time
-	restRounds = 16                    // from one try to the next
+	firstLimit = 2                     // concurrent attempts before anything is known of the endpoint
+	quick      = 25 * time.Millisecond // a queue of at most this duration does no harm …
+	quickLimit = 64                    // … up to this many concurrent attempts
+	restRounds = 16                    // from one test to the next
 	restAfter  = 2                     // a bad round
 	leastRound = 4                     // attempts
-	badShare   = 4                     // one bad answer of so many halves the limit
-	rateWindow = time.Second           // to count successes over
-	rateCut    = 0.8                   // of what was taken lately, when it is too much
-	rateRaise  = 0.05                  // of it, after the first second without a complaint …
-	rateHaste  = 1.5                   // … and so many times that after each further one …
-	rateLeap   = 0.5                   // … up to that
-	rateForget = 10 * time.Minute      // without a complaint
+	badShare   = 4                     // one bad response in this many halves the limit
+	rateWindow = time.Second           // for counting successes
+	rateCut    = 0.8                   // of the recent rate, after a 429 or 503
+	rateRaise  = 0.05                  // of the rate, after the first second without such a response …
+	rateHaste  = 1.5                   // … and this factor after each further second …
+	rateLeap   = 0.5                   // … up to this
+	rateForget = 10 * time.Minute      // without such a response
 )
 
 func newPace() pace { return pace{limit: firstLimit} }
 
-// restart forgets what is known of how many attempts at a time are taken.
+// restart resets the learned concurrency.
 func (p *pace) restart() {
 	p.limit, p.phase, p.other = firstLimit, climbing, 0
 	p.next()
 }
 
-// began notes that an attempt starts, with which so many are under way, and returns
-// the round that it belongs to.
+// began records the start of an attempt, with the number of attempts then under way, and
+// returns its round.
 func (p *pace) began(inflight, most int) uint32 {
 	if inflight >= p.atATime(most) {
 		p.full = true
@@ -84,7 +83,7 @@ func (p *pace) began(inflight, most int) uint32 {
 // atATime returns the concurrency of the endpoint, of at most most attempts.
 func (p *pace) atATime(most int) int { return min(int(p.limit), most) }
 
-// ended notes how an attempt of a round went.
+// ended records the result of an attempt of a round.
 func (p *pace) ended(round uint32, a *delivery.Attempt, most int, now time.Time) {
 	if p.flow == nil && (a.Succeeded() || a.Outcome == delivery.OutcomeThrottled) {
 		p.flow = new(flow)
@@ -96,7 +95,7 @@ func (p *pace) ended(round uint32, a *delivery.Attempt, most int, now time.Time)
 		return
 	}
 	switch a.Outcome {
-	case delivery.OutcomeSucceeded, delivery.OutcomeRejected: // a no is an answer too
+	case delivery.OutcomeSucceeded, delivery.OutcomeRejected: // a refusal is a response too
 		p.took += a.Duration
 	default:
 		p.bad++
@@ -123,8 +122,8 @@ func (p *pace) next() {
 
 func (p *pace) hold(rest int32) { p.phase, p.rest, p.other = steady, rest, 0 }
 
-// judge draws the conclusion from a round in which the limit was reached and an
-// attempt took so long.
+// judge evaluates a round in which the limit was reached, with the average duration of its
+// attempts.
 func (p *pace) judge(took time.Duration, allowed int) {
 	most := int32(min(allowed, math.MaxInt32))
 	p.limit = min(p.limit, most)
@@ -170,11 +169,11 @@ func (p *pace) judge(took time.Duration, allowed int) {
 	}
 }
 
-// queued reports whether twice the attempts at a time, each taking so long instead of
-// that long, got less than a third more done.
+// queued reports whether twice the concurrency, at these durations of an attempt, increased the
+// throughput by less than a third.
 func queued(twice, once time.Duration) bool { return twice*2 >= once*3 }
 
-// rate is how many attempts a second the endpoint is held to; 0 is as many as there are.
+// rate returns the learned rate in attempts per second; 0 is unlimited.
 func (p *pace) rate() float64 {
 	if p.flow == nil {
 		return 0
@@ -182,8 +181,7 @@ func (p *pace) rate() float64 {
 	return p.flow.rate
 }
 
-// count keeps the rate: attempts a second that an endpoint is held to once it said that
-// there were too many.
+// count updates the rate after an attempt.
 func (f *flow) count(a *delivery.Attempt, now time.Time) {
 	if f.since.IsZero() || now.Before(f.since) {
 		f.since, f.done = now, 0
@@ -198,7 +196,7 @@ func (f *flow) count(a *delivery.Attempt, now time.Time) {
 	}
 	switch {
 	case a.Outcome == delivery.OutcomeThrottled:
-		if f.rate > 0 && now.Sub(f.cutAt) < rateWindow && !now.Before(f.cutAt) { // of those under way when it was cut
+		if f.rate > 0 && now.Sub(f.cutAt) < rateWindow && !now.Before(f.cutAt) { // one of those under way when the rate was cut
 			return
 		}
 		taken := f.recent

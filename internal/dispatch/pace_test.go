@@ -18,8 +18,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// slots is a receiver that works on so many requests at a time, each for a while; the
-// others wait.
+// slots simulates a receiver that processes n requests at a time, each for a while; the others
+// wait.
 func slots(n int, each func() time.Duration) func(context.Context, *sender.Request) delivery.Attempt {
 	free := make(chan struct{}, n)
 	return func(ctx context.Context, r *sender.Request) delivery.Attempt {
@@ -35,8 +35,8 @@ func slots(n int, each func() time.Duration) func(context.Context, *sender.Reque
 
 func always(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
 
-// The engine finds out how many attempts at a time an endpoint takes: it is sent about as
-// much as it can do, and not much more than that waits there.
+// The engine learns an endpoint's concurrency: the endpoint receives about as much as it can
+// process, and few additional requests wait there.
 func TestPace_atATime(t *testing.T) {
 	if underRace {
 		t.Skip("thousands of attempts, one after the other: there is nothing for the race detector to find")
@@ -48,9 +48,9 @@ func TestPace_atATime(t *testing.T) {
 		most   int // the endpoint's own setting
 		slots  int
 		each   func() time.Duration
-		ideal  time.Duration // to get all done, with as many at a time as allowed or useful
+		ideal  time.Duration // to finish everything at the best allowed concurrency
 		within float64       // times ideal
-		median time.Duration // that an attempt may take
+		median time.Duration // of the durations of attempts
 	}{
 		{"slow, in parallel", 8000, 0, unlimited, always(200 * time.Millisecond), 8000 / 256 * 200 * time.Millisecond, 1.5, 200 * time.Millisecond},
 		{"very slow, in parallel", 8000, 0, unlimited, always(5 * time.Second), 8000 / 256 * 5 * time.Second, 1.5, 5 * time.Second},
@@ -112,7 +112,7 @@ func uneven(least, most time.Duration) func() time.Duration {
 	}
 }
 
-// slower takes one time for the first n requests and another from then on.
+// slower returns one duration for the first n requests and another from then on.
 func slower(n int, first, then time.Duration) func() time.Duration {
 	var mu sync.Mutex
 	return func() time.Duration {
@@ -125,8 +125,8 @@ func slower(n int, first, then time.Duration) func() time.Duration {
 	}
 }
 
-// An endpoint that says that it gets too many a second is held to what it takes, and
-// gets more again when it takes more.
+// An endpoint that responds that its rate is too high is limited to the rate that it accepts,
+// and gets more again when it accepts more.
 func TestPace_tooMany(t *testing.T) {
 	if underRace || testing.Short() {
 		t.Skip("thousands of attempts, one after the other: there is nothing for the race detector to find, and make test runs them")
@@ -156,10 +156,10 @@ func TestPace_tooMany(t *testing.T) {
 			defer mu.Unlock()
 			return taken, refused
 		}
-		for range 4 { // the committer has room for so many at once
+		for range 4 { // the committer accepts this many at once
 			w.send(e, 5000)
 		}
-		time.Sleep(5 * time.Second) // to learn
+		time.Sleep(5 * time.Second) // for learning
 		was, wasRefused := count()
 		time.Sleep(time.Minute)
 		is, isRefused := count()
@@ -178,7 +178,7 @@ func TestPace_tooMany(t *testing.T) {
 	})
 }
 
-// A few failures among many answers are no reason to send less.
+// A few failures among many successes do not reduce the concurrency.
 func TestPace_someFail(t *testing.T) {
 	if underRace {
 		t.Skip("thousands of attempts, one after the other: there is nothing for the race detector to find")

@@ -6,8 +6,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// plan decides what a lane does next. It is called after every change to it, with
-// e.mu held.
+// plan determines a lane's next step. It is called after every change of the lane, with e.mu
+// held.
 func (e *Engine) plan(l *lane, now time.Time) {
 	if e.stopping {
 		return
@@ -36,7 +36,7 @@ func (e *Engine) plan(l *lane, now time.Time) {
 	if next != stepWait {
 		e.enqueue(l, ep)
 	}
-	if at.IsZero() || l.mode == sending { // else what becomes due waits for the probe's time too
+	if at.IsZero() || l.mode == sending { // otherwise due deliveries wait for the probe time too
 		at = earliest(at, l.nextDue.time())
 	}
 	e.wake(l, earliest(rushAt, at))
@@ -52,18 +52,18 @@ func earliest(times ...time.Time) (first time.Time) {
 	return first
 }
 
-// step is what a worker would do next with a lane.
+// step is a worker's next step for a lane.
 type step uint8
 
 const (
 	stepWait  step = iota
 	stepSend       // the next ready delivery
 	stepRead       // deliveries from the store
-	stepProbe      // with a delivery that is read from the store
+	stepProbe      // with a delivery read from the store
 )
 
-// decide returns what a worker would do with a lane now. If that is to wait, it returns
-// until when, zero if only an event can change it.
+// decide returns a worker's next step for a lane. If that is to wait, it returns until when,
+// zero if only an event can change it.
 func (e *Engine) decide(l *lane, ep *endpoint.Endpoint, now time.Time) (step, time.Time) {
 	if l.holdUntil != 0 {
 		return stepWait, l.holdUntil.time()
@@ -104,8 +104,9 @@ func (e *Engine) decideClosed(l *lane, ep *endpoint.Endpoint, now time.Time) (st
 	return stepProbe, time.Time{}
 }
 
-// decideOpen is decide for a lane whose breaker is open: it is probed at its time, once all
-// attempts have ended; deliveries of types that have not failed go at once, one by one.
+// decideOpen is decide for a lane whose breaker is open: it is probed at the probe time, after
+// all attempts have ended; deliveries of types that have not failed are sent at once, one by
+// one.
 func (e *Engine) decideOpen(l *lane, ep *endpoint.Endpoint, now time.Time) (step, time.Time) {
 	busy := l.probing >= maxProbing || int(l.inflight) >= most(ep, e.Concurrency)
 	switch {
@@ -121,8 +122,8 @@ func (e *Engine) decideOpen(l *lane, ep *endpoint.Endpoint, now time.Time) (step
 	return stepProbe, time.Time{}
 }
 
-// decideOrdered is decide for a lane that keeps the order: only its head may be sent, when
-// the breaker and the pause of its type are over.
+// decideOrdered is decide for an ordered lane: only its head may be sent, after the breaker's
+// interval and the pause of its type.
 func (e *Engine) decideOrdered(l *lane, now time.Time) (step, time.Time) {
 	if now.Before(l.breaker.ProbeAt) {
 		e.bytes -= l.drop(l.ready)
@@ -136,7 +137,7 @@ func (e *Engine) decideOrdered(l *lane, now time.Time) (step, time.Time) {
 			return stepWait, s.NextAt
 		}
 		return stepSend, time.Time{}
-	case l.backlog == waiting && l.readable() && len(l.held) == 0: // the store must show all settlements before it is asked what comes next
+	case l.backlog == waiting && l.readable() && len(l.held) == 0: // all settlements must be stored before the next delivery is read
 		return stepRead, time.Time{}
 	}
 	return stepWait, time.Time{}

@@ -23,7 +23,7 @@ func refused(context.Context, *sender.Request) delivery.Attempt {
 // repeat returns a list of n times typ.
 func repeat(typ string, n int) []string { return slices.Repeat([]string{typ}, n) }
 
-// wantAll checks how many of some deliveries are in a state, each after so many attempts.
+// wantAll checks how many of the deliveries are in a state, each after this many attempts.
 func (w *arena) wantAll(ids []delivery.ID, state delivery.State, attempts int) {
 	w.t.Helper()
 	for _, id := range ids {
@@ -33,8 +33,8 @@ func (w *arena) wantAll(ids []delivery.ID, state delivery.State, attempts int) {
 	}
 }
 
-// An endpoint that does not accept one type of event gets all others at once, and the
-// refused ones are attempted as often as their schedule says.
+// An endpoint that does not accept one event type receives all others at once, and the refused
+// ones are attempted as often as their schedule allows.
 func TestEngine_poison(t *testing.T) {
 	settings := endpoint.Settings{Timeout: 2 * time.Second}
 	for name, bad := range map[string]answer{"500": no, "404": notFound, "connection": refused, "timeout": hang} {
@@ -55,8 +55,8 @@ func TestEngine_poison(t *testing.T) {
 	}
 }
 
-// What waits in the store behind very many that are refused is found, whether these were
-// sent before the engine started or not.
+// Deliveries in the store behind very many refused ones are found, whether these were sent
+// before the engine started or not.
 func TestEngine_poisonBacklog(t *testing.T) {
 	for name, bad := range map[string]answer{"500": no, "404": notFound, "connection": refused} {
 		t.Run(name, func(t *testing.T) {
@@ -83,12 +83,12 @@ func TestEngine_poisonBacklog(t *testing.T) {
 	}
 }
 
-// An endpoint that refuses everything is left in peace, however much waits, and gets all
+// An endpoint that refuses everything receives few attempts, for any backlog, and receives all
 // of it when it works.
 func TestEngine_refusesEverything(t *testing.T) {
 	for name, bad := range map[string]answer{"500": no, "404": notFound, "connection": refused} {
 		for _, types := range []int{1, 3, 40} {
-			if types > 3 && (underRace || testing.Short()) { // make test runs it without the race detector too
+			if types > 3 && (underRace || testing.Short()) { // make test also runs it without the race detector
 				continue
 			}
 			t.Run(fmt.Sprint(name, ", types ", types), func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestEngine_refusesEverything(t *testing.T) {
 					}
 					most := 100 + types // with an open breaker
 					if name == "404" {
-						most = (types + 1) * 900 // each type pauses for itself
+						most = (types + 1) * 900 // each type has its own pause
 					}
 					if n > most {
 						t.Errorf("%d attempts in an hour, want at most %d", n, most)
@@ -136,8 +136,8 @@ func TestEngine_refusesEverything(t *testing.T) {
 	}
 }
 
-// Events of a type that an endpoint accepts are not slowed down by those of the same type
-// that it refuses: they say nothing of the endpoint, and no type is held while some of it
+// Events of a type that an endpoint accepts are not slowed down by refused events of the same
+// type: these do not count for the endpoint, and a type is not held while some of its events
 // are acknowledged.
 func TestEngine_refusesSomeOfAType(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
@@ -160,8 +160,8 @@ func TestEngine_refusesSomeOfAType(t *testing.T) {
 	})
 }
 
-// In a strict order, a refused event is attempted as often as its schedule says, and those
-// behind it wait; none of them expires.
+// With strict order, a refused event is attempted as often as its schedule allows, and the
+// following ones wait; none of them expires.
 func TestEngine_poisonOrdered(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		settings := endpoint.Settings{Ordering: endpoint.FIFO, Schedule: []time.Duration{time.Second, time.Second, time.Second}}
@@ -175,8 +175,8 @@ func TestEngine_poisonOrdered(t *testing.T) {
 	})
 }
 
-// A schedule of seconds is not over before its attempts are made, however long a breaker
-// holds deliveries back.
+// The attempts of a schedule of seconds are all made, even if a breaker holds the deliveries
+// back for longer.
 func TestEngine_shortSchedule(t *testing.T) {
 	for name, bad := range map[string]answer{"500": no, "timeout": hang} {
 		t.Run(name, func(t *testing.T) {
@@ -201,8 +201,8 @@ func TestEngine_shortSchedule(t *testing.T) {
 	}
 }
 
-// What a person asks for goes out at once, through an open breaker and before all others,
-// and does not put the breaker's probes off.
+// A manual retry is sent at once, through an open breaker and before all others, and does not
+// postpone the breaker's probes.
 func TestEngine_expedite(t *testing.T) {
 	soon := slices.Repeat([]time.Duration{time.Second}, 20)
 	for name, settings := range map[string]endpoint.Settings{"unordered": {}, "one at a time": {Concurrency: 1}, "fifo": {Ordering: endpoint.FIFO, Schedule: soon}} {
@@ -243,8 +243,7 @@ func TestEngine_expedite(t *testing.T) {
 	}
 }
 
-// A person's request comes through while endpoints that hang have all the workers that
-// they may have.
+// A manual retry is sent while hanging endpoints use all the workers that they may.
 func TestEngine_expediteBusy(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.config.Workers, w.config.Tries = 8, 1
@@ -271,8 +270,8 @@ func TestEngine_expediteBusy(t *testing.T) {
 	})
 }
 
-// With an age set, a delivery that waits behind a breaker for longer is given up, and says
-// so; one whose endpoint was disabled meanwhile is not.
+// With a maximum age, a delivery that waits behind a breaker for longer is given up, with that
+// reason; one whose endpoint was disabled meanwhile is not.
 func TestEngine_maxAge(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.config.MaxAge, w.config.Health.DisableAfter = 2*time.Hour, 30*24*time.Hour

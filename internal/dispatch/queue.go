@@ -7,7 +7,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// weight is how many bytes a ready delivery takes in memory, about.
+// weight returns the approximate size of a ready delivery in memory.
 func weight(o *delivery.Outgoing) int { return len(o.Body) + overhead }
 
 // fifo is a first-in, first-out queue that reuses its memory. A nil queue is empty.
@@ -23,7 +23,7 @@ func (q *fifo[T]) len() int {
 	return len(q.items) - q.head
 }
 
-// all returns what is in the queue, in order, until the queue changes.
+// all returns the contents of the queue, in order, until the queue changes.
 func (q *fifo[T]) all() []T {
 	if q == nil {
 		return nil
@@ -31,7 +31,7 @@ func (q *fifo[T]) all() []T {
 	return q.items[q.head:]
 }
 
-// first returns the one that pop returns next; there must be one.
+// first returns the item that pop returns next; there must be one.
 func (q *fifo[T]) first() *T { return &q.items[q.head] }
 
 func (q *fifo[T]) push(item T) {
@@ -48,7 +48,7 @@ func (q *fifo[T]) pop() (item T, ok bool) {
 		return item, false
 	}
 	var none T
-	item, q.items[q.head] = q.items[q.head], none // release what it refers to
+	item, q.items[q.head] = q.items[q.head], none // release the memory that it refers to
 	q.head++
 	if q.head == len(q.items) {
 		q.items, q.head = q.items[:0], 0

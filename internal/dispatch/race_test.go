@@ -29,7 +29,7 @@ func inArena(t *testing.T, test func(t *testing.T, w *arena)) {
 	})
 }
 
-// slow delays what one method of the store answers.
+// slow delays the results of one method of the store.
 func slow(method string, t memstore.Trouble) func(memstore.Call) memstore.Trouble {
 	return func(c memstore.Call) memstore.Trouble {
 		if c.Method == method {
@@ -39,7 +39,7 @@ func slow(method string, t memstore.Trouble) func(memstore.Call) memstore.Troubl
 	}
 }
 
-// What a worker reads may be older than what was settled while it read.
+// A worker's read may be older than a settlement during the read.
 func TestEngine_readOvertakenBySettlement(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.receiver(1, false, endpoint.Settings{}, slowly(10*time.Millisecond))
@@ -55,7 +55,7 @@ func TestEngine_readOvertakenBySettlement(t *testing.T) {
 	})
 }
 
-// A delivery can be read from the store before the engine is told of its commit.
+// A delivery can be read from the store before the engine receives its commit.
 func TestEngine_readOvertakesCommitted(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -65,7 +65,7 @@ func TestEngine_readOvertakesCommitted(t *testing.T) {
 		var id delivery.ID
 		done := make(chan struct{})
 		go func() { id = w.send(10, 1); close(done) }()
-		settle(10 * time.Millisecond) // on disk, but not told
+		settle(10 * time.Millisecond) // on disk, but not reported yet
 		w.engine.Wake(1)
 		<-done
 		settle(10 * time.Second)
@@ -75,7 +75,7 @@ func TestEngine_readOvertakesCommitted(t *testing.T) {
 	})
 }
 
-// A person's retry while the engine still holds the delivery must not be forgotten.
+// A manual retry while the engine still holds the delivery must not be lost.
 func TestEngine_requeuedWhileHeld(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -104,14 +104,14 @@ func TestEngine_requeuedWhileHeld(t *testing.T) {
 	})
 }
 
-// One worker that waits cannot be called for two lanes.
+// One waiting worker cannot be called for two lanes.
 func TestEngine_idleWorkerIsCalledOnce(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
 		w.receiver(1, false, endpoint.Settings{}, yes)
 		w.receiver(2, false, endpoint.Settings{}, hang)
 		w.receiver(3, false, endpoint.Settings{}, hang)
-		w.send(10, 1) // leaves one worker that waits
+		w.send(10, 1) // leaves one waiting worker
 		settle(time.Second)
 		began := time.Now()
 		id := w.send(10, 2, 3)
@@ -126,7 +126,7 @@ func TestEngine_idleWorkerIsCalledOnce(t *testing.T) {
 	})
 }
 
-// A rate too small for a time.Duration must not stop the clock of all lanes.
+// A rate beyond the range of time.Duration must not stop the clock of all lanes.
 func TestEngine_tiniestRate(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -142,7 +142,7 @@ func TestEngine_tiniestRate(t *testing.T) {
 	})
 }
 
-// Settings that change, or retries by hand, fill no bucket.
+// Changed settings and manual retries do not refill the token bucket.
 func TestEngine_wakingKeepsTheRate(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -158,7 +158,7 @@ func TestEngine_wakingKeepsTheRate(t *testing.T) {
 	})
 }
 
-// When all that waits is too old, something must still be probed with.
+// When all waiting deliveries are too old, one must still serve as a probe.
 func TestEngine_breakerProbesPastTheWindow(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -167,7 +167,7 @@ func TestEngine_breakerProbesPastTheWindow(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inArena(t, func(t *testing.T, w *arena) {
 				w.start()
-				w.store.Disturb(slow("Commit", memstore.Trouble{After: 5 * time.Millisecond})) // no event is new for ever
+				w.store.Disturb(slow("Commit", memstore.Trouble{After: 5 * time.Millisecond})) // no event is in memory as new indefinitely
 				var up atomic.Bool
 				w.receiver(1, true, endpoint.Settings{Schedule: tt.schedule}, func(ctx context.Context, r *sender.Request) delivery.Attempt {
 					if up.Load() {
@@ -175,7 +175,7 @@ func TestEngine_breakerProbesPastTheWindow(t *testing.T) {
 					}
 					return no(ctx, r)
 				})
-				for range 100 { // one a minute, which is older than the window when probed with
+				for range 100 { // one a minute, which is older than the window when it is probed with
 					w.send(10, 1)
 					settle(time.Minute)
 				}
@@ -197,7 +197,7 @@ func TestEngine_breakerProbesPastTheWindow(t *testing.T) {
 	}
 }
 
-// A store that cannot be read must not let new events pass older ones.
+// A store that cannot be read must not let new events overtake older ones.
 func TestEngine_fifoWhileTheStoreCannotBeRead(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.receiver(1, true, endpoint.Settings{Ordering: endpoint.FIFO}, yes)
@@ -218,7 +218,7 @@ func TestEngine_fifoWhileTheStoreCannotBeRead(t *testing.T) {
 	})
 }
 
-// A person can bring the head of an ordered lane forward.
+// A user can retry the head of an ordered lane early.
 func TestEngine_fifoHeadRetriedByHand(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -244,7 +244,7 @@ func TestEngine_fifoHeadRetriedByHand(t *testing.T) {
 	})
 }
 
-// An endpoint that a person enabled begins anew, after a restart too.
+// An endpoint that a user enabled starts without failures, after a restart too.
 func TestEngine_forgivenessSurvivesRestart(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -276,7 +276,7 @@ func TestEngine_forgivenessSurvivesRestart(t *testing.T) {
 	})
 }
 
-// What must be read again because it is held must not keep workers reading.
+// Deliveries that are read repeatedly because they are held must not keep workers busy.
 func TestEngine_largeBodiesUnderWay(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.receiver(1, false, endpoint.Settings{}, slowly(10*time.Second))
@@ -294,7 +294,7 @@ func TestEngine_largeBodiesUnderWay(t *testing.T) {
 	})
 }
 
-// Many lanes that hang with large bodies stay within the bytes of ready deliveries.
+// Many hanging lanes with large bodies stay within the memory for ready deliveries.
 func TestEngine_manyLanesOfLargeBodies(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		const lanes, body = 200, 64 << 10
@@ -305,7 +305,7 @@ func TestEngine_manyLanesOfLargeBodies(t *testing.T) {
 		}
 		w.start()
 		settle(time.Second)
-		// One more for each lane, so that all of them get on.
+		// One more per lane, so that all of them make progress.
 		if n, bound := w.engine.Stats().Ready, 4<<20/body+lanes; n > bound {
 			t.Errorf("%d ready in memory, want at most %d", n, bound)
 		}
@@ -315,7 +315,7 @@ func TestEngine_manyLanesOfLargeBodies(t *testing.T) {
 	})
 }
 
-// What waits for one dead endpoint, or a little for very many, takes no memory.
+// The backlog of one dead endpoint, or small backlogs of very many, use no memory.
 func TestEngine_memoryWithManyWaiting(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		const lanes = 1000
@@ -339,7 +339,7 @@ func TestEngine_memoryWithManyWaiting(t *testing.T) {
 	})
 }
 
-// Two failures a week apart, with nothing to send between them, kill nobody.
+// Two failures a week apart, with nothing to send between them, do not disable the endpoint.
 func TestEngine_quietEndpointStays(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -354,7 +354,7 @@ func TestEngine_quietEndpointStays(t *testing.T) {
 	})
 }
 
-// Events that were matched before a deletion can come after what waited was cancelled.
+// Events that were matched before a deletion can arrive after the cancellation.
 func TestEngine_deletedMeanwhile(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -373,7 +373,7 @@ func TestEngine_deletedMeanwhile(t *testing.T) {
 	})
 }
 
-// A single failure among successes costs half of the pace, not all of it.
+// A single failure among successes halves the concurrency, and does not reset it.
 func TestEngine_paceAfterOneFailure(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		w.start()
@@ -398,7 +398,7 @@ func TestEngine_paceAfterOneFailure(t *testing.T) {
 	})
 }
 
-// stuck is a Recorder that takes nothing until it is let go.
+// stuck is a Recorder that accepts nothing until it is released.
 type stuck struct{ free chan struct{} }
 
 func (s stuck) Settle(store.Settlement, *store.Health) { <-s.free }
@@ -443,7 +443,7 @@ func TestEngine_stopsWhileTheStoreIsAway(t *testing.T) {
 	})
 }
 
-// A clock stepped back makes no event wait that was not tried yet.
+// A clock stepped back delays no event that was not attempted yet.
 func TestEngine_newEventsAfterAStepBack(t *testing.T) {
 	inArena(t, func(t *testing.T, w *arena) {
 		var skew atomic.Int64

@@ -11,15 +11,15 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// rules are the promises that a game holds the engine to, and what it must remember
-// for that. All belongs to arena.mu. Most are checked whenever an attempt begins, so
-// that a trace ends near what went wrong; the rest at each move and in the end.
+// rules contains the guarantees that a game checks, with the state for that. It is guarded by
+// arena.mu. Most rules are checked whenever an attempt begins, so that a trace ends near the
+// failure; the others at each move and at the end.
 type rules struct {
-	clients      [3]bool                 // that wait for an answer
+	clients      [3]bool                 // waiting for a response
 	sizes        map[event.Key]int       // of bodies
 	acknowledged map[int64][]delivery.ID // by endpoint
 	refused      []delivery.ID
-	unanswered   []delivery.ID // the server died meanwhile: on the disk, or not
+	unanswered   []delivery.ID // of a killed server: on disk or not
 	requeued     map[delivery.ID]bool
 	delivered    map[delivery.ID]bool
 
@@ -29,13 +29,13 @@ type rules struct {
 	starts    []time.Time               // of attempts to the limited endpoint
 	failed    map[int64]map[string]bool // types that failed since the last acknowledgement, by endpoint
 	probing   map[underWay]bool
-	probes    map[int64]int             // attempts in flight that an open breaker let through
-	asked     map[delivery.ID]time.Time // by a person, and not attempted since
-	byHand    map[underWay]bool         // attempts that a person asked for
-	upSince   time.Time                 // the choosy endpoint went up or down
+	probes    map[int64]int             // attempts in flight that passed an open breaker
+	asked     map[delivery.ID]time.Time // manually retried, and not attempted since
+	byHand    map[underWay]bool         // attempts of manual retries
+	upSince   time.Time                 // since when the choosy endpoint is up or down
 	waiting   map[delivery.ID]since     // acknowledged ones of the healthy endpoint without an attempt
-	calmSince time.Time                 // the store works
-	longest   time.Duration             // that one of those waited
+	calmSince time.Time                 // since when the store works
+	longest   time.Duration             // longest wait of one of those
 }
 
 type since struct{ acknowledged time.Time }
@@ -45,7 +45,7 @@ func newRules() rules {
 		failed: map[int64]map[string]bool{}, probes: map[int64]int{}, probing: map[underWay]bool{}, byHand: map[underWay]bool{}, asked: map[delivery.ID]time.Time{}, waiting: map[delivery.ID]since{}}
 }
 
-// began notes that an engine starts.
+// began records the start of an engine.
 func (g *game) began() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -55,7 +55,7 @@ func (g *game) began() {
 	clear(g.asked)
 }
 
-// answered notes what a client was told.
+// answered records a client's response.
 func (g *game) answered(client, life int, all []*store.Append, errs []error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -93,7 +93,7 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 	defer g.mu.Unlock()
 	g.trace.note("attempt %d at %s %d", r.Number, id, g.load[id.Endpoint])
 
-	// What is sent, and when.
+	// Contents and time.
 	switch {
 	case !stored:
 		g.fault("%s was attempted before it was on disk", id)
@@ -110,7 +110,7 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 
 	// Order.
 	settings := settingsOf(id.Endpoint)
-	_, asked := g.asked[id] // which is out of order by its nature
+	_, asked := g.asked[id] // a manual retry is out of order
 	delete(g.asked, id)
 	if asked {
 		g.byHand[underWay{g.life, id}] = true
@@ -124,7 +124,7 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 		})
 	}
 
-	// How much at a time, and how fast.
+	// Concurrency and rate.
 	under := g.load[id.Endpoint]
 	most := gameWorkers
 	switch {
@@ -140,16 +140,16 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 		g.starts = append(g.starts, now)
 		for i := len(g.starts) - 1; i >= max(0, len(g.starts)-200); i-- {
 			over := now.Sub(g.starts[i]).Seconds()
-			if n := len(g.starts) - i; float64(n) > 5+5*over+1 { // a burst of five, and what the clock rounds off
+			if n := len(g.starts) - i; float64(n) > 5+5*over+1 { // a burst of five, and rounding
 				g.fault("endpoint %d: %d attempts in %g s at 5 a second", limited, n, over)
 				break
 			}
 		}
 	}
 
-	// The breaker. One that opened this very instant may have let somebody pass. It lets
-	// through one delivery at its time, one at a time of a type that has not failed, and
-	// what a person asked for.
+	// The breaker. One that opened at this very instant may have let an attempt pass. It lets pass
+	// one delivery at the probe time, one at a time of a type that has not failed, and manual
+	// retries.
 	if b.Open() && !asked && b.ProbeAt.Add(-b.Interval).Before(now) {
 		g.probes[id.Endpoint]++
 		g.probing[underWay{g.life, id}] = true
@@ -172,11 +172,11 @@ func (g *game) begins(id delivery.ID, r *sender.Request) {
 	g.wantServed(id, now)
 }
 
-// patience is how long an event for the healthy endpoint may wait while all others
-// hang: those that had proved themselves until then can have all workers for the time
-// of one attempt; then half of the workers are for those that answer. A read of the
-// store that failed is tried again after a second. It waits for those of its own burst of
-// thirty before it, too, each of which takes its turn among ten lanes.
+// patience is the maximum wait of an event for the healthy endpoint while all others hang:
+// endpoints that succeeded before can use all workers for the duration of one attempt; then
+// half of the workers are for responding ones. A failed read of the store is repeated after a
+// second. The event also waits for the preceding ones of its burst of thirty, each of which
+// takes its turn among ten lanes.
 const patience = gameTimeout + 5*time.Second
 
 // wantServed checks that the healthy endpoint is served. The caller holds g.mu.
@@ -196,12 +196,13 @@ func (g *game) wantServed(now delivery.ID, at time.Time) {
 	}
 }
 
-// What an endpoint accepts is delivered so soon after the endpoint is up and the delivery
-// due, however much of another type it refuses: three of the breaker's longest intervals,
-// because probes go round two types, and the attempts and reads between.
+// acceptedWithin is the time within which an accepted event is delivered after the endpoint is
+// up and the delivery due, for any number of refused events of another type: three of the
+// breaker's longest intervals, because probes alternate between two types, and the attempts and
+// reads in between.
 const acceptedWithin = 16 * time.Minute
 
-// wantAccepted checks that. The caller holds g.mu.
+// wantAccepted checks acceptedWithin. The caller holds g.mu.
 func (g *game) wantAccepted(at time.Time) {
 	if g.away.Load() || g.moods[choosy].Load() != fine {
 		return
@@ -217,11 +218,12 @@ func (g *game) wantAccepted(at time.Time) {
 	}
 }
 
-// askedWithin is how soon a delivery is attempted that a person asked for: attempts that
-// hang can have all workers, and the endpoint's own concurrency, for the time of one each.
+// askedWithin is the time within which a manually retried delivery is attempted: hanging
+// attempts can use all workers, and the endpoint's own concurrency, for the duration of one
+// attempt each.
 const askedWithin = 3 * gameTimeout
 
-// wantAsked checks that. The caller holds g.mu.
+// wantAsked checks askedWithin. The caller holds g.mu.
 func (g *game) wantAsked(at time.Time) {
 	if g.away.Load() {
 		return
@@ -232,8 +234,8 @@ func (g *game) wantAsked(at time.Time) {
 		switch {
 		case e == nil || !e.Sends() || d.State != delivery.Pending:
 			delete(g.asked, id)
-		case g.underWay[underWay{g.life, id}] > 0 || g.triedSince(id, since.Add(-time.Second)): // which was in flight, or not on disk yet
-		case id.Endpoint == limited: // its rate holds
+		case g.underWay[underWay{g.life, id}] > 0 || g.triedSince(id, since.Add(-time.Second)): // it was in flight, or not on disk yet
+		case id.Endpoint == limited: // its rate limit applies
 		case at.Sub(later(later(since, g.calmSince), g.lifeBegan)) > askedWithin:
 			g.fault("%s was asked for and is not attempted after %s", id, at.Sub(since))
 			delete(g.asked, id)
@@ -255,7 +257,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// ends notes how an attempt ended.
+// ends records the result of an attempt.
 func (g *game) ends(id delivery.ID, a *delivery.Attempt) {
 	g.trace.note("answer to %s: %s", id, a.Outcome)
 	g.mu.Lock()
@@ -277,7 +279,7 @@ func (g *game) ends(id delivery.ID, a *delivery.Attempt) {
 	}
 }
 
-// settles checks what the engine says became of a delivery.
+// settles checks a settlement of the engine.
 func (g *game) settles(life int, s *store.Settlement, h *store.Health) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -300,7 +302,7 @@ func (g *game) settles(life int, s *store.Settlement, h *store.Health) {
 	}
 }
 
-// failsFor checks that a delivery that is said to have failed has no attempts left.
+// failsFor checks that a failed delivery has no attempts left.
 func (g *game) failsFor(id delivery.ID, s *store.Settlement) {
 	e := g.endpoints.Get(id.Endpoint)
 	if e == nil {
@@ -324,7 +326,7 @@ func (g *game) failsFor(id delivery.ID, s *store.Settlement) {
 	}
 }
 
-// wantOrder checks between moves what holds while nothing happens.
+// wantOrder checks between moves the rules for an idle engine.
 func (g *game) wantOrder() {
 	books := g.engine.Audit(largestBody)
 	for no := range int64(lastLane + 1) {
@@ -342,7 +344,7 @@ func (g *game) wantOrder() {
 	g.wantServed(delivery.ID{}, time.Now())
 }
 
-// wantAcknowledged checks that a crash took nothing that somebody was promised.
+// wantAcknowledged checks that a crash lost no acknowledged event.
 func (g *game) wantAcknowledged() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -355,9 +357,9 @@ func (g *game) wantAcknowledged() {
 	}
 }
 
-// judge checks what must hold in the end.
+// judge checks the rules for the end.
 func (g *game) judge() {
-	settle(time.Hour) // what was planned before the last delivery was done
+	settle(time.Hour) // actions that were planned before the last delivery ended
 	before := g.store.Calls("LoadLane")
 	settle(time.Hour)
 	if s, n := g.engine.Stats(), g.store.Calls("LoadLane")-before; s.Ready+s.InFlight+n > 0 {

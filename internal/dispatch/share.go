@@ -7,20 +7,20 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// pool is what a worker serves.
+// pool is the kind of work that a worker serves.
 type pool uint8
 
 const (
-	proven pool = iota // lanes whose last attempt succeeded, with all workers that are left
-	trials             // lanes that may be down, with half of the workers, so that hanging endpoints never take all
+	proven pool = iota // lanes whose last attempt succeeded, with all remaining workers
+	trials             // lanes that may be down, with half of the workers, so that hanging endpoints never use all
 	rushes             // urgent deliveries, with a quarter
 	pools
 )
 
-// poolOf is the pool that serves the lanes of each queue.
+// poolOf is the pool of the lanes of each queue.
 var poolOf = [places]pool{amongHealthy: proven, amongFresh: trials, amongSuspects: trials, amongUrgent: rushes}
 
-// free returns how many workers a pool has left.
+// free returns the number of a pool's free workers.
 func (e *Engine) free(p pool) int {
 	left := e.Workers
 	for _, n := range e.used {
@@ -33,20 +33,20 @@ func (e *Engine) free(p pool) int {
 	return min(max(size, 1)-e.used[p], left)
 }
 
-// greed is how many workers of a pool a space may have for each one that is left. With 3, one
-// space gets three quarters of the workers and two get three sevenths each, so there
-// are always some for a space that has none.
+// greed is the number of a pool's workers that a space may use per free worker. With 3, one
+// space gets three quarters of the workers and two get three sevenths each, so a space without
+// workers always finds some.
 const greed = 3
 
-// share is a space's part of the workers, and its lanes that wait for one: an account's in
-// live or in test mode.
+// share is a space's part of the workers, with its lanes that wait for one. A space is an
+// account's live or test mode.
 type share struct {
 	space event.Space
-	used  [pools]int // workers that serve its lanes
+	used  [pools]int // workers serving its lanes
 	lanes [places]fifo[*lane]
 }
 
-// maxShares is how many spaces without waiting lanes and workers are remembered.
+// maxShares is the number of remembered spaces without waiting lanes and workers.
 const maxShares = 256
 
 // share returns the share of an endpoint's space.
@@ -59,20 +59,20 @@ func (e *Engine) share(ep *endpoint.Endpoint) *share {
 	return s
 }
 
-// mayHave reports whether a space may have another worker of a pool. The only one that has
-// endpoints may have all.
+// mayHave reports whether a space may use another worker of a pool. If only one space has
+// endpoints, it may use all.
 func (e *Engine) mayHave(s *share, p pool) bool {
 	free := e.free(p)
 	return s.used[p] < greed*free || free > 0 && e.Endpoints.Spaces() == 1
 }
 
-// lend gives a space a worker of a pool.
+// lend assigns a worker of a pool to a space.
 func (e *Engine) lend(s *share, p pool) {
 	s.used[p]++
 	e.used[p]++
 }
 
-// giveBack takes it back.
+// giveBack returns the worker.
 func (e *Engine) giveBack(s *share, p pool) {
 	s.used[p]--
 	e.used[p]--
@@ -94,8 +94,8 @@ func (s *share) idle() bool {
 	return true
 }
 
-// wait puts a lane into the queue of a place. Spaces take turns there, whatever number
-// of endpoints they have; the lanes of a space go in the order in which they came.
+// wait puts a lane into a queue. Spaces take turns there, independent of their number of
+// endpoints; the lanes of a space are in order of arrival.
 func (e *Engine) wait(l *lane, ep *endpoint.Endpoint, at place) {
 	s := e.share(ep)
 	if s.lanes[at].push(l); s.lanes[at].len() == 1 {
@@ -114,8 +114,8 @@ func (e *Engine) pop(at place) (*share, *lane) {
 	return s, l
 }
 
-// waits reports whether lanes wait in a place that a worker may serve now. Spaces that
-// have all the workers they may have lose their turn.
+// waits reports whether lanes wait in a queue that a worker may serve now. Spaces with their
+// maximum of workers are skipped.
 func (e *Engine) waits(at place) bool {
 	q := &e.waiting[at]
 	for range q.len() {
@@ -136,9 +136,9 @@ func (e *Engine) enqueue(l *lane, ep *endpoint.Endpoint) {
 	e.wait(l, ep, l.enqueue())
 }
 
-// call sees to it that a worker comes for the lanes that wait. One at a time is
-// on its way; it calls the next when it leaves a lane behind, so that no lane
-// waits for an attempt to another, and few are called when attempts are short.
+// call makes sure that a worker serves the waiting lanes. One at a time is started; it calls
+// the next if it leaves a lane behind, so that no lane waits for an attempt of another, and few
+// are called if attempts are short.
 func (e *Engine) call() {
 	switch {
 	case e.called || e.stopping || !e.pickable():
@@ -158,8 +158,8 @@ func (e *Engine) pickable() bool {
 	return e.waits(amongUrgent) || e.waits(amongHealthy) || e.waits(amongFresh) || e.waits(amongSuspects) && e.mayTry()
 }
 
-// pick returns the place whose next lane a worker serves now, unqueued if there is none.
-// Lanes that may be down go after the others, but every fourth turn is theirs.
+// pick returns the queue whose next lane a worker serves now, unqueued if there is none. Lanes
+// that may be down are served after the others, except for every fourth turn.
 func (e *Engine) pick() place {
 	if e.waits(amongUrgent) {
 		return amongUrgent
@@ -180,9 +180,9 @@ func (e *Engine) pick() place {
 	return unqueued
 }
 
-// mayTry reports whether a suspect may be tried now. While lanes that are not suspect
-// have work, suspects are tried at a bounded rate: what fails at once costs no less of
-// the processor than what succeeds, and there can be very many of them.
+// mayTry reports whether a suspect may be attempted now. While other lanes have work, suspects
+// are attempted at a bounded rate: an attempt that fails at once costs as much processor time
+// as one that succeeds, and there can be very many of them.
 func (e *Engine) mayTry() bool {
 	if e.loads >= maxLoads { // more would only wait for each other
 		return false
@@ -191,21 +191,21 @@ func (e *Engine) mayTry() bool {
 	if now.Sub(e.servedAt) >= quiet || e.tries.left(now, float64(e.Tries)) >= 1 {
 		return true
 	}
-	if !e.tries.waiting { // keepTime calls a worker when there is one left again
+	if !e.tries.waiting { // keepTime calls a worker when there is credit again
 		e.tries.waiting = true
 		e.poke()
 	}
 	return false
 }
 
-// tries is how many suspects may be tried still.
+// tries is the remaining number of attempts to suspects.
 type tries struct {
 	credit  float64
-	at      time.Time // when it was that
-	waiting bool      // a suspect would have been tried if there had been credit
+	at      time.Time // time of that number
+	waiting bool      // a suspect was not attempted for lack of credit
 }
 
-// left returns the credit after it grew by so many a second.
+// left returns the credit, which grows at this rate per second.
 func (t *tries) left(now time.Time, rate float64) float64 {
 	if passed := now.Sub(t.at); passed > 0 {
 		t.credit = min(t.credit+passed.Seconds()*rate, max(rate/10, 1))

@@ -16,37 +16,34 @@ var (
 	simSums  = flag.Bool("sim.sums", false, "print the sum of each world's trace")
 )
 
-// TestSimulation lets an adversary play against the engine, the state machine of a
-// delivery and the shared transactions, on fake time, in one small world for each
-// seed and now and then in a large one. Receivers hang, fail, recover and go away;
-// the store is slow, late with its answer, or refuses everything; the process is
-// stopped, or killed so that writes nobody has heard of are lost or not; people
-// disable, enable, delete and retry. What must hold whatever happens is in rules.
+// TestSimulation runs an adversary against the engine, the state machine of a delivery and the
+// shared transactions, on fake time, in a small world per seed and occasionally a large one.
+// Receivers hang, fail, recover and disappear; the store is slow, responds late, or refuses
+// everything; the process is stopped, or killed so that unacknowledged writes are lost or not;
+// users disable, enable, delete and retry. rules contains the guarantees.
 //
-// A seed determines what the adversary decides and when, to the nanosecond: how long
-// each call and each answer takes, what fails, who sends what. What follows is
-// determined too, as long as one goroutine at a time can run. So worlds run on one
-// processor, no garbage is collected while one runs, every wait is of a length of its
-// own, and the committer yields until nobody else can go on. What is left to chance
-// is the runtime: it takes the processor from a goroutine that has had it for ten
-// milliseconds of real time, and of two that one event wakes it may then run the other
-// one first. On a busy machine that changes the trace of about one world in a hundred.
+// A seed determines the adversary's decisions and their times, to the nanosecond: how long each
+// call and each response takes, what fails, and what is sent. The rest is determined too, as
+// long as one goroutine at a time can run. So worlds run on one processor, without garbage
+// collection, every wait has a different length, and the committer yields until no other
+// goroutine can run. The runtime remains a source of chance: it preempts a goroutine after ten
+// milliseconds of real time, and may then run two goroutines that one event wakes in the other
+// order. On a busy machine that changes the trace of about one world in a hundred.
 //
-// TestSimulation_exact takes that chance away too. There the seed determines the
-// whole trace: see its comment. A world can go another way there than here, for the
-// runtime's scheduler is not the same one, so a seed that fails in one need not fail
-// in the other.
+// TestSimulation_exact removes that chance: there the seed determines the whole trace. A world
+// can run differently there, because the runtime's scheduler is another one, so a seed that
+// fails in one need not fail in the other.
 //
-//	make simulate SEEDS=20000 SEED=1   plays many
-//	make replay SEED=7                 plays one and prints its trace
-//	make replay SEED=7 EXACT=1         does so where all is determined
+//	make simulate SEEDS=20000 SEED=1   runs many
+//	make replay SEED=7                 runs one and prints its trace
+//	make replay SEED=7 EXACT=1         runs it deterministically
 func TestSimulation(t *testing.T) {
 	seeds := *simSeeds
 	if testing.Short() {
 		seeds = min(seeds, 150)
 	}
 	switch {
-	case underRace: // which is there to see goroutines meet, on as many processors as there are
+	case underRace: // it is run to let goroutines meet, on all processors
 		seeds = min(seeds, 40)
 	default:
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))

@@ -40,7 +40,8 @@ func parsePackage(t *testing.T) (files []*ast.File, doc string) {
 	return files, doc
 }
 
-// Only methods of lane change it: elsewhere, what a change means is not said.
+// Only methods of lane change a lane, because elsewhere the meaning of a change is not
+// declared.
 func TestLane_onlyItsMethodsChangeIt(t *testing.T) {
 	files, _ := parsePackage(t)
 	fields, own := map[string]bool{}, 0
@@ -112,7 +113,7 @@ func assigned(n ast.Node) []ast.Expr {
 	return nil
 }
 
-// laneMoves are the methods that change a lane's states, each in every way it can be called.
+// laneMoves contains the methods that change a lane's states, each called in every way.
 var laneMoves = map[string][]func(*lane){
 	"follow": {
 		func(l *lane) { l.follow(&endpoint.Endpoint{Status: endpoint.Enabled}) },
@@ -138,7 +139,7 @@ var laneMoves = map[string][]func(*lane){
 	"served": {func(l *lane) { l.served() }},
 }
 
-// The package comment draws the states. What the methods do is exactly that.
+// The methods change states exactly as the package comment declares.
 func TestLane_states(t *testing.T) {
 	names := map[string][]string{
 		"mode":    {"sending", "probing", "paused", "gone"},

@@ -8,20 +8,20 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// streak is what a lane knows of an event type whose last attempts failed. While the
-// type is passed over (see lane.passes), its deliveries wait in the store, and probes
-// of it are read from there one by one.
+// streak is a lane's state of an event type whose last attempts failed. While the type is
+// passed over (see lane.passes), its deliveries wait in the store, and probes of it are read
+// from there one by one.
 type streak struct {
 	delivery.Streak
-	typ   string      // "" stands for the types past maxStreaks
-	probe event.Key   // the delivery that is the type's probe now; 0: none
-	from  store.Place // no delivery of the type that was passed over and is due comes before
-	turn  uint32      // lane.turn when it was probed last
+	typ   string      // "" stands for the types beyond maxStreaks
+	probe event.Key   // the type's current probe; 0: none
+	from  store.Place // no passed-over due delivery of the type precedes it
+	turn  uint32      // lane.turn at its last probe
 	waits bool        // deliveries of the type were passed over, or may be due
-	far   bool        // the last search from there did not find any
+	far   bool        // the last search from there found none
 }
 
-// maxStreaks is how many types a lane tells apart; the others share one streak.
+// maxStreaks is the number of types that a lane distinguishes; the others share one streak.
 const maxStreaks = 32
 
 // streak returns the streak of a type, nil if there is none.
@@ -38,8 +38,8 @@ func (l *lane) streak(typ string) *streak {
 	return others
 }
 
-// streakOf returns the streak of a type, making it when needed: instead of one that
-// holds nothing, or for all further types, once there are maxStreaks.
+// streakOf returns the streak of a type, and creates it if necessary: in place of one that
+// holds nothing or, beyond maxStreaks, for all further types.
 func (l *lane) streakOf(typ string) *streak {
 	if s := l.streak(typ); s != nil {
 		return s
@@ -81,9 +81,8 @@ func (l *lane) acknowledged(typ string) {
 	}
 }
 
-// showed updates the streaks by an attempt at an event of a type, and returns what is
-// left of its effect for the endpoint: nothing if only this type fails, or if a person
-// asked for an attempt that failed.
+// showed updates the streaks after an attempt for an event of a type, and returns the remaining
+// effect on the endpoint: none if only this type fails, or if it was a failed manual retry.
 func (l *lane) showed(typ string, effect delivery.Effect, urgent bool, now time.Time) delivery.Effect {
 	switch {
 	case effect == delivery.Acknowledged:
@@ -101,8 +100,8 @@ func (l *lane) showed(typ string, effect delivery.Effect, urgent bool, now time.
 	return effect
 }
 
-// passes reports whether deliveries of some types are passed over: the lane is read
-// from its cursor on.
+// passes reports whether deliveries of some types are passed over: the lane is then read from
+// its cursor.
 func (l *lane) passes() bool {
 	if l.breaker.Open() {
 		return true
@@ -115,10 +114,10 @@ func (l *lane) passes() bool {
 	return false
 }
 
-// mayGo reports whether a delivery that is due may be sent now as far as its type is
-// concerned. One of a type that is passed over may go as its probe, and is that from
-// then on: while the breaker is open, if the type has not failed since the last
-// acknowledgement; else, if the type's pause is over.
+// mayGo reports whether a due delivery may be sent now as far as its type is concerned. One of
+// a type that is passed over may be sent as its probe, which it then becomes: while the breaker
+// is open, if the type has not failed since the last acknowledgement; otherwise, if the type's
+// pause is over.
 func (l *lane) mayGo(o *delivery.Outgoing, now time.Time) bool {
 	s, k := l.streak(o.Type), o.Delivery.ID.Event
 	switch {
@@ -138,7 +137,7 @@ func (l *lane) mayGo(o *delivery.Outgoing, now time.Time) bool {
 	return true
 }
 
-// mayWait notes that deliveries of any type may be due after a place.
+// mayWait records that deliveries of any type may be due after a place.
 func (l *lane) mayWait(after store.Place) {
 	for i := range l.streaks {
 		if s := &l.streaks[i]; !s.waits {
@@ -153,8 +152,7 @@ func (l *lane) nextTurn() uint32 {
 	return l.turn
 }
 
-// passOver notes that a delivery that is due is left in the store, because its type is
-// passed over.
+// passOver records that a due delivery is left in the store, because its type is passed over.
 func (l *lane) passOver(d *delivery.Delivery, typ string) {
 	s := l.streak(typ)
 	if s == nil {
@@ -167,8 +165,8 @@ func (l *lane) passOver(d *delivery.Delivery, typ string) {
 	l.passed++
 }
 
-// probeDue returns when the next type that is held and has deliveries waiting may be
-// probed, zero if none has.
+// probeDue returns when the next held type with waiting deliveries may be probed, zero if there
+// is none.
 func (l *lane) probeDue() (at time.Time) {
 	for i := range l.streaks {
 		if s := &l.streaks[i]; s.Holds() && s.waits && s.probe == 0 && (at.IsZero() || s.NextAt.Before(at)) {
@@ -188,17 +186,17 @@ func (l *lane) passesSome() bool {
 	return false
 }
 
-// search is a look for a probe in the store: among the newest deliveries, or among those
-// of the type that was probed least lately.
+// search describes a search for a probe in the store: among the newest deliveries, or among
+// those of the least recently probed type.
 type search struct {
 	store.LaneScan
 	newest          bool
-	typed           bool   // it is for a streak's deliveries
+	typed           bool   // it is for the deliveries of a streak
 	typ             string // of that streak
 	rewinds, passed uint32 // those of the lane when it began
 }
 
-// search returns where to look for a probe.
+// search returns the next search for a probe.
 func (l *lane) search(newest bool, now time.Time) search {
 	out := search{newest: newest, LaneScan: store.LaneScan{Endpoint: l.no, Limit: probeSize}, rewinds: l.rewinds, passed: l.passed}
 	if newest {
@@ -222,13 +220,13 @@ func (l *lane) search(newest bool, now time.Time) search {
 	return out
 }
 
-// mayProbe reports whether a type may be probed now that is passed over.
+// mayProbe reports whether a passed-over type may be probed now.
 func (l *lane) mayProbe(s *streak, now time.Time) bool {
 	return l.breaker.Open() || s.Holds() && s.probe == 0 && !now.Before(s.NextAt)
 }
 
-// pick chooses the probe from what was read, and notes that it is that; nil if there is
-// none. The type that was probed least lately goes first.
+// pick chooses the probe from the read deliveries and records it; nil if there is none. The
+// least recently probed type is preferred.
 func (l *lane) pick(outgoing []delivery.Outgoing, now time.Time) *delivery.Outgoing {
 	var best *delivery.Outgoing
 	turn := l.turn
@@ -257,7 +255,7 @@ func (l *lane) pick(outgoing []delivery.Outgoing, now time.Time) *delivery.Outgo
 	return best
 }
 
-// searched notes what a search has found of the type that it was for.
+// searched records the result of a search for its type.
 func (l *lane) searched(s *search, outgoing []delivery.Outgoing, full bool, found *delivery.Outgoing, now time.Time) {
 	of := l.streak(s.typ)
 	if !s.typed || of == nil {
@@ -269,7 +267,7 @@ func (l *lane) searched(s *search, outgoing []delivery.Outgoing, full bool, foun
 			of.from = store.PlaceOf(&found.Delivery)
 		}
 		return
-	case l.rewinds != s.rewinds: // perhaps it looked too early
+	case l.rewinds != s.rewinds: // the search may have been too early
 	case full && due(&outgoing[len(outgoing)-1].Delivery, now):
 		of.from = store.PlaceOf(&outgoing[len(outgoing)-1].Delivery)
 	case s.After == store.Place{} && l.passed == s.passed:
@@ -277,11 +275,11 @@ func (l *lane) searched(s *search, outgoing []delivery.Outgoing, full bool, foun
 	default:
 		of.from = store.Place{}
 	}
-	of.far, of.turn = true, l.turn // the other types have their turn
+	of.far, of.turn = true, l.turn // it is the other types' turn
 	of.Pause(now)
 }
 
-// probeEnded notes that a delivery is no longer a probe.
+// probeEnded records that a delivery is no longer a probe.
 func (l *lane) probeEnded(k event.Key) {
 	for i := range l.streaks {
 		if l.streaks[i].probe == k {
@@ -290,8 +288,8 @@ func (l *lane) probeEnded(k event.Key) {
 	}
 }
 
-// rewind makes the lane be read from its beginning again: what the cursor is past may
-// have deliveries that may be sent now.
+// rewind makes the lane be read from its beginning again: there may be deliveries before the
+// cursor that may be sent now.
 func (l *lane) rewind() {
 	l.unread()
 	l.cursor = store.Place{}
@@ -304,7 +302,7 @@ func (l *lane) rewind() {
 	}
 }
 
-// missed notes that a delivery of that rank, in the store, was not seen.
+// missed records that a delivery with that rank in the store was not read.
 func (l *lane) missed(rank time.Time) {
 	l.more()
 	if l.breaker.Open() {
@@ -313,7 +311,7 @@ func (l *lane) missed(rank time.Time) {
 	l.reached(rank)
 }
 
-// reached makes deliveries of that rank and later ones be read again.
+// reached makes deliveries with that rank and later ones be read again.
 func (l *lane) reached(rank time.Time) {
 	before := store.PlaceBefore(rank)
 	if before.Before(l.cursor) {

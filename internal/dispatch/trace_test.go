@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// trace is all that happened in a world, in order, as one number. Two runs with the
-// same number went the same way.
+// trace is a hash of all events of a world, in order. Two runs with the same hash had the same
+// events.
 type trace struct {
 	began time.Time
 	show  bool

@@ -15,7 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// attempts counts those that were made so far, at all endpoints but one.
+// attemptsBut counts the attempts so far, at all endpoints but one.
 func (w *world) attemptsBut(e *endpoint.Endpoint) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -27,9 +27,8 @@ func (w *world) attemptsBut(e *endpoint.Endpoint) (n int) {
 	return n
 }
 
-// Endpoints that are down want retries at a rate that would take the processor from one
-// that answers: they get a bounded one while it has work, and all that they want when it
-// has none.
+// Retries of endpoints that are down would take the processor from a responding one: they get a
+// bounded rate while it has work, and an unlimited one otherwise.
 func TestEngine_triesAreBoundedWhileOthersHaveWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const down, tries = 200, 20
@@ -65,7 +64,7 @@ func TestEngine_triesAreBoundedWhileOthersHaveWork(t *testing.T) {
 		if most := tries*int(busy/time.Second) + tries; retries > most || retries < most/2 {
 			t.Errorf("%d retries in %s, want about %d a second", retries, busy, tries)
 		}
-		settle(30 * time.Second) // the one that answers has nothing to do
+		settle(30 * time.Second) // the responding endpoint has nothing to do
 		if n := w.attemptsBut(good); n != down*(1+len(every)) {
 			t.Errorf("%d attempts in the end, want %d: all retries that there are", n, down*(1+len(every)))
 		}
@@ -73,7 +72,7 @@ func TestEngine_triesAreBoundedWhileOthersHaveWork(t *testing.T) {
 	})
 }
 
-// An endpoint that recovers is found out by its next retry, however many others are down.
+// The recovery of an endpoint is noticed at its next retry, however many others are down.
 func TestEngine_triesGoRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const down, tries = 100, 20

@@ -8,9 +8,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// Expedite attempts deliveries at once that a person asked for by name, which the
-// store has as pending: before all others of their endpoints and through an open
-// breaker. Concurrency and rate limits hold. It returns before they are attempted.
+// Expedite attempts manually retried deliveries at once, which are pending in the store: before
+// all others of their endpoints and through an open breaker. Concurrency and rate limits apply.
+// It returns before they are attempted.
 func (e *Engine) Expedite(deliveries ...delivery.ID) {
 	var here, away []delivery.ID
 	for _, id := range deliveries {
@@ -26,7 +26,7 @@ func (e *Engine) Expedite(deliveries ...delivery.ID) {
 	e.Urgent(here)
 }
 
-// Urgent is Expedite for deliveries that this node makes: other nodes ask for them.
+// Urgent is Expedite for deliveries of this node, called by other nodes.
 func (e *Engine) Urgent(deliveries []delivery.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -51,15 +51,15 @@ func (e *Engine) Urgent(deliveries []delivery.ID) {
 	}
 }
 
-// reserve holds an urgent delivery, so that no other worker reads it, and reports whether
-// it is to be read. One that is in flight, or whose outcome is not on disk yet, is not.
+// reserve holds an urgent delivery, so that no other worker reads it, and reports whether to
+// read it: not if it is in flight, or its outcome is not on disk yet.
 func (e *Engine) reserve(l *lane, id delivery.ID) bool {
 	if l.urgent.len() >= maxUrgent {
 		l.missed(id.Event.Time())
 		return false
 	}
 	for _, q := range []*outQueue{l.urgent, l.ready} {
-		if j, ok := take(q, id.Event); ok { // as it was before the person changed it
+		if j, ok := take(q, id.Event); ok { // in its state before the user's change
 			e.bytes -= weight(&j)
 			l.probeEnded(id.Event)
 			return true
@@ -96,7 +96,7 @@ func (e *Engine) loadUrgent(deliveries []delivery.ID) {
 	}
 }
 
-// dropUrgent gives a lane's urgent deliveries back to the store, and reserves them to be read again.
+// dropUrgent returns a lane's urgent deliveries to the store, and reserves them to be read again.
 func (e *Engine) dropUrgent(l *lane) (again []delivery.ID) {
 	for _, j := range l.urgent.all() {
 		again = append(again, j.Delivery.ID)
@@ -108,22 +108,22 @@ func (e *Engine) dropUrgent(l *lane) (again []delivery.ID) {
 	return again
 }
 
-// readUrgent reads deliveries from the store, again when some were recalled meanwhile. e.mu is
-// held, but not while it reads.
+// readUrgent reads deliveries from the store, and reads them again if some were recalled
+// meanwhile. The caller holds e.mu, which is released during the read.
 func (e *Engine) readUrgent(deliveries []delivery.ID) (outgoing []delivery.Outgoing) {
 	for recalls := -1; recalls != e.recalls; {
 		recalls = e.recalls
 		e.mu.Unlock()
 		var err error
 		if outgoing, err = e.Store.Load(e.sending, deliveries); err != nil && e.sending.Err() == nil {
-			e.Log.Error("read manual retries", "err", err) // they go in their turn
+			e.Log.Error("read manual retries", "err", err) // they are sent in their ordinary turn
 		}
 		e.mu.Lock()
 	}
 	return outgoing
 }
 
-// mayRush reports whether an urgent delivery of a lane may be attempted now; if not yet,
+// mayRush reports whether an urgent delivery of a lane may be attempted now; if not, it returns
 // when, zero if only an event can change it.
 func (e *Engine) mayRush(l *lane, ep *endpoint.Endpoint, now time.Time) (bool, time.Time) {
 	limit := most(ep, e.Concurrency)
@@ -137,7 +137,7 @@ func (e *Engine) mayRush(l *lane, ep *endpoint.Endpoint, now time.Time) (bool, t
 	return at.IsZero(), at
 }
 
-// hurry gives the lane a place among those with urgent deliveries.
+// hurry puts the lane into the queue of lanes with urgent deliveries.
 func (e *Engine) hurry(l *lane, ep *endpoint.Endpoint) {
 	if !l.rushing {
 		l.rush(true)
@@ -145,7 +145,7 @@ func (e *Engine) hurry(l *lane, ep *endpoint.Endpoint) {
 	}
 }
 
-// sendUrgent begins an attempt at the lane's next urgent delivery.
+// sendUrgent begins an attempt of the lane's next urgent delivery.
 func (e *Engine) sendUrgent(t *turn) bool {
 	l, now := t.lane, e.Now()
 	t.ep = e.Endpoints.Get(l.no)

@@ -12,7 +12,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// task is what a worker does while e.mu is free.
+// task is a worker's operation while e.mu is free.
 type task uint8
 
 const (
@@ -20,17 +20,17 @@ const (
 	taskSend        // an attempt
 	taskRead        // a read of the lane's next deliveries
 	taskSearch      // a read that looks for a probe
-	taskRedate      // writing deliveries that got a new date
+	taskRedate      // writing deliveries with a corrected due time
 	taskGiveUp      // settling deliveries that are too old
 )
 
-// turn is what a worker does for one lane: tasks, one after the other, for which e.mu is
-// free, up to one attempt.
+// turn is a worker's work for one lane: a sequence of tasks, during which e.mu is free, with at
+// most one attempt.
 type turn struct {
 	lane  *lane
 	ep    *endpoint.Endpoint
-	share *share // of the endpoint's space, which the worker is lent to
-	pool  pool   // that the worker is of
+	share *share // of the endpoint's space, to which the worker is assigned
+	pool  pool   // of the worker
 	task  task
 
 	out   delivery.Outgoing // of taskSend
@@ -38,28 +38,28 @@ type turn struct {
 	scan  scan // of taskRead and taskSearch
 	read  load
 	find  search
-	again bool                // taskSearch: this is the second look
+	again bool                // taskSearch: this is the second search
 	dated []delivery.Delivery // of taskRedate
 	old   []delivery.Outgoing // of taskGiveUp
-	since time.Time           // the endpoint fails
+	since time.Time           // since when the endpoint fails
 }
 
-// sent is what there is to know of an attempt besides its outcome.
+// sent contains the details of an attempt besides its outcome.
 type sent struct {
 	round  uint32 // see pace
-	probe  bool   // an open breaker let it through at its time
-	beside bool   // an open breaker let it through, at its time or not
+	probe  bool   // a probe of an open breaker at the probe time
+	beside bool   // it passed an open breaker, as a probe or otherwise
 	urgent bool
 }
 
-// load is what there is to know of a read of a lane's next deliveries besides the scan.
+// load contains the details of a read of a lane's next deliveries besides the scan.
 type load struct {
 	passes  bool // some types are passed over
 	hadMore bool // the lane had a backlog
 }
 
-// worker serves one lane after the other: it takes one delivery from the lane
-// whose turn it is, makes the attempt, and goes to the back of the queue.
+// worker serves one lane after the other: it takes one delivery from the lane whose turn it is,
+// makes the attempt, and puts the lane at the end of the queue.
 func (e *Engine) worker() {
 	var t turn
 	for e.begin(&t) {
@@ -78,8 +78,8 @@ func (e *Engine) worker() {
 	}
 }
 
-// begin ends the worker's last task and begins its next one, for which it waits. It
-// returns false when the worker is not needed any more.
+// begin ends the worker's last task and begins its next one, for which it waits. It returns
+// false when the worker is no longer needed.
 func (e *Engine) begin(t *turn) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -102,8 +102,7 @@ func (e *Engine) begin(t *turn) bool {
 	return false
 }
 
-// next waits for a lane that wants a worker. It returns false when the worker is not
-// needed any more.
+// next waits for a lane. It returns false when the worker is no longer needed.
 func (e *Engine) next(t *turn) bool {
 	for !e.stopping {
 		if at := e.pick(); at != unqueued {
@@ -117,13 +116,13 @@ func (e *Engine) next(t *turn) bool {
 			return false
 		}
 		e.idle++
-		e.work.Wait() // the caller takes it off the idle ones
+		e.work.Wait() // the caller removes it from the idle workers
 		e.called = false
 	}
 	return false
 }
 
-// picked notes that a worker has taken a lane from its place.
+// picked records that a worker has taken a lane from its queue.
 func (e *Engine) picked(l *lane, at place) {
 	if at == amongUrgent {
 		l.rush(false)
@@ -178,11 +177,11 @@ func (e *Engine) goOn(t *turn) bool {
 	return false
 }
 
-// resume begins an attempt after the store was read, if there may be one: much can have
-// changed meanwhile.
+// resume begins an attempt after a read of the store, if it is still allowed, because the state
+// can have changed meanwhile.
 func (e *Engine) resume(t *turn) bool { return e.admit(t) == stepSend && e.send(t) }
 
-// admit returns what a worker would do with the lane now.
+// admit returns the worker's next step for the lane.
 func (e *Engine) admit(t *turn) step {
 	ep, now := e.Endpoints.Get(t.lane.no), e.Now()
 	if e.stopping || ep == nil || !ep.Sends() {
@@ -193,7 +192,7 @@ func (e *Engine) admit(t *turn) step {
 	return next
 }
 
-// send begins an attempt at the next ready delivery that may go.
+// send begins an attempt of the next ready delivery that may be sent.
 func (e *Engine) send(t *turn) bool {
 	l, now := t.lane, e.Now()
 	for {
@@ -248,22 +247,21 @@ func (e *Engine) loaded(t *turn) bool {
 	return e.resume(t)
 }
 
-// search begins a read for a delivery to probe the endpoint with, or a type that is held.
-// Probes rotate over the types, and alternate between the newest and the oldest
-// deliveries.
+// search begins to read a delivery with which to probe the endpoint, or a held type. Probes
+// rotate over the types, and alternate between the newest and the oldest deliveries.
 func (e *Engine) search(t *turn, newest bool) {
 	t.find = t.lane.search(newest, e.Now())
 	t.task, t.scan = taskSearch, e.beginScan(t.lane, t.find.LaneScan)
 }
 
-// searched ends it, and takes the probe into the lane's memory.
+// searched ends the search, and adds the probe to the lane's memory.
 func (e *Engine) searched(t *turn) bool {
 	l, now, s := t.lane, e.Now(), &t.scan
 	e.endScan(l, s)
 	if s.err != nil {
 		l.failedToRead(now)
 	}
-	if l.breaker.Open() && (l.inflight > 0 || now.Before(l.breaker.ProbeAt)) { // it has opened meanwhile
+	if l.breaker.Open() && (l.inflight > 0 || now.Before(l.breaker.ProbeAt)) { // the breaker has opened meanwhile
 		l.endRead()
 		return e.resume(t)
 	}
@@ -281,7 +279,7 @@ func (e *Engine) searched(t *turn) bool {
 	case !t.again:
 		t.again = true
 		e.search(t, !t.find.newest)
-	case l.breaker.Open(): // all that is due is held; find out when something else will be
+	case l.breaker.Open(): // all due deliveries are held; find the next due time
 		l.noProbe()
 		e.load(t)
 	default:
@@ -293,16 +291,16 @@ func (e *Engine) searched(t *turn) bool {
 // scan is a read of a part of a lane.
 type scan struct {
 	store.LaneScan
-	room     int // bytes that were reserved for it
+	room     int // bytes reserved for it
 	outgoing []delivery.Outgoing
 	full     bool // there may be more
 	err      error
 }
 
-// beginScan reserves what a read of a part of a lane needs.
+// beginScan reserves memory for reading a part of a lane.
 func (e *Engine) beginScan(l *lane, r store.LaneScan) scan {
 	room := min(loadBytes, e.QueueBytes-e.bytes)
-	if room <= 0 { // one at a time, so that every lane gets on
+	if room <= 0 { // one at a time, so that every lane makes progress
 		r.Limit, room = 1+len(l.held), 0
 	}
 	r.MaxBytes = room + min(l.heldBytes, rereads)
@@ -312,7 +310,7 @@ func (e *Engine) beginScan(l *lane, r store.LaneScan) scan {
 	return scan{LaneScan: r, room: room}
 }
 
-// read makes it. It is called without e.mu.
+// read performs the scan. It is called without e.mu.
 func (e *Engine) read(s *scan) {
 	if s.After == (store.Place{}) && s.Until.IsZero() {
 		s.outgoing, s.err = e.Store.LoadLane(e.sending, s.Endpoint, s.Limit, s.MaxBytes)
@@ -328,8 +326,8 @@ func (e *Engine) read(s *scan) {
 // errRecalled is the result of a read during which deliveries of the lane were recalled.
 var errRecalled = errors.New("the lane's deliveries were recalled")
 
-// endScan returns the reserved room. The caller ends the lane's reading after it has taken the
-// deliveries.
+// endScan returns the reserved memory. The caller ends the lane's reading after it has taken
+// the deliveries.
 func (e *Engine) endScan(l *lane, s *scan) {
 	if l.reading.recalled {
 		s.outgoing, s.full, s.err = nil, false, errRecalled
@@ -343,10 +341,10 @@ func (e *Engine) endScan(l *lane, s *scan) {
 	}
 }
 
-// take puts what was read and may be sent into the lane's memory. The list is in order
-// of rank; full says that the store may have more than that. It returns the place up to
-// which all is held or passed over, and the deliveries that got a new date because a
-// clock was stepped back; they are held until that is on disk.
+// take adds the read deliveries that may be sent to the lane's memory. The list is in order of
+// rank; full means that the store may have more. It returns the place up to which all
+// deliveries are held or passed over, and the deliveries whose due time was corrected because a
+// clock was stepped back; these are held until that is on disk.
 func (e *Engine) take(l *lane, ep *endpoint.Endpoint, outgoing []delivery.Outgoing, full bool, now time.Time) (end store.Place, dated []delivery.Delivery) {
 	fresh, fifo, size := false, ordered(ep), l.loadSize()
 	passes := l.passes() && !fifo
@@ -363,14 +361,14 @@ func (e *Engine) take(l *lane, ep *endpoint.Endpoint, outgoing []delivery.Outgoi
 				l.hold(o)
 				dated = append(dated, o.Delivery)
 			}
-			if fifo { // it holds back what follows
+			if fifo { // it holds back the following ones
 				if l.ready.len() == 0 {
 					l.wait(o.Delivery.Due)
 				}
 				l.more()
 				return end, dated
 			}
-			if !redated { // else it is known to be due when the store shows it
+			if !redated { // otherwise its due time is known from the store
 				l.due(o.Delivery.Due)
 			}
 			end = store.PlaceOf(&o.Delivery)
@@ -381,7 +379,7 @@ func (e *Engine) take(l *lane, ep *endpoint.Endpoint, outgoing []delivery.Outgoi
 			end = store.PlaceOf(&o.Delivery)
 			continue
 		}
-		if fresh && e.bytes+weight(o) > e.QueueBytes || passes && l.ready.len() >= size { // it waits where it is
+		if fresh && e.bytes+weight(o) > e.QueueBytes || passes && l.ready.len() >= size { // it stays in the store
 			l.probeEnded(o.Delivery.ID.Event)
 			l.unread()
 			return end, dated
@@ -392,20 +390,20 @@ func (e *Engine) take(l *lane, ep *endpoint.Endpoint, outgoing []delivery.Outgoi
 	}
 	switch {
 	case !full || len(outgoing) == 0:
-	case len(dated) > 0: // what follows is dated too far ahead as well
+	case len(dated) > 0: // the following ones also have a time too far in the future
 		l.unread()
 	case due(&outgoing[len(outgoing)-1].Delivery, now):
 		if l.unread(); !fresh && !passes {
 			l.blocked()
 		}
-	default: // nothing that follows is due before
+	default: // no following delivery is due earlier
 		l.due(later(outgoing[len(outgoing)-1].Delivery.Rank, now.Add(time.Second)))
 	}
 	return end, dated
 }
 
-// due reports whether a delivery may be attempted. One that was not tried yet
-// always may: if its time has not come, a clock was stepped back.
+// due reports whether a delivery may be attempted. A new one always may: if its time has not
+// come, a clock was stepped back.
 func due(d *delivery.Delivery, now time.Time) bool {
 	return d.Budget == 0 || !d.Due.After(now)
 }
@@ -438,7 +436,7 @@ func (e *Engine) policy(ep *endpoint.Endpoint) delivery.Policy {
 	return delivery.Policy{Schedule: e.schedule(ep), FIFO: ep.Settings.Ordering == endpoint.FIFO, Random: e.Random}
 }
 
-// attempt sends one delivery and records what came of it. It is called without e.mu.
+// attempt sends one delivery and records the outcome. It is called without e.mu.
 func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing, s sent) {
 	d := out.Delivery
 	if e.Processor != nil && ep.Transform() != "" && !e.Processor.MayTransform(ep) {
@@ -451,7 +449,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing,
 	a := e.try(ctx, ep, out)
 	done()
 	e.stats.inflight.Add(-1)
-	if a.Outcome == delivery.OutcomeNone { // the server stops, has lost its lease or lacks something; the delivery stays pending
+	if a.Outcome == delivery.OutcomeNone { // the server is stopping, has lost its lease or lacks a resource; the delivery stays pending
 		if e.release(l, &d, a.Shortage); a.Shortage {
 			e.Log.Warn("attempt postponed: no file descriptors left", "endpoint", l.no)
 		}
@@ -483,8 +481,8 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing,
 	}
 }
 
-// try makes the next attempt at a delivery. One whose payload cannot be made fails
-// without a request: it is tried again, and ends where people look for what failed.
+// try makes the next attempt of a delivery. If its payload cannot be rendered, the attempt
+// fails without a request; it is retried, and finally becomes a dead letter.
 func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, out *delivery.Outgoing) delivery.Attempt {
 	now := e.Now()
 	p, err := ep.Payload(out.Delivery.ID.Event, out.EventID, out.Type, out.Body)
@@ -496,21 +494,21 @@ func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, out *delivery.O
 			Error: "nothing was sent, because the endpoint's format or transformation fails for this event: " + err.Error()}
 	}
 	a := e.Sender.Send(ctx, request(ep, out, &p, now))
-	if p.Made { // else the event's own body is the proof of what was sent
+	if p.Made { // otherwise the event's own body proves what was sent
 		sum := sha256.Sum256(p.Body)
 		a.BodySum = sum[:]
 	}
 	return a
 }
 
-// request returns the request of the next attempt at a delivery.
+// request returns the request of the next attempt of a delivery.
 func request(ep *endpoint.Endpoint, out *delivery.Outgoing, p *endpoint.Payload, now time.Time) *sender.Request {
 	r := &sender.Request{
 		EventID: out.EventID, Trace: out.Trace, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
 		Timeout: ep.Settings.Timeout, Number: out.Delivery.Attempts + 1, Header: ep.Headers,
 		EventType: out.Type, Signature: ep.Signature(), Method: ep.Settings.Method,
 		EndpointID: ep.ID, Origin: ep.Origin(),
-		Trusted: ep.Space.Account() == 0, // no account's: the operator's own
+		Trusted: ep.Space.Account() == 0, // not of an account: the operator's own endpoint
 	}
 	if ep.Auth.Type != endpoint.AuthNone {
 		r.Auth = &ep.Auth
@@ -525,23 +523,23 @@ func (e *Engine) release(l *lane, d *delivery.Delivery, shortage bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l.released(d)
-	if shortage { // what is lacking is not there at once
+	if shortage { // the missing resource is not available at once
 		l.wait(e.Now().Add(shortagePause))
 	}
 }
 
-// shortagePause is how long a lane waits when the server lacks what an attempt needs, or the
-// account has used its processor time.
+// shortagePause is the wait of a lane if the server lacks a resource for an attempt, or the
+// account has used up its processor time.
 const shortagePause = time.Second
 
-// note updates the lane by what an attempt showed. It returns the health to
-// store, nil when it is unchanged, whether the endpoint just began to fail for
-// good, and whether it has for too long.
+// note updates the lane with the result of an attempt. It returns the health to store, nil if
+// it is unchanged, whether the endpoint has just become failing, and whether it must be
+// disabled.
 func (e *Engine) note(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing, d *delivery.Delivery, a *delivery.Attempt, s sent, now time.Time) (h *store.Health, failing, dead bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	effect, judge := delivery.EffectOf(a.Outcome), &e.Health
-	if ep.Kind().Connects { // a person looks at each result
+	if ep.Kind().Connects { // a user sees each result
 		judge = nil
 	} else {
 		effect = l.showed(out.Type, effect, s.urgent, now)
