@@ -16,9 +16,9 @@ import (
 
 var buffers = sync.Pool{New: func() any { return new([keepOnFailure]byte) }}
 
-// read classifies the answer and keeps its beginning. It returns an error when
-// ctx ended before the answer did; whatever else breaks off its body changes
-// nothing about what its status says.
+// read classifies the response and keeps the beginning of its body. It returns an error if ctx
+// ended before the response did; any other interruption of the body does not change the meaning
+// of its status.
 func (s *Sender) read(ctx context.Context, a *delivery.Attempt, resp *http.Response) error {
 	defer func() { _ = resp.Body.Close() }()
 	a.StatusCode = resp.StatusCode
@@ -32,8 +32,8 @@ func (s *Sender) read(ctx context.Context, a *delivery.Attempt, resp *http.Respo
 	if resp.ContentLength == 0 {
 		return nil
 	}
-	// What goes beyond the buffer is not read: closing drops the connection. What
-	// fits is read to its end, so that the connection can be used again.
+	// The part beyond the buffer is not read: closing drops the connection. A smaller body is read
+	// to its end, so that the connection can be reused.
 	n, err := 0, error(nil)
 	for n < len(buf) && err == nil {
 		var m int
@@ -53,7 +53,7 @@ func (s *Sender) read(ctx context.Context, a *delivery.Attempt, resp *http.Respo
 	return nil
 }
 
-// Judge notes an answer that came by other means than a connection of ours.
+// Judge records a response that was received without a connection of this package.
 func (s *Sender) Judge(a *delivery.Attempt, status int, header http.Header, body []byte) {
 	resp := &http.Response{StatusCode: status, Header: header}
 	a.StatusCode, a.Outcome = status, outcome(resp)
@@ -84,11 +84,11 @@ func outcome(resp *http.Response) delivery.Outcome {
 	return delivery.OutcomeServerError
 }
 
-// retryAfter reads the header of that name (RFC 9110, section 10.2.3); 0 when it
-// is absent or makes no sense.
+// retryAfter parses the header of that name (RFC 9110, section 10.2.3); 0 if it is missing or
+// invalid.
 func retryAfter(v string, now time.Time) time.Duration {
 	var d time.Duration
-	// Beyond the range, the number comes back as the range's end.
+	// Beyond the range, ParseInt returns the nearest value in it.
 	if seconds, err := strconv.ParseInt(v, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		d = time.Duration(min(seconds, int64(maxRetryAfter/time.Second))) * time.Second
 		if seconds < 0 {
@@ -100,8 +100,8 @@ func retryAfter(v string, now time.Time) time.Duration {
 	return min(max(d, 0), maxRetryAfter)
 }
 
-// headerText writes a header as lines in order of name, using dst's space. Bytes
-// that are no text are replaced: stores and pages take nothing else.
+// headerText formats a header as lines in order of name, using dst's space. Invalid UTF-8 is
+// replaced, because stores and pages accept only text.
 func headerText(dst []byte, h http.Header) string {
 	var space [24]string
 	names := space[:0]

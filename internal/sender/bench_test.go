@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// sink answers POSTs over kept connections with next to no work, so that a
-// benchmark measures the sender. It returns its URL.
+// sink answers POSTs over reused connections with little work, so that a benchmark measures the
+// sender. It returns its URL.
 func sink(b *testing.B) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,8 +62,8 @@ func answer(c net.Conn) {
 	}
 }
 
-// BenchmarkSend makes attempts at a receiver on loopback that costs next to
-// nothing, and at net/http's server, whose work is then counted too.
+// BenchmarkSend makes attempts to a cheap receiver on loopback, and to net/http's server, whose
+// work is then included.
 func BenchmarkSend(b *testing.B) {
 	b.Run("sink", func(b *testing.B) { benchmarkSend(b, sink(b)) })
 	b.Run("net/http", func(b *testing.B) {

@@ -2,8 +2,8 @@ package sender
 
 import "sync"
 
-// cache keeps the value made of a key. When it is full it begins anew: it holds
-// what live endpoints use, so that hardly happens.
+// cache caches the value computed from a key. When it is full it is cleared: it contains the
+// values of active endpoints, so this is rare.
 type cache[K comparable, V any] struct {
 	mu sync.RWMutex
 	m  map[K]V
@@ -24,7 +24,7 @@ func (c *cache[K, V]) get(key K, make func(K) (V, error)) (V, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if first, ok := c.m[key]; ok { // made twice at the same time
+	if first, ok := c.m[key]; ok { // another goroutine was faster
 		return first, nil
 	}
 	if c.m == nil || len(c.m) >= cacheSize {

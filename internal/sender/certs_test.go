@@ -23,7 +23,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// authority is a CA of the test's own.
+// authority is a test's CA.
 type authority struct {
 	t    testing.TB
 	cert *x509.Certificate
@@ -56,7 +56,7 @@ func (a *authority) pool() *x509.CertPool {
 	return pool
 }
 
-// issue returns a certificate and its key, PEM. change may make it bad.
+// issue returns a certificate and its key, PEM. change may make it invalid.
 func (a *authority) issue(change func(*x509.Certificate)) (chain, private string) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -135,13 +135,13 @@ func TestSend_clientCertificate(t *testing.T) {
 	}
 }
 
-// A CA of an endpoint's own is trusted there only, and there no other is.
+// An endpoint's CA is trusted for that endpoint only, and is the only one trusted there.
 func TestSend_ownCA(t *testing.T) {
 	usual, own := newAuthority(t), newAuthority(t)
 	ok := func(http.ResponseWriter, *http.Request) {}
 	usualSrv, ownSrv := usual.serveTLS(ok, nil, nil), own.serveTLS(ok, nil, nil)
 	s := newSender(t, func(c *sender.Config) { c.RootCAs = usual.pool() })
-	for range 2 { // the second time with connections and sessions to be tempted by
+	for range 2 { // the second time with existing connections and sessions
 		for _, tt := range []struct {
 			name string
 			url  string
@@ -162,8 +162,8 @@ func TestSend_ownCA(t *testing.T) {
 	}
 }
 
-// An identity provider of the endpoint's own authority gives tokens, also where it asks for the
-// endpoint's client certificate; one with a usual certificate still does.
+// An identity provider with a certificate of the endpoint's CA provides tokens, also if it
+// requires the endpoint's client certificate; one with a public certificate does too.
 func TestSend_tokenURLWithOwnCA(t *testing.T) {
 	usual, own := newAuthority(t), newAuthority(t)
 	var subject atomic.Value

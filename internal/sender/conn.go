@@ -13,34 +13,33 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
-// answerWait is how long a failed write waits for an answer that may be on its way.
+// answerWait is the time for which a failed write waits for a response.
 const answerWait = 250 * time.Millisecond
 
 // conn is a dialled connection.
 //
-// A receiver that refuses a large body answers and closes while the body is still
-// being written. The write then fails, and [net/http.Transport] may see that
-// before it sees the answer, which is what matters. So a failed write is reported
-// only after the reading side has come to its end, or a short while. A [pool] reads after
-// it has written, and sees the answer without that.
+// A receiver that refuses a large body responds and closes while the body is still being
+// written. The write then fails, and [net/http.Transport] may see that before the response. So
+// a failed write is reported only after the end of the response, or a short delay. A [pool]
+// reads after it has written, and sees the response without that.
 type conn struct {
 	net.Conn
 	remote string // as text, once for all attempts
-	inline bool   // who writes reads then, so a failed write need not wait
+	inline bool   // the writer reads afterwards, so a failed write need not wait
 	ended  chan struct{}
 	once   sync.Once
 
-	reads  atomic.Int64 // that brought something
+	reads  atomic.Int64 // number of reads that returned data
 	lent   atomic.Bool  // to a request that has written nothing yet
-	before atomic.Int64 // reads when it wrote
+	before atomic.Int64 // value of reads when it wrote
 	due    atomic.Int64 // bytes that may still be read
 
 	flooded atomic.Bool // the receiver sent more than that
 
-	peer atomic.Pointer[delivery.Peer] // nil: not read yet, or no TLS
+	peer atomic.Pointer[delivery.Peer] // nil: not determined yet, or no TLS
 }
 
-// peerOf returns who is at the other end of c, which the transport made of the connection.
+// peerOf describes the peer of c, which the transport made of the connection.
 func (c *conn) peerOf(own net.Conn) delivery.Peer {
 	t, ok := own.(*tls.Conn)
 	if !ok {
@@ -59,16 +58,16 @@ func (c *conn) peerOf(own net.Conn) delivery.Peer {
 	return p
 }
 
-// Bytes that are read for a request, at most: its answer as far as it is read, and
-// what goes around it. Requests that share a connection share what they may read, and
-// a connection saves up no more than many of them need.
+// Maximum numbers of bytes that are read for a request: the part of its response that is read,
+// and protocol overhead. Requests on one connection share this allowance, and a connection
+// accumulates no more than many of them need.
 const (
 	duePerRequest = 2 * (maxResponseHeader + keepOnFailure)
 	mostDue       = 256 * duePerRequest
 )
 
-// errFlood is the error for a receiver that keeps sending unrequested data:
-// over HTTP/2, frames of no stream, which cost time for as long as the connection lives.
+// errFlood is the error of a receiver that keeps sending unrequested data: over HTTP/2, frames
+// without a stream, which cost processor time for the life of the connection.
 var errFlood = errors.New("the receiver sent more data than its responses contain")
 
 // lend is called when a request gets the connection.
@@ -132,7 +131,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// dialled returns the dialled connection below one of the transport.
+// dialled returns the dialled connection under one of the transport.
 func dialled(c net.Conn) *conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
@@ -141,20 +140,19 @@ func dialled(c net.Conn) *conn {
 	return own
 }
 
-// leftover tells an answer that was there before its request: a receiver, or who can
-// write into its answers, said more than it was asked for. [net/http.Transport] drops
-// a connection on which something waits, but looks only once the connection is free;
-// when the next request takes it at that very moment, it gets an answer that is not
-// its own, and so do all after it.
+// leftover detects a response that arrived before its request: a receiver, or an attacker who
+// can write into its responses, sent more than was requested. [net/http.Transport] drops a
+// connection with unread data, but checks only while the connection is free; if the next
+// request takes it at that moment, it gets the wrong response, and so do all later ones.
 //
-// Such an answer begins although nothing was read from the network since its request
-// began to be written.
+// Such a response begins although nothing was read from the network since its request was
+// started.
 type leftover struct {
-	conn  atomic.Pointer[conn] // nil: it is new, or its answers are numbered (HTTP/2)
+	conn  atomic.Pointer[conn] // nil: it is new, or its responses are numbered (HTTP/2)
 	found atomic.Bool
 }
 
-// trace lets l follow a request.
+// trace adds l to a request's trace.
 func (l *leftover) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn:              func(c httptrace.GotConnInfo) { l.begin(c.Conn, c.Reused) },
@@ -177,8 +175,8 @@ func (l *leftover) begin(c net.Conn, reused bool) {
 	l.conn.Store(own)
 }
 
-// answer is called at an answer's first byte, by the only goroutine that reads. What
-// it finds ends the connection: no later request may use it.
+// answer is called at the first byte of a response, by the only goroutine that reads. A
+// leftover response ends the connection, so that no later request uses it.
 func (l *leftover) answer() {
 	if c := l.conn.Load(); c != nil && (c.lent.Load() || c.reads.Load() == c.before.Load()) {
 		l.found.Store(true)

@@ -26,9 +26,9 @@ const (
 // askTimeout limits one validation request; a user may be waiting for the response.
 const askTimeout = 10 * time.Second
 
-// AskConsent asks an endpoint's receiver whether it wants to be sent to, by the headers,
-// authentication and certificates that deliveries have. Only an answer of 2xx with the
-// header of consent is consent: many a site answers OPTIONS without knowing of this.
+// AskConsent asks an endpoint's receiver for its consent, with the headers, authentication and
+// certificates of deliveries. Only a 2xx response with the consent header grants it, because
+// many sites respond to OPTIONS.
 func (s *Sender) AskConsent(ctx context.Context, e *endpoint.Endpoint, ask endpoint.ConsentRequest) endpoint.ConsentAnswer {
 	limited, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -47,7 +47,7 @@ func (s *Sender) AskConsent(ctx context.Context, e *endpoint.Endpoint, ask endpo
 	return endpoint.ConsentAnswer{Answered: true, Granted: true, Rate: perMinute}
 }
 
-// askConsent returns the answer, its body closed.
+// askConsent returns the response, with its body closed.
 func (s *Sender) askConsent(ctx context.Context, e *endpoint.Endpoint, ask endpoint.ConsentRequest) (*http.Response, error) {
 	target, err := s.urls.get(e.URL, parseTarget)
 	if err != nil {
@@ -85,6 +85,6 @@ func (s *Sender) askConsent(ctx context.Context, e *endpoint.Endpoint, ask endpo
 	if l.found.Load() {
 		return nil, errLeftover
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, keepOnSuccess) // so that the connection can be used again
+	_, _ = io.CopyN(io.Discard, resp.Body, keepOnSuccess) // so that the connection can be reused
 	return resp, nil
 }

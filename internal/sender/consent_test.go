@@ -12,8 +12,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// A receiver is asked at the very URL, by all that deliveries have, and what it answers is
-// consent only if it says so.
+// A receiver is asked at its URL, with everything that deliveries contain, and its response
+// grants consent only if it says so.
 func TestAskConsent(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -57,8 +57,8 @@ func TestAskConsent(t *testing.T) {
 	}
 }
 
-// A receiver that cannot be asked is told of in the words of an attempt: no more is
-// learned of the server's network.
+// A receiver that cannot be asked is described like a failed attempt, without details of the
+// server's network.
 func TestAskConsent_unanswered(t *testing.T) {
 	gone := serve(t, nil)
 	gone.Close()
@@ -86,7 +86,7 @@ func TestAskConsent_unanswered(t *testing.T) {
 	}
 }
 
-// Deliveries say by whom they come to those who agreed to it, and to no others.
+// Deliveries name the sender to receivers that consented to it, and to no others.
 func TestSend_origin(t *testing.T) {
 	var got http.Header
 	srv := serve(t, func(_ http.ResponseWriter, r *http.Request) { got = r.Header })

@@ -9,19 +9,17 @@ import (
 	"time"
 )
 
-// descriptorPause is how long to wait for a file descriptor before the next look.
+// descriptorPause is the interval between tries to get a file descriptor.
 const descriptorPause = 50 * time.Millisecond
 
-// patient dials again, for as long as dialling may take, while the process has no file
-// descriptor left: the endpoint did not cause that, and attempts that end release theirs.
-// Idle connections are closed.
+// patient repeats a dial, within the time for dialling, while the process has no file descriptor left: the
+// endpoint did not cause that, and ending attempts release theirs. Idle connections are closed.
 //
-// No other attempt dials while one waits. Descriptors that are released meanwhile are for clients that connect to
-// the server: they look for a descriptor once a second, and would never find one that so many
-// dials look for.
+// While one attempt waits, no other dials. Descriptors that are released meanwhile are available to clients of
+// the server, which try once a second and would not get one against so many dials.
 func (s *Sender) patient(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		for began := time.Now(); ; { // with a monotonic reading, whatever clock is injected
+		for began := time.Now(); ; { // with a monotonic reading, independent of the injected clock
 			if until := s.scarce.Load(); until != nil && time.Since(began) <= dialTimeout {
 				if left := time.Until(*until); left > 0 {
 					if err := wait(ctx, left); err != nil {
@@ -53,18 +51,18 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// errShortage is the error for an attempt that this process had no file descriptor for. It
-// is not caused by the endpoint: the attempt does not count.
+// errShortage is the error of an attempt for which this process had no file descriptor. The
+// endpoint did not cause it: the attempt does not count.
 var errShortage = errors.New("the server has no file descriptors left")
 
-// noDescriptor reports whether the process, or the system, has no file descriptor left.
+// noDescriptor reports whether the process or the system has no file descriptor left.
 func noDescriptor(err error) bool {
-	var dns *net.DNSError // which keeps the text alone
+	var dns *net.DNSError // it keeps the text only
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.As(err, &dns) && strings.Contains(dns.Err, syscall.EMFILE.Error())
 }
 
-// excuse marks the error of an attempt that got no connection when its time was over before
-// its dial's turn: dials have waited for a file descriptor since it began.
+// excuse marks the error of an attempt whose time ended before its dial's turn, because dials
+// have waited for a file descriptor since it began.
 func (s *Sender) excuse(ctx context.Context, began time.Time, err error) error {
 	if until := s.scarce.Load(); err != nil && ctx.Err() != nil && until != nil && until.After(began) {
 		return errors.Join(errShortage, err)

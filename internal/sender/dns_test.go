@@ -14,7 +14,7 @@ import (
 
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// names returns a resolver that asks a DNS server of the test's own, on loopback.
+// names returns a resolver that uses a test's DNS server on loopback.
 func names(t testing.TB, known map[string][]string) *net.Resolver {
 	t.Helper()
 	return namesBy(t, func(name string) ([]string, bool) {

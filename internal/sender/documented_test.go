@@ -11,9 +11,9 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
-// TestEffects_documented holds the table of outcomes in docs/delivery.md to the code: each
-// outcome has one row, which matches [delivery.EffectOf], and each status is in the
-// row of its outcome.
+// TestEffects_documented compares the table of outcomes in docs/delivery.md with the code: each
+// outcome has one row, which matches [delivery.EffectOf], and each status is in the row of its
+// outcome.
 func TestEffects_documented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/delivery.md")
 	if err != nil {

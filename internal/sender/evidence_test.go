@@ -23,7 +23,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// The attempt tells of the request as the receiver saw it, but for what is secret.
+// The attempt records the request as the receiver received it, without secrets.
 func TestSend_keepsTheRequest(t *testing.T) {
 	var got http.Header
 	srv := serve(t, func(_ http.ResponseWriter, r *http.Request) { got = r.Header })
@@ -74,7 +74,7 @@ func TestSend_tellsWhoAnswered(t *testing.T) {
 				t.Errorf("HTTP/2 %v: %s, answered by %+v", h2, a.Outcome, a.Peer)
 			}
 		}
-		// Whom it did not trust is told as well.
+		// An untrusted peer is recorded as well.
 		strict := newSender(t, func(c *sender.Config) { c.RootCAs = x509.NewCertPool() })
 		want.Version = ""
 		if a := strict.Send(context.Background(), request(srv.URL)); a.Outcome != delivery.OutcomeTLS || a.Peer != want || a.RemoteAddr != srv.Listener.Addr().String() {
@@ -83,7 +83,7 @@ func TestSend_tellsWhoAnswered(t *testing.T) {
 	}
 }
 
-// A step that the attempt ended in has taken until then.
+// The duration of an unfinished step is recorded.
 func TestSend_timesStepsThatDidNotEnd(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -127,7 +127,7 @@ func TestSend_timesStepsThatDidNotEnd(t *testing.T) {
 	}
 }
 
-// picky is a receiver that verifies the plain signature with the one secret that it knows.
+// picky is a receiver that verifies the plain signature with a single secret.
 type picky struct {
 	knows   atomic.Pointer[string]
 	refused atomic.Int64
@@ -143,8 +143,8 @@ func (p *picky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// While secrets rotate, each switch of a receiver with a single secret costs one refused
-// request, and the attempt tells of it.
+// During a rotation, each switch of a receiver with a single secret costs one refused request,
+// which the attempt records.
 func TestSend_remembersWhichSecretFits(t *testing.T) {
 	third := "whsec_dGhpcmR0aGlyZHRoaXJkdGhpcmR0aGlyZHRoaXJkMTI="
 	p := &picky{}
@@ -164,7 +164,7 @@ func TestSend_remembersWhichSecretFits(t *testing.T) {
 	for _, step := range []struct {
 		known   string
 		live    []string
-		refused int64 // requests of the first delivery; none of the ten after it
+		refused int64 // requests refused in the first delivery; none in the following ten
 	}{
 		{secret, []string{secret}, 0},
 		{secret, []string{secret, newer}, 0},
@@ -197,8 +197,8 @@ func TestSend_remembersWhichSecretFits(t *testing.T) {
 	}
 }
 
-// Instances of a receiver that are given the new secret one after the other cost a
-// refusal when the deliveries go from one to another, and all get through.
+// If the instances of a receiver switch one after the other, a delivery to an instance with the
+// other secret is refused once, and all succeed.
 func TestSend_instancesThatSwitchInTurn(t *testing.T) {
 	var turn atomic.Int64
 	known := []string{secret, newer}
@@ -219,7 +219,7 @@ func TestSend_instancesThatSwitchInTurn(t *testing.T) {
 	}
 }
 
-// Both requests with access tokens are in the attempt.
+// The attempt records both requests with access tokens.
 func TestSend_tellsOfTheStaleToken(t *testing.T) {
 	var tokens, posts atomic.Int64
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {

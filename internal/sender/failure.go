@@ -14,21 +14,21 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
-// misconfigured is the error for a request that could not be built.
+// misconfigured is the error of a request that could not be built.
 type misconfigured struct{ error }
 
-// noToken is the error for an access token that could not be got.
+// noToken is the error of a missing access token.
 type noToken struct{ error }
 
 func (e *noToken) Unwrap() error { return e.error }
 
-// errLeftover is the error for an answer that was there before its request.
+// errLeftover is the error of a response that arrived before its request.
 var errLeftover = errors.New("the receiver sent more data than expected, so its responses cannot be matched to requests")
 
-// classify says why there was no answer. ctx is the caller's, limited the
-// attempt's. The text goes to the endpoint's owner, who need not be the server's:
-// it names no address of the server's network, neither ours nor a name server's
-// nor what an internal name resolves to.
+// classify returns the outcome and the reason for a missing response. ctx is the caller's,
+// limited the attempt's. The endpoint's owner, who need not be the operator, reads the reason:
+// it contains no address of the server's network, such as ours, a name server's or that of an
+// internal name.
 func classify(ctx, limited context.Context, timeout time.Duration, err error) (delivery.Outcome, string) {
 	var (
 		dns     *net.DNSError
@@ -66,7 +66,8 @@ func classify(ctx, limited context.Context, timeout time.Duration, err error) (d
 		return delivery.OutcomeConnection, "No response: " + errFlood.Error() + "."
 	case limited.Err() != nil:
 		return delivery.OutcomeTimeout, fmt.Sprintf("No complete response within %s.", timeout)
-	// What HTTP/2 makes of an alert that comes as the first answer: under TLS 1.3 a
+	// HTTP/2's error for an alert as the first response: with TLS 1.3 a server checks the client's
+	// certificate after our side of the handshake has ended.
 	// server looks at the client's certificate after the handshake has ended for us.
 	case strings.Contains(err.Error(), "http2: client conn could not be established"):
 		return delivery.OutcomeTLS, "The receiver ended the TLS connection after the handshake; it may require a client certificate, or another one."
@@ -91,7 +92,7 @@ func dnsReason(err *net.DNSError) string {
 	return "the name servers answered with an error"
 }
 
-// reason says in plain words what went wrong on a connection.
+// reason describes a connection error for people.
 func reason(err error) string {
 	var op *net.OpError
 	switch {
@@ -104,12 +105,12 @@ func reason(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the receiver closed the connection"
 	case errors.As(err, &op) && op.Err != nil:
-		return text(op.Err) // without both ends' addresses
+		return text(op.Err) // without the addresses of both ends
 	}
 	return text(err)
 }
 
-// text returns an error's text, short enough to keep.
+// text returns an error's text, shortened.
 func text(err error) string { return short(err.Error()) }
 
 func short(s string) string {

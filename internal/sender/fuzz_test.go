@@ -11,8 +11,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Whatever a receiver answers, a retry is put off by a bounded time, and what is kept
-// of its headers is text of bounded size.
+// For every response, the delay of a retry is bounded, and the stored header is text of bounded
+// size.
 func FuzzAnswer(f *testing.F) {
 	for _, s := range []string{"", "0", "120", "-1", "99999999999999999999", "-99999999999999999999", "1.5", "Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "\xff\x00\n"} {
 		f.Add(s)
@@ -29,8 +29,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// Whatever the URL: one that registration accepts names a host that can be dialled,
-// and no address that may not be.
+// Every URL that registration accepts has a host that can be dialled, and no forbidden address.
 func FuzzCheckTarget(f *testing.F) {
 	for _, s := range []string{
 		"https://example.com/", "http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::ffff:10.0.0.1]/", "http://[::1%25lo]/", "https://１２７.0.0.1/",

@@ -10,21 +10,21 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// errForbidden is the error for an address that endpoints may not have.
+// errForbidden is the error of an address that is not allowed.
 var errForbidden = errors.New("the address is not allowed")
 
-// guard decides which addresses may be dialled: public ones, what the operator
-// allows besides, never what the operator denies.
+// guard decides which addresses may be dialled: public ones and those that the operator allows,
+// but never those that the operator denies.
 type guard struct {
 	ports    []PortRange // empty: all
 	deny     []netip.Prefix
 	public   *ssrf.Guardian
-	internal bool // the operator allows networks that are not public, loopback apart
+	internal bool // the operator allows non-public networks besides loopback
 }
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-// PortRange is ports that endpoints may have, both ends included.
+// PortRange is a range of allowed ports, both ends inclusive.
 type PortRange struct{ From, To uint16 }
 
 func newGuard(ports []PortRange, allow, deny []netip.Prefix, allowLoopback bool) *guard {
@@ -43,8 +43,8 @@ func newGuard(ports []PortRange, allow, deny []netip.Prefix, allowLoopback bool)
 	return &guard{ports: ports, internal: internal, deny: unmapped(deny), public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))}
 }
 
-// unmapped returns the prefixes with those of IPv4-mapped addresses as IPv4 ones:
-// addresses are checked in that form.
+// unmapped converts prefixes of IPv4-mapped addresses to IPv4 ones, the form in which addresses
+// are checked.
 func unmapped(prefixes []netip.Prefix) []netip.Prefix {
 	const mapped = 96 // bits before the IPv4 address
 	out := make([]netip.Prefix, len(prefixes))
@@ -57,9 +57,8 @@ func unmapped(prefixes []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// control is a [net.Dialer]'s Control: it sees the address that a name resolved
-// to, just before the connection is made, so that no later answer of the name
-// server can change it.
+// control is a [net.Dialer]'s Control: it receives the resolved address just before the
+// connection is made, so that a later DNS response cannot change it.
 func (g *guard) control(_, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -103,9 +102,9 @@ var (
 	six4  = netip.MustParsePrefix("2002::/16")    // RFC 3056
 )
 
-// embedded returns the IPv4 address that a gateway would pass an IPv6 packet on
-// to. Neither range is public, but an operator behind such a gateway allows one,
-// and must not thereby allow the private addresses written in it.
+// embedded returns the IPv4 address to which a gateway would forward an IPv6 packet. Neither
+// range is public, but an operator behind such a gateway allows one, which must not allow the
+// private addresses embedded in it.
 func embedded(a netip.Addr) (netip.Addr, bool) {
 	b := a.As16()
 	switch {

@@ -15,7 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// hostile are spellings of addresses that must not be reached from a server on the
+// hostile contains notations of addresses that must not be reached from a server on the
 // internet.
 var hostile = []string{
 	"127.0.0.1", "127.1", "127.0.1", "127.255.255.254", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001", "0x7f.0x0.0x0.0x1",
@@ -33,7 +33,7 @@ var hostile = []string{
 func TestGuard_hostileTargets(t *testing.T) {
 	s := newSender(t, func(c *sender.Config) {
 		c.AllowLoopback = false
-		// Every name that is not a number means this machine.
+		// Every name that is not a number resolves to this machine.
 		c.Resolver = namesBy(t, func(string) ([]string, bool) { return []string{"127.0.0.1"}, true })
 	})
 	if len(hostile) < 60 {
@@ -50,7 +50,7 @@ func TestGuard_hostileTargets(t *testing.T) {
 			r := request(url)
 			r.Timeout = 2 * time.Second
 			if a := s.Send(context.Background(), r); a.Succeeded() || a.Outcome == delivery.OutcomeTimeout || a.Outcome == delivery.OutcomeConnection {
-				t.Fatalf("%s was dialled: %s %q", url, a.Outcome, a.Error) // and no further ones should be
+				t.Fatalf("%s was dialled: %s %q", url, a.Outcome, a.Error) // and further ones are pointless
 			}
 		}
 	}
@@ -79,8 +79,8 @@ func TestGuard_operatorRanges(t *testing.T) {
 	}
 }
 
-// An operator behind a NAT64 gateway allows its range; what is written in such an
-// address must be allowed as well.
+// An operator behind a NAT64 gateway allows its range; the embedded address must be allowed as
+// well.
 func TestGuard_embeddedAddresses(t *testing.T) {
 	s := newSender(t, func(c *sender.Config) {
 		c.AllowLoopback = false
@@ -158,8 +158,8 @@ func TestCheckTarget(t *testing.T) {
 	}
 }
 
-// A name that was public when it was registered and is not any more is not
-// reached: what is checked is the address that is dialled.
+// A name that was public at registration but no longer is cannot be reached: the dialled
+// address is checked.
 func TestGuard_rebinding(t *testing.T) {
 	var reached atomic.Int64
 	srv := serve(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
@@ -182,7 +182,7 @@ func TestGuard_rebinding(t *testing.T) {
 	}
 }
 
-// The name's answer changes between two deliveries: the second is not made.
+// The name resolves differently for the second delivery, which is not made.
 func TestGuard_rebindingLater(t *testing.T) {
 	listen := func(host string) (string, *atomic.Int64) {
 		l, err := net.Listen("tcp", host)
@@ -195,7 +195,7 @@ func TestGuard_rebindingLater(t *testing.T) {
 		t.Cleanup(func() { _ = srv.Close() })
 		return l.Addr().String(), &reached
 	}
-	// 127.0.0.2 stands for a public address, 127.0.0.1 for what is inside.
+	// 127.0.0.2 simulates a public address, 127.0.0.1 an internal one.
 	public, welcome := listen("127.0.0.2:0")
 	_, port, err := net.SplitHostPort(public)
 	if err != nil {
@@ -216,7 +216,7 @@ func TestGuard_rebindingLater(t *testing.T) {
 	if a := send(); !a.Succeeded() || a.RemoteAddr != public {
 		t.Fatalf("while the name is public: %+v", a)
 	}
-	s.Close() // the connection that was checked would be used again
+	s.Close() // otherwise the checked connection would be reused
 	say("127.0.0.1")
 	if a := send(); a.Outcome != delivery.OutcomeForbidden {
 		t.Errorf("once the name means this machine: %s %q", a.Outcome, a.Error)

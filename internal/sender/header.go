@@ -13,11 +13,11 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// errHeader is the error for a header of an endpoint that a request may not carry.
+// errHeader is the error of an endpoint's header that is not allowed.
 var errHeader = errors.New("the header cannot be set")
 
-// addStatic adds an endpoint's own headers to h. They were checked when they were
-// set; a brand that changed since, say, makes the attempt fail rather than lose its
+// addStatic adds an endpoint's custom headers to h. They were checked when they were set; if
+// one conflicts with a brand that was changed since, the attempt fails rather than losing its
 // signature. The error names the header, not the value, which may be a credential.
 func (s *Sender) addStatic(h http.Header, static map[string]string) error {
 	for name, value := range static {
@@ -30,21 +30,21 @@ func (s *Sender) addStatic(h http.Header, static map[string]string) error {
 	return nil
 }
 
-// hidden stands for a value that may be a credential.
+// hidden replaces a value that may be a credential.
 const hidden = "(hidden)"
 
-// ShownHeader returns a request's header as it is shown to people.
+// ShownHeader returns a request's header with credentials masked.
 func (s *Sender) ShownHeader(h http.Header, r *Request, at time.Time) delivery.Header {
 	return shown(h, r, at)
 }
 
-// shown returns the header of a request of an attempt that started then, for people, in
-// order of name: without the values of the endpoint's own headers and of Authorization.
+// shown returns the header of a request of an attempt that started at a time, in order of name,
+// with the values of custom headers and of Authorization masked.
 func shown(h http.Header, r *Request, started time.Time) delivery.Header {
 	var names [16]string
 	sorted := names[:0]
 	for name, values := range h {
-		if len(values) > 0 { // else the transport does not send it
+		if len(values) > 0 { // otherwise the transport does not send it
 			sorted = append(sorted, name)
 		}
 	}
@@ -61,7 +61,7 @@ func shown(h http.Header, r *Request, started time.Time) delivery.Header {
 	return delivery.Header(text)
 }
 
-// static reports whether a header is one of the endpoint's own.
+// static reports whether a header is a custom header of the endpoint.
 func static(own map[string]string, canonical string) bool {
 	for name := range own {
 		if http.CanonicalHeaderKey(name) == canonical {

@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// canPeek reports whether the system can tell what waits on a connection.
+// canPeek reports whether the system can detect unread data on a connection.
 const canPeek = true
 
-// newPeek returns a function that reports whether the other end has closed c, or whether
-// something it sent waits to be read. It reads nothing.
+// newPeek returns a function that reports whether the peer has closed c, or has sent data that
+// was not read. It reads nothing.
 func newPeek(c net.Conn) func() bool {
 	for {
 		switch own := c.(type) {

@@ -17,8 +17,8 @@ func peerOf(c *x509.Certificate) delivery.Peer {
 	return delivery.Peer{Subject: nameOf(c.Subject), Issuer: nameOf(c.Issuer), SHA256: hex.EncodeToString(sum[:])}
 }
 
-// unverified describes the peer whose certificate was not accepted, and none if that is not
-// why there is no connection.
+// unverified describes the peer whose certificate was rejected; it is empty if that is not the
+// cause of the error.
 func unverified(err error) delivery.Peer {
 	var refused *tls.CertificateVerificationError
 	if errors.Is(err, errProxyTLS) || !errors.As(err, &refused) || len(refused.UnverifiedCertificates) == 0 {
@@ -27,8 +27,8 @@ func unverified(err error) delivery.Peer {
 	return peerOf(refused.UnverifiedCertificates[0])
 }
 
-// unreached returns the address that was dialled in vain, as far as the endpoint's owner
-// may know it: neither the proxy's, nor what a name means inside the server's network.
+// unreached returns the address of a failed dial, if the endpoint's owner may know it: neither
+// the proxy's, nor that of a name inside the server's network.
 func (s *Sender) unreached(r *Request, address string) string {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil || s.EgressProxy != nil && !r.Trusted {

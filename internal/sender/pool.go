@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// mostInline is the largest request body, in bytes, that a pool writes itself. A receiver
-// may answer and stop reading, and one goroutine cannot read the answer while it writes, so
-// a body must fit in the buffers of the connection.
+// mostInline is the largest request body, in bytes, that a pool writes itself. A receiver may
+// respond and stop reading, and one goroutine cannot read the response while it writes, so a
+// body must fit in the buffers of the connection.
 const mostInline = 32 << 10
 
-// pool is an [http.RoundTripper] that keeps connections to receivers. A small HTTP/1.1
-// request is written, and its answer is read, on the goroutine of the attempt:
-// [net/http.Transport] has two goroutines a connection for that, and an attempt waits for
-// both. The transport does the rest: large bodies, HTTP/2, and the first requests to a host
-// over TLS, whose answers tell which of the protocols it speaks.
+// pool is an [http.RoundTripper] that reuses connections to receivers. It writes a small
+// HTTP/1.1 request and reads its response on the goroutine of the attempt: [net/http.Transport]
+// uses two goroutines per connection for that, and an attempt waits for both. The transport
+// does the rest: large bodies, HTTP/2, and the first requests to a host over TLS, whose
+// responses determine its protocol.
 //
-// It is safe for concurrent use. Requests must be such that they may be sent twice: one
-// that finds a kept connection closed goes out again on another.
+// It is safe for concurrent use. Requests must be repeatable: one that finds its connection
+// closed is sent again on another.
 type pool struct {
 	*http.Transport
 	dial   dialFunc
@@ -37,15 +37,15 @@ type pool struct {
 	mostAt int         // of these, to one host
 
 	mu     sync.Mutex
-	idle   map[host][]*link // the last one was used last
+	idle   map[host][]*link // the last element was used last
 	count  int
-	oldest *link // of all idle ones, by when they were put back; each knows the next newer one
+	oldest *link // of all idle ones, by when they were returned; each refers to the next newer one
 	newest *link
 	expiry *time.Timer
-	one    map[host]bool // that speak HTTP/1.1 over TLS
+	one    map[host]bool // hosts that speak HTTP/1.1 over TLS
 }
 
-// host is where a connection leads: the scheme, and the authority of the URL.
+// host is the target of a connection: the scheme, and the authority of the URL.
 type host struct {
 	tls  bool
 	name string
@@ -84,11 +84,11 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// noProtocol is how crypto/tls tells the alert of a host that no longer speaks HTTP/1.1 (RFC
-// 7301, section 3.2); the error's type is its own.
+// noProtocol is crypto/tls's error text for the alert of a host that no longer speaks HTTP/1.1
+// (RFC 7301, section 3.2); the type of the error is unexported.
 const noProtocol = "tls: no application protocol"
 
-// negotiate leaves a request to the transport, and notes whether the host chose HTTP/1.1.
+// negotiate passes a request to the transport, and records whether the host chose HTTP/1.1.
 func (p *pool) negotiate(at host, r *http.Request) (*http.Response, error) {
 	resp, err := p.Transport.RoundTrip(r)
 	if err == nil && at.tls && resp.ProtoMajor == 1 {
@@ -97,7 +97,7 @@ func (p *pool) negotiate(at host, r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// ended returns why the request's context ended, if that is why there is an error.
+// ended returns the cause of the request context's end, if that is why there is an error.
 func ended(r *http.Request, err error) error {
 	if ctx := r.Context(); err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -130,7 +130,7 @@ func (p *pool) speaksOne(at host, does bool) {
 	p.one[at] = true
 }
 
-// get returns a connection on which nothing waits to be read: a kept one or a new one.
+// get returns a connection without unread data: a reused or a new one.
 func (p *pool) get(r *http.Request, at host) (*link, error) {
 	for l := p.take(at); l != nil; l = p.take(at) {
 		if !l.pending() {
@@ -160,7 +160,7 @@ func (p *pool) open(r *http.Request, at host) (*link, error) {
 	return l, nil
 }
 
-// shake makes a TLS connection of c. On an error c is closed.
+// shake makes a TLS connection of c. On an error it closes c.
 func (p *pool) shake(r *http.Request, c net.Conn) (net.Conn, error) {
 	config := p.tls.Clone()
 	config.ServerName = r.URL.Hostname()
@@ -181,7 +181,7 @@ func (p *pool) shake(r *http.Request, c net.Conn) (net.Conn, error) {
 	return own, nil
 }
 
-// take returns the connection to the host that was used last, nil if none is idle.
+// take returns the most recently used idle connection to the host, nil if there is none.
 func (p *pool) take(at host) *link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -194,7 +194,7 @@ func (p *pool) take(at host) *link {
 	return l
 }
 
-// put keeps l for other requests. When there are too many, the one that has been idle
+// put returns l to the idle connections. If there are too many, the one that has been idle
 // longest is closed.
 func (p *pool) put(l *link) {
 	p.mu.Lock()
@@ -219,7 +219,7 @@ func (p *pool) put(l *link) {
 	}
 }
 
-// remove takes l out of the idle connections. p.mu is held.
+// remove removes l from the idle connections. The caller holds p.mu.
 func (p *pool) remove(l *link) {
 	all := p.idle[l.at]
 	for i := len(all) - 1; i >= 0; i-- {
@@ -247,13 +247,14 @@ func (p *pool) remove(l *link) {
 	p.count--
 }
 
-// drop closes an idle connection. p.mu is held.
+// drop closes an idle connection. The caller holds p.mu.
 func (p *pool) drop(l *link) {
 	p.remove(l)
 	_ = l.own.Close()
 }
 
-// wake lets what has been idle for too long be closed after d. p.mu is held.
+// wake schedules the closing of connections that are idle for too long after d. The caller
+// holds p.mu.
 func (p *pool) wake(d time.Duration) {
 	if p.expiry == nil {
 		p.expiry = time.AfterFunc(d, p.expire)
@@ -275,7 +276,7 @@ func (p *pool) expire() {
 	}
 }
 
-// CloseIdleConnections closes the connections that no request uses.
+// CloseIdleConnections closes all idle connections.
 func (p *pool) CloseIdleConnections() {
 	p.Transport.CloseIdleConnections()
 	p.mu.Lock()
@@ -290,10 +291,9 @@ type link struct {
 	pool      *pool
 	at        host
 	own       net.Conn
-	interrupt func() // ends what is being read or written
-	// pending reports whether the receiver has closed the idle connection, or has said
-	// something that it was not asked for. Over TLS that may be harmless, which only reading
-	// it would tell.
+	interrupt func() // interrupts the current read or write
+	// pending reports whether the receiver has closed the idle connection or has sent data. Over
+	// TLS such data may be harmless, but only reading it would show that.
 	pending func() bool
 
 	used  bool      // by an earlier request
@@ -301,14 +301,14 @@ type link struct {
 	older *link     // of all idle connections of the pool
 	newer *link
 
-	heard bool  // a part of the answer has come
-	left  int64 // bytes that may still be read: of a header, at most so many
+	heard bool  // the first byte of the response has arrived
+	left  int64 // bytes that may still be read: at most the maximum size of a header
 }
 
-// errHeaderTooLarge is the error for an answer with a larger header.
+// errHeaderTooLarge is the error of a response whose header exceeds the limit.
 var errHeaderTooLarge = fmt.Errorf("the response header is larger than %d bytes", maxResponseHeader)
 
-// Read implements [io.Reader] for the answer.
+// Read implements [io.Reader] for the response.
 func (l *link) Read(b []byte) (int, error) {
 	if l.left <= 0 {
 		return 0, errHeaderTooLarge
@@ -318,14 +318,14 @@ func (l *link) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Buffers are needed while a request uses its connection only.
+// Buffers are used only while a request uses its connection.
 var (
 	writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeBuffer) }}
 	readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 )
 
-// exchange writes the request and reads the answer as far as its header. Closing the
-// answer's body gives the connection back.
+// exchange writes the request and reads the response up to the end of its header. Closing the
+// response's body returns the connection.
 func (l *link) exchange(r *http.Request) (*http.Response, error) {
 	trace := httptrace.ContextClientTrace(r.Context())
 	if trace != nil && trace.GotConn != nil {
@@ -334,7 +334,7 @@ func (l *link) exchange(r *http.Request) (*http.Response, error) {
 	a := &answer{link: l, in: readers.Get().(*bufio.Reader), stop: context.AfterFunc(r.Context(), l.interrupt)}
 	a.in.Reset(l)
 	if err := l.write(r); err != nil && r.Context().Err() == nil {
-		// A receiver that refuses a body answers and closes while it is being written.
+		// A receiver that refuses a body responds and closes while it is being written.
 		a.broken = true
 		_ = l.own.SetReadDeadline(time.Now().Add(answerWait))
 	}
@@ -365,7 +365,7 @@ func (l *link) write(r *http.Request) error {
 	return out.Flush()
 }
 
-// read reads the header of the answer, and of those that announce it (1xx).
+// read reads the header of the response, and of preceding informational ones (1xx).
 func (l *link) read(r *http.Request, in *bufio.Reader, trace *httptrace.ClientTrace) (*http.Response, error) {
 	l.left, l.heard = maxResponseHeader, false
 	if _, err := in.Peek(1); err != nil {
@@ -386,11 +386,11 @@ func (l *link) read(r *http.Request, in *bufio.Reader, trace *httptrace.ClientTr
 	}
 }
 
-// answer is the body of an answer.
+// answer is the body of a response.
 type answer struct {
 	link   *link
 	in     *bufio.Reader
-	body   io.ReadCloser // nil: there is no answer
+	body   io.ReadCloser // nil: there is no response
 	stop   func() bool
 	ended  bool // all of it has been read
 	broken bool // no other request may use the connection
@@ -400,21 +400,21 @@ type answer struct {
 func (a *answer) Read(b []byte) (int, error) {
 	n, err := a.body.Read(b)
 	if err != nil {
-		a.ended = err == io.EOF // which is never wrapped (io.Reader)
+		a.ended = err == io.EOF // io.EOF is never wrapped (io.Reader)
 	}
 	return n, err
 }
 
-// Close implements [io.Closer]. The connection is closed when something of the answer is
-// left, or came after it.
+// Close implements [io.Closer]. It closes the connection if a part of the response is unread,
+// or more data followed it.
 func (a *answer) Close() error {
 	l := a.link
 	if l == nil {
 		return nil
 	}
 	a.link, a.body = nil, http.NoBody // another request may use the buffer from now on
-	going := a.stop()                 // false: the connection was interrupted, or is just being
-	more := a.in.Buffered() > 0       // than the answer
+	going := a.stop()                 // false: the connection was interrupted, or is being interrupted
+	more := a.in.Buffered() > 0       // data after the response
 	a.in.Reset(nil)
 	readers.Put(a.in)
 	if a.broken || !a.ended || more || !going {

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// closing counts how often it is closed.
+// closing counts its Close calls.
 type closing struct {
 	net.Conn
 	n *atomic.Int64
@@ -29,8 +29,8 @@ func (c closing) Close() error {
 	return nil
 }
 
-// Idle connections are closed after a while, and the ones that have been idle longest when
-// there are too many.
+// Idle connections are closed after a while, and those that have been idle longest are closed
+// if there are too many.
 func TestPool_closesIdleConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(&http.Transport{TLSClientConfig: &tls.Config{}, MaxIdleConns: 5, MaxIdleConnsPerHost: 3})
@@ -78,7 +78,7 @@ func TestPool_closesIdleConnections(t *testing.T) {
 	})
 }
 
-// poolFor returns a pool that trusts srv, and the requests for it.
+// poolFor returns a pool that trusts srv, and a function that makes requests to it.
 func poolFor(t *testing.T, srv *httptest.Server) (*pool, func(size int) *http.Request) {
 	trusted := x509.NewCertPool()
 	if c := srv.Certificate(); c != nil {
@@ -110,8 +110,8 @@ func exchange(t *testing.T, p *pool, r *http.Request) *http.Response {
 	return resp
 }
 
-// Connections are used again over TLS as without; the first request over TLS finds out what
-// the host speaks, and one that learns HTTP/2 later, and nothing else, is asked again.
+// Connections are reused with and without TLS; the first request over TLS determines the host's
+// protocol, and a host that later speaks only HTTP/2 is negotiated with again.
 func TestPool_protocols(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -137,7 +137,7 @@ func TestPool_protocols(t *testing.T) {
 						c.NextProtos = []string{"http/1.1"}
 					case slices.Contains(hello.SupportedProtos, "h2"):
 						c.NextProtos = []string{"h2"}
-					default: // crypto/tls has an exception for h2 alone
+					default: // crypto/tls makes an exception for h2 only
 						c.NextProtos = []string{"none"}
 					}
 					return c, nil
@@ -171,8 +171,8 @@ func TestPool_protocols(t *testing.T) {
 	}
 }
 
-// What is left of an answer is never read as the next one, and the body of one is of no
-// use once it is closed.
+// The rest of a response is never read as the next one, and the body of a closed response is
+// empty.
 func TestPool_givesNothingToOthers(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -206,8 +206,8 @@ func TestPool_givesNothingToOthers(t *testing.T) {
 	}
 }
 
-// An endless header ends the attempt, and so does the end of the context, whatever the
-// connection is doing.
+// An endless header ends the attempt, and so does the end of the context, in any state of the
+// connection.
 func TestPool_bounds(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

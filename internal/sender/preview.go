@@ -12,18 +12,18 @@ import (
 	"unicode/utf8"
 )
 
-// maxCodings bounds how many content codings of one answer are undone.
+// maxCodings bounds the number of decoded content codings of a response.
 const maxCodings = 3
 
-// Preview returns the beginning of an answer's body as it is kept for people, at most limit
-// bytes of it. A body that is compressed, although no compression was asked for, is
-// decompressed, or described where that is not possible. body is the beginning of the body
-// as received; the result does not share its memory.
+// Preview returns the beginning of a response's body for display, at most limit bytes. A body
+// that is compressed, although no compression was requested, is decompressed, or described if
+// that is not possible. body is the beginning of the body as received; the result does not
+// share its memory.
 //
-// What it costs is bounded by limit, not by what a body says that it expands to.
+// The cost is bounded by limit, not by the decompressed size.
 func Preview(header http.Header, body []byte, limit int) []byte {
 	codings := contentCodings(header)
-	if len(codings) == 0 && bytes.HasPrefix(body, []byte{0x1f, 0x8b, 8}) { // gzip (RFC 1952, section 2.3.1) that nothing announces
+	if len(codings) == 0 && bytes.HasPrefix(body, []byte{0x1f, 0x8b, 8}) { // gzip (RFC 1952, section 2.3.1) without a header that says so
 		codings = []string{"gzip"}
 	}
 	start := body[:min(len(body), limit)]
@@ -33,13 +33,13 @@ func Preview(header http.Header, body []byte, limit int) []byte {
 	if text, ok := decode(codings, body, limit); ok && isText(text) {
 		return text
 	}
-	if isText(start) { // a listener decompressed what it passes on
+	if isText(start) { // a listener passes on decompressed bodies
 		return bytes.Clone(start)
 	}
 	return fmt.Appendf(nil, "(a body with Content-Encoding %s, which cannot be shown: %d bytes were read)", short(strings.Join(codings, ", ")), len(body))
 }
 
-// contentCodings returns what a body was coded with, in the order of application.
+// contentCodings returns a body's content codings, in the order of application.
 func contentCodings(header http.Header) (all []string) {
 	for _, line := range header["Content-Encoding"] {
 		for coding := range strings.SplitSeq(line, ",") {
@@ -51,7 +51,8 @@ func contentCodings(header http.Header) (all []string) {
 	return all
 }
 
-// printable replaces what a header of the wire cannot hold; a listener's may hold anything.
+// printable replaces characters that a header cannot contain; a listener's may contain
+// anything.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -61,8 +62,8 @@ func printable(s string) string {
 	}, strings.ToValidUTF8(s, "?"))
 }
 
-// decode undoes the codings and returns at most limit bytes, and whether it could. What
-// of a body that breaks off can be decoded is returned.
+// decode decodes the codings and returns at most limit bytes, and whether it could. The
+// decodable part of an interrupted body is returned.
 func decode(codings []string, body []byte, limit int) ([]byte, bool) {
 	if len(codings) > maxCodings {
 		return nil, false
@@ -73,7 +74,7 @@ func decode(codings []string, body []byte, limit int) ([]byte, bool) {
 		switch codings[i] {
 		case "gzip", "x-gzip":
 			r, err = gzip.NewReader(r)
-		case "deflate": // zlib, and from receivers that misread RFC 9110 raw deflate
+		case "deflate": // zlib, or raw deflate from receivers that misread RFC 9110
 			raw, readErr := io.ReadAll(io.LimitReader(r, keepOnFailure))
 			if readErr != nil && len(raw) == 0 {
 				return nil, false
@@ -93,13 +94,13 @@ func decode(codings []string, body []byte, limit int) ([]byte, bool) {
 	return out[:n], n > 0 || err == io.EOF
 }
 
-// isText reports whether what was decompressed can be shown: it is UTF-8, possibly cut
-// within a character, or holds so little else that it is text in another encoding; and it
-// holds no control characters but those of text.
+// isText reports whether decompressed data can be shown: it is UTF-8, possibly cut within a
+// character, or has so few other bytes that it is text in another encoding; and it has no
+// control characters except those of text.
 func isText(b []byte) bool {
 	odd, runes := 0, 0
 	for len(b) > 0 {
-		if c := b[0]; ' ' <= c && c < utf8.RuneSelf { // nearly all of most answers
+		if c := b[0]; ' ' <= c && c < utf8.RuneSelf { // nearly all of most responses
 			runes++
 			b = b[1:]
 			continue
@@ -120,6 +121,6 @@ func isText(b []byte) bool {
 	return odd*oddShare <= runes
 }
 
-// oddShare is how many characters there are at least for each byte that is not UTF-8: a
-// text in Latin-1 has some, a binary file has many.
+// oddShare is the minimum number of characters per byte that is not UTF-8: a text in Latin-1
+// has some such bytes, a binary file has many.
 const oddShare = 4

@@ -89,7 +89,7 @@ func TestPreview(t *testing.T) {
 	}
 }
 
-// A bomb expands to no more than is shown, and costs no more memory than that.
+// A decompression bomb yields no more than is shown, and uses no more memory than that.
 func TestPreview_bomb(t *testing.T) {
 	bomb := coded(t, "gzip", strings.Repeat("0", 64<<20))
 	twice := coded(t, "gzip", string(bomb))
@@ -122,7 +122,7 @@ func TestSend_asksForNoCompression(t *testing.T) {
 	}
 }
 
-// Whatever the answer: what is shown is short, and is not a compressed body.
+// For every response, the preview is short and not compressed.
 func FuzzPreview(f *testing.F) {
 	f.Add("gzip", coded(f, "gzip", "hello"))
 	f.Add("deflate", coded(f, "zlib", "hello"))

@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/signature"
 )
 
-// lines returns the lines of the header of one request as they come, in order of the alphabet.
+// lines returns the header lines of one request, sorted.
 func lines(t *testing.T, send func(url string)) []string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,8 +41,8 @@ func lines(t *testing.T, send func(url string)) []string {
 	return <-got
 }
 
-// A request with a signature profile has the headers of that, spelled as its sender spells
-// them, in the place of those of Standard Webhooks and of the brand.
+// A request with a signature profile has the headers of that profile, with its sender's
+// capitalization, instead of those of Standard Webhooks and of the brand.
 func TestSend_profiles(t *testing.T) {
 	for i := range signature.Profiles {
 		p := &signature.Profiles[i]
@@ -76,7 +76,7 @@ func TestSend_profiles(t *testing.T) {
 	}
 }
 
-// A request has the endpoint's method and content type, also when it goes out anew.
+// A request has the endpoint's method and content type, also when it is repeated.
 func TestSend_methodAndContentType(t *testing.T) {
 	got := lines(t, func(url string) {
 		r := request(url)
@@ -90,8 +90,8 @@ func TestSend_methodAndContentType(t *testing.T) {
 	}
 }
 
-// While secrets rotate, a receiver with one of them gets the request again only if its profile
-// has no signature of the other.
+// During a rotation, the request to a receiver with one of the secrets is repeated only if its
+// profile has no signature with the other.
 func TestSend_profileRotates(t *testing.T) {
 	for name, want := range map[string]int{"github": 2, "stripe": 1} {
 		n := 0

@@ -19,7 +19,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// tunnel is an HTTP proxy that knows CONNECT. Names it takes for this machine.
+// tunnel is an HTTP proxy that supports CONNECT. It resolves names to this machine.
 type tunnel struct {
 	url    string
 	mu     sync.Mutex
@@ -114,7 +114,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// The proxy is asked for addresses that were looked at, and only for those.
+// The proxy is asked only for addresses that were checked.
 func TestProxy_guards(t *testing.T) {
 	p := newTunnel(t, nil)
 	flips := 0
@@ -153,12 +153,12 @@ func TestProxy_guards(t *testing.T) {
 			t.Errorf("the proxy was asked for %q", asked)
 		}
 	}
-	// A name that changes its answer is asked for by the address that was checked.
+	// The proxy is asked for the checked address of a name whose address changes.
 	if a := s.Send(context.Background(), request("http://flips.example:"+port+"/")); !a.Succeeded() {
 		t.Errorf("%s %q", a.Outcome, a.Error)
 	}
 
-	// A proxy that resolves gets names; addresses are looked at all the same.
+	// A proxy that resolves receives names; addresses are checked nevertheless.
 	q := newTunnel(t, nil)
 	s = newSender(t, func(c *sender.Config) {
 		c.EgressProxy, c.AllowLoopback, c.ProxyResolves, c.Resolver = through(t, q.url), false, true, resolver
@@ -205,7 +205,7 @@ func TestProxy_fails(t *testing.T) {
 	}
 }
 
-// The operator's own receiver may be anywhere, and is reached directly.
+// The operator's own receiver may have any address, and is reached directly.
 func TestSend_trusted(t *testing.T) {
 	p := newTunnel(t, nil)
 	srv := serve(t, func(http.ResponseWriter, *http.Request) {})

@@ -1,7 +1,7 @@
-// Package sender owns one HTTP attempt: sign, dial where dialling is allowed,
-// post, and say in one word how it ended.
+// Package sender owns one HTTP attempt: it signs the request, dials an allowed address, posts,
+// and classifies the outcome.
 //
-// It must not know the store, lanes or when to try again.
+// It must not know the store, lanes or retry times.
 package sender
 
 import (
@@ -30,20 +30,20 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// Config is how attempts are made. Brand, Version and Now are required.
+// Config contains the settings of attempts. Brand, Version and Now are required.
 type Config struct {
 	Brand   string        // "Payment" makes Payment-Signature and the user agent Payment-Webhooks/<version>
 	Version string        // in the user agent
-	Timeout time.Duration // of an attempt that names none; default DefaultTimeout
+	Timeout time.Duration // of an attempt without its own timeout; default DefaultTimeout
 	Now     func() time.Time
 
 	AllowNets     []netip.Prefix // non-public ranges that may be dialled
-	DenyNets      []netip.Prefix // ranges that may not, whatever else allows them
+	DenyNets      []netip.Prefix // ranges that may not be dialled, with precedence over all others
 	AllowLoopback bool           // for development
 	Ports         []PortRange    // that may be dialled; empty is all
 
-	EgressProxy   *url.URL // http or https, may hold a user and password; nil: direct
-	ProxyResolves bool     // the proxy gets names and decides alone which addresses are allowed
+	EgressProxy   *url.URL // http or https, may contain a user and password; nil: direct
+	ProxyResolves bool     // the proxy receives names and decides alone which addresses are allowed
 
 	RootCAs  *x509.CertPool // nil: the system's
 	Resolver *net.Resolver  // nil: the default
@@ -52,28 +52,29 @@ type Config struct {
 	MaxIdleConns        int // kept for reuse, all hosts together; default 2048
 }
 
-// DefaultTimeout is for one attempt, from dialling to the end of the answer.
+// DefaultTimeout is the default timeout of one attempt, from dialling to the end of the
+// response.
 const DefaultTimeout = 15 * time.Second
 
 const (
 	maxIdlePerHost    = 256
 	maxIdle           = 2048
 	idleFor           = 90 * time.Second
-	writeBuffer       = 8 << 10 // most requests go out in one write
+	writeBuffer       = 8 << 10 // most requests are sent in one write
 	dialTimeout       = 10 * time.Second
 	maxResponseHeader = 64 << 10
 	keepHeader        = 8 << 10
 	keepOnFailure     = 64 << 10 // bytes of the response body
 	keepOnSuccess     = 1 << 10
 	maxRetryAfter     = delivery.MaxRetryAfter
-	sessions          = 1024 // of TLS, kept to be resumed
+	sessions          = 1024 // cached TLS sessions
 )
 
 // Sender makes attempts. Use [New]; it is safe for concurrent use.
 type Sender struct {
 	Config
 	guard     *guard
-	direct    *pool  // for endpoints without certificates of their own: nearly all
+	direct    *pool  // for endpoints without their own certificates: nearly all
 	signature string // the plain signature's header, canonical
 	agent     []string
 
@@ -96,7 +97,7 @@ func New(c Config) *Sender {
 	s := &Sender{Config: c, guard: newGuard(c.Ports, c.AllowNets, c.DenyNets, c.AllowLoopback)}
 	s.signature = http.CanonicalHeaderKey(c.Brand + "-Signature")
 	s.agent = []string{c.Brand + "-Webhooks/" + c.Version}
-	s.direct, _ = s.transport(route{}) // fails for bad certificates only, and there are none
+	s.direct, _ = s.transport(route{}) // it fails only for invalid certificates, and there are none
 	return s
 }
 
@@ -105,7 +106,7 @@ func (s *Sender) Close() {
 	s.transports.each(func(p *pool) { p.CloseIdleConnections() })
 }
 
-// Request is one attempt to make.
+// Request contains the parameters of one attempt.
 type Request struct {
 	EventID string
 	Body    []byte
@@ -120,44 +121,41 @@ type Request struct {
 
 	Method      string              // empty: POST
 	ContentType string              // empty: application/json
-	Attributes  map[string][]string // headers of the event's, by canonical name
+	Attributes  map[string][]string // further headers of the event, by canonical name
 
-	Header  map[string]string        // the endpoint's own
+	Header  map[string]string        // custom headers of the endpoint
 	Auth    *endpoint.Authentication // nil: none
-	TLS     *endpoint.TLS            // nil: none of its own
-	Trusted bool                     // the operator's own receiver, which may be anywhere
+	TLS     *endpoint.TLS            // nil: the defaults
+	Trusted bool                     // the operator's own receiver, which may have any address
 
-	Origin string // who the receiver agreed to be sent to by (CloudEvents); empty: it was not asked
+	Origin string // public name that the receiver has consented to (CloudEvents); empty: it was not asked
 
-	EndpointID string // for transports that look the endpoint up
+	EndpointID string // for transports that look up the endpoint
 
 	Trace       event.Trace // of the event, for tracing
 	TraceParent string      // of the attempt (W3C Trace Context); empty: none is sent
 }
 
-// SignedHeader returns the header of an attempt at a time, for the transport that carries it
-// by other means.
+// SignedHeader returns the header of an attempt at a time, for other transports.
 func (s *Sender) SignedHeader(r *Request, at time.Time) (http.Header, error) {
 	f := &flight{Attempt: delivery.Attempt{Started: at}, payload: r.Body}
 	h, err := s.header(r, f, 0)
-	delete(h, "Idempotency-Key") // which means something to the transport only
+	delete(h, "Idempotency-Key") // it is meaningful to the transport only
 	return h, err
 }
 
-// Send makes one attempt and returns how it went; it has no other result. When
-// ctx ends the attempt, the outcome is OutcomeNone and the error "cancelled": the
-// attempt does not count, though the receiver may have seen it.
+// Send makes one attempt and returns its result. If ctx ended the attempt, the outcome is
+// OutcomeNone and the error "cancelled": the attempt does not count, though the receiver may
+// have received it.
 //
-// A kept connection that the receiver closes just when it is used again is no
-// fault of either; the request then goes out anew on another, within the same
-// attempt. So it does, once and with a new token, when the receiver answers 401 to
-// an OAuth token. And while secrets rotate, a receiver that verifies the plain
-// signature with a single secret answers 401 or 403 from when it was given the new
-// one: it then gets the request again, signed with another live secret, and later
-// attempts begin with the one that it accepted. The attempt tells of the requests that
-// were refused so.
+// A request is repeated within the same attempt in three cases: on another connection, if the
+// receiver closes a reused connection at the moment of its use; once with a new token, if the
+// receiver responds to an OAuth token with 401; and during a rotation, if a receiver that
+// verifies the plain signature with a single secret responds with 401 or 403, because it has
+// switched to the new secret: the request is then signed with another live secret, and later
+// attempts begin with the accepted one. The attempt records the requests that were refused.
 func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
-	began := time.Now() // with a monotonic reading, whatever clock is injected
+	began := time.Now() // with a monotonic reading, independent of the injected clock
 	timeout := r.Timeout
 	if timeout == 0 {
 		timeout = s.Timeout
@@ -190,8 +188,8 @@ func (s *Sender) Send(ctx context.Context, r *Request) delivery.Attempt {
 	return a
 }
 
-// otherSecrets returns how many live secrets may be tried after the first: none where a request
-// has a signature of each.
+// otherSecrets returns the number of live secrets that may be tried after the first: none if
+// the request has a signature with each.
 func (r *Request) otherSecrets() int {
 	if r.Signature != nil && !r.Signature.One() {
 		return 0
@@ -199,18 +197,18 @@ func (r *Request) otherSecrets() int {
 	return len(r.Secrets) - 1
 }
 
-// refusal returns what is kept of a request that is made again.
+// refusal returns the record of a request that is repeated.
 func refusal(a *delivery.Attempt) delivery.Refusal {
 	return delivery.Refusal{StatusCode: a.StatusCode, RequestHeader: a.RequestHeader, ResponseHeader: a.ResponseHeader, ResponseBody: a.ResponseBody[:min(len(a.ResponseBody), keepOnSuccess)]}
 }
 
-// try sends the request once, with the plain signature of the secret of that index.
-// It returns the access token that it used, if any, which is not the stale one.
+// try sends the request once, with the plain signature of the secret at an index. It returns
+// the access token that it used, if any, which is not the stale one.
 func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain int, stale string) (_ delivery.Attempt, token string, err error) {
 	f := &flight{Attempt: delivery.Attempt{Number: r.Number, Started: started, URL: r.URL}, payload: r.Body}
 	f.watch.follow(&f.trace)
 	f.trace.GotConn, f.trace.GotFirstResponseByte = f.gotConn, f.firstByte
-	began := time.Now() // as descriptors are waited for
+	began := time.Now() // measures the wait for file descriptors
 	req, err := s.request(httptrace.WithClientTrace(ctx, &f.trace), r, f, plain)
 	if err != nil {
 		return f.Attempt, "", &misconfigured{err}
@@ -226,7 +224,7 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 		err = errors.Join(errLeftover, resp.Body.Close())
 	case err == nil:
 		err = s.read(ctx, &f.Attempt, resp)
-	case f.conn != nil && f.conn.flooded.Load(): // HTTP/2 says of it only that the connection ended
+	case f.conn != nil && f.conn.flooded.Load(): // HTTP/2 reports only that the connection ended
 		err = errors.Join(errFlood, err)
 	}
 	if f.conn == nil {
@@ -239,8 +237,8 @@ func (s *Sender) try(ctx context.Context, r *Request, started time.Time, plain i
 	return f.Attempt, token, err
 }
 
-// prepare returns the connections that a request may use, adds to its header what the
-// endpoint wants to know the server by, and returns the access token, if there is one.
+// prepare returns the connections for a request, adds the endpoint's authentication to its
+// header, and returns the access token, if there is one.
 func (s *Sender) prepare(ctx context.Context, h http.Header, r *Request, stale string) (transport *pool, token string, err error) {
 	transport = s.direct
 	if r.Trusted || r.TLS != nil {
@@ -262,8 +260,8 @@ func (r *Request) route() route {
 	return out
 }
 
-// authenticate adds what the endpoint wants to know the server by. It returns the
-// access token, if there is one.
+// authenticate adds the endpoint's authentication. It returns the access token, if there is
+// one.
 func (s *Sender) authenticate(ctx context.Context, h http.Header, r *Request, stale string) (string, error) {
 	switch r.Auth.Type {
 	case endpoint.AuthBasic:
@@ -283,8 +281,8 @@ func (s *Sender) authenticate(ctx context.Context, h http.Header, r *Request, st
 	return "", nil
 }
 
-// flight is what one attempt needs, in one allocation. It is not used again: the
-// transport may hold on to the body and the trace after it has answered.
+// flight contains the data of one attempt, in one allocation. It is not reused, because the
+// transport may use the body and the trace after it has returned.
 type flight struct {
 	delivery.Attempt
 	trace    httptrace.ClientTrace
@@ -309,19 +307,19 @@ func (f *flight) firstByte() {
 	f.watch.mark(&f.watch.firstByte)
 }
 
-// rewound is a [net/http.Request]'s GetBody. It is another reader each time: the
-// one before may still be read from.
+// rewound is a [net/http.Request]'s GetBody. It returns a new reader each time, because the
+// previous one may still be in use.
 func (f *flight) rewound() (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(f.payload)), nil
 }
 
 var (
 	contentType = []string{"application/json"}
-	// identity asks for answers without compression: what is kept of them is small.
+	// identity requests uncompressed responses, because only their beginning is stored.
 	identity = []string{"identity"}
-	// replayable has no value, so nothing is sent. That it is there tells the
-	// transport that a request may go out again when a kept connection turns out to
-	// be closed (net/http.Transport): receivers tell duplicates by webhook-id.
+	// replayable has no value, so nothing is sent. Its presence tells the transport that a request
+	// may be repeated if a reused connection turns out to be closed (net/http.Transport):
+	// receivers deduplicate by webhook-id.
 	replayable = []string{}
 )
 
@@ -335,8 +333,8 @@ func (s *Sender) request(ctx context.Context, r *Request, f *flight, plain int) 
 	if err != nil {
 		return nil, err
 	}
-	// The transport sends header and body in one write for the readers that it knows
-	// to be in memory; for any other type it sends the header by itself.
+	// The transport sends header and body in one write if the body is one of the in-memory readers
+	// that it knows.
 	f.body.Reset(r.Body)
 	req := &http.Request{
 		Method: cmp.Or(r.Method, http.MethodPost), URL: target, Host: target.Host, Header: header,
@@ -376,7 +374,7 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	return header, s.sign(header, r, f, plain)
 }
 
-// signAs adds the headers of the request's signature profile, by the names that it declares.
+// signAs adds the headers of the request's signature profile.
 func signAs(header http.Header, r *Request, f *flight, plain int) error {
 	secrets := make([]string, len(r.Secrets))
 	for i, one := range r.Secrets {
@@ -388,7 +386,7 @@ func signAs(header http.Header, r *Request, f *flight, plain int) error {
 
 // sign adds the signatures of Standard Webhooks and of the brand.
 func (s *Sender) sign(header http.Header, r *Request, f *flight, plain int) error {
-	// One string holds the three values, which are slices of it.
+	// One string contains the three values, which are slices of it.
 	var buf [512]byte
 	text := strconv.AppendInt(buf[:0], f.Started.Unix(), 10)
 	stampEnd := len(text)
@@ -409,7 +407,7 @@ func (s *Sender) sign(header http.Header, r *Request, f *flight, plain int) erro
 			text = key.AppendStandard(append(text, ' '), r.EventID, f.Started.Unix(), r.Body)
 		}
 	}
-	// A receiver that knows one secret goes on with the oldest until that expires.
+	// A receiver that knows a single secret continues with the oldest until that expires.
 	secret, err := s.secrets.get(r.Secrets[plain].Value, webhook.ParseSecret)
 	if err != nil {
 		return fmt.Errorf("signing secret %d of %d: %w", plain+1, len(r.Secrets), err)

@@ -122,7 +122,7 @@ func TestSend_outcomes(t *testing.T) {
 			do(c)
 		}
 	}
-	// The server notices that the client is gone only once the body was read.
+	// The server detects a closed connection only after it has read the body.
 	hang := func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
@@ -197,7 +197,7 @@ func TestSend_outcomes(t *testing.T) {
 				r.Timeout = 300 * time.Millisecond
 			}
 			a := s.Send(context.Background(), r)
-			if tt.want == 0 { // whatever it is called, it ends and is no success
+			if tt.want == 0 { // in any case it ends and is not a success
 				if a.Succeeded() || a.Outcome == delivery.OutcomeNone {
 					t.Errorf("attempt %+v", a)
 				}
@@ -374,8 +374,8 @@ func TestSend_unreachable(t *testing.T) {
 	}
 }
 
-// While secrets rotate, receivers with a single secret verify whichever they know,
-// in one attempt; what fits none is refused once for each.
+// During a rotation, receivers with a single secret verify with any live one, in one attempt; a
+// receiver with another secret refuses one request per live secret.
 func TestSend_singleSecretReceivers(t *testing.T) {
 	third := "whsec_dGhpcmR0aGlyZHRoaXJkdGhpcmR0aGlyZHRoaXJkMTI="
 	for _, tt := range []struct {

@@ -17,8 +17,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// An attempt that the process has no file descriptor for is no fault of the endpoint: it
-// does not count, whether it waits in vain for its whole time or is refused at once.
+// An attempt without an available file descriptor is not blamed on the endpoint: it does not
+// count, whether it waits for its whole time or is refused at once.
 func TestSend_withoutDescriptors(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer web.Close()

@@ -12,13 +12,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// parseTarget reads the URL of an attempt, in its one spelling. Its errors do not repeat
-// the URL, whose query may hold a credential.
+// parseTarget parses the URL of an attempt in its normalized form. Its errors do not repeat the
+// URL, whose query may contain a credential.
 func parseTarget(raw string) (*url.URL, error) { return weburl.Parse(raw) }
 
-// Names that mean this machine wherever they are looked up, and those that only
-// exist in private networks: RFC 6761, RFC 6762, RFC 8375, ICANN's reservation of
-// .internal, and what cloud machines call their metadata service.
+// Names that always resolve to this machine, and those that exist only in private networks: RFC
+// 6761, RFC 6762, RFC 8375, ICANN's reservation of .internal, and the names of cloud metadata
+// services.
 var (
 	localNames    = []string{"localhost", "localhost.localdomain", "localhost4", "localhost6", "localhost6.localdomain6", "ip6-localhost", "ip6-loopback"}
 	localDomains  = []string{".localhost"}
@@ -30,10 +30,9 @@ func among(host string, names, domains []string) bool {
 	return slices.Contains(names, host) || slices.ContainsFunc(domains, func(d string) bool { return strings.HasSuffix(host, d) })
 }
 
-// CheckTarget refuses, at registration, a URL whose host is an address that may
-// not be dialled, however it is spelt, or a name that never means a public one.
-// Other names are not resolved: what they mean is checked at each dial. It returns
-// a fault.Invalid for the parameter.
+// CheckTarget refuses, at registration, a URL whose host is a forbidden address in any
+// notation, or a name that never resolves to a public one. Other names are not resolved: their
+// addresses are checked at each dial. It returns a fault.Invalid for the parameter.
 func (s *Sender) CheckTarget(param, rawURL string) error {
 	u, err := parseTarget(rawURL)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
-// stopwatch takes the times of one attempt's steps. The transport may go on opening
-// a connection for others after the attempt has ended, so all of it is atomic.
+// stopwatch measures the steps of one attempt. The transport may continue to open a connection
+// after the attempt has ended, so all fields are atomic.
 type stopwatch struct {
 	began                   time.Time
 	dns, dnsEnd             atomic.Int64 // since began, in ns; 0 is "not yet"
@@ -23,13 +23,13 @@ type stopwatch struct {
 
 func (w *stopwatch) mark(at *atomic.Int64) { at.Store(int64(time.Since(w.began)) + 1) }
 
-// follow has the trace tell the stopwatch, of all but the first byte of the answer.
+// follow registers the stopwatch in the trace, except for the first byte of the response.
 func (w *stopwatch) follow(t *httptrace.ClientTrace) {
 	w.began = time.Now()
 	t.DNSStart = func(httptrace.DNSStartInfo) { w.mark(&w.dns) }
 	t.DNSDone = func(httptrace.DNSDoneInfo) { w.mark(&w.dnsEnd) }
 	t.ConnectStart = func(_, address string) {
-		w.connect.CompareAndSwap(0, int64(time.Since(w.began))+1) // addresses are tried side by side
+		w.connect.CompareAndSwap(0, int64(time.Since(w.began))+1) // addresses are dialled concurrently
 		w.dialled.Store(&address)
 	}
 	t.ConnectDone = func(_, _ string, err error) {
@@ -42,7 +42,7 @@ func (w *stopwatch) follow(t *httptrace.ClientTrace) {
 	t.WroteRequest = func(httptrace.WroteRequestInfo) { w.mark(&w.sent) }
 }
 
-// address returns the address that was dialled last, empty if none was.
+// address returns the last dialled address, empty if none was.
 func (w *stopwatch) address() string {
 	if a := w.dialled.Load(); a != nil {
 		return *a
@@ -50,8 +50,8 @@ func (w *stopwatch) address() string {
 	return ""
 }
 
-// timing returns what was taken. A step that the attempt ended in took until then; where
-// the request had a connection, one that was still being opened was not its own.
+// timing returns the durations. An unfinished step took until now; if the request had a
+// connection, one that was still being opened does not belong to it.
 func (w *stopwatch) timing(connected bool) delivery.Timing {
 	now := int64(time.Since(w.began)) + 1
 	between := func(from, to *atomic.Int64, open bool) time.Duration {
@@ -70,7 +70,7 @@ func (w *stopwatch) timing(connected bool) delivery.Timing {
 		TLS:     between(&w.handshake, &w.handshakeEnd, !connected),
 	}
 	if out.Answer = between(&w.sent, &w.firstByte, true); out.Answer == 0 && w.firstByte.Load() > 0 {
-		out.Answer = time.Microsecond // it came while the end of the request was being written
+		out.Answer = time.Microsecond // it arrived while the end of the request was being written
 	}
 	return out
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A connect that did not end before the attempt did has taken until then. One that the
-// transport goes on with for others, while the request got a kept connection, is not counted.
+// An unfinished connect is measured until the end of the attempt. One that the transport
+// continues for others, while the request got a reused connection, is not counted.
 func TestStopwatch_unfinishedConnect(t *testing.T) {
 	for _, end := range []func(*httptrace.ClientTrace){
 		func(*httptrace.ClientTrace) {},

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// tlsReason says in plain words why there is no TLS connection. What it repeats of a
-// certificate is the receiver's own, and public.
+// tlsReason explains a missing TLS connection for people. The parts that it repeats of a
+// certificate are the receiver's and public.
 func tlsReason(err error) string {
 	var (
 		verification *tls.CertificateVerificationError
@@ -32,7 +32,7 @@ func tlsReason(err error) string {
 	return reason(err)
 }
 
-// alertReason says what the receiver meant by ending the handshake.
+// alertReason explains the alert by which the receiver ended the handshake.
 func alertReason(alert string) string {
 	meaning := "the receiver ended the TLS handshake"
 	switch alert {
@@ -48,7 +48,7 @@ func alertReason(alert string) string {
 	return fmt.Sprintf("%s (alert: %s)", meaning, alert)
 }
 
-// certificateReason says why the receiver's certificate was not accepted.
+// certificateReason explains why the receiver's certificate was rejected.
 func certificateReason(err *tls.CertificateVerificationError) string {
 	var (
 		host    x509.HostnameError
@@ -66,7 +66,7 @@ func certificateReason(err *tls.CertificateVerificationError) string {
 	return text(err)
 }
 
-// hostsOf lists what a certificate is for.
+// hostsOf lists the hosts of a certificate.
 func hostsOf(c *x509.Certificate) string {
 	const most = 5
 	names := slices.Clone(c.DNSNames)
@@ -105,8 +105,8 @@ func invalidReason(err *x509.CertificateInvalidError, chain []*x509.Certificate)
 	return text(err)
 }
 
-// untrustedReason tells a chain that ends too early from one that ends at an authority
-// that is not trusted.
+// untrustedReason distinguishes an incomplete chain from one that ends at an untrusted
+// authority.
 func untrustedReason(chain []*x509.Certificate) string {
 	last := chain[0]
 	if selfSigned(last) {
@@ -128,12 +128,12 @@ func untrustedReason(chain []*x509.Certificate) string {
 	return fmt.Sprintf("the certificate was issued by the authority %q, which is not trusted; %s", issuer, trust)
 }
 
-// trust is what helps where a receiver has a certificate of its own making.
+// trust is the remedy if a receiver's certificate is not from a public authority.
 const trust = "add the authority's certificate to the endpoint's ca_certificates, or use a certificate of a public authority"
 
 func selfSigned(c *x509.Certificate) bool { return string(c.RawSubject) == string(c.RawIssuer) }
 
-// nameOf returns how people call the subject of a certificate.
+// nameOf returns the common name, or another name, of a certificate's subject.
 func nameOf(n pkix.Name) string {
 	const most = 100
 	name := n.CommonName

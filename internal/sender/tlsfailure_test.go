@@ -18,7 +18,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// under returns an authority that a issued, and its certificate.
+// under returns an intermediate authority issued by a, and its certificate.
 func (a *authority) under(name string, change func(*x509.Certificate)) *authority {
 	a.t.Helper()
 	chain, private := a.issue(func(c *x509.Certificate) {
@@ -117,7 +117,7 @@ func TestSend_saysThatACertificateIsSelfSigned(t *testing.T) {
 	}
 }
 
-// A proxy's certificate is the operator's affair.
+// Details of the proxy's certificate are for the operator only.
 func TestSend_keepsQuietAboutTheProxysCertificate(t *testing.T) {
 	cert, _ := certificate(t, time.Now().Add(time.Hour))
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})

@@ -15,22 +15,22 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// errToken is the error for an access token that could not be got.
+// errToken is the error of a missing access token.
 var errToken = errors.New("no access token")
 
-// tokenWait is for how long a failed request for a token answers for the next
-// ones: a token URL that is down is not asked by every attempt.
+// tokenWait is the time for which the result of a failed token request applies to following
+// ones, so that not every attempt calls a token URL that is down.
 const tokenWait = time.Second
 
-// account is whose tokens they are. Its comparison tells when credentials changed.
-// The client certificate is one of them (RFC 8705).
+// account identifies the owner of tokens. Comparing it detects changed credentials, including
+// the client certificate (RFC 8705).
 type account struct {
 	auth    endpoint.Authentication
 	trusted bool
 	tls     endpoint.TLS
 }
 
-// tokens gets access tokens for one account and keeps the last one.
+// tokens obtains access tokens for one account and caches the last one.
 type tokens struct {
 	auth  *endpoint.Authentication
 	http  *http.Client
@@ -38,7 +38,7 @@ type tokens struct {
 	turn  chan struct{} // holds one element while a goroutine uses the fields below
 	token *oauth2.Token
 	err   error
-	tried time.Time // when err came
+	tried time.Time // time of err
 }
 
 func (s *Sender) newTokens(a account) (*tokens, error) {
@@ -47,12 +47,12 @@ func (s *Sender) newTokens(a account) (*tokens, error) {
 		return nil, err
 	}
 	return &tokens{auth: &a.auth, now: s.Now, turn: make(chan struct{}, 1), http: &http.Client{
-		Transport:     uncompressed{transport.Transport}, // guarded like any: the token URL is the endpoint's owner's choice
+		Transport:     uncompressed{transport.Transport}, // guarded like any transport, because the endpoint's owner chose the token URL
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// uncompressed asks for answers without compression.
+// uncompressed requests uncompressed responses.
 type uncompressed struct{ http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper], which must not change the request.
@@ -63,8 +63,8 @@ func (u uncompressed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return u.RoundTripper.RoundTrip(r)
 }
 
-// get returns a token that is valid and not the stale one. One request at a time
-// goes to the token URL; other attempts that need a token wait for its result.
+// get returns a valid token other than the stale one. One request at a time is made to the
+// token URL; other attempts that need a token wait for its result.
 func (t *tokens) get(ctx context.Context, stale string) (*oauth2.Token, error) {
 	select {
 	case t.turn <- struct{}{}:
@@ -83,27 +83,27 @@ func (t *tokens) get(ctx context.Context, stale string) (*oauth2.Token, error) {
 		err = fmt.Errorf("%w: the token URL's response contains no usable token", errToken)
 	}
 	if err != nil {
-		if ctx.Err() == nil { // else it is this attempt's time that ran out
+		if ctx.Err() == nil { // otherwise this attempt's time has ended
 			t.err, t.tried = err, t.now()
 		}
 		return nil, err
 	}
-	if !token.Expiry.IsZero() { // the library counts by the machine's clock, not by ours
+	if !token.Expiry.IsZero() { // the library uses the machine's clock, not ours
 		token.Expiry = t.now().Add(time.Until(token.Expiry))
 	}
 	t.token, t.err = token, nil
 	return token, nil
 }
 
-// early is how long before its end a token counts as expired: the request that
-// carries it takes its time.
+// early is how long before its expiry a token counts as expired, because its request takes
+// time.
 const early = 10 * time.Second
 
 func (t *tokens) valid() bool {
 	return t.token != nil && (t.token.Expiry.IsZero() || t.now().Add(early).Before(t.token.Expiry))
 }
 
-// fetch asks for a token, and takes none that was there before it asked.
+// fetch requests a token, and ignores any response that arrived before the request.
 func (t *tokens) fetch(ctx context.Context) (*oauth2.Token, error) {
 	var l leftover
 	token, err := t.ask(httptrace.WithClientTrace(ctx, l.trace()))
@@ -133,13 +133,13 @@ func (t *tokens) ask(ctx context.Context) (*oauth2.Token, error) {
 		if err == nil || ctx.Err() != nil {
 			return token, err
 		}
-		t.token = nil // the refresh token has had its day; the password has not
+		t.token = nil // the refresh token is no longer valid; the password may be
 	}
 	return c.PasswordCredentialsToken(ctx, t.auth.Username, t.auth.Password)
 }
 
-// tokenFailure says why there was no token, without what the token URL's answer
-// held: it may repeat the credentials.
+// tokenFailure explains a missing token, without the contents of the token URL's response,
+// which may repeat the credentials.
 func tokenFailure(err error) string {
 	var answer *oauth2.RetrieveError
 	switch {
@@ -153,7 +153,7 @@ func tokenFailure(err error) string {
 	return ""
 }
 
-// standardError is the errors of a token URL (RFC 6749, section 5.2).
+// standardError contains the errors of a token URL (RFC 6749, section 5.2).
 var standardError = map[string]bool{
 	"invalid_request": true, "invalid_client": true, "invalid_grant": true,
 	"unauthorized_client": true, "unsupported_grant_type": true, "invalid_scope": true,

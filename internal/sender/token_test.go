@@ -21,7 +21,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// clock is a time that only the test moves.
+// clock is a time that only the test changes.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -39,14 +39,14 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// issuer is an OAuth token server (RFC 6749): it knows one client and one user, and
-// numbers its tokens.
+// issuer is an OAuth token server (RFC 6749) with one client and one user, which numbers its
+// tokens.
 type issuer struct {
 	*httptest.Server
 	asked  atomic.Int64
 	mu     sync.Mutex
 	forms  []url.Values
-	basic  []string // client ids that came as HTTP Basic
+	basic  []string // client ids sent as HTTP Basic
 	life   int      // seconds
 	fresh  bool     // give refresh tokens
 	answer http.HandlerFunc
@@ -98,7 +98,7 @@ func newIssuer(t testing.TB) *issuer {
 	return i
 }
 
-// receiver accepts what carries a valid token of the issuer.
+// receiver accepts requests with a valid token of the issuer.
 func (i *issuer) receiver(t testing.TB, requests *atomic.Int64) string {
 	return serve(t, func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
@@ -191,7 +191,7 @@ func TestSend_tokenIsKept(t *testing.T) {
 			t.Errorf("after another %s: %d tokens, want %d", step.pass, n, step.want)
 		}
 	}
-	// Other credentials are another account.
+	// Other credentials mean another account.
 	s.Send(context.Background(), authenticated(url, i.client(func(a *endpoint.Authentication) { a.Scope = "c" })))
 	if n := i.asked.Load(); n != 4 {
 		t.Errorf("changed credentials: %d tokens", n)
@@ -221,7 +221,7 @@ func TestSend_passwordGrant(t *testing.T) {
 	if got := strings.Join(grants(), " "); got != "password refresh_token refresh_token" {
 		t.Errorf("asked by %s", got)
 	}
-	// A refresh token that is not taken any more gives way to the password.
+	// A refused refresh token is replaced by the password.
 	i.mu.Lock()
 	i.answer = func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -242,7 +242,7 @@ func TestSend_passwordGrant(t *testing.T) {
 	}
 }
 
-// A receiver that refuses a token gets a new one once, within the attempt.
+// A receiver that refuses a token receives a new one once, within the attempt.
 func TestSend_refusedToken(t *testing.T) {
 	i := newIssuer(t)
 	var requests atomic.Int64
@@ -323,7 +323,7 @@ func endless(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A token URL that is down is not asked by every attempt.
+// Not every attempt calls a token URL that is down.
 func TestSend_failedTokenIsShared(t *testing.T) {
 	i, c := newIssuer(t), &clock{now: time.Now()}
 	i.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
@@ -341,7 +341,7 @@ func TestSend_failedTokenIsShared(t *testing.T) {
 	}
 }
 
-// A server that stops while it waits for a token gives the delivery back.
+// A server that stops while it waits for a token returns the delivery.
 func TestSend_stoppedWhileWaiting(t *testing.T) {
 	i, asked := newIssuer(t), make(chan struct{})
 	i.answer = func(_ http.ResponseWriter, r *http.Request) { close(asked); <-r.Context().Done() }
@@ -359,8 +359,8 @@ func TestSend_stoppedWhileWaiting(t *testing.T) {
 	}
 }
 
-// A token server that says more than it was asked for hands nobody a token that was
-// there before the request for it.
+// A token that arrives before its request, from a token server that sends more than was
+// requested, is not used.
 func TestSend_leftoverToken(t *testing.T) {
 	answer := func(token string) string {
 		body := `{"access_token":"` + token + `","token_type":"Bearer","expires_in":1}`
@@ -388,7 +388,7 @@ func TestSend_leftoverToken(t *testing.T) {
 	s := newSender(t, nil)
 	var sent, refused atomic.Int64
 	var all sync.WaitGroup
-	for n := range 16 { // each with a token of its own, from connections that all share
+	for n := range 16 { // each with its own token, over shared connections
 		all.Go(func() {
 			for range 25 {
 				a := s.Send(context.Background(), authenticated(receiver.URL, &endpoint.Authentication{Type: endpoint.AuthOAuth, Grant: endpoint.ClientCredentials,

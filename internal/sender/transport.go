@@ -18,10 +18,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// route is which connections an attempt may share: those to the operator's own
-// receiver are not guarded, and certificates of an endpoint's own are for it alone.
-// On the route to its token URL, its CAs are trusted beside the usual ones: the
-// identity provider may be a public one although the endpoint is private.
+// route identifies the connections that an attempt may share: those to the operator's own
+// receiver are not guarded, and an endpoint's certificates are used for that endpoint only. On
+// the route to its token URL, its CAs are trusted in addition to the public ones: the identity
+// provider may be public although the endpoint is private.
 type route struct {
 	trusted  bool
 	tls      endpoint.TLS
@@ -34,12 +34,12 @@ func (s *Sender) transport(r route) (*pool, error) {
 }
 
 func (s *Sender) newTransport(r route) (*pool, error) {
-	// A cache of its own: a resumed session is not verified anew, so it must not
-	// pass from one set of certificates to another.
+	// A separate cache: a resumed session is not verified again, so it must not be used with
+	// another set of certificates.
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.RootCAs, ClientSessionCache: tls.NewLRUClientSessionCache(sessions)}
 	if r.tls != (endpoint.TLS{}) {
 		pair, err := r.tls.Pair()
-		if err != nil { // the cause may quote the key
+		if err != nil { // the error may quote the key
 			return nil, errors.New("the client certificate cannot be used")
 		}
 		if pair != nil {
@@ -50,7 +50,7 @@ func (s *Sender) newTransport(r route) (*pool, error) {
 		}
 	}
 	return newPool(&http.Transport{
-		Proxy:                  nil, // a proxy of the environment would dial unguarded
+		Proxy:                  nil, // a proxy of the environment would bypass the guard
 		DialContext:            s.dialer(r.trusted),
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    dialTimeout,
@@ -59,14 +59,14 @@ func (s *Sender) newTransport(r route) (*pool, error) {
 		WriteBufferSize:        writeBuffer,
 		IdleConnTimeout:        idleFor,
 		MaxResponseHeaderBytes: maxResponseHeader,
-		DisableCompression:     true, // what is kept of an answer is small as it is; a compressed bomb stays one
+		DisableCompression:     true, // only the beginning of a response is stored; a compressed bomb stays compressed
 		ForceAttemptHTTP2:      true,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second,
-			MaxReceiveBufferPerStream: keepOnFailure}, // all that is read of an answer; else each may fill megabytes of memory
+			MaxReceiveBufferPerStream: keepOnFailure}, // the part of a response that is read; otherwise each may use megabytes of memory
 	}), nil
 }
 
-// roots returns the CAs that are trusted on a route, nil for the system's.
+// roots returns the trusted CAs of a route, nil for the system's.
 func (s *Sender) roots(r route) (*x509.CertPool, error) {
 	own, ok := r.tls.Roots()
 	switch {
@@ -85,7 +85,7 @@ func (s *Sender) roots(r route) (*x509.CertPool, error) {
 	return usual, nil
 }
 
-// usualRoots returns a copy of the CAs that are trusted for endpoints without their own.
+// usualRoots returns a copy of the trusted CAs for endpoints without their own.
 func (s *Sender) usualRoots() (*x509.CertPool, error) {
 	if s.RootCAs != nil {
 		return s.RootCAs.Clone(), nil
@@ -99,8 +99,8 @@ func (s *Sender) usualRoots() (*x509.CertPool, error) {
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// dialer returns how a transport dials: directly, with the guard looking at each
-// address, or through the operator's proxy.
+// dialer returns a transport's dial function: directly, with the guard checking each address,
+// or through the operator's proxy.
 func (s *Sender) dialer(trusted bool) dialFunc {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, Resolver: s.Resolver}
 	if trusted {
@@ -114,12 +114,11 @@ func (s *Sender) dialer(trusted bool) dialFunc {
 	return s.patient(p.dial)
 }
 
-// proxy dials through an HTTP proxy by CONNECT (RFC 9110, section 9.3.6), for http
-// targets too. TLS to the target goes through it end to end.
+// proxy dials through an HTTP proxy by CONNECT (RFC 9110, section 9.3.6), for http targets too.
+// TLS to the target passes through it end to end.
 //
-// Unless the proxy resolves names, they are resolved here, the guard looks at the
-// address, and that address is what the proxy is asked for: it has no name to
-// resolve another way.
+// Unless the proxy resolves names, this process resolves them, the guard checks the address,
+// and the proxy is asked for that address, so that it cannot resolve the name differently.
 type proxy struct {
 	*net.Dialer
 	url      *url.URL
@@ -137,7 +136,7 @@ func (p *proxy) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, fmt.Errorf("egress proxy: %w", err)
 	}
-	// A proxy that does not answer ends with the attempt.
+	// A proxy that does not respond is interrupted when the attempt ends.
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	c, err = p.connect(ctx, c, target)
 	if !stop() && err == nil {
@@ -149,12 +148,12 @@ func (p *proxy) dial(ctx context.Context, network, address string) (net.Conn, er
 	return newConn(c, target), nil
 }
 
-// authority returns the host and port that a URL leads to.
+// authority returns the host and port of a URL.
 func authority(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme]))
 }
 
-// target returns what to ask the proxy for.
+// target returns the target of the CONNECT request.
 func (p *proxy) target(ctx context.Context, address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -178,7 +177,7 @@ func (p *proxy) target(ctx context.Context, address string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, a := range addrs { // all of them: one that is not public makes the name suspect
+	for _, a := range addrs { // all of them: a single non-public address makes the name suspicious
 		if err := p.guard.checkPort(a, uint16(n)); err != nil {
 			return "", err
 		}
@@ -186,7 +185,7 @@ func (p *proxy) target(ctx context.Context, address string) (string, error) {
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(n)).String(), nil
 }
 
-// connect asks the proxy for a tunnel. On an error c is closed.
+// connect requests a tunnel from the proxy. On an error it closes c.
 func (p *proxy) connect(ctx context.Context, c net.Conn, target string) (_ net.Conn, err error) {
 	defer func() {
 		if err != nil {
@@ -208,7 +207,7 @@ func (p *proxy) connect(ctx context.Context, c net.Conn, target string) (_ net.C
 	if err := ask.Write(c); err != nil {
 		return nil, err
 	}
-	// Targets do not speak first, so nothing of theirs gets into the buffer.
+	// Targets do not speak first, so the buffer contains none of their data.
 	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(c, maxResponseHeader)), ask)
 	if err != nil {
 		return nil, err
@@ -222,15 +221,15 @@ func (p *proxy) connect(ctx context.Context, c net.Conn, target string) (_ net.C
 
 var errProxyTLS = errors.New("no trusted TLS connection")
 
-// proxyRefusal is the answer of a proxy that does not connect.
+// proxyRefusal is the response of a proxy that refuses to connect.
 type proxyRefusal struct{ status int }
 
 func (r *proxyRefusal) Error() string {
 	return fmt.Sprintf("it refused the connection with %d", r.status)
 }
 
-// reason says in plain words why the proxy did not connect. Other statuses than these are not
-// told apart: they would tell an endpoint's owner what is reachable in the proxy's network.
+// reason explains the proxy's refusal. Other statuses are not distinguished: they would tell an
+// endpoint's owner which hosts are reachable in the proxy's network.
 func (r *proxyRefusal) reason() string {
 	switch r.status {
 	case http.StatusForbidden:

@@ -29,7 +29,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// listen calls handle for each connection, in turn numbered from 1.
+// listen calls handle for each connection, numbered from 1.
 func listen(t testing.TB, handle func(n int, c *net.TCPConn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,8 +52,8 @@ func listen(t testing.TB, handle func(n int, c *net.TCPConn)) string {
 	return l.Addr().String()
 }
 
-// Receivers that know the old secret, the new one or both verify what is sent,
-// under both schemes and with a library that is not ours.
+// Receivers that know the old secret, the new one or both verify deliveries, with both schemes
+// and with an independent library.
 func TestSend_twoLiveSecrets(t *testing.T) {
 	type received struct {
 		header http.Header
@@ -129,8 +129,8 @@ func TestSend_staticHeaders(t *testing.T) {
 	}
 }
 
-// A receiver closes a kept connection at the very moment it is used again: the
-// attempt goes out on another and does not fail.
+// A receiver closes a reused connection at the moment of its use: the attempt uses another
+// connection and does not fail.
 func TestSend_staleConnection(t *testing.T) {
 	var conns, requests atomic.Int64
 	addr := listen(t, func(n int, c *net.TCPConn) {
@@ -160,7 +160,7 @@ func TestSend_staleConnection(t *testing.T) {
 	}
 }
 
-// The answer comes, and the connection breaks, while the body is still being sent.
+// The response arrives, and the connection breaks, while the body is still being sent.
 func TestSend_answeredEarly(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -181,11 +181,11 @@ func TestSend_answeredEarly(t *testing.T) {
 				}
 			})
 			s := newSender(t, nil)
-			for range 8 { // it is a race
+			for range 8 { // because of the race
 				r := request("http://" + addr)
 				r.Body = bytes.Repeat([]byte("x"), 16<<20)
 				a := s.Send(context.Background(), r)
-				// A reset may destroy the answer on its way, and then there is none to see.
+				// A reset may discard the response in transit.
 				if lost := tt.reset && a.Outcome == delivery.OutcomeConnection; a.Outcome != delivery.OutcomeRejected && !lost {
 					t.Fatalf("%s %d %q", a.Outcome, a.StatusCode, a.Error)
 				}
@@ -194,13 +194,13 @@ func TestSend_answeredEarly(t *testing.T) {
 	}
 }
 
-// A receiver that stops at any point costs no more than the timeout.
+// A receiver that hangs at any point costs no more than the timeout.
 func TestSend_hangs(t *testing.T) {
 	quit := make(chan struct{})
 	t.Cleanup(func() { close(quit) })
 	after := func(first string) string {
 		return listen(t, func(_ int, c *net.TCPConn) {
-			if strings.HasPrefix(first, "HTTP") { // an answer, which is none before the request
+			if strings.HasPrefix(first, "HTTP") { // a response before the request, which does not count
 				_, _ = http.ReadRequest(bufio.NewReader(c))
 			}
 			_, _ = io.WriteString(c, first)
@@ -247,7 +247,7 @@ func TestSend_cancelled(t *testing.T) {
 			}
 			_, _ = io.WriteString(c, first)
 			cancel()
-			_, _ = io.Copy(io.Discard, in) // until the sender hangs up
+			_, _ = io.Copy(io.Discard, in) // until the sender disconnects
 		})
 		if a := newSender(t, nil).Send(ctx, request("http://"+addr)); a.Outcome != delivery.OutcomeNone || a.Error != "cancelled" {
 			t.Errorf("after %q: %s %q", first, a.Outcome, a.Error)
@@ -287,7 +287,7 @@ func TestSend_http2(t *testing.T) {
 	}
 }
 
-// Of a compressed answer no more is decompressed than is kept.
+// No more of a compressed response is decompressed than is stored.
 func TestSend_decompressesLittle(t *testing.T) {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
@@ -308,8 +308,8 @@ func TestSend_decompressesLittle(t *testing.T) {
 	}
 }
 
-// A proxy of the environment would dial unguarded. The environment is read once in
-// a process, so this needs one of its own.
+// A proxy of the environment would bypass the guard. The environment is read once per process,
+// so this test starts a separate one.
 func TestSend_ignoresProxyOfEnvironment(t *testing.T) {
 	const portVariable = "SENDER_TEST_PORT"
 	if port := os.Getenv(portVariable); port != "" {
@@ -336,8 +336,8 @@ func TestSend_ignoresProxyOfEnvironment(t *testing.T) {
 	}
 }
 
-// What the owner of an endpoint reads must not show secrets, bodies, the query of
-// the URL or addresses inside the server's network.
+// The errors that an endpoint's owner reads contain no secrets, bodies, queries of the URL, or
+// addresses inside the server's network.
 func TestSend_errorsShowNothingPrivate(t *testing.T) {
 	reset := listen(t, func(_ int, c *net.TCPConn) {
 		_, _ = http.ReadRequest(bufio.NewReader(c))
@@ -367,7 +367,7 @@ func TestSend_errorsShowNothingPrivate(t *testing.T) {
 	}
 }
 
-// Stores and pages take text: a receiver cannot put anything else in.
+// Stores and pages accept only text, so a receiver's bytes are converted.
 func TestSend_keepsHeaderAsText(t *testing.T) {
 	addr := listen(t, func(_ int, c *net.TCPConn) {
 		_, _ = http.ReadRequest(bufio.NewReader(c))
@@ -379,8 +379,8 @@ func TestSend_keepsHeaderAsText(t *testing.T) {
 	}
 }
 
-// A receiver says one answer more than it was asked for, in the same packet: no
-// delivery takes it for its own, even if it gets the connection at that very moment.
+// A receiver sends an additional response in the same packet: no delivery uses it as its own,
+// even if it gets the connection at that moment.
 func TestSend_leftoverAnswer(t *testing.T) {
 	answer := func(id string) string {
 		return "HTTP/1.1 200 OK\r\nX-Answers: " + id + "\r\nContent-Length: 0\r\n\r\n"
@@ -409,7 +409,7 @@ func TestSend_leftoverAnswer(t *testing.T) {
 		{"TLS", "https://" + listen(t, func(_ int, c *net.TCPConn) { speak(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}})) })},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			// Few connections that many want: one that is put back is taken at once.
+			// Few connections with high demand: a returned one is taken at once.
 			s := newSender(t, func(c *sender.Config) { c.RootCAs = ca.pool() })
 			var own, refused atomic.Int64
 			var all sync.WaitGroup
@@ -439,8 +439,8 @@ func TestSend_leftoverAnswer(t *testing.T) {
 	}
 }
 
-// A receiver floods the connection with frames of no stream: the connection ends,
-// rather than cost time until nobody wants it any more.
+// A receiver floods the connection with frames without a stream: the connection is closed
+// instead of costing time until it is idle.
 func TestSend_flood(t *testing.T) {
 	ca := newAuthority(t)
 	chain, key := ca.issue(nil)
@@ -474,13 +474,13 @@ func TestSend_flood(t *testing.T) {
 			if flooded := strings.Contains(a.Error, "more data than its responses contain"); !flooded && a.Outcome != delivery.OutcomeTimeout {
 				t.Errorf("%s %q", a.Outcome, a.Error)
 			}
-			t.Logf("the connection took %d frames", <-sent) // else the test hangs here
+			t.Logf("the connection took %d frames", <-sent) // otherwise the test hangs here
 		})
 	}
 }
 
-// Large answers on one connection are all read as far as they are kept, however many
-// there are, and what is not read waits at the receiver rather than in memory.
+// Large responses on one connection are all read up to the stored size, for any number of them,
+// and the rest waits at the receiver rather than in memory.
 func TestSend_http2LargeAnswers(t *testing.T) {
 	var inFlight atomic.Int64
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -511,15 +511,15 @@ func TestSend_http2LargeAnswers(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// A window's worth each, and what the receiver itself holds back.
+	// One window each, and the receiver's own buffers.
 	if most := int64(attempts * 512 << 10); inFlight.Load() > most {
 		t.Errorf("%d bytes were sent for %d answers of which 64 KiB are kept", inFlight.Load(), attempts)
 	}
 	t.Logf("%d KiB an answer", inFlight.Load()/attempts>>10)
 }
 
-// A host outside ASCII is one name wherever it is told: to the name servers, in the TLS
-// handshake and in the Host header; and so it is however it was written.
+// A host outside ASCII has one name for the name servers, in the TLS handshake and in the Host
+// header, in whatever form it was given.
 func TestSend_oneNameOfAHost(t *testing.T) {
 	const name = "xn--bcher-kva.example"
 	ca := newAuthority(t)
@@ -545,7 +545,7 @@ func TestSend_oneNameOfAHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, written := range []string{"BÜCHER.example", "bu\u0308cher.example", "bücher。example.", "XN--BCHER-KVA.example", name} {
-		s := newSender(t, func(c *sender.Config) { // a connection of its own
+		s := newSender(t, func(c *sender.Config) { // a separate connection
 			c.RootCAs, c.Resolver = ca.pool(), names(t, map[string][]string{name: {"127.0.0.1"}})
 		})
 		a := s.Send(context.Background(), request("https://"+written+":"+port+"/café?q=José|"))
