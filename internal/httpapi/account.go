@@ -15,13 +15,13 @@ type accountView struct {
 	Object  string `json:"object"`
 	Name    string `json:"name"`
 	Created int64  `json:"created"`
-	// RateLimit is in requests a minute; null is the server's default.
+	// RateLimit is in requests per minute; null means the server's default.
 	RateLimit *int                  `json:"rate_limit"`
 	Status    account.AccountStatus `json:"status"`
 	Suspended *int64                `json:"suspended_at"`
 	EraseAt   *int64                `json:"erase_at"` // of a deleted account
 	Erased    *int64                `json:"erased,omitzero"`
-	// Limits are those in force, by name: the account's own, or the server's.
+	// Limits are the current limits, by name: the account's own, or the server's.
 	Limits quota.Set `json:"limits"`
 
 	Revision revision `json:"-"`
@@ -117,14 +117,14 @@ type usageView struct {
 	Data    []useView `json:"data"`
 }
 
-// useView is how much of one quota is used.
+// useView is the usage of one quota.
 type useView struct {
 	Name     string `json:"name"`
 	What     string `json:"description"`
 	Livemode *bool  `json:"livemode"` // null: of both modes
 	Used     *int   `json:"used"`
 	Limit    *int   `json:"limit"`
-	Scope    string `json:"scope"` // server, or node: counted on the node that answers
+	Scope    string `json:"scope"` // server, or node: counted on the responding node only
 }
 
 func viewUsage(u *service.Usage) usageView {
@@ -192,14 +192,14 @@ func revokeOperatorKey(rq *request) (answer, error) {
 	return inJSON(viewKey(&k))
 }
 
-// answerKey creates a key and answers with its secret, this once.
+// answerKey creates a key and responds with its secret, which is shown only once.
 func answerKey(rq *request, p *params, create func() (auth.CreatedKey, error)) (answer, error) {
 	withSecret := func(k auth.CreatedKey) keyView {
 		view := viewKey(&k.Key)
-		view.Secret = k.Secret // this once
+		view.Secret = k.Secret // only once
 		return view
 	}
-	// What is kept for repetition is on disk, and of keys there is only their hash.
+	// The receipt is stored on disk, where only the hashes of keys are.
 	without := func(k auth.CreatedKey) keyView { return viewKey(&k.Key) }
 	return perform(rq, p, shown(withSecret), shown(without), false, create)
 }

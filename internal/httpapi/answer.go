@@ -16,17 +16,17 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// answer is what a handler answers.
+// answer is the result of a handler.
 type answer struct {
 	status int      // 0: 200
 	etag   revision // of the object in the body; 0: none
 	body   []byte   // JSON; nil: none
 }
 
-// handler answers a request that is authenticated and whose body was read.
+// handler handles a request that is authenticated and whose body was read.
 type handler func(*request) (answer, error)
 
-// render makes the answer for a result of the service.
+// render renders a result of the service as an answer.
 type render[T any] func(T) (answer, error)
 
 // shown renders a result as the JSON of its view.
@@ -34,7 +34,7 @@ func shown[T, V any](view func(T) V) render[T] {
 	return func(v T) (answer, error) { return inJSON(view(v)) }
 }
 
-// tagged is shown for objects that can be edited: the answer has their ETag.
+// tagged is shown for objects that can be edited: the response has their ETag.
 func tagged[T any, V interface{ etag() revision }](view func(T) V) render[T] {
 	return func(v T) (answer, error) {
 		shown := view(v)
@@ -44,13 +44,13 @@ func tagged[T any, V interface{ etag() revision }](view func(T) V) render[T] {
 	}
 }
 
-// byValue is a view of values from one of pointers.
+// byValue converts a view of pointers to one of values.
 func byValue[T, V any](view func(*T) V) func(T) V { return func(v T) V { return view(&v) } }
 
-// unchanged is the view of a value that is shown as it is.
+// unchanged is the view of a value that is its own view.
 func unchanged[T any](v T) T { return v }
 
-// inJSON answers with a value in JSON.
+// inJSON answers with a value as JSON.
 func inJSON[V any](v V) (answer, error) {
 	body, err := encode(v)
 	return answer{body: body}, err
@@ -72,8 +72,8 @@ func one[T any](rq *request, get func(context.Context, *call.Call, string) (T, e
 	return in(v)
 }
 
-// act does what a request with the parameters p asks for and answers with the result; once
-// under the request's idempotency key.
+// act executes a request with the parameters p and answers with the result; under an
+// idempotency key it executes it once.
 func act[T any](rq *request, p *params, in render[T], do func() (T, error)) (answer, error) {
 	return perform(rq, p, in, in, false, do)
 }
@@ -83,13 +83,13 @@ func actOnIt[T any](rq *request, in render[T], do func(context.Context, *call.Ca
 	return act(rq, rq.params(), in, func() (T, error) { return do(rq.Context(), rq.call, rq.id()) })
 }
 
-// actInPrivate is act for an answer that holds a secret.
+// actInPrivate is act for a response that contains a secret.
 func actInPrivate[T any](rq *request, p *params, in render[T], do func() (T, error)) (answer, error) {
 	return perform(rq, p, in, in, true, do)
 }
 
-// perform is act; repeated renders the result for a request that repeats this one, and private
-// says that the answer holds a secret.
+// perform is act; repeated renders the result for a repeated request, and private means that
+// the response contains a secret.
 func perform[T any](rq *request, p *params, in, repeated render[T], private bool, do func() (T, error)) (answer, error) {
 	if err := p.done(); err != nil {
 		return answer{}, err
@@ -104,7 +104,7 @@ func perform[T any](rq *request, p *params, in, repeated render[T], private bool
 	return in(v)
 }
 
-// repeatable makes the call repeatable when the request has an idempotency key.
+// repeatable sets the call's idempotency if the request has an idempotency key.
 func repeatable[T any](rq *request, in render[T], private bool) error {
 	keys := rq.Header["Idempotency-Key"]
 	if len(keys) == 0 || rq.Method != http.MethodPost {
@@ -116,14 +116,14 @@ func repeatable[T any](rq *request, in render[T], private bool) error {
 	}
 	h := sha256.New()
 	_, _ = io.WriteString(h, rq.Method+" "+rq.URL.Path+"\n")
-	if rq.URL.RawQuery != "" { // where one is taken
+	if rq.URL.RawQuery != "" { // for routes with a query
 		_, _ = io.WriteString(h, rq.URL.RawQuery+"\n")
 	}
 	h.Write(rq.body)
 	rq.call.Idem = call.Repeatable(key, func(result T) (int, []byte) {
 		a, err := in(result)
 		if err != nil {
-			panic(err) // views hold nothing that cannot be encoded
+			panic(err) // views contain only encodable values
 		}
 		return cmp.Or(a.status, http.StatusOK), a.body
 	})
@@ -139,8 +139,8 @@ type listView[V any] struct {
 	Data    []V    `json:"data"`
 	HasMore bool   `json:"has_more"`
 
-	// NextCursor is where the next page begins, of a list that examines a bounded number of rows
-	// per page. It need not be one of the objects.
+	// NextCursor is the position of the next page, in a list that examines a bounded number of
+	// rows per page. It need not be an object.
 	NextCursor string `json:"next_cursor,omitzero"`
 }
 
@@ -149,7 +149,7 @@ func list[T, V any](rq *request, items []T, more bool, view func(*T) V) (answer,
 	return inJSON(viewList(rq, items, more, view))
 }
 
-// listTo is list with the cursor of the next page, which is empty when there is none.
+// listTo is list with the cursor of the next page, which is empty if there is none.
 func listTo[T, V any](rq *request, items []T, next string, view func(*T) V) (answer, error) {
 	out := viewList(rq, items, next != "", view)
 	out.NextCursor = next
@@ -164,7 +164,7 @@ func viewList[T, V any](rq *request, items []T, more bool, view func(*T) V) list
 	return out
 }
 
-// pageOf answers with a page of objects. p has what the handler has not taken of the query.
+// pageOf answers with a page of objects. p contains the remaining query parameters.
 func pageOf[T, V any](rq *request, p *params, view func(*T) V, get func(context.Context, *call.Call, call.Page) ([]T, bool, error)) (answer, error) {
 	return pageBy(rq, p, view, get, list)
 }
@@ -188,7 +188,7 @@ func pageBy[T, V, M any](rq *request, p *params, view func(*T) V, get func(conte
 	return in(rq, items, more, view)
 }
 
-// orNull makes an empty value null in JSON.
+// orNull converts an empty value to null in JSON.
 func orNull[T comparable](v T) *T {
 	var zero T
 	if v == zero {

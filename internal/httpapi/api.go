@@ -1,5 +1,5 @@
-// Package httpapi owns the /v1 API: decode, call the service, encode. One file a
-// resource, one table of routes, one table of errors.
+// Package httpapi owns the /v1 API: decode, call the service, encode. One file per resource,
+// one table of routes, one table of errors.
 //
 // It must not know SQL, lanes or how an event is delivered.
 package httpapi
@@ -30,36 +30,36 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// Config is what the API is made of.
+// Config contains the dependencies and settings of the API.
 type Config struct {
 	Service *service.Service
 	Sandbox *sandbox.Sandbox
-	// RequireIdempotencyKey wants one with every payment and refund of the sandbox.
+	// RequireIdempotencyKey requires a key for every payment and refund of the sandbox.
 	RequireIdempotencyKey bool
 	Brand                 string // "Payment" makes the headers Payment-Account and Payment-Mode
 	Version               string
-	MaxRequest            int64 // bytes of the body of an event; default DefaultMaxRequest, or more where larger events are allowed
+	MaxRequest            int64 // maximum body of an event, in bytes; default DefaultMaxRequest, or more if larger events are allowed
 	Log                   *slog.Logger
 	OpenAPI               []byte
-	PublicURL             func() string // where the server is reached, without a slash at its end
+	PublicURL             func() string // external URL of the server, without a trailing slash
 	Path                  mount.Path    // of PublicURL
-	Egress                []string      // addresses that deliveries come from, as the operator states them
+	Egress                []string      // source addresses of deliveries, as configured by the operator
 	Ready                 func(context.Context) error
 	Metrics               http.Handler // nil: none
-	// Observe is told of every request that a route answered, and of those that none
-	// did with the route "unmatched"; of answers that go on, took is 0. nil: nobody is.
+	// Observe is called with every request to a route, and with all others under the route
+	// "unmatched"; for streamed responses, took is 0. nil: requests are not observed.
 	Observe func(method, route string, status int, took time.Duration)
-	// Profiles answers below /debug/pprof/, to operators only. nil: there are none.
+	// Profiles serves /debug/pprof/, to operators only. nil: there are none.
 	Profiles http.Handler
-	Closing  <-chan struct{} // closed when answers that go on must end; nil: never
+	Closing  <-chan struct{} // closed when streamed responses must end; nil: never
 }
 
-// DefaultMaxRequest is the largest request body with an event by default, in bytes: room for
-// the largest event and its spelling.
+// DefaultMaxRequest is the default maximum body of a request with an event, in bytes: enough
+// for the largest event with a verbose spelling.
 const DefaultMaxRequest = 1 << 20
 
-// Limits of the bodies of requests that bring parameters and no events, in bytes. An endpoint
-// may bring certificates, and a type its schema and samples.
+// Limits of the bodies of requests without events, in bytes. An endpoint may include
+// certificates, and a type its schema and samples.
 const (
 	maxParams         = 64 << 10
 	maxEndpointParams = 256 << 10
@@ -90,7 +90,7 @@ func New(c Config) http.Handler {
 	for route, page := range a.pages() {
 		a.mux.HandleFunc(route, page)
 	}
-	a.mux.HandleFunc("HEAD /v1/consents/{key}", a.unknown) // a GET is consent
+	a.mux.HandleFunc("HEAD /v1/consents/{key}", a.unknown) // a GET grants consent
 	if a.Profiles != nil {
 		a.mux.HandleFunc(profiles, a.profile)
 	}
@@ -124,21 +124,21 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) {
 	a.Log.Warn("not ready", "err", err)
 	said := "the store does not accept writes"
 	var f *fault.Error
-	if errors.As(err, &f) && f.Hint != "" { // for whoever runs the server, and says nothing of the data
+	if errors.As(err, &f) && f.Hint != "" { // a hint for the operator, which contains no data
 		said += ": " + f.Hint
 	}
 	w.Header().Set("Retry-After", "1")
 	plain(w, http.StatusServiceUnavailable, said+"\n")
 }
 
-// readiness remembers for a moment whether the store accepts writes: to find out costs a
-// write and a sync, and anybody may ask. A store that does not answer is not ready, and is
-// asked by one request at a time.
+// readiness caches for a moment whether the store accepts writes: the check costs a write and a
+// sync, and every client may request it. A store that does not respond is not ready, and is
+// checked by one request at a time.
 type readiness struct {
 	mu    sync.Mutex
 	at    time.Time
 	err   error
-	asked chan struct{} // closed when the question that is under way is answered; nil: none is
+	asked chan struct{} // closed when the running check has ended; nil: none is running
 }
 
 const (
@@ -175,7 +175,7 @@ func (k *readiness) check(ctx context.Context, ready func(context.Context) error
 
 var errLate = &fault.Error{Code: fault.Unavailable, Message: "the store did not respond in time", Hint: "it does not respond"}
 
-// ask asks and keeps the answer.
+// ask runs the check and caches the result.
 func (k *readiness) ask(ctx context.Context, ready func(context.Context) error, answered chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -186,7 +186,7 @@ func (k *readiness) ask(ctx context.Context, ready func(context.Context) error, 
 	close(answered)
 }
 
-// outermost gives every response its Request-Id and turns a panic into a 500.
+// outermost sets every response's Request-Id and converts a panic to a 500.
 func (a *api) outermost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -219,27 +219,27 @@ var (
 	jsonType = []string{"application/json"}
 )
 
-// route is one line of the table.
+// route is an entry of the table of routes.
 type route struct {
 	Method, Path string
 	handle       handler
-	query        bool  // it reads the query although it is no GET
-	visitor      bool  // it is for an anonymous shopper's token, not for API keys
+	query        bool  // it reads the query although it is not a GET
+	visitor      bool  // it requires an anonymous shopper's token instead of an API key
 	maxBody      int64 // bytes; 0: maxParams
-	events       bool  // its body is events, and as large as they may be
-	checked      bool  // the store itself holds what it stores to the settings of all nodes
-	// stream answers by itself, unless it returns an error, instead of handle.
+	events       bool  // its body contains events, with their maximum size
+	checked      bool  // the store checks the settings of all nodes when it stores
+	// stream writes the response instead of handle, unless it returns an error.
 	stream func(http.ResponseWriter, *request) error
 }
 
-// request is one call of a route, authenticated, with its body read.
+// request is one call of a route, authenticated, with its body.
 type request struct {
 	*http.Request
 	api     *api
 	call    *call.Call
 	visitor *sandbox.Visitor // instead of call
-	body    []byte           // lent until the handler returns
-	intake  *intake.Body     // what body was read by; nil: there is none
+	body    []byte           // valid until the handler returns
+	intake  *intake.Body     // reader of the body; nil: there is none
 	header  http.Header      // of the response
 }
 
@@ -250,7 +250,7 @@ func (a *api) endpoint(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		rq := &request{Request: r, api: a, header: w.Header()}
-		status, err := http.StatusInternalServerError, error(nil) // if it panics
+		status, err := http.StatusInternalServerError, error(nil) // applies after a panic
 		defer func() { a.observe(rt, status, time.Since(began)) }()
 		status, err = a.serve(w, rq, rt)
 		a.tails.note(rq, w.Header().Get("Request-Id"), status, err, time.Since(began))
@@ -272,7 +272,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		return a.serveVisitor(w, rq, rt)
 	}
 	if rq.call, err = a.authenticate(rq.Request); err != nil {
-		key, _ := Key(rq.Request) // an empty one is not noted
+		key, _ := Key(rq.Request) // an empty key is not recorded
 		a.Service.Auth.NoteRefused(key, rq.RemoteAddr, err)
 		return WriteError(w, err), err
 	}
@@ -292,7 +292,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		return http.StatusOK, nil
 	}
 	if rq.Method != http.MethodGet && rq.Method != http.MethodHead && rq.URL.RawQuery != "" && !rt.query {
-		// Ignoring them could do more than was asked for.
+		// Ignoring them could do more than was requested.
 		if err := rq.query().done(); err != nil {
 			return WriteError(w, err), err
 		}
@@ -316,7 +316,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 		}
 		rq.body = buf.Bytes()
 	}
-	if !rt.checked { // after the body, which can take its time
+	if !rt.checked { // after the body, whose transfer may take time
 		if err := a.Service.Recheck(rq.Context(), rq.call); err != nil {
 			return WriteError(w, err), err
 		}
@@ -352,14 +352,14 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 	return result.write(w), nil
 }
 
-// admit counts the request against the account's limit and says where that stands.
+// admit counts the request against the account's limit and sets the limit's headers.
 func (a *api) admit(ctx context.Context, w http.ResponseWriter, c *call.Call) error {
 	l, err := a.Service.Auth.Admit(ctx, c)
 	showLimit(w.Header(), l)
 	return err
 }
 
-// showLimit says in headers where an account stands against its limit.
+// showLimit sets the headers with the state of an account's limit.
 func showLimit(h http.Header, l auth.RateLimit) {
 	if l.Limit > 0 {
 		h.Set("X-RateLimit-Limit", strconv.Itoa(l.Limit))
@@ -368,7 +368,7 @@ func showLimit(h http.Header, l auth.RateLimit) {
 	}
 }
 
-// limit returns the largest body that a route reads, in bytes.
+// limit returns the maximum body of a route, in bytes.
 func (rt *route) limit(a *api) int64 {
 	if rt.events {
 		return max(a.MaxRequest, rt.maxBody)
@@ -376,8 +376,8 @@ func (rt *route) limit(a *api) int64 {
 	return cmp.Or(rt.maxBody, maxParams)
 }
 
-// refuseBody returns an error for a body that is not read at all: one that is declared too
-// large, and one that is compressed, which may be a thousand times its size.
+// refuseBody returns an error for a body that is not read at all: one whose declared length is
+// too large, and a compressed one, which may expand a thousandfold.
 func refuseBody(r *http.Request, limit int64) error {
 	if r.ContentLength > limit {
 		return tooLarge(limit)
@@ -390,16 +390,16 @@ func refuseBody(r *http.Request, limit int64) error {
 	return nil
 }
 
-// Key returns the API key, or another credential, that a request carries. Errors:
-// fault.Unauthenticated when it carries none.
+// Key returns the API key or another credential of a request. Errors: fault.Unauthenticated if
+// there is none.
 func Key(r *http.Request) (string, error) {
-	const scheme = "Bearer " // in any case (RFC 9110, section 11.1)
+	const scheme = "Bearer " // case-insensitive (RFC 9110, section 11.1)
 	key := r.Header.Get("Authorization")
 	ok := len(key) > len(scheme) && strings.EqualFold(key[:len(scheme)], scheme)
 	if ok {
 		key = key[len(scheme):]
 	} else {
-		key, _, ok = r.BasicAuth() // as curl -u sk_test_…: sends it
+		key, _, ok = r.BasicAuth() // as sent by curl -u sk_test_…:
 	}
 	if key = strings.TrimSpace(key); !ok || key == "" {
 		return "", &fault.Error{Code: fault.Unauthenticated, Reason: "api_key_missing",
@@ -408,7 +408,7 @@ func Key(r *http.Request) (string, error) {
 	return key, nil
 }
 
-// authenticate returns the call that the request's key opens.
+// authenticate returns the call that the request's key authorizes.
 func (a *api) authenticate(r *http.Request) (*call.Call, error) {
 	key, err := Key(r)
 	if err != nil {
@@ -439,11 +439,11 @@ func (a *api) authenticate(r *http.Request) (*call.Call, error) {
 	return call, nil
 }
 
-// unknown answers for paths and methods that are not in the table.
+// unknown responds to paths and methods without a route.
 func (a *api) unknown(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	status, err := a.refuse(w, r)
-	a.observe(route{Method: "any", Path: "unmatched"}, status, time.Since(began)) // callers make up methods
+	a.observe(route{Method: "any", Path: "unmatched"}, status, time.Since(began)) // callers choose methods
 	a.logRequest(w, &request{Request: r, api: a}, route{}, status, err, time.Since(began))
 }
 
@@ -469,7 +469,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request) (status int, err er
 func (a *api) logRequest(w http.ResponseWriter, rq *request, rt route, status int, err error, took time.Duration) {
 	level := slog.LevelDebug
 	switch {
-	case status >= 500 && rq.Context().Err() == nil: // else the caller is gone, and that is all
+	case status >= 500 && rq.Context().Err() == nil: // otherwise the caller has disconnected, which is not an error
 		level = slog.LevelError
 	case status >= 400:
 		level = slog.LevelInfo

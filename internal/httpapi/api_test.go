@@ -25,7 +25,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %d %q", c.path, a.status, a.header.Get("Content-Type"))
 		}
 	}
-	w = newWorld(t) // as the answer holds for a moment
+	w = newWorld(t) // because the check is cached for a moment
 	w.mu.Lock()
 	w.ready = &fault.Error{Code: fault.Unavailable, Hint: "free disk space", Err: errors.New("disk full at /secret/path")}
 	w.mu.Unlock()
@@ -38,8 +38,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// Whatever is asked for, the answer has an id of its own and tells browsers and
-// caches to keep their hands off.
+// Every response has a unique id and forbids browsers and caches to interpret or store it.
 func TestHeaders(t *testing.T) {
 	w := newWorld(t)
 	seen := map[string]bool{}
@@ -69,7 +68,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// A bug is our fault and nobody's business; the log has it under the request's id.
+// The response to a panic reveals nothing; the log has it under the request's id.
 func TestPanic(t *testing.T) {
 	w := newWorld(t)
 	a := w.call("GET", "/metrics", "")
@@ -83,8 +82,8 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// One line a request says who did what and how it went, and nothing of what was
-// in it.
+// One line per request names the caller, the operation and the result, and none of its
+// contents.
 func TestLog(t *testing.T) {
 	w := newWorld(t)
 	const private = "a-private-thing"
@@ -132,8 +131,8 @@ func TestLog_quietByDefault(t *testing.T) {
 	}
 }
 
-// TestObserve holds that every request is told of once, under a name that its caller did
-// not make up.
+// TestObserve checks that every request is observed once, under a name that its caller cannot
+// choose.
 func TestObserve(t *testing.T) {
 	w := newWorld(t)
 	w.register("*")

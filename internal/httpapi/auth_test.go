@@ -85,12 +85,12 @@ func TestAuth(t *testing.T) {
 	}
 }
 
-// Every route of the API asks for a key, before it looks at anything else.
+// Every route of the API requires a key before it reads anything else.
 func TestAuth_everyRoute(t *testing.T) {
 	w := newWorld(t)
 	for _, route := range v1Routes() {
 		method, path, _ := strings.Cut(route, " ")
-		if path == "/v1/meta" || strings.HasPrefix(path, "/v1/consents/") { // is for everybody
+		if path == "/v1/meta" || strings.HasPrefix(path, "/v1/consents/") { // these are public
 			continue
 		}
 		a := w.call(method, strings.ReplaceAll(path, "{id}", "x"), "{not json", "Authorization", "")
@@ -100,7 +100,7 @@ func TestAuth_everyRoute(t *testing.T) {
 	}
 }
 
-// A revoked key is useless at once.
+// A revoked key is refused at once.
 func TestAuth_revokedAtOnce(t *testing.T) {
 	w := newWorld(t)
 	k := w.must("POST", "/v1/api_keys", `{"name":"short-lived"}`, w.asOperator()...)

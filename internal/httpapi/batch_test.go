@@ -16,7 +16,7 @@ func (w *world) batch(events []string, header ...string) answer {
 	return w.call("POST", "/v1/events/batch", `{"events":[`+strings.Join(events, ",")+`]}`, header...)
 }
 
-// Each event of a batch gets what it would have got alone, in order.
+// Each event of a batch gets the same result as alone, in order.
 func TestBatch_eachForItself(t *testing.T) {
 	w := newWorld(t)
 	w.register("payment.*")
@@ -123,8 +123,8 @@ func TestBatch_full(t *testing.T) {
 	}
 }
 
-// With an idempotency key, what was accepted stays, and what was not is taken when the
-// request comes again.
+// With an idempotency key, accepted events are kept, and the others are accepted when the
+// request is repeated.
 func TestBatch_idempotency(t *testing.T) {
 	w := newWorld(t)
 	w.register("*")
@@ -158,7 +158,7 @@ func TestBatch_idempotency(t *testing.T) {
 	w.batch(whole, key("single")...).check(refusal{http.StatusUnprocessableEntity, "idempotency_replay_mismatch", "idempotency_key_reused", ""})
 }
 
-// When the store takes nothing, the answer is that of one event.
+// If the store accepts nothing, the response is that of a single event.
 func TestBatch_unavailable(t *testing.T) {
 	w := newWorld(t)
 	if err := w.store.Close(); err != nil {

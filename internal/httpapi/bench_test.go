@@ -12,8 +12,8 @@ import (
 
 const benchEvent = `{"type":"payment.succeeded","data":{"object":{"id":"pay_1234567890abcdef","amount":2999,"currency":"usd","status":"succeeded","customer":{"email":"customer@example.com","name":"Jane Doe"}}}}`
 
-// BenchmarkSendEvent measures POST /v1/events with one matching endpoint, over the
-// real service and a store on disk: the handler alone, many at once.
+// BenchmarkSendEvent measures POST /v1/events with one matching endpoint, over the real service
+// and a store on disk: the handler only, many concurrently.
 func BenchmarkSendEvent(b *testing.B) {
 	for _, parallel := range []int{1, 32, 128} {
 		b.Run("parallel="+strconv.Itoa(parallel), func(b *testing.B) {
@@ -48,7 +48,7 @@ func BenchmarkSendEvent(b *testing.B) {
 	}
 }
 
-// sink is a response that is not kept.
+// sink discards a response.
 type sink struct {
 	header http.Header
 	status int

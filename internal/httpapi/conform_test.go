@@ -17,8 +17,8 @@ import (
 	"github.com/posthaste-hq/posthaste/api"
 )
 
-// described checks exchanges against the API's description. It is strict: a field of
-// an answer that the description does not have is an error.
+// described validates requests and responses against the API's description. It is strict: a
+// field of a response that is not described is an error.
 var described = sync.OnceValues(func() (validator.Validator, error) {
 	d, err := libopenapi.NewDocument(api.OpenAPI)
 	if err != nil {
@@ -26,11 +26,11 @@ var described = sync.OnceValues(func() (validator.Validator, error) {
 	}
 	v, errs := validator.NewValidator(d, config.WithStrictMode(), config.WithFormatAssertions(), config.WithURLEncodedBodyValidation(), config.WithScalarCoercion(),
 		config.WithoutSecurityValidation(), config.WithRejectUndeclaredRequestBody(),
-		// What every request may have and every answer has is told in the introduction.
+		// The introduction describes the headers of all requests and responses.
 		config.WithStrictIgnoredHeadersExtra("Payment-Account", "Payment-Mode", "X-Content-Type-Options", "Cache-Control", "Stripe-Version",
 			"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
-		// What may have any names, what the validator does not know as a deepObject, and keys
-		// where no key belongs, which are ignored.
+		// Objects with arbitrary names, deepObjects that the validator does not support, and ignored
+		// keys.
 		config.WithStrictIgnorePaths("$.body.schema.**", "$.body.samples[*].**", "$.body.data[*].schema.**", "$.body.data[*].samples[*].**", "$.body.data.**", "$.body.data[*].data.**", "$.body.events[*].data.**", "$.body.**metadata.**", "$.body.**headers.**",
 			"$.body.**detail.**", "$.query**created**", "$.query.api_key", "$.cookies.**"))
 	if len(errs) > 0 {
@@ -39,8 +39,8 @@ var described = sync.OnceValues(func() (validator.Validator, error) {
 	return v, nil
 })
 
-// conform fails the test when an answer is none that the description gives for the
-// request, or when a request was accepted that the description forbids.
+// conform fails the test if a response is not described for the request, or if a request was
+// accepted that the description forbids.
 func conform(t testing.TB, req *http.Request, sent string, resp *http.Response, got string) {
 	t.Helper()
 	if underRace { // make test runs it both ways
@@ -53,7 +53,7 @@ func conform(t testing.TB, req *http.Request, sent string, resp *http.Response, 
 	if strings.HasPrefix(req.URL.Path, "/debug/") || strings.Contains(got, `"unrecognized_request_url"`) || resp.StatusCode == http.StatusMethodNotAllowed {
 		return // there is no such operation
 	}
-	if rest, ok := strings.CutPrefix(req.URL.Path, "/v1/webhook_endpoints"); ok { // an alias, described as such
+	if rest, ok := strings.CutPrefix(req.URL.Path, "/v1/webhook_endpoints"); ok { // an alias, with the same description
 		req = req.Clone(req.Context())
 		req.URL.Path = "/v1/webhooks" + rest
 	}
@@ -73,11 +73,10 @@ func conform(t testing.TB, req *http.Request, sent string, resp *http.Response, 
 	}
 }
 
-// orderly reports whether a request is one that the description is about. The server
-// takes more than that: bodies whose type is missing or wrong, and batches of which it
-// refuses a part.
+// orderly reports whether the description covers a request. The server accepts more: bodies
+// with a missing or wrong type, and batches of which it refuses a part.
 func orderly(req *http.Request, sent, got string) bool {
-	if req.URL.Path == "/v1/events/raw" { // whose body is bytes, which the validator reads by their type
+	if req.URL.Path == "/v1/events/raw" { // its body is bytes, which the validator reads by their type
 		return false
 	}
 	kind := req.Header.Get("Content-Type")

@@ -19,8 +19,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// shy is a receiver that is asked for its consent. What it answers, if not with consent,
-// is that it knows nothing of it.
+// shy is a receiver that is asked for its consent. By default it responds like a receiver that
+// does not support consent.
 type shy struct {
 	*httptest.Server
 	mu        sync.Mutex
@@ -58,7 +58,7 @@ func (r *shy) agree(rate string) {
 	r.agrees, r.rate = true, rate
 }
 
-// told returns how often it was asked, and the addresses that it can consent at.
+// told returns the number of requests for consent, and the callback URLs in them.
 func (r *shy) told() (asked int, callbacks []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +74,7 @@ func (w *world) validated(r *shy, header ...string) object {
 	return w.must("POST", "/v1/webhooks", `{"url":"`+r.URL+`/hook","enabled_events":["*"],"validation":"cloudevents"}`, header...)
 }
 
-// wantConsent checks where an endpoint stands, and returns it.
+// wantConsent checks the state of an endpoint's consent, and returns it.
 func (w *world) wantConsent(e object, status string) object {
 	w.t.Helper()
 	got := w.must("GET", "/v1/webhooks/"+e.text("id"), "")
@@ -126,8 +126,8 @@ func TestValidation_granted(t *testing.T) {
 	}
 }
 
-// A receiver that does not answer with consent can give it later at an address that only
-// it was told, once.
+// A receiver that does not grant consent in its response can grant it later at a URL that only
+// it received, once.
 func TestValidation_byCallback(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		t.Run(method, func(t *testing.T) {
@@ -167,8 +167,8 @@ func TestValidation_byCallback(t *testing.T) {
 	}
 }
 
-// The address serves for what was asked: not once the URL is another or the endpoint is
-// gone.
+// The callback URL is valid for its request only: not after the endpoint's URL was changed or
+// the endpoint was deleted.
 func TestValidation_staleCallback(t *testing.T) {
 	w, r := newConsentWorld(t), newShy(t, false)
 	for name, change := range map[string]func(path string){
@@ -195,8 +195,8 @@ func TestValidation_staleCallback(t *testing.T) {
 	}
 }
 
-// While consent is waited for, the receiver is asked again; after a day the endpoint is
-// disabled, and enabling it begins anew.
+// While consent is pending, the receiver is asked again; after a day the endpoint is disabled,
+// and enabling it starts again.
 func TestValidation_pursued(t *testing.T) {
 	w, r := newConsentWorld(t), newShy(t, false)
 	patient, hopeless := w.validated(r), newShy(t, false)
@@ -242,7 +242,7 @@ func TestValidation_pursued(t *testing.T) {
 	}
 }
 
-// A consent stays when who gave it is asked again and is not there.
+// A granted consent is kept if the receiver is asked again and does not respond.
 func TestValidation_staysGranted(t *testing.T) {
 	w, r := newConsentWorld(t), newShy(t, true)
 	r.agree("60")
@@ -277,8 +277,8 @@ func TestValidation_refused(t *testing.T) {
 	w.must("PATCH", "/v1/webhooks/"+off.text("id"), `{"description":"d"}`)
 }
 
-// The customer has the endpoint's signing secret and can guess when the wait began: that
-// makes no callback. Nor does guessing from one address go on for long.
+// The customer's knowledge of the signing secret and a guess of the start of the wait do not
+// suffice for a callback URL. Guesses from one address are limited.
 func TestValidation_callbackIsNotTheCustomers(t *testing.T) {
 	w, r := newConsentWorld(t), newShy(t, false)
 	e := w.must("POST", "/v1/webhooks", `{"url":"`+r.URL+`/hook","enabled_events":["*"],"validation":"cloudevents"}`)
@@ -288,7 +288,7 @@ func TestValidation_callbackIsNotTheCustomers(t *testing.T) {
 	}
 	m := hmac.New(sha256.New, []byte(e.text("secret")))
 	m.Write([]byte("consent\x00" + e.text("id") + "\x00" + e.text("url") + "\x00"))
-	m.Write(strconv.AppendInt(nil, start.UnixNano(), 10)) // the clock stands still
+	m.Write(strconv.AppendInt(nil, start.UnixNano(), 10)) // the clock does not advance
 	b := binary.AppendUvarint(nil, uint64(call.Space))
 	b = append(b, m.Sum(nil)...)
 	forged := "/v1/consents/" + base64.RawURLEncoding.EncodeToString(append(b, e.text("id")...))

@@ -17,8 +17,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// Credentials that no answer shows do not go to another origin than they were given for,
-// unless the edit that names the origin gives them again.
+// Credentials that no response shows are not sent to another origin than they were set for,
+// unless the edit that changes the origin sets them again.
 func TestCredentials_areBoundToTheirOrigin(t *testing.T) {
 	cert, key := clientPair(t)
 	secrets := map[string]struct{ make, again, param string }{
@@ -40,7 +40,7 @@ func TestCredentials_areBoundToTheirOrigin(t *testing.T) {
 			path := "/v1/webhooks/" + e.text("id")
 			for _, url := range []string{"https://evil.example/a", "https://hooks.example:8443/a", "http://hooks.example/a", "https://hooks.example.evil.example/a", "https://hooks.example:80/a"} {
 				w.call("PATCH", path, `{"url":"`+url+`"}`).check(refusal{http.StatusBadRequest, "invalid_request_error", "credential_required", c.param})
-				if name != "header" && name != "certificate" { // an edit that leaves the secret out inherits none
+				if name != "header" && name != "certificate" { // an edit without the secret inherits none
 					left := strings.NewReplacer(`,"password":"new"`, "", `,"client_secret":"new"`, "").Replace(c.again)
 					w.call("PATCH", path, `{"url":"`+url+`",`+left+`}`).check(refusal{http.StatusBadRequest, "invalid_request_error", "credential_required", c.param})
 				}
@@ -80,7 +80,7 @@ func TestCredentials_areBoundToTheTokenURL(t *testing.T) {
 	}
 }
 
-// A customer in a portal may be one of many behind a host: the path counts too.
+// A customer in a portal may be one of many behind a host, so the path counts too.
 func TestCredentials_portalInheritsNone(t *testing.T) {
 	w := newWorld(t)
 	e := w.must("POST", "/v1/webhooks", `{"url":"https://hooks.example/a","enabled_events":["*"],"headers":{"X-Api-Key":"hidden"}}`)

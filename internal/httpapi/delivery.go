@@ -25,7 +25,7 @@ type deliveryView struct {
 	Created        int64   `json:"created"`
 	SettledAt      *int64  `json:"settled_at"`
 	Livemode       bool    `json:"livemode"`
-	FailureMessage *string `json:"failure_message"` // why a delivery failed that has attempts left
+	FailureMessage *string `json:"failure_message"` // why a delivery with remaining retries failed
 }
 
 func viewDelivery(v *delivery.View) deliveryView {
@@ -55,10 +55,10 @@ func seconds(t time.Time) *int64 {
 
 var deliveryAnswer = shown(byValue(viewDelivery))
 
-// attemptedView is a delivery that a caller asked for and waited for.
+// attemptedView is a delivery with the attempt that the caller waited for.
 type attemptedView struct {
 	deliveryView
-	LatestAttempt *attemptView `json:"latest_attempt"` // null: it has not ended
+	LatestAttempt *attemptView `json:"latest_attempt"` // null: it has not ended yet
 }
 
 func viewAttempted(a *service.Attempted) attemptedView {
@@ -70,7 +70,7 @@ func viewAttempted(a *service.Attempted) attemptedView {
 	return v
 }
 
-// wait returns how long the caller waits for the attempts that it asks for; 0: it does not.
+// wait returns how long the caller waits for the requested attempts; 0: not at all.
 func (rq *request) wait() (time.Duration, error) {
 	p := rq.query()
 	wait := p.integer("wait")
@@ -105,7 +105,7 @@ type attemptView struct {
 	Created            int64         `json:"created"`
 }
 
-// tlsView is the other end of a TLS connection.
+// tlsView describes the TLS peer.
 type tlsView struct {
 	Version *string `json:"version"`
 	Subject *string `json:"peer_subject"`
@@ -120,7 +120,7 @@ func viewPeer(p delivery.Peer) *tlsView {
 	return &tlsView{orNull(p.Version), orNull(p.Subject), orNull(p.Issuer), orNull(p.SHA256)}
 }
 
-// refusedView is a request of the attempt that was made again with other credentials.
+// refusedView is a request of the attempt that was repeated with other credentials.
 type refusedView struct {
 	RequestHeaders     []headerView `json:"request_headers"`
 	ResponseStatusCode int          `json:"response_status_code"`
@@ -128,7 +128,7 @@ type refusedView struct {
 	ResponseBody       string       `json:"response_body"`
 }
 
-// timingView is in milliseconds; what did not happen is 0.
+// timingView is in milliseconds; a step that did not happen is 0.
 type timingView struct {
 	DNS     float64 `json:"dns"`
 	Connect float64 `json:"connect"`
@@ -163,12 +163,12 @@ func viewAttempt(id delivery.ID, a *service.Attempt) attemptView {
 	return v
 }
 
-// text returns bytes as JSON can hold them.
+// text converts bytes to valid UTF-8 for JSON.
 func text(b []byte) string { return strings.ToValidUTF8(string(b), "\ufffd") }
 
 func inMillis(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
 
-// headers takes a header's lines apart.
+// headers splits a header's lines.
 func headers(lines string) []headerView {
 	out := []headerView{}
 	for line := range strings.Lines(strings.ToValidUTF8(lines, "\ufffd")) {

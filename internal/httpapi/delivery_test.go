@@ -16,7 +16,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// What became of a delivery is shown as it was recorded, hostile answers too.
+// Attempts are shown as they were recorded, including hostile responses.
 func TestAttempts(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")
@@ -88,7 +88,7 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// The engine hears of what a person decides, and of nothing else.
+// The engine is notified of users' changes, and of nothing else.
 func TestActions_wakeTheEngine(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")
@@ -123,7 +123,7 @@ func TestActions_wakeTheEngine(t *testing.T) {
 	}
 }
 
-// Events go to the endpoints that want them at that time, and to no other space.
+// Events are delivered to the endpoints subscribed at that time, and to no other space.
 func TestEvents_matching(t *testing.T) {
 	w := newWorld(t)
 	exact, prefix, all := w.register("a.b"), w.register("a.*"), w.register("*")
@@ -144,7 +144,7 @@ func TestEvents_matching(t *testing.T) {
 	}
 }
 
-// The same event sent twice is one event.
+// The same event sent twice is stored once.
 func TestEvents_sameAgain(t *testing.T) {
 	w := newWorld(t)
 	w.register("*")
@@ -159,12 +159,12 @@ func TestEvents_sameAgain(t *testing.T) {
 	if w.everything() != before {
 		t.Error("the event was stored twice")
 	}
-	// Elsewhere the id is free.
+	// In another space the id is free.
 	w.must("POST", "/v1/events", strings.Replace(body, `"a",`, `"b",`, 1), with(liveKey)...)
 }
 
-// Without a Content-Type the first character tells the encoding, and a form's type
-// with JSON in it is what curl -d sends.
+// Without a Content-Type the first character determines the encoding, and JSON with a form's
+// type is what curl -d sends.
 func TestBody_encodings(t *testing.T) {
 	w := newWorld(t)
 	const jsonBody, formBody = ` {"type":"a.b","data":{"object":{"k":"v w"}}}`, "type=a.b&data[object][k]=v+w"
@@ -187,7 +187,7 @@ func TestBody_encodings(t *testing.T) {
 	}
 }
 
-// Secrets are in the answer to creation and nowhere else.
+// Secrets are in the response to creation only.
 func TestSecrets_shownOnce(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("a.b")
@@ -234,7 +234,7 @@ func TestSecrets_shownOnce(t *testing.T) {
 	}
 }
 
-// Deliveries are found by how their last attempt ended, by each of its names.
+// Deliveries are found by the outcome of their last attempt, by each of its names.
 func TestDeliveries_byOutcome(t *testing.T) {
 	w := newWorld(t)
 	w.register("*")
@@ -267,8 +267,8 @@ func TestDeliveries_byOutcome(t *testing.T) {
 	w.call("GET", "/v1/deliveries?outcome=", "").check(invalid("parameter_invalid", "outcome"))
 }
 
-// What was sent is shown in the form that the endpoint had then, whatever became of the
-// endpoint since, and it is said when it cannot be told any more.
+// The sent request is shown in the format that the endpoint had then, independent of later
+// changes, or with the reason why it cannot be shown.
 func TestAttempts_showSentRequests(t *testing.T) {
 	w := newWorld(t)
 	const plain = "The sent bytes"
@@ -305,7 +305,7 @@ func TestAttempts_showSentRequests(t *testing.T) {
 
 		lost := sha256.Sum256([]byte("made by another version"))
 		w.attempted(d, delivery.Attempt{Started: start, Outcome: delivery.OutcomeServerError, StatusCode: 500, URL: "https://example.com/hook", RequestHeader: "\x02", BodySum: lost[:]})
-		w.attempted(d, delivery.Attempt{Started: start, Outcome: delivery.OutcomeServerError, StatusCode: 500, RequestHeader: "A: b"}) // of a server before
+		w.attempted(d, delivery.Attempt{Started: start, Outcome: delivery.OutcomeServerError, StatusCode: 500, RequestHeader: "A: b"}) // from an earlier version
 		a := w.must("GET", "/v1/deliveries/"+d+"/attempts", "").list()
 		if a[1]["request_body"] != nil || a[1].text("request_body_sha256") != fmt.Sprintf("%x", lost) || !strings.Contains(a[1].text("request_body_error"), "can no longer be reproduced") {
 			t.Errorf("%s: what cannot be made again is shown as %v", tt.name, a[1])
@@ -318,8 +318,8 @@ func TestAttempts_showSentRequests(t *testing.T) {
 	}
 }
 
-// A delivery that ran out of attempts without a response has no status code, in the notice
-// as in the API.
+// A delivery that ran out of retries without a response has no status code, in the notice as in
+// the API.
 func TestExhausted_hasNoStatusCode(t *testing.T) {
 	w := newWorld(t)
 	hook := w.register("payment.*")
@@ -357,8 +357,8 @@ func TestExhausted_hasNoStatusCode(t *testing.T) {
 	}
 }
 
-// Notices of an endpoint that fails or was disabled say which attempt showed it. A response
-// from the URL that an endpoint had before disables nothing.
+// Notices about a failing or disabled endpoint name the attempt that caused them. A response
+// from the endpoint's previous URL disables nothing.
 func TestNotices_haveTheirCause(t *testing.T) {
 	w := newWorld(t)
 	hook := w.register("payment.*")

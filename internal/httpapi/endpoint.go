@@ -10,8 +10,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// endpointView is the webhook_endpoint object. Its first eight fields are the
-// documented ones, in their order; secret is there on creation only.
+// endpointView is the webhook_endpoint object. Its first eight fields are the documented ones,
+// in their order; secret is included on creation only.
 type endpointView struct {
 	ID             string          `json:"id"`
 	Object         string          `json:"object"`
@@ -26,18 +26,18 @@ type endpointView struct {
 	Updated        int64           `json:"updated"`
 	Secrets        []secretView    `json:"secrets"`    // live ones, newest first
 	PublicKey      *string         `json:"public_key"` // of the newest secret
-	Consent        *consentView    `json:"consent"`    // null unless the receiver is, or was, asked for it
-	Fields         map[string]any  `json:",embed"`     // the other ones of endpoint.Fields
+	Consent        *consentView    `json:"consent"`    // null unless the receiver is asked for it, or was
+	Fields         map[string]any  `json:",embed"`     // the other fields of endpoint.Fields
 
 	Revision revision `json:"-"`
 }
 
-// documented are the fields that endpointView names itself.
+// documented lists the fields that endpointView contains itself.
 var documented = []string{"url", "enabled_events", "status", "description", "secret"}
 
 type secretView struct {
 	ID        string  `json:"id"`
-	Secret    string  `json:"secret,omitzero"` // where secrets were asked for
+	Secret    string  `json:"secret,omitzero"` // in responses with secrets only
 	PublicKey *string `json:"public_key"`
 	Created   int64   `json:"created"`
 	ExpiresAt *int64  `json:"expires_at"`
@@ -47,13 +47,13 @@ type consentView struct {
 	Status      string  `json:"status"` // pending or granted
 	URL         string  `json:"url"`
 	Origin      string  `json:"origin"`
-	AllowedRate *int    `json:"allowed_rate"` // deliveries a minute
+	AllowedRate *int    `json:"allowed_rate"` // deliveries per minute
 	GrantedAt   *int64  `json:"granted_at"`
 	AskedAt     *int64  `json:"asked_at"`
-	Message     *string `json:"message"` // why the last answer is no consent
+	Message     *string `json:"message"` // why the last response does not grant consent
 }
 
-// now is when a response is made: what has expired by then is not shown.
+// viewEndpoint omits secrets that have expired.
 func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 	now := a.Service.Now()
 	v := endpointView{
@@ -78,7 +78,7 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 	return v
 }
 
-// viewSecret is viewEndpoint with the newest secret, for requests that ask for it.
+// viewSecret is viewEndpoint with the newest secret, for requests that return it.
 func (a *api) viewSecret(e *endpoint.Endpoint) endpointView {
 	view := a.viewEndpoint(e)
 	view.Secret = e.Newest().Value
@@ -94,10 +94,10 @@ func (a *api) viewSecrets(e *endpoint.Endpoint) endpointView {
 	return view
 }
 
-// endpointParams reads what a request says of an endpoint.
+// endpointParams reads the endpoint parameters of a request.
 func endpointParams(p *params) endpoint.Params {
 	out := p.fields(endpoint.Fields)
-	if disabled := p.truth("disabled"); disabled != nil { // another way to say status
+	if disabled := p.truth("disabled"); disabled != nil { // an alternative to status
 		status := endpoint.Enabled
 		if *disabled {
 			status = endpoint.Disabled
@@ -145,8 +145,8 @@ func (p *params) fields(all []endpoint.Field) endpoint.Params {
 	return out
 }
 
-// stripeParams reads parameters of Stripe's API that have no effect here: events have one
-// version, and there are no connected accounts.
+// stripeParams reads parameters of Stripe's API that have no effect on this server: events have
+// one version, and there are no connected accounts.
 func stripeParams(p *params) {
 	if v := p.text("api_version"); v != nil && len(*v) > maxVersion {
 		p.fail("api_version", "A version of Stripe's API has at most %d bytes. Events have no versions on this server. Leave it out.", maxVersion)
@@ -215,9 +215,9 @@ func validateEndpoint(rq *request) (answer, error) {
 	return actOnIt(rq, tagged(rq.api.viewEndpoint), rq.service().ValidateEndpoint)
 }
 
-// consent is where a receiver, or a person who found the address in its log, consents to
-// be sent to (CloudEvents' HTTP 1.1 Web Hooks for Event Delivery 1.0.2, section 4.1.3).
-// The path is the only credential.
+// consent grants a receiver's consent, on request of the receiver or of a user who found the
+// URL in its log (CloudEvents' HTTP 1.1 Web Hooks for Event Delivery 1.0.2, section 4.1.3). The
+// path is the only credential.
 func (a *api) consent(w http.ResponseWriter, r *http.Request) {
 	url, err := a.Service.Consent(r.Context(), r.PathValue("key"), r.Header.Get("WebHook-Allowed-Rate"), r.RemoteAddr)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 const eraseMarker = "marker-of-a-person"
 
-// What was erased is in no answer and in no file; what happened is.
+// Erased data is in no response and in no file; the history is kept.
 func TestEraseEvent(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")
@@ -83,7 +83,7 @@ func TestEraseEvent_customID(t *testing.T) {
 	w.call("POST", "/v1/events", body).check(refusal{400, "invalid_request_error", "event_erased", "id"})
 }
 
-// A job sends nothing again of an erased event.
+// A job resends nothing of an erased event.
 func TestEraseEvent_jobs(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")
@@ -93,7 +93,7 @@ func TestEraseEvent_jobs(t *testing.T) {
 	for _, start := range []struct{ path, body string }{{"/v1/deliveries/retry", `{"all":true}`}, {"/v1/webhooks/" + e.text("id") + "/recover", `{"since":0,"include_missed":true}`}} {
 		job := w.must("POST", start.path, start.body)
 		for deadline := time.Now().Add(2 * time.Minute); job.text("status") == "running" && time.Now().Before(deadline); {
-			w.pass(time.Second) // until what was being accepted has been
+			w.pass(time.Second) // until all events being accepted are stored
 			job = w.must("GET", "/v1/jobs/"+job.text("id"), "")
 		}
 		if job.text("status") != "succeeded" || job["requeued"] != 0.0 {
@@ -105,7 +105,7 @@ func TestEraseEvent_jobs(t *testing.T) {
 	}
 }
 
-// A deleted account stops at once, can be restored, and is gone after the grace period.
+// A deleted account stops at once, can be restored, and is erased after the grace period.
 func TestDeleteAccount(t *testing.T) {
 	w := newWorld(t)
 	w.service.AccountGrace = 24 * time.Hour
@@ -150,7 +150,7 @@ func TestDeleteAccount(t *testing.T) {
 	w.call("GET", "/v1/events", "", w.asOperator()...).check(refusal{404, "not_found_error", "resource_missing", "Payment-Account"})
 	w.call("GET", "/v1/events", "").check(refusal{401, "authentication_error", "api_key_revoked", ""})
 
-	// It is interrupted here, and goes on later.
+	// The erasure is interrupted, and continues later.
 	w.pass(time.Hour)
 	if err := w.service.Load(ctx, w.engine); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestDeleteAccount(t *testing.T) {
 	}
 }
 
-// inFiles counts how often the files of a directory have a text.
+// inFiles counts the occurrences of a text in the files of a directory.
 func inFiles(t *testing.T, dir, text string) (n int) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*"))

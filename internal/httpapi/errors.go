@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/intake"
 )
 
-// wire is how each kind of fault goes over the wire (contract, section 1).
+// wire maps each kind of fault to its HTTP form (contract, section 1).
 var wire = map[fault.Code]struct {
 	status int
 	typ    string
@@ -32,7 +32,7 @@ var wire = map[fault.Code]struct {
 	fault.Internal:            {http.StatusInternalServerError, "api_error"},
 }
 
-// Faults whose status is not their code's.
+// Reasons whose status differs from their code's.
 const (
 	reasonTooLarge              = intake.TooLarge
 	reasonTooSlow               = intake.TooSlow
@@ -59,8 +59,8 @@ type errorView struct {
 	Param   string `json:"param,omitzero"`
 }
 
-// WriteError answers with an error and returns the status. What is no
-// [fault.Error] is our fault, and its text stays here.
+// WriteError responds with an error and returns the status. An error that is not a
+// [fault.Error] is internal, and its text is not sent.
 func WriteError(w http.ResponseWriter, err error) int {
 	f := &fault.Error{Code: fault.Internal}
 	errors.As(err, &f)
@@ -81,7 +81,7 @@ func WriteError(w http.ResponseWriter, err error) int {
 	return writeJSON(w, status, body)
 }
 
-// viewError returns the status for an error and what is said of it.
+// viewError returns the status and the body for an error.
 func viewError(err error) (status int, view errorView) {
 	f := &fault.Error{Code: fault.Internal}
 	errors.As(err, &f)
@@ -94,19 +94,19 @@ func viewError(err error) (status int, view errorView) {
 		reason, view.Message = cmp.Or(reason, "unavailable"), "The server is temporarily unavailable; nothing was done. Retry later."
 	}
 	view.Code = cmp.Or(string(reason), string(f.Code))
-	// Both can repeat what was sent.
+	// Both can repeat parts of the request.
 	view.Message, view.Param = clip(view.Message, maxMessage), clip(view.Param, maxParam)
 	return cmp.Or(statusOf[f.Reason], wire[f.Code].status), view
 }
 
-// Limits of what an error repeats, in bytes.
+// Limits of the parts of a request that an error repeats, in bytes.
 const (
 	maxMessage = 1000
 	maxParam   = 200
 )
 
-// logError says of an error what a log may hold: for a user's mistake its kind,
-// for ours all of it. Messages and parameters repeat what users sent.
+// logError returns the loggable attributes of an error: the kind of a user's error, and an
+// internal one in full. Messages and parameters repeat users' data.
 func logError(err error) []slog.Attr {
 	var f *fault.Error
 	if errors.As(err, &f) && f.Code != fault.Internal && f.Code != fault.Unavailable {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// refusal is what an error answer must say.
+// refusal is the expected content of an error response.
 type refusal struct {
 	status           int
 	typ, code, param string
@@ -46,7 +46,7 @@ const (
 	noID     = "_0000000000000000000a"
 )
 
-// Every mistake has its code and names its parameter, and changes nothing.
+// Every error has its code, names its parameter, and changes nothing.
 func TestErrors(t *testing.T) {
 	w := newWorld(t)
 	live := w.register("a.b", with(liveKey)...)
@@ -64,7 +64,7 @@ func TestErrors(t *testing.T) {
 		header                   []string
 		want                     refusal
 	}{
-		// The body as such.
+		// The body.
 		{"bad JSON", "POST", "/v1/webhooks", `{"url":`, nil, invalid("json_invalid", "")},
 		{"JSON of another kind", "POST", "/v1/webhooks", `["url"]`, nil, invalid("json_invalid", "")},
 		{"null", "POST", "/v1/webhooks", `null`, nil, invalid("json_invalid", "")},
@@ -275,7 +275,7 @@ func TestErrors_wrongMethod(t *testing.T) {
 	}
 }
 
-// A body that breaks its promise of a length is refused as soon as that shows.
+// A body that exceeds its declared length is refused as soon as it does.
 func TestErrors_tooLargeWithoutALength(t *testing.T) {
 	w := newWorld(t)
 	req, err := http.NewRequest(http.MethodPost, w.url+"/v1/events", struct{ *strings.Reader }{strings.NewReader(strings.Repeat("x", 2<<20))})
@@ -293,7 +293,7 @@ func TestErrors_tooLargeWithoutALength(t *testing.T) {
 	}
 }
 
-// When the store cannot write, nothing is accepted and nobody learns why.
+// If the store cannot write, nothing is accepted, and the cause is not revealed.
 func TestErrors_storeUnavailable(t *testing.T) {
 	w := newWorld(t)
 	if err := w.store.Close(); err != nil {

@@ -52,7 +52,7 @@ func viewEventWith[V any](e *event.Event, name string, value V) jsontext.Value {
 	return append(b, '}')
 }
 
-// warningView is what was wrong with an event that was accepted all the same.
+// warningView is a problem with an event that was accepted nevertheless.
 type warningView struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
@@ -76,7 +76,7 @@ func sendEvent(rq *request) (answer, error) {
 	return rq.send(raw)
 }
 
-// sendRaw takes the bytes that are delivered as its body, and the rest in headers.
+// sendRaw accepts the delivered bytes as its body, and the other parameters as headers.
 func sendRaw(rq *request) (answer, error) {
 	in := struct {
 		Type        string `json:"type"`
@@ -88,7 +88,7 @@ func sendRaw(rq *request) (answer, error) {
 	if created := rq.Header.Get("Event-Created"); created != "" {
 		seconds, err := strconv.ParseInt(created, 10, 64)
 		if err != nil {
-			seconds = 0 // which is refused
+			seconds = 0 // this is refused
 		}
 		in.Created = &seconds
 	}
@@ -106,7 +106,7 @@ func sendRaw(rq *request) (answer, error) {
 	return sent, inHeaders(err)
 }
 
-// inHeaders names the header of a parameter that came in one.
+// inHeaders names the header of a parameter that was sent in one.
 func inHeaders(err error) error {
 	var f *fault.Error
 	if !errors.As(err, &f) {
@@ -121,7 +121,7 @@ func inHeaders(err error) error {
 	return &named
 }
 
-// send accepts an event that is JSON.
+// send accepts an event as JSON.
 func (rq *request) send(raw []byte) (answer, error) {
 	if err := repeatable(rq, eventAnswer, false); err != nil {
 		return answer{}, err
@@ -133,7 +133,7 @@ func (rq *request) send(raw []byte) (answer, error) {
 	return eventAnswer(e)
 }
 
-// sentView is what became of one event of several.
+// sentView is the result of one event of a batch.
 type sentView struct {
 	Status int        `json:"status"`
 	ID     string     `json:"id,omitzero"`
@@ -142,7 +142,7 @@ type sentView struct {
 	Warnings []warningView `json:"warnings,omitzero"`
 }
 
-// batchView is the answer to a batch, in its order.
+// batchView is the response to a batch, in its order.
 type batchView struct {
 	Object   string           `json:"object"`
 	Accepted int              `json:"accepted"`
@@ -150,7 +150,7 @@ type batchView struct {
 	Data     []jsontext.Value `json:"data"`
 }
 
-// viewSent is what a batch answers for an event, and keeps as its receipt.
+// viewSent is the result of an event in a batch, and its receipt.
 func viewSent(e *event.Event) sentView {
 	return sentView{Status: http.StatusOK, ID: e.ID, Warnings: viewWarnings(e)}
 }
@@ -162,7 +162,7 @@ func sendEvents(rq *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if len(raws) > 1 { // the request itself was counted
+	if len(raws) > 1 { // the request itself was already counted
 		limit, err := rq.service().Auth.AdmitMore(rq.Context(), rq.call, len(raws)-1)
 		showLimit(rq.header, limit)
 		if err != nil {
@@ -200,7 +200,7 @@ func sendEvents(rq *request) (answer, error) {
 		}
 	}
 	switch {
-	case unavailable == len(sent): // what holds for all is the answer as a whole
+	case unavailable == len(sent): // an error that applies to all is the response
 		return answer{}, sent[0].Err
 	case replayed == len(sent):
 		rq.header.Set("Idempotent-Replayed", "true")
@@ -208,14 +208,14 @@ func sendEvents(rq *request) (answer, error) {
 	return inJSON(out)
 }
 
-// batch returns the events of a body {"events":[…]}, each as it was written.
+// batch returns the events of a body {"events":[…]}, each as written.
 func (rq *request) batch() ([][]byte, error) {
 	if isForm, err := rq.bodyIsForm(); err != nil {
 		return nil, err
 	} else if isForm {
 		return nil, &fault.Error{Code: fault.Invalid, Reason: "content_type_unsupported", Param: "Content-Type", Message: "Send a batch as application/json."}
 	}
-	// What is wrong within an event concerns that one only.
+	// An error within an event concerns that event only.
 	dec := jsontext.NewDecoder(bytes.NewReader(rq.body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	var raws [][]byte
 	open, err := dec.ReadToken()
@@ -248,7 +248,7 @@ func (rq *request) batch() ([][]byte, error) {
 	return raws, nil
 }
 
-// items reads a list and returns the part of the body that each of its values is.
+// items reads a list and returns the part of the body of each of its values.
 func (rq *request) items(dec *jsontext.Decoder) (raws [][]byte, err error) {
 	if dec.PeekKind() != '[' {
 		return nil, badEvents()
@@ -278,7 +278,7 @@ func badEvents() error {
 	return fault.Param("events", "parameter_invalid", `Send a list of 1 to %d events: {"events":[{"type":"payment.succeeded","data":{"object":{…}}}]}.`, service.MaxEvents)
 }
 
-// notBatch returns the fault for a body that is no batch; err is nil when it is JSON.
+// notBatch returns the fault for a body that is not a batch; err is nil if it is JSON.
 func (rq *request) notBatch(err error) error {
 	if err != nil && !(errors.Is(err, io.EOF) && len(bytes.TrimSpace(rq.body)) == 0) {
 		return malformed(rq.body, err)
@@ -306,8 +306,8 @@ func (rq *request) eventJSON() ([]byte, error) {
 	return json.Marshal(tree, json.Deterministic(true))
 }
 
-// lists turns a form's maps with the keys 0, 1, 2 and so on into lists, at all
-// levels below the first.
+// lists converts a form's maps with the keys 0, 1, 2 and so on to lists, at all levels below
+// the first.
 func lists(v any) any {
 	m, ok := v.(map[string]any)
 	if !ok {
@@ -379,8 +379,8 @@ func resendEvent(rq *request) (answer, error) {
 	})
 }
 
-// retryEvent is resendEvent in Stripe's words: another parameter, and the event in
-// return.
+// retryEvent is resendEvent in the form of Stripe's API: with another parameter, and the event
+// as response.
 func retryEvent(rq *request) (answer, error) {
 	p := rq.params()
 	to, listeners := p.given("webhook_endpoint"), deref(p.truth("for_stripecli"))

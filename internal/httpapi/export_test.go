@@ -6,7 +6,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Routes is all that the server answers, as "METHOD /path".
+// Routes lists all routes, as "METHOD /path".
 func Routes() []string {
 	var all []string
 	for _, r := range routes() {
@@ -21,18 +21,18 @@ func Routes() []string {
 
 var noPage http.HandlerFunc = http.NotFound
 
-// ErrorTypes is the types of all errors.
+// ErrorTypes lists the types of all errors.
 func ErrorTypes() []string {
 	var all []string
 	for code, w := range wire {
-		if code != fault.Declined { // whose body has a schema of its own
+		if code != fault.Declined { // its body has a separate schema
 			all = append(all, w.typ)
 		}
 	}
 	return all
 }
 
-// WireOf is the status and type of a fault.
+// WireOf returns the status and type of a fault.
 func WireOf(code fault.Code, reason fault.Reason) (status int, typ string) {
 	status, view := viewError(&fault.Error{Code: code, Reason: reason})
 	return status, view.Type

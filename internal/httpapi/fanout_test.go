@@ -12,8 +12,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// deferred stores an event for an endpoint as an event of very many endpoints is stored:
-// its deliveries are to be written later, and nobody writes them yet.
+// deferred stores an event for an endpoint like an event with very many endpoints: its
+// deliveries are to be written later, and are not written yet.
 func (w *world) deferred(endpointID string) *store.Append {
 	w.t.Helper()
 	ctx := context.Background()
@@ -32,8 +32,8 @@ func (w *world) deferred(endpointID string) *store.Append {
 	return a
 }
 
-// An event that matches very many endpoints is acknowledged before its deliveries are
-// written, tells how many are still to come, and has each of them in the end.
+// An event that matches very many endpoints is acknowledged before its deliveries are written,
+// shows the number of missing ones, and finally has all of them.
 func TestEvents_manyEndpoints(t *testing.T) {
 	w := newWorld(t)
 	const endpoints = store.InlineDeliveries + 22
@@ -72,8 +72,8 @@ func TestEvents_manyEndpoints(t *testing.T) {
 	}
 }
 
-// A job that sends what was missed takes no event for missed whose deliveries are still
-// being written.
+// A job for missed events does not treat an event as missed whose deliveries are still being
+// written.
 func TestRecover_waitsForFanOut(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")
@@ -87,7 +87,7 @@ func TestRecover_waitsForFanOut(t *testing.T) {
 	w.pass(time.Minute)
 	look := func() { made = w.must("GET", "/v1/jobs/"+made.text("id"), "") }
 	deadline := time.Now().Add(time.Minute)
-	for { // until the job has come to the event
+	for { // until the job has reached the event
 		r, err := w.store.Job(t.Context(), a.Event.Space, made.text("id"))
 		if err != nil {
 			t.Fatal(err)

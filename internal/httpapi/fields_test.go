@@ -18,8 +18,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/httpapi/apitest"
 )
 
-// The description of the API has each field of an endpoint with its kind, limits and options,
-// and no others.
+// The description of the API contains each field of an endpoint with its kind, limits and
+// options, and no others.
 func TestFields_described(t *testing.T) {
 	if *update {
 		describe(t)
@@ -42,13 +42,13 @@ func TestFields_described(t *testing.T) {
 		}
 		delete(params, f.Name)
 	}
-	delete(params, "disabled") // another way to say status
+	delete(params, "disabled") // an alternative to status
 	for name := range params {
 		t.Errorf("EndpointFields has %s, which is not declared", name)
 	}
 }
 
-// describe adds the fields that the description lacks, with what their declarations say.
+// describe adds missing fields to the description, with the texts of their declarations.
 func describe(t *testing.T) {
 	t.Helper()
 	const path = "../../api/openapi.yaml"
@@ -82,7 +82,7 @@ func describe(t *testing.T) {
 	api.OpenAPI = []byte(text)
 }
 
-// schemaOf returns the schema of a field as a line of YAML without its braces.
+// schemaOf returns the schema of a field as a line of YAML, without braces.
 func schemaOf(f *endpoint.Field) string {
 	switch f.Kind {
 	case endpoint.ChoiceField:
@@ -105,7 +105,7 @@ func schemaOf(f *endpoint.Field) string {
 	return fmt.Sprintf("type: [string, \"null\"], maxLength: %g", f.Max)
 }
 
-// holds holds the schema of a parameter to the declaration of its field.
+// holds compares the schema of a parameter with the declaration of its field.
 func (d document) holds(t *testing.T, f *endpoint.Field, name string, schema any) {
 	t.Helper()
 	if schema == nil {
@@ -166,8 +166,8 @@ func (d document) holds(t *testing.T, f *endpoint.Field, name string, schema any
 	}
 }
 
-// Each field can be set with JSON and with a form, when an endpoint is created and later, and
-// is answered.
+// Each field can be set with JSON and with a form, on creation and later, and is in the
+// response.
 func TestFields_everyOne(t *testing.T) {
 	w := newWorld(t)
 	p := apitest.EndpointParams()
@@ -180,7 +180,7 @@ func TestFields_everyOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent := func(path string) object { // which the validator cannot read
+	sent := func(path string) object { // the validator cannot read it
 		t.Helper()
 		req, err := http.NewRequest("POST", w.url+path, strings.NewReader(form.Encode()))
 		if err != nil {
@@ -236,7 +236,7 @@ func TestFields_everyOne(t *testing.T) {
 	}
 }
 
-// plainOf returns a parameter as JSON has it.
+// plainOf returns a parameter as JSON represents it.
 func plainOf(v any) any {
 	switch v := v.(type) {
 	case time.Duration:
@@ -265,7 +265,7 @@ func plainOf(v any) any {
 	return v
 }
 
-// formOf adds a parameter as forms have it.
+// formOf adds a parameter as forms represent it.
 func formOf(form url.Values, name string, v any) {
 	switch v := v.(type) {
 	case []any:

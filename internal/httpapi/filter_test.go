@@ -51,7 +51,7 @@ func TestFilter_decidesWhoGetsAnEvent(t *testing.T) {
 		t.Errorf("the log does not tell of it:\n%s", log)
 	}
 
-	// Sent again: to those that want it, or to the one that is named.
+	// Resend: to the matching endpoints, or to the named one.
 	w.must("POST", "/v1/events/"+small+"/resend", "")
 	if got := w.receivers(small); !slices.Equal(got, []string{all.text("id")}) {
 		t.Errorf("sent again to %v", got)
@@ -91,21 +91,21 @@ func TestFilter_batchesAndAnnouncements(t *testing.T) {
 	if got := len(w.must("GET", "/v1/events", "").list()); got != before {
 		t.Errorf("%d events after something that %s refuses to hear of, had %d", got, picky.text("id"), before)
 	}
-	// A test is of the endpoint, not of its filter.
+	// A test event ignores the endpoint's filter.
 	sample := w.must("POST", "/v1/webhooks/"+picky.text("id")+"/test", `{"type":"refund.created"}`)
 	if got := w.receivers(sample.text("id")); len(got) != 1 {
 		t.Errorf("the sample went to %v", got)
 	}
 }
 
-// What an endpoint's filter refused, it did not miss.
+// An event that an endpoint's filter rejected was not missed.
 func TestRecover_filter(t *testing.T) {
 	w := newWorld(t)
 	e := w.registerFiltered("payment.*", overThousand)
 	path := "/v1/webhooks/" + e.text("id")
 	w.must("POST", path+"/disable", "")
 	var wanted, refused []string
-	for i := range 20 { // more than are looked at together
+	for i := range 20 { // more than are examined together
 		wanted = append(wanted, w.sendAmount(1000+i))
 		refused = append(refused, w.sendAmount(i), w.send("refund.created").text("id"))
 	}

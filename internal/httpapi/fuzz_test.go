@@ -17,7 +17,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/httpapi"
 )
 
-// v1Routes is the routes that need a key.
+// v1Routes lists the routes that require a key.
 func v1Routes() []string {
 	var all []string
 	for _, r := range httpapi.Routes() {
@@ -28,7 +28,7 @@ func v1Routes() []string {
 	return all
 }
 
-// Whatever the body of whichever POST: never our fault, always JSON.
+// For every body of every POST, the response is never a 5xx, and always JSON.
 func FuzzPost(f *testing.F) {
 	for i, seed := range []string{
 		``, `{}`, `{"url":"https://example.com/","enabled_events":["*"],"metadata":{"a":"b"},"retry_schedule":[1],"status":"enabled"}`,
@@ -77,13 +77,13 @@ func FuzzPost(f *testing.F) {
 	})
 }
 
-// wire is a response as a connection takes it, for answers that go on.
+// wire is a response over a connection, for streamed responses.
 type wire struct{ *httptest.ResponseRecorder }
 
 func (wire) SetWriteDeadline(time.Time) error { return nil }
 
-// Whatever the method, route, key, headers, query and body: never our fault, never a
-// panic, always a Request-Id, and errors always in the envelope of errors.
+// For every method, route, key, header, query and body: never a 5xx, never a panic, always a
+// Request-Id, and errors always in the error envelope.
 func FuzzRequest(f *testing.F) {
 	form := `amount=100&currency=usd&payment_method[type]=card&payment_method[card][number]=4242424242424242&payment_method[card][exp_month]=12&payment_method[card][exp_year]=2099&payment_method[card][cvc]=123`
 	for i := range len(httpapi.Routes()) {
@@ -99,7 +99,7 @@ func FuzzRequest(f *testing.F) {
 	ev := w.send("payment.succeeded")
 	fill := map[string]string{"/webhooks/": e.text("id"), "/webhook_endpoints/": e.text("id"), "/events/": ev.text("id"),
 		"/deliveries/": w.deliveryOf(ev.text("id")).text("id"), "/accounts/": w.account.ID}
-	routes := slices.DeleteFunc(httpapi.Routes(), func(r string) bool { return strings.HasSuffix(r, "/metrics") }) // which panic in this world
+	routes := slices.DeleteFunc(httpapi.Routes(), func(r string) bool { return strings.HasSuffix(r, "/metrics") }) // which panics in this world
 	slices.Sort(routes)
 	keys := []string{testKey, adminKey, liveKey, otherKey, goneKey, "", "x"}
 	types := []string{"", "application/json", formType, "application/json; charset=utf-16", "text/plain"}
@@ -116,7 +116,7 @@ func FuzzRequest(f *testing.F) {
 			method = own
 		}
 		ctx := t.Context()
-		if strings.HasSuffix(path, "/tail") { // which goes on until the caller leaves
+		if strings.HasSuffix(path, "/tail") { // which streams until the caller disconnects
 			left, leave := context.WithCancel(ctx)
 			leave()
 			ctx = left
@@ -162,7 +162,7 @@ func FuzzRequest(f *testing.F) {
 
 var errorTypes = append(httpapi.ErrorTypes(), "payment_error")
 
-// Whatever the query of whichever list: the same.
+// The same for every query of every list.
 func FuzzQuery(f *testing.F) {
 	for i, seed := range []string{
 		"", "limit=1", "created[gte]=1&created[lt]=99999999999", "type=payment.*&status=failed", "limit=1e0&limit=2", "%", "a[", "[]=1",

@@ -14,10 +14,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata from what the server answers")
 
-// Each file of testdata is a conversation: requests and, below a line of dashes,
-// their responses; a line of equals signs stands between the exchanges. What
-// differs from run to run has a name in braces: {we_1} is the first endpoint's id.
-// Bodies are compared byte for byte, so the order of fields is too.
+// Each file of testdata is a conversation: requests and, below a line of dashes, their
+// responses; a line of equals signs separates the exchanges. Values that differ between runs
+// have a name in braces: {we_1} is the first endpoint's id. Bodies are compared byte for byte,
+// including the order of fields.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -78,7 +78,7 @@ func converse(t *testing.T, text string) string {
 	return strings.Join(out, "==========\n")
 }
 
-// show writes a response as it is kept: status, headers by name, body.
+// show formats a response as it is stored: status, headers by name, body.
 func show(a answer) string {
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "%d %s\n", a.status, http.StatusText(a.status))
@@ -93,7 +93,7 @@ func show(a answer) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// names gives what is random a name, the same one each time it comes.
+// names replaces each random value by a name, the same one each time.
 type names struct {
 	values map[string]string // by name
 	count  map[string]int

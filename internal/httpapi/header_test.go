@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// An endpoint's own headers cannot end a line of a request, nor take the place of a
-// header that is the connection's, the server's or a signature's. The refusal names the
-// header, never its value, and the endpoint stays what it was.
+// An endpoint's custom headers cannot end a line of a request, nor replace a header of the
+// connection, the server or a signature. The error names the header, never its value, and the
+// endpoint is not changed.
 func TestHeaders_injection(t *testing.T) {
 	w := newWorld(t)
 	e := w.must("POST", "/v1/webhooks", `{"url":"https://example.com/","enabled_events":["*"],"headers":{"X-Api-Key":"sesame"}}`)

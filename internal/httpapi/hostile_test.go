@@ -26,7 +26,7 @@ func (w *world) slowBody(path, key string, length int, begin []byte) net.Conn {
 	}
 	w.t.Cleanup(func() { _ = c.Close() })
 	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", path, host, key, length)
-	_, _ = c.Write(append([]byte(head), begin...)) // which may have been refused meanwhile
+	_, _ = c.Write(append([]byte(head), begin...)) // the request may have been refused meanwhile
 	return c
 }
 
@@ -63,7 +63,7 @@ func (w *world) until(condition func() bool) {
 
 const oneEvent = `{"type":"payment.succeeded","data":{"object":{"id":"pay_1"}}}`
 
-// What a request declares costs nothing, whoever declares it.
+// A declared length reserves nothing.
 func TestBodies_declaredLengthTakesNothing(t *testing.T) {
 	w := newWorld(t)
 	for range 64 {
@@ -76,7 +76,7 @@ func TestBodies_declaredLengthTakesNothing(t *testing.T) {
 	}
 }
 
-// The account whose requests hold too much is refused, and others are not.
+// An account whose requests use too much memory is refused, and others are not.
 func TestBodies_shareOfAnAccount(t *testing.T) {
 	w := newWorld(t)
 	part := bytes.Repeat([]byte(" "), 6<<20)
@@ -141,7 +141,7 @@ func TestParams_manyValuesAreRefusedBeforeTheyAreDecoded(t *testing.T) {
 	}
 }
 
-// A form of the Stripe CLI's kind, or one that is not, is read within the same limits.
+// Forms are read within the same limits.
 func TestForms_manyParameters(t *testing.T) {
 	w := newWorld(t)
 	c := w.slowBody("/v1/payments", testKey, 20_000, nil)
@@ -163,8 +163,8 @@ func TestForms_manyParameters(t *testing.T) {
 	}
 }
 
-// An account that has as much as it may is refused, whatever it asks for; another account
-// and the other mode are not, and the operator gives it more.
+// An account at its limit is refused every further object; another account and the other mode
+// are not, and the operator can raise the limit.
 func TestLimits_ofEachObject(t *testing.T) {
 	w := newWorld(t)
 	id := w.account.ID
@@ -235,8 +235,8 @@ func TestLimits_deletedEndpointsDoNotCount(t *testing.T) {
 	}
 }
 
-// One request creates a bounded number of deliveries; its first event is stored whatever its
-// number of endpoints, and the order stays.
+// One request creates a bounded number of deliveries; its first event is stored with any number
+// of endpoints, and the order is kept.
 func TestLimits_deliveriesOfABatch(t *testing.T) {
 	w := newWorld(t)
 	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"batch_deliveries":7}}`, with(adminKey)...)
@@ -264,7 +264,7 @@ func TestLimits_deliveriesOfABatch(t *testing.T) {
 	}
 }
 
-// A tail beyond the limit is refused, and one that ends makes room.
+// A tail beyond the limit is refused, until another one ends.
 func TestLimits_tails(t *testing.T) {
 	w := newWorld(t)
 	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"tails":2}}`, with(adminKey)...)
@@ -296,8 +296,8 @@ func TestLimits_tails(t *testing.T) {
 	})
 }
 
-// Compiling counts too: previews, endpoints and event types. It counts apart from events, so
-// that an account whose filters are too dear can still change them.
+// Compiling counts too: previews, endpoints and event types. It is counted separately from
+// events, so that an account with too expensive filters can still change them.
 func TestLimits_processorTimeOfEdits(t *testing.T) {
 	w := newWorld(t)
 	id := w.register("dear.one").text("id")
@@ -322,7 +322,7 @@ func TestLimits_processorTimeOfEdits(t *testing.T) {
 			return "POST", "/v1/event_types", fmt.Sprintf(`{"name":"type.n%d","schema":{"type":"object"}}`, n)
 		},
 	} {
-		w.until(func() bool { // the first may be admitted, by what is left from before
+		w.until(func() bool { // the first one may be admitted by the remaining allowance
 			method, path, body := ask(rand.IntN(1e6))
 			a := w.call(method, path, body)
 			if a.status == http.StatusTooManyRequests {
@@ -335,13 +335,13 @@ func TestLimits_processorTimeOfEdits(t *testing.T) {
 		})
 	}
 	w.must("PATCH", "/v1/webhooks/"+id, `{"description":"without an expression"}`)
-	w.must("PATCH", "/v1/webhooks/"+id, `{"filter":""}`) // what is too dear can be dropped
+	w.must("PATCH", "/v1/webhooks/"+id, `{"filter":""}`) // an expensive filter can be removed
 	if status, code, _ := w.post("/v1/events", testKey, dear); status != http.StatusOK {
 		t.Errorf("an event that nothing looks at: %d %s", status, code)
 	}
 }
 
-// A job that asks a filter about what was missed charges the account for that.
+// A job that evaluates a filter for missed events is charged to the account.
 func TestLimits_processorTimeOfRecoveries(t *testing.T) {
 	w := newWorld(t)
 	id := w.register("dear.one").text("id")
@@ -361,8 +361,8 @@ func TestLimits_processorTimeOfRecoveries(t *testing.T) {
 	}
 }
 
-// An account whose filters take more processor time than it may is told when to go on; its
-// other events, and other accounts' filters, are not in its way.
+// An account whose filters exceed its processor time is told when to retry; its other events,
+// and other accounts, are not affected.
 func TestLimits_processorTime(t *testing.T) {
 	w := newWorld(t)
 	w.must("POST", "/v1/accounts/"+w.account.ID, `{"limits":{"processor_time":1}}`, with(adminKey)...)

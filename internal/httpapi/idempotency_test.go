@@ -15,8 +15,8 @@ import (
 
 func key(k string) []string { return []string{"Idempotency-Key", k} }
 
-// Every POST can be repeated: the second time nothing happens and the first answer
-// comes again, whatever has changed since.
+// Every POST can be repeated: the second time nothing happens and the first response is
+// returned, whatever has changed since.
 func TestIdempotency_replay(t *testing.T) {
 	for _, c := range []struct {
 		name, path, body string
@@ -78,7 +78,7 @@ func TestIdempotency_replay(t *testing.T) {
 	}
 }
 
-// No POST with an API key is without it: each route is called twice under one key, and once
+// Every POST with an API key supports it: each route is called twice under one key, and once
 // more with another request.
 func TestIdempotency_everyRoute(t *testing.T) {
 	w := newWorld(t)
@@ -118,7 +118,7 @@ func TestIdempotency_everyRoute(t *testing.T) {
 		if query != "" {
 			body, query = e.body, query+"&" // the same parameters, but another request
 		}
-		if other := call(query, body); other.status != http.StatusUnprocessableEntity && path != "/v1/events/batch" { // whose events have receipts of their own
+		if other := call(query, body); other.status != http.StatusUnprocessableEntity && path != "/v1/events/batch" { // whose events have their own receipts
 			t.Errorf("%s: another request under the key is answered with %d %s", route, other.status, other.body)
 		}
 	}
@@ -129,7 +129,7 @@ func TestIdempotency_everyRoute(t *testing.T) {
 
 func disable(w *world, e object) { w.must("POST", "/v1/webhooks/"+e.text("id")+"/disable", "") }
 
-// API keys are on disk as hashes only, so not in the kept answer either.
+// API keys are stored as hashes only, also in stored responses.
 func TestIdempotency_keepsNoAPIKey(t *testing.T) {
 	w := newWorld(t)
 	header := append(w.asOperator(), key("k")...)
@@ -166,7 +166,7 @@ func TestIdempotency_mismatch(t *testing.T) {
 	}
 }
 
-// Keys belong to one account and mode.
+// Idempotency keys belong to one account and mode.
 func TestIdempotency_spaces(t *testing.T) {
 	w := newWorld(t)
 	const body = `{"type":"a","data":{"object":{}}}`
@@ -180,7 +180,7 @@ func TestIdempotency_spaces(t *testing.T) {
 	}
 }
 
-// A refused request leaves its key free.
+// A refused request does not use its key.
 func TestIdempotency_afterAnError(t *testing.T) {
 	w := newWorld(t)
 	w.call("POST", "/v1/webhooks", `{"url":"ftp://example.com/","enabled_events":["*"]}`, key("k")...).check(invalid("url_invalid", "url"))
@@ -201,7 +201,7 @@ func TestIdempotency_expires(t *testing.T) {
 	}
 }
 
-// The response is the same although the event has been deleted because of its age.
+// The response is the same although retention has deleted the event.
 func TestIdempotency_outlivesItsEvent(t *testing.T) {
 	w := newWorld(t)
 	w.service.Calls.EventsKept = time.Hour
@@ -217,7 +217,7 @@ func TestIdempotency_outlivesItsEvent(t *testing.T) {
 	}
 }
 
-// While the first request is on its way, the second is told so.
+// While the first request is running, the second one is refused.
 func TestIdempotency_conflict(t *testing.T) {
 	w := newWorld(t)
 	const body = `{"type":"a","data":{"object":{}}}`

@@ -20,9 +20,9 @@ type jobView struct {
 	Since    int64     `json:"since"`
 	Until    int64     `json:"until"`
 	Missed   bool      `json:"include_missed"`
-	Total    *int      `json:"total"`    // events in the stretch of time, or failed deliveries; null: too many to count
-	Scanned  int       `json:"scanned"`  // of these so far
-	Requeued int       `json:"requeued"` // deliveries that are sent again
+	Total    *int      `json:"total"`    // events in the time range, or failed deliveries; null: too many to count
+	Scanned  int       `json:"scanned"`  // of these, processed so far
+	Requeued int       `json:"requeued"` // deliveries that are resent
 	Error    *string   `json:"error"`
 	Created  int64     `json:"created"`
 	Finished *int64    `json:"finished"`
@@ -35,7 +35,7 @@ func viewJob(r *job.Job) jobView {
 		Error: orNull(r.Error), Created: r.Created.Unix(), Finished: seconds(r.Finished), Livemode: r.Space.Live()}
 }
 
-// counted returns a total, null for one that was not counted to its end.
+// counted returns a total, null for an incomplete count.
 func counted(total int) *int {
 	if total == job.NotCounted {
 		return nil

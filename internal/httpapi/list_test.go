@@ -17,7 +17,7 @@ func ids(list []object) []string {
 	return out
 }
 
-// Pages of every list, forwards and backwards, put together are the whole.
+// The pages of every list, forwards and backwards, add up to the whole list.
 func TestLists_pages(t *testing.T) {
 	w := newWorld(t)
 	var last object
@@ -186,7 +186,7 @@ func TestLists_deliveryFilters(t *testing.T) {
 	}
 }
 
-// Deliveries are found by the response, and events by their deliveries and by what is in them.
+// Deliveries are found by the response, and events by their deliveries and their contents.
 func TestLists_byResponseAndText(t *testing.T) {
 	w := newWorld(t)
 	w.register("payment.*")

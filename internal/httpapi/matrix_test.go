@@ -13,19 +13,19 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
-// right is what a route is for.
+// right is the class of callers that a route is for.
 type right int
 
 const (
 	everybody    right = iota
-	members            // of the account whose data it is, and operators for them
-	operators          // in no account
-	operatorsFor       // in an account
+	members            // of the account that owns the data, and operators for them
+	operators          // without an account
+	operatorsFor       // with an account
 	visitors           // with a shopper's token
 )
 
-// entry is what the matrix knows of a route: who may, and a request that succeeds for
-// them. made returns the identifier that the path names.
+// entry is a route in the matrix: the allowed callers, and a request that succeeds for them.
+// made returns the identifier that the path names.
 type entry struct {
 	right   right
 	made    func(*world) string
@@ -33,11 +33,11 @@ type entry struct {
 	query   string
 	header  []string
 	sandbox bool // test mode only
-	nowhere bool // there is nothing behind it for anybody
-	whose   bool // the path names an object of an account; else it is a list, or makes something
+	nowhere bool // nothing exists there for any caller
+	whose   bool // the path names an object of an account; otherwise it is a list or a creation
 }
 
-// entries is every route. A new route without one fails the test.
+// entries contains every route. A new route without an entry fails the test.
 func entries() map[string]entry {
 	endpoint := func(w *world) string { return w.register("never.sent").text("id") }
 	validated := func(w *world) string {
@@ -48,7 +48,7 @@ func entries() map[string]entry {
 		w.must("POST", "/v1/webhooks/"+id+"/rotate_secret", `{"expires_in":3600}`)
 		return id
 	}
-	sent := func(w *world) string { return w.send("payment.succeeded").text("id") } // to the one endpoint that wants it
+	sent := func(w *world) string { return w.send("payment.succeeded").text("id") } // to the only subscribed endpoint
 	delivered := func(w *world) string {
 		return w.must("GET", "/v1/events/"+sent(w)+"/deliveries", "").list()[0].text("id")
 	}
@@ -62,7 +62,7 @@ func entries() map[string]entry {
 		types++
 		return w.must("POST", "/v1/event_types", fmt.Sprintf(`{"name":"type.n%d"}`, types)).text("id")
 	}
-	undefined := func(w *world) string { // so that each of those who may can define it
+	undefined := func(w *world) string { // so that each allowed caller can define it
 		w.call("DELETE", "/v1/event_types/new.type", "")
 		w.call("DELETE", "/v1/event_types/new.type", "", with(otherKey)...)
 		return "no object"
@@ -82,7 +82,7 @@ func entries() map[string]entry {
 	}
 	all := map[string]entry{
 		"GET /{$}": {}, "GET /healthz": {}, "GET /readyz": {}, "GET /openapi.yaml": {}, "GET /v1/meta": {}, "GET /metrics": {},
-		"GET /receipts/{id}": {made: payment}, "GET /v1/consents/{key}": {nowhere: true}, "POST /v1/consents/{key}": {nowhere: true}, // by what only a receiver is told
+		"GET /receipts/{id}": {made: payment}, "GET /v1/consents/{key}": {nowhere: true}, "POST /v1/consents/{key}": {nowhere: true}, // only receivers know the key
 
 		"POST /v1/events":       {right: members, body: `{"type":"a.b","data":{"object":{}}}`},
 		"POST /v1/events/raw":   {right: members, body: "<a/>", header: []string{"Event-Type", "a.b"}},
@@ -181,7 +181,7 @@ func entries() map[string]entry {
 
 func portalOf(w *world) string { return w.must("POST", "/v1/portal_sessions", `{}`).text("id") }
 
-// adaOf returns the user Ada, an admin whose password the tests know.
+// adaOf returns the user Ada, an admin with a known password.
 func adaOf(w *world) string {
 	for _, u := range w.must("GET", "/v1/users", "", with(adminKey)...).list() {
 		if u.text("name") == "ada" {
@@ -191,9 +191,8 @@ func adaOf(w *world) string {
 	return w.must("POST", "/v1/users", `{"name":"ada","role":"admin","password":"correct horse battery"}`, with(adminKey)...).text("id")
 }
 
-// Every route × everybody who may come to it: those who may get what is theirs, and
-// all others the refusal that fits, without a trace in the store and without a word
-// of what is not theirs.
+// Every route × every kind of caller: allowed callers get their own data, and all others the
+// appropriate refusal, without an effect on the store and without any of others' data.
 func TestAuth_matrix(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds: make test runs it")
@@ -213,7 +212,7 @@ func TestAuth_matrix(t *testing.T) {
 	shopper := w.must("POST", "/oauth20/token?grant_type=client_credentials&dr_userid="+sub.in("shopper").text("id"), "").text("access_token")
 
 	const unauthenticated, forbidden = http.StatusUnauthorized, http.StatusForbidden
-	// Where a route names somebody's object, others must not even learn that it exists.
+	// If a route names another account's object, the caller must not even learn that it exists.
 	hidden := func(e entry, own int) int {
 		if e.whose {
 			return http.StatusNotFound
@@ -223,8 +222,8 @@ func TestAuth_matrix(t *testing.T) {
 	type role struct {
 		name    string
 		header  []string
-		want    func(entry) int // the status; 0: anything, as long as it touches nothing of the account's
-		foreign bool            // it sees data, but other data
+		want    func(entry) int // the expected status; 0: any, as long as the account's data is not touched
+		foreign bool            // it has access to other data
 	}
 	always := func(status int) func(entry) int { return func(entry) int { return status } }
 	by := func(asMember func(entry) int, asOperator, asOperatorFor int) func(entry) int {
@@ -280,7 +279,7 @@ func TestAuth_matrix(t *testing.T) {
 		method, path, _ := strings.Cut(route, " ")
 		ask := func(r role, id string, want int) {
 			if path == "/v1/logs/tail" && (want == http.StatusOK || want == 0) {
-				return // it goes on for ever for those who may
+				return // it streams forever for allowed callers
 			}
 			header, query := append(slices.Clone(e.header), r.header...), e.query
 			if i := slices.Index(header, "X-Query"); i >= 0 {
@@ -290,14 +289,14 @@ func TestAuth_matrix(t *testing.T) {
 			cells++
 			a := w.call(method, fill(path+query), fill(e.body), header...)
 			switch {
-			case path == "/metrics": // panics in this world, on purpose
+			case path == "/metrics": // it panics in this world on purpose
 			case want == 0 && a.status >= 500, want == 0 && a.status/100 == 2 && e.whose:
 				t.Errorf("%s with %s: %d %s, want a refusal", route, r.name, a.status, a.body)
-			case want == http.StatusNotFound && a.status == http.StatusBadRequest && strings.Contains(a.body, "resource_missing"): // it is named in the body
+			case want == http.StatusNotFound && a.status == http.StatusBadRequest && strings.Contains(a.body, "resource_missing"): // the body names it
 			case want != 0 && a.status != want && !(want == http.StatusOK && a.status/100 == 2):
 				t.Errorf("%s with %s: %d %s, want %d", route, r.name, a.status, a.body, want)
 			}
-			if id != "" && r.foreign && e.right == members && path != "/v1/api_keys" && a.status/100 == 2 && strings.Contains(a.body, id) { // keys are those of both modes
+			if id != "" && r.foreign && e.right == members && path != "/v1/api_keys" && a.status/100 == 2 && strings.Contains(a.body, id) { // which lists the keys of both modes
 				t.Errorf("%s with %s shows %s", route, r.name, id)
 			}
 			if (a.header.Get("Www-Authenticate") != "") != (a.status == unauthenticated) {
@@ -311,7 +310,7 @@ func TestAuth_matrix(t *testing.T) {
 			return e.made(w)
 		}
 		id, before := made(), w.everything()
-		for _, refused := range []bool{true, false} { // first those who leave no trace
+		for _, refused := range []bool{true, false} { // first the callers that change nothing
 			for _, r := range roles {
 				want := http.StatusOK
 				switch {

@@ -7,17 +7,17 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-// metaView is what everybody may know who receives deliveries.
+// metaView is public information for receivers.
 type metaView struct {
 	Object           string   `json:"object"`
 	Version          string   `json:"version"`
-	EgressAddresses  []string `json:"egress_addresses"` // deliveries come from these; null: the operator does not say
+	EgressAddresses  []string `json:"egress_addresses"` // source addresses of deliveries; null: not configured
 	SignatureHeader  string   `json:"signature_header"`
 	UserAgent        string   `json:"user_agent"`
 	SignatureSchemes []string `json:"signature_schemes"`
 }
 
-// meta needs no API key: the one who asks may be a receiver's firewall.
+// meta requires no API key, because a receiver's firewall may request it.
 func (a *api) meta(w http.ResponseWriter, _ *http.Request) {
 	body, err := encode(metaView{Object: "meta", Version: a.Version, EgressAddresses: a.Egress, SignatureHeader: a.Brand + "-Signature",
 		UserAgent: a.Brand + "-Webhooks/" + a.Version, SignatureSchemes: endpoint.Schemes()})

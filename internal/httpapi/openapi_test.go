@@ -23,14 +23,14 @@ type document map[string]any
 
 func readDocument(t *testing.T) document {
 	t.Helper()
-	var d map[string]any // not a document: the maps within would be documents too
+	var d map[string]any // not a document, because the maps inside would be documents too
 	if err := yaml.Unmarshal(api.OpenAPI, &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-// at follows a path of keys; nil when there is nothing.
+// at follows a path of keys; nil if it does not exist.
 func at(v any, path ...string) any {
 	for _, key := range path {
 		switch m := v.(type) {
@@ -50,7 +50,7 @@ func mapAt(v any, path ...string) map[string]any {
 	return m
 }
 
-// resolve replaces a reference by what it means.
+// resolve replaces a reference by its target.
 func (d document) resolve(v any) any {
 	for {
 		ref, ok := at(v, "$ref").(string)
@@ -61,7 +61,7 @@ func (d document) resolve(v any) any {
 	}
 }
 
-// fields returns the properties of a schema and which of them are required.
+// fields returns the properties of a schema and the required ones.
 func (d document) fields(schema any) (all map[string]any, required []string) {
 	schema = d.resolve(schema)
 	all = map[string]any{}
@@ -91,7 +91,7 @@ func words(v any) []string {
 	return out
 }
 
-// Every route is described, and everything described is a route.
+// Every route is described, and every described operation is a route.
 func TestOpenAPI_routes(t *testing.T) {
 	d := readDocument(t)
 	if v, _ := d["openapi"].(string); !strings.HasPrefix(v, "3.1.") {
@@ -172,8 +172,7 @@ func TestOpenAPI_references(t *testing.T) {
 	}
 }
 
-// What the server answers has the described fields, of the described types, and no
-// others.
+// The server's responses have exactly the described fields, with the described types.
 func TestOpenAPI_responses(t *testing.T) {
 	d := readDocument(t)
 	w := newWorld(t)
@@ -267,13 +266,13 @@ func TestOpenAPI_responses(t *testing.T) {
 	})
 }
 
-// match holds a value to a schema, as far as this document's schemas go.
+// match compares a value with a schema, for the schema features that this document uses.
 func (d document) match(t *testing.T, schema, v any, where string) {
 	t.Helper()
 	schema = d.resolve(schema)
 	if choices, ok := at(schema, "anyOf").([]any); ok {
 		if v == nil {
-			return // every choice of the document is "something or null"
+			return // every choice in the document is "something or null"
 		}
 		schema = d.resolve(choices[0])
 	}
@@ -304,7 +303,7 @@ func (d document) match(t *testing.T, schema, v any, where string) {
 			t.Error("the schema has no fields, so that nothing was compared")
 		}
 		if len(all) == 0 || at(schema, "additionalProperties") != nil {
-			return // free-form
+			return // any value
 		}
 		for _, name := range required {
 			if _, has := v[name]; !has {
@@ -347,8 +346,7 @@ func typesOf(v any) []string {
 	return []string{"object"}
 }
 
-// The document's examples of requests work, and every parameter that it names is
-// one.
+// The document's examples of requests work, and every parameter in them is described.
 func TestOpenAPI_requests(t *testing.T) {
 	d := readDocument(t)
 	w := newWorld(t)
@@ -383,18 +381,18 @@ func TestOpenAPI_requests(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if strings.HasSuffix(path, "/revoke_secret") { // there must be an old one
+				if strings.HasSuffix(path, "/revoke_secret") { // there must be an old secret
 					w.must("POST", "/v1/webhooks/"+e.text("id")+"/rotate_secret", `{"expires_in":3600}`)
 				}
 				o := w.must(strings.ToUpper(method), id.Replace(path), named.Replace(string(body)), header...)
-				if o.text("object") == "job" { // there can be one at a time
+				if o.text("object") == "job" { // there can be one job at a time
 					w.must("POST", "/v1/jobs/"+o.text("id")+"/cancel", "")
 				}
 			}
 			names, _ := d.fields(at(content, "schema"))
 			for name := range names {
 				wrong := "[[]]"
-				if strings.HasSuffix(path, "/batch") { // which judges each item for itself
+				if strings.HasSuffix(path, "/batch") { // it evaluates each item separately
 					wrong = "{}"
 				}
 				a := w.call(strings.ToUpper(method), id.Replace(path), `{"`+name+`":`+wrong+`}`, header...)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Operator keys are made, listed and revoked by one another; the last one stays.
+// Operator keys create, list and revoke each other; the last one cannot be revoked.
 func TestOperatorKeys(t *testing.T) {
 	w := newWorld(t)
 	made := w.must("POST", "/v1/operator_keys", `{"name":"on call"}`, with(adminKey)...)

@@ -23,14 +23,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// params is a request's parameters, from JSON, a form or the query. Getters take
-// what the handler knows; done complains of the first thing that was wrong and of
-// anything that nobody asked for.
+// params contains a request's parameters, from JSON, a form or the query. Getters remove known
+// parameters; done returns the first error, or one for a remaining parameter.
 type params struct {
-	values map[string]any // strings and nested maps from a form; what JSON has from JSON
+	values map[string]any // strings and nested maps from a form; JSON's values from JSON
 	form   bool
 	err    error
-	source []byte // the JSON that values are of
+	source []byte // the JSON text of the values
 }
 
 const (
@@ -38,12 +37,12 @@ const (
 	maxNest  = 8
 )
 
-// Limits of the parameters in a JSON body. Some values in a few bytes each would otherwise
-// take a hundred times the memory of the body.
+// Limits of the parameters in a JSON body. Otherwise many tiny values would use a hundred times
+// the memory of the body.
 const (
 	maxValues  = 10_000
 	maxDepth   = 100
-	valueBytes = 64 // that a value takes in memory, about
+	valueBytes = 64 // approximate memory of a value
 )
 
 // query reads the parameters of the URL.
@@ -63,8 +62,8 @@ func (rq *request) params() *params {
 	return p
 }
 
-// admitJSON refuses a body of more or deeper values than parameters have, before it is
-// decoded, and charges the memory that decoding takes.
+// admitJSON refuses a body with too many or too deeply nested values before it is decoded, and
+// charges the memory for decoding it.
 func (rq *request) admitJSON() error {
 	values, depth := measureJSON(rq.body)
 	switch {
@@ -78,8 +77,8 @@ func (rq *request) admitJSON() error {
 	return rq.intake.Charge(values * valueBytes)
 }
 
-// measureJSON returns at least how many values a JSON text holds, names included, and how
-// deeply they are nested. Of a text that is not JSON it returns some numbers.
+// measureJSON returns a lower bound of the number of values in a JSON text, including names,
+// and their depth. For an invalid text the result is arbitrary.
 func measureJSON(raw []byte) (values, depth int) {
 	level, quoted, escaped := 0, false, false
 	for _, c := range raw {
@@ -112,7 +111,7 @@ func decodeJSON(raw []byte, to *map[string]any) error {
 		return nil
 	case err == nil, errors.As(err, &kind) && kind.JSONPointer == "":
 		return badJSON("The request body must be a JSON object such as {\"limit\":10}; this is %s.", kindOf(raw))
-	case errors.As(err, &kind): // of values that are any, only numbers can be wrong
+	case errors.As(err, &kind): // only numbers can be invalid in values of type any
 		return badJSON("The request body cannot be read: the number %s of %s is out of range.", clip(string(kind.JSONValue), 40), paramAt(kind.JSONPointer))
 	}
 	return malformed(raw, err)
@@ -122,8 +121,8 @@ func badJSON(format string, args ...any) error {
 	return &fault.Error{Code: fault.Invalid, Reason: "json_invalid", Message: fmt.Sprintf(format, args...)}
 }
 
-// malformed returns the fault for a body that is not JSON. The parameter is named where
-// it is one that is at fault, rather than the text.
+// malformed returns the fault for a body that is not valid JSON. It names the parameter if the
+// error is in one.
 func malformed(raw []byte, err error) error {
 	err = event.Malformed("The request body", raw, err, paramAt)
 	var f *fault.Error
@@ -148,8 +147,7 @@ func kindOf(raw []byte) string {
 	return "null"
 }
 
-// paramAt writes a JSON pointer as forms and our errors write parameters:
-// metadata[order].
+// paramAt converts a JSON pointer to the notation of forms and errors: metadata[order].
 func paramAt(at jsontext.Pointer) string {
 	var b strings.Builder
 	for token := range at.Tokens() {
@@ -161,8 +159,8 @@ func paramAt(at jsontext.Pointer) string {
 	return b.String()
 }
 
-// bodyIsForm tells how the body is encoded. Without a Content-Type its first
-// character decides.
+// bodyIsForm returns whether the body is a form. Without a Content-Type its first character
+// decides.
 func (rq *request) bodyIsForm() (bool, error) {
 	ct := rq.Header.Get("Content-Type")
 	if ct == "" {
@@ -174,7 +172,7 @@ func (rq *request) bodyIsForm() (bool, error) {
 	case err == nil && media == "application/json":
 		return false, nil
 	case err == nil && media == "application/x-www-form-urlencoded":
-		// curl -d '{…}' says form and means JSON; no form begins with a brace.
+		// curl -d '{…}' declares a form and sends JSON; no form begins with a brace.
 		first := bytes.TrimSpace(rq.body)
 		return len(first) == 0 || first[0] != '{', nil
 	}
@@ -214,7 +212,7 @@ func formParams(raw string) *params {
 	return p
 }
 
-// badForm names a parameter of a form that cannot be read.
+// badForm names an unreadable parameter of a form.
 func badForm(name, format string, args ...any) error {
 	args = append([]any{clip(strings.ToValidUTF8(name, "\ufffd"), 80)}, args...)
 	return &fault.Error{Code: fault.Invalid, Reason: "form_invalid", Message: fmt.Sprintf(format, args...)}
@@ -255,7 +253,7 @@ func put(m map[string]any, name, value string) error {
 	return nil
 }
 
-// orNext makes a[] the next index.
+// orNext replaces a[] by the next index.
 func orNext(m map[string]any, key string) string {
 	if key == "" {
 		return strconv.Itoa(len(m))
@@ -263,8 +261,8 @@ func orNext(m map[string]any, key string) string {
 	return key
 }
 
-// listOf returns v's elements if it is a list: a JSON array, or a form's map with
-// the keys 0, 1, 2 and so on.
+// listOf returns the elements of v if it is a list: a JSON array, or a form's map with the keys
+// 0, 1, 2 and so on.
 func listOf(v any) ([]any, bool) {
 	switch v := v.(type) {
 	case []any:
@@ -289,14 +287,14 @@ func (p *params) fail(param, format string, args ...any) {
 	}
 }
 
-// take removes a parameter, so that done finds what is left.
+// take removes a parameter, so that done finds the remaining ones.
 func (p *params) take(name string) (any, bool) {
 	v, ok := p.values[name]
 	delete(p.values, name)
 	return v, ok && p.err == nil
 }
 
-// done returns the first error, or one for a parameter that nobody took.
+// done returns the first error, or one for an unknown parameter.
 func (p *params) done() error {
 	if p.err != nil || len(p.values) == 0 {
 		return p.err
@@ -328,8 +326,8 @@ func (p *params) text(name string) *string {
 	return nil
 }
 
-// given returns a string that may be left out but not be empty: an empty variable
-// in somebody's script must not mean "all of them".
+// given returns a string that may be omitted but not empty: an empty variable in a script must
+// not mean "all of them".
 func (p *params) given(name string) string {
 	v, ok := p.take(name)
 	if !ok || v == nil {
@@ -350,7 +348,7 @@ func (p *params) texts(name string) *[]string {
 	if !ok {
 		return nil
 	}
-	if v == "" && p.form { // how a form says "none"
+	if v == "" && p.form { // a form's notation for "none"
 		return &[]string{}
 	}
 	list, ok := listOf(v)
@@ -388,7 +386,7 @@ func (p *params) numberOf(param string, v any) (float64, bool) {
 	case float64:
 		return v, true
 	case string:
-		if raw := jsontext.Value(v); p.form && raw.Kind() == '0' && raw.IsValid() { // the numbers of JSON, not those of Go
+		if raw := jsontext.Value(v); p.form && raw.Kind() == '0' && raw.IsValid() { // numbers of JSON, not those of Go
 			if f, err := strconv.ParseFloat(v, 64); err == nil {
 				return f, true
 			}
@@ -443,7 +441,7 @@ func (p *params) integer(name string) *int {
 	return &i
 }
 
-// seconds returns a duration that is given as an integer of seconds.
+// seconds returns a duration given as an integer of seconds.
 func (p *params) seconds(name string) *time.Duration {
 	i := p.integer(name)
 	if i == nil {
@@ -453,7 +451,7 @@ func (p *params) seconds(name string) *time.Duration {
 	return &d
 }
 
-// maxSeconds fits a time.Duration; what is near it is refused by the domain.
+// maxSeconds fits a time.Duration; the domain refuses values near it.
 const maxSeconds = 1 << 31
 
 func (p *params) durations(name string) *[]time.Duration {
@@ -461,7 +459,7 @@ func (p *params) durations(name string) *[]time.Duration {
 	if !ok {
 		return nil
 	}
-	if v == nil || v == "" && p.form { // the default again
+	if v == nil || v == "" && p.form { // restores the default
 		return new([]time.Duration)
 	}
 	list, ok := listOf(v)
@@ -506,8 +504,8 @@ func (p *params) textMap(name string) map[string]*string {
 	return out
 }
 
-// group returns the parameters within an object, nil for null. given tells whether
-// it was mentioned. What was taken of it is to be reported with endGroup.
+// group returns the parameters within an object, nil for null; given reports whether the object
+// is present. The caller must call endGroup afterwards.
 func (p *params) group(name string) (_ *params, given bool) {
 	v, ok := p.take(name)
 	if !ok {
@@ -524,7 +522,7 @@ func (p *params) group(name string) (_ *params, given bool) {
 	return &params{values: m, form: p.form}, true
 }
 
-// endGroup makes the first error of a group p's.
+// endGroup passes the first error of a group to p.
 func (p *params) endGroup(name string, group *params) {
 	err := group.done()
 	var f *fault.Error
@@ -541,12 +539,12 @@ func (p *params) endGroup(name string, group *params) {
 	p.err = err
 }
 
-// page reads the parameters that every list has.
+// page reads the parameters of every list.
 func (p *params) page() call.Page {
 	var out call.Page
 	if limit := p.integer("limit"); limit != nil {
 		if out.Limit = *limit; out.Limit == 0 {
-			out.Limit = -1 // 0 was asked for, and is refused like any other bad limit
+			out.Limit = -1 // a limit of 0 is refused like any other invalid limit
 		}
 	}
 	out.StartingAfter, out.EndingBefore = p.given("starting_after"), p.given("ending_before")

@@ -15,7 +15,7 @@ type previewView struct {
 	FilterError    *string           `json:"filter_error"`
 	TransformError *string           `json:"transform_error"`
 	Body           *string           `json:"body"`
-	Headers        map[string]string `json:"headers"` // that depend on the event and its form
+	Headers        map[string]string `json:"headers"` // headers that depend on the event and its format
 }
 
 func previewEndpoint(rq *request) (answer, error) {

@@ -7,11 +7,11 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// profiles is where profiles of the process are.
+// profiles is the path of the process's profiles.
 const profiles = "/debug/pprof/"
 
-// profile lets operators have a profile. It shows what the program does and how it was
-// started, so it is nothing for accounts.
+// profile serves profiles to operators only, because they show the program's internals and its
+// command line.
 func (a *api) profile(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	rq := &request{Request: r, api: a}
@@ -30,7 +30,7 @@ func (a *api) profile(w http.ResponseWriter, r *http.Request) {
 	}
 	rt := route{Method: "any", Path: profiles}
 	if a.Observe != nil {
-		a.Observe(rt.Method, rt.Path, status, 0) // how long it took is what was asked for
+		a.Observe(rt.Method, rt.Path, status, 0) // the duration is the one that was requested
 	}
 	a.logRequest(w, rq, rt, status, err, time.Since(began))
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Bytes that are posted, or given as base64, are stored and shown as the same event, and an
+// Bytes that are posted, or sent as base64, are stored and shown as the same event, and an
 // endpoint with the format raw receives exactly them.
 func TestRawEvents(t *testing.T) {
 	w := newWorld(t)
@@ -55,7 +55,7 @@ func TestRawEvents(t *testing.T) {
 	} {
 		w.call("POST", "/v1/events/raw", body, tt.header...).check(tt.want)
 	}
-	// The limit is that of the bytes, not of their base64.
+	// The limit applies to the bytes, not to their base64.
 	w.must("POST", "/v1/events/raw", strings.Repeat("x", w.service.MaxBody-300), "Event-Type", "a.b")
 	w.call("POST", "/v1/events/raw", strings.Repeat("x", w.service.MaxBody), "Event-Type", "a.b").check(refusal{400, "invalid_request_error", "payload_too_large", "raw"})
 

@@ -14,7 +14,8 @@ import (
 
 const errorReference = "../../docs/reference/errors.md"
 
-// The reference is what [fault.Reasons] says, which a test of package fault holds to the sources.
+// The reference contains [fault.Reasons], which a test of package fault compares with the
+// sources.
 func TestErrors_referenceIsUpToDate(t *testing.T) {
 	want := writeErrors()
 	if *update {

@@ -11,8 +11,8 @@ import (
 
 const day = 24 * time.Hour
 
-// What is forgotten is gone from every list; what is kept is whole, with the names of
-// what was deleted.
+// Expired objects are in no list; retained ones are complete, with the names of deleted
+// objects.
 func TestPurge_forgetsByAge(t *testing.T) {
 	w := newWorld(t)
 	keep := service.Retention{Events: 30 * day, Audit: 365 * day, Jobs: 60 * day}
@@ -47,7 +47,7 @@ func TestPurge_forgetsByAge(t *testing.T) {
 	w.must("DELETE", "/v1/event_types/invoice.paid", "")
 	w.must("DELETE", "/v1/webhooks/"+e.text("id"), "")
 	entries := len(w.must("GET", "/v1/audit_log", "").list())
-	written, err := w.store.Count(context.Background(), "audit") // with those of other accounts
+	written, err := w.store.Count(context.Background(), "audit") // including those of other accounts
 	if entries == 0 || err != nil {
 		t.Fatal("nothing in the audit log", err)
 	}
@@ -62,7 +62,7 @@ func TestPurge_forgetsByAge(t *testing.T) {
 		t.Errorf("a kept delivery to a deleted endpoint: %v", d)
 	}
 
-	w.pass(2 * day) // events go, the job still names the endpoint
+	w.pass(2 * day) // events are deleted, and the job still refers to the endpoint
 	purge()
 	rows("events", 0)
 	rows("endpoints", 1)
@@ -93,7 +93,7 @@ func TestPurge_forgetsByAge(t *testing.T) {
 	}
 }
 
-// A payment is kept from its last refund on, a product from its last subscription on.
+// A payment is retained from its last refund on, a product from its last subscription on.
 func TestPurge_keepsReferencedObjects(t *testing.T) {
 	w := newWorld(t)
 	const card = `"payment_method":{"type":"card","card":{"number":"4242424242424242","exp_month":12,"exp_year":2035,"cvc":"123"}}`
@@ -136,8 +136,8 @@ func TestPurge_keepsForEver(t *testing.T) {
 	}
 }
 
-// The row that a deleted endpoint leaves for its deliveries holds none of its secrets,
-// not even sealed.
+// The row that a deleted endpoint leaves for its deliveries contains none of its secrets, not
+// even encrypted.
 func TestDelete_takesTheSecretsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")

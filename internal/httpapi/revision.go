@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// revision is that of an object that can be edited. It is in no body: it is the ETag of
-// answers with the object, and what If-Match of an edit names.
+// revision is the revision of an object that can be edited. It is in no body: it is the ETag of
+// responses with the object, and the value of If-Match of an edit.
 type revision int64
 
 func (v endpointView) etag() revision { return v.Revision }
@@ -15,8 +15,8 @@ func (v accountView) etag() revision  { return v.Revision }
 func (v typeView) etag() revision     { return v.Revision }
 func (v userView) etag() revision     { return v.Revision }
 
-// matches returns the revisions that a request's If-Match asks for, nil for any. What is no
-// ETag of ours is one that no object has.
+// matches returns the revisions in a request's If-Match, nil for any. An ETag of another form
+// matches no object.
 func matches(h http.Header) []int64 {
 	lines := h.Values("If-Match")
 	if len(lines) == 0 {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// An object that can be edited has an ETag, and an edit of what it is not any more is
-// refused and changes nothing.
+// An object that can be edited has an ETag, and an edit of an earlier state is refused and
+// changes nothing.
 func TestIfMatch(t *testing.T) {
 	w := newWorld(t)
 	operator := with(adminKey)
@@ -57,13 +57,13 @@ func TestIfMatch(t *testing.T) {
 				if a := do(tag); a.status != http.StatusPreconditionFailed {
 					t.Errorf("%s %s with the ETag of before: %d", edit[0], edit[1], a.status)
 				}
-				if a := do("*"); a.status != http.StatusOK && edit[1] != "/revoke_secret" { // there is none to revoke any more
+				if a := do("*"); a.status != http.StatusOK && edit[1] != "/revoke_secret" { // there is no old secret left
 					t.Errorf("%s %s with any ETag: %d %s", edit[0], edit[1], a.status, a.body)
 				}
 			}
 		})
 	}
-	// What has none is created as ever, and lists have no tag.
+	// Creation without an ETag works as before, and lists have none.
 	if a := w.call("POST", "/v1/webhooks", `{"url":"https://example.com/","enabled_events":["*"]}`, "If-Match", `"zzz"`); a.status != http.StatusOK || a.header.Get("ETag") == "" {
 		t.Errorf("an endpoint is created: %d, ETag %q", a.status, a.header.Get("ETag"))
 	}

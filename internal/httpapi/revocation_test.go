@@ -14,7 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// children is what a key leaves running.
+// children contains the running operations of a key.
 type children struct {
 	w      *world
 	portal string // token
@@ -23,7 +23,7 @@ type children struct {
 	ended  chan struct{} // closed when the tail ended
 }
 
-// leaveRunning makes a portal session and a job with a key, and follows the log with it.
+// leaveRunning creates a portal session and a job with a key, and tails the log with it.
 func (w *world) leaveRunning(key string) *children {
 	w.t.Helper()
 	c := &children{w: w, ended: make(chan struct{})}
@@ -34,7 +34,7 @@ func (w *world) leaveRunning(key string) *children {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c.job = job.Job{ID: w.service.IDs.New("job_"), Space: call.Space, State: job.Running, Created: start, Actor: call.Key.ID} // nobody works it off
+	c.job = job.Job{ID: w.service.IDs.New("job_"), Space: call.Space, State: job.Running, Created: start, Actor: call.Key.ID} // no worker runs it
 	if err := w.store.CreateJob(w.t.Context(), &c.job, func([]job.Job) error { return nil }, store.Trail{}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func (w *world) leaveRunning(key string) *children {
 		w.t.Fatalf("tail: %v, %v", resp, err)
 	}
 	lines := bufio.NewScanner(resp.Body)
-	lines.Scan() // it is joined
+	lines.Scan() // the tail is connected
 	go func() {
 		defer close(c.ended)
 		defer func() { _ = resp.Body.Close() }()
@@ -72,7 +72,7 @@ func (c *children) state() job.State {
 	return r.State
 }
 
-// ends reports whether the tail ends, soon.
+// ends reports whether the tail ends soon.
 func (c *children) ends() bool {
 	select {
 	case <-c.ended:
@@ -91,7 +91,7 @@ func (c *children) goesOn() bool {
 	}
 }
 
-// Revoking a key ends what was begun with it, and nothing of other keys.
+// Revoking a key ends everything started with it, and nothing of other keys.
 func TestRevokeKey_reachesChildren(t *testing.T) {
 	w := newWorld(t)
 	made := w.must("POST", "/v1/api_keys", `{"name":"to revoke"}`, w.asOperator()...)
@@ -114,8 +114,8 @@ func TestRevokeKey_reachesChildren(t *testing.T) {
 	}
 }
 
-// Suspending an account refuses its keys and portals, ends what they began and holds its
-// deliveries back; resuming lets all go on. Other accounts do not notice.
+// Suspending an account refuses its keys and portals, ends their operations and holds its
+// deliveries back; resuming restores all. Other accounts are not affected.
 func TestSuspend_account(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")
@@ -152,7 +152,7 @@ func TestSuspend_account(t *testing.T) {
 	if !kept.goesOn() {
 		t.Error("another account's ended too")
 	}
-	w.must("GET", "/v1/webhooks", "", w.asOperator()...) // the operator looks into it
+	w.must("GET", "/v1/webhooks", "", w.asOperator()...) // the operator has access
 	w.must("POST", account, `{"status":"active"}`, with(adminKey)...)
 	w.must("GET", "/v1/webhooks", "")
 	if err := gone.opens(); err != nil || !sends() {
@@ -170,7 +170,7 @@ func TestSuspend_account(t *testing.T) {
 	}
 }
 
-// Portal sessions are listed without their URLs, and revoked with what runs in them.
+// Portal sessions are listed without their URLs, and revoked with their operations.
 func TestPortalSessions_areListedAndRevoked(t *testing.T) {
 	w := newWorld(t)
 	first, second := w.leaveRunning(testKey), w.leaveRunning(testKey)
@@ -201,7 +201,7 @@ func TestPortalSessions_areListedAndRevoked(t *testing.T) {
 	}
 }
 
-// A test key says nothing of live keys.
+// A test key does not list live keys.
 func TestListKeys_testKeysSeeTestKeys(t *testing.T) {
 	w := newWorld(t)
 	modes := func(header ...string) map[any]bool {

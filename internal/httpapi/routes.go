@@ -6,7 +6,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-// pages is what needs no API key, by method and path.
+// pages contains the handlers that require no API key, by method and path.
 func (a *api) pages() map[string]http.HandlerFunc {
 	all := map[string]http.HandlerFunc{
 		"GET /{$}": a.index, "GET /healthz": a.healthy, "GET /readyz": a.ready, "GET /openapi.yaml": a.description, "GET /v1/meta": a.meta, "GET /receipts/{id}": a.receipt,
@@ -18,19 +18,19 @@ func (a *api) pages() map[string]http.HandlerFunc {
 	return all
 }
 
-// routes is all of /v1.
+// routes contains all routes of /v1.
 func routes() []route {
 	var all []route
 	add := func(method, path string, handle handler) {
 		all = append(all, route{Method: method, Path: "/v1" + path, handle: handle})
 	}
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
-	waits := func() { all[len(all)-1].query = true } // the route that was added last takes ?wait=
-	large := func(maxBody int64) {                   // the bodies of the route that was added last
+	waits := func() { all[len(all)-1].query = true } // the last route takes ?wait=
+	large := func(maxBody int64) {                   // sets the maximum body of the last route
 		all[len(all)-1].maxBody = maxBody
 	}
 
-	for _, base := range []string{"/webhooks", "/webhook_endpoints"} { // the second is what Stripe's libraries ask for
+	for _, base := range []string{"/webhooks", "/webhook_endpoints"} { // Stripe's libraries use the second one
 		add(post, base, createEndpoint)
 		large(maxEndpointParams)
 		add(get, base, listEndpoints)
@@ -73,7 +73,7 @@ func routes() []route {
 	add(get, "/events/{id}/deliveries", listEventDeliveries)
 	add(post, "/events/{id}/resend", resendEvent)
 	waits()
-	add(post, "/events/{id}/retry", retryEvent) // what Stripe's command line asks for
+	add(post, "/events/{id}/retry", retryEvent) // Stripe's command line uses it
 
 	add(get, "/deliveries", listDeliveries)
 	add(get, "/deliveries/{id}", getDelivery)

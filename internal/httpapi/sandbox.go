@@ -14,7 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// sandboxRoutes is the Payment sandbox (contract, section 5).
+// sandboxRoutes adds the routes of the Payment sandbox (contract, section 5).
 func sandboxRoutes(add func(method, path string, handle handler)) {
 	const get, post = http.MethodGet, http.MethodPost
 	add(post, "/payments", createPayment)
@@ -33,8 +33,8 @@ func sandboxRoutes(add func(method, path string, handle handler)) {
 
 func (rq *request) sandbox() *sandbox.Sandbox { return rq.api.Sandbox }
 
-// keyed returns p, which refuses a request without an idempotency key where the server wants
-// one.
+// keyed returns p, or an error in it for a request without an idempotency key if the server
+// requires one.
 func (rq *request) keyed(p *params) *params {
 	if p.done() == nil && rq.api.RequireIdempotencyKey && rq.Header.Get("Idempotency-Key") == "" {
 		p.err = fault.Param("Idempotency-Key", "parameter_missing", "Payments and refunds require an Idempotency-Key. Send a new string with each request.")
@@ -52,7 +52,7 @@ func (p *params) number64(name string) *int64 {
 	return &n
 }
 
-// plainMap reads an object of strings, in which null stands for nothing.
+// plainMap reads an object of strings, in which null means absent.
 func (p *params) plainMap(name string) map[string]string {
 	out := map[string]string{}
 	for k, v := range p.textMap(name) {
@@ -83,7 +83,7 @@ func paymentParams(p *params) sandbox.PaymentParams {
 	return in
 }
 
-// digits reads a string of digits that somebody may have written as a number.
+// digits reads a string of digits that may be sent as a number.
 func (p *params) digits(name string) string {
 	if v, ok := p.values[name].(float64); ok && v >= 0 && v <= 1<<53 {
 		delete(p.values, name)
@@ -92,7 +92,7 @@ func (p *params) digits(name string) string {
 	return deref(p.text(name))
 }
 
-// paymentAnswer answers 402 for a declined payment.
+// paymentAnswer responds with 402 for a declined payment.
 func paymentAnswer(p *sandbox.Payment) (answer, error) {
 	if p.Failure == nil {
 		return inJSON(p)
@@ -132,8 +132,8 @@ func createPayment(rq *request) (answer, error) {
 
 func getPayment(rq *request) (answer, error) { return one(rq, rq.sandbox().Payment, rq.unlessKnown) }
 
-// unlessKnown answers with a payment and an entity tag, and 304 to a request with that tag (RFC
-// 9110, sections 8.8.3 and 13.1.2).
+// unlessKnown responds with a payment and an ETag, and with 304 to a request with that ETag
+// (RFC 9110, sections 8.8.3 and 13.1.2).
 func (rq *request) unlessKnown(p sandbox.Payment) (answer, error) {
 	a, err := inJSON(p)
 	if err != nil {
@@ -204,8 +204,7 @@ type tokenView struct {
 	ExpiresIn   int    `json:"expires_in"`
 }
 
-// shopperToken takes its parameters from the query or a form, as OAuth clients send
-// them.
+// shopperToken reads its parameters from the query or a form, like other OAuth servers.
 func shopperToken(rq *request) (answer, error) {
 	p := rq.query()
 	if len(p.values) == 0 {
@@ -231,7 +230,7 @@ func shopperProduct(rq *request) (answer, error) {
 	}, inJSON)
 }
 
-// receipt is the page that a payment's receipt_url leads to.
+// receipt is the page at a payment's receipt_url.
 func (a *api) receipt(w http.ResponseWriter, r *http.Request) {
 	p, err := a.Sandbox.Receipt(r.Context(), r.PathValue("id"))
 	if err != nil {

@@ -108,20 +108,20 @@ func TestPayments_refuses(t *testing.T) {
 	if w.everything() != before {
 		t.Error("a refused payment left something behind")
 	}
-	// In the month that it expires a card is still good.
+	// A card is valid until the end of its month.
 	if a := w.call("POST", "/v1/payments", body("1", "usd", good, "11", "2023", "123")); a.status != http.StatusOK {
 		t.Errorf("in its last month: %d %s", a.status, a.body)
 	}
 }
 
-// Numbers and CVCs are nowhere: not in the data, the log, an answer or an event.
+// Numbers and CVCs appear nowhere: not in the data, the log, a response or an event.
 func TestPayments_keepNoCards(t *testing.T) {
 	w := newWorld(t)
 	w.register("*")
 	var said strings.Builder
 	for i, card := range []string{"4242424242424242", "4000000000000002", "4242424242424241", "4111111111111111"} {
 		a := w.pay(card, "Idempotency-Key", fmt.Sprint("k", i))
-		if a.object().in("error").text("code") != "test_card_unknown" { // which names the cards that there are
+		if a.object().in("error").text("code") != "test_card_unknown" { // which names the available cards
 			said.WriteString(a.body)
 		} else if strings.Contains(a.body, card) {
 			t.Errorf("the answer repeats %s", card)
@@ -221,7 +221,7 @@ func TestRefunds(t *testing.T) {
 	}
 }
 
-// However many refunds come at once, no more than the payment goes back.
+// Concurrent refunds never exceed the payment.
 func TestRefunds_atOnce(t *testing.T) {
 	w := newWorld(t)
 	id := w.pay("4242424242424242").object().text("id")
@@ -235,7 +235,7 @@ func TestRefunds_atOnce(t *testing.T) {
 	if p := w.must("GET", "/v1/payments/"+id, ""); p["amount_refunded"] != 2000.0 {
 		t.Errorf("refunded %v of 2999", p["amount_refunded"])
 	}
-	// A repeated request is answered as before, whatever is left.
+	// A repeated request gets the same response, whatever amount is left.
 	body := `{"payment_id":"` + id + `","amount":999}`
 	first := w.call("POST", "/v1/refunds", body, "Idempotency-Key", "k")
 	if again := w.call("POST", "/v1/refunds", body, "Idempotency-Key", "k"); again.status != http.StatusOK || again.body != first.body {
@@ -270,7 +270,7 @@ func TestShoppers(t *testing.T) {
 		t.Errorf("product: %v", p)
 	}
 	w.call("GET", "/v1/shoppers/me/products/"+product.text("id"), "", mine...).check(refusal{404, "not_found_error", "resource_missing", "id"})
-	// A shopper's token opens nothing else, and an API key is no shopper.
+	// A shopper's token gives access to nothing else, and an API key is not a shopper's token.
 	for _, path := range []string{"/v1/events", "/v1/payments", "/v1/webhooks", "/v1/products"} {
 		w.call("GET", path, "", mine...).check(refusal{401, "authentication_error", "api_key_invalid", ""})
 	}
@@ -284,7 +284,7 @@ func TestShoppers(t *testing.T) {
 	} {
 		w.call("POST", "/oauth20/token"+query, "").check(want)
 	}
-	// Another account does not get a token for this account's shopper.
+	// Another account cannot get a token for this account's shopper.
 	w.call("POST", "/oauth20/token?grant_type=client_credentials&dr_userid="+sub.in("shopper").text("id"), "", with(otherKey)...).
 		check(refusal{400, "invalid_request_error", "resource_missing", "dr_userid"})
 	w.pass(15 * time.Minute)

@@ -8,7 +8,7 @@ import (
 )
 
 // Events of a message broker count against the account's rate limit; beyond it they wait
-// rather than being refused.
+// instead of being refused.
 func TestTakeEvent_rateLimit(t *testing.T) {
 	w := newWorld(t)
 	id := w.account.ID

@@ -16,11 +16,11 @@ type statisticsView struct {
 	Data     []countsView `json:"data"`
 }
 
-// countsView is how often what happened in one step, or in all of them.
+// countsView contains the counts of one step, or of all.
 type countsView struct {
 	Start      int64         `json:"start"` // Unix seconds
 	End        int64         `json:"end"`
-	Events     *int64        `json:"events"` // null: of an endpoint they are not counted
+	Events     *int64        `json:"events"` // null: not counted per endpoint
 	Deliveries int64         `json:"deliveries"`
 	Failed     int64         `json:"deliveries_failed"`
 	Attempts   attemptCounts `json:"attempts"`

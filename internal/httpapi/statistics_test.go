@@ -10,8 +10,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// Statistics count what was sent and attempted in the step in which it was, also of an endpoint
-// that was deleted since.
+// Statistics count events and attempts in their step, also for an endpoint that was deleted
+// since.
 func TestStatistics(t *testing.T) {
 	w := newWorld(t)
 	w.pass(start.Truncate(time.Hour).Add(time.Hour).Sub(start)) // a full hour
@@ -34,10 +34,10 @@ func TestStatistics(t *testing.T) {
 		}
 		w.pass(time.Hour)
 	}
-	w.send("order.created") // which no endpoint wants
+	w.send("order.created") // without a subscribed endpoint
 	ended, end := context.WithCancel(t.Context())
 	end()
-	w.service.RunStatistics(ended) // writes what is left
+	w.service.RunStatistics(ended) // writes the remaining counts
 	w.must("DELETE", "/v1/webhooks/"+e.text("id"), "")
 
 	since := fmt.Sprintf("created[gte]=%d", first.Unix())

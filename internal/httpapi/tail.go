@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
-// logView is one request, as whoever tails the log sees it: no query, no body.
+// logView is one request in the log's tail: without query and body.
 type logView struct {
 	Object    string  `json:"object"`
 	Created   int64   `json:"created"`
@@ -23,15 +23,15 @@ type logView struct {
 	Duration  float64 `json:"duration_ms"`
 	RequestID string  `json:"request_id"`
 	APIKey    string  `json:"api_key"`
-	Error     string  `json:"error,omitzero"` // its code
+	Error     string  `json:"error,omitzero"` // code of the error
 }
 
 const (
-	tailQueue = 256 // requests that a slow reader may be behind; beyond, some are left out
+	tailQueue = 256 // requests that a slow reader may be behind; further ones are omitted
 	tailBeat  = 15 * time.Second
 )
 
-// tails is who follows the requests of which account and mode.
+// tails contains the readers of each account and mode.
 type tails struct {
 	mu  sync.Mutex
 	all map[chan logView]event.Space
@@ -54,7 +54,7 @@ func (t *tails) leave(c chan logView) {
 	delete(t.all, c)
 }
 
-// note tells those who follow of a request.
+// note sends a request to its readers.
 func (t *tails) note(rq *request, requestID string, status int, err error, took time.Duration) {
 	if rq.call == nil {
 		return
@@ -75,7 +75,7 @@ func (t *tails) note(rq *request, requestID string, status int, err error, took 
 		}
 		select {
 		case c <- v:
-		default: // requests do not wait for those who watch
+		default: // requests do not wait for readers
 		}
 	}
 }
@@ -88,8 +88,8 @@ func reasonOf(err error) string {
 	return string(fault.CodeOf(err))
 }
 
-// tailLogs writes the requests of the caller's account and mode as they come, one
-// JSON object a line; an empty line tells that the connection lives.
+// tailLogs writes the requests of the caller's account and mode as they arrive, one JSON object
+// per line; an empty line keeps the connection alive.
 func tailLogs(w http.ResponseWriter, rq *request) error {
 	if err := rq.query().done(); err != nil {
 		return err
@@ -120,7 +120,7 @@ func tailLogs(w http.ResponseWriter, rq *request) error {
 	line := []byte("\n")
 	for {
 		if _, err := w.Write(line); err != nil {
-			return nil // the reader is gone
+			return nil // the reader has disconnected
 		}
 		if err := control.Flush(); err != nil {
 			return nil

@@ -18,7 +18,7 @@ func TestTransform_isCheckedWhenItIsSet(t *testing.T) {
 	}
 	create("payment.*", "data.object.id ==").check(refusal{400, "invalid_request_error", "expression_invalid", "transform"})
 	create("payment.*", "true").check(refusal{400, "invalid_request_error", "expression_invalid", "transform"})
-	// The sample of a type that it names tells, if there is one; groups tell nothing.
+	// It is tried on the sample of a type that it names, if there is one, but not on groups.
 	const odd = `{\"object\": data.object.nowhere}`
 	create("payment.succeeded", odd).check(refusal{400, "invalid_request_error", "expression_invalid", "transform"})
 	create("my.own", odd).object()

@@ -64,7 +64,7 @@ func TestSecrets(t *testing.T) {
 	if left := w.must("POST", path+"/revoke_secret", `{"secret_id":"`+old+`"}`); len(secretsOf(left)) != 1 || left["secret"] != nil {
 		t.Errorf("after revoking: %v", left)
 	}
-	// Expired ones are not shown any more.
+	// Expired secrets are not shown.
 	w.must("POST", path+"/rotate_secret", `{"expires_in":3600}`)
 	w.pass(time.Hour)
 	if left := w.must("GET", path, ""); len(secretsOf(left)) != 1 {
@@ -160,7 +160,7 @@ func TestAuthentication_isNeverShown(t *testing.T) {
 		}
 		return e.Auth.ClientSecret, e.Headers["X-Api-Key"]
 	}
-	// What an edit does not mention stays, as long as it goes to the same place.
+	// An edit keeps omitted values, as long as the target is the same.
 	w.must("POST", path, `{"authentication":{"type":"oauth2","grant_type":"client_credentials","token_url":"https://id.example.com/token","client_id":"shop","scope":"c"},"headers":{"X-Other":"y"}}`)
 	if secret, header := stored(); secret != "sesame-2" || header != "sesame-1" {
 		t.Errorf("after an edit: %q, %q", secret, header)
@@ -183,15 +183,15 @@ func TestAuthentication_isNeverShown(t *testing.T) {
 	} {
 		w.call("POST", path, body).check(want)
 	}
-	// Forms can say the same.
+	// Forms have the same parameters.
 	w.must("POST", path, "authentication[type]=basic&authentication[username]=u&authentication[password]=p&headers[X-Form]=1", "Content-Type", "application/x-www-form-urlencoded")
 	if o := w.must("GET", path, ""); o.in("authentication").text("username") != "u" || o.in("headers")["X-Form"] == nil {
 		t.Errorf("by form: %v", o)
 	}
 }
 
-// What happens to an endpoint is announced to whoever subscribes, in the
-// transaction of the change.
+// Changes of an endpoint are announced to all subscribed endpoints, in the transaction of the
+// change.
 func TestAnnouncements(t *testing.T) {
 	w := newWorld(t)
 	listener := w.register("webhook_endpoint.*")
@@ -218,7 +218,7 @@ func TestAnnouncements(t *testing.T) {
 	if woken, _ := w.engine.told(); len(woken) < len(want) {
 		t.Errorf("the engine was woken for %v", woken)
 	}
-	// Accounts' own events cannot pretend to be these.
+	// Accounts' own events cannot use these types.
 	w.call("POST", "/v1/events", `{"type":"webhook_endpoint.secret_rotated","data":{"object":{}}}`).
 		check(refusal{http.StatusBadRequest, "invalid_request_error", "event_type_reserved", "type"})
 }
@@ -266,7 +266,7 @@ func TestRecover_job(t *testing.T) {
 		w.call("POST", "/v1/deliveries/retry", body).check(refusal{400, "invalid_request_error", "recovery_running", "endpoint"})
 	}
 	w.call("GET", "/v1/jobs/"+job.text("id"), "", with(otherKey)...).check(refusal{404, "not_found_error", "resource_missing", "id"})
-	w.pass(time.Minute) // what was being accepted has been
+	w.pass(time.Minute) // until all events being accepted are stored
 	deadline := time.Now().Add(30 * time.Second)
 	for job.text("status") == "running" && time.Now().Before(deadline) {
 		job = w.must("GET", "/v1/jobs/"+job.text("id"), "")
@@ -279,7 +279,7 @@ func TestRecover_job(t *testing.T) {
 			t.Errorf("failed delivery: %v", d)
 		}
 	}
-	// What has ended is in nobody's way, from the moment that it says so.
+	// An ended job blocks no other one, as soon as it is shown as ended.
 	for range 3 {
 		retry := w.must("POST", "/v1/deliveries/retry", `{"since":1899564800}`)
 		for deadline := time.Now().Add(30 * time.Second); retry.text("status") == "running" && time.Now().Before(deadline); {
@@ -303,7 +303,7 @@ func TestRecover_job(t *testing.T) {
 	if got := w.actions(e.text("id")); !slices.Contains(got, "recovery.started") {
 		t.Errorf("audit log: %v", got)
 	}
-	// Without what was missed, and cancelled.
+	// Without missed events, and canceled.
 	next := w.must("POST", path+"/recover", `{"since":0,"include_missed":false}`)
 	if c := w.must("POST", "/v1/jobs/"+next.text("id")+"/cancel", ""); c.text("status") != "canceled" || c["finished"] == nil {
 		t.Errorf("cancelled: %v", c)
@@ -313,7 +313,7 @@ func TestRecover_job(t *testing.T) {
 	}
 }
 
-// A batch counts as many requests as it has events: all of it or nothing.
+// A batch counts as its number of events: all or none are admitted.
 func TestRateLimit_batches(t *testing.T) {
 	w := newWorld(t)
 	w.must("POST", "/v1/accounts/"+w.account.ID, `{"rate_limit":60}`, with(adminKey)...)
@@ -390,8 +390,8 @@ func TestMasterKey_operatorsOnly(t *testing.T) {
 	}
 }
 
-// The server's notices come to subscriptions that name them, and "*" is none of these. A
-// preview says the same.
+// The server's notices are sent to subscriptions that name them, and "*" does not include them.
+// A preview shows the same.
 func TestAnnouncements_subscriptions(t *testing.T) {
 	w := newWorld(t)
 	names := map[string]string{} // subscriptions by the endpoint's id
@@ -428,15 +428,15 @@ func TestAnnouncements_subscriptions(t *testing.T) {
 	}
 }
 
-// Refused keys are recorded in sums: however many there are, from however many addresses,
-// the entries are few.
+// Refused keys are recorded in totals: for any number of them, from any number of addresses,
+// there are few entries.
 func TestAudit_refusedKeys(t *testing.T) {
 	w := newWorld(t)
 	for range 40 {
 		w.call("GET", "/v1/events", "", with("sk_test_unknownunknown1234")...)
 	}
 	w.call("GET", "/v1/events", "", with(goneKey)...)
-	w.call("GET", "/v1/events", "", "Authorization", "") // no key at all is no guess
+	w.call("GET", "/v1/events", "", "Authorization", "") // a request without a key is not a guess
 	if err := w.service.Auth.WriteRefusals(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -453,7 +453,7 @@ func TestAudit_refusedKeys(t *testing.T) {
 	for i := range 3000 {
 		w.service.Auth.NoteRefused("sk_test_unknownunknown1234", fmt.Sprintf("198.51.%d.%d:1", i/250, i%250), &fault.Error{Code: fault.Unauthenticated})
 	}
-	for range 4 { // a minute apart, as the upkeep does
+	for range 4 { // a minute apart, like the upkeep
 		w.pass(time.Minute)
 		if err := w.service.Auth.WriteRefusals(t.Context(), false); err != nil {
 			t.Fatal(err)
@@ -480,7 +480,7 @@ func TestAudit_refusedKeys(t *testing.T) {
 	}
 }
 
-// An edit leaves the values before and after, but for secrets.
+// An edit records the values before and after, except secrets.
 func TestAudit_oldAndNewValues(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")
@@ -489,7 +489,7 @@ func TestAudit_oldAndNewValues(t *testing.T) {
 	w.must("POST", "/v1/event_types", `{"name":"a.b"}`)
 	w.must("POST", "/v1/event_types/a.b", `{"description":"x","deprecated":true}`)
 	id := adaOf(w)
-	w.must("POST", "/v1/users", `{"name":"other","role":"admin","password":"sesame sesame sesame"}`, with(adminKey)...) // one has to stay
+	w.must("POST", "/v1/users", `{"name":"other","role":"admin","password":"sesame sesame sesame"}`, with(adminKey)...) // an admin must remain
 	w.must("POST", "/v1/users/"+id, `{"role":"viewer","password":"sesame sesame sesame","disabled":true}`, append(with(adminKey), "Idempotency-Key", "k")...)
 	want := map[string]map[string]string{
 		"webhook_endpoint.updated": {"old_url": "https://example.com/hook", "new_url": "https://other.example/a", "old_description": "", "new_description": "b",

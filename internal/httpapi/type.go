@@ -42,7 +42,7 @@ func viewType(d *event.Definition) typeView {
 	return v
 }
 
-// typeVersionView is a schema that a type has or had.
+// typeVersionView is a current or earlier schema of a type.
 type typeVersionView struct {
 	Object  string         `json:"object"`
 	Version int            `json:"version"`
@@ -58,7 +58,7 @@ func viewTypeVersion(s *event.SchemaVersion) typeVersionView {
 	return v
 }
 
-// typeParams reads what a request says of an event type.
+// typeParams reads the event type parameters of a request.
 func typeParams(p *params) service.TypeParams {
 	out := service.TypeParams{Description: p.text("description"), Validation: p.text("validation"), Deprecated: p.truth("deprecated")}
 	if raw, given := p.raw("schema"); given {
@@ -76,8 +76,7 @@ func typeParams(p *params) service.TypeParams {
 	return out
 }
 
-// raw returns a parameter as it was written in JSON, nil for null. A form holds JSON as
-// text.
+// raw returns a parameter as written in JSON, nil for null. A form contains JSON as text.
 func (p *params) raw(name string) (_ []byte, given bool) {
 	v, ok := p.take(name)
 	if !ok {
@@ -124,7 +123,7 @@ func listTypes(rq *request) (answer, error) {
 	return pageOf(rq, rq.query(), viewType, rq.service().ListTypes)
 }
 
-// listTypeVersions lists all of them at once: there are few.
+// listTypeVersions lists all versions at once, because there are few.
 func listTypeVersions(rq *request) (answer, error) {
 	return one(rq, rq.service().TypeVersions, func(items []event.SchemaVersion) (answer, error) { return list(rq, items, false, viewTypeVersion) })
 }

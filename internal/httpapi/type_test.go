@@ -12,8 +12,8 @@ import (
 const moneySchema = `{"type":"object","properties":{"data":{"type":"object","properties":{"object":{"type":"object","required":["amount"],
 	"properties":{"amount":{"type":"integer"},"items":{"type":"array","items":{"$ref":"#/$defs/item"}}}}}}},"$defs":{"item":{"type":"string"}}}`
 
-// An event that does not fit is refused with its JSON path, accepted with a warning or not
-// looked at, as its type says, alone and in a batch.
+// An event that does not match its schema is refused with its JSON path, accepted with a
+// warning, or not validated, as its type defines, alone and in a batch.
 func TestEventTypes_validate(t *testing.T) {
 	w := newWorld(t)
 	made := w.must("POST", "/v1/event_types", `{"name":"invoice.paid","validation":"reject","schema":`+moneySchema+`,"samples":[{"object":{"amount":1}}]}`)
@@ -47,8 +47,8 @@ func TestEventTypes_validate(t *testing.T) {
 	}
 }
 
-// Types with the separators of other webhook servers are defined, sent, matched and listed
-// like those with dots.
+// Types with other separators than dots are defined, sent, matched and listed like those with
+// dots.
 func TestEventTypes_names(t *testing.T) {
 	w := newWorld(t)
 	for name, pattern := range map[string]string{"payment-method.added": "payment-*", "/orders/created": "/orders/*", "iam:user:created": "iam:user:*", "order_shipped": "order_*", "a/../b": "a/*"} {
@@ -94,7 +94,7 @@ func TestEventTypes_versions(t *testing.T) {
 	}
 }
 
-// What a schema must not be, and what must not be defined, is refused by its name.
+// Invalid schemas and definitions are refused with the right code.
 func TestEventTypes_refused(t *testing.T) {
 	w := newWorld(t)
 	bomb := `{"$defs":{"a0":{"type":"object"}`
@@ -135,7 +135,7 @@ func TestEventTypes_refused(t *testing.T) {
 	}
 }
 
-// Test events carry the account's own sample.
+// Test events contain the account's own sample.
 func TestEventTypes_sample(t *testing.T) {
 	w := newWorld(t)
 	w.must("POST", "/v1/event_types", `{"name":"invoice.paid","samples":[{"object":{"number":"R-1"}}]}`)
@@ -146,8 +146,8 @@ func TestEventTypes_sample(t *testing.T) {
 	}
 }
 
-// What the sandbox announces is held against the account's definition too, and a payment
-// whose event is refused is not made.
+// Events of the sandbox are validated against the account's definition too, and a payment whose
+// event is refused is not created.
 func TestEventTypes_sandbox(t *testing.T) {
 	w := newWorld(t)
 	w.must("POST", "/v1/event_types", `{"name":"payment.succeeded","validation":"reject","schema":{"properties":{"data":{"properties":{"object":{"properties":{"amount":{"maximum":100}}}}}}}}`)

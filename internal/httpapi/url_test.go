@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A URL has one spelling from the first answer on, however it was given.
+// A URL is normalized in the first response, in whatever form it was given.
 func TestURLs_haveOneSpelling(t *testing.T) {
 	w := newWorld(t)
 	const spelled = "https://xn--bcher-kva.example.com/caf%C3%A9?name=Jos%C3%A9&q=%7B%7C%5B%2f"
@@ -39,7 +39,7 @@ func TestURLs_haveOneSpelling(t *testing.T) {
 	if got := oauth.in("authentication").text("token_url"); got != "https://xn--d-iga.example.com/%7C" {
 		t.Errorf("the token URL is %q", got)
 	}
-	// A change that spells the token URL as before keeps the secret that goes there.
+	// A change to an equal token URL keeps its secret.
 	w.must("PATCH", "/v1/webhooks/"+oauth.text("id"), `{"authentication":{"type":"oauth2","grant_type":"client_credentials","token_url":"https://ÍD.example.com/|","client_id":"a","scope":"s"}}`)
 }
 
@@ -64,7 +64,7 @@ func TestURLs_thatAreRefused(t *testing.T) {
 	}
 }
 
-// What became of the events for an endpoint that was deleted is still there to be read.
+// The history of the events for a deleted endpoint remains readable.
 func TestDeletedEndpoint_hasAHistory(t *testing.T) {
 	w := newWorld(t)
 	gone, kept := w.register("payment.*"), w.register("refund.*")
@@ -82,7 +82,7 @@ func TestDeletedEndpoint_hasAHistory(t *testing.T) {
 		t.Errorf("its jobs are %v", jobs)
 	}
 	w.must("GET", "/v1/deliveries/"+d.text("id")+"/attempts", "")
-	// A list that was begun before goes on.
+	// A list that was started before the deletion continues.
 	w.must("GET", "/v1/webhooks?starting_after="+id, "")
 	if list := w.must("GET", "/v1/webhooks?ending_before="+id, "").list(); len(list) != 1 || list[0].text("id") != kept.text("id") {
 		t.Errorf("newer than the deleted endpoint: %v", list)
@@ -96,7 +96,7 @@ func TestDeletedEndpoint_hasAHistory(t *testing.T) {
 	w.call("GET", "/v1/deliveries?endpoint=we"+noID, "").check(invalid("resource_missing", "endpoint"))
 }
 
-// What is wrong with a body is said, and where.
+// An invalid body results in an error with the place.
 func TestBodies_thatAreRefused(t *testing.T) {
 	w := newWorld(t)
 	const event, hook, batch = "/v1/events", "/v1/webhooks", "/v1/events/batch"
@@ -134,7 +134,7 @@ func TestBodies_thatAreRefused(t *testing.T) {
 			t.Errorf("%s: %s does not say %q", body, a.body, says)
 		}
 	}
-	// In a batch, each event is refused by itself.
+	// In a batch, each event is refused separately.
 	sent := w.must("POST", batch, `{"events":[{"type":"a.b","data":{"object":{"note":"\ud83d"}}},{"type":"a.b","data":{"object":{}}}]}`).list()
 	if len(sent) != 2 || sent[0].in("error").text("param") != "data.object.note" || sent[1]["status"] != 200.0 {
 		t.Errorf("the batch is answered with %v", sent)

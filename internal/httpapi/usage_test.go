@@ -8,7 +8,8 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// The operator sees what an account uses of each limit, by mode where each has its own.
+// The operator can list an account's usage of each limit, by mode for limits that apply to each
+// mode.
 func TestUsage(t *testing.T) {
 	w := newWorld(t)
 	w.must("POST", "/v1/accounts/"+w.account.ID, `{"rate_limit":100,"limits":{"endpoints":3,"tails":1}}`, with(adminKey)...)

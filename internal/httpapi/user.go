@@ -65,7 +65,7 @@ type brandView struct {
 type portalView struct {
 	ID             string    `json:"id"`
 	Object         string    `json:"object"`
-	URL            string    `json:"url,omitzero"` // on creation only: it holds the token
+	URL            string    `json:"url,omitzero"` // on creation only, because it contains the token
 	ReadOnly       bool      `json:"read_only"`
 	AllowedOrigins []string  `json:"allowed_origins"`
 	Brand          brandView `json:"brand"`
@@ -86,7 +86,7 @@ func createPortal(rq *request) (answer, error) {
 	}
 	if life != nil {
 		if in.Life = *life; in.Life == 0 {
-			in.Life = time.Nanosecond // asked for, and refused
+			in.Life = time.Nanosecond // it was given, and is refused
 		}
 	}
 	if readOnly != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/job"
 )
 
-// names checks that an answer is a 400 that names the parameter.
+// names checks that a response is a 400 that names the parameter.
 func (a answer) names(param string) {
 	a.t.Helper()
 	e, _ := a.object()["error"].(map[string]any)
@@ -71,7 +71,7 @@ func TestPortalSessions(t *testing.T) {
 	w.call("POST", "/v1/portal_sessions", `{}`, with(adminKey)...).names("Payment-Account")
 }
 
-// A bulk retry makes the failed deliveries that it selects pending again.
+// A bulk retry makes the selected failed deliveries pending again.
 func TestBulkRetry(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("*")

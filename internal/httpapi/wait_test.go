@@ -8,8 +8,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
-// An answer that is asked to wait holds the attempt that was made meanwhile, else the
-// delivery as it stands.
+// A response with ?wait contains the attempt that was made meanwhile, otherwise the delivery in
+// its current state.
 func TestWait(t *testing.T) {
 	w := newWorld(t)
 	e := w.register("payment.*")

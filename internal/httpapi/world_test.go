@@ -34,7 +34,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
-// Keys that every world has. The first is the one of the documentation.
+// Keys of every world. The first is that of the documentation.
 const (
 	testKey  = "sk_test_1234567890abcdef"
 	liveKey  = "sk_live_1234567890abcdef"
@@ -43,14 +43,14 @@ const (
 	adminKey = "sk_admin_1234567890abcdef"
 )
 
-// cheap is the cost of passwords in tests: bcrypt's least.
+// cheap is the cost of passwords in tests: bcrypt's minimum.
 const cheap = 4
 
-// start is when every world begins: the time of the documentation's examples.
+// start is the initial time of every world: that of the documentation's examples.
 var start = time.Unix(1699564800, 0)
 
-// world is the API over a real service and store, with a clock that only the test
-// moves and an engine that only notes what it is told.
+// world is the API over a real service and store, with a clock that only the test moves and an
+// engine that only records its calls.
 type world struct {
 	t        testing.TB
 	url      string
@@ -66,10 +66,10 @@ type world struct {
 	nameless bool            // the server has no public name
 
 	mu    sync.Mutex
-	seen  map[string]int // requests, as they are told of to Observe
+	seen  map[string]int // requests reported to Observe
 	found map[service.Verdict]int
 	gone  map[service.Kind]int
-	lost  []string // why endpoints were disabled by the server
+	lost  []string // reasons for which the server disabled endpoints
 	clock time.Time
 	ready error
 	close func()
@@ -77,7 +77,7 @@ type world struct {
 
 var testRing = seal.NewRing(seal.NewKey())
 
-// emptyStore is the file of a store that is up to date: to make its schema takes a good
+// emptyStore is the file of an empty store with the current schema: creating it takes a large
 // part of a second with the race detector.
 var emptyStore = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "posthaste-httpapi-")
@@ -99,7 +99,8 @@ func newWorld(t testing.TB) *world {
 	return newWorldLogging(t, slog.LevelDebug)
 }
 
-// newWorldLogging makes a world in which no name is found, unless change has it otherwise.
+// newWorldLogging creates a world in which no name resolves, unless change sets another
+// resolver.
 func newWorldLogging(t testing.TB, level slog.Level, change ...func(*sender.Config)) *world {
 	t.Helper()
 	ctx := context.Background()
@@ -185,7 +186,7 @@ func newWorldLogging(t testing.TB, level slog.Level, change ...func(*sender.Conf
 	return w
 }
 
-// seed makes two accounts and their keys. The first account is the first key's.
+// seed creates two accounts with their keys. The first account owns the first key.
 func (w *world) seed(ctx context.Context) {
 	w.t.Helper()
 	must := func(err error) {
@@ -244,7 +245,7 @@ func (w *world) pass(d time.Duration) {
 	w.clock = w.clock.Add(d)
 }
 
-// gate lets a test hold events back on their way to the disk.
+// gate lets a test block events before they are written.
 type gate struct {
 	next    *commit.Committer
 	mu      sync.Mutex
@@ -274,8 +275,8 @@ func (g *gate) pass() {
 	}
 }
 
-// shut makes Append wait until the returned function is called; arrived gets a
-// value for each call that waits.
+// shut blocks Append until the returned function is called; arrived receives a value for each
+// blocked call.
 func (g *gate) shut() (arrived <-chan struct{}, open func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -288,12 +289,12 @@ func (g *gate) shut() (arrived <-chan struct{}, open func()) {
 	}
 }
 
-// engine notes what it is told.
+// engine records its calls.
 type engine struct {
 	mu       sync.Mutex
 	woken    []int64
 	forgiven []int64
-	expedite func(delivery.ID) // attempts a delivery; nil: nothing does
+	expedite func(delivery.ID) // attempts a delivery; nil: no attempt is made
 }
 
 func (e *engine) Wake(no int64) {
@@ -321,7 +322,7 @@ func (e *engine) Forgive(no int64) {
 	e.forgiven = append(e.forgiven, no)
 }
 
-// told returns what the engine was told since the last call.
+// told returns the calls since the last call of told.
 func (e *engine) told() (woken, forgiven []int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -347,7 +348,7 @@ func (l *logBuffer) String() string {
 	return l.text.String()
 }
 
-// lines returns the lines that hold text.
+// lines returns the lines that contain text.
 func (l *logBuffer) lines(text string) []string {
 	return slices.DeleteFunc(strings.Split(l.String(), "\n"), func(s string) bool { return !strings.Contains(s, text) })
 }
@@ -385,8 +386,8 @@ func (a answer) object() object {
 	return o
 }
 
-// call makes a request with the documentation's key. header is names and values; an
-// empty value removes the header.
+// call makes a request with the documentation's key. header contains names and values; an empty
+// value removes the header.
 func (w *world) call(method, path, body string, header ...string) answer {
 	w.t.Helper()
 	a, err := w.try(method, path, body, header...)
@@ -428,7 +429,7 @@ func (w *world) try(method, path, body string, header ...string) (answer, error)
 	return answer{w.t, resp.StatusCode, resp.Header, string(text)}, err
 }
 
-// must calls and fails the test unless the answer is 200.
+// must calls and fails the test unless the status is 200.
 func (w *world) must(method, path, body string, header ...string) object {
 	w.t.Helper()
 	a := w.call(method, path, body, header...)
@@ -438,10 +439,10 @@ func (w *world) must(method, path, body string, header ...string) object {
 	return a.object()
 }
 
-// with is the header of another key.
+// with returns the header with another key.
 func with(key string) []string { return []string{"Authorization", "Bearer " + key} }
 
-// asOperator is the header of the operator acting for the first account.
+// asOperator returns the headers of the operator acting for the first account.
 func (w *world) asOperator() []string { return append(with(adminKey), "Payment-Account", w.account.ID) }
 
 func (w *world) register(events string, more ...string) object {
@@ -464,7 +465,7 @@ func (w *world) deliveryOf(eventID string) object {
 	return list[0]
 }
 
-// attempted records an attempt, as the engine does.
+// attempted records an attempt, like the engine.
 func (w *world) attempted(id string, a delivery.Attempt) {
 	w.t.Helper()
 	did, ok := delivery.ParseID(id)
@@ -484,8 +485,8 @@ func (w *world) attempted(id string, a delivery.Attempt) {
 	}
 }
 
-// everything is all that the store holds, to tell that nothing has changed. With the race
-// detector nobody looks: make test runs it both ways.
+// everything returns all contents of the store, to check that nothing has changed. With the
+// race detector it is not compared: make test runs both.
 func (w *world) everything() string {
 	w.t.Helper()
 	if underRace {

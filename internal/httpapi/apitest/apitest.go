@@ -1,5 +1,5 @@
-// Package apitest is the API over a real store, for the tests of its clients. Nothing
-// is delivered.
+// Package apitest provides the API over a real store, for the tests of its clients. Nothing is
+// delivered.
 package apitest
 
 import (
@@ -27,7 +27,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
-// Key is the API key that every server has.
+// Key is an API key of every server.
 const Key = "sk_test_1234567890abcdef"
 
 // sleeping is an engine that delivers nothing.

@@ -14,7 +14,7 @@ import (
 )
 
 // EndpointParams returns a value other than the default for each field of an endpoint, in a
-// combination that the server accepts of a disabled endpoint.
+// combination that the server accepts for a disabled endpoint.
 func EndpointParams() endpoint.Params {
 	certificate, key := selfSigned()
 	p := endpoint.Params{}
