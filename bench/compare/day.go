@@ -66,7 +66,7 @@ func (b *bench) day(ctx context.Context) (err error) {
 	if err := st.CreateEndpoint(ctx, e, store.Trail{}); err != nil {
 		return err
 	}
-	s.Endpoints.Put(e)
+	s.Endpoints.Put(e, endpoint.Process{})
 
 	fmt.Printf("\nday: 24 hours in %s, %d events a second of real time, what is older than %s is forgotten; by the hour\n", dayTakes, dayRate, dayRetention)
 	fmt.Printf("  %6s %10s %12s %12s\n", "hour", "accepted", "disk MiB", "memory MiB")

@@ -56,8 +56,8 @@ type step struct {
 
 type deliveryPage struct {
 	*delivery.View
-	Endpoint *endpoint.Endpoint // nil: deleted
-	Attempts []attemptView      // newest first
+	Endpoint *endpoint.Registered // nil: deleted
+	Attempts []attemptView        // newest first
 	More     bool
 	Sent     bool   // Body was sent; else it is what will be
 	Body     string // of the latest attempt that made a request
@@ -94,7 +94,7 @@ func showDelivery(rq *request) error {
 		p.Attempts = append(p.Attempts, a)
 	}
 	if p.Endpoint != nil {
-		if *p.Breaker, err = rq.ui.Service.Breaker(rq.Context(), p.Endpoint); err != nil {
+		if *p.Breaker, err = rq.ui.Service.Breaker(rq.Context(), p.Endpoint.Endpoint); err != nil {
 			return err
 		}
 	}

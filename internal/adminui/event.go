@@ -196,7 +196,7 @@ func showEvent(rq *request) error {
 func (rq *request) choices() (out []endpointChoice, err error) {
 	all, _, err := rq.ui.Service.ListEndpoints(rq.Context(), rq.call, call.Page{Limit: call.MaxPage})
 	for i := range all {
-		if all[i].Sends() {
+		if all[i].Active() {
 			out = append(out, endpointChoice{all[i].ID, all[i].URL})
 		}
 	}

@@ -84,12 +84,12 @@ func (e *Engine) endAgeScan(l *lane, s *scan) (old []delivery.Outgoing, since ti
 
 // tooOld reports whether a delivery has waited longer than the maximum age, not counting the
 // time while its endpoint was disabled.
-func (e *Engine) tooOld(ep *endpoint.Endpoint, o *delivery.Outgoing, now time.Time) bool {
+func (e *Engine) tooOld(ep *endpoint.Registered, o *delivery.Outgoing, now time.Time) bool {
 	return e.MaxAge > 0 && now.Sub(later(o.Delivery.Since, ep.EnabledSince)) > e.MaxAge
 }
 
 // giveUp settles held deliveries of an endpoint that has been failing since a time.
-func (e *Engine) giveUp(ep *endpoint.Endpoint, old []delivery.Outgoing, since time.Time) {
+func (e *Engine) giveUp(ep *endpoint.Registered, old []delivery.Outgoing, since time.Time) {
 	for i := range old {
 		d := old[i].Delivery
 		d.Expire(e.Now(), since)

@@ -146,7 +146,7 @@ func (w *arena) receiver(no int64, live bool, settings endpoint.Settings, a answ
 	w.mu.Lock()
 	w.answers[no] = a
 	w.mu.Unlock()
-	w.endpoints.Put(e)
+	w.endpoints.Put(e, endpoint.Process{})
 	return e
 }
 
@@ -156,9 +156,9 @@ func (w *arena) change(no int64, change func(*endpoint.Endpoint)) {
 	if there == nil {
 		return
 	}
-	e := *there
+	e := *there.Endpoint
 	change(&e)
-	w.endpoints.Put(&e)
+	w.endpoints.Put(&e, endpoint.Process{})
 }
 
 // event returns an event with a body of the given size to the given endpoints.

@@ -87,7 +87,7 @@ type Watcher interface {
 
 // Failure describes a failed delivery for a Watcher.
 type Failure struct {
-	Endpoint *endpoint.Endpoint // as it was at the attempt
+	Endpoint *endpoint.Registered // as it was at the attempt
 	Outgoing *delivery.Outgoing
 	Delivery delivery.Delivery // after the attempt
 	Attempt  *delivery.Attempt // nil: the delivery was given up without one
@@ -468,7 +468,7 @@ func (e *Engine) arrange(a *store.Append, away []delivery.Outgoing, now time.Tim
 // the store; otherwise the store keeps it until its turn. It may already have been read from
 // the store. While types are passed over, deliveries of other types do not wait behind them.
 // While the store is being read, it may have older ones.
-func (e *Engine) accept(l *lane, ep *endpoint.Endpoint, o *delivery.Outgoing, reading bool) {
+func (e *Engine) accept(l *lane, ep *endpoint.Registered, o *delivery.Outgoing, reading bool) {
 	if !l.heard(o) {
 		return
 	}
@@ -487,7 +487,7 @@ func (e *Engine) accept(l *lane, ep *endpoint.Endpoint, o *delivery.Outgoing, re
 	}
 }
 
-func ordered(ep *endpoint.Endpoint) bool {
+func ordered(ep *endpoint.Registered) bool {
 	return ep != nil && ep.Settings.Ordering == endpoint.FIFO
 }
 

@@ -425,13 +425,13 @@ func TestEngine_disabledWaitsDeletedCancels(t *testing.T) {
 		deleted := w.receiver("deleted", false, endpoint.Settings{}, no)
 		disabled := *off
 		disabled.Status = endpoint.Disabled
-		w.endpoints.Put(&disabled)
+		w.endpoints.Put(&disabled, endpoint.Process{})
 		w.send(off, 50)
 		w.send(deleted, 2500)
 		settle(time.Second)
 		w.want(off, map[delivery.State]int{delivery.Pending: 50})
 
-		w.endpoints.Put(off)
+		w.endpoints.Put(off, endpoint.Process{})
 		w.engine.Forgive(off.No)
 		if err := w.store.DeleteEndpoint(context.Background(), deleted.No, deleted.Revision, time.Now(), store.Trail{}); err != nil {
 			t.Fatal(err)

@@ -125,7 +125,7 @@ func (w *world) receiver(name string, live bool, settings endpoint.Settings, ans
 	w.mu.Lock()
 	w.receivers[url] = answer
 	w.mu.Unlock()
-	w.endpoints.Put(e)
+	w.endpoints.Put(e, endpoint.Process{})
 	return e
 }
 
@@ -198,9 +198,9 @@ func (w *world) EndpointDead(f *dispatch.Failure, reason string) {
 	w.mu.Lock()
 	w.dead[no] = reason
 	w.mu.Unlock()
-	e := *w.endpoints.Get(no)
+	e := *w.endpoints.Get(no).Endpoint
 	e.Status, e.DisabledReason = endpoint.Disabled, reason
-	w.endpoints.Put(&e)
+	w.endpoints.Put(&e, endpoint.Process{})
 	w.engine.Wake(no)
 }
 

@@ -212,7 +212,7 @@ func (l *lane) doubtful() bool {
 
 // follow sets the mode from the endpoint, nil if it is deleted. A lane of another node's
 // endpoint keeps no state that its owner decides.
-func (l *lane) follow(ep *endpoint.Endpoint) mode {
+func (l *lane) follow(ep *endpoint.Registered) mode {
 	switch {
 	case ep == nil:
 		l.mode = gone
@@ -631,7 +631,7 @@ func (l *lane) readable() bool {
 
 // throttled returns when the next attempt may start by the lane's rate limit, or by the learned
 // rate of the endpoint; zero is now.
-func (l *lane) throttled(ep *endpoint.Endpoint, now time.Time) time.Time {
+func (l *lane) throttled(ep *endpoint.Registered, now time.Time) time.Time {
 	set := ep.Rate()
 	limit, burst := rate.Limit(set), max(1, int(set))
 	if observed := rate.Limit(l.pace.rate()); observed > 0 && (limit <= 0 || observed < limit) {
@@ -655,12 +655,12 @@ func (l *lane) throttled(ep *endpoint.Endpoint, now time.Time) time.Time {
 }
 
 // concurrency returns how many attempts the lane may have in flight now.
-func (l *lane) concurrency(e *endpoint.Endpoint, standard int) int {
+func (l *lane) concurrency(e *endpoint.Registered, standard int) int {
 	return l.pace.atATime(most(e, standard))
 }
 
 // most returns the maximum number of concurrent attempts by the endpoint's settings.
-func most(e *endpoint.Endpoint, standard int) int {
+func most(e *endpoint.Registered, standard int) int {
 	if e.Settings.Ordering == endpoint.FIFO {
 		return 1
 	}

@@ -239,7 +239,7 @@ func (e *Engine) pass(endpoint int64) {
 
 // elsewhere reports whether another node may send to an endpoint. A listener that is not
 // connected to this node may be connected to another.
-func (e *Engine) elsewhere(ep *endpoint.Endpoint) bool {
+func (e *Engine) elsewhere(ep *endpoint.Registered) bool {
 	return e.Cluster != nil && ep != nil && (ep.Remote || ep.Paused)
 }
 

@@ -97,9 +97,7 @@ func TestForwarded(t *testing.T) {
 		w.engine.Forwarded([]delivery.Outgoing{pending})
 		check("not sent by the former owner", 5, 3, reads)
 
-		gone := *w.endpoints.Get(e.No)
-		gone.Remote = true
-		w.endpoints.Put(&gone)
+		w.endpoints.Put(w.endpoints.Get(e.No).Endpoint, endpoint.Process{Remote: true})
 		misdirected := o.accept(e)
 		if got := w.engine.Forwarded([]delivery.Outgoing{misdirected}); !slices.Equal(got, []delivery.ID{misdirected.Delivery.ID}) {
 			t.Errorf("misdirected are %v", got)
@@ -127,8 +125,7 @@ func TestElsewhere(t *testing.T) {
 			{"unchecked", endpoint.Settings{}, 0, false},
 		} {
 			e := *w.receiver(c.name, false, c.set, nil)
-			e.Remote = true
-			w.endpoints.Put(&e)
+			w.endpoints.Put(&e, endpoint.Process{Remote: true})
 			a := w.newEvent(&e)
 			a.Version = c.version
 			if err := w.commits.Append(context.Background(), a); err != nil {

@@ -64,7 +64,7 @@ const (
 
 // decide returns a worker's next step for a lane. If that is to wait, it returns until when,
 // zero if only an event can change it.
-func (e *Engine) decide(l *lane, ep *endpoint.Endpoint, now time.Time) (step, time.Time) {
+func (e *Engine) decide(l *lane, ep *endpoint.Registered, now time.Time) (step, time.Time) {
 	if l.holdUntil != 0 {
 		return stepWait, l.holdUntil.time()
 	}
@@ -87,7 +87,7 @@ func (e *Engine) decide(l *lane, ep *endpoint.Endpoint, now time.Time) (step, ti
 }
 
 // decideClosed is decide for a lane whose breaker is closed.
-func (e *Engine) decideClosed(l *lane, ep *endpoint.Endpoint, now time.Time) (step, time.Time) {
+func (e *Engine) decideClosed(l *lane, ep *endpoint.Registered, now time.Time) (step, time.Time) {
 	due := l.probeDue()
 	switch {
 	case int(l.inflight) >= l.concurrency(ep, e.Concurrency):
@@ -107,7 +107,7 @@ func (e *Engine) decideClosed(l *lane, ep *endpoint.Endpoint, now time.Time) (st
 // decideOpen is decide for a lane whose breaker is open: it is probed at the probe time, after
 // all attempts have ended; deliveries of types that have not failed are sent at once, one by
 // one.
-func (e *Engine) decideOpen(l *lane, ep *endpoint.Endpoint, now time.Time) (step, time.Time) {
+func (e *Engine) decideOpen(l *lane, ep *endpoint.Registered, now time.Time) (step, time.Time) {
 	busy := l.probing >= maxProbing || int(l.inflight) >= most(ep, e.Concurrency)
 	switch {
 	case l.ready.len() > 0 && !busy:

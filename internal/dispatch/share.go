@@ -50,7 +50,7 @@ type share struct {
 const maxShares = 256
 
 // share returns the share of an endpoint's space.
-func (e *Engine) share(ep *endpoint.Endpoint) *share {
+func (e *Engine) share(ep *endpoint.Registered) *share {
 	s := e.shares[ep.Space]
 	if s == nil {
 		s = &share{space: ep.Space}
@@ -96,7 +96,7 @@ func (s *share) idle() bool {
 
 // wait puts a lane into a queue. Spaces take turns there, independent of their number of
 // endpoints; the lanes of a space are in order of arrival.
-func (e *Engine) wait(l *lane, ep *endpoint.Endpoint, at place) {
+func (e *Engine) wait(l *lane, ep *endpoint.Registered, at place) {
 	s := e.share(ep)
 	if s.lanes[at].push(l); s.lanes[at].len() == 1 {
 		e.waiting[at].push(s)
@@ -129,7 +129,7 @@ func (e *Engine) waits(at place) bool {
 }
 
 // enqueue puts the lane into its queue for workers.
-func (e *Engine) enqueue(l *lane, ep *endpoint.Endpoint) {
+func (e *Engine) enqueue(l *lane, ep *endpoint.Registered) {
 	if l.queue != unqueued {
 		return
 	}

@@ -125,7 +125,7 @@ func (e *Engine) readUrgent(deliveries []delivery.ID) (outgoing []delivery.Outgo
 
 // mayRush reports whether an urgent delivery of a lane may be attempted now; if not, it returns
 // when, zero if only an event can change it.
-func (e *Engine) mayRush(l *lane, ep *endpoint.Endpoint, now time.Time) (bool, time.Time) {
+func (e *Engine) mayRush(l *lane, ep *endpoint.Registered, now time.Time) (bool, time.Time) {
 	limit := most(ep, e.Concurrency)
 	if l.breaker.Open() {
 		limit = min(limit, maxRush)
@@ -138,7 +138,7 @@ func (e *Engine) mayRush(l *lane, ep *endpoint.Endpoint, now time.Time) (bool, t
 }
 
 // hurry puts the lane into the queue of lanes with urgent deliveries.
-func (e *Engine) hurry(l *lane, ep *endpoint.Endpoint) {
+func (e *Engine) hurry(l *lane, ep *endpoint.Registered) {
 	if !l.rushing {
 		l.rush(true)
 		e.wait(l, ep, amongUrgent)

@@ -28,7 +28,7 @@ const (
 // most one attempt.
 type turn struct {
 	lane  *lane
-	ep    *endpoint.Endpoint
+	ep    *endpoint.Registered
 	share *share // of the endpoint's space, to which the worker is assigned
 	pool  pool   // of the worker
 	task  task
@@ -345,7 +345,7 @@ func (e *Engine) endScan(l *lane, s *scan) {
 // rank; full means that the store may have more. It returns the place up to which all
 // deliveries are held or passed over, and the deliveries whose due time was corrected because a
 // clock was stepped back; these are held until that is on disk.
-func (e *Engine) take(l *lane, ep *endpoint.Endpoint, outgoing []delivery.Outgoing, full bool, now time.Time) (end store.Place, dated []delivery.Delivery) {
+func (e *Engine) take(l *lane, ep *endpoint.Registered, outgoing []delivery.Outgoing, full bool, now time.Time) (end store.Place, dated []delivery.Delivery) {
 	fresh, fifo, size := false, ordered(ep), l.loadSize()
 	passes := l.passes() && !fifo
 	end = l.cursor
@@ -422,7 +422,7 @@ func bodies(outgoing []delivery.Outgoing) (n int) {
 	return n
 }
 
-func (e *Engine) schedule(ep *endpoint.Endpoint) delivery.Schedule {
+func (e *Engine) schedule(ep *endpoint.Registered) delivery.Schedule {
 	switch {
 	case ep.Settings.Schedule != nil:
 		return ep.Settings.Schedule
@@ -432,14 +432,14 @@ func (e *Engine) schedule(ep *endpoint.Endpoint) delivery.Schedule {
 	return e.Test
 }
 
-func (e *Engine) policy(ep *endpoint.Endpoint) delivery.Policy {
+func (e *Engine) policy(ep *endpoint.Registered) delivery.Policy {
 	return delivery.Policy{Schedule: e.schedule(ep), FIFO: ep.Settings.Ordering == endpoint.FIFO, Random: e.Random}
 }
 
 // attempt sends one delivery and records the outcome. It is called without e.mu.
-func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing, s sent) {
+func (e *Engine) attempt(l *lane, ep *endpoint.Registered, out *delivery.Outgoing, s sent) {
 	d := out.Delivery
-	if e.Processor != nil && ep.Transform() != "" && !e.Processor.MayTransform(ep) {
+	if e.Processor != nil && ep.Transform() != "" && !e.Processor.MayTransform(ep.Endpoint) {
 		e.release(l, &d, true)
 		e.Log.Debug("attempt postponed: the account's processor time is used up", "endpoint", l.no)
 		return
@@ -456,7 +456,7 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing,
 		return
 	}
 	e.stats.attempts.Add(1)
-	e.Watcher.Attempted(ep, &a)
+	e.Watcher.Attempted(ep.Endpoint, &a)
 	now := e.Now()
 	d.Settle(&a, e.policy(ep), now)
 
@@ -483,11 +483,11 @@ func (e *Engine) attempt(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing,
 
 // try makes the next attempt of a delivery. If its payload cannot be rendered, the attempt
 // fails without a request; it is retried, and finally becomes a dead letter.
-func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, out *delivery.Outgoing) delivery.Attempt {
+func (e *Engine) try(ctx context.Context, ep *endpoint.Registered, out *delivery.Outgoing) delivery.Attempt {
 	now := e.Now()
 	p, err := ep.Payload(out.Delivery.ID.Event, out.EventID, out.Type, out.Body)
 	if p.Cost > 0 && e.Processor != nil {
-		e.Processor.Transformed(ep, p.Cost)
+		e.Processor.Transformed(ep.Endpoint, p.Cost)
 	}
 	if err != nil {
 		return delivery.Attempt{Number: out.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,
@@ -502,7 +502,7 @@ func (e *Engine) try(ctx context.Context, ep *endpoint.Endpoint, out *delivery.O
 }
 
 // request returns the request of the next attempt of a delivery.
-func request(ep *endpoint.Endpoint, out *delivery.Outgoing, p *endpoint.Payload, now time.Time) *sender.Request {
+func request(ep *endpoint.Registered, out *delivery.Outgoing, p *endpoint.Payload, now time.Time) *sender.Request {
 	r := &sender.Request{
 		EventID: out.EventID, Trace: out.Trace, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
 		Timeout: ep.Settings.Timeout, Number: out.Delivery.Attempts + 1, Header: ep.Headers,
@@ -535,7 +535,7 @@ const shortagePause = time.Second
 // note updates the lane with the result of an attempt. It returns the health to store, nil if
 // it is unchanged, whether the endpoint has just become failing, and whether it must be
 // disabled.
-func (e *Engine) note(l *lane, ep *endpoint.Endpoint, out *delivery.Outgoing, d *delivery.Delivery, a *delivery.Attempt, s sent, now time.Time) (h *store.Health, failing, dead bool) {
+func (e *Engine) note(l *lane, ep *endpoint.Registered, out *delivery.Outgoing, d *delivery.Delivery, a *delivery.Attempt, s sent, now time.Time) (h *store.Health, failing, dead bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	effect, judge := delivery.EffectOf(a.Outcome), &e.Health

@@ -65,8 +65,8 @@ func TestSeekConsent(t *testing.T) {
 		if got := e.SeekConsent("pay.example", at); got != ask {
 			t.Errorf("%s: asks %v", what, got)
 		}
-		if e.Sends() != sends || e.AwaitsConsent() == sends && e.Status == Enabled {
-			t.Errorf("%s: sends %v, waits %v", what, e.Sends(), e.AwaitsConsent())
+		if got := (&Registered{Endpoint: e}).Sends(); got != sends || e.AwaitsConsent() == sends && e.Status == Enabled {
+			t.Errorf("%s: sends %v, waits %v", what, got, e.AwaitsConsent())
 		}
 	}
 	step("not validated", func() {}, false, true)

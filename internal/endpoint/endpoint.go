@@ -42,8 +42,8 @@ const (
 	FIFO      Ordering = "fifo" // strictly in order of acceptance; a retry holds back the later events
 )
 
-// Endpoint is one registered receiver. A value returned by a [Registry] is shared and must not
-// be changed.
+// Endpoint is one receiver of events, as it is stored. A value returned by a [Registry] is shared
+// and must not be changed.
 type Endpoint struct {
 	No          int64  // store number; 0 until stored
 	ID          string // public identifier
@@ -70,14 +70,6 @@ type Endpoint struct {
 
 	// Revision is that of the stored row; each write increases it.
 	Revision int64
-
-	// Paused holds deliveries back without using up attempts: no client is connected to the
-	// listener. It is not stored.
-	Paused bool
-	// Suspended holds deliveries back in the same way: the account is suspended. It is not stored.
-	Suspended bool
-	// Remote means that another node sends to the endpoint. It is not stored.
-	Remote bool
 }
 
 // ValidBroker reports whether a broker's name is valid: 1 to 40 lower-case letters, digits and
@@ -91,10 +83,8 @@ func ValidBroker(name string) bool {
 	return name != "" && len(name) <= 40
 }
 
-// Sends reports whether deliveries may be attempted now.
-func (e *Endpoint) Sends() bool {
-	return e.Status == Enabled && !e.Paused && !e.Suspended && !e.Remote && !e.AwaitsConsent()
-}
+// Active reports whether the endpoint is enabled and waits for no consent.
+func (e *Endpoint) Active() bool { return e.Status == Enabled && !e.AwaitsConsent() }
 
 // RespellURLs normalizes the endpoint's URLs (see package weburl). An invalid URL is left
 // unchanged, for [Endpoint.Check] to refuse.

@@ -77,7 +77,7 @@ func FuzzPattern(f *testing.F) {
 			return
 		}
 		r, e := NewRegistry(), on(1, pattern)
-		r.Put(e)
+		r.Put(e, Process{})
 		if matched := len(r.Match(space, typ)) == 1; matched != e.Wants(typ) {
 			t.Errorf("of %q and %q the registry says %t", pattern, typ, matched)
 		}

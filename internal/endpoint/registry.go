@@ -15,10 +15,29 @@ import (
 // changed.
 type Registry struct {
 	mu     sync.RWMutex
-	byNo   map[int64]*Endpoint
+	byNo   map[int64]*Registered
 	spaces map[event.Space]*index
 	gone   map[int64]struct{} // numbers of removed endpoints, which are never reused
 	counts map[event.Space]Counts
+}
+
+// Registered is an endpoint with its process state. It is replaced, never changed.
+type Registered struct {
+	*Endpoint
+	Process
+}
+
+// Process is the state of an endpoint in this process, which is not stored. Each field pauses the
+// endpoint's deliveries without using up attempts.
+type Process struct {
+	Paused    bool // no client is connected to the listener
+	Suspended bool // the account is suspended
+	Remote    bool // another node sends to the endpoint
+}
+
+// Sends reports whether deliveries may be attempted now.
+func (r *Registered) Sends() bool {
+	return r.Process == Process{} && r.Active()
 }
 
 // Counts are the numbers of a space's endpoints, enabled or not.
@@ -38,26 +57,30 @@ type index struct {
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{byNo: map[int64]*Endpoint{}, spaces: map[event.Space]*index{}, gone: map[int64]struct{}{}, counts: map[event.Space]Counts{}}
+	return &Registry{byNo: map[int64]*Registered{}, spaces: map[event.Space]*index{}, gone: map[int64]struct{}{}, counts: map[event.Space]Counts{}}
 }
 
-// Put adds or replaces e, unless the registry has a greater revision of it or it was removed:
-// concurrent writes may arrive in any order. It reports whether it did. e must not be changed
-// afterwards.
-func (r *Registry) Put(e *Endpoint) bool {
+// Put adds or replaces e with its process state, unless the registry has a greater revision of it or
+// it was removed: concurrent writes may arrive in any order. It reports whether it did. e must not
+// be changed afterwards.
+func (r *Registry) Put(e *Endpoint, p Process) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, removed := r.gone[e.No]; removed {
 		return false
 	}
-	if old := r.byNo[e.No]; old != nil {
-		if old.Revision > e.Revision {
-			return false
-		}
-		r.drop(old)
-		r.count(old, -1)
+	old := r.byNo[e.No]
+	if old != nil && old.Revision > e.Revision {
+		return false
 	}
-	r.byNo[e.No] = e
+	r.byNo[e.No] = &Registered{e, p}
+	if old != nil && old.Endpoint == e { // only the process state changes
+		return true
+	}
+	if old != nil {
+		r.drop(old.Endpoint)
+		r.count(old.Endpoint, -1)
+	}
 	r.count(e, 1)
 	r.add(e)
 	return true
@@ -91,8 +114,8 @@ func (r *Registry) Remove(no int64) {
 	}
 	r.gone[no] = struct{}{}
 	if old := r.byNo[no]; old != nil {
-		r.drop(old)
-		r.count(old, -1)
+		r.drop(old.Endpoint)
+		r.count(old.Endpoint, -1)
 		delete(r.byNo, no)
 	}
 }
@@ -157,7 +180,7 @@ func (r *Registry) Spaces() int {
 }
 
 // Get returns the endpoint with the given number, nil if there is none.
-func (r *Registry) Get(no int64) *Endpoint {
+func (r *Registry) Get(no int64) *Registered {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.byNo[no]
@@ -166,9 +189,9 @@ func (r *Registry) Get(no int64) *Endpoint {
 // Each calls visit with every current endpoint, in no order. It holds no lock meanwhile: visit
 // may wait for a lock whose holder calls r, and would otherwise wait for a Put that waits for
 // Each.
-func (r *Registry) Each(visit func(*Endpoint)) {
+func (r *Registry) Each(visit func(*Registered)) {
 	r.mu.RLock()
-	all := slices.AppendSeq(make([]*Endpoint, 0, len(r.byNo)), maps.Values(r.byNo))
+	all := slices.AppendSeq(make([]*Registered, 0, len(r.byNo)), maps.Values(r.byNo))
 	r.mu.RUnlock()
 	for _, e := range all {
 		visit(e)

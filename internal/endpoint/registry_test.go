@@ -26,13 +26,13 @@ func numbers(es []*Endpoint) []int64 {
 
 func TestRegistry_Match(t *testing.T) {
 	r := NewRegistry()
-	r.Put(on(1, "payment.succeeded"))
-	r.Put(on(2, "payment.*"))
-	r.Put(on(3, "*"))
-	r.Put(on(4, "payment.*", "payment.succeeded", "*", "payment.*", "payment.card.*"))
-	r.Put(&Endpoint{No: 5, Space: event.SpaceOf(1, false), Status: Enabled, Events: []string{"*"}})
-	r.Put(&Endpoint{No: 6, Space: space, Status: Disabled, Events: []string{"*"}})
-	r.Put(on(7, "payment"))
+	r.Put(on(1, "payment.succeeded"), Process{})
+	r.Put(on(2, "payment.*"), Process{})
+	r.Put(on(3, "*"), Process{})
+	r.Put(on(4, "payment.*", "payment.succeeded", "*", "payment.*", "payment.card.*"), Process{})
+	r.Put(&Endpoint{No: 5, Space: event.SpaceOf(1, false), Status: Enabled, Events: []string{"*"}}, Process{})
+	r.Put(&Endpoint{No: 6, Space: space, Status: Disabled, Events: []string{"*"}}, Process{})
+	r.Put(on(7, "payment"), Process{})
 	for _, tt := range []struct {
 		typ  string
 		want []int64
@@ -65,18 +65,18 @@ func TestRegistry_Match(t *testing.T) {
 
 func TestRegistry_changes(t *testing.T) {
 	r := NewRegistry()
-	r.Put(on(1, "a.*", "*"))
-	r.Put(on(2, "a.b"))
+	r.Put(on(1, "a.*", "*"), Process{})
+	r.Put(on(2, "a.b"), Process{})
 	for _, step := range []struct {
 		name string
 		do   func()
 		want []int64
 	}{
 		{"both", func() {}, []int64{1, 2}},
-		{"replaced by narrower", func() { r.Put(on(1, "c")) }, []int64{2}},
-		{"replaced by wider", func() { r.Put(on(1, "a.*")) }, []int64{1, 2}},
-		{"disabled", func() { r.Put(&Endpoint{No: 2, Space: space, Status: Disabled, Events: []string{"a.b"}}) }, []int64{1}},
-		{"enabled", func() { r.Put(on(2, "a.b")) }, []int64{1, 2}},
+		{"replaced by narrower", func() { r.Put(on(1, "c"), Process{}) }, []int64{2}},
+		{"replaced by wider", func() { r.Put(on(1, "a.*"), Process{}) }, []int64{1, 2}},
+		{"disabled", func() { r.Put(&Endpoint{No: 2, Space: space, Status: Disabled, Events: []string{"a.b"}}, Process{}) }, []int64{1}},
+		{"enabled", func() { r.Put(on(2, "a.b"), Process{}) }, []int64{1, 2}},
 		{"removed", func() { r.Remove(1) }, []int64{2}},
 		{"removed again", func() { r.Remove(1); r.Remove(99) }, []int64{2}},
 		{"none left", func() { r.Remove(2) }, []int64{}},
@@ -111,7 +111,7 @@ func TestRegistry_order(t *testing.T) {
 		{"the same write, with other process state", at(2, "a"), true, 1},
 		{"a later write", at(3, "b"), true, 0},
 	} {
-		if got := r.Put(step.e); got != step.put {
+		if got := r.Put(step.e, Process{}); got != step.put {
 			t.Errorf("%s: put %v", step.name, got)
 		}
 		if got := len(r.Match(space, "a")); got != step.want {
@@ -119,7 +119,7 @@ func TestRegistry_order(t *testing.T) {
 		}
 	}
 	r.Remove(1)
-	if r.Put(at(9, "a")) || r.Len() != 0 {
+	if r.Put(at(9, "a"), Process{}) || r.Len() != 0 {
 		t.Error("a removed endpoint came back")
 	}
 }
@@ -128,16 +128,16 @@ func TestRegistry_order(t *testing.T) {
 func TestRegistry_listsAreNotShared(t *testing.T) {
 	r := NewRegistry()
 	for no := range int64(3) {
-		r.Put(on(no+1, "*"))
+		r.Put(on(no+1, "*"), Process{})
 	}
 	before := r.Match(space, "a")
 	_ = append(before, on(99, "*"))
-	r.Put(on(4, "*"))
+	r.Put(on(4, "*"), Process{})
 	if got := numbers(r.Match(space, "a")); !slices.Equal(got, []int64{1, 2, 3, 4}) {
 		t.Errorf("got %v", got)
 	}
 	mine := append(r.Match(space, "a"), on(99, "*"))
-	r.Put(on(5, "*"))
+	r.Put(on(5, "*"), Process{})
 	if mine[4].No != 99 {
 		t.Error("the registry wrote into a caller's list")
 	}
@@ -149,13 +149,13 @@ func TestRegistry_listsAreNotShared(t *testing.T) {
 
 func TestRegistry_readsDuringWrites(t *testing.T) {
 	r := NewRegistry()
-	r.Put(on(1, "*"))
+	r.Put(on(1, "*"), Process{})
 	var wg sync.WaitGroup
 	for n := range int64(4) {
 		wg.Go(func() {
 			for i := range int64(300) {
 				no := 2 + n*300 + i
-				r.Put(on(no, "a.*", "*", fmt.Sprint("t", i)))
+				r.Put(on(no, "a.*", "*", fmt.Sprint("t", i)), Process{})
 				if i%2 == 0 {
 					r.Remove(no)
 				}
@@ -189,12 +189,12 @@ func TestRegistry_readsDuringWrites(t *testing.T) {
 func TestRegistry_eachHoldsNoLock(t *testing.T) {
 	r := NewRegistry()
 	for no := range int64(3) {
-		r.Put(&Endpoint{No: no + 1, Space: 2, Status: Enabled, Events: []string{"*"}})
+		r.Put(&Endpoint{No: no + 1, Space: 2, Status: Enabled, Events: []string{"*"}}, Process{})
 	}
 	visited := 0
-	r.Each(func(e *Endpoint) {
+	r.Each(func(e *Registered) {
 		visited++
-		r.Put(&Endpoint{No: e.No + 10, Space: 2, Status: Enabled, Events: []string{"*"}}) // otherwise the test hangs here
+		r.Put(&Endpoint{No: e.No + 10, Space: 2, Status: Enabled, Events: []string{"*"}}, Process{}) // otherwise the test hangs here
 		r.Remove(e.No)
 	})
 	if visited != 3 || r.Len() != 3 || len(r.Match(2, "a.b")) != 3 {
@@ -205,9 +205,9 @@ func TestRegistry_eachHoldsNoLock(t *testing.T) {
 func BenchmarkRegistry_Match(b *testing.B) {
 	r := NewRegistry()
 	for no := range int64(100_000) {
-		r.Put(on(no+1, fmt.Sprint("t", no, ".*")))
+		r.Put(on(no+1, fmt.Sprint("t", no, ".*")), Process{})
 	}
-	r.Put(on(1<<20, "*"))
+	r.Put(on(1<<20, "*"), Process{})
 	b.ReportAllocs()
 	for b.Loop() {
 		if len(r.Match(space, "t77.created")) != 2 {
@@ -235,7 +235,7 @@ func TestRegistry_notices(t *testing.T) {
 	} {
 		r := NewRegistry()
 		e := on(1, c.patterns...)
-		r.Put(e)
+		r.Put(e, Process{})
 		var got []string
 		for _, typ := range []string{own, notice, attempt} {
 			matched := len(r.Match(space, typ)) == 1
@@ -253,6 +253,24 @@ func TestRegistry_notices(t *testing.T) {
 	for _, typ := range event.Notices {
 		if !SelectsNotices(typ) || SelectsNotices("*") || SelectsNotices("payment.*") || !event.Operational(typ) {
 			t.Errorf("%s is taken for none of the notices, or something else is", typ)
+		}
+	}
+}
+
+// The process state of an endpoint is not stored: it comes with each put, and changes neither the
+// endpoint nor its subscriptions.
+func TestRegistry_processState(t *testing.T) {
+	r, e := NewRegistry(), on(1, "a.*")
+	for _, p := range []Process{{}, {Paused: true}, {Suspended: true}, {Remote: true}, {}} {
+		if !r.Put(e, p) {
+			t.Fatalf("%+v was not put", p)
+		}
+		got := r.Get(1)
+		if got.Endpoint != e || got.Process != p || got.Sends() != (p == Process{}) {
+			t.Errorf("put with %+v, got %+v, which sends: %v", p, got.Process, got.Sends())
+		}
+		if n := len(r.Match(space, "a.b")); n != 1 || r.Count(space).Endpoints != 1 {
+			t.Errorf("%d endpoints match, %d are counted", n, r.Count(space).Endpoints)
 		}
 	}
 }

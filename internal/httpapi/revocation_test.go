@@ -221,7 +221,7 @@ func TestListKeys_testKeysSeeTestKeys(t *testing.T) {
 	}
 }
 
-func endpointsOf(w *world) (all []*endpoint.Endpoint) {
-	w.service.Endpoints.Each(func(e *endpoint.Endpoint) { all = append(all, e) })
+func endpointsOf(w *world) (all []*endpoint.Registered) {
+	w.service.Endpoints.Each(func(e *endpoint.Registered) { all = append(all, e) })
 	return all
 }

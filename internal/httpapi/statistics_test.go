@@ -18,9 +18,9 @@ func TestStatistics(t *testing.T) {
 	first := w.now()
 	e := w.register("payment.*")
 	var own *endpoint.Endpoint
-	w.service.Endpoints.Each(func(one *endpoint.Endpoint) {
+	w.service.Endpoints.Each(func(one *endpoint.Registered) {
 		if one.ID == e.text("id") {
-			own = one
+			own = one.Endpoint
 		}
 	})
 	for hour, code := range []int{200, 500, 200} {

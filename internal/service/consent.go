@@ -224,13 +224,13 @@ func (s *Service) PursueConsents(ctx context.Context) {
 	room := make(chan struct{}, asksAtATime)
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+	s.Endpoints.Each(func(e *endpoint.Registered) {
 		wait := e.AskedFor()
 		if wait == nil || !s.owns(e.No) || ctx.Err() != nil {
 			return
 		}
 		step := func() error {
-			s.askConsent(ctx, call.ByItself(e.Space), e)
+			s.askConsent(ctx, call.ByItself(e.Space), e.Endpoint)
 			return nil
 		}
 		switch {

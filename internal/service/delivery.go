@@ -168,7 +168,7 @@ func (s *Service) RetryDelivery(ctx context.Context, c *call.Call, id string) (d
 	if w == nil {
 		return v, fault.Param("id", "endpoint_deleted", "The endpoint of this delivery was deleted.")
 	}
-	if err := mustBeOn(w, "id"); err != nil {
+	if err := mustBeOn(w.Endpoint, "id"); err != nil {
 		return v, err
 	}
 	now := s.Now()
@@ -284,8 +284,8 @@ func (w *Watcher) EndpointFailing(f *dispatch.Failure, since time.Time) {
 		return
 	}
 	w.s.Log.Warn("endpoint is failing", "endpoint", e.ID, "since", since)
-	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeEndpointFailing, others: true,
-		object: endpointObject(e, append(lastFailure(f), "failing_since", since.Unix())...),
+	err := w.s.announce(context.Background(), &announcement{about: e.Endpoint, typ: event.TypeEndpointFailing, others: true,
+		object: endpointObject(e.Endpoint, append(lastFailure(f), "failing_since", since.Unix())...),
 		text:   "The endpoint has acknowledged no delivery since " + since.UTC().Format(time.RFC3339) + ". Its deliveries wait while it is probed. " + lastFailureText(f)})
 	if err != nil {
 		w.s.Log.Error("announce failing endpoint", "endpoint", e.ID, "err", err)
@@ -300,7 +300,7 @@ func (w *Watcher) DeliveryExhausted(f *dispatch.Failure) {
 	if e == nil {
 		return
 	}
-	w.s.tally.Exhausted(e, w.s.Now())
+	w.s.tally.Exhausted(e.Endpoint, w.s.Now())
 	if event.Operational(j.Type) {
 		return
 	}
@@ -310,7 +310,7 @@ func (w *Watcher) DeliveryExhausted(f *dispatch.Failure) {
 	} else {
 		text += lastFailureText(f)
 	}
-	err := w.s.announce(context.Background(), &announcement{about: e, typ: event.TypeAttemptExhausted, others: true,
+	err := w.s.announce(context.Background(), &announcement{about: e.Endpoint, typ: event.TypeAttemptExhausted, others: true,
 		object: with(map[string]any{"id": d.ID.String(), "object": "delivery", "event": j.EventID, "event_type": j.Type, "endpoint": e.ID, "attempts": d.Attempts}, lastAttempt(f)),
 		text:   text})
 	if err != nil {

@@ -355,7 +355,7 @@ func mustBeOn(e *endpoint.Endpoint, param string) error {
 
 // WhoseEndpoint returns the account and mode of an endpoint, for users, who have access to all.
 func (s *Service) WhoseEndpoint(id string) (accountID string, live, ok bool) {
-	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+	s.Endpoints.Each(func(e *endpoint.Registered) {
 		if e.ID == id && e.Space != OperatorSpace {
 			accountID, live, ok = s.Auth.AccountID(e.Space.Account()), e.Live(), true
 		}

@@ -555,9 +555,9 @@ func (s *Service) Resend(ctx context.Context, c *call.Call, eventID, endpointID 
 // ResendToListeners resends an event to all connected listeners, subscribed or not.
 func (s *Service) ResendToListeners(ctx context.Context, c *call.Call, eventID, _ string) ([]delivery.View, error) {
 	return s.resend(ctx, c, eventID, func(*event.Event) (to []*endpoint.Endpoint, err error) {
-		s.Endpoints.Each(func(w *endpoint.Endpoint) {
+		s.Endpoints.Each(func(w *endpoint.Registered) {
 			if w.Space == c.Space && w.Kind() == endpoint.Listener && w.Sends() {
-				to = append(to, w)
+				to = append(to, w.Endpoint)
 			}
 		})
 		return to, nil

@@ -14,7 +14,7 @@ import (
 func one(endpoints int, filter func(i int) string) (*Service, *event.Event) {
 	s := New(Config{Endpoints: endpoint.NewRegistry(), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	for i := range endpoints {
-		s.Endpoints.Put(&endpoint.Endpoint{No: int64(i + 1), Space: 2, Events: []string{"payment.*"}, Status: endpoint.Enabled, Settings: endpoint.Settings{Filter: filter(i)}})
+		s.Endpoints.Put(&endpoint.Endpoint{No: int64(i + 1), Space: 2, Events: []string{"payment.*"}, Status: endpoint.Enabled, Settings: endpoint.Settings{Filter: filter(i)}}, endpoint.Process{})
 	}
 	e := &event.Event{ID: "evt_1", Space: 2, Type: "payment.succeeded", Created: 1}
 	e.Body = event.NewBody(e.ID, e.Type, e.Created, []byte(`{"object":{"id":"pay_1","object":"payment","amount":2999,"currency":"EUR","customer":{"email":"customer@example.com"}}}`))
@@ -28,7 +28,7 @@ func TestFilterTrouble_isOfTheFilterThatIsThere(t *testing.T) {
 			t.Errorf("%d endpoints get it", len(to))
 		}
 	}
-	w := *s.Endpoints.Get(1)
+	w := *s.Endpoints.Get(1).Endpoint
 	got := s.FilterTrouble(&w)
 	if got == nil || got.Times != 3 || got.Event != e.ID || got.Reason != "no such key: missing" {
 		t.Errorf("got %+v", got)
@@ -37,11 +37,11 @@ func TestFilterTrouble_isOfTheFilterThatIsThere(t *testing.T) {
 	if got := s.FilterTrouble(&w); got != nil {
 		t.Errorf("of another filter: %+v", got)
 	}
-	if got := s.FilterTrouble(s.Endpoints.Get(2)); got != nil {
+	if got := s.FilterTrouble(s.Endpoints.Get(2).Endpoint); got != nil {
 		t.Errorf("of none: %+v", got)
 	}
 	s.filters.forget(1)
-	if got := s.FilterTrouble(s.Endpoints.Get(1)); got != nil {
+	if got := s.FilterTrouble(s.Endpoints.Get(1).Endpoint); got != nil {
 		t.Errorf("of an endpoint that was deleted: %+v", got)
 	}
 }

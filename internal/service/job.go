@@ -380,14 +380,14 @@ func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.T
 		r.State, r.Error = job.Failed, "The endpoint was disabled."
 		return nil, 0, nil
 	}
-	if r.Missed && filtered(w) && !s.mayProcess(r.Space) { // wait until the account has processor time again
+	if r.Missed && filtered(w.Endpoint) && !s.mayProcess(r.Space) { // wait until the account has processor time again
 		return nil, jobGrace, nil
 	}
 	occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, jobSlice)
 	if err != nil {
 		return nil, 0, err
 	}
-	if again, err = s.missedBy(ctx, w, occasions, r, now); err != nil {
+	if again, err = s.missedBy(ctx, w.Endpoint, occasions, r, now); err != nil {
 		return nil, 0, err
 	}
 	r.Scanned += len(occasions)

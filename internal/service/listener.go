@@ -23,33 +23,31 @@ const (
 	maxReplay   = 10_000         // events that a listener can replay
 )
 
-// listening contains the connected listeners, by store number.
+// listening contains the listeners that are or were connected to this node, by store number.
 type listening struct {
 	mu sync.Mutex
-	on map[int64]bool // false: it was connected before
+	of map[int64]connection
 }
 
-func (l *listening) is(no int64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.on[no]
+type connection struct {
+	on    bool
+	since time.Time
 }
 
-func (l *listening) set(no int64, on bool) {
+func (l *listening) get(no int64) (c connection, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.on == nil {
-		l.on = map[int64]bool{}
+	c, known = l.of[no]
+	return c, known
+}
+
+func (l *listening) set(no int64, c connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of == nil {
+		l.of = map[int64]connection{}
 	}
-	l.on[no] = on
-}
-
-// was reports whether a listener was ever connected to this node.
-func (l *listening) was(no int64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, was := l.on[no]
-	return was
+	l.of[no] = c
 }
 
 // publish makes a written endpoint known to matching and the engine. It reports whether that
@@ -60,32 +58,27 @@ func (s *Service) publish(e *endpoint.Endpoint) bool {
 	return s.put(e)
 }
 
-// republish stores an endpoint in memory again, with its current process state, after change.
-// It returns nil if the endpoint is not in memory.
-func (s *Service) republish(no int64, change func(*endpoint.Endpoint)) *endpoint.Endpoint {
+// republish updates the process state of an endpoint in memory. It returns nil if the endpoint is
+// not in memory.
+func (s *Service) republish(no int64) *endpoint.Registered {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	current := s.Endpoints.Get(no)
-	if current == nil {
-		return nil
+	if current := s.Endpoints.Get(no); current != nil {
+		s.put(current.Endpoint)
 	}
-	next := *current
-	change(&next)
-	s.put(&next)
-	return &next
+	return s.Endpoints.Get(no)
 }
 
-// put sets the process state of e and stores it in the registry. The caller holds s.publishing.
+// put stores e in the registry with its process state. The caller holds s.publishing.
 func (s *Service) put(e *endpoint.Endpoint) bool {
-	e.Paused = e.Kind().Connects && !s.listening.is(e.No)
-	e.Suspended = s.Auth.Suspended(e.Space.Account())
-	e.Remote = s.remote(e)
+	here, _ := s.listening.get(e.No)
+	p := endpoint.Process{Paused: e.Kind().Connects && !here.on, Suspended: s.Auth.Suspended(e.Space.Account()), Remote: s.remote(e)}
 	old := s.Endpoints.Get(e.No)
-	if !s.Endpoints.Put(e) {
+	if !s.Endpoints.Put(e, p) {
 		return false
 	}
-	if old != nil && old.Remote != e.Remote {
-		s.adoptions.note(e.No, !e.Remote)
+	if old != nil && old.Remote != p.Remote {
+		s.adoptions.note(e.No, !p.Remote)
 	}
 	return true
 }
@@ -93,8 +86,8 @@ func (s *Service) put(e *endpoint.Endpoint) bool {
 // suspension pauses the deliveries to the endpoints of a suspended account, or resumes those of an
 // account that is active again.
 func (s *Service) suspension(account int64) {
-	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if e.Space.Account() == account && s.republish(e.No, func(*endpoint.Endpoint) {}) != nil {
+	s.Endpoints.Each(func(e *endpoint.Registered) {
+		if e.Space.Account() == account && s.republish(e.No) != nil {
 			s.engine.Wake(e.No)
 		}
 	})
@@ -147,11 +140,9 @@ func (s *Service) Listen(ctx context.Context, c *call.Call, device string, event
 
 // Connect starts deliveries to a listener, or pauses them.
 func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected bool) {
-	s.listening.set(e.No, connected)
-	now := s.Now()
-	next := s.republish(e.No, func(n *endpoint.Endpoint) { n.Updated = now }) // the day without a connection begins
+	s.listening.set(e.No, connection{connected, s.Now()}) // the day without a connection begins
 	switch {
-	case next == nil: // it was deleted
+	case s.republish(e.No) == nil: // it was deleted
 		return
 	case connected:
 		s.engine.Forgive(e.No)
@@ -226,12 +217,13 @@ func (s *Service) Replay(ctx context.Context, e *endpoint.Endpoint, latest int, 
 func (s *Service) dropListeners(ctx context.Context) error {
 	var gone []*endpoint.Endpoint
 	now := s.Now()
-	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if s.Owns != nil && !s.listening.was(e.No) {
+	s.Endpoints.Each(func(e *endpoint.Registered) {
+		last, known := s.listening.get(e.No)
+		if s.Owns != nil && !known {
 			return // it may be connected to another node
 		}
-		if e.Paused && now.Sub(e.Updated) >= listenerTTL {
-			gone = append(gone, e)
+		if e.Paused && now.Sub(last.since) >= listenerTTL && now.Sub(e.Updated) >= listenerTTL {
+			gone = append(gone, e.Endpoint)
 		}
 	})
 	for _, e := range gone {

@@ -48,11 +48,11 @@ func (s *Service) Adopted() []int64 { return s.adoptions.take() }
 // Reassign determines the owner of every endpoint again. No new attempt starts to endpoints
 // that this node no longer owns; the new ones are Adopted.
 func (s *Service) Reassign() {
-	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if e.Remote == s.remote(e) {
+	s.Endpoints.Each(func(e *endpoint.Registered) {
+		if e.Remote == s.remote(e.Endpoint) {
 			return
 		}
-		if now := s.republish(e.No, func(*endpoint.Endpoint) {}); now != nil && now.Remote {
+		if now := s.republish(e.No); now != nil && now.Remote {
 			s.engine.Wake(e.No) // to drop its deliveries in memory
 		}
 	})

@@ -84,9 +84,9 @@ func (s *Service) RevealSecret(ctx context.Context, c *call.Call, id string) (*e
 func (s *Service) tendSecrets(ctx context.Context) error {
 	now := s.Now()
 	var due []*endpoint.Endpoint
-	s.Endpoints.Each(func(e *endpoint.Endpoint) {
-		if e.Space != OperatorSpace && !e.Kind().Connects && s.owns(e.No) && (len(e.LiveSecrets(now)) < len(e.Secrets) || s.mustRemind(e, now)) {
-			due = append(due, e)
+	s.Endpoints.Each(func(e *endpoint.Registered) {
+		if e.Space != OperatorSpace && !e.Kind().Connects && s.owns(e.No) && (len(e.LiveSecrets(now)) < len(e.Secrets) || s.mustRemind(e.Endpoint, now)) {
+			due = append(due, e.Endpoint)
 		}
 	})
 	for _, e := range due {

@@ -179,8 +179,8 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 		s.types.Put(&types[i])
 	}
 	if err := s.Store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
-		if e.Kind().Connects {
-			e.Updated = s.Now() // connected listeners may come back
+		if e.Kind().Connects && s.Owns == nil {
+			s.listening.set(e.No, connection{since: s.Now()}) // connected listeners may come back
 		}
 		s.publish(e)
 		return nil

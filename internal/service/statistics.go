@@ -81,15 +81,15 @@ func (s *Service) Overview(ctx context.Context, c *call.Call, span tally.Span) (
 	if err != nil {
 		return o, err
 	}
-	s.Endpoints.Each(func(e *endpoint.Endpoint) {
+	s.Endpoints.Each(func(e *endpoint.Registered) {
 		if e.Space != c.Space {
 			return
 		}
 		o.All++
 		if e.Status == endpoint.Enabled {
 			o.Enabled++
-			if b := breaker(e); b.Open() {
-				o.Failing = append(o.Failing, e)
+			if b := breaker(e.Endpoint); b.Open() {
+				o.Failing = append(o.Failing, e.Endpoint)
 			}
 		}
 	})

@@ -119,7 +119,7 @@ func (r *readings) Collect(to chan<- prometheus.Metric) {
 	if r.from.Cluster != nil {
 		s.cluster = r.from.Cluster()
 	}
-	r.from.Endpoints.Each(func(e *endpoint.Endpoint) {
+	r.from.Endpoints.Each(func(e *endpoint.Registered) {
 		s.endpoints++
 		if e.Status != endpoint.Enabled {
 			s.disabled++
