@@ -270,6 +270,7 @@ type Accounts interface {
 	AllKeys(ctx context.Context) ([]account.Key, error)           // including revoked ones
 	ListKeys(ctx context.Context, f KeyFilter, p Page[string]) (items []account.Key, more bool, err error)
 	// RevokeKey also ends the portals and jobs that were started with it.
+	// The last operator key is not revoked (fault.Invalid), even if two nodes revoke two keys at once.
 	RevokeKey(ctx context.Context, id string, now time.Time, t Trail) error
 
 	// UseKeys stores when keys were last used, by id. Unknown ones are ignored.

@@ -286,26 +286,12 @@ func (s *Auth) RevokeOperatorKey(ctx context.Context, c *call.Call, id string) (
 	if err := c.MustOperator(); err != nil {
 		return account.Key{}, err
 	}
-	if err := s.CatchUp(ctx); err != nil { // another node may have revoked the others
-		return account.Key{}, err
-	}
-	var found account.Key
-	others := 0
 	for _, k := range s.keys.with(0, account.Operator) {
-		switch {
-		case k.ID == id:
-			found = k
-		case k.Revoked.IsZero():
-			others++
+		if k.ID == id {
+			return s.revokeKey(ctx, c.ForServer(), k)
 		}
 	}
-	if found.ID == "" {
-		return found, fault.Missing("operator key", id)
-	}
-	if others == 0 && found.Revoked.IsZero() {
-		return found, fault.Param("id", "operator_key_last", "This is the only operator key. Create another one first.")
-	}
-	return s.revokeKey(ctx, c.ForServer(), found)
+	return account.Key{}, fault.Missing("operator key", id)
 }
 
 // keyring contains all keys and accounts in memory, for every request to look up.

@@ -152,6 +152,13 @@ func (s *Store) ListKeys(ctx context.Context, f store.KeyFilter, p store.Page[st
 // RevokeKey implements [store.Accounts].
 func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "revoke key", func(t *Tx) error {
+		operators, err := t.rows(1, `SELECT id FROM api_keys WHERE account = 0 AND role = ? AND revoked = 0 ORDER BY id`+t.Dialect.Lock(), string(account.Operator))
+		if err != nil {
+			return err
+		}
+		if len(operators) == 1 && Text(operators[0][0]) == id {
+			return fault.Param("id", "operator_key_last", "This is the only operator key. Create another one first.")
+		}
 		n, err := t.changed(`UPDATE api_keys SET revoked = CASE revoked WHEN 0 THEN ? ELSE revoked END WHERE id = ?`, Millis(now), id)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ func RunShared(t *testing.T, open func(t *testing.T) (one, other store.Store)) {
 		{"Type", testTypeEdits},
 		{"User", testUserEdits},
 		{"User/LastAdmin", testLastAdmin},
+		{"Key/LastOperator", testLastOperatorKey},
 		{"Session", testSessionAndPassword},
 		{"Job", testJobEdits},
 		{"Job/Alone", testJobAlone},
@@ -236,6 +238,47 @@ func testLastAdmin(p *pair) {
 		wg.Wait()
 		p.equal("demoted", demoted.Load(), 1)
 	}
+}
+
+// Operator keys that are revoked at once leave one.
+func testLastOperatorKey(p *pair) {
+	for i := range edits {
+		var ids []string
+		for j := range 2 {
+			k := account.Key{ID: fmt.Sprintf("key_%d_%d", i, j), Role: account.Operator, Hash: account.HashKey(fmt.Sprint("operator", i, j)), Created: now()}
+			p.ok(p.stores[0].CreateKey(p.ctx, &k, store.Trail{}))
+			ids = append(ids, k.ID)
+		}
+		if i > 0 { // the one that was left
+			for _, k := range p.operatorKeys() {
+				if !slices.Contains(ids, k) {
+					p.ok(p.stores[0].RevokeKey(p.ctx, k, now(), store.Trail{}))
+				}
+			}
+		}
+		var wg sync.WaitGroup
+		for j, id := range ids {
+			wg.Go(func() {
+				if err := p.stores[j].RevokeKey(p.ctx, id, now(), store.Trail{}); err != nil && !fault.Is(err, fault.Invalid) {
+					p.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		p.equal("operator keys that are left", len(p.operatorKeys()), 1)
+	}
+}
+
+// operatorKeys returns the ids of the operator keys that are not revoked.
+func (p *pair) operatorKeys() (ids []string) {
+	keys, err := p.stores[0].AllKeys(p.ctx)
+	p.ok(err)
+	for _, k := range keys {
+		if k.Role == account.Operator && k.Revoked.IsZero() {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
 }
 
 // A session that begins with a password while another one is set ends with that change.
