@@ -1,5 +1,5 @@
-// Command posthaste delivers webhooks: it accepts events, keeps them, and hands
-// each to every endpoint that wants it until it is acknowledged.
+// Command posthaste accepts events, stores them durably, and delivers them to subscribed
+// webhook endpoints.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package account owns who may do what: accounts, API keys, users, their sessions
+// Package account owns identities and permissions: accounts, API keys, users, their sessions
 // and the audit log.
 //
 // It does no I/O and must not know endpoints, deliveries, SQL or HTTP.
@@ -21,18 +21,18 @@ type Account struct {
 	ID      string
 	Name    string
 	Created time.Time
-	// RateLimit is how many API requests a minute the account may make: nil is the
-	// server's default, 0 is no limit.
+	// RateLimit is the maximum number of API requests per minute: nil is the server's default, 0
+	// is no limit.
 	RateLimit *int
-	// Limits are the account's own. The server's defaults apply to all others.
+	// Limits are the account's own. The server's defaults apply to the others.
 	Limits   quota.Set
-	Revision int64 // of the stored row: each write makes it greater
+	Revision int64 // of the stored row; each write increases it
 	// SuspendedAt is when the operator suspended the account; zero: it is active.
 	SuspendedAt time.Time
-	// EraseAt is when a deleted account is erased for good, zero while it is not deleted. A deleted
-	// account is suspended too.
+	// EraseAt is when a deleted account is erased, zero if it is not deleted. A deleted account is
+	// also suspended.
 	EraseAt time.Time
-	// Erased is when it was. From then on, only its id is left.
+	// Erased is when the account was erased. From then on, only its id is kept.
 	Erased time.Time
 }
 
@@ -64,7 +64,7 @@ func (a *Account) Status() AccountStatus {
 	return Active
 }
 
-// Delete suspends the account, and has it erased at a time.
+// Delete suspends the account and schedules its erasure.
 func (a *Account) Delete(now, eraseAt time.Time) {
 	if !a.Suspended() {
 		a.SuspendedAt = now
@@ -72,7 +72,7 @@ func (a *Account) Delete(now, eraseAt time.Time) {
 	a.EraseAt = eraseAt
 }
 
-// Erase leaves only the account's id.
+// Erase removes everything but the account's id.
 func (a *Account) Erase(now time.Time) {
 	a.Delete(now, a.EraseAt)
 	a.Erased, a.Name, a.RateLimit, a.Limits = now, "", nil, nil
@@ -81,7 +81,7 @@ func (a *Account) Erase(now time.Time) {
 // MaxRateLimit bounds [Account.RateLimit].
 const MaxRateLimit = 1_000_000
 
-// Role is what a key may do.
+// Role is the role of a key.
 type Role string
 
 // The roles.
@@ -91,18 +91,18 @@ const (
 	Viewer   Role = "viewer"   // reads within one account and mode; users only
 )
 
-// Prefixes of API keys. The prefix tells role and mode.
+// Prefixes of API keys. The prefix determines role and mode.
 const (
 	PrefixTest  = "sk_test_"
 	PrefixLive  = "sk_live_"
 	PrefixAdmin = "sk_admin_"
 )
 
-// Hash is the SHA-256 of a key: all that is kept of it. Keys are long and
-// random, so a slow hash would add nothing.
+// Hash is the SHA-256 of a key, which is stored instead of the key. Keys are long and random,
+// so a slow hash would add nothing.
 type Hash [sha256.Size]byte
 
-// HashKey returns the hash that a key is stored and looked up under.
+// HashKey returns the hash under which a key is stored and looked up.
 func HashKey(secret string) Hash { return sha256.Sum256([]byte(secret)) }
 
 // Key is an API key without its secret.
@@ -112,14 +112,14 @@ type Key struct {
 	Live    bool
 	Role    Role
 	Name    string
-	Hint    string // prefix and last four characters, to tell keys apart
+	Hint    string // prefix and last four characters, to distinguish keys
 	Hash    Hash
 	Created time.Time
-	Revoked time.Time // zero while good
-	Used    time.Time // when it was last used, give or take seconds; zero: never
+	Revoked time.Time // zero: not revoked
+	Used    time.Time // when it was last used, within seconds; zero: never
 }
 
-// Space returns the space that the key opens; meaningless for an operator key.
+// Space returns the space of the key; it is meaningless for an operator key.
 func (k *Key) Space() event.Space { return event.SpaceOf(k.Account, k.Live) }
 
 // NewSecret returns a fresh key string with the given prefix: 24 random bytes.
@@ -129,8 +129,8 @@ func NewSecret(prefix string) string {
 	return prefix + strings.NewReplacer("-", "a", "_", "b").Replace(base64.RawURLEncoding.EncodeToString(b[:]))
 }
 
-// NewKey returns the key for a secret string; role and mode follow its prefix.
-// It reports false when the string cannot be a key.
+// NewKey returns the key for a secret string; its prefix determines role and mode. It reports
+// false for an invalid string.
 func NewKey(id, secret, name string, account int64, now time.Time) (Key, bool) {
 	k := Key{ID: id, Name: name, Account: account, Role: Member, Hash: HashKey(secret), Created: now}
 	var rest string
@@ -152,5 +152,5 @@ func NewKey(id, secret, name string, account int64, now time.Time) (Key, bool) {
 	return k, true
 }
 
-// MinSecretLength is the least number of characters after a key's prefix.
+// MinSecretLength is the minimum number of characters after a key's prefix.
 const MinSecretLength = 16

@@ -6,8 +6,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// Entry is one line of the audit log: who did what to which object. Entries are
-// never changed.
+// Entry is one entry of the audit log: a caller, an action and an object. Entries are never
+// changed.
 type Entry struct {
 	ID      string // identifiers of one node ascend
 	Space   event.Space
@@ -17,7 +17,7 @@ type Entry struct {
 	Object  string            // identifier
 	Request string            // Request-Id; empty for the server's own actions
 	Remote  string            // the caller's address; empty likewise
-	Detail  map[string]string // what else is worth knowing; never a secret
+	Detail  map[string]string // further information; never a secret
 }
 
 // System is the actor of the server's own actions.
@@ -40,7 +40,7 @@ const (
 	EndpointCreated  Action = "webhook_endpoint.created"
 	EndpointUpdated  Action = "webhook_endpoint.updated"
 	EndpointEnabled  Action = "webhook_endpoint.enabled"
-	// EndpointDisabled is by a person or, when the actor is [System], for its failures.
+	// EndpointDisabled is by a user or, if the actor is [System], because of failures.
 	EndpointDisabled  Action = "webhook_endpoint.disabled"
 	EndpointAsked     Action = "webhook_endpoint.asked_for_consent"
 	EndpointConsented Action = "webhook_endpoint.consented"

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Whatever is taken for a key: what is shown of it to tell keys apart does not give
-// it away, and its mode and role are its prefix's.
+// For every accepted key, the hint does not reveal it, and mode and role follow from its
+// prefix.
 func FuzzNewKey(f *testing.F) {
 	for _, s := range []string{"sk_test_1234567890abcdef", "sk_live_1234567890abcdef", "sk_admin_1234567890abcdef", "sk_test_", "sk_test_ 234567890abcdef", "sk_test_\xff234567890abcdef", ""} {
 		f.Add(s)

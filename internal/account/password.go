@@ -8,23 +8,23 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Lengths of a password, in bytes; bcrypt takes no more.
+// Lengths of a password, in bytes; bcrypt accepts no more.
 const (
 	MinPassword = 12
 	MaxPassword = 72
 )
 
-// Passwords hashes passwords and compares them. The zero value is for use; tests take
-// less of the processor, and count what is compared.
+// Passwords hashes and compares passwords. The zero value is ready for use; tests use less
+// processor time, and count comparisons.
 type Passwords struct {
 	Cost     int               // of bcrypt; default passwordCost
-	Compared func(hash string) // is told of each comparison, nil: nobody is
+	Compared func(hash string) // called for each comparison, unless nil
 }
 
 // passwordCost takes about 0.2 s of processor time, on purpose.
 const passwordCost = 12
 
-// Hash returns the hash to keep of a password. Errors: fault.Invalid.
+// Hash returns the hash of a password for storage. Errors: fault.Invalid.
 func (p *Passwords) Hash(password string) (string, error) {
 	if len(password) < MinPassword || len(password) > MaxPassword {
 		return "", fault.Param("password", "parameter_invalid", "A password must have %d to %d bytes.", MinPassword, MaxPassword)
@@ -43,20 +43,20 @@ func (p *Passwords) cost() int {
 	return p.Cost
 }
 
-// nobody returns the hash that is compared with when there is no such user, so that the
-// time it takes does not tell.
+// nobody returns the hash that is compared for an unknown user, so that the duration does not
+// reveal that.
 func (p *Passwords) nobody() string {
 	return fmt.Sprintf("$2a$%02d$hQsTYTYGFze9FZ34FAUQRuQM1ZVVyV.9zscW4HGIz0WxirHyMzhO2", p.cost())
 }
 
-// Match reports whether password is the user's. A nil user takes as long as any other.
+// Match reports whether password is the user's. A nil user takes the same time.
 func (p *Passwords) Match(u *User, password string) bool {
 	hash := p.nobody()
 	if u != nil {
 		hash = u.Password
 	}
 	if len(password) > MaxPassword {
-		password = password[:MaxPassword] // costs the same, and matches none: hashes are of shorter ones
+		password = password[:MaxPassword] // it takes the same time, and cannot match: hashes are of shorter ones
 		hash = p.nobody()
 	}
 	if p.Compared != nil {

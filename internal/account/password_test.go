@@ -9,8 +9,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/account"
 )
 
-// What a comparison costs tells nobody whether there is such a user, and it is not
-// little: tests take less, the program may not.
+// The duration of a comparison does not reveal whether a user exists, and is long enough: tests
+// use a lower cost, the program must not.
 func TestPasswords_costTheSameForUnknownUsers(t *testing.T) {
 	var costs []int
 	note := func(hash string) {

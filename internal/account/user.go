@@ -16,30 +16,30 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// User is a person who works with the Admin UI. Users are the operator's own
-// people: they see every account.
+// User is a user of the Admin UI. Users belong to the operator and have access to every
+// account.
 type User struct {
 	ID       string
-	Name     string // what is typed to sign in and to confirm; never changes
+	Name     string // for signing in and confirmations; never changes
 	Role     UserRole
 	Password string // bcrypt hash
 	Disabled bool
 	Created  time.Time
-	Revision int64     // of the stored row: each write makes it greater
-	Unlocked time.Time // wrong passwords until then do not count; zero: all do
+	Revision int64     // of the stored row; each write increases it
+	Unlocked time.Time // wrong passwords before it do not count; zero: all do
 }
 
-// UserRole is what a user may do.
+// UserRole is the role of a user.
 type UserRole string
 
-// The roles; each may do what the one before may.
+// The roles; each includes the permissions of the preceding ones.
 const (
-	UserViewer UserRole = "viewer" // looks at everything but secrets
-	UserMember UserRole = "member" // changes endpoints, sends again, reveals secrets
+	UserViewer UserRole = "viewer" // reads everything except secrets
+	UserMember UserRole = "member" // changes endpoints, resends events, reveals secrets
 	UserAdmin  UserRole = "admin"  // manages API keys, accounts and users
 )
 
-// KeyRole returns the role that the user's calls have.
+// KeyRole returns the role of the user's calls.
 func (r UserRole) KeyRole() Role {
 	switch r {
 	case UserAdmin:
@@ -64,7 +64,7 @@ const MaxUserName = 64
 
 var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 
-// CheckUserName returns a fault.Invalid for what cannot be a user's name.
+// CheckUserName returns a fault.Invalid for an invalid user name.
 func CheckUserName(name string) error {
 	if userName.MatchString(name) {
 		return nil
@@ -74,8 +74,8 @@ func CheckUserName(name string) error {
 
 // Session is a user's session in the Admin UI or in a customer's portal.
 type Session struct {
-	Hash    Hash   // of the token, which is nowhere kept
-	ID      string // of the portal; names a user's session in the user's own list
+	Hash    Hash   // of the token, which is not stored
+	ID      string // of the portal; identifies a user's session in the user's list
 	User    string // identifier; empty for a portal
 	Portal  *Portal
 	Creator string // of a portal: the identifier of the key or user whose revocation ends it
@@ -85,23 +85,24 @@ type Session struct {
 	Expires time.Time
 }
 
-// clockSlack is how far clocks may be apart, or be set back, with no session the worse for it.
+// clockSlack is the difference between clocks, or the step back of one, that does not affect
+// sessions.
 const clockSlack = 5 * time.Minute
 
-// Live reports whether the session has begun and not ended. One that begins in the future
-// was made before the clock was stepped back, and would last longer by the step.
+// Live reports whether the session has begun and not ended. One that begins in the future was
+// created before the clock was stepped back, and would last longer by the step.
 func (n *Session) Live(now time.Time) bool {
 	return now.Before(n.Expires) && !now.Add(clockSlack).Before(n.Created)
 }
 
-// How long sessions last.
+// Durations of sessions.
 const (
 	SessionLife       = 12 * time.Hour
 	DefaultPortalLife = time.Hour
 	MaxPortalLife     = 24 * time.Hour
 )
 
-// Portal is what a customer sees of the server: one account's test or live data.
+// Portal is a customer's view of the server: one account's test or live data.
 type Portal struct {
 	ID       string      `json:"id"`
 	Space    event.Space `json:"space"`
@@ -121,8 +122,7 @@ const (
 
 var colour = regexp.MustCompile(`^#[0-9a-fA-F]{6}$`)
 
-// Check brings the URLs of p into their one spelling, and returns a fault.Invalid that
-// names what is wrong with p.
+// Check normalizes the URLs of p, and returns a fault.Invalid that names an invalid field.
 func (p *Portal) Check() error {
 	if len(p.Origins) > maxOrigins {
 		return fault.Param("allowed_origins", "parameter_invalid", "Set at most %d origins.", maxOrigins)
@@ -151,7 +151,7 @@ func (p *Portal) Check() error {
 	return nil
 }
 
-// NewToken returns the secret of a session: 24 random bytes after the prefix.
+// NewToken returns the secret of a session: the prefix and 24 random bytes.
 func NewToken(prefix string) string { return token(prefix) }
 
 func token(prefix string) string {
@@ -160,19 +160,19 @@ func token(prefix string) string {
 	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// BrowserLife is how long a browser proves that a user has signed in from it.
+// BrowserLife is the life of a browser's proof that a user has signed in with it.
 const BrowserLife = 90 * 24 * time.Hour
 
-// NewBrowser returns the proof that u signed in from a browser. It follows from the hash of
-// u's password, which nobody outside knows, so nothing is kept for it, and a new password
-// ends it.
+// NewBrowser returns a browser's proof that u has signed in with it. It is derived from the
+// hash of u's password, which is secret, so nothing is stored for it, and a new password
+// invalidates it.
 func NewBrowser(u *User, now time.Time) string {
 	body := fmt.Sprintf("%d.%s", now.Add(BrowserLife).Unix(), token(""))
 	return body + "." + sealBrowser(u, body)
 }
 
-// CheckBrowser returns what names the browser, if proof is one of u's that is good. A nil
-// user has none.
+// CheckBrowser returns the identity of the browser if proof is a valid proof of u. A nil user
+// has none.
 func CheckBrowser(u *User, proof string, now time.Time) (name string, ok bool) {
 	end := strings.LastIndexByte(proof, '.')
 	if u == nil || end < 0 {
@@ -193,8 +193,8 @@ func sealBrowser(u *User, body string) string {
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
-// FormToken returns what the forms of a session carry, so that no other site can
-// post them. It follows from the session's token and does not give it away.
+// FormToken returns the token in a session's forms, so that no other site can submit them. It
+// is derived from the session's token and does not reveal it.
 func FormToken(sessionToken string) string {
 	m := hmac.New(sha256.New, []byte(sessionToken))
 	m.Write([]byte("form"))

@@ -37,7 +37,7 @@ const (
 	password = "correct horse battery"
 )
 
-// cheap is the cost of passwords in tests: bcrypt's least.
+// cheap is the cost of passwords in tests: bcrypt's minimum.
 const cheap = 4
 
 // idle is an engine that sends nothing.
@@ -56,12 +56,12 @@ type desk struct {
 	service *service.Service
 	store   *sqlite.Store
 	account account.Account
-	ids     map[string]string // of an object of each kind, by the part of the path before it
+	ids     map[string]string // identifiers of an object of each kind, by the preceding part of the path
 
-	idle map[string]bool // jobs that nobody works off
+	idle map[string]bool // jobs without a worker
 
 	mu       sync.Mutex
-	compared []string // the hashes that passwords were compared with
+	compared []string // hashes that passwords were compared with
 }
 
 func (d *desk) note(hash string) {
@@ -127,7 +127,7 @@ func newDesk(t *testing.T, https bool) *desk {
 	return d
 }
 
-// digest is what the pages could change.
+// digest describes everything that the pages could change.
 func (d *desk) digest() string {
 	d.t.Helper()
 	ctx := context.Background()
@@ -188,7 +188,7 @@ func (d *desk) ask(method, path, cookie string, form url.Values, header ...strin
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if strings.HasSuffix(path, "/tail") && resp.StatusCode == http.StatusOK {
-		return reply{resp, ""} // it goes on for ever
+		return reply{resp, ""} // it streams forever
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -206,7 +206,7 @@ func (d *desk) session(name string) string {
 	return signed.Token
 }
 
-// change changes a user as the admin would.
+// change changes a user, as an admin can.
 func (d *desk) change(name string, p auth.UserParams) {
 	d.t.Helper()
 	ctx := context.Background()
@@ -233,7 +233,7 @@ func (d *desk) path(r adminui.Route, portal string) string {
 	return strings.NewReplacer("{account}", d.account.ID, "{mode}", "test", "{token}", portal, "{id}", d.ids[kind], "{type}", "payment.succeeded").Replace(r.Base + r.Path)
 }
 
-// Every page × everybody who may come to it.
+// Every page × every kind of caller.
 func TestAccess_matrix(t *testing.T) {
 	d := newDesk(t, false)
 	ctx := context.Background()
@@ -301,7 +301,7 @@ func TestAccess_matrix(t *testing.T) {
 					t.Errorf("%s %s%s shows another account's data", r.Method, r.Base, r.Path)
 				}
 				if r.Method == http.MethodPost && name == "another account" && !strings.Contains(r.Path, "{id}") {
-					before = d.digest() // it made something of its own
+					before = d.digest() // it created its own object
 				}
 				changed(name)
 			}
@@ -341,7 +341,7 @@ func TestAccess_matrix(t *testing.T) {
 				changed(name + " with a forged form")
 			}
 			if r.Method == http.MethodPost && (name != "viewer" && r.Access == adminui.Inside || name == "admin" || r.Access == adminui.Public || r.Access == adminui.SignedIn) {
-				continue // they may, which other tests look at
+				continue // allowed callers, which other tests cover
 			}
 			cells++
 			a := d.ask(r.Method, path, cookie, url.Values{"form_token": {token}, "confirm": {name}, "url": {"https://example.com/"}, "data": {"{}"}})
@@ -357,8 +357,7 @@ func TestAccess_matrix(t *testing.T) {
 	t.Logf("pages=%d callers=13 cells=%d forged=%d", len(adminui.Routes()), cells, forged)
 }
 
-// Every page keeps others from framing it, from running anything in it, and from
-// learning its address.
+// Every page forbids framing by other sites, runs no foreign code, and does not reveal its URL.
 func TestHeaders_everyPage(t *testing.T) {
 	d := newDesk(t, true)
 	cookie := []string{"Cookie", "__Host-posthaste=" + d.session("admin")}
@@ -388,7 +387,7 @@ func TestHeaders_everyPage(t *testing.T) {
 	}
 }
 
-// A change of the password, the role or the right to sign in ends what sessions there are.
+// A change of the password, the role or the right to sign in ends all existing sessions.
 func TestSessions_endWithChanges(t *testing.T) {
 	d := newDesk(t, false)
 	ctx := context.Background()

@@ -59,7 +59,7 @@ type limitField struct {
 	Value, Server string
 }
 
-// showAccount shows what an account uses beside its limits, and the form that changes these.
+// showAccount shows an account's usage beside its limits, and the form to change them.
 func showAccount(rq *request) error { return renderAccount(rq, nil, nil) }
 
 // renderAccount shows an account and the problem of the form that was posted, if there is one.
@@ -89,7 +89,7 @@ func renderAccount(rq *request, typed url.Values, problem error) error {
 	return rq.renderForm("account", v, problem)
 }
 
-// updateAccount suspends an account or lets it go on, or changes its limits.
+// updateAccount suspends or resumes an account, or changes its limits.
 func updateAccount(rq *request) error {
 	id := rq.PathValue("id")
 	if status := rq.PostFormValue("status"); status != "" {
@@ -132,7 +132,7 @@ func limitParams(rq *request) (p auth.AccountParams, err error) {
 	return auth.AccountParams{RateLimit: &rate, Limits: &limits}, nil
 }
 
-// formInteger returns a number of a form, nil for an empty field.
+// formInteger returns a number from a form, nil for an empty field.
 func formInteger(rq *request, name string) (*int, error) {
 	text := strings.TrimSpace(rq.PostFormValue(name))
 	if text == "" {

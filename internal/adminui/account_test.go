@@ -10,8 +10,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
-// The operator sees what an account uses, and changes its limits by a form: an empty field is
-// the server's limit again, and what is wrong is shown beside what was typed.
+// The operator sees an account's usage, and changes its limits by a form: an empty field
+// restores the server's limit, and an error is shown beside the entered value.
 func TestAccount_limits(t *testing.T) {
 	d := newDesk(t, false)
 	cookie := d.session("admin")

@@ -11,12 +11,12 @@ type auditView struct {
 	Target  string
 	Action  string
 	More    string
-	Server  bool // of the server itself, not of an account
+	Server  bool // of the server, not of an account
 }
 
 func audit(rq *request) error { return showAudit(rq, false) }
 
-// serverAudit shows what was done to users, accounts and the server itself.
+// serverAudit shows the changes of users, accounts and the server.
 func serverAudit(rq *request) error { return showAudit(rq, true) }
 
 func showAudit(rq *request, server bool) error {

@@ -11,10 +11,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Charts are SVG made here: they need no script, and colours come from the sheet.
-// All that goes into them is numbers and times.
+// Charts are rendered as SVG on the server: they need no script, and the style sheet sets their
+// colours. They contain only numbers and times.
 
-// successRate is the share of attempts that succeeded, in words.
+// successRate formats the share of successful attempts.
 func successRate(c *store.Counts) string {
 	all := c.Succeeded + c.Failed
 	if all == 0 {
@@ -22,12 +22,12 @@ func successRate(c *store.Counts) string {
 	}
 	share := float64(c.Succeeded) / float64(all) * 100
 	if share > 99.9 && c.Failed > 0 {
-		share = 99.9 // not all
+		share = 99.9 // not all of them
 	}
 	return strings.TrimSuffix(fmt.Sprintf("%.1f", share), ".0") + " %"
 }
 
-// stack draws a bar for each step: what succeeded below, what failed above.
+// stack draws a bar for each step: successes below, failures above.
 func stack(b *strings.Builder, series []store.Counts, width, height float64, label func(int) string) {
 	most := int64(1)
 	for i := range series {
@@ -41,7 +41,7 @@ func stack(b *strings.Builder, series []store.Counts, width, height float64, lab
 		}
 		ok, bad := float64(c.Succeeded)/float64(most)*height, float64(c.Failed)/float64(most)*height
 		if c.Failed > 0 {
-			bad = max(bad, 1.5) // one failure among thousands is seen
+			bad = max(bad, 1.5) // a single failure among thousands stays visible
 		}
 		if c.Succeeded > 0 {
 			ok = max(ok, 1)
@@ -106,8 +106,7 @@ func attemptBars(o *service.Overview) template.HTML {
 	return template.HTML(b.String()) //nolint:gosec // numbers and times only
 }
 
-// latencyLines shows how long attempts took over a span: the middle one and the
-// one in twenty.
+// latencyLines draws the median and the 95th percentile of the durations of a span.
 func latencyLines(o *service.Overview) template.HTML {
 	var b strings.Builder
 	p50, p95 := o.Total.Quantile(0.5), o.Total.Quantile(0.95)

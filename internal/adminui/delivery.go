@@ -39,12 +39,12 @@ func listDeliveries(rq *request) error {
 	return rq.renderForm("deliveries", v, err)
 }
 
-// attemptView is an attempt as people read it.
+// attemptView is an attempt with its explanations.
 type attemptView struct {
 	*service.Attempt
-	Plain string // what happened, in plain words
+	Plain string // explanation of the outcome
 	Steps []step
-	Same  bool // its body is the one that the page shows
+	Same  bool // its body is the one that the page already shows
 }
 
 // step is a part of an attempt's time, in percent of the whole.
@@ -59,14 +59,14 @@ type deliveryPage struct {
 	Endpoint *endpoint.Registered // nil: deleted
 	Attempts []attemptView        // newest first
 	More     bool
-	Sent     bool   // Body was sent; else it is what will be
+	Sent     bool   // Body was sent; otherwise it will be
 	Body     string // of the latest attempt that made a request
-	Missing  string // why the body is not known
+	Missing  string // why the body is unknown
 	Curl     string
 	Breaker  *delivery.Breaker
 }
 
-// maxAttempts is how many attempts a page shows.
+// maxAttempts is the maximum number of attempts on a page.
 const maxAttempts = call.MaxPage
 
 func showDelivery(rq *request) error {
@@ -129,7 +129,7 @@ func viewAttempt(a *service.Attempt) attemptView {
 	return v
 }
 
-// plainly says what an outcome means for whoever has to mend it.
+// plainly explains an outcome for the person who must fix it.
 func plainly(a *delivery.Attempt) string {
 	switch a.Outcome {
 	case delivery.OutcomeSucceeded:
@@ -172,11 +172,11 @@ func plainly(a *delivery.Attempt) string {
 	return "No attempt yet."
 }
 
-// curl returns a command that makes the same request by hand.
+// curl returns an equivalent curl command.
 func curl(method, target, header, body string) string {
 	var b strings.Builder
 	data := quote(body)
-	if !utf8.ValidString(body) || strings.Contains(body, "\x00") { // which a command line cannot hold
+	if !utf8.ValidString(body) || strings.Contains(body, "\x00") { // a command line cannot contain it
 		fmt.Fprintf(&b, "printf %%s %s | base64 -d | ", base64.StdEncoding.EncodeToString([]byte(body)))
 		data = "@-"
 	}
@@ -203,8 +203,8 @@ func retryDelivery(rq *request) error {
 	return rq.done(said, "deliveries", rq.PathValue("id"))
 }
 
-// awaitAttempts waits a few seconds for attempts that a form asked for, so that the page
-// that follows shows them, and reports whether all have ended.
+// awaitAttempts waits a few seconds for requested attempts, so that the next page shows them,
+// and reports whether all have ended.
 func (rq *request) awaitAttempts(views []delivery.View) (ended bool) {
 	if rq.ui.AttemptWait == 0 {
 		return false

@@ -26,11 +26,11 @@ type endpointRow struct {
 type endpointsView struct {
 	Rows   []endpointRow
 	Search string
-	Found  bool // what was searched for
+	Found  bool // the searched webhook exists
 	More   string
 }
 
-// listEndpoints lists webhooks or, asked for an exact identifier, goes to that one.
+// listEndpoints lists webhooks or, for an exact identifier, redirects to that webhook.
 func listEndpoints(rq *request) error {
 	v := endpointsView{Search: strings.TrimSpace(rq.URL.Query().Get("q")), Found: true}
 	if v.Search != "" {
@@ -65,8 +65,8 @@ func listEndpoints(rq *request) error {
 	return rq.render("endpoints", v)
 }
 
-// find returns the page of the webhook with that identifier: for users, in whatever
-// account and mode it is.
+// find returns the page of the webhook with an identifier: for users, in every account and
+// mode.
 func (rq *request) find(id string) (to string, ok bool) {
 	if e, err := rq.ui.Service.Endpoint(rq.Context(), rq.call, id); err == nil {
 		return rq.to("webhooks", e.ID), true
@@ -96,12 +96,12 @@ type endpointFormView struct {
 	Groups  []typeGroup
 	Problem *problem
 
-	Sample  string           // what the filter and the format are tried on: a type or an event's id
-	Preview *service.Preview // nil until they are
-	Wrong   string           // why they cannot be
+	Sample  string           // sample for the filter and the format: a type or an event's id
+	Preview *service.Preview // nil until tried
+	Wrong   string           // why they cannot be tried
 }
 
-// At returns the message for a field, if that is what is wrong.
+// At returns the error message of a field.
 func (v *endpointFormView) At(field string) string {
 	if v.Problem != nil && (v.Problem.Param == field || strings.HasPrefix(v.Problem.Param, field+"[")) {
 		return v.Problem.Message
@@ -113,7 +113,7 @@ func newEndpoint(rq *request) error {
 	return rq.endpointFormPage(&endpointFormView{Form: formOfEndpoint(&endpoint.Endpoint{Status: endpoint.Enabled}, nil)}, nil)
 }
 
-// endpointFormPage shows a form, with the types to choose from and what is wrong with it.
+// endpointFormPage shows a form, with the available types and the error.
 func (rq *request) endpointFormPage(v *endpointFormView, wrong error) error {
 	known, err := rq.offered()
 	if err != nil {
@@ -153,7 +153,7 @@ func createEndpoint(rq *request) error {
 	return rq.done("created", "webhooks", e.ID)
 }
 
-// previewEndpoint shows the form again with what would be sent of an event.
+// previewEndpoint shows the form again with the preview of an event.
 func previewEndpoint(rq *request) error {
 	v := &endpointFormView{origin: rq.origin(), ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
 	v.Form.forget()
@@ -193,7 +193,7 @@ func updateEndpoint(rq *request) error {
 		if len(v.Changes) > 0 {
 			return rq.renderStatus(http.StatusPreconditionFailed, "endpoint-form", v)
 		}
-		// Nothing that the form shows was changed: the server noted something, or a secret was rotated.
+		// No field of the form was changed: the server updated its state, or a secret was rotated.
 	}
 	if err != nil {
 		return rq.again(id, f, err)
@@ -201,8 +201,8 @@ func updateEndpoint(rq *request) error {
 	return rq.done("saved", "webhooks", id)
 }
 
-// caughtUp returns a stale form as it is to be shown again, and makes the call's next edit
-// go by the webhook as it is now.
+// caughtUp merges the stored webhook into a stale form, which is shown again, and makes the
+// call's next edit apply to the current revision.
 func (rq *request) caughtUp(id string, f endpointForm, o origin) (*endpointFormView, error) {
 	e, err := rq.ui.Service.Endpoint(rq.Context(), rq.call, id)
 	if err != nil {
@@ -226,8 +226,7 @@ func (rq *request) caughtUp(id string, f endpointForm, o origin) (*endpointFormV
 	return &endpointFormView{origin: now, ID: id, Form: f, By: rq.call.Setter(), Groups: grouped(known)}, nil
 }
 
-// again shows the form once more with what was typed, passwords apart, and what is
-// wrong with it.
+// again shows the form again with the entered values, except passwords, and the error.
 func (rq *request) again(id string, f endpointForm, err error) error {
 	f.forget()
 	return rq.endpointFormPage(&endpointFormView{origin: rq.origin(), ID: id, Form: f}, err)
@@ -237,9 +236,9 @@ type endpointView struct {
 	*endpoint.Endpoint
 	Counts  *tally.Day
 	Breaker *delivery.Breaker
-	Live    []endpoint.Secret      // secrets, for their ages only
-	Secrets []endpoint.Secret      // revealed; nil unless asked for
-	Headers []string               // names of its own headers
+	Live    []endpoint.Secret      // secrets, used for their ages only
+	Secrets []endpoint.Secret      // revealed; nil unless requested
+	Headers []string               // names of its custom headers
 	Trouble *service.FilterTrouble // nil: the filter can be evaluated
 	Recent  []delivery.View
 	Types   []event.Definition
@@ -294,15 +293,15 @@ func validateEndpoint(rq *request) error {
 	return rq.done("asked", "webhooks", id)
 }
 
-// confirmation is something that has to be confirmed.
+// confirmation is an action that requires confirmation.
 type confirmation struct {
 	Title, Text, Button string
 	Danger              bool
-	Typed               bool // the name has to be typed
+	Typed               bool // the name must be typed
 	do                  func(rq *request, id string) error
 }
 
-// confirmations is all of them, by the last part of their address.
+// confirmations contains all of them, by the last part of their path.
 var confirmations = map[string]confirmation{
 	"enable": {Title: "Enable this webhook", Text: "Events are sent to it from now on. Events that it missed while disabled are not; recover them afterwards if necessary.",
 		Button: "Enable", Typed: true, do: func(rq *request, id string) error { return rq.setStatus(id, endpoint.Enabled) }},
@@ -374,7 +373,7 @@ type confirmView struct {
 	confirmation
 	Name     string // of the confirmation
 	Endpoint *endpoint.Endpoint
-	Type     string // what has to be typed
+	Type     string // text that must be typed
 	Since    string
 	Problem  *problem
 }
@@ -395,7 +394,7 @@ func (rq *request) confirmPage(name string, problem error) error {
 	return rq.renderForm("confirm", confirmView{confirmations[name], name, e, rq.view("", nil).ConfirmWith(e.ID), since, errorView(problem)}, problem)
 }
 
-// confirm does what was confirmed.
+// confirm performs a confirmed action.
 func confirm(name string) func(*request) error {
 	c := confirmations[name]
 	return func(rq *request) error {
@@ -413,7 +412,7 @@ func confirm(name string) func(*request) error {
 	}
 }
 
-// timeInput is how browsers write the time of an input of type datetime-local.
+// timeInput is the format of browsers' datetime-local inputs.
 const timeInput = "2006-01-02T15:04"
 
 // formTime reads a time in UTC, with or without seconds; empty is none.

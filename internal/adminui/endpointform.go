@@ -14,14 +14,14 @@ import (
 // input is a field of an endpoint on the form, or a member of one.
 type input struct {
 	*endpoint.Field
-	group *endpoint.Field // that the field is a member of; nil: of none
+	group *endpoint.Field // group that the field is a member of; nil: none
 	Input string          // its name on the form
 }
 
-// Box reports whether the input is a box to tick.
+// Box reports whether the input is a checkbox.
 func (in *input) Box() bool { return in.Kind == endpoint.ChoiceField && in.Options[1].Label == "yes" }
 
-// inputs is all inputs of the form, in the order of [endpoint.Fields].
+// inputs contains all inputs of the form, in the order of [endpoint.Fields].
 var inputs = func() (all []input) {
 	names := map[string]string{"enabled_events": "others", "status": "enabled", "validation": "validated", "type": "transport"}
 	add := func(f, group *endpoint.Field) {
@@ -43,15 +43,15 @@ var inputs = func() (all []input) {
 	return all
 }()
 
-// endpointForm is the form of a webhook, as it was typed.
+// endpointForm is the form of a webhook, as submitted.
 type endpointForm struct {
 	Texts  map[string]string // by input
-	Events []string          // event types that are ticked
-	Held   map[string]string // by input: what the webhook has and the form does not show
-	Drop   map[string]bool   // by field: that is to be removed
+	Events []string          // selected event types
+	Held   map[string]string // by input: stored values that the form does not show
+	Drop   map[string]bool   // by field: values to remove
 }
 
-// formOfEndpoint returns the form of a webhook as it is posted when no input was changed.
+// formOfEndpoint returns the form of a webhook as submitted without a change.
 func formOfEndpoint(e *endpoint.Endpoint, known []event.Definition) endpointForm {
 	f := endpointForm{Texts: map[string]string{}}
 	for _, in := range inputs {
@@ -70,7 +70,7 @@ func formOfEndpoint(e *endpoint.Endpoint, known []event.Definition) endpointForm
 	return f
 }
 
-// endpointForm returns the form that was posted.
+// endpointForm returns the submitted form.
 func (rq *request) endpointForm() endpointForm {
 	_ = rq.PostFormValue("") // parses the form
 	return formPosted(rq.PostForm)
@@ -94,7 +94,7 @@ func formPosted(posted url.Values) endpointForm {
 	return f
 }
 
-// hold notes which secrets a webhook has: the form says that there are some.
+// hold records which secrets a webhook has, for the form to mention.
 func (f *endpointForm) hold(e *endpoint.Endpoint) {
 	f.Held = map[string]string{}
 	for _, in := range inputs {
@@ -112,7 +112,7 @@ func (f *endpointForm) hold(e *endpoint.Endpoint) {
 	}
 }
 
-// forget clears the secrets that were typed: no page shows them.
+// forget removes the entered secrets, which no page shows.
 func (f *endpointForm) forget() {
 	for _, in := range inputs {
 		if in.Secret {
@@ -121,16 +121,16 @@ func (f *endpointForm) forget() {
 	}
 }
 
-// text returns the text that was typed for a field.
+// text returns the entered text of a field.
 func (f *endpointForm) text(input string) string {
 	return strings.TrimSpace(strings.ReplaceAll(f.Texts[input], "\r\n", "\n"))
 }
 
-// Chosen reports whether a type is ticked.
+// Chosen reports whether a type is selected.
 func (f *endpointForm) Chosen(t string) bool { return slices.Contains(f.Events, t) }
 
-// subscription returns the event types that were ticked and typed. "*" makes all others
-// superfluous that do not name the server's notices.
+// subscription returns the selected and entered event types. "*" replaces all others except
+// those that name the server's notices.
 func (f *endpointForm) subscription() []string {
 	typed, _ := (&endpoint.Field{Kind: endpoint.ListField}).Parse(f.Texts["others"]) // any text is a list
 	types := slices.Concat(f.Events, typed.([]string))
@@ -140,8 +140,8 @@ func (f *endpointForm) subscription() []string {
 	return types
 }
 
-// params turns the form into parameters for the service. have is the stored webhook; fields that
-// the form lacks keep their values. Errors: fault.Invalid.
+// params converts the form to parameters for the service. have is the stored webhook; fields
+// that the form lacks keep their values. Errors: fault.Invalid.
 func (f *endpointForm) params(have *endpoint.Endpoint, by endpoint.Setter) (endpoint.Params, error) {
 	p := endpoint.Params{"enabled_events": f.subscription()}
 	for _, in := range inputs {
@@ -178,13 +178,13 @@ func (f *endpointForm) params(have *endpoint.Endpoint, by endpoint.Setter) (endp
 	return p, nil
 }
 
-// applies reports whether an input counts with the transport that was chosen.
+// applies reports whether an input applies to the selected transport.
 func (f *endpointForm) applies(in *input) bool {
 	transport := f.Texts["transport"]
 	return in.For == nil || slices.Contains(in.For, transport) || transport == string(endpoint.AuthOAuth) && slices.Contains(in.For, f.Texts["grant_type"])
 }
 
-// replacing returns the changes that turn pairs into those that were typed.
+// replacing returns the changes that turn pairs into the entered ones.
 func replacing(old map[string]string, typed map[string]*string) map[string]*string {
 	changes := map[string]*string{}
 	for k := range old {
@@ -194,7 +194,7 @@ func replacing(old map[string]string, typed map[string]*string) map[string]*stri
 	return changes
 }
 
-// MarshalJSON writes what the form shows, by labels: it holds no secret.
+// MarshalJSON encodes the visible values, by label: they contain no secret.
 func (f endpointForm) MarshalJSON() ([]byte, error) {
 	shown := map[string]any{"Events": f.Events}
 	for _, in := range inputs {
@@ -210,7 +210,7 @@ func (f endpointForm) MarshalJSON() ([]byte, error) {
 	return json.Marshal(shown)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, and leaves the secrets that were typed.
+// UnmarshalJSON decodes the result of MarshalJSON, and keeps the entered secrets.
 func (f *endpointForm) UnmarshalJSON(text []byte) error {
 	var shown map[string]any
 	if err := json.Unmarshal(text, &shown); err != nil {
@@ -237,7 +237,7 @@ func (f *endpointForm) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// formInput is an input as the form shows it.
+// formInput is an input as shown in the form.
 type formInput struct {
 	input
 	Text    string
@@ -245,11 +245,11 @@ type formInput struct {
 	Problem string
 }
 
-// On reports whether a box is ticked.
+// On reports whether a checkbox is checked.
 func (in *formInput) On() bool { return in.Text == in.Options[1].Value }
 
 // Inputs returns the inputs of a section, without the event types, the status and the members
-// of the authentication, which have places of their own.
+// of the authentication, which are shown elsewhere.
 func (v *endpointFormView) Inputs(section endpoint.Section) (all []formInput) {
 	for _, in := range inputs {
 		at := in.Section
@@ -273,7 +273,7 @@ func (v *endpointFormView) Members() (all []formInput) {
 	return all
 }
 
-// input returns an input with its typed text, or nothing if the caller may not set it.
+// input returns an input with its entered text, or nothing if the caller may not set it.
 func (v *endpointFormView) input(in input) []formInput {
 	if !in.SetBy(v.By) || in.group != nil && !in.group.SetBy(v.By) || in.Creation && v.ID != "" {
 		return nil
@@ -285,20 +285,20 @@ func (v *endpointFormView) input(in input) []formInput {
 	return []formInput{{in, v.Form.Texts[in.Input], v.Form.Held[in.Input], v.At(param)}}
 }
 
-// Open reports whether a section that is folded has something to show.
+// Open reports whether a collapsed section has values to show.
 func (v *endpointFormView) Open(section endpoint.Section) bool {
 	return slices.ContainsFunc(v.Inputs(section), func(in formInput) bool {
 		return in.Held != "" || in.Problem != "" || in.Text != "" && in.Text != in.Default
 	})
 }
 
-// fact is a field of a webhook as its page shows it.
+// fact is a field of a webhook as shown on its page.
 type fact struct {
 	Label, Text string
 	Code        bool
 }
 
-// Facts returns the fields that differ from their default, except fields that the page shows
+// Facts returns the fields that differ from their default, except those that the page shows
 // elsewhere.
 func (v endpointView) Facts() (all []fact) {
 	for i := range endpoint.Fields {
@@ -320,17 +320,17 @@ func (v endpointView) Facts() (all []fact) {
 	return all
 }
 
-// Number reports whether the input takes a number.
+// Number reports whether the input is a number.
 func (in *input) Number() bool {
 	return in.Kind == endpoint.IntegerField || in.Kind == endpoint.NumberField || in.Kind == endpoint.SecondsField
 }
 
-// Removes reports whether the box that removes the field belongs to the input.
+// Removes reports whether the checkbox that removes the field belongs to the input.
 func (in *input) Removes() bool {
 	return in.group == nil || in.Name == in.group.Members[len(in.group.Members)-1].Name
 }
 
-// Root returns the field that the input is of, or is a member of.
+// Root returns the field of the input, or that it is a member of.
 func (in *input) Root() string {
 	if in.group != nil {
 		return in.group.Name

@@ -17,12 +17,12 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// filterForm is a filter, as it was typed.
+// filterForm is a filter, as submitted.
 type filterForm struct {
 	Type, ID, Status, Outcome, Response, Text, Endpoint, From, Until string
 }
 
-// Any reports whether anything is filtered.
+// Any reports whether any filter is set.
 func (f filterForm) Any() bool { return f != filterForm{} }
 
 func (rq *request) filter() (f filterForm, from, until time.Time, err error) {
@@ -43,10 +43,10 @@ type eventsView struct {
 	Filter  filterForm
 	Events  []event.Event
 	More    pager
-	Found   bool // what was looked for by identifier
+	Found   bool // the event searched by identifier exists
 	Problem *problem
 	Tail    string // query of the live tail
-	First   bool   // page: new events belong at its top
+	First   bool   // first page: new events appear at its top
 }
 
 func listEvents(rq *request) error {
@@ -78,7 +78,7 @@ func listEvents(rq *request) error {
 const (
 	tailEvery = 500 * time.Millisecond
 	tailBeat  = 15 * time.Second
-	tailBatch = 100 // events at a time; a reader sees the newest of a flood
+	tailBatch = 100 // events at a time; in a flood, a reader sees only the newest
 )
 
 // tailedEvent is one event of the live tail.
@@ -90,8 +90,7 @@ type tailedEvent struct {
 	Size int    `json:"size"`
 }
 
-// tailEvents sends events as they come (Server-Sent Events), whichever node took
-// them: it asks the store.
+// tailEvents streams new events (Server-Sent Events), accepted by any node: it reads the store.
 func tailEvents(rq *request) error {
 	leave, err := rq.ui.Service.Occupy(rq.call, quota.Tails)
 	if err != nil {
@@ -116,7 +115,7 @@ func tailEvents(rq *request) error {
 	for {
 		if len(line) > 0 {
 			if _, err := rq.w.Write(line); err != nil {
-				return nil // the reader is gone
+				return nil // the reader has disconnected
 			}
 			if err := control.Flush(); err != nil {
 				return nil
@@ -130,13 +129,13 @@ func tailEvents(rq *request) error {
 		case <-rq.ui.Closing:
 			return nil
 		}
-		// A session that has ended in between sees no more.
+		// A session that has ended meanwhile receives no more events.
 		if _, _, err := rq.ui.Service.Auth.Session(rq.Context(), rq.token); err != nil {
 			return nil
 		}
 		var items []event.Event
 		if items, last, err = rq.ui.Service.EventsAfter(rq.Context(), rq.call, last, tailBatch); err != nil {
-			return nil // the browser comes back
+			return nil // the browser reconnects
 		}
 		line = line[:0]
 		for i := range items {
@@ -161,7 +160,7 @@ type eventView struct {
 	Deliveries []deliveryRow
 	More       bool
 	Unwritten  int              // deliveries that are not written yet
-	Enabled    []endpointChoice // to send it to
+	Enabled    []endpointChoice // for resending
 }
 
 type endpointChoice struct{ ID, URL string }
@@ -192,7 +191,7 @@ func showEvent(rq *request) error {
 	return rq.render("event", eventView{e, pretty.String(), rq.rows(all), next != "", unwritten, choices})
 }
 
-// choices returns enabled webhooks to choose from, the newest.
+// choices returns the newest enabled webhooks to choose from.
 func (rq *request) choices() (out []endpointChoice, err error) {
 	all, _, err := rq.ui.Service.ListEndpoints(rq.Context(), rq.call, call.Page{Limit: call.MaxPage})
 	for i := range all {
@@ -203,7 +202,7 @@ func (rq *request) choices() (out []endpointChoice, err error) {
 	return out, err
 }
 
-// downloadEvent sends the exact bytes, in a way that no browser shows as a page.
+// downloadEvent sends the exact bytes, in a form that no browser shows as a page.
 func downloadEvent(rq *request) error {
 	e, err := rq.ui.Service.Event(rq.Context(), rq.call, rq.PathValue("id"))
 	if err != nil {
@@ -234,7 +233,7 @@ func eraseEvent(rq *request) error {
 	return rq.done("erased", "events", id)
 }
 
-// deliveryRow is a delivery with the address that it goes to.
+// deliveryRow is a delivery with its endpoint's URL.
 type deliveryRow struct {
 	*delivery.View
 	URL string // empty: the webhook was deleted

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Access is who may open a page, as the table says.
+// Access is the class of callers of a page, from the table.
 type Access = access
 
 // The kinds of access.
@@ -23,7 +23,7 @@ type Route struct {
 	Access             Access
 }
 
-// Routes is all pages, once for each place that they are at.
+// Routes lists all pages, once for each path.
 func Routes() (all []Route) {
 	for _, r := range routes() {
 		for _, base := range r.bases() {
@@ -34,5 +34,5 @@ func Routes() (all []Route) {
 	return all
 }
 
-// CookieNames is what the session's cookie can be called.
+// CookieNames lists the possible names of the session's cookie.
 var CookieNames = []string{(&ui{}).cookieName(), (&ui{https: true}).cookieName(), (&ui{https: true, Config: Config{Path: "/hooks"}}).cookieName()}

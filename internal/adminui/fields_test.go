@@ -14,7 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// The form of a webhook sets each field of an endpoint, shows it again but for secrets, and
+// The form of a webhook sets each field of an endpoint and shows it again, except secrets, and
 // the page of the webhook shows it.
 func TestFields_everyOne(t *testing.T) {
 	d := newDesk(t, false)
@@ -34,7 +34,7 @@ func TestFields_everyOne(t *testing.T) {
 	if text := fmt.Sprint(v); strings.Contains(text, "sample password") || strings.Contains(text, "PRIVATE KEY") || strings.Contains(text, secret) {
 		t.Errorf("the form shows a secret: %s", text)
 	}
-	for i := range endpoint.Fields { // secrets are typed again
+	for i := range endpoint.Fields { // secrets must be entered again
 		f := &endpoint.Fields[i]
 		switch secret := p[f.Name].(type) {
 		case endpoint.Params:
@@ -82,7 +82,7 @@ func TestFields_everyOne(t *testing.T) {
 		}
 	}
 
-	// Who saves a form that nobody touched changes nothing, and the boxes remove what is not shown.
+	// Submitting an unchanged form changes nothing, and the checkboxes remove hidden values.
 	edit := pages + "/" + got.ID
 	untouched := fields(d.ask("GET", edit+"/edit", cookie, nil).body)
 	if a := post(edit, untouched); a.StatusCode != http.StatusSeeOther {

@@ -24,7 +24,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// traces is everything that a form could leave behind.
+// traces describes everything that a form could change.
 func (d *desk) traces() string {
 	d.t.Helper()
 	ctx := context.Background()
@@ -48,7 +48,7 @@ func (d *desk) traces() string {
 	return out
 }
 
-// awaitJobs waits until no job is worked off, so that none changes what is looked at next.
+// awaitJobs waits until no job runs, so that none changes the state compared next.
 func (d *desk) awaitJobs() {
 	d.t.Helper()
 	tick := time.NewTicker(time.Millisecond)
@@ -64,14 +64,14 @@ func (d *desk) awaitJobs() {
 	}
 }
 
-// form is what somebody who may posts to a page, and what its path names.
+// form is a valid submission to a page, with the identifier in its path.
 type form struct {
 	id     string // an identifier, or an event type
 	values url.Values
 }
 
-// forms is every page that takes one, by method and path. Each makes what it is about, so
-// that it does something each time.
+// forms contains every page that accepts a form, by method and path. Each creates its object,
+// so that it has an effect each time.
 func (d *desk) forms(by *call.Call) map[string]func(who string) form {
 	ctx := context.Background()
 	n := 0
@@ -158,7 +158,7 @@ func (d *desk) forms(by *call.Call) map[string]func(who string) form {
 		},
 		"/dead-letters": func(string) form { failed(); return of("", url.Values{"all": {"1"}}) },
 		"/jobs/{id}/cancel": func(string) form {
-			j := job.Job{ID: d.service.IDs.New(event.PrefixJob), Space: by.Space, State: job.Running, Created: time.Now()} // which nobody works off
+			j := job.Job{ID: d.service.IDs.New(event.PrefixJob), Space: by.Space, State: job.Running, Created: time.Now()} // without a worker
 			j.EndpointID = hook()
 			e, err := d.service.Endpoint(ctx, by, j.EndpointID)
 			must(err)
@@ -230,8 +230,8 @@ func (d *desk) forms(by *call.Call) map[string]func(who string) form {
 	return all
 }
 
-// Every form × everybody who has a session: who may post it does what it says, and who
-// may not leaves no trace.
+// Every form × every kind of session: a permitted submission has its effect, and a refused one
+// changes nothing.
 func TestForms_everyRole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds: make test runs it")
@@ -319,7 +319,7 @@ func TestForms_everyRole(t *testing.T) {
 	t.Logf("forms=%d done=%d refused=%d", pages, done, refused)
 }
 
-// problemOf returns what a page says is wrong.
+// problemOf returns the error that a page shows.
 func problemOf(body string) string {
 	if i := strings.Index(body, "<main"); i >= 0 {
 		body = body[i:]

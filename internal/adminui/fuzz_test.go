@@ -38,7 +38,7 @@ func (still) Recall(int64)                   {}
 func (still) Expedite(...delivery.ID)        {}
 func (still) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 
-// site is the pages over a real service and store, with an admin who is signed in.
+// site is the pages over a real service and store, with a signed-in admin.
 type site struct {
 	handler http.Handler
 	session string
@@ -89,13 +89,13 @@ func newSite(t testing.TB) *site {
 		Sandbox: sandbox.New(sandbox.Config{Store: st, Events: sv, BaseURL: func() string { return "https://pay.example" }})})}
 }
 
-// wire is a response as a connection takes it, for pages that go on.
+// wire is a response over a connection, for streamed pages.
 type wire struct{ *httptest.ResponseRecorder }
 
 func (wire) SetWriteDeadline(time.Time) error { return nil }
 
-// Whatever the page, path, query, cookie and form: never our fault, never a panic,
-// always a Request-Id, and always text.
+// For every page, path, query, cookie and form: never a 5xx, never a panic, always a
+// Request-Id, and always text.
 func FuzzPages(f *testing.F) {
 	routes := []string{"GET /admin/static/{file}", "GET /admin/{id}", "GET /portal/{id}"}
 	for _, r := range adminui.Routes() {
@@ -112,12 +112,12 @@ func FuzzPages(f *testing.F) {
 		method, path, _ := strings.Cut(routes[int(route)%len(routes)], " ")
 		path = strings.NewReplacer("{account}", s.account, "{mode}", "test", "{id}", url.PathEscape(id), "{type}", url.PathEscape(id), "{token}", url.PathEscape(id), "{file}", url.PathEscape(id)).Replace(path)
 		target, err := url.Parse("http://pay.example" + path)
-		if err != nil || strings.HasSuffix(path, "/sign-out") { // which would end the session of all others
+		if err != nil || strings.HasSuffix(path, "/sign-out") { // it would end the session of all others
 			t.Skip("not a URL, or one that ends the session")
 		}
 		target.RawQuery = query
 		ctx := t.Context()
-		if strings.HasSuffix(path, "/tail") { // which goes on until the caller leaves
+		if strings.HasSuffix(path, "/tail") { // it streams until the client disconnects
 			left, leave := context.WithCancel(ctx)
 			leave()
 			ctx = left
@@ -139,7 +139,7 @@ func FuzzPages(f *testing.F) {
 		if rec.Header().Get("Request-Id") == "" {
 			t.Errorf("%s %s: %d without a Request-Id", method, target, rec.Code)
 		}
-		quoted := rec.Code/100 == 3 // net/http quotes the query as it came, for clients that follow nothing
+		quoted := rec.Code/100 == 3 // net/http repeats the query unescaped, for clients that follow no redirect
 		if !strings.HasPrefix(path, "/admin/static/") && !quoted && !utf8.Valid(rec.Body.Bytes()) {
 			t.Errorf("%s %s: %q", method, target, rec.Body)
 		}

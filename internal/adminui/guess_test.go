@@ -15,8 +15,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Guesses side by side are no more than one after another: each is counted before its
-// password is compared.
+// Concurrent guesses are limited like sequential ones: each is counted before its password is
+// compared.
 func TestSignIn_guessesSideBySide(t *testing.T) {
 	d := newDesk(t, false)
 	var all sync.WaitGroup
@@ -37,8 +37,8 @@ func TestSignIn_guessesSideBySide(t *testing.T) {
 	}
 }
 
-// What others guess keeps a user out neither of another address nor of a browser that the
-// user has signed in from; and an operator can unlock the name.
+// Guesses of others lock out a user neither at another address nor in a browser in which the
+// user has signed in; and an operator can unlock the name.
 func TestSignIn_othersDoNotLockOutUsers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds: make test runs it")
@@ -57,7 +57,7 @@ func TestSignIn_othersDoNotLockOutUsers(t *testing.T) {
 		if _, err := try(fmt.Sprintf("198.51.100.%d:1", i), "", "wrong password"); !fault.Is(err, fault.Unauthenticated) {
 			t.Fatalf("guess %d: %v", i, err)
 		}
-		if i == 30 { // from here on guesses take a second
+		if i == 30 { // from here on a guess takes a second
 			break
 		}
 	}
@@ -80,7 +80,7 @@ func TestSignIn_othersDoNotLockOutUsers(t *testing.T) {
 	if _, err := try(home, own.Browser, password); err != nil {
 		t.Errorf("from a browser that has signed in: %v", err)
 	}
-	for range 5 { // a browser may guess no more than an address
+	for range 5 { // a browser has no more guesses than an address
 		_, _ = try(home, own.Browser, "wrong password")
 	}
 	if _, err := try(home, own.Browser, password); !fault.Is(err, fault.RateLimited) {
@@ -96,7 +96,7 @@ func TestSignIn_othersDoNotLockOutUsers(t *testing.T) {
 	if _, err := try(home, "", password); err != nil {
 		t.Errorf("after unlocking: %v", err)
 	}
-	// A new password ends the proof.
+	// A new password invalidates the proof.
 	hash, err := d.service.Passwords.Hash("another good password")
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestSignIn_othersDoNotLockOutUsers(t *testing.T) {
 	}
 }
 
-// A user sees the own sessions, and ends one of them.
+// A user can list the own sessions, and end one of them.
 func TestSessions_areListedAndRevoked(t *testing.T) {
 	d := newDesk(t, false)
 	ctx := context.Background()

@@ -12,12 +12,12 @@ type deadLettersView struct {
 	More      pager
 	Estimated bool
 	Count     int
-	Over      bool // there are more than were counted
+	Over      bool // more exist than were counted
 	Problem   *problem
 }
 
-// deadLetters shows what failed for good; asked to, it counts what a filter
-// selects, so that sending it again can be confirmed.
+// deadLetters shows failed deliveries; on request it counts those that a filter selects, before
+// a confirmed retry.
 func deadLetters(rq *request) error { return showDeadLetters(rq, nil) }
 
 func showDeadLetters(rq *request, problem error) error {

@@ -8,7 +8,7 @@ import (
 type keysView struct {
 	Keys    []account.Key
 	More    string // query of the next page
-	Secret  string // of the key that was just made, shown this once
+	Secret  string // of a newly created key, shown only once
 	Name    string
 	Problem *problem
 }
@@ -40,10 +40,10 @@ func revokeKey(rq *request) error {
 	return rq.done("key_revoked", "keys")
 }
 
-// pageSize is how many rows a list shows.
+// pageSize is the number of rows in a list.
 const pageSize = 25
 
-// page is the part of a list that the address asks for.
+// page returns the page that the query selects.
 func (rq *request) page() call.Page {
 	q := rq.URL.Query()
 	return call.Page{Limit: pageSize, StartingAfter: q.Get("after")}

@@ -25,11 +25,11 @@ import (
 //go:embed templates/*.html
 var templates embed.FS
 
-// page is one template with the layout around it.
+// page is a template with the layout around it.
 type page = template.Template
 
-// parsePages reads all templates at start: one that is broken or missing stops the
-// server there rather than a person later.
+// parsePages parses all templates at startup, so that an invalid or missing one stops the
+// server then.
 func parsePages() map[string]*page {
 	layout := template.Must(template.New("layout.html").Funcs(funcs).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
 	names, err := fs.Glob(templates, "templates/*.html")
@@ -47,16 +47,16 @@ func parsePages() map[string]*page {
 	return pages
 }
 
-// view is what every template is given.
+// view contains the data of every template.
 type view struct {
 	Page    string // name of the template
 	Base    string // path of the account and mode
-	Assets  string // what the paths of static files begin with
+	Assets  string // prefix of the paths of static files
 	Version string
-	Brand   string // what the pages call themselves
+	Brand   string // name shown on the pages
 	Request string // Request-Id
 	Now     time.Time
-	Done    string // what was just done
+	Done    string // description of the completed action
 	Query   url.Values
 
 	User     *account.User
@@ -65,13 +65,13 @@ type view struct {
 	Accounts []account.Account
 	Live     bool
 	Admin    bool
-	Write    bool   // may change things
+	Write    bool   // the caller may make changes
 	Form     string // token of forms
 
 	Data any
 }
 
-// Mode is the name of the mode in addresses.
+// Mode is the name of the mode in paths.
 func (v *view) Mode() string {
 	if v.Live {
 		return "live"
@@ -79,8 +79,8 @@ func (v *view) Mode() string {
 	return "test"
 }
 
-// ConfirmWith is what has to be typed to confirm: the user's name or, in a portal,
-// where nobody has one, the webhook's identifier.
+// ConfirmWith is the text to type for a confirmation: the user's name or, in a portal, which
+// has no user, the webhook's identifier.
 func (v *view) ConfirmWith(id string) string {
 	if v.User != nil {
 		return v.User.Name
@@ -113,8 +113,8 @@ func (rq *request) render(name string, data any) error {
 	return rq.renderStatus(http.StatusOK, name, data)
 }
 
-// renderForm writes a page with a form that may have a mistake in it, which the page's
-// data says; any other error is for a page of its own.
+// renderForm renders a page with a form; its data contains a possible user's error. Any other
+// error gets a separate page.
 func (rq *request) renderForm(name string, data any, mistaken error) error {
 	if mistaken != nil && !mistake(mistaken) {
 		return mistaken
@@ -122,7 +122,7 @@ func (rq *request) renderForm(name string, data any, mistaken error) error {
 	return rq.renderStatus(statusOf(mistaken), name, data)
 }
 
-// renderStatus writes a page whole or not at all.
+// renderStatus renders a page whole or not at all.
 func (rq *request) renderStatus(status int, name string, data any) error {
 	p := rq.ui.pages[name]
 	if p == nil {
@@ -134,12 +134,12 @@ func (rq *request) renderStatus(status int, name string, data any) error {
 	}
 	rq.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	rq.w.WriteHeader(status)
-	// Addresses and receivers' answers can hold any bytes, and templates pass them on.
+	// Addresses and receivers' responses can contain any bytes, and templates pass them on.
 	_, _ = rq.w.Write(bytes.ToValidUTF8(out.Bytes(), []byte("\uFFFD")))
 	return nil
 }
 
-// funcs is what templates can call.
+// funcs contains the functions of templates.
 var funcs = template.FuncMap{
 	"when":      func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 	"iso":       func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -169,7 +169,7 @@ var funcs = template.FuncMap{
 	"rowsOf":    rowsOf,
 }
 
-// rowsOf is deliveries that all go to one address.
+// rowsOf returns rows for deliveries to one URL.
 func rowsOf(all []delivery.View, to string) []deliveryRow {
 	out := make([]deliveryRow, len(all))
 	for i := range all {
@@ -178,7 +178,7 @@ func rowsOf(all []delivery.View, to string) []deliveryRow {
 	return out
 }
 
-// dict makes a map of names and values, for templates that take several.
+// dict creates a map from names and values, for templates with several parameters.
 func dict(pairs ...any) (map[string]any, error) {
 	if len(pairs)%2 != 0 {
 		return nil, fmt.Errorf("dict: %d arguments", len(pairs))
@@ -202,10 +202,10 @@ func withQuery(q url.Values, name, value string) string {
 	return "?" + out.Encode()
 }
 
-// pager is the link to the page after one.
+// pager is the link to the next page.
 type pager struct {
 	URL     string    // a query; empty: there is none
-	Reached time.Time // how far back the list was searched; zero: the page is full
+	Reached time.Time // time up to which the list was searched; zero: the page is full
 }
 
 // more returns the link to the page after a cursor.
@@ -218,7 +218,7 @@ func (rq *request) more(next string) (p pager) {
 	return p
 }
 
-// total returns how much a job looks at, for people.
+// total formats the number of objects that a job examines.
 func total(n int) string {
 	if n == job.NotCounted {
 		return "more than " + groupDigits(service.MostCounted)
@@ -239,7 +239,7 @@ func ago(now, t time.Time) string {
 	}
 }
 
-// shortDuration writes a duration as people say it, with one or two units.
+// shortDuration formats a duration with one or two units.
 func shortDuration(d time.Duration) string {
 	switch {
 	case d <= 0:

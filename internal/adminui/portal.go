@@ -15,16 +15,16 @@ import (
 type portalView struct {
 	Minutes, Origins, Name, Colour, Logo string
 	ReadOnly                             bool
-	URL                                  string // of the portal that was just opened, shown this once
+	URL                                  string // of a newly created portal, shown only once
 	Expires                              time.Time
 	Problem                              *problem
-	Sessions                             []account.Session // that have not ended, newest first
+	Sessions                             []account.Session // active ones, newest first
 	More                                 string            // query of the next page
 }
 
 func portalForm(rq *request) error { return rq.portalPage(portalView{Minutes: "60"}, nil) }
 
-// portalPage shows the form, what became of it, and the links that work.
+// portalPage shows the form, its result, and the active links.
 func (rq *request) portalPage(v portalView, mistaken error) error {
 	all, more, err := rq.ui.Service.Auth.ListPortals(rq.Context(), rq.call, rq.page())
 	if err != nil {
@@ -37,7 +37,7 @@ func (rq *request) portalPage(v portalView, mistaken error) error {
 	return rq.renderForm("portal", v, mistaken)
 }
 
-// revokePortal ends a customer's portal.
+// revokePortal ends a customer's portal session.
 func revokePortal(rq *request) error {
 	if _, err := rq.ui.Service.Auth.RevokePortal(rq.Context(), rq.call, rq.PathValue("id")); err != nil {
 		return err
@@ -45,7 +45,7 @@ func revokePortal(rq *request) error {
 	return rq.done("portal_revoked", "portal")
 }
 
-// createPortal opens a customer's portal, as POST /v1/portal_sessions does.
+// createPortal creates a portal session, like POST /v1/portal_sessions.
 func createPortal(rq *request) error {
 	f := rq.PostFormValue
 	v := portalView{Minutes: f("minutes"), Origins: f("origins"), Name: f("name"), Colour: f("colour"), Logo: f("logo"), ReadOnly: f("read_only") != ""}
@@ -65,12 +65,12 @@ func createPortal(rq *request) error {
 	return rq.portalPage(v, nil)
 }
 
-// brandSheet is the part of the style that a portal's brand sets; the page's policy
-// allows no style within it.
+// brandSheet is the style sheet of a portal's brand; the content security policy forbids inline
+// styles.
 func brandSheet(rq *request) error {
 	rq.w.Header().Set("Content-Type", "text/css; charset=utf-8")
 	rq.w.WriteHeader(http.StatusOK)
-	if rq.portal != nil && rq.portal.Colour != "" { // which was checked to be six digits
+	if rq.portal != nil && rq.portal.Colour != "" { // it was checked to be six digits
 		_, _ = fmt.Fprintf(rq.w, ":root{--accent:%s}\n", rq.portal.Colour)
 	}
 	return nil

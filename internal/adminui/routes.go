@@ -2,14 +2,14 @@ package adminui
 
 import "net/http"
 
-// routes is all pages.
+// routes lists all pages.
 func routes() []route {
 	var all []route
 	const get, post = http.MethodGet, http.MethodPost
 	add := func(a access, method, path string, handle func(*request) error) {
 		all = append(all, route{method: method, path: path, access: a, handle: handle})
 	}
-	// both is for users and, of their own data, for customers.
+	// both adds a page for users and, with their own data, for customers.
 	both := func(method, path string, handle func(*request) error) {
 		all = append(all, route{method: method, path: path, access: inside, portal: true, handle: handle})
 	}
@@ -69,7 +69,7 @@ func routes() []route {
 	add(inside, get, "/types", listTypes)
 	add(inside, get, "/types/{type}", showType)
 	add(inside, post, "/types/{type}", sendSample)
-	add(inside, get, "/new-type", newType) // a type may be called new
+	add(inside, get, "/new-type", newType) // a type may have the name new
 	add(inside, post, "/types", createType)
 	add(inside, get, "/types/{type}/edit", editType)
 	add(inside, post, "/types/{type}/edit", updateType)

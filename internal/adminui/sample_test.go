@@ -2,8 +2,8 @@ package adminui_test
 
 import "hash/fnv"
 
-// sampled reports whether a cell of a matrix is looked at: all are, but with the race
-// detector one in four, always the same ones. make test runs it both ways.
+// sampled reports whether a cell of a matrix is tested: all are, but with the race detector one
+// in four, always the same ones. make test runs both.
 func sampled(cell string) bool {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(cell))

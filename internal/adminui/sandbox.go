@@ -31,7 +31,7 @@ func showSandbox(rq *request, v sandboxView, problem error) (err error) {
 	return rq.renderForm("sandbox", v, problem)
 }
 
-// makePayment makes a payment with one of the test cards. The year is any to come.
+// makePayment makes a payment with one of the test cards, with any future year.
 func makePayment(rq *request) error {
 	v := sandboxView{Amount: rq.PostFormValue("amount"), Currency: rq.PostFormValue("currency"), Card: rq.PostFormValue("card"), Description: rq.PostFormValue("description")}
 	amount, err := strconv.ParseInt(v.Amount, 10, 64)

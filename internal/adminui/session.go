@@ -11,7 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
-// home goes to the first account's overview.
+// home redirects to the first account's overview.
 func home(rq *request) error {
 	all := rq.ui.Service.Auth.Accounts()
 	if len(all) == 0 {
@@ -23,7 +23,7 @@ func home(rq *request) error {
 	return rq.redirect("/admin/" + all[0].ID + "/test/overview")
 }
 
-// start goes to the first page of an account or a portal.
+// start redirects to the first page of an account or a portal.
 func start(rq *request) error {
 	if rq.portal != nil {
 		return rq.redirect(rq.to("webhooks"))
@@ -65,7 +65,7 @@ func signIn(rq *request) error {
 	return rq.redirect(v.Next)
 }
 
-// localPath returns a page of ours to go on to, and nothing else.
+// localPath returns next if it is a path of this site, and the start page otherwise.
 func localPath(next string) string {
 	u, err := url.Parse(next)
 	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/admin/") || u.Path != path.Clean(u.Path) || strings.ContainsAny(next, "\\\r\n") {
@@ -85,13 +85,12 @@ func signOut(rq *request) error {
 type profileView struct {
 	Problem  *problem
 	Sessions []account.Session
-	This     string // identifier of the session that asks
+	This     string // identifier of the current session
 }
 
 func profile(rq *request) error { return rq.profilePage(http.StatusOK, nil) }
 
-// profilePage shows the form to change the password, what became of it, and the user's
-// sessions.
+// profilePage shows the form to change the password, its result, and the user's sessions.
 func (rq *request) profilePage(status int, problem error) error {
 	all, err := rq.ui.Service.Auth.UserSessions(rq.Context(), rq.user)
 	if err != nil {

@@ -2,7 +2,7 @@ package adminui
 
 import "testing"
 
-// A link to the sign-in page may not send who signs in to another site.
+// A link to the sign-in page cannot redirect the user to another site.
 func TestLocalPath_staysOnTheSite(t *testing.T) {
 	for _, next := range []string{
 		"", "/", "admin/x", "//evil.example", "///evil.example", "//evil.example/admin/", "//admin/x", "/\\evil.example", "\\\\evil.example", "/admin/\\evil.example", "/admin//evil.example",

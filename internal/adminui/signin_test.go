@@ -13,8 +13,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/auth"
 )
 
-// Whoever tries to sign in, one password is compared, at the same cost: how long an answer
-// takes does not tell who is a user.
+// Every sign-in compares one password, at the same cost: the duration of a response does not
+// reveal whether a user exists.
 func TestSignIn_comparesForUnknownNames(t *testing.T) {
 	d := newDesk(t, false)
 	yes := true
@@ -49,8 +49,8 @@ func TestSignIn_comparesForUnknownNames(t *testing.T) {
 	}
 }
 
-// A session begins with signing in, under a name that nobody could know before, and ends
-// with signing out. Who changes the password ends all others of the same user.
+// A session begins with signing in, with a fresh token, and ends with signing out. A changed
+// password ends all other sessions of the user.
 func TestSignIn_sessions(t *testing.T) {
 	for _, https := range []bool{false, true} {
 		d := newDesk(t, https)
@@ -84,7 +84,7 @@ func TestSignIn_sessions(t *testing.T) {
 			return c.Value
 		}
 		planted := signIn(seen[0]) // an unknown one
-		another := signIn(seen[1]) // one of another user, who set it
+		another := signIn(seen[1]) // that of another user, who planted it
 		first, kept := signIn(""), signIn(planted)
 		if opens(seen[0]) {
 			t.Error("a session that was planted has become one")

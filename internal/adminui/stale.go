@@ -12,18 +12,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// origin is what an editing form carries of the object that it was made from: by the
-// revision a stale form is noticed, and by the fields it is told what was changed since.
+// origin identifies the object state from which an editing form was made: the revision detects
+// a stale form, and the fields show what was changed since.
 type origin struct {
 	Revision string // empty: a new object
-	Base     string // the form's fields as they were shown, in JSON
+	Base     string // the form's original fields, as JSON
 	Changes  []change
 }
 
-// change is a field that somebody else has changed while a form was open.
+// change is a field that another user has changed while a form was open.
 type change struct {
 	Field, Was, Is string
-	Conflict       bool // and that was changed in the form, too
+	Conflict       bool // it was changed in the form, too
 }
 
 // originOf returns the origin of a form for an object of a revision.
@@ -35,7 +35,8 @@ func originOf(revision int64, form any) (origin, error) {
 	return origin{Revision: strconv.FormatInt(revision, 10), Base: string(base)}, nil
 }
 
-// origin returns the origin that a posted form carries, and makes the call's edits go by it.
+// origin returns the origin of a submitted form, and restricts the call's edits to its
+// revision.
 func (rq *request) origin() origin {
 	o := origin{Revision: rq.PostFormValue("revision"), Base: rq.PostFormValue("base")}
 	if n, err := strconv.ParseInt(o.Revision, 10, 64); err == nil && rq.call != nil {
@@ -44,12 +45,12 @@ func (rq *request) origin() origin {
 	return o
 }
 
-// stale reports whether an error says that the object was changed since the form was made.
+// stale reports whether an error means that the object was changed since the form was opened.
 func stale(err error) bool { return fault.Is(err, fault.PreconditionFailed) }
 
-// catchUp holds a stale form against the object as it is now: a field that was not touched
-// in the form becomes as it is now, and one that was stays as it was typed. It returns the
-// fields that somebody else changed. What is in no JSON of the form, it leaves.
+// catchUp merges the current object into a stale form: fields that were not edited get the
+// current value, and edited ones keep the entered value. It returns the fields that another
+// user changed. Fields that are not in the form's JSON are not changed.
 func catchUp[F any](o origin, typed *F, current F) ([]change, error) {
 	base, now, mine := map[string]any{}, map[string]any{}, map[string]any{}
 	for _, part := range []struct {
@@ -87,8 +88,8 @@ func catchUp[F any](o origin, typed *F, current F) ([]change, error) {
 	return changes, nil
 }
 
-// same reports whether two values of a form are: browsers write line ends in their own way,
-// and boxes come in the order of the page.
+// same reports whether two values of a form are equal, ignoring browsers' line ends and the
+// order of checkboxes.
 func same(a, b any) bool { return reflect.DeepEqual(plain(a), plain(b)) }
 
 func plain(v any) any {
@@ -108,7 +109,7 @@ func plain(v any) any {
 	return v
 }
 
-// shown is a value as people read it.
+// shown formats a value for people.
 func shown(v any) string {
 	const most = 200
 	var s string

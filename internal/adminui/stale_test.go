@@ -25,7 +25,7 @@ var (
 	first    = regexp.MustCompile(`<option value="([^"]*)"`)
 )
 
-// fields returns what a browser would post of an editing form if nobody touched it.
+// fields returns a browser's submission of an unchanged editing form.
 func fields(page string) url.Values {
 	v := url.Values{}
 	for _, find := range []*regexp.Regexp{hidden, textual, areas, ticked} {
@@ -47,8 +47,8 @@ func fields(page string) url.Values {
 	return v
 }
 
-// Two people edit one object: the form of the second says what the first has changed, keeps
-// what the second typed, and overwrites nothing unseen.
+// Two users edit one object: the form of the second shows the changes of the first, keeps the
+// entered values, and overwrites nothing unseen.
 func TestForms_stale(t *testing.T) {
 	d := newDesk(t, false)
 	ctx := t.Context()
@@ -82,7 +82,7 @@ func TestForms_stale(t *testing.T) {
 		return strings.Join([]string{e.URL, e.Description, e.Settings.Filter, strings.Join(e.Events, ","), string(e.Status)}, " ")
 	}
 
-	// Somebody who only looks, and saves, changes nothing, whatever the server noted meanwhile.
+	// Saving an unchanged form changes nothing, whatever state the server updated meanwhile.
 	v := open()
 	_, err = d.service.RotateSecret(ctx, by, e.ID, "", 0)
 	ok(err)
@@ -122,7 +122,7 @@ func TestForms_stale(t *testing.T) {
 		t.Errorf("it is %s, want %s", now(), want)
 	}
 
-	// A mistake in a form does not make it fresh.
+	// An error in a form does not make the form current.
 	v = open()
 	_, err = d.service.UpdateEndpoint(ctx, by, e.ID, endpoint.Params{"description": "again theirs"})
 	ok(err)

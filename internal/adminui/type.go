@@ -13,13 +13,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-// typeGroup is event types that begin alike.
+// typeGroup contains event types with a common first part.
 type typeGroup struct {
 	Name  string
 	Types []event.Definition
 }
 
-// grouped returns types by what they begin with.
+// grouped groups types by their first part.
 func grouped(all []event.Definition) (out []typeGroup) {
 	for _, d := range all {
 		name := groupOf(d.Name)
@@ -43,8 +43,7 @@ func groupOf(name string) string {
 	return name
 }
 
-// types returns what is known of event types here: the account's own, by name, and those
-// that are built in.
+// types returns the defined event types: the account's own, by name, and the built-in ones.
 func (rq *request) types() (own, builtIn []event.Definition, err error) {
 	all, err := rq.ui.Service.Types(rq.Context(), rq.call)
 	for _, d := range all {
@@ -58,7 +57,7 @@ func (rq *request) types() (own, builtIn []event.Definition, err error) {
 	return own, builtIn, err
 }
 
-// offered returns the types that somebody may want from now on.
+// offered returns the types that a form offers.
 func (rq *request) offered() ([]event.Definition, error) {
 	own, builtIn, err := rq.types()
 	return append(slices.DeleteFunc(own, func(d event.Definition) bool { return d.Deprecated }), builtIn...), err
@@ -79,15 +78,15 @@ func listTypes(rq *request) error {
 
 type typeView struct {
 	*event.Definition
-	Sample   string // of what is sent
+	Sample   string // the data to send
 	Text     string // of the schema
 	Versions []schemaVersion
-	Own      bool // somebody defined it here
-	Reserved bool // the server alone announces it
+	Own      bool // the account has defined it
+	Reserved bool // only the server announces it
 	Problem  *problem
 }
 
-// schemaVersion is a schema that the type has or had.
+// schemaVersion is a current or earlier schema of the type.
 type schemaVersion struct {
 	event.SchemaVersion
 	Text string
@@ -95,7 +94,7 @@ type schemaVersion struct {
 
 func showType(rq *request) error { return typePage(rq, "", nil) }
 
-// typePage shows a type; data is what was typed instead of the sample.
+// typePage shows a type; data is entered data that replaces the sample.
 func typePage(rq *request, data string, problem error) error {
 	d, err := rq.knownType(rq.PathValue("type"))
 	if err != nil {
@@ -119,8 +118,8 @@ func typePage(rq *request, data string, problem error) error {
 	return rq.renderForm("type", v, problem)
 }
 
-// knownType returns what is known of a type. Of one that nobody defined, little is: its
-// events are sent all the same.
+// knownType returns the definition of a type. An undefined type has an empty one, because its
+// events are delivered too.
 func (rq *request) knownType(name string) (*event.Definition, error) {
 	if !event.ValidType(name) {
 		return nil, fault.Missing("event type", name)
@@ -132,7 +131,7 @@ func (rq *request) knownType(name string) (*event.Definition, error) {
 	return d, err
 }
 
-// indented writes JSON as people read it.
+// indented formats JSON with indentation.
 func indented(raw []byte) string {
 	var out bytes.Buffer
 	if len(raw) == 0 || json.Indent(&out, raw, "", "  ") != nil {
@@ -141,7 +140,7 @@ func indented(raw []byte) string {
 	return out.String()
 }
 
-// sendSample sends an event of the type to everybody who wants it, like any sender.
+// sendSample sends an event of the type to all subscribed endpoints, like any sender.
 func sendSample(rq *request) error {
 	name, data := rq.PathValue("type"), rq.PostFormValue("data")
 	e, err := rq.ui.Service.SendEvent(rq.Context(), rq.call, fmt.Appendf(nil, `{"type":%q,"data":%s}`, name, data))
@@ -151,7 +150,7 @@ func sendSample(rq *request) error {
 	return rq.done("sent", "events", e.ID)
 }
 
-// typeForm is the form of a type, as it was typed.
+// typeForm is the form of a type, as submitted.
 type typeForm struct {
 	Name, Description, Validation, Schema string
 	Deprecated                            bool
@@ -165,7 +164,7 @@ type typeFormView struct {
 	Problem *problem
 }
 
-// At returns the message for a field, if that is what is wrong.
+// At returns the error message of a field.
 func (v *typeFormView) At(field string) string {
 	if v.Problem == nil || !within(v.Problem.Param, field) {
 		return ""
@@ -176,13 +175,13 @@ func (v *typeFormView) At(field string) string {
 	return v.Problem.Message
 }
 
-// within reports whether a parameter's path is a field or leads into it.
+// within reports whether a parameter's path is a field or inside it.
 func within(path, field string) bool {
 	rest, in := strings.CutPrefix(path, field)
 	return in && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// Fields returns the samples, and an empty one to write another into.
+// Fields returns the samples, and an empty one for a further sample.
 func (f *typeForm) Fields() []string {
 	if len(f.Samples) < event.MaxSamples {
 		return append(slices.Clone(f.Samples), "")
@@ -198,7 +197,7 @@ func formOf(d *event.Definition) typeForm {
 	return f
 }
 
-// newType is the form of a new type or, asked for one that is built in, of what it is.
+// newType is the form of a new type or, for a built-in one, of its definition.
 func newType(rq *request) error {
 	name := rq.URL.Query().Get("name")
 	v := &typeFormView{Form: typeForm{Name: name, Validation: string(event.ValidateOff)}}

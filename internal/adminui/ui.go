@@ -1,10 +1,10 @@
-// Package adminui owns the pages under /admin for the operator's people, and those
-// under /portal for a customer: decode a form, call the service, render a template.
-// One file a screen, one table of routes.
+// Package adminui owns the pages under /admin for the operator's users, and those under /portal
+// for customers: decode a form, call the service, render a template. One file per screen, one
+// table of routes.
 //
-// Every page works without JavaScript; static/app.js and htmx only make some of
-// them nicer. The package must not know SQL, lanes or the API of /v1, and it holds
-// no rule of its own: who may do what is the service's to say.
+// Every page works without JavaScript; static/app.js and htmx only make some of them more
+// convenient. The package must not know SQL, lanes or the /v1 API, and contains no rules: the
+// service checks permissions.
 package adminui
 
 import (
@@ -32,31 +32,31 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// Config is what the pages are made of.
+// Config contains the dependencies and settings of the pages.
 type Config struct {
 	Service  *service.Service
 	Sandbox  *sandbox.Sandbox
 	Brand    string // names the headers of deliveries
 	Version  string
 	Log      *slog.Logger
-	Settings []SettingGroup // of the server, to be shown
-	// PublicURL is where people reach the server, without a slash at its end; empty: not
-	// known. With https, cookies go over nothing else.
+	Settings []SettingGroup // of the server, for display
+	// PublicURL is the external URL of the server, without a trailing slash; empty: unknown. With
+	// https, cookies are restricted to https.
 	PublicURL string
 	Path      mount.Path // of PublicURL
-	// AttemptWait is how long a form waits for the attempt that it asks for, so that the
-	// page that follows shows it.
+	// AttemptWait is the time for which a form waits for its attempt, so that the next page shows
+	// it.
 	AttemptWait time.Duration
-	Closing     <-chan struct{} // closed when answers that go on must end; nil: never
+	Closing     <-chan struct{} // closed when streamed responses must end; nil: never
 }
 
-// SettingGroup is settings that belong together.
+// SettingGroup is a group of related settings.
 type SettingGroup struct {
 	Name     string
 	Settings []Setting
 }
 
-// Setting is one setting of the server as it is in force.
+// Setting is the current value of one of the server's settings.
 type Setting struct{ Name, Value, Flag string }
 
 //go:embed static
@@ -65,16 +65,16 @@ var static embed.FS
 type ui struct {
 	Config
 	pages  map[string]*page
-	assets string // version of what is in static
+	assets string // version of the static files
 	origin *http.CrossOriginProtection
-	https  bool // people come by https
+	https  bool // the external URL is https
 }
 
 // New returns the handler of /admin and /portal.
 func New(c Config) http.Handler {
 	u := &ui{Config: c, pages: parsePages(), origin: http.NewCrossOriginProtection(), assets: hashOfStatic(), https: strings.HasPrefix(c.PublicURL, "https://")}
 	if at, err := url.Parse(c.PublicURL); err == nil && at.Host != "" { // a proxy may pass on another Host than browsers see
-		_ = u.origin.AddTrustedOrigin(at.Scheme + "://" + at.Host) // which is one, by its making
+		_ = u.origin.AddTrustedOrigin(at.Scheme + "://" + at.Host) // it is valid by construction
 	}
 	mux := http.NewServeMux()
 	for _, r := range routes() {
@@ -90,8 +90,8 @@ func New(c Config) http.Handler {
 	return u.outermost(mux)
 }
 
-// withoutSlash redirects a GET with a trailing slash to the page of the same path without it.
-// Other requests go to next.
+// withoutSlash redirects a GET with a trailing slash to the page without it. Other requests are
+// passed to next.
 func withoutSlash(mux *http.ServeMux, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bare := *r.URL
@@ -106,22 +106,22 @@ func withoutSlash(mux *http.ServeMux, next http.Handler) http.Handler {
 	})
 }
 
-// access is who may open a page.
+// access is the class of callers of a page.
 type access int
 
 const (
-	public   access = iota // anybody
-	signedIn               // any user; works in no account
+	public   access = iota // all callers
+	signedIn               // any user; without an account
 	inside                 // any user, in one account and mode
 	admins                 // admins, in one account and mode
-	top                    // admins, in no account
+	top                    // admins, without an account
 )
 
-// route is one line of the table.
+// route is an entry of the table of routes.
 type route struct {
 	method, path string
 	access       access
-	portal       bool // customers see it too
+	portal       bool // customers can open it too
 	handle       func(*request) error
 }
 
@@ -136,7 +136,7 @@ func (r *route) bases() []string {
 	return []string{"/admin"}
 }
 
-// request is one page being asked for.
+// request is one request of a page.
 type request struct {
 	*http.Request
 	ui *ui
@@ -149,7 +149,7 @@ type request struct {
 	portal  *account.Portal // nil for users
 	call    *call.Call
 	account account.Account
-	base    string // path that the pages of this account and mode start with
+	base    string // path prefix of the pages of this account and mode
 	intake  *intake.Body
 }
 
@@ -158,11 +158,11 @@ func (rq *request) live() bool { return rq.call != nil && rq.call.Space.Live() }
 
 const (
 	maxForm       = 1 << 20  // bytes
-	maxPublicForm = 16 << 10 // bytes; of a person who has not signed in
+	maxPublicForm = 16 << 10 // bytes; before signing in
 	slowPage      = time.Minute
 )
 
-// outermost gives every answer its Request-Id and headers, and turns a panic into a
+// outermost sets every response's Request-Id and headers, and converts a panic to an error
 // page.
 func (u *ui) outermost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -171,7 +171,7 @@ func (u *ui) outermost(next http.Handler) http.Handler {
 		h.Set("Request-Id", id)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
-		h.Set("Referrer-Policy", "same-origin") // a portal's address is a secret
+		h.Set("Referrer-Policy", "same-origin") // the URL of a portal is a secret
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 		u.protect(h, nil)
@@ -189,7 +189,7 @@ func (u *ui) outermost(next http.Handler) http.Handler {
 	})
 }
 
-// protect says what a page may load and who may frame it.
+// protect sets the headers that restrict what a page may load and which sites may embed it.
 func (u *ui) protect(h http.Header, p *account.Portal) {
 	images, frames := "'self'", "'none'"
 	if p != nil {
@@ -228,8 +228,8 @@ func (u *ui) handler(rt route, base string) http.Handler {
 	})
 }
 
-// log says of a page what a log may hold: no address, which may hold a portal's
-// token, and no form.
+// log logs a request of a page: without its URL, which may contain a portal's token, and
+// without its form.
 func (u *ui) log(rq *request, rt route, err error, took time.Duration) {
 	level := slog.LevelDebug
 	if code := fault.CodeOf(err); err != nil && (code == fault.Internal || code == fault.Unavailable || code == fault.Unsure) && rq.Context().Err() == nil {
@@ -251,10 +251,10 @@ func (u *ui) log(rq *request, rt route, err error, took time.Duration) {
 	u.Log.LogAttrs(rq.Context(), level, "page", attrs...)
 }
 
-// errSignIn sends people to the sign-in page.
+// errSignIn redirects to the sign-in page.
 var errSignIn = errors.New("not signed in")
 
-// admit finds out who asks and whether they may.
+// admit determines the caller and checks the permission.
 func (rq *request) admit(rt route, base string) error {
 	if rq.Method == http.MethodPost {
 		if err := rq.ui.origin.Check(rq.Request); err != nil {
@@ -271,7 +271,7 @@ func (rq *request) admit(rt route, base string) error {
 	if rq.call != nil {
 		rq.call.Request, rq.call.Remote = rq.id, rq.RemoteAddr
 	}
-	if rq.portal != nil { // a customer's pages are requests of the account
+	if rq.portal != nil { // requests for a customer's pages count for the account
 		if _, err := rq.ui.Service.Auth.Admit(rq.Context(), rq.call); err != nil {
 			return err
 		}
@@ -291,8 +291,8 @@ func (rq *request) admit(rt route, base string) error {
 	return nil
 }
 
-// readForm reads the form, which is charged to the person's account or, before signing in,
-// to the address.
+// readForm reads the form, which is charged to the user's account or, before signing in, to the
+// address.
 func (rq *request) readForm() error {
 	limit, owner := int64(maxForm), quota.Owner{Address: quota.Address(rq.RemoteAddr)}
 	switch {
@@ -311,7 +311,7 @@ func forged() error {
 	return &fault.Error{Code: fault.Forbidden, Reason: "form_expired", Message: "This form does not belong to your session. Reload the page and try again."}
 }
 
-// enter finds the user's session and, for the pages of an account, the account.
+// enter looks up the user's session and, for the pages of an account, the account.
 func (rq *request) enter(rt route) error {
 	if c, err := rq.Cookie(rq.ui.cookieName()); err == nil {
 		session, user, err := rq.ui.Service.Auth.Session(rq.Context(), c.Value)
@@ -354,8 +354,8 @@ func (rq *request) enter(rt route) error {
 	return nil
 }
 
-// enterPortal finds the portal's session, whose token is in the address: cookies
-// do not reach an iframe.
+// enterPortal looks up the portal's session, whose token is in the URL: cookies are withheld in
+// an iframe.
 func (rq *request) enterPortal() error {
 	token := rq.PathValue("token")
 	session, _, err := rq.ui.Service.Auth.Session(rq.Context(), token)
@@ -379,10 +379,10 @@ func (rq *request) enterPortal() error {
 	return nil
 }
 
-// statusOfReason is the faults whose status is not their code's.
+// statusOfReason contains the faults whose status differs from their code's.
 var statusOfReason = map[fault.Reason]int{intake.TooLarge: http.StatusRequestEntityTooLarge, intake.TooSlow: http.StatusRequestTimeout}
 
-// statuses is how each kind of fault is answered.
+// statuses contains the status of each kind of fault.
 var statuses = map[fault.Code]int{
 	fault.Invalid: http.StatusBadRequest, fault.Unauthenticated: http.StatusUnauthorized, fault.Forbidden: http.StatusForbidden,
 	fault.NotFound: http.StatusNotFound, fault.RateLimited: http.StatusTooManyRequests, fault.Unavailable: http.StatusServiceUnavailable,
@@ -403,7 +403,7 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// fail answers with a page that says what is wrong. It returns the error to log.
+// fail responds with an error page. It returns the error to log.
 func (rq *request) fail(err error) error {
 	if errors.Is(err, errSignIn) {
 		to := "/admin/sign-in"
@@ -418,7 +418,7 @@ func (rq *request) fail(err error) error {
 	return err
 }
 
-// problem is an error as people read it.
+// problem is an error as shown on a page.
 type problem struct{ Title, Message, Param string }
 
 func errorView(err error) *problem {
@@ -449,7 +449,7 @@ func errorView(err error) *problem {
 	return p
 }
 
-// mistake reports whether an error is the user's, to be shown beside the form.
+// mistake reports whether an error is the user's, which is shown beside the form.
 func mistake(err error) bool { return fault.Is(err, fault.Invalid) }
 
 func (rq *request) redirect(to string) error {
@@ -457,7 +457,7 @@ func (rq *request) redirect(to string) error {
 	return nil
 }
 
-// to returns the address of a page of the same account and mode.
+// to returns the path of a page of the same account and mode.
 func (rq *request) to(parts ...string) string {
 	return rq.base + "/" + path.Join(escapeAll(parts)...)
 }
@@ -470,12 +470,13 @@ func escapeAll(parts []string) []string {
 	return out
 }
 
-// done goes to a page of the same account and mode and says there what was done.
+// done redirects to a page of the same account and mode and shows what was done.
 func (rq *request) done(said string, parts ...string) error {
 	return rq.redirect(rq.to(parts...) + "?done=" + url.QueryEscape(said))
 }
 
-// said is the sentences that a page can begin with, by name: none comes from the address.
+// said contains the sentences that a page can begin with, by name: the URL contains only the
+// name.
 var said = map[string]string{
 	"created": "The webhook was created.", "saved": "Your changes were saved.", "enabled": "The webhook is enabled.",
 	"disabled": "The webhook is disabled; nothing is sent to it.", "deleted": "The webhook was deleted.",
@@ -492,8 +493,8 @@ func unknownPage(rq *request) error {
 	return &fault.Error{Code: fault.NotFound, Message: "This page does not exist."}
 }
 
-// cookieName is that of the session's cookie. With the prefix, browsers accept it over
-// https only and, unless other programs share the host, for the whole of this host only.
+// cookieName is the name of the session's cookie. With the prefix, browsers accept it over
+// https only and, unless other programs share the host, for the whole host only.
 func (u *ui) cookieName() string {
 	switch {
 	case u.https && u.Path == "":
@@ -504,7 +505,7 @@ func (u *ui) cookieName() string {
 	return "posthaste_session"
 }
 
-// browserCookie is the name of the cookie that proves that a user has signed in from the
+// browserCookie is the name of the cookie that proves that a user has signed in with the
 // browser. It outlives sessions.
 func (u *ui) browserCookie() string {
 	return strings.TrimSuffix(u.cookieName(), "_session") + "_browser"
@@ -518,8 +519,7 @@ func (rq *request) setCookie(name, token string, expires time.Time) {
 	http.SetCookie(rq.w, c)
 }
 
-// static serves what does not change while its name does not: the names begin with a
-// hash of all of them.
+// static serves immutable files: their paths begin with a hash of all of them.
 func (u *ui) static() http.Handler {
 	files, err := fs.Sub(static, "static")
 	if err != nil {
@@ -532,8 +532,7 @@ func (u *ui) static() http.Handler {
 	})
 }
 
-// Asset returns the path of a file of the Admin UI that other pages of the server use
-// too, so that they look alike.
+// Asset returns the path of a file of the Admin UI that other pages of the server use too.
 func Asset(name string) string { return "/admin/static/" + hashOfStatic() + "-" + name }
 
 func hashOfStatic() string {

@@ -8,7 +8,7 @@ import (
 type usersView struct {
 	Users    []account.User
 	New      userForm
-	Password string // of the user that was just made or changed, shown this once
+	Password string // of a user that was just created or changed, shown only once
 	For      string
 	Problem  *problem
 }
@@ -17,7 +17,7 @@ type userForm struct{ Name, Role string }
 
 func listUsers(rq *request) error { return showUsers(rq, usersView{}, nil) }
 
-// showUsers shows the list and, beside it, what became of a form.
+// showUsers shows the list and the result of a form.
 func showUsers(rq *request, v usersView, problem error) (err error) {
 	v.Problem = errorView(problem)
 	if v.Users, err = rq.ui.Service.Auth.ListUsers(rq.Context(), rq.call); err != nil {

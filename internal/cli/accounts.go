@@ -59,7 +59,7 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-// usageCommand prints how much of its limits an account uses.
+// usageCommand prints an account's usage of its limits.
 func usageCommand(get func() (*client, error), at func(id string) string) *cobra.Command {
 	return &cobra.Command{Use: "usage ID", Short: "Show how much of each limit an account uses", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := get()
@@ -74,7 +74,7 @@ func usageCommand(get func() (*client, error), at func(id string) string) *cobra
 	}}
 }
 
-// accountFields returns the parameters that the flags of cmd give.
+// accountFields returns the parameters set by the flags of cmd.
 func accountFields(cmd *cobra.Command) (map[string]any, error) {
 	fields := map[string]any{}
 	if f := cmd.Flags().Lookup("name"); f != nil && f.Changed {

@@ -10,12 +10,12 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/config"
 )
 
-// firstSocket is the file descriptor at which a service manager hands over sockets.
+// firstSocket is the file descriptor of the first socket from a service manager.
 const firstSocket = 3
 
-// listen returns the socket that the service manager holds for this process or, when
-// there is none, a new one at addr. A socket that outlives the process takes
-// connections while it is restarted.
+// listen returns the socket that the service manager holds for this process or, if there is
+// none, a new one at addr. A socket that outlives the process accepts connections during its
+// restart.
 func listen(ctx context.Context, addr string, getenv func(string) (string, bool)) (net.Listener, error) {
 	pid, _ := getenv("LISTEN_PID")
 	if pid != strconv.Itoa(os.Getpid()) { // none, or meant for another process
@@ -37,8 +37,8 @@ func listen(ctx context.Context, addr string, getenv func(string) (string, bool)
 	return l, nil
 }
 
-// tell informs the service manager, where it wants to be: that the server is ready, so
-// that what waits for it goes on, or that it stops.
+// tell notifies the service manager, if it asked for that, that the server is ready or is
+// stopping.
 func tell(getenv func(string) (string, bool), state string) error {
 	path, _ := getenv("NOTIFY_SOCKET")
 	if path == "" {

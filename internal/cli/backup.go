@@ -18,7 +18,7 @@ func backupCommand(getenv func(string) (string, bool)) *cobra.Command {
 		Example: "  posthaste backup --data /var/lib/posthaste /backups/posthaste-$(date +%F).db",
 		Args:    cobra.ExactArgs(1),
 	}
-	settings := config.Flags(cmd.Flags(), config.Store).Show(config.Embedded) // a database is refused with advice
+	settings := config.Flags(cmd.Flags(), config.Store).Show(config.Embedded) // for a database the command refuses with a hint
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := settings.Load(getenv)

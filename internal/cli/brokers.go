@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// openBrokers makes the brokers that the operator has named, and reads the sources.
+// openBrokers creates the operator's brokers, and parses the sources.
 func (s *server) openBrokers() error {
 	specs, err := broker.ParseSpecs(s.Brokers)
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *server) closeBrokers() (err error) {
 	return err
 }
 
-// take stores what a source brought.
+// take stores a message of a source.
 func (s *server) take(ctx context.Context, source broker.SourceSpec, key string, body []byte) error {
 	err := s.service.TakeEvent(ctx, source.Account, source.Live, key, body)
 	if fault.Is(err, fault.Invalid) || fault.Is(err, fault.IdempotencyMismatch) {
@@ -69,5 +69,5 @@ func (s *server) take(ctx context.Context, source broker.SourceSpec, key string,
 	return err
 }
 
-// interrupted notes that a source has to be asked again.
+// interrupted records that the connection to a source was interrupted.
 func (s *server) interrupted(source broker.SourceSpec) { s.metrics.Interrupted(source.Broker) }

@@ -17,13 +17,12 @@ import (
 type capture struct {
 	header http.Header
 	body   []byte
-	whole  bool // head and body come from one text, which editors and terminals may have changed
+	whole  bool // head and body are from one text, which editors and terminals may have changed
 	notes  []string
 }
 
-// readCapture reads a recorded request: a request line, if there is one, headers, an
-// empty line, the body. Each line of the head ends with CRLF or LF, whichever the
-// others end with.
+// readCapture parses a recorded request: an optional request line, headers, an empty line, the
+// body. Each line of the head ends with CRLF or LF, independently of the others.
 func readCapture(raw []byte) (*capture, error) {
 	head, body, ok := cutHead(bytes.TrimLeft(trimBOM(raw), "\r\n"))
 	if !ok {
@@ -77,14 +76,14 @@ func (c *capture) unframe() {
 	}
 }
 
-// reading is a possible original of a captured body, and how the two differ.
+// reading is a possible original of a captured body, and the difference.
 type reading struct {
 	body []byte
 	note string
 }
 
-// readings returns the bodies that tools turn into the captured one: editors add or drop a
-// line end or a byte order mark, and convert line ends.
+// readings returns the bodies from which tools could have made the captured one: editors add or
+// drop a line end or a byte order mark, and convert line ends.
 func readings(body []byte) (out []reading) {
 	plain := trimBOM(body)
 	if len(plain) < len(body) {

@@ -1,6 +1,5 @@
-// Package cli owns the commands: a file each, and the only place that wires the
-// other packages together and prints. A command returns an error; what it means
-// for the exit code is decided here.
+// Package cli owns the commands, one per file. It is the only place that connects the other
+// packages and prints. A command returns an error, and Run determines the exit code.
 package cli
 
 import (
@@ -26,14 +25,14 @@ const (
 	exitUsage   = 2
 )
 
-// version is set when a release is built: -ldflags "-X …/internal/cli.version=1.2.3".
+// version is set in releases: -ldflags "-X …/internal/cli.version=1.2.3".
 var version = "0.1.0-dev"
 
-// builtFrom is the commit; releases set it beside version, so that they need no git to build.
+// builtFrom is the commit; releases set it together with version, so that their build needs no
+// git.
 var builtFrom string
 
-// Version returns the program's version, with the commit it was built from when
-// that is known.
+// Version returns the program's version, with the commit if that is known.
 func Version() string {
 	if builtFrom != "" {
 		return version + "+" + builtFrom
@@ -48,8 +47,8 @@ func Version() string {
 	return version
 }
 
-// Run runs the command that args name and returns the exit code: 0 done, 1
-// failure, 2 wrong usage. ctx ends when the program is asked to stop.
+// Run runs the command in args and returns the exit code: 0 success, 1 failure, 2 wrong usage.
+// ctx ends when the program must stop.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := commands()
 	root.SetArgs(args)
@@ -74,8 +73,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitFailure
 }
 
-// unknown is the error for a command that a group of commands lacks, with those that
-// were perhaps meant. cobra prints the group's help and calls that a success.
+// unknown returns the error for an unknown command of a group, with similar names. cobra would
+// print the group's help and exit with success.
 func unknown(root *cobra.Command, args []string) (*cobra.Command, error) {
 	group, rest, err := root.Find(args)
 	if err != nil || group.Runnable() || len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
@@ -104,12 +103,12 @@ func commands() *cobra.Command {
 	return root
 }
 
-// jsonFlag adds --json to a command that talks to no server.
+// jsonFlag adds --json to a command without a server.
 func jsonFlag(cmd *cobra.Command) *bool {
 	return cmd.Flags().Bool("json", false, "print the result as JSON")
 }
 
-// result prints what a command did: as JSON, or as a line for people.
+// result prints the result of a command: as JSON, or as a line of text.
 func result(cmd *cobra.Command, asJSON bool, v any, format string, args ...any) error {
 	if asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
@@ -118,7 +117,7 @@ func result(cmd *cobra.Command, asJSON bool, v any, format string, args ...any) 
 	return err
 }
 
-// message is what a person is told: what went wrong and what to do about it.
+// message formats an error with its hint.
 func message(err error) string {
 	var f *fault.Error
 	if errors.As(err, &f) && f.Hint != "" && f.Err == nil {

@@ -22,13 +22,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// profile is which server to talk to, and as whom.
+// profile is a server with an API key.
 type profile struct {
 	Server string `yaml:"server"`
 	APIKey string `yaml:"api_key"`
 }
 
-// profiles is the configuration file of the commands that talk to a server.
+// profiles is the configuration file of the client commands.
 type profiles struct {
 	Profiles map[string]profile `yaml:"profiles"`
 }
@@ -66,22 +66,23 @@ func readProfiles(path string) (p profiles, err error) {
 	return p, nil
 }
 
-// client talks to a server's API.
+// client is a client of a server's API.
 type client struct {
 	base    string
 	key     string
-	account string // that an operator key acts for; empty: the key's own
-	live    bool   // in its live mode
-	brand   string // of the headers, once it is known
-	ifMatch string // the ETag that edits go by; empty: any
-	etag    string // of the last answer
-	json    bool   // print answers as they come
+	account string // of an operator's call; empty: the key's own
+	live    bool   // in live mode
+	brand   string // of the headers, once known
+	ifMatch string // ETag required by edits; empty: any
+	etag    string // of the last response
+	json    bool   // print responses unchanged
 	out     io.Writer
 	errs    io.Writer
 }
 
-// talk adds the flags that choose a server to a command, and returns how to get the
-// client from them: a flag wins over the environment, that over the profile.
+// talk adds the flags that select a server to a command, and returns a function that creates
+// the client: a flag takes precedence over the environment, and the environment over the
+// profile.
 func talk(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*client, error) {
 	return connect(cmd, getenv, func() bool { return false })
 }
@@ -91,7 +92,7 @@ func talkAsOperator(cmd *cobra.Command, getenv func(string) (string, bool)) func
 	return connect(cmd, getenv, func() bool { return true })
 }
 
-// talkFor is talk for commands that work in an account's data, which operators name.
+// talkFor is talk for commands in an account's data, which operators must name.
 func talkFor(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*client, error) {
 	account := cmd.PersistentFlags().String("account", "", "with an operator key: the account to act for, acct_…")
 	live := cmd.PersistentFlags().Bool("live", false, "with an operator key: act in live mode (default: test mode)")
@@ -109,7 +110,7 @@ func talkFor(cmd *cobra.Command, getenv func(string) (string, bool)) func() (*cl
 	}
 }
 
-// connect is talk; operator reports whether the key is to be the operator's.
+// connect is talk; operator requires an operator key.
 func connect(cmd *cobra.Command, getenv func(string) (string, bool), operator func() bool) func() (*client, error) {
 	f := cmd.PersistentFlags()
 	server := f.String("server", "", "server URL, such as http://127.0.0.1:8080 (or POSTHASTE_SERVER)")
@@ -155,7 +156,7 @@ func connect(cmd *cobra.Command, getenv func(string) (string, bool), operator fu
 	}
 }
 
-// serverURL returns the one spelling of a server's URL, without a final slash.
+// serverURL returns the normalized URL of a server, without a trailing slash.
 func serverURL(raw string) (string, error) {
 	u, err := weburl.Normalize(raw)
 	switch {
@@ -167,7 +168,7 @@ func serverURL(raw string) (string, error) {
 	return "", &config.Usage{Err: fmt.Errorf("the server URL %q is invalid: %w", raw, err)}
 }
 
-// apiError is an error that the server answered with.
+// apiError is an error response of the server.
 type apiError struct {
 	status  int
 	code    string
@@ -234,7 +235,7 @@ func (c *client) call(ctx context.Context, method, path string, body any) (json.
 	return nil, refusal(resp.StatusCode, text)
 }
 
-// refusal reads an answer that is not 2xx.
+// refusal parses an error response.
 func refusal(status int, text []byte) error {
 	var said struct {
 		Error struct{ Code, Message, Param string }
@@ -252,7 +253,7 @@ func (c *client) authorize(ctx context.Context, req *http.Request) error {
 	if c.account == "" {
 		return nil
 	}
-	if c.brand == "" { // the headers have the server's
+	if c.brand == "" { // the headers contain the server's brand
 		var err error
 		if c.brand, err = c.brandOf(ctx); err != nil {
 			return err
@@ -265,7 +266,7 @@ func (c *client) authorize(ctx context.Context, req *http.Request) error {
 	return nil
 }
 
-// brandOf asks the server for the brand of its headers.
+// brandOf returns the brand of the server's headers.
 func (c *client) brandOf(ctx context.Context) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/meta", http.NoBody)
 	if err != nil {
@@ -289,8 +290,7 @@ func (c *client) brandOf(ctx context.Context) (string, error) {
 	return brand, nil
 }
 
-// progress shows how far bulk work is, to people: on a terminal, when there is
-// enough of it.
+// progress shows the progress of long work on a terminal.
 func (c *client) progress(total int, what string) *progressbar.ProgressBar {
 	return progressBar(c.errs, total, what)
 }

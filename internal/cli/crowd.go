@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// crowd bounds the connections to the server, in all and from one address: each takes a
-// file descriptor, which deliveries need too. When there are too many, those give way that
-// have been idle for longest; when none is idle, the new one is closed.
+// crowd bounds the connections to the server, in total and per address, because each uses a
+// file descriptor, which deliveries need too. At the limit, the connection that has been idle
+// for longest is closed; if none is idle, the new one is closed.
 type crowd struct {
-	total, each int            // 0: no bound
-	trusted     []netip.Prefix // proxies, which bring other people's connections
+	total, each int            // 0: unlimited
+	trusted     []netip.Prefix // proxies, whose connections are from many clients
 	log         *slog.Logger
 
 	mu     sync.Mutex
@@ -39,7 +39,8 @@ func newCrowd(total, each int, trusted []netip.Prefix, log *slog.Logger) *crowd 
 	return &crowd{total: total, each: each, trusted: trusted, log: log, all: map[net.Conn]*guest{}, from: map[netip.Addr]int{}, idle: list.New()}
 }
 
-// watch returns the listener with the bounds, and lets web tell which connections are idle.
+// watch returns the listener with the bounds, and registers for the idle states of web's
+// connections.
 func (c *crowd) watch(web *http.Server, l net.Listener) net.Listener {
 	next := web.ConnState
 	web.ConnState = func(conn net.Conn, state http.ConnState) {
@@ -70,7 +71,7 @@ func (l *crowded) Accept() (net.Conn, error) {
 	}
 }
 
-// admit returns the connection as it is counted, nil if there is no room for it.
+// admit counts a connection, and returns nil if there is no room for it.
 func (c *crowd) admit(conn net.Conn) *guest {
 	g := &guest{Conn: newFrames(conn), crowd: c}
 	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
@@ -105,8 +106,8 @@ func (c *crowd) admit(conn net.Conn) *guest {
 	return g
 }
 
-// longestIdle returns the connection that has been idle for longest, from an address unless
-// that is zero. c.mu is held.
+// longestIdle returns the connection that has been idle for longest, of an address unless that
+// is zero. The caller holds c.mu.
 func (c *crowd) longestIdle(from netip.Addr) *guest {
 	for e := c.idle.Front(); e != nil; e = e.Next() {
 		if g := e.Value.(*guest); from == (netip.Addr{}) || g.from == from {
@@ -119,7 +120,7 @@ func (c *crowd) longestIdle(from netip.Addr) *guest {
 func (c *crowd) enter(g *guest) {
 	c.all[g] = g
 	c.from[g.from]++
-	g.idle = c.idle.PushBack(g) // until it brings something
+	g.idle = c.idle.PushBack(g) // until its first request
 }
 
 func (c *crowd) leave(g *guest) {
@@ -140,7 +141,7 @@ func (c *crowd) use(g *guest) {
 	}
 }
 
-// note follows what the server does with a connection.
+// note follows the state of a connection.
 func (c *crowd) note(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,8 +158,8 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// CloseWrite ends what is sent, so that [http.Server] can answer a request that it does not
-// read to its end without a reset that takes the answer away.
+// CloseWrite closes the sending side, so that [http.Server] can respond to a request that it
+// does not read completely without a reset that would discard the response.
 func (g *guest) CloseWrite() error {
 	if c, ok := g.Conn.(*frames).Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()

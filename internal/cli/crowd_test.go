@@ -17,8 +17,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// crowdedServer serves on an address of its own, with the bounds; requests to /wait are
-// answered once release is closed, and tell that they have arrived.
+// crowdedServer serves on a separate address, with the bounds; requests to /wait are answered
+// once release is closed, and their arrival is reported.
 func crowdedServer(t *testing.T, total, each int, trusted ...netip.Prefix) (addr string, arrived <-chan struct{}, release chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,7 +41,8 @@ func crowdedServer(t *testing.T, total, each int, trusted ...netip.Prefix) (addr
 	return l.Addr().String(), waits, release
 }
 
-// visit opens a connection and, unless path is empty, asks for it; the answer is not read.
+// visit opens a connection and, unless path is empty, sends a request; the response is not
+// read.
 func visit(t *testing.T, addr, path string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -76,8 +77,8 @@ func ended(c net.Conn) bool {
 	return err != nil && !(errors.As(err, &timeout) && timeout.Timeout())
 }
 
-// Idle connections give way to new ones, those that have been idle for longest first, and
-// requests under way go on.
+// New connections replace idle ones, those that have been idle for longest first, and requests
+// under way continue.
 func TestCrowd_idleConnectionsGiveWay(t *testing.T) {
 	addr, arrived, release := crowdedServer(t, 10, 0)
 	busy := visit(t, addr, "/wait")
@@ -86,7 +87,7 @@ func TestCrowd_idleConnectionsGiveWay(t *testing.T) {
 	for range 9 {
 		silent = append(silent, visit(t, addr, ""))
 	}
-	for range 20 { // each comes in, and becomes idle itself
+	for range 20 { // each is accepted, and becomes idle
 		c := visit(t, addr, "/")
 		if !answered(t, c) {
 			t.Fatal("a new connection is not served beside idle ones")
@@ -103,7 +104,7 @@ func TestCrowd_idleConnectionsGiveWay(t *testing.T) {
 	}
 }
 
-// When all are in use, a new connection is closed; when one ends, there is room again.
+// If all are in use, a new connection is closed; when one ends, a new one is accepted again.
 func TestCrowd_fullOfRequests(t *testing.T) {
 	addr, arrived, release := crowdedServer(t, 4, 0)
 	var busy []net.Conn
@@ -124,14 +125,14 @@ func TestCrowd_fullOfRequests(t *testing.T) {
 			t.Error("a request under way was not answered")
 		}
 	}
-	for tries := 0; !answered(t, visit(t, addr, "/")); tries++ { // a connection is idle a moment after its answer came
+	for tries := 0; !answered(t, visit(t, addr, "/")); tries++ { // a connection is idle a moment after its response
 		if tries == 1000 {
 			t.Fatal("there is no room when requests have ended")
 		}
 	}
 }
 
-// One address has a part of the connections only, unless it is a trusted proxy's.
+// One address may use only a part of the connections, unless it is a trusted proxy's.
 func TestCrowd_oneAddress(t *testing.T) {
 	for _, trusted := range []bool{false, true} {
 		var proxies []netip.Prefix
@@ -158,8 +159,8 @@ func TestCrowd_oneAddress(t *testing.T) {
 	}
 }
 
-// A connection of HTTP/2 that brings frames without requests is cut off; one that brings
-// requests is not, however many.
+// An HTTP/2 connection that sends frames without requests is closed; one that sends any number
+// of requests is not.
 func TestFrames_floods(t *testing.T) {
 	addr, _, _ := crowdedServer(t, 0, 0)
 	header := func(stream uint32) http2.HeadersFrameParam {
@@ -214,7 +215,7 @@ func TestFrames_floods(t *testing.T) {
 	}
 }
 
-// Whatever pieces the bytes come in, the same frames are counted.
+// The same frames are counted for every division of the bytes.
 func TestFrames_pieces(t *testing.T) {
 	var all []byte
 	all = append(all, preface...)
@@ -226,14 +227,14 @@ func TestFrames_pieces(t *testing.T) {
 		}
 	}
 	data := make([]byte, frameHeader+1000)
-	binary.BigEndian.PutUint32(data, 1000<<8) // of which the payload looks like anything
+	binary.BigEndian.PutUint32(data, 1000<<8) // its payload resembles frames
 	ping(frameLimits[0x6])
 	all = append(all, data...)
 	good := len(all)
 	ping(1)
 	for piece := 1; piece < 60; piece++ {
 		f := newFrames(nil)
-		f.second = time.Now().Add(time.Hour) // one second, however long it takes
+		f.second = time.Now().Add(time.Hour) // one second, independent of the real time
 		for at := 0; at < len(all); at += piece {
 			ok := f.count(all[at:min(at+piece, len(all))])
 			if reached := min(at+piece, len(all)) >= good+frameHeader; ok == reached {

@@ -2,5 +2,5 @@
 
 package cli
 
-// descriptors returns how many file descriptors the process may have, 0 if that is unknown.
+// descriptors returns the limit of the process's file descriptors, 0 if unknown.
 func descriptors() int { return 0 }

@@ -4,7 +4,7 @@ package cli
 
 import "golang.org/x/sys/unix"
 
-// descriptors returns how many file descriptors the process may have, 0 if that is unknown.
+// descriptors returns the limit of the process's file descriptors, 0 if unknown.
 func descriptors() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<30 {

@@ -182,7 +182,7 @@ func reach(ctx context.Context, addr string) (string, error) {
 	return addr + " can be reached", conn.Close()
 }
 
-// checkClock finds clocks that are wrong by years: signatures carry the time.
+// checkClock detects clocks that are wrong by years: signatures contain the time.
 func checkClock(context.Context, *config.Config) (string, error) {
 	now := time.Now()
 	if now.Year() < 2026 {

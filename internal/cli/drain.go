@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// visitors are the connections to a server. [http.Server.Shutdown] drops a request that
-// it has not read yet, and its sender cannot tell whether it was done; so the server
-// stops only once each connection that it took has brought its first.
+// visitors counts the connections of a server without a request. [http.Server.Shutdown] drops a
+// request that it has not read yet, and its sender cannot know whether it was executed; so the
+// server stops only once each accepted connection has sent its first.
 type visitors struct {
-	waiting atomic.Int64 // connections that have brought no request
+	waiting atomic.Int64 // connections without a request so far
 	all     sync.Map     // net.Conn to *visitor
 }
 
@@ -51,10 +51,11 @@ func (v *visitors) note(one *visitor) {
 	}
 }
 
-// silence is for how long a connection may bring nothing: load balancers keep some open.
+// silence is the maximum wait for a connection's first request, because load balancers keep
+// idle ones open.
 const silence = time.Second
 
-// await waits until every connection has brought a request.
+// await waits until every connection has sent a request.
 func (v *visitors) await(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()

@@ -11,8 +11,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/config"
 )
 
-// The address of a request is the client's where trusted proxies say so, and nobody else
-// can make one up.
+// The address of a request is the client's if trusted proxies report it, and cannot be forged
+// by others.
 func TestClientAddresses(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	for _, c := range []struct {
@@ -21,10 +21,10 @@ func TestClientAddresses(t *testing.T) {
 		want      string
 	}{
 		{"203.0.113.1:9", nil, "203.0.113.1:9"},
-		{"203.0.113.1:9", []string{"198.51.100.1"}, "203.0.113.1:9"}, // anybody can send it
+		{"203.0.113.1:9", []string{"198.51.100.1"}, "203.0.113.1:9"}, // any client can send it
 		{"10.0.0.1:9", nil, "10.0.0.1"},
 		{"10.0.0.1:9", []string{"198.51.100.1"}, "198.51.100.1"},
-		{"10.0.0.1:9", []string{"192.0.2.7, 198.51.100.1"}, "198.51.100.1"}, // the client made the first one up
+		{"10.0.0.1:9", []string{"192.0.2.7, 198.51.100.1"}, "198.51.100.1"}, // the client forged the first one
 		{"10.0.0.1:9", []string{"192.0.2.7", "198.51.100.1, 10.2.3.4"}, "198.51.100.1"},
 		{"10.0.0.1:9", []string{"198.51.100.1:4711"}, "198.51.100.1"},
 		{"10.0.0.1:9", []string{"198.51.100.1, garbage"}, "10.0.0.1"},

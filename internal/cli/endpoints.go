@@ -91,7 +91,7 @@ func endpointsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-// pastTime reads a duration ago, or a time.
+// pastTime parses a duration ago, or a time.
 func pastTime(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		if d < 0 {
@@ -123,12 +123,12 @@ func flagOf(f, group *endpoint.Field) string {
 	return strings.ReplaceAll(name, "_", "-")
 }
 
-// eachFlag calls visit with the fields that have a flag of a command that creates endpoints,
-// or changes them.
+// eachFlag calls visit with the fields that have a flag in a command that creates or changes
+// endpoints.
 func eachFlag(creates bool, visit func(f, group *endpoint.Field)) {
 	for i := range endpoint.Fields {
 		f := &endpoint.Fields[i]
-		if f.Kind != endpoint.GroupField && (creates || !f.Creation) && (!creates || f.Name != "url") { // which is an argument then
+		if f.Kind != endpoint.GroupField && (creates || !f.Creation) && (!creates || f.Name != "url") { // it is an argument then
 			visit(f, nil)
 		}
 		for j := range f.Members {
@@ -137,8 +137,8 @@ func eachFlag(creates bool, visit func(f, group *endpoint.Field)) {
 	}
 }
 
-// byFile reports whether a flag names a file with the value: flags show in process lists, and
-// certificates have many lines.
+// byFile reports whether a flag names a file with the value, because flags are visible in
+// process lists and certificates have many lines.
 func byFile(f *endpoint.Field) bool { return f.Secret || f.PEM }
 
 // endpointFlags adds a flag for each field.
@@ -170,7 +170,7 @@ func endpointFlags(cmd *cobra.Command, creates bool) {
 	flags.String("fields", "", "JSON file with parameters of the API; - is standard input")
 }
 
-// endpointFields returns the parameters that the flags of cmd give.
+// endpointFields returns the parameters set by the flags of cmd.
 func endpointFields(cmd *cobra.Command, creates bool) (map[string]any, error) {
 	flags := cmd.Flags()
 	fields := map[string]any{}
@@ -208,7 +208,7 @@ func endpointFields(cmd *cobra.Command, creates bool) (map[string]any, error) {
 	return fields, wrong
 }
 
-// flagValue returns the value of a flag as the API takes it.
+// flagValue returns the value of a flag in the API's form.
 func flagValue(cmd *cobra.Command, f *endpoint.Field, name string) (any, error) {
 	flags := cmd.Flags()
 	switch {
@@ -253,7 +253,7 @@ func endpointColumns() []column {
 	return append(all, column{"created", "created"})
 }
 
-// schedule reads delays as seconds; the server's default is null.
+// schedule parses delays into seconds; the server's default is null.
 func schedule(f *pflag.FlagSet, name string) ([]int, error) {
 	delays, err := f.GetStringSlice(name)
 	switch {

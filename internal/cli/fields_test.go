@@ -83,7 +83,7 @@ func TestFields_everyOne(t *testing.T) {
 	}
 }
 
-// An update with --if-match goes by the version that get --etag prints.
+// An update with --if-match applies only to the version that get --etag prints.
 func TestUpdate_ifMatch(t *testing.T) {
 	var matched []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,32 +8,32 @@ import (
 	"time"
 )
 
-// preface begins a connection of HTTP/2 (RFC 9113, section 3.4).
+// preface begins an HTTP/2 connection (RFC 9113, section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 const frameHeader = 9 // bytes
 
-// frameLimits is how many frames of a type a connection may bring within a second. They cost
-// the server time and bring no request: whoever sends more is cut off. What is not listed is
-// bounded by the requests that it belongs to.
+// frameLimits is the maximum number of frames of a type per connection and second. They cost
+// the server time without a request: a client that sends more is disconnected. Other frames are
+// bounded by their requests.
 var frameLimits = map[byte]int{
 	0x2: 200, // PRIORITY
-	0x3: 200, // RST_STREAM: a request that is given up
+	0x3: 200, // RST_STREAM: a canceled request
 	0x4: 20,  // SETTINGS
 	0x6: 50,  // PING
 }
 
-// errFrames is the error for a connection that brings too many frames.
+// errFrames is the error of a connection with too many frames.
 var errFrames = errors.New("too many HTTP/2 control frames")
 
-// frames reads along on a connection and ends it when it brings too many frames that are no
-// part of a request. The server speaks HTTP/2 without TLS, so that they can be seen.
+// frames inspects a connection and ends it when it receives too many frames outside of
+// requests. The server speaks HTTP/2 without TLS, so that they are visible.
 type frames struct {
 	net.Conn
 	state  frameState
-	seen   []byte    // of the preface, or of a frame's header
-	skip   uint32    // bytes of the payload that follow
-	second time.Time // when counting began
+	seen   []byte    // preface, or a frame's header, received so far
+	skip   uint32    // remaining bytes of the payload
+	second time.Time // start of the current count
 	counts map[byte]int
 }
 
@@ -56,7 +56,7 @@ func (f *frames) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// count looks at what was read and reports whether that may go on.
+// count inspects the received bytes and reports whether the limits are kept.
 func (f *frames) count(b []byte) bool {
 	if f.state == beforePreface {
 		take := min(len(preface)-len(f.seen), len(b))

@@ -6,21 +6,20 @@ import (
 	"runtime/metrics"
 )
 
-// How far the heap may grow between collections. What is live is small as a rule (tens
-// of MiB), and then memory is cheaper than processor time; with very many endpoints it is
-// not, and then a percentage would waste what it is a percentage of.
+// Limits of the heap's growth between collections. Usually the live heap is small (tens of
+// MiB), and memory is cheaper than processor time; with very many endpoints it is large, and
+// the same percentage would waste memory.
 const (
 	gcHeadroom = 48 << 20 // bytes
 	gcMost     = 300      // percent
 	gcLeast    = 25
 )
 
-// collected is what the garbage collector takes each time, so that it is noticed. It is
-// large enough not to be allocated together with others.
+// collected is garbage in every collection, which runs its cleanup. It is large enough not to
+// be allocated together with others.
 type collected struct{ _ [64]byte }
 
-// tuneGC keeps the garbage collector's percentage right from now on: after each
-// collection it is made to fit what that found to be live.
+// tuneGC adapts the garbage collector's percentage to the live heap after each collection.
 func tuneGC() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	set := 0
@@ -36,7 +35,7 @@ func tuneGC() {
 	tune(nil)
 }
 
-// gcPercent is the percentage for so many live bytes.
+// gcPercent returns the percentage for a live heap of this size, in bytes.
 func gcPercent(live uint64) int {
 	return min(max(int(gcHeadroom*100/max(live, 1)), gcLeast), gcMost)
 }

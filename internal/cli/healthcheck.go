@@ -48,13 +48,13 @@ func askHealth(ctx context.Context, addr, path string) error {
 		return &config.Usage{Err: fmt.Errorf("--addr: %w", err)}
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost" // a server that listens on all addresses does on this one
+		host = "localhost" // a server that listens on all addresses also listens on this one
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, http.NoBody)
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{} // through no proxy
+	transport := &http.Transport{} // without a proxy
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)
 	if err != nil {

@@ -69,10 +69,10 @@ func readExport(from string, in io.Reader) ([]*peer.Endpoint, error) {
 	return found, nil
 }
 
-// imported is what became of one endpoint of an export.
+// imported is the result for one endpoint of an export.
 type imported struct {
-	From   string      `json:"from"` // its id at the peer
-	ID     string      `json:"id"`   // here; empty if there is none
+	From   string      `json:"from"` // its id on the other server
+	ID     string      `json:"id"`   // on this server; empty if there is none
 	URL    string      `json:"url"`  // without the query, which may be a credential
 	Events []string    `json:"enabled_events"`
 	Secret string      `json:"secret"` // kept, new or none
@@ -83,8 +83,8 @@ type imported struct {
 	Notes  []peer.Loss `json:"notes,omitempty"`
 }
 
-// importAll registers what is not there yet, and prints what became of each. One that
-// the server refuses does not keep the others out.
+// importAll registers missing endpoints, and prints the result of each. One that the server
+// refuses does not affect the others.
 func (c *client) importAll(cmd *cobra.Command, from string, found []*peer.Endpoint, dry bool) error {
 	there, err := c.origins(cmd)
 	if err != nil {
@@ -106,7 +106,7 @@ func (c *client) importAll(cmd *cobra.Command, from string, found []*peer.Endpoi
 			if err := c.importOne(cmd, origin, e, dry, &row); err != nil {
 				var said *apiError
 				if !errors.As(err, &said) || said.status != http.StatusBadRequest && said.status != http.StatusUnprocessableEntity {
-					stopped = fmt.Errorf("register %s: %w", origin, err) // the others would fare alike
+					stopped = fmt.Errorf("register %s: %w", origin, err) // the others would fail in the same way
 				}
 				row.Result, row.Why = "refused", err.Error()
 			}
@@ -123,7 +123,7 @@ func (c *client) importAll(cmd *cobra.Command, from string, found []*peer.Endpoi
 	return errors.Join(stopped, incomplete(rows))
 }
 
-// incomplete returns an error that counts the endpoints of which something is missing here,
+// incomplete returns an error with the number of endpoints that were not imported completely,
 // nil if there are none.
 func incomplete(rows []imported) error {
 	absent, disabled := 0, 0
@@ -196,7 +196,7 @@ func registration(origin string, e *peer.Endpoint, status string) map[string]any
 	return body
 }
 
-// origins returns the endpoints that imports have made, by where they came from.
+// origins returns the endpoints created by imports, by their origin.
 func (c *client) origins(cmd *cobra.Command) (map[string]string, error) {
 	there := map[string]string{}
 	for after := ""; ; {
@@ -250,8 +250,8 @@ func (c *client) showImport(rows []imported) error {
 	return c.showLosses(rows)
 }
 
-// showLosses prints a table of the settings that were not kept, and of those that were left
-// out without an effect on deliveries.
+// showLosses prints a table of the settings that were not kept, and of those that were omitted
+// without an effect on deliveries.
 func (c *client) showLosses(rows []imported) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	title := "\nFROM\tSETTING\tRESULT\tREASON\n"
@@ -281,7 +281,7 @@ func withoutQuery(raw string) string {
 	return u.String()
 }
 
-// printable is foreign text as a terminal can show it: an export must not move the cursor.
+// printable makes foreign text safe for a terminal: an export must not move the cursor.
 func printable(s string) string {
 	if s == "" {
 		return "-"

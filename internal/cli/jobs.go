@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// runJob starts a job and follows it to its end. The job goes on if the command is
-// stopped.
+// runJob starts a job and follows it to its end. The job continues if the command is
+// interrupted.
 func (c *client) runJob(cmd *cobra.Command, path string, body any, counted string) error {
 	raw, err := c.call(cmd.Context(), http.MethodPost, path, body)
 	if err != nil {

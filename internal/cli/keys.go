@@ -104,24 +104,24 @@ func rotateMaster(ctx context.Context, c *config.Config) (_ service.MasterRotati
 	return keys.rotate(ctx, st)
 }
 
-// inUse reports whether a store cannot be opened because a server runs on it.
+// inUse reports whether a store cannot be opened because a server uses it.
 func inUse(err error) bool {
 	var f *fault.Error
 	return errors.As(err, &f) && f.Reason == "data_directory_in_use"
 }
 
-// rotationTimeout is for a server with very many endpoints.
+// rotationTimeout is long enough for a server with very many endpoints.
 const rotationTimeout = 5 * time.Minute
 
-// askToRotate lets the running server rotate.
+// askToRotate makes the running server rotate the key.
 func askToRotate(ctx context.Context, c *config.Config) (done service.MasterRotation, err error) {
 	ctx, cancel := context.WithTimeout(ctx, rotationTimeout)
 	defer cancel()
 	return done, askServer(ctx, c, http.MethodPost, "/v1/master_key/rotate", nil, &done)
 }
 
-// askServer makes a request of the operator to the server that runs on the data
-// directory, and decodes the answer.
+// askServer sends an operator's request to the server that uses the data directory, and decodes
+// the response.
 func askServer(ctx context.Context, c *config.Config, method, path string, body, answer any) error {
 	admin := c.AdminKey
 	if admin == "" {

@@ -142,14 +142,14 @@ func (l *listener) prepare(device, since string, skipVerify bool) (err error) {
 	}
 	l.http = &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{InsecureSkipVerify: skipVerify}}, //nolint:gosec // asked for
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{InsecureSkipVerify: skipVerify}}, //nolint:gosec // //nolint:gosec // asked for => //nolint:gosec // requested by a flag
 	}
 	return nil
 }
 
 func (l *listener) dial(ctx context.Context) (*websocket.Conn, relay.Message, error) {
 	q := url.Values{"device": {l.device}, "events": {strings.Join(l.events, ",")}}
-	if !l.everJoined { // what was asked for once is not asked for again
+	if !l.everJoined { // the replay is requested only once
 		if l.latest > 0 {
 			q.Set("latest", strconv.Itoa(l.latest))
 		}
@@ -190,7 +190,7 @@ func (l *listener) secret(ctx context.Context) error {
 	return err
 }
 
-// run listens, and connects again whenever the connection ends.
+// run listens, and reconnects whenever the connection ends.
 func (l *listener) run(ctx context.Context) error {
 	first := true
 	for delay := time.Second; ; {
@@ -228,7 +228,7 @@ func (l *listener) run(ctx context.Context) error {
 	}
 }
 
-// verdict says how the command ends.
+// verdict returns the result of the command.
 func (l *listener) verdict(cause error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -245,7 +245,7 @@ func (l *listener) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(l.errs, format+"\n", args...)
 }
 
-// serve hands on what comes until the connection ends.
+// serve handles messages until the connection ends.
 func (l *listener) serve(ctx context.Context, ws *websocket.Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var under sync.WaitGroup
@@ -359,7 +359,7 @@ func (l *listener) handed(m *relay.Message, r *relay.Message) {
 	if r.Status/100 != 2 {
 		code = "31"
 	}
-	if (r.Status/100 != 2 || l.showBody) && r.Body != "" { // the answer says why
+	if (r.Status/100 != 2 || l.showBody) && r.Body != "" { // the response contains the reason
 		body = "\n" + r.Body
 	}
 	l.print("%s <--  %s POST %s [%s] %d ms%s\n", now, l.paint(code, fmt.Sprintf("[%d]", r.Status)), l.forward, m.Event, r.Duration, body)

@@ -20,7 +20,7 @@ func manCommand() *cobra.Command {
 				return fmt.Errorf("write manual pages: %w", err)
 			}
 			root := cmd.Root()
-			root.DisableAutoGenTag = true // so that the same program writes the same pages
+			root.DisableAutoGenTag = true // so that the same program always writes the same pages
 			date := time.Unix(0, 0).UTC()
 			if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "Posthaste " + version, Manual: "Posthaste", Date: &date}, args[0]); err != nil {
 				return fmt.Errorf("write manual pages: %w", err)

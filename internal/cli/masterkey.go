@@ -18,25 +18,25 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-// masterKeyName is the file of the master key within a data directory, unless the
-// operator keeps it elsewhere.
+// masterKeyName is the file of the master key in a data directory, unless the operator stores
+// it elsewhere.
 const masterKeyName = "master-key"
 
-// masterKeys is the master keys and where they come from.
+// masterKeys contains the master keys and their origin.
 type masterKeys struct {
 	ring   *seal.Ring
 	path   string // empty: the environment
-	shared bool   // other nodes have the keys too, each for itself
+	shared bool   // other nodes have their own copies of the keys
 	mu     sync.Mutex
 }
 
-// resealer is what is sealed with the master keys (store.Upkeep).
+// resealer is a store whose records are encrypted with the master keys (store.Upkeep).
 type resealer interface {
 	Reseal(ctx context.Context) (changed int, err error)
 }
 
-// openMasterKeys reads the master keys. In development mode it makes the file when
-// it is missing.
+// openMasterKeys reads the master keys. In development mode it creates the file if it is
+// missing.
 func openMasterKeys(c *config.Config) (*masterKeys, error) {
 	if c.MasterKey != "" {
 		ring, err := seal.ParseRing(c.MasterKey)
@@ -64,7 +64,7 @@ func openMasterKeys(c *config.Config) (*masterKeys, error) {
 	return &masterKeys{ring: seal.NewRing(keys...), path: path, shared: c.Database != ""}, nil
 }
 
-// readMasterKeys reads a file of master keys, which nobody but its owner may read.
+// readMasterKeys reads a file of master keys, which only its owner may read.
 func readMasterKeys(path string) ([]*seal.Key, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -85,8 +85,8 @@ func readMasterKeys(path string) ([]*seal.Key, error) {
 	return keys, nil
 }
 
-// newMasterKeyFile writes a key to a file that must not exist yet: overwriting a
-// key would make what it sealed unreadable for ever.
+// newMasterKeyFile writes a key to a file that must not exist yet: overwriting a key would make
+// its records unreadable for ever.
 func newMasterKeyFile(path string, key *seal.Key) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write the master key: %w", err)
@@ -102,8 +102,8 @@ func newMasterKeyFile(path string, key *seal.Key) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// write replaces the file's keys, the one that seals first. At any instant the file
-// holds the keys of before or those of after.
+// write replaces the file's keys, with the one that encrypts first. At any instant the file
+// contains the old keys or the new ones.
 func (m *masterKeys) write(keys ...*seal.Key) (err error) {
 	var text strings.Builder
 	for _, k := range keys {
@@ -130,15 +130,15 @@ func syncDir(path string) error {
 		return fmt.Errorf("sync directory: %w", err)
 	}
 	defer func() { _ = d.Close() }()
-	if err := d.Sync(); err != nil && runtime.GOOS != "windows" { // which has no such thing
+	if err := d.Sync(); err != nil && runtime.GOOS != "windows" { // it has no such operation
 		return fmt.Errorf("sync directory: %w", err)
 	}
 	return nil
 }
 
-// rotate makes a new master key and re-seals everything with it, while the store is
-// in use. The old key leaves the file when nothing needs it any more; whenever it
-// is interrupted, the file holds what opens the data.
+// rotate generates a new master key and re-encrypts every record with it, while the store is in
+// use. The old key is removed from the file when no record needs it any more; after an
+// interruption, the file contains the keys of all records.
 func (m *masterKeys) rotate(ctx context.Context, st resealer) (service.MasterRotation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -163,7 +163,7 @@ func (m *masterKeys) rotate(ctx context.Context, st resealer) (service.MasterRot
 	return service.MasterRotation{From: old[0].ID().String(), To: next.ID().String(), Records: n}, err
 }
 
-// settle re-seals what is not under the key that seals, and lets the other keys go.
+// settle re-encrypts the records of other keys, and then removes those keys.
 func (m *masterKeys) settle(ctx context.Context, st resealer) (int, error) {
 	n, err := st.Reseal(ctx)
 	if err != nil {
@@ -179,8 +179,8 @@ func (m *masterKeys) settle(ctx context.Context, st resealer) (int, error) {
 	return n, nil
 }
 
-// goOn finishes a rotation that was interrupted, or that the environment asks for
-// by naming more than one key.
+// goOn completes a rotation that was interrupted, or that the environment requests by naming
+// more than one key.
 func (m *masterKeys) goOn(ctx context.Context, st resealer, log *slog.Logger) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/telemetry"
 )
 
-// observe makes what the server is watched by. It comes before the parts, which are
-// made to pass through it, and asks them later.
+// observe creates the metrics and traces. It runs before the other parts are created, which
+// wraps them, and reads their state later.
 func (s *server) observe(endpoints *endpoint.Registry) {
 	from := telemetry.Sources{
 		Version: version, Endpoints: endpoints,

@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/reference from the commands and settings")
 
-// The reference says what the program's own help says.
+// The reference contains the texts of the program's help.
 func TestReference_isUpToDate(t *testing.T) {
 	for name, want := range map[string]string{"cli.md": commandReference(), "configuration.md": settingReference()} {
 		file := filepath.Join("../../docs/reference", name)
@@ -113,7 +113,7 @@ var secretSettings = []struct{ name, about string }{
 	{"SMTP_PASSWORD", "password at `--smtp-addr`"},
 }
 
-// Every setting that has no flag is in the reference.
+// Every setting without a flag is in the reference.
 func TestReference_hasSecrets(t *testing.T) {
 	src, err := os.ReadFile("../config/config.go")
 	if err != nil {
@@ -138,7 +138,7 @@ func defaultOf(f *pflag.Flag) string {
 	return "`" + f.DefValue + "`"
 }
 
-// tableCell writes a text for a table.
+// tableCell formats a text for a table.
 func tableCell(s string) string {
 	return strings.NewReplacer("|", `\|`, "<", "&lt;", "\n", " ").Replace(s)
 }
@@ -146,7 +146,7 @@ func tableCell(s string) string {
 func paragraphs(s string) string {
 	parts := strings.Split(s, "\n\n")
 	for i, p := range parts {
-		if !strings.HasPrefix(p, "  ") { // code stays as it is
+		if !strings.HasPrefix(p, "  ") { // code is not changed
 			parts[i] = tableCell(p)
 		}
 	}
@@ -155,7 +155,7 @@ func paragraphs(s string) string {
 
 func dedent(s string) string { return regexp.MustCompile(`(?m)^  `).ReplaceAllString(s, "") }
 
-// No command but serve shows settings that only a server has.
+// Only serve has flags for settings that only a server uses.
 func TestHelp_showsUsedFlags(t *testing.T) {
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {

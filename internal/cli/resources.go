@@ -70,7 +70,7 @@ func acting(get func() (*client, error), use, short, method string, path func(id
 	}}
 }
 
-// waiting is acting for what leads to an attempt, which --wait waits for.
+// waiting is acting for an operation that causes an attempt, for which --wait waits.
 func waiting(get func() (*client, error), use, short string, path func(id string) string) *cobra.Command {
 	var wait time.Duration
 	cmd := acting(get, use, short, http.MethodPost, func(id string) string { return path(id) + waitQuery(wait) })
@@ -87,8 +87,8 @@ func waitQuery(wait time.Duration) string {
 	return "?wait=" + strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
 
-// versioned is acting for an object that can be edited: with --etag it prints the version that
-// --if-match of an edit names.
+// versioned is acting for an object that can be edited: with --etag it prints the version for
+// --if-match of an edit.
 func versioned(get func() (*client, error), short string, path func(id string) string) *cobra.Command {
 	cmd := acting(get, "get", short, http.MethodGet, path)
 	show := cmd.RunE
@@ -110,12 +110,12 @@ func versioned(get func() (*client, error), short string, path func(id string) s
 	return cmd
 }
 
-// ifMatchFlag adds the flag that makes an edit go by what was read.
+// ifMatchFlag adds the flag that restricts an edit to a version.
 func ifMatchFlag(cmd *cobra.Command) {
 	cmd.Flags().String("if-match", "", "update only if the ETag is still this one (get --etag)")
 }
 
-// post makes a request, and shows the answer.
+// post makes a request, and prints the response.
 func post(cmd *cobra.Command, get func() (*client, error), path string, body any) error {
 	c, err := get()
 	if err != nil {

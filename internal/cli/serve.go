@@ -65,9 +65,9 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if err != nil {
 			return &config.Usage{Err: err}
 		}
-		// net/http tells the standard logger what receivers do wrong: a line for each odd
-		// frame, as fast as they send them, and with parts of their answers. What is worth
-		// knowing is in the attempt.
+		// net/http logs receivers' protocol errors to the standard logger: a line per invalid frame,
+		// as fast as they are sent, with parts of their responses. The attempt records the relevant
+		// part.
 		stdlog.SetOutput(io.Discard)
 		if _, set := getenv("GOGC"); !set {
 			tuneGC()
@@ -78,7 +78,7 @@ func serveCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-// server is the running program: every part, wired.
+// server is the running program with all its parts.
 type server struct {
 	*config.Config
 	log    *slog.Logger
@@ -87,17 +87,17 @@ type server struct {
 
 	master  *masterKeys
 	store   store.Store
-	cluster *cluster.Cluster // nil: this is the only node
-	now     func() time.Time // all nodes go by the database's clock
+	cluster *cluster.Cluster // nil: a single node
+	now     func() time.Time // all nodes use the database's clock
 	commits *commit.Committer
 	sender  *sender.Sender
 	engine  *dispatch.Engine
 	service *service.Service
 	metrics *telemetry.Metrics
 	survey  *telemetry.Surveyor
-	tracing *telemetry.Tracing // nil: nothing is traced
+	tracing *telemetry.Tracing // nil: no tracing
 	relay   *relay.Hub
-	mailer  *mail.Mailer // nil: nobody is written to
+	mailer  *mail.Mailer // nil: no e-mail
 	brokers broker.Named
 	sources []broker.SourceSpec
 
@@ -105,8 +105,8 @@ type server struct {
 	closing   chan struct{} // closed when the server stops
 }
 
-// run serves until ctx ends and then stops in order: no new requests, then no
-// new attempts, then the last writes.
+// run serves until ctx ends and then stops in order: no new requests, no new attempts, the last
+// writes.
 func (s *server) run(ctx context.Context) (err error) {
 	if s.master, err = openMasterKeys(s.Config); err != nil {
 		return err
@@ -194,7 +194,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	case <-ctx.Done():
 	case err = <-served:
 		err = fmt.Errorf("serve: %w", err)
-	case err = <-fenced: // what is in memory belongs to others now
+	case err = <-fenced: // other nodes own the deliveries in memory now
 		s.StopTimeout = 0
 	}
 	s.log.Info("stopping", "timeout", s.StopTimeout)
@@ -222,16 +222,16 @@ func (s *server) run(ctx context.Context) (err error) {
 	return err
 }
 
-// tell informs the service manager. A server that nobody waits for serves too.
+// tell notifies the service manager, if there is one.
 func (s *server) tell(state string) {
 	if err := tell(s.getenv, state); err != nil {
 		s.log.Warn("service manager", "err", err)
 	}
 }
 
-// prepare makes the parts and what the store must have before the first request, and
-// returns what to show of it, once. Nodes that start at once read the settings side by side; what
-// the store lacks they make one after the other, each with the settings that the one before made.
+// prepare creates the parts and the data that the store must have before the first request, and
+// returns text to print once. Nodes that start at once read the settings concurrently; missing
+// data is created by one node after the other, each with the data of the preceding one.
 func (s *server) prepare(ctx context.Context) (banner []string, err error) {
 	if err := s.wire(ctx); err != nil {
 		return nil, err
@@ -254,8 +254,8 @@ func (s *server) prepare(ctx context.Context) (banner []string, err error) {
 	return banner, err
 }
 
-// takePart lets this node send what is its part. fenced tells when the others took it
-// for dead; it never does where there are none.
+// takePart lets this node own endpoints. fenced is closed when the others have removed it;
+// without a cluster it never is.
 func (s *server) takePart(ctx context.Context) (fenced <-chan error, stop func()) {
 	if s.cluster == nil {
 		return nil, func() {}
@@ -274,7 +274,7 @@ func (s *server) takePart(ctx context.Context) (fenced <-chan error, stop func()
 	}
 }
 
-// leave lets the other nodes take over, once everything is written.
+// leave lets the other nodes take over, after everything is written.
 func (s *server) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
@@ -286,7 +286,7 @@ func (s *server) leave(ctx context.Context) error {
 
 const leaveTimeout = 2 * time.Second
 
-// wire makes the parts and joins them.
+// wire creates and connects the parts.
 func (s *server) wire(ctx context.Context) error {
 	s.now = time.Now
 	keys := event.NewKeys(s.now, 0)
@@ -352,7 +352,7 @@ func (s *server) wire(ctx context.Context) error {
 	return s.service.Load(ctx, s.engine)
 }
 
-// notify writes to the operator what the operator may want to know.
+// notify sends a notice to the operator.
 func (s *server) notify(n service.Note) {
 	if s.mailer == nil {
 		return
@@ -364,7 +364,7 @@ func (s *server) notify(n service.Note) {
 	s.mailer.Tell(n.Type+" "+n.Endpoint, fmt.Sprintf("%s\nEndpoint %s (%s), account %s, %s mode.", n.Text, n.Endpoint, n.URL, n.Account, mode))
 }
 
-// ports returns those that endpoints may have; in development, all.
+// ports returns the ports that endpoints may use; in development, all.
 func (s *server) ports() (out []sender.PortRange) {
 	if s.Dev {
 		return nil
@@ -375,12 +375,12 @@ func (s *server) ports() (out []sender.PortRange) {
 	return out
 }
 
-// sandbox returns the Payment sandbox. Its receipts are where the server is reached.
+// sandbox returns the Payment sandbox, whose receipts use the external URL.
 func (s *server) sandbox() *sandbox.Sandbox {
 	return sandbox.New(sandbox.Config{Store: s.store, Events: s.service, BaseURL: s.reachedAt})
 }
 
-// reachedAt returns where the server is reached, without a slash at its end.
+// reachedAt returns the external URL of the server, without a trailing slash.
 func (s *server) reachedAt() string {
 	if s.PublicURL != "" {
 		return s.PublicURL
@@ -388,7 +388,7 @@ func (s *server) reachedAt() string {
 	return "http://" + s.listening
 }
 
-// publicURL returns where receivers reach the server, empty if that is not known. In
+// publicURL returns the URL by which receivers reach the server, empty if unknown. In
 // development they are on this machine.
 func (s *server) publicURL() string {
 	if s.Dev {
@@ -397,8 +397,8 @@ func (s *server) publicURL() string {
 	return s.PublicURL
 }
 
-// crowd returns the bounds of connections. Half of the file descriptors are left for
-// deliveries, the store and the rest.
+// crowd returns the bounds of connections. Half of the file descriptors remain for deliveries,
+// the store and other uses.
 func (s *server) crowd() *crowd {
 	total := s.MaxConnections
 	if total == 0 {
@@ -411,8 +411,8 @@ func (s *server) crowd() *crowd {
 	return newCrowd(total, each, s.TrustedProxies, s.log)
 }
 
-// edge returns the server's handler as it is seen from outside: behind proxies, below a
-// path, over https.
+// edge returns the server's handler as seen from outside: behind proxies, below a path, over
+// https.
 func (s *server) edge(inner http.Handler) http.Handler {
 	h := mount.Path(s.PublicPath).Handler(inner)
 	h = strictTransport(strings.HasPrefix(s.PublicURL, "https://"), h)
@@ -452,11 +452,10 @@ func (s *server) ready(ctx context.Context) error {
 	return s.service.Ready(ctx)
 }
 
-// sourceURL is where the documentation's links to other files of the repository lead.
+// sourceURL is the prefix of the documentation's links to other files of the repository.
 const sourceURL = "https://github.com/posthaste-hq/posthaste/blob/main/"
 
-// keys sees to the API keys that the server starts with, and returns what to show
-// of them, once.
+// keys creates the initial API keys, and returns text to print once.
 func (s *server) keys(ctx context.Context) ([]string, error) {
 	var shown []string
 	if s.AdminKey != "" {
@@ -495,7 +494,7 @@ func (s *server) keys(ctx context.Context) ([]string, error) {
 	return shown, nil
 }
 
-// firstAdmin is the user that a server for development starts with.
+// firstAdmin is the first user of a development server.
 const firstAdmin = "admin"
 
 const operatorKeyFile = "operator-key"
@@ -508,7 +507,7 @@ const (
 
 // devKey returns the test key of a development server without POSTHASTE_TEST_KEY: that of its
 // last start, from a file in the data directory with mode 0600, unless it was revoked. A new
-// key revokes the one before it, so at most one is valid.
+// key revokes the preceding one, so at most one is valid.
 func (s *server) devKey(ctx context.Context) (key string, err error) {
 	path := filepath.Join(s.Data, devKeyFile)
 	text, err := os.ReadFile(path)
@@ -534,7 +533,7 @@ func (s *server) devKey(ctx context.Context) (key string, err error) {
 	return key, s.service.Auth.RevokeOthers(ctx, key, devKeyName)
 }
 
-// writeKeyFile replaces a file with one of mode 0600 that holds a key.
+// writeKeyFile replaces a file with one of mode 0600 that contains a key.
 func writeKeyFile(path, key string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -545,9 +544,9 @@ func writeKeyFile(path, key string) error {
 	return os.WriteFile(path, []byte(key+"\n"), 0o600)
 }
 
-// newOperatorKey writes the first operator key to a file in the data directory
-// that only its owner can read, so that it is in no log. The file comes first: a
-// key that nobody knows would be worse than a file without a key.
+// newOperatorKey writes the first operator key to a file in the data directory that only its
+// owner can read, so that it is in no log. The file is written first: an unknown key would be
+// worse than a file without a key.
 func (s *server) newOperatorKey(ctx context.Context) (path string, err error) {
 	path = filepath.Join(s.Data, operatorKeyFile)
 	key := account.NewSecret(account.PrefixAdmin)
@@ -560,8 +559,8 @@ func (s *server) newOperatorKey(ctx context.Context) (path string, err error) {
 	return path, nil
 }
 
-// greet prints where to go on. It is for people: the log line after it has what
-// programs need.
+// greet prints the URLs to continue with, for people; the following log line has the same for
+// programs.
 func (s *server) greet(lines []string, addr string) {
 	if !s.Dev && len(lines) == 0 {
 		return
@@ -571,7 +570,7 @@ func (s *server) greet(lines []string, addr string) {
 		version, base, base, base, base, strings.Join(lines, "\n  "))
 }
 
-// beside serves h on an address of its own, unless that is empty. name is that of the flag.
+// beside serves h on a separate address, unless that is empty. name is that of the flag.
 func (s *server) beside(ctx context.Context, name, addr string, h http.Handler) (stop func(), err error) {
 	if addr == "" {
 		return func() {}, nil
@@ -593,8 +592,8 @@ func metricsAlone(metrics http.Handler) http.Handler {
 	return mux
 }
 
-// metricsAtAddr is what /metrics answers at --addr: who serves whom how much is for the
-// operator. It is nil when metrics have an address of their own.
+// metricsAtAddr returns the handler of /metrics at --addr, which requires an operator key. It
+// is nil if metrics have a separate address.
 func (s *server) metricsAtAddr() http.Handler {
 	switch {
 	case s.MetricsAddr != "":
@@ -625,8 +624,8 @@ func (s *server) mustBeOperator(r *http.Request) error {
 	return err
 }
 
-// pprofHandler answers with profiles of the process. The command line is left out: it may
-// hold a password in a URL.
+// pprofHandler serves profiles of the process, without the command line, which may contain a
+// password in a URL.
 func pprofHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

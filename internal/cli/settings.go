@@ -12,8 +12,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 )
 
-// shown is the settings that the Admin UI shows: no key, no password, and of URLs
-// no user.
+// shown returns the settings that the Admin UI shows: without keys and passwords, and URLs
+// without their user.
 func (s *server) shown() []adminui.SettingGroup {
 	one := func(name, flag string, value any) adminui.Setting {
 		text := fmt.Sprint(value)
@@ -104,7 +104,7 @@ func portText(all []config.PortRange) string {
 	return strings.Join(out, ", ")
 }
 
-// orDefault is how a setting is shown that leaves everything at its default.
+// orDefault formats a setting without a deviation from the default.
 func orDefault(text string) string {
 	if text == "" {
 		return "the defaults"

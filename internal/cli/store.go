@@ -11,7 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
-// openStore opens the store that the settings name.
+// openStore opens the configured store.
 func openStore(ctx context.Context, c *config.Config, ring *seal.Ring) (store.Store, error) {
 	if c.Database != "" {
 		return postgres.Open(ctx, c.Database, ring, postgres.Limits{Lease: c.NodeLease, Commit: c.Commit})
@@ -19,7 +19,7 @@ func openStore(ctx context.Context, c *config.Config, ring *seal.Ring) (store.St
 	return sqlite.Open(ctx, c.Data, ring)
 }
 
-// storeName says for people where the data is.
+// storeName describes the location of the data.
 func storeName(c *config.Config) string {
 	if c.Database != "" {
 		return postgres.Name(c.Database)

@@ -9,7 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-// Without tracing the parts are joined as they are.
+// Without tracing the parts are connected directly.
 
 func (s *server) events() service.Appender {
 	if s.tracing == nil {
@@ -34,7 +34,7 @@ func (s *server) requests(next http.Handler) http.Handler {
 
 const traceTimeout = 2 * time.Second
 
-// stopTracing exports what is left, if the collector takes it soon.
+// stopTracing exports the remaining spans, if the collector accepts them soon.
 func (s *server) stopTracing(ctx context.Context) {
 	if s.tracing == nil {
 		return

@@ -78,8 +78,8 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-// dataOf returns the data of an event of a type: of a file or, if it is not named, the sample,
-// with values set.
+// dataOf returns the data of an event of a type: from a file or, without one, the sample, with
+// values set.
 func (c *client) dataOf(cmd *cobra.Command, typ, file string, overrides []string) (data map[string]any, err error) {
 	var raw []byte
 	if file != "" {
@@ -101,7 +101,7 @@ func (c *client) dataOf(cmd *cobra.Command, typ, file string, overrides []string
 	return data, nil
 }
 
-// sample returns the data of an example of a type: the account's own, or what is built in.
+// sample returns the data of an example of a type: the account's own, or the built-in one.
 func (c *client) sample(ctx context.Context, typ string) ([]byte, error) {
 	var d struct {
 		BuiltIn bool `json:"built_in"`
@@ -110,7 +110,7 @@ func (c *client) sample(ctx context.Context, typ string) ([]byte, error) {
 	raw, err := c.call(ctx, http.MethodGet, "/v1/event_types/"+url.PathEscape(typ), nil)
 	var refused *apiError
 	switch {
-	case errors.As(err, &refused) && refused.status == http.StatusNotFound: // nobody defined it
+	case errors.As(err, &refused) && refused.status == http.StatusNotFound: // the account has not defined it
 	case err != nil:
 		return nil, err
 	default:
@@ -118,7 +118,7 @@ func (c *client) sample(ctx context.Context, typ string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if d.BuiltIn || len(d.Samples) == 0 { // built-in samples are made with today's times
+	if d.BuiltIn || len(d.Samples) == 0 { // built-in samples contain the current time
 		return event.Sample(typ, time.Now().Unix()), nil
 	}
 	return d.Samples[0], nil
@@ -136,7 +136,7 @@ func eventData(raw []byte) (map[string]any, error) {
 	return v, nil
 }
 
-// decodeObject reads a JSON object; numbers go on as they were written.
+// decodeObject parses a JSON object; numbers keep their notation.
 func decodeObject(raw []byte) (v map[string]any, err error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()

@@ -26,7 +26,7 @@ type userLine struct {
 	Name     string `json:"name"`
 	Role     string `json:"role"`
 	Disabled bool   `json:"disabled"`
-	Password string `json:"password,omitempty"` // when it was made here
+	Password string `json:"password,omitempty"` // if it was generated
 }
 
 func usersCommand(getenv func(string) (string, bool)) *cobra.Command {
@@ -42,7 +42,7 @@ func usersCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-// passwordOf returns the password from standard input, or a fresh one.
+// passwordOf returns the password from standard input, or a generated one.
 func passwordOf(cmd *cobra.Command, fromInput bool) (password string, made bool, err error) {
 	if !fromInput {
 		return account.NewPassword(), true, nil
@@ -85,7 +85,7 @@ func createUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-// sayUser prints a user, and the password if nobody knows it yet.
+// sayUser prints a user, and a generated password.
 func sayUser(cmd *cobra.Command, asJSON bool, u userLine, done, password string, made bool) error {
 	text := fmt.Sprintf("The %s %s was %s.", u.Role, u.Name, done)
 	if made {
@@ -175,7 +175,7 @@ func unlockUserCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-// askAboutUser asks the server to do something to the user of that name.
+// askAboutUser makes the server change the user with a name.
 func askAboutUser(ctx context.Context, c *config.Config, name, action string, body map[string]any, out *userLine) error {
 	var all struct{ Data []userLine }
 	if err := askServer(ctx, c, http.MethodGet, "/v1/users", nil, &all); err != nil {
@@ -228,7 +228,7 @@ func lineOf(u *account.User) userLine {
 	return userLine{ID: u.ID, Name: u.Name, Role: string(u.Role), Disabled: u.Disabled}
 }
 
-// onUsers works on the data directory itself or, while a server runs on it, asks that.
+// onUsers uses the data directory itself or, while a server uses it, calls that server.
 func onUsers(cmd *cobra.Command, settings *config.Settings, getenv func(string) (string, bool),
 	offline func(context.Context, *service.Service, *call.Call) (account.User, error),
 	online func(context.Context, *config.Config, *userLine) error,

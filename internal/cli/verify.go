@@ -86,7 +86,7 @@ func readFileOr(stdin io.Reader, path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// verify says whether each scheme's signature fits, and if not, why.
+// verify reports whether each scheme's signature is valid, and if not, why.
 func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, c *capture, now time.Time) error {
 	v, err := webhook.NewVerifier(keys...)
 	if err != nil {
@@ -130,9 +130,9 @@ func verify(cmd *cobra.Command, asJSON bool, keys []string, plainHeader string, 
 	return nil
 }
 
-// judge verifies the captured body and, where that fails, the bodies that it was perhaps
-// made of. A whole request that was recorded as text is good if one of these is: the
-// capture changed it, not the delivery. A body by itself is what the receiver verified.
+// judge verifies the captured body and, if that fails, its possible originals. A whole request
+// that was recorded as text is valid if one of these is: the capture changed it, not the
+// delivery. A separate body must be valid itself, because it is what the receiver verified.
 func (c *capture) judge(v *webhook.Verifier, h http.Header, now time.Time) (why []string, err error) {
 	if err = v.Verify(h, c.body); err == nil {
 		return c.notes, nil
@@ -155,7 +155,7 @@ func (c *capture) judge(v *webhook.Verifier, h http.Header, now time.Time) (why 
 }
 
 // age describes the timestamp of a delivery that is too old or too new, and whether the
-// signature is valid apart from that.
+// signature is valid otherwise.
 func (c *capture) age(v *webhook.Verifier, h http.Header, now time.Time) []string {
 	seconds, err := strconv.ParseInt(h.Get(webhook.TimestampHeader), 10, 64)
 	if err != nil {
@@ -173,7 +173,7 @@ func (c *capture) age(v *webhook.Verifier, h http.Header, now time.Time) []strin
 	return append(lines, why[len(c.notes):]...)
 }
 
-// diagnose looks for the usual reasons, other than line ends, why no signature matches a body.
+// diagnose looks for the usual causes, other than line ends, of an invalid signature.
 func diagnose(v *webhook.Verifier, h http.Header, body []byte) (lines []string) {
 	if !json.Valid(body) {
 		lines = append(lines, "The body is not complete JSON: it was truncated, or decoded with the wrong character set.")
@@ -184,7 +184,7 @@ func diagnose(v *webhook.Verifier, h http.Header, body []byte) (lines []string) 
 		"endpoints reveal-secret we_…` shows it; test and live mode have different endpoints.")
 }
 
-// eventTypeOf returns the type of an event's body, "-" when it has none.
+// eventTypeOf returns the type of an event's body, "-" if it has none.
 func eventTypeOf(body []byte) string {
 	var e struct{ Type string }
 	if json.Unmarshal(body, &e) != nil || e.Type == "" {

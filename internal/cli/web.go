@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// newWeb returns the server's HTTP side, with the bounds that it holds everybody to.
+// newWeb returns the HTTP server, with its limits for clients.
 func newWeb(h http.Handler, log *slog.Logger) *http.Server {
-	// HTTP/2 without TLS too: senders on the same network put many requests on one connection.
+	// HTTP/2 without TLS too: senders on the same network send many requests over one connection.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -30,13 +30,13 @@ func newWeb(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// maxStreams is how many requests may be under way on one connection of HTTP/2.
+// maxStreams is the maximum number of concurrent requests on an HTTP/2 connection.
 const maxStreams = 250
 
-// closeAfterDoubt ends a connection after a request of which a proxy in front may think
-// that it is longer or shorter than we do, and take what follows for something else. It
-// may be one with both a Content-Length and chunks, or in HTTP/1.0 with chunks: net/http
-// settles for one of them and does not say so (RFC 9112, section 6.1).
+// closeAfterDoubt closes a connection after a request whose length a proxy in front may
+// determine differently, which could then treat a part of it as another request: one with both
+// a Content-Length and chunks, or an HTTP/1.0 request with chunks. net/http chooses one of them
+// and does not report it (RFC 9112, section 6.1).
 func closeAfterDoubt(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
@@ -46,9 +46,9 @@ func closeAfterDoubt(next http.Handler) http.Handler {
 	})
 }
 
-// clientAddresses makes the address of each request the client's where it came through
-// trusted proxies: the last one in X-Forwarded-For that is none of them. Anybody can send
-// that header, so the rest of it, and all of it from others, is not looked at.
+// clientAddresses sets the address of each request that came through trusted proxies to the
+// client's: the last one in X-Forwarded-For that is not a trusted proxy. Any client can send
+// that header, so the rest of it, and the header of other clients, is ignored.
 func clientAddresses(trusted []netip.Prefix, log *slog.Logger, next http.Handler) http.Handler {
 	if len(trusted) == 0 {
 		return tellOfProxy(log, next)
@@ -79,8 +79,8 @@ func clientAddresses(trusted []netip.Prefix, log *slog.Logger, next http.Handler
 	})
 }
 
-// tellOfProxy warns once of a proxy that nobody has named: the limits of all people behind it
-// are one.
+// tellOfProxy warns once of a proxy that is not configured: all users behind it share one
+// limit.
 func tellOfProxy(log *slog.Logger, next http.Handler) http.Handler {
 	var told atomic.Bool
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +91,7 @@ func tellOfProxy(log *slog.Logger, next http.Handler) http.Handler {
 	})
 }
 
-// hopAddress reads one entry of X-Forwarded-For, to which some proxies add a port.
+// hopAddress parses one entry of X-Forwarded-For, to which some proxies add a port.
 func hopAddress(hop string) (netip.Addr, bool) {
 	hop = strings.TrimSpace(hop)
 	if a, err := netip.ParseAddr(strings.Trim(hop, "[]")); err == nil {
@@ -101,7 +101,7 @@ func hopAddress(hop string) (netip.Addr, bool) {
 	return a.Addr().Unmap().WithZone(""), err == nil
 }
 
-// strictTransport tells browsers to come by https only, where the server is reached so.
+// strictTransport tells browsers to use https only, if the external URL is https.
 func strictTransport(https bool, next http.Handler) http.Handler {
 	if !https {
 		return next
@@ -112,8 +112,8 @@ func strictTransport(https bool, next http.Handler) http.Handler {
 	})
 }
 
-// cleanPaths lets the API answer for paths with dots or empty segments, which it refuses:
-// the mux would redirect to the clean path, and a POST would lose its body.
+// cleanPaths lets the API respond to paths with dots or empty segments, which it refuses: the
+// mux would redirect to the clean path, and a POST would lose its body.
 func cleanPaths(mux *http.ServeMux, calls http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := r.URL.EscapedPath()

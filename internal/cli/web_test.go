@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// pipes is a listener on which the connections are pipes, so that the time that they take
-// is the test's to pass.
+// pipes is a listener whose connections are pipes, so that the test controls their time.
 type pipes struct {
 	conns chan net.Conn
 	once  sync.Once
@@ -45,13 +44,12 @@ func (p *pipes) dial() net.Conn {
 	return client
 }
 
-// Whoever is slow, in what it sends or in what it reads, is cut off in time, and keeps
-// nobody else waiting.
+// A client that sends or reads slowly is disconnected in time, and delays no other client.
 func TestWeb_slowClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 		large := strings.Repeat("x", 1<<20)
-		unread := make(chan time.Duration, 1) // when an answer that nobody reads is given up
+		unread := make(chan time.Duration, 1) // when an unread response is aborted
 		began := time.Now()
 		web := newWeb(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/large" {
@@ -74,7 +72,7 @@ func TestWeb_slowClients(t *testing.T) {
 			_ = web.Serve(listener)
 		}()
 
-		// Each sends what it has to and then a byte a second until it is cut off.
+		// Each sends its beginning and then a byte a second until it is disconnected.
 		type slow struct {
 			name, first, rest string
 			ends              time.Duration

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// clock tells the time of the store's machine, and how sure that is. It goes by this
-// machine's monotonic clock, so that changes of the wall clock do not move it.
+// clock returns the time of the store's machine, with an uncertainty. It uses this machine's
+// monotonic clock, so that changes of the wall clock do not affect it.
 type clock struct {
 	mu    sync.Mutex
 	at    time.Time // of this machine
-	store time.Time // was it then, give or take
+	store time.Time // the store's time then, within the uncertainty
 	doubt time.Duration
 }
 
 const (
-	drift  = 10000            // clocks differ by a ten-thousandth in speed at most
-	oldest = 10 * time.Second // an observation that is of use, so that a new primary's clock is followed
+	drift  = 10000            // the speed of clocks differs by at most a ten-thousandth
+	oldest = 10 * time.Second // maximum age of an observation, so that the clock of a new primary is followed
 )
 
-// observe takes what the store's clock showed between two times.
+// observe records the time of the store's clock, read between two times.
 func (c *clock) observe(began, ended, store time.Time) {
 	doubt := ended.Sub(began) / 2
 	c.mu.Lock()

@@ -1,4 +1,3 @@
-// Package cluster owns which node does what: it keeps this node's lease, decides by
 // rendezvous hashing which endpoints it sends to, and hands them over when nodes come
 // and go, so that no two nodes ever send to the same endpoint.
 //
@@ -28,7 +27,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Service is what the cluster tells of changes (service.Service).
+// Service is notified of changes (service.Service).
 type Service interface {
 	Reassign()
 	Adopted() []int64
@@ -36,7 +35,7 @@ type Service interface {
 	Reach(ctx context.Context, version int64) error
 }
 
-// Engine is what sends (dispatch.Engine).
+// Engine sends deliveries (dispatch.Engine).
 type Engine interface {
 	Arrived(deliveries []delivery.ID)
 	Forwarded(outgoing []delivery.Outgoing) (misdirected []delivery.ID)
@@ -60,12 +59,12 @@ type Cluster struct {
 	mu      sync.RWMutex
 	views   []store.View // since the last one that was settled, oldest first
 	settled bool         // the last view, and all have acknowledged it
-	from    [slots]int   // the first of the views that counts for a slot: the latest by which all have released it
-	watch   watch        // belongs to the goroutine that keeps the lease
-	unread  []int64      // endpoints to take over whose health could not be read yet; belongs to the same
-	taken   int          // endpoints taken over since the last view that was settled; belongs to the same
-	until   time.Time    // this node may send
-	ending  *time.Timer  // fires then
+	from    [slots]int   // index of the first view that applies to a slot: the latest by which all have released it
+	watch   watch        // used by the goroutine that keeps the lease
+	unread  []int64      // endpoints to take over whose health could not be read yet; used by the same goroutine
+	taken   int          // endpoints taken over since the last settled view; used by the same goroutine
+	until   time.Time    // end of this node's right to send
+	ending  *time.Timer  // fires at that time
 	sending context.Context
 	cut     context.CancelFunc // ends sending; nil: it has ended
 
@@ -74,32 +73,32 @@ type Cluster struct {
 
 	clock clock
 
-	stopHolding func() // ends what keeps the lease before Run does
+	stopHolding func() // stops the renewal before Run takes over
 
 	awayMu  sync.Mutex
 	away    []delivery.ID               // of other nodes, which may not know of them
-	urgent  []delivery.ID               // that a person asked for
+	urgent  []delivery.ID               // manual retries
 	forward map[int][]delivery.Outgoing // new deliveries by the number of the owner
 	hasWay  chan struct{}
-	poke    chan struct{} // look at the members now
+	poke    chan struct{} // read the members now
 }
 
-// DefaultLease is how long a node that is gone keeps its endpoints.
+// DefaultLease is the default time after which a lost node's endpoints are taken over.
 const DefaultLease = 10 * time.Second
 
 const (
-	beats        = 5  // in a lease
-	margin       = 10 // part of a lease that is not used, because clocks differ in speed
-	unsettled    = 50 // part of a lease after which members are looked at while not all work by them
+	beats        = 5  // renewals per lease
+	margin       = 10 // unused part of a lease, because clocks differ in speed
+	unsettled    = 50 // part of a lease between reads of the members while not all of them use the same view
 	changesEvery = 500 * time.Millisecond
 	rescanEvery  = 10 * time.Second
-	rescanDeaf   = time.Second // when nothing can be heard
+	rescanDeaf   = time.Second // without notifications
 	releaseEvery = 10 * time.Millisecond
 
 	longestRelease = 100 * time.Millisecond // until slots without attempts under way are released
 	hearAgain      = time.Second
 	firstLooks     = 5
-	maxMessage     = 7000 // bytes; PostgreSQL takes 8000
+	maxMessage     = 7000 // bytes; PostgreSQL's limit is 8000
 	maxForward     = 2048 // deliveries queued for one owner; it reads the others from the store
 )
 
@@ -107,13 +106,13 @@ const (
 const (
 	wordMembers  = "members"
 	wordWork     = "work"
-	wordForward  = "deliver"  // new deliveries with their events, to the owner
-	wordUrgent   = "urgent"   // work that a person asked for
-	wordSettings = "settings" // and their version: the store says so of each change
+	wordForward  = "deliver"  // new deliveries with their events, for the owner
+	wordUrgent   = "urgent"   // manual retries
+	wordSettings = "settings" // the settings have changed, with their version; the store sends it
 )
 
-// Join makes this process a node and keeps its lease. No endpoint is its own before Run.
-// The caller must Leave.
+// Join makes this process a node and keeps its lease. It owns no endpoint before Run. The
+// caller must Leave.
 func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog.Logger) (*Cluster, error) {
 	v, err := nodes.Join(ctx, lease)
 	if err != nil {
@@ -127,7 +126,7 @@ func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog
 	c.sending, c.cut = context.WithCancel(context.Background())
 	c.cut()
 	c.cut = nil
-	for range firstLooks { // at the clock, before it is asked for keys
+	for range firstLooks { // before the first key is generated from the clock
 		if err := c.readClock(ctx); err != nil {
 			return nil, errors.Join(err, nodes.Leave(ctx))
 		}
@@ -136,8 +135,8 @@ func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog
 	return c, nil
 }
 
-// hold keeps the lease until Run does: a node that reads much before it serves must not
-// be taken for dead.
+// hold keeps the lease until Run does: a node that reads a lot before it serves must not be
+// removed.
 func (c *Cluster) hold() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -168,11 +167,11 @@ func (c *Cluster) readClock(ctx context.Context) error {
 	return err
 }
 
-// Self is this node's number: 0 to 255, its own among the live ones.
+// Self is this node's number: 0 to 255, unique among the live ones.
 func (c *Cluster) Self() int { return c.self }
 
-// Owns reports whether this node sends to an endpoint. Endpoint 0 stands for what one
-// node does for all.
+// Owns reports whether this node owns an endpoint. Endpoint 0 stands for work that one node
+// does for all.
 func (c *Cluster) Owns(endpoint int64) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -187,7 +186,7 @@ func (c *Cluster) Owns(endpoint int64) bool {
 	return true
 }
 
-// Owner returns which of some nodes an endpoint falls to, by their numbers; -1 is none.
+// Owner returns the number of the node that owns an endpoint, among some nodes; -1 is none.
 func Owner(nodes []int, endpoint int64) int {
 	v := store.View{}
 	for _, no := range nodes {
@@ -196,8 +195,8 @@ func Owner(nodes []int, endpoint int64) int {
 	return owner(&v, endpoint)
 }
 
-// owner returns the node that an endpoint falls to: the one with the highest hash of
-// both, so that a node that comes or goes moves its own endpoints only. -1 is nobody.
+// owner returns the owner of an endpoint: the node with the highest hash of both, so that a
+// node that joins or leaves moves only its own endpoints. -1 is none.
 func owner(v *store.View, endpoint int64) int {
 	best, who := uint64(0), -1
 	for _, m := range v.Members {
@@ -238,8 +237,8 @@ func (c *Cluster) Elsewhere(outgoing []delivery.Outgoing) {
 	signal(c.hasWay)
 }
 
-// Expedite notes deliveries of other nodes that a person asked for, to be told. It does
-// not block.
+// Expedite queues notifications of other nodes' deliveries that a user has retried. It does not
+// block.
 func (c *Cluster) Expedite(deliveries []delivery.ID) {
 	c.awayMu.Lock()
 	c.urgent = append(c.urgent, deliveries...)
@@ -247,8 +246,8 @@ func (c *Cluster) Expedite(deliveries []delivery.ID) {
 	signal(c.hasWay)
 }
 
-// Load returns those of some deliveries that are pending, once this node has the settings
-// that they were accepted under.
+// Load returns the pending ones of some deliveries, once this node has the settings that they
+// were accepted under.
 func (c *Cluster) Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error) {
 	outgoing, err := c.nodes.Load(ctx, deliveries)
 	if err != nil || len(outgoing) == 0 {
@@ -267,9 +266,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Run takes part until ctx ends. It returns [store.ErrFenced] when the others took
-// this node for dead: the process must end then, because what it holds in memory is
-// not its own any more.
+// Run is a member until ctx ends. It returns [store.ErrFenced] if the others have removed this
+// node: the process must end then, because other nodes own the deliveries in its memory.
 func (c *Cluster) Run(ctx context.Context, s Service, e Engine) error {
 	c.stopHolding()
 	c.service, c.engine = s, e
@@ -283,7 +281,7 @@ func (c *Cluster) Run(ctx context.Context, s Service, e Engine) error {
 	return c.keep(ctx)
 }
 
-// keep keeps the lease and follows who the members are.
+// keep keeps the lease and follows the changes of the members.
 func (c *Cluster) keep(ctx context.Context) error {
 	tick := time.NewTimer(0)
 	defer tick.Stop()
@@ -309,8 +307,8 @@ func (c *Cluster) keep(ctx context.Context) error {
 				c.tellMembers(ctx)
 			}
 			dead, after := c.watch.look(&v, time.Now(), c.lease)
-			// Nodes that start at once enter one after the other: endpoints wait for one change of
-			// the members at a time.
+			// Nodes that start at once enter one after the other: endpoints wait for one change of the
+			// members at a time.
 			if !entered && (v.Settled() || time.Since(started) > c.lease) {
 				entered = c.enter(ctx)
 				if entered {
@@ -341,7 +339,7 @@ func (c *Cluster) keep(ctx context.Context) error {
 	}
 }
 
-// enter lets endpoints fall to this node, which is ready for them.
+// enter makes this node a member, which can own endpoints.
 func (c *Cluster) enter(ctx context.Context) bool {
 	if err := c.nodes.Enter(ctx); err != nil {
 		if ctx.Err() == nil {
@@ -376,7 +374,7 @@ func (c *Cluster) remove(ctx context.Context, dead []store.Member) (any bool) {
 
 func toAll(text string) store.Message { return store.Message{To: store.AllNodes, Text: text} }
 
-// tellMembers tells the other nodes to look at the members.
+// tellMembers notifies the other nodes to read the members.
 func (c *Cluster) tellMembers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.lease/beats)
 	defer cancel()
@@ -385,8 +383,8 @@ func (c *Cluster) tellMembers(ctx context.Context) {
 	}
 }
 
-// pace returns when to renew the lease next: earlier while others are waited for, and when
-// the lease of another may end.
+// pace returns when to renew the lease next: earlier while other nodes are waited for, and when
+// another lease may end.
 func (c *Cluster) pace(v *store.View, ends time.Duration) time.Duration {
 	next := min(c.lease/beats, ends)
 	if !v.Settled() {
@@ -395,7 +393,7 @@ func (c *Cluster) pace(v *store.View, ends time.Duration) time.Duration {
 	return max(next, c.lease/unsettled)
 }
 
-// renew lets this node send until the lease ends that it asked for at a time.
+// renew lets this node send until the end of the lease that was requested at a time.
 func (c *Cluster) renew(began time.Time) (resumed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -407,8 +405,8 @@ func (c *Cluster) renew(began time.Time) (resumed bool) {
 	return resumed
 }
 
-// expire cuts off what is being sent, because the lease may have ended: others may send
-// the same any moment.
+// expire cancels attempts, because the lease may have ended and other nodes may send the same
+// deliveries.
 func (c *Cluster) expire() {
 	if c.stopSending() {
 		c.mu.Lock()
@@ -419,7 +417,7 @@ func (c *Cluster) expire() {
 	}
 }
 
-// stopSending cuts off what is being sent, and reports whether this node was sending.
+// stopSending cancels attempts, and reports whether this node was sending.
 func (c *Cluster) stopSending() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -432,8 +430,8 @@ func (c *Cluster) stopSending() bool {
 	return true
 }
 
-// Sending returns a context that ends with the lease. It has ended when the node may
-// not send, even where a process that was stopped for a while has not noticed yet.
+// Sending returns a context that ends with the lease. It has ended if the node must not send,
+// even if a process that was suspended for a while has not noticed yet.
 func (c *Cluster) Sending() context.Context {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -449,7 +447,7 @@ var ended = func() context.Context {
 	return ctx
 }()
 
-// follow acts on a view of the members and returns this node's part in it.
+// follow processes a view of the members and returns this node's part in it.
 func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (part store.Part, err error) {
 	c.mu.Lock()
 	isNew := v.Generation != c.views[len(c.views)-1].Generation
@@ -471,7 +469,7 @@ func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (part 
 	if c.Stats().Settled {
 		return store.Part{Acked: v.Generation, Follows: v.Generation}, nil
 	}
-	// Attempts under way end before the endpoints are another node's. Most do at once.
+	// Attempts under way end before the endpoints are handed over. Most end at once.
 	busy := c.engine.Releasing()
 	for deadline := time.Now().Add(min(c.lease/unsettled, longestRelease)); len(busy) > 0 && time.Now().Before(deadline) && pause(ctx, releaseEvery); {
 		busy = c.engine.Releasing()
@@ -482,8 +480,8 @@ func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (part 
 	return store.Part{Follows: v.Generation, Released: allBut(busy)}, nil
 }
 
-// gained returns the slots that all members have released by a view, and that this node does not
-// know of yet. The caller holds c.mu.
+// gained returns the slots that all members have released by a view, and that are new to this
+// node. The caller holds c.mu.
 func (c *Cluster) gained(v *store.View) (gained []int) {
 	last := len(c.views) - 1
 	if c.settled {
@@ -497,10 +495,11 @@ func (c *Cluster) gained(v *store.View) (gained []int) {
 	return gained
 }
 
-// takeOver begins to send to the endpoints that are this node's by a view, of slots that all have
-// released or, when it is settled, of all slots.
+// takeOver begins to send to this node's endpoints by a view, in slots that all have released or,
+// if it is settled, in all slots.
 func (c *Cluster) takeOver(ctx context.Context, v store.View, gained []int, settles bool) error {
-	// The previous owners sent events up to this key: a late message of one must not send it again.
+	// The previous owners sent events up to this key: a late message of one must not cause a second
+	// attempt.
 	last, err := c.nodes.LastKey(ctx)
 	if err != nil {
 		return err
@@ -552,8 +551,8 @@ func pause(ctx context.Context, d time.Duration) (goOn bool) {
 	}
 }
 
-// hear takes the messages of the other nodes, and looks in the store now and then for
-// what none told of.
+// hear handles the messages of the other nodes, and periodically searches the store for work
+// without a message.
 func (c *Cluster) hear(ctx context.Context) {
 	every := rescanEvery
 	heard := make(chan struct{})
@@ -589,8 +588,8 @@ func (c *Cluster) hear(ctx context.Context) {
 	}
 }
 
-// heard acts on a message. That of a change comes before those of the events that were
-// accepted after it, and is acted on before them.
+// heard handles a message. That of a change precedes those of the events that were accepted
+// after it, and is handled before them.
 func (c *Cluster) heard(ctx context.Context, message string) {
 	word, rest, _ := strings.Cut(message, " ")
 	switch word {
@@ -626,7 +625,7 @@ func (c *Cluster) receive(ctx context.Context, text string) {
 		version, ids[i] = max(version, outgoing[i].Version), outgoing[i].Delivery.ID
 	}
 	if err := c.service.Reach(ctx, version); err != nil {
-		c.engine.Arrived(ids) // the engine reads them when the store answers
+		c.engine.Arrived(ids) // the engine reads them when the store is available
 		return
 	}
 	if misdirected := c.engine.Forwarded(outgoing); len(misdirected) > 0 {
@@ -637,8 +636,8 @@ func (c *Cluster) receive(ctx context.Context, text string) {
 	}
 }
 
-// tell tells the other nodes of work for their endpoints; what comes while one message
-// is on its way goes into the next.
+// tell notifies the other nodes of work for their endpoints; notifications that are queued
+// during a call are sent by the next.
 func (c *Cluster) tell(ctx context.Context) {
 	for {
 		select {
@@ -647,7 +646,7 @@ func (c *Cluster) tell(ctx context.Context) {
 			return
 		}
 		if err := c.nodes.Tell(ctx, c.toTell()...); err != nil && ctx.Err() == nil {
-			c.log.Warn("announce work", "err", err) // they look by themselves, later
+			c.log.Warn("announce work", "err", err) // the other nodes will find the work in the store
 		}
 	}
 }
@@ -671,8 +670,8 @@ func (c *Cluster) toTell() (all []store.Message) {
 	return all
 }
 
-// messages writes deliveries into as many messages of a word as it takes: endpoint.event,
-// or the endpoint alone, in base 36.
+// messages encodes deliveries into messages of a kind: endpoint.event, or the endpoint only, in
+// base 36.
 func messages(word string, deliveries []delivery.ID) (all []string) {
 	var b []byte
 	for _, id := range deliveries {
@@ -694,7 +693,7 @@ func messages(word string, deliveries []delivery.ID) (all []string) {
 	return all
 }
 
-// parse reads what messages wrote, and skips what it cannot read.
+// parse decodes the text of messages, and skips invalid parts.
 func parse(text string) (all []delivery.ID) {
 	for word := range strings.FieldsSeq(text) {
 		endpoint, key, _ := strings.Cut(word, ".")
@@ -708,7 +707,7 @@ func parse(text string) (all []delivery.ID) {
 	return all
 }
 
-// refresh takes over what other nodes change, where that was not heard.
+// refresh reads the changes of other nodes that were not notified.
 func (c *Cluster) refresh(ctx context.Context) {
 	for {
 		err := c.readClock(ctx)
@@ -724,11 +723,11 @@ func (c *Cluster) refresh(ctx context.Context) {
 	}
 }
 
-// Now returns the time by the store's clock, at the latest that it can be: all nodes'
-// keys follow it.
+// Now returns the latest possible time of the store's clock, from which all nodes' keys are
+// generated.
 func (c *Cluster) Now() time.Time { return c.clock.latest() }
 
-// Alone runs fn while no other node that starts does.
+// Alone runs fn while no other starting node does.
 func (c *Cluster) Alone(ctx context.Context, fn func(context.Context) error) error {
 	return c.nodes.Alone(ctx, fn)
 }
@@ -739,7 +738,7 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	return errors.Join(c.nodes.Leave(ctx), c.nodes.Tell(ctx, toAll(wordMembers)))
 }
 
-// Nodes returns the numbers of the members that this node knows of.
+// Nodes returns the numbers of the known members.
 func (c *Cluster) Nodes() []int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -751,13 +750,13 @@ func (c *Cluster) Nodes() []int {
 	return all
 }
 
-// Stats is this node's part at one moment.
+// Stats describes this node's current part.
 type Stats struct {
-	Nodes       int   // members that this node knows of
+	Nodes       int   // known members
 	Generation  int64 // of the members
 	Sending     bool  // it holds its lease
 	LeaseLeft   time.Duration
-	Settled     bool // all nodes work by the same members
+	Settled     bool // all nodes use the same members
 	Adopted     int  // endpoints taken over since the start, its own after a suspension among them
 	Suspensions int  // times that the lease was not renewed in time
 }

@@ -20,7 +20,7 @@ func view(nodes ...int) *store.View {
 	return v
 }
 
-// A node that comes or goes moves no endpoint but its own, and all have their share.
+// A node that joins or leaves moves only its own endpoints, and all nodes have similar shares.
 func TestOwner(t *testing.T) {
 	const endpoints = 10000
 	three, four := view(0, 1, 2), view(2, 0, 3, 1)
@@ -42,7 +42,7 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// What is to be told fits into messages that PostgreSQL takes, whole.
+// All notifications fit into complete messages within PostgreSQL's limit.
 func TestMessages(t *testing.T) {
 	for _, n := range []int{0, 1, 5000} {
 		var deliveries, told []delivery.ID
@@ -65,7 +65,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// earliest is the earliest that the store's time can be.
+// earliest returns the earliest possible time of the store.
 func (c *clock) earliest() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,7 +73,7 @@ func (c *clock) earliest() time.Time {
 	return c.store.Add(now.Sub(c.at) - c.doubtAt(now))
 }
 
-// The clock is never surer than it may be: the store's time lies between what it says.
+// The clock's uncertainty is correct: the store's time is between its bounds.
 func TestClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ahead = 3 * time.Hour // the store's clock
@@ -99,10 +99,10 @@ func TestClock(t *testing.T) {
 		check(&c, 5*time.Millisecond)
 		look(&c, 0, 2*time.Millisecond) // better
 		check(&c, time.Millisecond)
-		look(&c, 100*time.Millisecond, 0) // worse: the better one still counts
+		look(&c, 100*time.Millisecond, 0) // worse: the better observation still applies
 		check(&c, 1100*time.Microsecond)
 		time.Sleep(time.Minute)
-		look(&c, 100*time.Millisecond, 0) // the better one is too old
+		look(&c, 100*time.Millisecond, 0) // the better observation is too old
 		check(&c, 50*time.Millisecond)
 	})
 }

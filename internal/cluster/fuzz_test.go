@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Whatever comes from the database's channel: what is read can be told again.
+// Every text from the database's channel is parsed into deliveries that can be encoded again.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"1.2 3", "zz.zz", ".", "-1.-1", "1.2.3", "9999999999999999999999", "\x00\xff"} {
 		f.Add(s)

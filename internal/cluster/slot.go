@@ -2,14 +2,14 @@ package cluster
 
 import "github.com/posthaste-hq/posthaste/internal/store"
 
-// slots is how many parts endpoints change hands in. An attempt under way delays the hand-over of
-// the endpoints of its slot.
+// slots is the number of groups in which endpoints are handed over. An attempt under way delays
+// the hand-over of the endpoints in its slot.
 const slots = 1024
 
 // slotOf returns the slot of an endpoint.
 func slotOf(endpoint int64) int { return int(mix(uint64(endpoint)) % slots) }
 
-// slotSet is a set of slots, as nodes tell it: a bit each.
+// slotSet is a set of slots in the form that nodes exchange: one bit each.
 type slotSet []byte
 
 // allBut returns all slots but those of some endpoints.
@@ -28,7 +28,7 @@ func allBut(endpoints []int64) slotSet {
 func (s slotSet) has(slot int) bool { return slot/8 < len(s) && s[slot/8]&(1<<(slot%8)) != 0 }
 
 // released reports whether all members of a view have released a slot: none of them sends to an
-// endpoint of it that is another member's by the view.
+// endpoint in it that another member owns by the view.
 func released(v *store.View, slot int) bool {
 	for _, m := range v.Members {
 		if m.Acked < v.Generation && (m.Follows != v.Generation || !slotSet(m.Released).has(slot)) {

@@ -12,7 +12,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// table is the store of some nodes, as far as changes of the members need it, and node one of them
+// table is the store of some nodes, as far as changes of the members need it; node is one of them
 // with its service and engine.
 type table struct {
 	store.Nodes
@@ -64,7 +64,7 @@ func (t *table) join(no int) *node {
 	return n
 }
 
-// look lets a node act on the members as they are.
+// look lets a node process the current members.
 func (t *table) look(tb testing.TB, n *node) {
 	tb.Helper()
 	v := store.View{Self: n.self, Generation: t.generation}
@@ -78,8 +78,8 @@ func (t *table) look(tb testing.TB, n *node) {
 	t.parts[n.self] = part
 }
 
-// An attempt under way delays the hand-over of its slot alone, and no endpoint ever has two owners,
-// in whichever order the nodes learn of each other.
+// An attempt under way delays the hand-over of its slot only, and no endpoint ever has two owners,
+// in whatever order the nodes learn of each other.
 func TestFollow(t *testing.T) {
 	tab := &table{parts: map[int]store.Part{}}
 	nodes := []*node{tab.join(0)}

@@ -6,24 +6,24 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// watch is since when the other nodes have not renewed their leases, by this machine's
-// monotonic clock. Clocks of other machines, and steps of any, have no part in it.
+// watch records since when the other nodes have not renewed their leases, by this machine's
+// monotonic clock. Clocks of other machines, and steps of any clock, have no effect.
 type watch struct {
 	seen map[int]sighting // by number
 	last time.Time        // of the last look
 }
 
-// sighting is a node's count of renewals, and since when it is known to be that.
+// sighting is a node's count of renewals, and since when it is unchanged.
 type sighting struct {
 	instance string
 	beats    int64
 	since    time.Time
 }
 
-// look takes a view that this node has at a time. It returns the nodes whose leases have
-// ended, and after which time to look again because another lease may end. A lease has ended
-// when looks that were not far apart have shown the same count for its length: while this
-// node could not look, the store may have been away, and no node could renew.
+// look processes a view at a time. It returns the nodes whose leases have ended, and after
+// which time to look again because another lease may end. A lease has ended if sufficiently
+// frequent looks have shown the same count for its length: while this node could not look, the
+// store may have been unavailable, so that no node could renew.
 func (w *watch) look(v *store.View, now time.Time, lease time.Duration) (dead []store.Member, next time.Duration) {
 	blind := w.last.IsZero() || now.Sub(w.last) > lease/2
 	w.last = now

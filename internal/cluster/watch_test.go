@@ -7,8 +7,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// A node is taken for dead when its count of renewals has stood still for its lease while it
-// was looked at, and never because nobody could look.
+// A node is removed if its count of renewals has not changed for its lease while it was
+// observed, and never because no node could look.
 func TestWatch(t *testing.T) {
 	const lease = 10 * time.Second
 	start := time.Now()

@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// TypeInfo says what events of a type tell.
+// TypeInfo describes an event type.
 type TypeInfo struct {
 	Name, Description string
 }
 
-// Catalogue is the types that are known without asking the sender: those of the
-// sandbox and those that the server itself announces.
+// Catalogue lists the built-in types: those of the sandbox and those that the server itself
+// announces.
 func Catalogue() []TypeInfo {
 	return []TypeInfo{
 		{"payment.succeeded", "A payment succeeded."},
@@ -28,8 +28,8 @@ func Catalogue() []TypeInfo {
 	}
 }
 
-// Schema returns a JSON Schema (draft 2020-12) that the sample of type t follows,
-// made from the sample: it names the fields and their types.
+// Schema returns a JSON Schema (draft 2020-12) derived from the sample of type t: it contains
+// the fields and their types.
 func Schema(t string) []byte {
 	var sample any
 	body := NewBody("evt_1234567890abcdef", t, 1699564800, Sample(t, 1699564800))

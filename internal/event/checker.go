@@ -19,28 +19,28 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Limits of what a schema may be, with its references followed.
+// Limits of a schema with its references resolved.
 const (
 	maxSchemaSpread = 5_000 // values
 	maxSchemaDepth  = 200   // levels
 )
 
-// draft is the only dialect of JSON Schema.
+// draft is the only supported dialect of JSON Schema.
 const draft = "https://json-schema.org/draft/2020-12/schema"
 
-// location is where a schema is for the compiler. Nothing is loaded from there.
+// location is the schema's location for the compiler. Nothing is loaded from it.
 const location = "urn:posthaste:schema"
 
-// checker is a schema. It is compiled when it is first needed, and once more for each check
-// at the same time, of which there are a few. It is safe for concurrent use.
+// checker is a schema. It is compiled when it is first needed, and again for each concurrent
+// validation, up to a few. It is safe for concurrent use.
 type checker struct {
 	source []byte
 	once   sync.Once
 	err    error
-	idle   chan *compiledSchema // holds nil for each that may still be compiled
+	idle   chan *compiledSchema // contains nil for each copy that may still be compiled
 }
 
-// compiledSchema is a schema for one check at a time.
+// compiledSchema is a compiled schema for one validation at a time.
 type compiledSchema struct {
 	schema *jsonschema.Schema
 	steps  steps
@@ -65,8 +65,8 @@ func (c *checker) load() error {
 	return c.err
 }
 
-// recent is the schemas that were compiled last to see whether they can be, so that one which
-// is then stored is not compiled again while others wait.
+// recent contains the schemas that were last compiled for a check, so that one which is then
+// stored is not compiled again while other calls wait.
 var recent = struct {
 	sync.Mutex
 	all map[string]*checker
@@ -74,7 +74,7 @@ var recent = struct {
 
 const maxRecent = 64
 
-// checkerOf returns the checker of a schema, compiled, and keeps it for a while. Errors are
+// checkerOf returns the checker of a schema, compiled, and caches it for a while. Errors are
 // fault.Invalid.
 func checkerOf(source []byte) (*checker, error) {
 	recent.Lock()
@@ -117,7 +117,7 @@ func compileSchema(source []byte) (*compiledSchema, error) {
 	if err := compiler.AddResource(location, doc); err != nil {
 		return nil, refusedSchema(err)
 	}
-	out.steps.left = math.MaxInt // it is checked against the schema of schemas, in proportion to its size
+	out.steps.left = math.MaxInt // it is validated against the schema of schemas, at a cost proportional to its size
 	if out.schema, err = compiler.Compile(location); err != nil {
 		return nil, refusedSchema(err)
 	}
@@ -125,7 +125,7 @@ func compileSchema(source []byte) (*compiledSchema, error) {
 	return out, nil
 }
 
-// noLoader loads nothing: a schema must not make the server call anybody or read a file.
+// noLoader loads nothing: a schema must not make the server send requests or read files.
 type noLoader struct{}
 
 func (noLoader) Load(string) (any, error) { return nil, errors.New("nothing is loaded") }
@@ -134,7 +134,7 @@ func badSchema(param, format string, args ...any) *fault.Error {
 	return fault.Param(param, "schema_invalid", format, args...)
 }
 
-// refusedSchema says where a schema is none.
+// refusedSchema returns the fault for an invalid schema, with the place.
 func refusedSchema(err error) error {
 	var wrong *jsonschema.SchemaValidationError
 	if errors.As(err, &wrong) {
@@ -160,15 +160,15 @@ func refusedSchema(err error) error {
 	return &fault.Error{Code: fault.Invalid, Reason: "schema_invalid", Param: "schema", Message: "This is not a valid JSON Schema of draft 2020-12.", Err: err}
 }
 
-// extent is how large a part of a schema is with its references followed.
+// extent is the size of a part of a schema with its references resolved.
 type extent struct{ values, levels int }
 
-// measure finds how large a schema is with references followed. It refuses what leads out of
-// the schema or round in a circle.
+// measure computes the size of a schema with references resolved. It refuses references to
+// other documents and cycles.
 type measure struct {
 	root  map[string]any
 	known map[string]extent // by reference; being measured: the zero value
-	count int               // of all values that were visited, so that measuring ends soon
+	count int               // of all visited values, so that measuring is bounded
 }
 
 func (m *measure) value(v any, at string, depth int) (extent, error) {
@@ -265,13 +265,13 @@ func resolvePointer(v any, pointer string) (any, bool) {
 	return v, true
 }
 
-// check returns what of a body does not fit, nil when all does.
+// check returns the first mismatch of a body, nil if it matches.
 func (c *checker) check(body []byte) *fault.Error {
 	wrong, _ := c.take(body)
 	return wrong
 }
 
-// take is check, and returns how many steps it took.
+// take is check, and returns the number of steps.
 func (c *checker) take(body []byte) (wrong *fault.Error, steps int) {
 	one, err := c.acquire()
 	if err != nil {
@@ -306,7 +306,7 @@ func (c *compiledSchema) check(body []byte) *fault.Error {
 	}
 	leaf := deepest(wrong)
 	at := slices.Clone(leaf.InstanceLocation)
-	switch k := leaf.ErrorKind.(type) { // what is missing or too much is what to name
+	switch k := leaf.ErrorKind.(type) { // the missing or surplus field is named
 	case *kind.Required:
 		at = append(at, slices.Min(k.Missing))
 	case *kind.DependentRequired:
@@ -317,7 +317,7 @@ func (c *compiledSchema) check(body []byte) *fault.Error {
 	return fault.Param(fieldPath(at, indexIn(doc, at)), "schema_mismatch", "The event does not match the schema of its type: %s.", english(leaf.ErrorKind))
 }
 
-// acquire returns a compiled schema for one check. It goes back to idle.
+// acquire returns a compiled schema for one validation. It must be returned to idle.
 func (c *checker) acquire() (*compiledSchema, error) {
 	if err := c.load(); err != nil {
 		return nil, err
@@ -333,7 +333,7 @@ func (c *checker) acquire() (*compiledSchema, error) {
 	return one, err
 }
 
-// validate checks a body within the steps that a check may take.
+// validate validates a body within the limit of steps.
 func (c *compiledSchema) validate(doc any) (err error) {
 	defer func() {
 		switch v := recover(); v.(type) {
@@ -363,9 +363,9 @@ func values(v any) int {
 	return n
 }
 
-// deepest returns the error that lies deepest in the body: of the ways in which a value
-// could have fitted, the one that it came nearest to. Of several the first by place is
-// taken, so that the same body always gets the same answer.
+// deepest returns the error that lies deepest in the body: of the alternatives that a value
+// could have matched, the nearest one. Of several the first by place is returned, so that the
+// same body always has the same error.
 func deepest(e *jsonschema.ValidationError) *jsonschema.ValidationError {
 	if len(e.Causes) == 0 {
 		return e
@@ -381,10 +381,10 @@ func deepest(e *jsonschema.ValidationError) *jsonschema.ValidationError {
 	return best
 }
 
-// printer makes the library's messages English.
+// printer formats the library's messages in English.
 var printer = message.NewPrinter(language.English)
 
-// printing guards the printer, which is for one at a time.
+// printing guards the printer, which is not safe for concurrent use.
 var printing sync.Mutex
 
 func english(k jsonschema.ErrorKind) string {
@@ -393,7 +393,8 @@ func english(k jsonschema.ErrorKind) string {
 	return k.LocalizedString(printer)
 }
 
-// indexIn returns whether the i-th step of a path into doc is the index of a list.
+// indexIn returns a function that reports whether the i-th step of a path into doc is the index
+// of a list.
 func indexIn(doc any, at []string) func(i int) bool {
 	lists := make([]bool, len(at))
 	for i, name := range at {
@@ -410,7 +411,7 @@ func indexIn(doc any, at []string) func(i int) bool {
 	return func(i int) bool { return lists[i] }
 }
 
-// fieldPath writes where something is as errors name it: data.object.items[0].
+// fieldPath formats a place in the notation of errors: data.object.items[0].
 func fieldPath(at []string, isIndex func(i int) bool) string {
 	var b strings.Builder
 	for i, name := range at {
@@ -428,7 +429,7 @@ func fieldPath(at []string, isIndex func(i int) bool) string {
 	return b.String()
 }
 
-// shorten cuts what an error repeats.
+// shorten truncates text that an error repeats.
 func shorten(s string) string {
 	const most = 80
 	if len(s) > most {

@@ -5,18 +5,18 @@ import (
 	"sync/atomic"
 )
 
-// Definitions is the definitions of all accounts in memory. It is safe for concurrent
-// use; what it returns is shared: read only.
+// Definitions contains the definitions of all accounts in memory. It is safe for concurrent
+// use; its results are shared and must not be changed.
 type Definitions struct {
 	n      atomic.Int64 // so that a server without any takes no lock
 	mu     sync.RWMutex
 	byNo   map[int64]*Definition
 	byName map[typeName]*Definition
-	gone   map[int64]struct{} // numbers of removed definitions, which are never used again
+	gone   map[int64]struct{} // numbers of removed definitions, which are never reused
 }
 
-// maxGone bounds how many removed definitions are remembered. What is put too late is late
-// by milliseconds.
+// maxGone bounds how many removed definitions are remembered. A Put that arrives too late is
+// only milliseconds late.
 const maxGone = 10_000
 
 type typeName struct {
@@ -29,9 +29,8 @@ func NewDefinitions() *Definitions {
 	return &Definitions{byNo: map[int64]*Definition{}, byName: map[typeName]*Definition{}, gone: map[int64]struct{}{}}
 }
 
-// Put adds d or replaces the definition of the same number, unless that has a greater
-// revision or was removed: what was written at the same time may come in any order. d must
-// not be changed afterwards.
+// Put adds or replaces d, unless the set has a greater revision of it or it was removed:
+// concurrent writes may arrive in any order. d must not be changed afterwards.
 func (s *Definitions) Put(d *Definition) {
 	if d.checker == nil && len(d.Schema) > 0 {
 		d.checker = newChecker(d.Schema)
@@ -47,7 +46,7 @@ func (s *Definitions) Put(d *Definition) {
 	s.n.Store(int64(len(s.byNo)))
 }
 
-// Remove forgets the definition with the given number, for good.
+// Remove removes the definition with the given number permanently.
 func (s *Definitions) Remove(no int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package event owns what was announced: the [Event] and its stable body, the
-// identifiers of all objects, and the rules for names of event types.
+// Package event owns events: the [Event] and its stable body, the identifiers of all objects,
+// and the rules for names of event types.
 //
 // It does no I/O and must not know endpoints, deliveries, SQL or HTTP.
 package event
@@ -32,8 +32,7 @@ func (s Space) Live() bool { return s&1 == 1 }
 // Account returns the account's store number.
 func (s Space) Account() int64 { return int64(s >> 1) }
 
-// Event is one thing that happened, as it was accepted. It never changes,
-// except that its payload can be erased.
+// Event is an accepted event. It never changes, except that its payload can be erased.
 type Event struct {
 	Key     Key
 	ID      string // public identifier; also the webhook-id of every attempt
@@ -42,20 +41,19 @@ type Event struct {
 	Space   Space
 	Type    string
 	Created int64  // Unix seconds; the sender may set it, so it is not acceptance time
-	Body    []byte // the stable body: stored, signed and sent exactly so
-	Trace   Trace  // nil: none. Lists of events do not tell it
+	Body    []byte // the stable body: stored, signed and sent unchanged
+	Trace   Trace  // nil: none. Lists of events do not include it
 
 	// Erased is when the payload was erased, zero while it is stored. Body and Trace of an erased
 	// event are empty.
 	Erased time.Time
 
-	// Warnings is for its sender, of what was accepted all the same. It is not stored.
+	// Warnings are problems of an accepted event, for its sender. They are not stored.
 	Warnings []*fault.Error
 }
 
-// Trace is where an event was accepted within a trace, so that attempts at it can be
-// shown as part of that, on whatever node and however much later. Only package
-// telemetry knows what the bytes mean.
+// Trace is the event's position in a trace, so that its attempts become part of the trace, on
+// any node and at any time. Only package telemetry interprets the bytes.
 type Trace []byte
 
 // HasPayload reports whether the payload is stored. The payload of an erased event is not.
@@ -64,10 +62,9 @@ func (e *Event) HasPayload() bool { return len(e.Body) > 0 }
 // Accepted returns when the event was accepted.
 func (e *Event) Accepted() time.Time { return e.Key.Time() }
 
-// Data returns the part of Body that is the value of "data".
-// It shares memory with Body.
+// Data returns the part of Body that is the value of "data". It shares memory with Body.
 func (e *Event) Data() []byte {
-	// Nothing before "data" can hold this text: id and type are plain names.
+	// No part before "data" can contain this text: id and type are plain names.
 	const mark = `,"data":`
 	i := strings.Index(string(e.Body[:min(len(e.Body), maxEnvelope)]), mark)
 	if i < 0 || len(e.Body) == 0 {
@@ -76,8 +73,8 @@ func (e *Event) Data() []byte {
 	return e.Body[i+len(mark) : len(e.Body)-1]
 }
 
-// SplitBody returns the time of creation and the data of a body that [NewBody] made,
-// and false for any other. The data shares memory with the body.
+// SplitBody returns the time of creation and the data of a body made by [NewBody], and false
+// for any other. The data shares memory with the body.
 func SplitBody(body []byte) (created int64, data []byte, ok bool) {
 	const mark = `,"created":`
 	data = (&Event{Body: body}).Data()
@@ -91,8 +88,8 @@ func SplitBody(body []byte) (created int64, data []byte, ok bool) {
 	return created, data, ok && err == nil
 }
 
-// maxEnvelope bounds the bytes before the value of "data": id, type, created and
-// the punctuation around them.
+// maxEnvelope bounds the bytes before the value of "data": id, type, created and the
+// punctuation around them.
 const maxEnvelope = MaxIDLength + MaxTypeLength + 64
 
 // Limits of names, in bytes.

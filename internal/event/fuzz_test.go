@@ -15,7 +15,7 @@ var fuzzSeeds = []string{
 	`{"type":"a.b","data":{"object":{}}}`, `{"type":"a.b","id":"evt_1234567890abcdef","created":1,"data":{"object":{},"x":[1]}}`, `{"data":{"object":1}}`, `[`, `{"type":`,
 }
 
-// Whatever is accepted is valid JSON and stays as it is.
+// Every accepted text results in valid JSON that is stable.
 func FuzzAppendStable(f *testing.F) {
 	for _, s := range fuzzSeeds {
 		f.Add([]byte(s))
@@ -42,7 +42,7 @@ func FuzzAppendStable(f *testing.F) {
 	})
 }
 
-// Whatever is accepted makes a body that is stable as a whole.
+// Every accepted input results in a body that is stable as a whole.
 func FuzzParseInput(f *testing.F) {
 	for _, s := range fuzzSeeds {
 		f.Add([]byte(s))

@@ -10,8 +10,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// allocated returns how many bytes a function allocates: a measure of work that does not
-// depend on the machine.
+// allocated returns the number of bytes that a function allocates: a measure of work that is
+// independent of the machine.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -58,7 +58,7 @@ func TestCompileSchema_isBoundedForAllPatterns(t *testing.T) {
 	}
 }
 
-// A schema is accepted or refused for its depth whatever part of it is measured first.
+// The acceptance of a schema by its depth does not depend on the order of measuring.
 func TestCompileSchema_depthDoesNotDependOnTheOrder(t *testing.T) {
 	var defs strings.Builder
 	const chain = maxSchemaDepth
@@ -73,7 +73,7 @@ func TestCompileSchema_depthDoesNotDependOnTheOrder(t *testing.T) {
 	}
 }
 
-// Each of these took seconds to check.
+// Each of these took seconds to validate.
 func TestFits_isBoundedForAllEvents(t *testing.T) {
 	numbers := "[" + strings.Repeat("1,", 60_000) + "1]"
 	objects := "[" + strings.Repeat(`{"a":1,"b":"x"},`, 8_000) + "{}]"
@@ -86,7 +86,7 @@ func TestFits_isBoundedForAllEvents(t *testing.T) {
 		return "{" + strings.Join(parts, ",") + "}"
 	}
 	many := func(n int, part string) string { return strings.TrimSuffix(strings.Repeat(part+",", n), ",") }
-	// Each item is written into the same bytes by a hash that does not say where texts end.
+	// All items have the same hash in an algorithm that does not separate texts.
 	var colliding strings.Builder
 	for i := range 4_000 {
 		parts := []string{}
@@ -135,7 +135,7 @@ func TestFits_isBoundedForAllEvents(t *testing.T) {
 	}
 }
 
-// The events of a shop, large ones too, take a small part of what a check may take.
+// Large events of a real shop take a small part of the allowed steps.
 func TestFits_largeHonestEvents(t *testing.T) {
 	schema := `{"properties":{"data":{"properties":{"object":{"required":["id","items"],"properties":{"id":{"pattern":"^ord_[0-9a-z]{16}$"},
 		"note":{"type":"string","maxLength":300000,"pattern":"^[^<>]*$"},

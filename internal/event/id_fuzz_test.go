@@ -2,8 +2,8 @@ package event
 
 import "testing"
 
-// Whatever is taken for an identifier is the one that its parts make, so that no two
-// spellings name one object.
+// Every accepted identifier is the one that its parts result in, so that no two notations name
+// one object.
 func FuzzParseID(f *testing.F) {
 	for _, s := range []string{"evt_00000000000000000001", FormatID(PrefixEvent, 1<<62, 1<<31), "evt_", "dlv_00000000000000000001", "evt_zzzzzzzzzzzzzzzzzzzz", "evt_0000000000000000000\xff"} {
 		f.Add(s)

@@ -8,10 +8,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Input is what a sender says of an event.
+// Input contains a sender's parameters of an event.
 type Input struct {
 	Type       string
-	ID         string // empty: the server makes one
+	ID         string // empty: the server generates one
 	Created    int64  // Unix seconds, if HasCreated
 	HasCreated bool
 	Data       []byte // the value of "data", in stable form
@@ -127,7 +127,7 @@ func (w *stableWriter) seconds(param string) (int64, error) {
 	}
 	n, perr := strconv.ParseInt(string(raw), 10, 64)
 	if perr != nil {
-		n = -1 // a fraction, an exponent, or more than an int64 holds
+		n = -1 // a fraction, an exponent, or out of the range of an int64
 	}
 	return n, CheckTime(param, float64(n), 1)
 }
@@ -161,7 +161,7 @@ func (in *Input) check() error {
 	return err
 }
 
-// raw returns the raw bytes to read a field of.
+// raw returns the raw bytes of the input, created if necessary.
 func (in *Input) raw() *Raw {
 	if in.Raw == nil {
 		in.Raw = new(Raw)
@@ -169,8 +169,8 @@ func (in *Input) raw() *Raw {
 	return in.Raw
 }
 
-// checkObject refuses data without an "object" that is an object. data is in
-// stable form, so a member's name and value stand side by side.
+// checkObject refuses data without an "object" that is an object. data is in stable form, so a
+// member's name and value are adjacent.
 func checkObject(data []byte) error {
 	if bytes.HasPrefix(data, []byte(`{"object":{`)) { // the usual form
 		return nil
@@ -199,8 +199,8 @@ func checkObject(data []byte) error {
 	return fault.Param("data.object", "parameter_missing", `The data must contain an object: {"object":{…}}.`)
 }
 
-// NewBody returns the body that is stored, signed and sent. id, typ and data must
-// be valid and data in stable form; then the whole is.
+// NewBody returns the body that is stored, signed and sent. id, typ and data must be valid and
+// data in stable form; then the whole body is.
 func NewBody(id, typ string, created int64, data []byte) []byte {
 	b := make([]byte, 0, len(id)+len(typ)+len(data)+len(`{"id":"","type":"","created":,"data":}`)+20)
 	b = append(b, `{"id":"`...)

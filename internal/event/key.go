@@ -7,10 +7,9 @@ import (
 	"time"
 )
 
-// Key is the number an event is stored under: 42 bits of Unix milliseconds, 8
-// bits of node and 13 bits of counter. Keys of one node strictly increase, so
-// key order is acceptance order there, a time range is a key range, and rows are
-// always appended at the end of a table.
+// Key is the number under which an event is stored: 42 bits of Unix milliseconds, 8 bits of
+// node and 13 bits of counter. Keys of one node strictly increase, so key order is its order of
+// acceptance, a time range is a key range, and rows are always appended at the end of a table.
 type Key int64
 
 const (
@@ -19,14 +18,13 @@ const (
 	keyTimeShift   = keyCounterBits + keyNodeBits
 )
 
-// Time returns when the key was made, to the millisecond.
+// Time returns when the key was generated, to the millisecond.
 func (k Key) Time() time.Time { return time.UnixMilli(int64(k) >> keyTimeShift) }
 
-// KeyAt returns the smallest key that can be made at t: the lower bound of a
-// time range.
+// KeyAt returns the smallest key that can be generated at t: the lower bound of a time range.
 func KeyAt(t time.Time) Key { return Key(max(t.UnixMilli(), 0) << keyTimeShift) }
 
-// Keys makes keys. It is safe for concurrent use.
+// Keys generates keys. It is safe for concurrent use.
 type Keys struct {
 	now  func() time.Time
 	node int64
@@ -41,8 +39,8 @@ func NewKeys(now func() time.Time, node uint8) *Keys {
 	return &Keys{now: now, node: int64(node) << keyCounterBits}
 }
 
-// Next returns a key greater than every key that g returned before, even when
-// the clock steps back: it then goes on counting from the last one.
+// Next returns a key greater than all earlier keys of g, even if the clock steps back: it then
+// continues to count from the last one.
 func (g *Keys) Next() Key {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,8 +49,8 @@ func (g *Keys) Next() Key {
 	return Key(ms<<keyTimeShift | g.node | counter)
 }
 
-// After makes every later key greater than k. A store calls it at start with
-// its newest key, so that a clock stepped back between two runs repeats none.
+// After makes every later key greater than k. A store calls it at startup with its newest key,
+// so that a clock stepped back between two runs repeats none.
 func (g *Keys) After(k Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -76,8 +74,8 @@ const (
 	PrefixSession  = "ses_"
 )
 
-// idAlphabet is in ASCII order, so that ids sort as the numbers in them do. It
-// lacks i, l, o and u, which are misread.
+// idAlphabet is in ASCII order, so that ids sort like the numbers in them. It lacks i, l, o and
+// u, which are easily misread.
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
 const idLength = 20 // characters for 96 bits
@@ -92,13 +90,13 @@ var idValue = func() (t [256]int8) {
 	return t
 }()
 
-// FormatID returns prefix and 20 characters that hold k and n. Ids of one prefix
-// sort by k, so by time.
+// FormatID returns prefix and 20 characters that encode k and n. Ids with one prefix sort by k,
+// and therefore by time.
 func FormatID(prefix string, k Key, n uint32) string {
 	return string(AppendID(make([]byte, 0, len(prefix)+idLength), prefix, k, n))
 }
 
-// AppendID appends what [FormatID] returns to dst.
+// AppendID appends the result of [FormatID] to dst.
 func AppendID(dst []byte, prefix string, k Key, n uint32) []byte {
 	dst = append(dst, prefix...)
 	// The 96 bits of k and n, split into the upper 60 and the lower 36.
@@ -126,12 +124,12 @@ func DerivedID(prefix string, t time.Time, seed [32]byte) string {
 // derivedTail makes derived ids longer than those of FormatID, so that [ParseID] refuses them.
 const derivedTail = 12
 
-// ParseID returns what [FormatID] put into id, and false for any other string.
+// ParseID returns the numbers that [FormatID] encoded in id, and false for any other string.
 func ParseID(prefix, id string) (k Key, n uint32, ok bool) {
 	if len(id) != len(prefix)+idLength || id[:len(prefix)] != prefix {
 		return 0, 0, false
 	}
-	var hi, lo uint64 // 128 bits, of which the id fills 100 and may use 96
+	var hi, lo uint64 // 128 bits, of which the id contains 100 and may use 96
 	for _, c := range []byte(id[len(prefix):]) {
 		v := idValue[c]
 		if v < 0 {
@@ -149,8 +147,8 @@ func ParseID(prefix, id string) (k Key, n uint32, ok bool) {
 	return k, uint32(lo), true
 }
 
-// IDs makes identifiers: a fresh key and a random number that keeps them from
-// being guessed. It is safe for concurrent use.
+// IDs generates identifiers from a new key and a random number, so that they cannot be guessed.
+// It is safe for concurrent use.
 type IDs struct {
 	Keys *Keys
 	Rand func() uint32

@@ -35,7 +35,7 @@ func TestKeys(t *testing.T) {
 	now := time.UnixMilli(1_700_000_000_000)
 	g := NewKeys(func() time.Time { return now }, 3)
 	var keys []Key
-	for i := range 30_000 { // more than a millisecond holds, and a clock that steps back
+	for i := range 30_000 { // more than fit in a millisecond, and a clock that steps back
 		if i == 20_000 {
 			now = now.Add(-time.Hour)
 		}
@@ -166,7 +166,7 @@ func TestSample_isStable(t *testing.T) {
 	}
 }
 
-// A time in another unit is named as such, with the value to send.
+// The error about a time in another unit names the unit, and the value to send.
 func TestCheckTime(t *testing.T) {
 	for seconds, want := range map[float64]string{
 		1699564800: "", 0: "", maxTime: "",

@@ -13,8 +13,8 @@ import (
 )
 
 // Malformed returns the fault.Invalid for a JSON text that a decoder refused with err. It
-// says what is wrong and at which byte, counted from 0. subject begins the sentence, such
-// as "The request body"; path writes where in the text it is.
+// contains the problem and its byte, counted from 0. subject begins the sentence, such as "The
+// request body"; path formats the place in the text.
 func Malformed(subject string, text []byte, err error, path func(jsontext.Pointer) string) error {
 	var syntax *jsontext.SyntacticError
 	if !errors.As(err, &syntax) {
@@ -35,8 +35,7 @@ func Malformed(subject string, text []byte, err error, path func(jsontext.Pointe
 		Message: fmt.Sprintf("%s is not valid JSON: %s at byte %d.", subject, strings.TrimPrefix(cause, "jsontext: "), at)}
 }
 
-// halfPair returns the escape of a surrogate that is wrong at or after an offset, and
-// where it is.
+// halfPair returns the invalid escape of a surrogate at or after an offset, and its place.
 func halfPair(text []byte, at int64) (string, int64) {
 	const escape = len(`\ud800`)
 	rest := text[min(at, int64(len(text))):]

@@ -12,14 +12,14 @@ import (
 	"testing"
 )
 
-// TestStable_underNode has real Node.js judge the stable form of generated,
-// hostile documents: JSON.stringify(JSON.parse(b)) === b, and the same meaning.
+// TestStable_underNode checks the stable form of generated, hostile documents with Node.js:
+// JSON.stringify(JSON.parse(b)) === b, with the same meaning.
 func TestStable_underNode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Node.js, which make test-fast does without")
 	}
 	documents := 120_000
-	if underRace { // make test runs it both ways
+	if underRace { // make test also runs it without the race detector
 		documents = 6_000
 	}
 	const seed = 20261123
@@ -55,7 +55,7 @@ func TestStable_underNode(t *testing.T) {
 	t.Logf("seed %d: %d documents checked by Node.js, %d refused", seed, documents, refused)
 }
 
-// generator makes JSON texts that are hard to keep stable.
+// generator generates JSON texts that are hard to keep stable.
 type generator struct{ *rand.Rand }
 
 func (g generator) document() []byte {

@@ -12,19 +12,19 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// DefaultContentType is that of raw bytes whose sender names none.
+// DefaultContentType is the content type of raw bytes without a given one.
 const DefaultContentType = "application/octet-stream"
 
 // MaxContentType is the maximum length of a content type, in bytes.
 const MaxContentType = 200
 
-// Raw is the bytes that a sender wants to be delivered as they are. They are stored in the data
-// of the event, beside "object", as "raw":{"content_type":…,"base64":…}.
+// Raw contains bytes to be delivered unchanged. They are stored in the data of the event,
+// beside "object", as "raw":{"content_type":…,"base64":…}.
 type Raw struct {
 	ContentType string
 	Base64      string // canonical, so that equal bytes are equal text
 
-	given bool // Base64 was in the request, and not its content type only
+	given bool // Base64 was in the request, not only its content type
 }
 
 // Size returns the number of the raw bytes.
@@ -39,7 +39,7 @@ func ValidContentType(s string) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// check refuses bytes and content types that cannot be delivered, and completes the content
+// check refuses bytes and content types that cannot be delivered, and sets the default content
 // type. Errors: fault.Invalid.
 func (r *Raw) check() error {
 	if !r.given {
@@ -58,7 +58,7 @@ func (r *Raw) check() error {
 }
 
 // within returns data with the raw bytes as its last member. data is in stable form and has an
-// object; nil stands for one with an empty object.
+// object; nil stands for data with an empty object.
 func (r *Raw) within(data []byte) ([]byte, error) {
 	if data == nil {
 		data = []byte(`{"object":{}}`)
@@ -80,10 +80,9 @@ func (r *Raw) within(data []byte) ([]byte, error) {
 	return append(out, `"}}`...), nil
 }
 
-// RawOf returns the raw bytes of an event and their content type, by its data; false if it has
-// none.
+// RawOf returns the raw bytes and the content type in an event's data; false if it has none.
 func RawOf(data []byte) (body []byte, contentType string, ok bool) {
-	if !bytes.Contains(data, []byte(`"raw":{`)) { // saves most events the parser
+	if !bytes.Contains(data, []byte(`"raw":{`)) { // avoids parsing most events
 		return nil, "", false
 	}
 	var d struct {

@@ -18,7 +18,7 @@ func paramOf(err error) string {
 	return fmt.Sprint(err)
 }
 
-// Raw bytes come out as they went in, whatever they are, and stand beside the object.
+// Raw bytes of any value are returned unchanged, and stored beside the object.
 func TestParseInput_raw(t *testing.T) {
 	for _, body := range []string{"", "<a/>", `{"n":9007199254740993,"n":1,"s":"\ud800"}`, "\x00\xff\xfe", strings.Repeat("é", 1000)} {
 		encoded := base64.StdEncoding.EncodeToString([]byte(body))

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Types that the server itself announces to endpoints that subscribe to them.
+// Types that the server itself announces to subscribed endpoints.
 const (
 	TypeEndpointFailing  = "webhook_endpoint.failing"
 	TypeEndpointDisabled = "webhook_endpoint.disabled"
@@ -17,7 +17,7 @@ const (
 	TypeEndpointTest     = "webhook_endpoint.test"
 )
 
-// Notices is all types of events that the server itself announces. Accounts cannot send any.
+// Notices lists all event types that the server itself announces. Accounts cannot send them.
 var Notices = []string{TypeEndpointFailing, TypeEndpointDisabled, TypeEndpointEnabled, TypeSecretRotated, TypeSecretDue, TypeAttemptExhausted, TypeEndpointTest}
 
 // Operational reports whether the server itself announces events of type t.
@@ -25,8 +25,8 @@ func Operational(t string) bool {
 	return (strings.HasPrefix(t, "webhook_endpoint.") || strings.HasPrefix(t, "message.")) && slices.Contains(Notices, t)
 }
 
-// Sample returns the "data" of an example event of type t, in stable form; known
-// types get what a payment API would send. created is in Unix seconds.
+// Sample returns the "data" of an example event of type t, in stable form; known types get that
+// of a payment API. created is in Unix seconds.
 func Sample(t string, created int64) []byte {
 	payment := func(status string) []byte {
 		return fmt.Appendf(nil, `{"object":{"id":"pay_1234567890abcdef","amount":2999,"currency":"usd","status":%q,`+

@@ -15,15 +15,15 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// MaxDepth is how deeply a body may be nested. Receivers' parsers have limits too.
+// MaxDepth is the maximum nesting of a body, because receivers' parsers have limits too.
 const MaxDepth = 100
 
-// AppendStable appends the stable form of the JSON value src to dst: the one
-// that JSON.stringify(JSON.parse(…)) returns unchanged (ECMA-262, sections
-// JSON.parse, JSON.stringify, Number::toString and OrdinaryOwnPropertyKeys).
+// AppendStable appends the stable form of the JSON value src to dst: the one that
+// JSON.stringify(JSON.parse(…)) returns unchanged (ECMA-262, sections JSON.parse,
+// JSON.stringify, Number::toString and OrdinaryOwnPropertyKeys).
 //
-// What has no such form without changing its meaning is refused with a
-// fault.Invalid whose Param is the JSON path, beginning with path.
+// A value without such a form of the same meaning is refused with a fault.Invalid whose Param
+// is the JSON path, beginning with path.
 func AppendStable(dst, src []byte, path string) ([]byte, error) {
 	w := getWriter(src)
 	defer w.free()
@@ -38,21 +38,21 @@ func AppendStable(dst, src []byte, path string) ([]byte, error) {
 	return out, nil
 }
 
-// stableWriter copies one JSON text in stable form. It owns no policy about
-// which fields a request has.
+// stableWriter copies one JSON text in stable form. It does not know which fields a request
+// has.
 type stableWriter struct {
 	in      bytes.Buffer
 	dec     *jsontext.Decoder
-	members []member // of the objects that are open, outermost first
+	members []member // of the open objects, outermost first
 	scratch []byte
 	prefix  string
 	source  []byte // the input
 }
 
-// member is where an object's member stands in the output.
+// member is the position of an object's member in the output.
 type member struct {
 	start, end int
-	index      int64 // the array index its name is, -1 for any other name
+	index      int64 // value of its name as an array index, -1 for any other name
 }
 
 var writers = sync.Pool{New: func() any {
@@ -86,8 +86,8 @@ func (w *stableWriter) end() error {
 	return nil
 }
 
-// value copies the next value. inConstructor says that it is the value of a
-// member named "constructor".
+// value copies the next value. inConstructor means that it is the value of a member named
+// "constructor".
 func (w *stableWriter) value(dst []byte, depth int, inConstructor bool) ([]byte, error) {
 	switch w.dec.PeekKind() {
 	case '{':
@@ -154,13 +154,13 @@ func (w *stableWriter) object(dst []byte, depth int, inConstructor bool) ([]byte
 		if dst, err = w.str(dst, raw); err != nil {
 			return nil, err
 		}
-		name := dst[nameAt+1 : len(dst)-1] // stable escapes; plain for the names that matter here
+		name := dst[nameAt+1 : len(dst)-1] // stable escapes; the names compared below have none
 		if err := w.checkName(name, inConstructor); err != nil {
 			return nil, err
 		}
 		constructor := string(name) == "constructor"
 		index := arrayIndex(name)
-		// In order are: indexes ascending, then everything else.
+		// The required order: indexes ascending, then all other names.
 		if index >= 0 && (index < last || len(w.members) > base && w.members[len(w.members)-1].index < 0) {
 			ordered = false
 		}
@@ -186,7 +186,7 @@ func (w *stableWriter) object(dst []byte, depth int, inConstructor bool) ([]byte
 	return append(dst, '}'), nil
 }
 
-// reorder puts the members whose names are array indexes first, ascending.
+// reorder moves the members whose names are array indexes to the front, ascending.
 func (w *stableWriter) reorder(dst []byte, members []member) []byte {
 	start := members[0].start
 	w.scratch = append(w.scratch[:0], dst[start:]...)
@@ -209,8 +209,8 @@ func (w *stableWriter) reorder(dst []byte, members []member) []byte {
 	return dst
 }
 
-// arrayIndex returns the ECMAScript array index that name is, -1 for any other
-// name: "0" to "4294967294" without leading zeros.
+// arrayIndex returns the ECMAScript array index of a name, -1 for any other name: "0" to
+// "4294967294" without leading zeros.
 func arrayIndex(name []byte) int64 {
 	if len(name) == 0 || len(name) > 10 || name[0] == '0' && len(name) > 1 {
 		return -1
@@ -228,8 +228,8 @@ func arrayIndex(name []byte) int64 {
 	return n
 }
 
-// checkName refuses names that well-known receivers refuse: Fastify's parser
-// rejects them because they can poison prototypes.
+// checkName refuses names that common parsers refuse: Fastify's rejects them because they can
+// pollute prototypes.
 func (w *stableWriter) checkName(name []byte, inConstructor bool) error {
 	if string(name) == "__proto__" || inConstructor && string(name) == "prototype" {
 		return w.refuse("key_forbidden", "The key %q is refused by common JSON parsers, because it enables prototype pollution. Rename it.", name)
@@ -279,7 +279,7 @@ func (w *stableWriter) number(dst []byte, raw jsontext.Value) ([]byte, error) {
 		return append(dst, raw...), nil
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil { // the syntax is right, so it is the range
+	if err != nil { // the syntax is valid, so it is out of range
 		return nil, w.refuse("number_not_representable", "The number %s is too large; send it as a string.", shown(raw))
 	}
 	start := len(dst)
@@ -300,7 +300,7 @@ func (w *stableWriter) number(dst []byte, raw jsontext.Value) ([]byte, error) {
 	return dst, nil
 }
 
-// maxDigits is how many significant digits a double can tell apart at most.
+// maxDigits is the maximum number of significant digits of a double.
 const maxDigits = 17
 
 func shown(raw []byte) string {
@@ -310,9 +310,9 @@ func shown(raw []byte) string {
 	return string(raw)
 }
 
-// plain reports whether raw is written as ECMAScript writes it for certain: an
-// integer or a decimal fraction of up to 15 digits, which is what every double
-// keeps, without an exponent, needless zeros or a value so small that it gets one.
+// plain reports whether raw is certainly in ECMAScript's notation: an integer or a decimal
+// fraction of up to 15 digits, which every double represents, without an exponent, needless
+// zeros or a value so small that it would have one.
 func plain(raw []byte) bool {
 	digits := raw
 	if digits[0] == '-' {
@@ -339,7 +339,7 @@ func plain(raw []byte) bool {
 	return point > 1 || digits[0] != '0' || !bytes.HasPrefix(digits, []byte("0.00000"))
 }
 
-// appendNumber writes f as ECMAScript does (ECMA-262, Number::toString).
+// appendNumber formats f like ECMAScript (ECMA-262, Number::toString).
 func appendNumber(dst []byte, f float64) []byte {
 	if f == 0 {
 		return append(dst, '0') // negative zero too
@@ -355,8 +355,8 @@ func appendNumber(dst []byte, f float64) []byte {
 	return dst
 }
 
-// decimal is a number's value as its significant digits, without zeros at
-// either end, times ten to the exponent.
+// decimal is a number as its significant digits, without zeros at either end, times ten to the
+// exponent.
 type decimal struct {
 	negative bool
 	digits   string
@@ -372,7 +372,7 @@ func (d decimal) integer() bool { return d.exponent >= 0 }
 func parseDecimal(raw []byte) (d decimal) {
 	mantissa := string(raw)
 	if i := strings.IndexAny(mantissa, "eE"); i >= 0 {
-		// Out of int's range only together with a value that is zero or was refused.
+		// Out of int's range only if the value is zero or was refused.
 		d.exponent, _ = strconv.Atoi(mantissa[i+1:])
 		mantissa = mantissa[:i]
 	}
@@ -385,12 +385,12 @@ func parseDecimal(raw []byte) (d decimal) {
 	return d
 }
 
-// refuse returns the fault for what was read last.
+// refuse returns the fault for the value that was read last.
 func (w *stableWriter) refuse(reason fault.Reason, format string, args ...any) error {
 	return fault.Param(w.path(w.dec.StackPointer()), reason, format, args...)
 }
 
-// syntax turns the decoder's error into a fault.
+// syntax converts the decoder's error to a fault.
 func (w *stableWriter) syntax(err error) error {
 	subject := "This"
 	if w.prefix == "" {
@@ -404,7 +404,7 @@ func (w *stableWriter) syntax(err error) error {
 	})
 }
 
-// path writes a JSON pointer as people write paths: data.object.items[3].amount.
+// path formats a JSON pointer as data.object.items[3].amount.
 func (w *stableWriter) path(p jsontext.Pointer) string {
 	var b strings.Builder
 	b.WriteString(w.prefix)

@@ -11,8 +11,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// Limits of the regular expressions of a schema. A few characters can stand for a program
-// of a million instructions, or for a thousand ranges of characters.
+// Limits of the regular expressions of a schema. A few characters can stand for a program of a
+// million instructions, or for a thousand ranges of characters.
 const (
 	maxPattern        = 1_000  // bytes of one
 	maxPatterns       = 8_000  // bytes of all
@@ -20,19 +20,19 @@ const (
 	maxPatternRunes   = 200_000
 )
 
-// maxCheckSteps bounds one check: about one step for each value that a part of the schema is
-// applied to, for each value that it is compared with, and for each 64 instructions of
-// a regular expression that are run over a character.
+// maxCheckSteps bounds one validation: about one step for each value that a part of the schema
+// is applied to, for each value that it is compared with, and for each 64 instructions of a
+// regular expression per character.
 const maxCheckSteps = 300_000
 
-// instructionsPerStep is how many instructions of a regular expression one step may run.
+// instructionsPerStep is the number of a regular expression's instructions per step.
 const instructionsPerStep = 64
 
-// tooManySteps ends a check by a panic: the library that does the checks cannot be
-// interrupted in another way.
+// tooManySteps ends a validation by a panic, because the library cannot be interrupted
+// otherwise.
 type tooManySteps struct{}
 
-// steps counts what a check takes. It is for one check at a time.
+// steps counts the steps of one validation.
 type steps struct{ left int }
 
 func (s *steps) take(n int) {
@@ -45,11 +45,11 @@ func (s *steps) take(n int) {
 type patterns struct {
 	steps          *steps
 	bytes, program int
-	runes          int // the ends of the ranges of all classes of characters
+	runes          int // ends of the ranges of all character classes
 	known          map[string]*pattern
 }
 
-// tooLargePattern is why a regular expression is refused.
+// tooLargePattern is the error of a too large regular expression.
 type tooLargePattern struct{ what string }
 
 func (e *tooLargePattern) Error() string { return e.what }
@@ -83,8 +83,8 @@ func (c *patterns) compile(source string) (jsonschema.Regexp, error) {
 	return p, nil
 }
 
-// programSize returns about how many instructions a regular expression is compiled to, before
-// it is. It does not go on counting far beyond the limit.
+// programSize returns the approximate number of instructions of a regular expression before it
+// is compiled. It stops soon after the limit.
 func programSize(tree *syntax.Regexp) int {
 	const most = 10 * maxPatternProgram
 	size := 1
@@ -111,7 +111,7 @@ func countRunes(tree *syntax.Regexp) int {
 	return n
 }
 
-// pattern is a compiled regular expression that pays for what it is matched with.
+// pattern is a compiled regular expression that counts the steps of each match.
 type pattern struct {
 	*regexp.Regexp
 	size  int
@@ -124,7 +124,7 @@ func (p *pattern) MatchString(s string) bool {
 	return p.Regexp.MatchString(s)
 }
 
-// metered makes a compiled schema, with all its parts, pay for what they are applied to.
+// metered makes all parts of a compiled schema count steps.
 func metered(root *jsonschema.Schema, s *steps) {
 	seen := map[*jsonschema.Schema]bool{}
 	var visit func(*jsonschema.Schema)
@@ -150,7 +150,7 @@ func metered(root *jsonschema.Schema, s *steps) {
 		for _, sub := range inPlace(part) {
 			m.inPlace += fixedCost(sub)
 		}
-		// The library asserts no formats; a format is what it calls first of a part.
+		// The library asserts no formats; it calls the format of a part first.
 		part.Format = &jsonschema.Format{Name: "steps", Validate: m.pay}
 	}
 }
@@ -170,7 +170,7 @@ func inPlace(s *jsonschema.Schema) []*jsonschema.Schema {
 	return all
 }
 
-// elsewhere returns the parts of a schema that are applied to what is in the value.
+// elsewhere returns the parts of a schema that are applied to members or elements of the value.
 func elsewhere(s *jsonschema.Schema) []*jsonschema.Schema {
 	all := append([]*jsonschema.Schema{s.Items2020, s.Contains, s.UnevaluatedItems}, s.PrefixItems...)
 	return append(all, forMembers(s)...)
@@ -191,7 +191,7 @@ func forMembers(s *jsonschema.Schema) []*jsonschema.Schema {
 	return all
 }
 
-// fixedCost returns what it takes to apply a part to any value, before it pays by itself.
+// fixedCost returns the steps of applying a part to any value, besides its own metering.
 func fixedCost(s *jsonschema.Schema) int {
 	if s == nil {
 		return 0
@@ -211,7 +211,7 @@ func fixedCost(s *jsonschema.Schema) int {
 	return n
 }
 
-// comparing returns how many steps it takes to compare a value with one of a schema.
+// comparing returns the steps of comparing a value with one of a schema.
 func comparing(v any) int {
 	const number = 4
 	switch v := v.(type) {
@@ -223,15 +223,15 @@ func comparing(v any) int {
 	return number * values(v)
 }
 
-// tariff is what a part of a schema pays.
+// tariff determines the steps of a part of a schema.
 type tariff struct {
 	part    *jsonschema.Schema
 	inPlace int // for the parts that are applied to the same value
 	steps   *steps
 }
 
-// pay pays for a value that the part is applied to, and for the fixed cost of the parts
-// that are applied to what is in it.
+// pay counts the steps of applying the part to a value, and the fixed cost of the parts that
+// are applied to its members or elements.
 func (t *tariff) pay(v any) error {
 	n, s := 1+t.inPlace, t.part
 	switch v := v.(type) {
@@ -264,8 +264,8 @@ func (t *tariff) pay(v any) error {
 	return nil
 }
 
-// unevaluated returns what it takes to keep account of the members that no part has looked
-// at: a list of them for each part.
+// unevaluated returns the steps of tracking the members that no part has evaluated: a list of
+// them for each part.
 func (t *tariff) unevaluated(members int) int {
 	s := t.part
 	if s.UnevaluatedProperties == nil && s.UnevaluatedItems == nil {
@@ -274,8 +274,8 @@ func (t *tariff) unevaluated(members int) int {
 	return members * (1 + len(inPlace(s)))
 }
 
-// unique is uniqueItems. The library's own takes for ever over items that were made to have
-// the same hash.
+// unique implements uniqueItems. The library's implementation never ends for items that were
+// made to have the same hash.
 type unique struct{ steps *steps }
 
 // Validate implements [jsonschema.SchemaExt].
@@ -287,7 +287,7 @@ func (u unique) Validate(ctx *jsonschema.ValidatorContext, v any) {
 	u.steps.take(2 * values(v))
 	first := make(map[string]int, len(items))
 	for i, item := range items {
-		text, err := json.Marshal(item) // members sorted; the body's numbers and texts have one form
+		text, err := json.Marshal(item) // members sorted; numbers and texts of the body have one form
 		if err != nil {
 			return
 		}

@@ -9,18 +9,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Validation says what becomes of an event that does not fit its type's schema.
+// Validation determines the handling of an event that does not match its type's schema.
 type Validation string
 
 // The validations.
 const (
-	ValidateOff    Validation = "off"    // nobody looks
-	ValidateWarn   Validation = "warn"   // it is accepted, and its sender is told
+	ValidateOff    Validation = "off"    // events are not validated
+	ValidateWarn   Validation = "warn"   // it is accepted with a warning
 	ValidateReject Validation = "reject" // it is refused
 )
 
-// Definition is what an account says of its events of one type. A value handed out
-// by [Definitions] is shared and must not be changed.
+// Definition is an account's definition of one event type. A value returned by [Definitions] is
+// shared and must not be changed.
 type Definition struct {
 	No          int64 // store number; 0 until stored
 	Space       Space
@@ -30,22 +30,22 @@ type Definition struct {
 	Deprecated  bool
 	Samples     []json.RawMessage // values of "data", in stable form
 	Schema      []byte            // JSON Schema of the body, in stable form; empty: none
-	Version     int               // of the schema; 0: there was none yet
+	Version     int               // of the schema; 0: none so far
 	Created     time.Time
 	Updated     time.Time
-	Revision    int64 // of the stored row: each write makes it greater
+	Revision    int64 // of the stored row; each write increases it
 
 	checker *checker // of Schema
 }
 
-// SchemaVersion is a schema that a type has or had.
+// SchemaVersion is a current or earlier schema of a type.
 type SchemaVersion struct {
 	Number  int
-	Schema  []byte // empty: from then on there was none
+	Schema  []byte // empty: it was removed
 	Created time.Time
 }
 
-// Limits of what a definition may hold, and of how many there may be.
+// Limits of the contents and the number of definitions.
 const (
 	MaxTypeDescription = 5000
 	MaxSchema          = 64 << 10 // bytes
@@ -54,8 +54,8 @@ const (
 	MaxSample          = 32 << 10 // bytes
 )
 
-// Check brings schema and samples into stable form. It returns a fault.Invalid that
-// names the first field that is not acceptable, nil when all are.
+// Check converts schema and samples to the stable form. It returns a fault.Invalid that names
+// the first invalid field, nil if all are valid.
 func (d *Definition) Check() error {
 	switch {
 	case !ValidType(d.Name):
@@ -122,14 +122,13 @@ func (d *Definition) checkSamples() error {
 	return nil
 }
 
-// sampleBody is a body with a sample's data.
+// sampleBody returns a body with a sample's data.
 func sampleBody(name string, data []byte) []byte {
 	return NewBody("evt_1234567890abcdef", name, 1699564800, data)
 }
 
-// Fits returns what of a body does not fit the schema, nil when all does or when there is
-// none: a fault.Invalid whose Param is the JSON path. cost is about how much processor time
-// that took.
+// Fits returns the first mismatch of a body with the schema, nil if it matches or there is no
+// schema: a fault.Invalid whose Param is the JSON path. cost is the approximate processor time.
 func (d *Definition) Fits(body []byte) (wrong *fault.Error, cost time.Duration) {
 	if d.checker == nil {
 		return nil, 0
