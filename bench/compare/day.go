@@ -61,8 +61,8 @@ func (b *bench) day(ctx context.Context) (err error) {
 	}
 	space := event.SpaceOf(acct.No, false)
 	call := &call.Call{Key: account.Key{ID: account.System, Role: account.Operator}, Space: space}
-	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: space, URL: sink.base + "/ok", Events: []string{"*"}, Status: endpoint.Enabled,
-		Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now())}, Created: now(), Updated: now(), EnabledSince: now()}
+	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: space, Config: endpoint.Config{URL: sink.base + "/ok", Events: []string{"*"}}, State: endpoint.State{Status: endpoint.Enabled, EnabledSince: now()},
+		Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now())}, Created: now(), Updated: now()}
 	if err := st.CreateEndpoint(ctx, e, store.Trail{}); err != nil {
 		return err
 	}

@@ -75,8 +75,8 @@ func (d *Directory) Endpoints(ctx context.Context, n int, url, typ string) ([]*e
 	all := make([]*endpoint.Endpoint, n)
 	for i := range all {
 		now := time.Now()
-		all[i] = &endpoint.Endpoint{ID: d.ids.New(event.PrefixEndpoint), Space: d.space, URL: url, Events: []string{typ}, Status: endpoint.Enabled,
-			Secrets: []endpoint.Secret{endpoint.NewSecret(d.ids.New(event.PrefixSecret), now)}, Created: now, Updated: now, EnabledSince: now}
+		all[i] = &endpoint.Endpoint{ID: d.ids.New(event.PrefixEndpoint), Space: d.space, Config: endpoint.Config{URL: url, Events: []string{typ}}, State: endpoint.State{Status: endpoint.Enabled, EnabledSince: now},
+			Secrets: []endpoint.Secret{endpoint.NewSecret(d.ids.New(event.PrefixSecret), now)}, Created: now, Updated: now}
 		if err := d.store.CreateEndpoint(ctx, all[i], store.Trail{}); err != nil {
 			return nil, err
 		}

@@ -113,7 +113,7 @@ func open(ctx context.Context, kind string) (f *full, end func() error, err erro
 	}
 	for _, no := range []*int64{&f.busy, &f.quiet} {
 		now := time.Now()
-		e := &endpoint.Endpoint{ID: event.FormatID(event.PrefixEndpoint, f.keys.Next(), 1), Space: space, URL: "https://example.com/", Events: []string{"none"}, Status: endpoint.Enabled, Created: now, Updated: now, EnabledSince: now}
+		e := &endpoint.Endpoint{ID: event.FormatID(event.PrefixEndpoint, f.keys.Next(), 1), Space: space, Config: endpoint.Config{URL: "https://example.com/", Events: []string{"none"}}, State: endpoint.State{Status: endpoint.Enabled, EnabledSince: now}, Created: now, Updated: now}
 		if err := f.CreateEndpoint(ctx, e, store.Trail{}); err != nil {
 			return nil, nil, errors.Join(err, end())
 		}

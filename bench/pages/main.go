@@ -86,8 +86,8 @@ func run(events, endpoints, rounds int) error {
 	space := event.SpaceOf(acct.No, false)
 	var all []*endpoint.Endpoint
 	for i := range endpoints {
-		e := &endpoint.Endpoint{ID: ids.New(event.PrefixEndpoint), Space: space, URL: fmt.Sprintf("https://receiver-%d.example.com/webhooks", i), Events: []string{"payment.*"},
-			Status: endpoint.Enabled, Secrets: []endpoint.Secret{endpoint.NewSecret(ids.New(event.PrefixSecret), clock)}, Created: clock, Updated: clock, EnabledSince: clock}
+		e := &endpoint.Endpoint{ID: ids.New(event.PrefixEndpoint), Space: space, Config: endpoint.Config{URL: fmt.Sprintf("https://receiver-%d.example.com/webhooks", i), Events: []string{"payment.*"}},
+			State: endpoint.State{Status: endpoint.Enabled, EnabledSince: clock}, Secrets: []endpoint.Secret{endpoint.NewSecret(ids.New(event.PrefixSecret), clock)}, Created: clock, Updated: clock}
 		if err := st.CreateEndpoint(ctx, e, store.Trail{}); err != nil {
 			return err
 		}

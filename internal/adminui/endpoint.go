@@ -110,7 +110,7 @@ func (v *endpointFormView) At(field string) string {
 }
 
 func newEndpoint(rq *request) error {
-	return rq.endpointFormPage(&endpointFormView{Form: formOfEndpoint(&endpoint.Endpoint{Status: endpoint.Enabled}, nil)}, nil)
+	return rq.endpointFormPage(&endpointFormView{Form: formOfEndpoint(&endpoint.Endpoint{State: endpoint.State{Status: endpoint.Enabled}}, nil)}, nil)
 }
 
 // endpointFormPage shows a form, with the available types and the error.

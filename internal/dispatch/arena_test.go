@@ -141,8 +141,8 @@ func (w *arena) crash(landed func(unheard int) int) {
 // receiver registers an endpoint with the given number.
 func (w *arena) receiver(no int64, live bool, settings endpoint.Settings, a answer) *endpoint.Endpoint {
 	now := time.Now()
-	e := &endpoint.Endpoint{No: no, ID: fmt.Sprint("we_", no), Space: event.SpaceOf(1, live), URL: fmt.Sprintf("https://r%d.example", no),
-		Events: []string{"*"}, Status: endpoint.Enabled, Settings: settings, Created: now, EnabledSince: now}
+	e := &endpoint.Endpoint{No: no, ID: fmt.Sprint("we_", no), Space: event.SpaceOf(1, live), Config: endpoint.Config{URL: fmt.Sprintf("https://r%d.example", no),
+		Events: []string{"*"}, Settings: settings}, State: endpoint.State{Status: endpoint.Enabled, EnabledSince: now}, Created: now}
 	w.mu.Lock()
 	w.answers[no] = a
 	w.mu.Unlock()

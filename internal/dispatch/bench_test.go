@@ -45,7 +45,7 @@ func BenchmarkEngine(b *testing.B) {
 	i := &instant{}
 	st, endpoints := memstore.New(), endpoint.NewRegistry()
 	for no := range int64(lanes) {
-		endpoints.Put(&endpoint.Endpoint{No: no + 1, URL: "https://a.example", Status: endpoint.Enabled}, endpoint.Process{})
+		endpoints.Put(&endpoint.Endpoint{No: no + 1, Config: endpoint.Config{URL: "https://a.example"}, State: endpoint.State{Status: endpoint.Enabled}}, endpoint.Process{})
 		// A waiting one lets every lane learn that the store has no more.
 		waiting := delivery.New(delivery.ID{Event: event.Key(no + 1), Endpoint: no + 1}, 0)
 		if err := st.Commit(b.Context(), &store.Batch{Appends: []*store.Append{{Event: event.Event{Key: waiting.ID.Event}, Deliveries: []delivery.Delivery{waiting}}}}); err != nil {

@@ -364,17 +364,24 @@ func TestEngine_concurrency(t *testing.T) {
 
 func TestEngine_rate(t *testing.T) {
 	allowed := &endpoint.Consent{Granted: time.Now(), Rate: 600} // a minute
-	for name, settings := range map[string]endpoint.Settings{
-		"set": {Rate: 10}, "allowed by the receiver": {Rate: 1000, Validation: endpoint.Handshake, Consent: allowed},
-		"set below what is allowed": {Rate: 10, Validation: endpoint.Handshake, Consent: &endpoint.Consent{Granted: time.Now(), Rate: 6000}},
+	for name, c := range map[string]struct {
+		rate    float64
+		consent *endpoint.Consent
+	}{
+		"set": {10, nil}, "allowed by the receiver": {1000, allowed}, "set below what is allowed": {10, &endpoint.Consent{Granted: time.Now(), Rate: 6000}},
 	} {
-		t.Run(name, func(t *testing.T) { testRate(t, settings) })
+		t.Run(name, func(t *testing.T) { testRate(t, c.rate, c.consent) })
 	}
 }
 
-func testRate(t *testing.T, settings endpoint.Settings) {
+func testRate(t *testing.T, rate float64, consent *endpoint.Consent) {
 	inWorld(t, func(t *testing.T, w *world) {
-		e := w.receiver("slowly", false, settings, yes)
+		e := w.receiver("slowly", false, endpoint.Settings{Rate: rate}, yes)
+		if consent != nil {
+			asked := *e
+			asked.Settings.Validation, asked.Consent = endpoint.Handshake, consent
+			w.endpoints.Put(&asked, endpoint.Process{})
+		}
 		began := time.Now()
 		ids := w.send(e, 200)
 		settle(time.Minute)

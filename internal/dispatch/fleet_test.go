@@ -67,7 +67,7 @@ func TestEngine_deadFleet(t *testing.T) {
 		r.store = st
 		keys := event.NewKeys(time.Now, 0)
 		for no := range int64(*fleetSize) {
-			endpoints.Put(&endpoint.Endpoint{No: no + 1, URL: "https://a.example", Status: endpoint.Enabled}, endpoint.Process{})
+			endpoints.Put(&endpoint.Endpoint{No: no + 1, Config: endpoint.Config{URL: "https://a.example"}, State: endpoint.State{Status: endpoint.Enabled}}, endpoint.Process{})
 			b := &store.Batch{}
 			for range backlog {
 				k := keys.Next()

@@ -117,8 +117,8 @@ func (w *world) receiver(name string, live bool, settings endpoint.Settings, ans
 	w.t.Helper()
 	url := "https://" + name + ".example"
 	now := time.Now()
-	e := &endpoint.Endpoint{ID: "we_" + name, Space: event.SpaceOf(max(w.account, 1), live), URL: url, Events: []string{"to." + name}, Status: endpoint.Enabled,
-		Settings: settings, Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", now)}, Created: now, Updated: now, EnabledSince: now}
+	e := &endpoint.Endpoint{ID: "we_" + name, Space: event.SpaceOf(max(w.account, 1), live), Config: endpoint.Config{URL: url, Events: []string{"to." + name},
+		Settings: settings}, State: endpoint.State{Status: endpoint.Enabled, EnabledSince: now}, Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", now)}, Created: now, Updated: now}
 	if err := w.store.CreateEndpoint(context.Background(), e, store.Trail{}); err != nil {
 		w.t.Fatal(err)
 	}

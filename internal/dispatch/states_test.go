@@ -116,12 +116,16 @@ func assigned(n ast.Node) []ast.Expr {
 // laneMoves contains the methods that change a lane's states, each called in every way.
 var laneMoves = map[string][]func(*lane){
 	"follow": {
-		func(l *lane) { l.follow(&endpoint.Registered{Endpoint: &endpoint.Endpoint{Status: endpoint.Enabled}}) },
+		func(l *lane) {
+			l.follow(&endpoint.Registered{Endpoint: &endpoint.Endpoint{State: endpoint.State{Status: endpoint.Enabled}}})
+		},
 		func(l *lane) {
 			l.breaker.ProbeAt = time.Unix(1, 0)
-			l.follow(&endpoint.Registered{Endpoint: &endpoint.Endpoint{Status: endpoint.Enabled}})
+			l.follow(&endpoint.Registered{Endpoint: &endpoint.Endpoint{State: endpoint.State{Status: endpoint.Enabled}}})
 		},
-		func(l *lane) { l.follow(&endpoint.Registered{Endpoint: &endpoint.Endpoint{Status: endpoint.Disabled}}) },
+		func(l *lane) {
+			l.follow(&endpoint.Registered{Endpoint: &endpoint.Endpoint{State: endpoint.State{Status: endpoint.Disabled}}})
+		},
 		func(l *lane) { l.follow(nil) },
 	},
 	"more":       {(*lane).more},

@@ -106,7 +106,7 @@ func TestEndpoint_Check_authentication(t *testing.T) {
 		{"endless PEM", func(e *Endpoint) { e.TLS = TLS{RootCAs: strings.Repeat("x", maxPEM+1)} }, "ca_certificates"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := &Endpoint{Space: event.SpaceOf(1, true), URL: "https://a.example/hooks", Events: []string{"*"}}
+			e := &Endpoint{Space: event.SpaceOf(1, true), Config: Config{URL: "https://a.example/hooks", Events: []string{"*"}}}
 			tt.change(e)
 			err := e.Check(Rules{Signature: "Payment-Signature"})
 			var f *fault.Error

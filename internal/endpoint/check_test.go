@@ -76,7 +76,7 @@ func TestEndpoint_Check(t *testing.T) {
 		{"long delay", func(e *Endpoint) { e.Settings.Schedule = []time.Duration{MaxRetryDelay + 1} }, "retry_schedule[0]"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := &Endpoint{Space: space, URL: "https://a.example/hooks", Events: []string{"*"}}
+			e := &Endpoint{Space: space, Config: Config{URL: "https://a.example/hooks", Events: []string{"*"}}}
 			tt.change(e)
 			err := e.Check(Rules{})
 			var f *fault.Error
@@ -88,14 +88,14 @@ func TestEndpoint_Check(t *testing.T) {
 			}
 		})
 	}
-	plain := &Endpoint{Space: space, URL: "http://a.example", Events: []string{"*"}}
+	plain := &Endpoint{Space: space, Config: Config{URL: "http://a.example", Events: []string{"*"}}}
 	if err := plain.Check(Rules{AllowPlain: true}); err != nil {
 		t.Errorf("the operator allows plain http in live mode: %v", err)
 	}
 }
 
 func TestEndpoint_Check_repeatsNoLongPattern(t *testing.T) {
-	e := &Endpoint{Space: space, URL: "https://a.example", Events: []string{strings.Repeat("é ", 5000)}}
+	e := &Endpoint{Space: space, Config: Config{URL: "https://a.example", Events: []string{strings.Repeat("é ", 5000)}}}
 	if err := e.Check(Rules{}); err == nil || len(err.Error()) > 400 {
 		t.Errorf("got %v", err)
 	}

@@ -71,7 +71,7 @@ type ConsentAnswer struct {
 
 // AwaitsConsent reports whether deliveries wait for the receiver's consent.
 func (e *Endpoint) AwaitsConsent() bool {
-	return e.Settings.Validation == Handshake && e.Status == Enabled && !e.Settings.Consent.IsGranted()
+	return e.Settings.Validation == Handshake && e.Status == Enabled && !e.Consent.IsGranted()
 }
 
 // AskedFor returns the consent that deliveries wait for, nil if they do not wait.
@@ -79,20 +79,20 @@ func (e *Endpoint) AskedFor() *Consent {
 	if !e.AwaitsConsent() {
 		return nil
 	}
-	return e.Settings.Consent
+	return e.Consent
 }
 
 // SeekConsent starts a validated and enabled endpoint's wait for its receiver's consent to the
 // current URL, unless that is granted or a wait is running, and removes state that is no longer
 // needed. It reports whether a wait began: the receiver is to be asked.
 func (e *Endpoint) SeekConsent(origin string, now time.Time) bool {
-	if c := e.Settings.Consent; c != nil && (e.Settings.Validation == NotValidated || c.URL != e.URL) {
-		e.Settings.Consent = nil
+	if c := e.Consent; c != nil && (e.Settings.Validation == NotValidated || c.URL != e.URL) {
+		e.Consent = nil
 	}
-	if e.Settings.Validation == NotValidated || e.Status != Enabled || e.Settings.Consent != nil {
+	if e.Settings.Validation == NotValidated || e.Status != Enabled || e.Consent != nil {
 		return false
 	}
-	e.Settings.Consent = &Consent{URL: e.URL, Origin: origin, Since: now}
+	e.Consent = &Consent{URL: e.URL, Origin: origin, Since: now}
 	e.ConsentKey = make([]byte, consentKeySize) // a new slice: readers may use the old one
 	rand.Read(e.ConsentKey)                     // never fails (crypto/rand)
 	return true
@@ -100,17 +100,17 @@ func (e *Endpoint) SeekConsent(origin string, now time.Time) bool {
 
 // Origin returns the public name that the receiver has consented to, empty if it was not asked.
 func (e *Endpoint) Origin() string {
-	if !e.Settings.Consent.IsGranted() {
+	if !e.Consent.IsGranted() {
 		return ""
 	}
-	return e.Settings.Consent.Origin
+	return e.Consent.Origin
 }
 
 // Rate returns the maximum number of attempts per second: the lower of the setting and the
 // receiver's limit; 0 is no limit.
 func (e *Endpoint) Rate() float64 {
 	set := e.Settings.Rate
-	if c := e.Settings.Consent; c != nil && c.Rate > 0 {
+	if c := e.Consent; c != nil && c.Rate > 0 {
 		if allowed := float64(c.Rate) / 60; set <= 0 || allowed < set {
 			return allowed
 		}

@@ -57,7 +57,7 @@ func FuzzConsents(f *testing.F) {
 // TestSeekConsent follows the requests of an endpoint through its life.
 func TestSeekConsent(t *testing.T) {
 	at := time.Unix(1699564800, 0)
-	e := &Endpoint{URL: "https://a.example/", Status: Enabled, Settings: Settings{Rate: 3}}
+	e := &Endpoint{Config: Config{URL: "https://a.example/", Settings: Settings{Rate: 3}}, State: State{Status: Enabled}}
 	step := func(what string, change func(), ask, sends bool) {
 		t.Helper()
 		at = at.Add(time.Hour)
@@ -71,11 +71,11 @@ func TestSeekConsent(t *testing.T) {
 	}
 	step("not validated", func() {}, false, true)
 	step("validated", func() { e.Settings.Validation = Handshake }, true, false)
-	if c := e.Settings.Consent; c.URL != e.URL || c.Origin != "pay.example" || !c.Since.Equal(at) || e.Origin() != "" || e.Rate() != 3 {
+	if c := e.Consent; c.URL != e.URL || c.Origin != "pay.example" || !c.Since.Equal(at) || e.Origin() != "" || e.Rate() != 3 {
 		t.Errorf("waits as %+v, by %q at %v", c, e.Origin(), e.Rate())
 	}
 	step("something else is changed", func() { e.Description = "d" }, false, false)
-	step("consented", func() { e.Settings.Consent.Granted, e.Settings.Consent.Rate = at, 60 }, false, true)
+	step("consented", func() { e.Consent.Granted, e.Consent.Rate = at, 60 }, false, true)
 	if e.Origin() != "pay.example" || e.Rate() != 1 {
 		t.Errorf("sends by %q at %v", e.Origin(), e.Rate())
 	}
@@ -86,8 +86,8 @@ func TestSeekConsent(t *testing.T) {
 	step("elsewhere while it is disabled", func() { e.URL = "https://c.example/" }, false, false)
 	step("enabled", func() { e.Status = Enabled }, true, false)
 	step("not validated any more", func() { e.Settings.Validation = NotValidated }, false, true)
-	if e.Settings.Consent != nil || e.Rate() != 3 {
-		t.Errorf("left %+v", e.Settings.Consent)
+	if e.Consent != nil || e.Rate() != 3 {
+		t.Errorf("left %+v", e.Consent)
 	}
 }
 

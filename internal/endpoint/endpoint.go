@@ -45,31 +45,40 @@ const (
 // Endpoint is one receiver of events, as it is stored. A value returned by a [Registry] is shared
 // and must not be changed.
 type Endpoint struct {
-	No          int64  // store number; 0 until stored
-	ID          string // public identifier
-	Space       event.Space
+	No       int64  // store number; 0 until stored
+	ID       string // public identifier
+	Space    event.Space
+	Secrets  []Secret // oldest first; at least one
+	Created  time.Time
+	Updated  time.Time
+	Revision int64 // of the stored row; each write increases it
+
+	Config
+	State
+}
+
+// Config is what users set of an endpoint; see [Fields].
+type Config struct {
 	URL         string
 	Events      []string // patterns: exact types, "payment.*" or "*"; see [Subscribes]
-	Status      Status
 	Description string
 	Metadata    map[string]string
 	Settings    Settings
+	Auth        Authentication
+	Headers     map[string]string // custom headers, by canonical name; values may be credentials
+	TLS         TLS
+}
 
-	Secrets []Secret // oldest first; at least one
-	Auth    Authentication
-	Headers map[string]string // custom headers, by canonical name; values may be credentials
-	TLS     TLS
+// State is whether events are sent to an endpoint, and why. Users and the server change it.
+type State struct {
+	Status         Status
+	DisabledReason string    // empty while enabled
+	EnabledSince   time.Time // when it last became enabled
+
+	Consent *Consent // replaced as a whole, never changed; nil: not needed, or not asked yet
 	// ConsentKey seals the receiver's callback while its consent is pending. The server generates
 	// it and reveals it to no caller.
 	ConsentKey []byte
-
-	Created        time.Time
-	Updated        time.Time
-	EnabledSince   time.Time // when it last became enabled
-	DisabledReason string    // empty while enabled
-
-	// Revision is that of the stored row; each write increases it.
-	Revision int64
 }
 
 // ValidBroker reports whether a broker's name is valid: 1 to 40 lower-case letters, digits and
@@ -90,10 +99,10 @@ func (e *Endpoint) Active() bool { return e.Status == Enabled && !e.AwaitsConsen
 // unchanged, for [Endpoint.Check] to refuse.
 func (e *Endpoint) RespellURLs() {
 	spelled := weburl.Respell(e.URL)
-	if c := e.Settings.Consent; c != nil && c.URL == e.URL && spelled != e.URL { // the URL is normalized, but the receiver is the same
+	if c := e.Consent; c != nil && c.URL == e.URL && spelled != e.URL { // the URL is normalized, but the receiver is the same
 		consent := *c
 		consent.URL = spelled
-		e.Settings.Consent = &consent
+		e.Consent = &consent
 	}
 	e.URL, e.Auth.TokenURL = spelled, weburl.Respell(e.Auth.TokenURL)
 }
@@ -114,7 +123,6 @@ type Settings struct {
 	ContentType string             `json:"content_type,omitempty"`      // instead of the payload's
 	Filter      string             `json:"filter,omitempty"`            // an expression; empty: all events that Events select
 	Validation  Validation         `json:"validation,omitempty"`
-	Consent     *Consent           `json:"consent,omitempty"` // replaced as a whole, never changed; nil: not needed, or not asked yet
 }
 
 // Live reports whether the endpoint receives live events.
@@ -158,8 +166,8 @@ func (e *Endpoint) SetStatus(status Status, now time.Time) {
 		e.Status, e.DisabledReason = Disabled, DisabledByUser
 	default:
 		e.Status, e.DisabledReason, e.EnabledSince = Enabled, "", now
-		if !e.Settings.Consent.IsGranted() {
-			e.Settings.Consent = nil // the wait starts again
+		if !e.Consent.IsGranted() {
+			e.Consent = nil // the wait starts again
 		}
 	}
 }

@@ -20,7 +20,7 @@ func TestAccepts_neverLosesAnEvent(t *testing.T) {
 		{`data.object.currency == "EUR"`, true, true},
 		{`not an expression`, true, true}, // accepted by an earlier version, for example
 	} {
-		e := &Endpoint{Settings: Settings{Filter: tt.filter}}
+		e := &Endpoint{Config: Config{Settings: Settings{Filter: tt.filter}}}
 		if got, err := e.Accepts(in); got != tt.want || (err != nil) != tt.fails {
 			t.Errorf("%s: %v %v", tt.filter, got, err)
 		}
@@ -28,7 +28,7 @@ func TestAccepts_neverLosesAnEvent(t *testing.T) {
 }
 
 func TestCheck_filter(t *testing.T) {
-	e := &Endpoint{URL: "https://example.com", Events: []string{"*"}, Settings: Settings{Filter: `data.object.amount > 1000`}}
+	e := &Endpoint{Config: Config{URL: "https://example.com", Events: []string{"*"}, Settings: Settings{Filter: `data.object.amount > 1000`}}}
 	if err := e.Check(Rules{}); err != nil {
 		t.Error(err)
 	}

@@ -23,7 +23,7 @@ func TestKindOf(t *testing.T) {
 			t.Errorf("a caller of class %d creates an endpoint of the kind %s: %v", tt.by, tt.kind.Name, err)
 		}
 	}
-	for _, e := range []Endpoint{{URL: "listen:laptop"}, {URL: "broker://orders/a"}} {
+	for _, e := range []Endpoint{{Config: Config{URL: "listen:laptop"}}, {Config: Config{URL: "broker://orders/a"}}} {
 		e.Events, e.Status, e.Auth = []string{"*"}, Enabled, Authentication{Type: AuthBasic, Username: "a", Password: "b"}
 		if err := e.Check(Rules{Brokers: func(string) bool { return true }}); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s with authentication: %v", e.URL, err)

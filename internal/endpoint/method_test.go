@@ -35,7 +35,7 @@ func TestEndpoint_request(t *testing.T) {
 		{"not ASCII", func(e *Endpoint) { e.Settings.ContentType = "application/json; a=\"é\"" }, "content_type"},
 		{"long", func(e *Endpoint) { e.Settings.ContentType = "application/" + strings.Repeat("x", event.MaxContentType) }, "content_type"},
 	} {
-		e := &Endpoint{Space: space, URL: "https://a.example/hooks", Events: []string{"*"}}
+		e := &Endpoint{Space: space, Config: Config{URL: "https://a.example/hooks", Events: []string{"*"}}}
 		tt.change(e)
 		if err := e.Check(Rules{Brokers: func(string) bool { return true }}); (err == nil) != (tt.param == "") || err != nil && paramOf(err) != tt.param {
 			t.Errorf("%s: %v, want a fault of %q", tt.name, err, tt.param)

@@ -12,7 +12,7 @@ import (
 var space = event.SpaceOf(1, true)
 
 func on(no int64, patterns ...string) *Endpoint {
-	return &Endpoint{No: no, Space: space, Status: Enabled, Events: patterns}
+	return &Endpoint{No: no, Space: space, State: State{Status: Enabled}, Config: Config{Events: patterns}}
 }
 
 func numbers(es []*Endpoint) []int64 {
@@ -30,8 +30,8 @@ func TestRegistry_Match(t *testing.T) {
 	r.Put(on(2, "payment.*"), Process{})
 	r.Put(on(3, "*"), Process{})
 	r.Put(on(4, "payment.*", "payment.succeeded", "*", "payment.*", "payment.card.*"), Process{})
-	r.Put(&Endpoint{No: 5, Space: event.SpaceOf(1, false), Status: Enabled, Events: []string{"*"}}, Process{})
-	r.Put(&Endpoint{No: 6, Space: space, Status: Disabled, Events: []string{"*"}}, Process{})
+	r.Put(&Endpoint{No: 5, Space: event.SpaceOf(1, false), State: State{Status: Enabled}, Config: Config{Events: []string{"*"}}}, Process{})
+	r.Put(&Endpoint{No: 6, Space: space, State: State{Status: Disabled}, Config: Config{Events: []string{"*"}}}, Process{})
 	r.Put(on(7, "payment"), Process{})
 	for _, tt := range []struct {
 		typ  string
@@ -75,7 +75,9 @@ func TestRegistry_changes(t *testing.T) {
 		{"both", func() {}, []int64{1, 2}},
 		{"replaced by narrower", func() { r.Put(on(1, "c"), Process{}) }, []int64{2}},
 		{"replaced by wider", func() { r.Put(on(1, "a.*"), Process{}) }, []int64{1, 2}},
-		{"disabled", func() { r.Put(&Endpoint{No: 2, Space: space, Status: Disabled, Events: []string{"a.b"}}, Process{}) }, []int64{1}},
+		{"disabled", func() {
+			r.Put(&Endpoint{No: 2, Space: space, State: State{Status: Disabled}, Config: Config{Events: []string{"a.b"}}}, Process{})
+		}, []int64{1}},
 		{"enabled", func() { r.Put(on(2, "a.b"), Process{}) }, []int64{1, 2}},
 		{"removed", func() { r.Remove(1) }, []int64{2}},
 		{"removed again", func() { r.Remove(1); r.Remove(99) }, []int64{2}},
@@ -189,12 +191,12 @@ func TestRegistry_readsDuringWrites(t *testing.T) {
 func TestRegistry_eachHoldsNoLock(t *testing.T) {
 	r := NewRegistry()
 	for no := range int64(3) {
-		r.Put(&Endpoint{No: no + 1, Space: 2, Status: Enabled, Events: []string{"*"}}, Process{})
+		r.Put(&Endpoint{No: no + 1, Space: 2, State: State{Status: Enabled}, Config: Config{Events: []string{"*"}}}, Process{})
 	}
 	visited := 0
 	r.Each(func(e *Registered) {
 		visited++
-		r.Put(&Endpoint{No: e.No + 10, Space: 2, Status: Enabled, Events: []string{"*"}}, Process{}) // otherwise the test hangs here
+		r.Put(&Endpoint{No: e.No + 10, Space: 2, State: State{Status: Enabled}, Config: Config{Events: []string{"*"}}}, Process{}) // otherwise the test hangs here
 		r.Remove(e.No)
 	})
 	if visited != 3 || r.Len() != 3 || len(r.Match(2, "a.b")) != 3 {

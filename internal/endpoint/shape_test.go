@@ -20,7 +20,7 @@ const (
 
 func shapedEndpoint(t testing.TB, f Format) *Endpoint {
 	t.Helper()
-	e := &Endpoint{Space: event.SpaceOf(1, true), URL: "https://example.com"}
+	e := &Endpoint{Space: event.SpaceOf(1, true), Config: Config{URL: "https://example.com"}}
 	if err := e.SetShape("payload_format", Shape{Format: f, Source: "/accounts/acct_1/live", Since: 1 << 40}); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestPayload_formats(t *testing.T) {
 
 // The format of an event is decided when it is accepted, and later changes do not affect it.
 func TestSetShape_keepsEarlierEvents(t *testing.T) {
-	e := &Endpoint{No: 1, URL: "https://example.com"}
+	e := &Endpoint{No: 1, Config: Config{URL: "https://example.com"}}
 	set := func(f Format, since event.Key) {
 		t.Helper()
 		used := *e
@@ -194,7 +194,7 @@ func FuzzPayload(f *testing.F) {
 
 func transformed(t testing.TB, shapes ...Shape) *Endpoint {
 	t.Helper()
-	e := &Endpoint{Space: event.SpaceOf(1, true), URL: "https://example.com", Events: []string{"*"}}
+	e := &Endpoint{Space: event.SpaceOf(1, true), Config: Config{URL: "https://example.com", Events: []string{"*"}}}
 	for i, s := range shapes {
 		if err := e.SetShape("transform", s); err != nil {
 			t.Fatal(err)

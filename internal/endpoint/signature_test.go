@@ -34,7 +34,7 @@ func TestEndpoint_signature(t *testing.T) {
 			e.Settings.Profile, e.Headers = "stripe", map[string]string{"X-Hub-Signature-256": "x"}
 		}, ""},
 	} {
-		e := &Endpoint{Space: space, URL: "https://a.example/hooks", Events: []string{"*"}, Secrets: []Secret{NewSecret("sec_1", noon)}}
+		e := &Endpoint{Space: space, Config: Config{URL: "https://a.example/hooks", Events: []string{"*"}}, Secrets: []Secret{NewSecret("sec_1", noon)}}
 		tt.change(e)
 		if err := e.Check(Rules{Signature: "Payment-Signature"}); (err == nil) != (tt.param == "") || err != nil && paramOf(err) != tt.param {
 			t.Errorf("%s: %v, want a fault of %q", tt.name, err, tt.param)

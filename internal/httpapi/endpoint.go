@@ -69,7 +69,7 @@ func (a *api) viewEndpoint(e *endpoint.Endpoint) endpointView {
 	for _, s := range slices.Backward(e.LiveSecrets(now)) {
 		v.Secrets = append(v.Secrets, secretView{ID: s.ID, PublicKey: orNull(s.PublicKey()), Created: s.Created.Unix(), ExpiresAt: seconds(s.Expires)})
 	}
-	if c := e.Settings.Consent; c != nil {
+	if c := e.Consent; c != nil {
 		v.Consent = &consentView{Status: "pending", URL: c.URL, Origin: c.Origin, AllowedRate: orNull(c.Rate), GrantedAt: seconds(c.Granted), AskedAt: seconds(c.Asked), Message: orNull(c.Answer)}
 		if c.IsGranted() {
 			v.Consent.Status = "granted"

@@ -37,8 +37,8 @@ func TestAskConsent(t *testing.T) {
 				}
 				w.WriteHeader(tt.status)
 			})
-			e := &endpoint.Endpoint{URL: srv.URL + "/hook?a=b", Headers: map[string]string{"X-Tenant": "t1"}, Auth: endpoint.Authentication{Type: endpoint.AuthBasic, Username: "u", Password: "p"},
-				Settings: endpoint.Settings{Rate: 0.51}}
+			e := &endpoint.Endpoint{Config: endpoint.Config{URL: srv.URL + "/hook?a=b", Headers: map[string]string{"X-Tenant": "t1"}, Auth: endpoint.Authentication{Type: endpoint.AuthBasic, Username: "u", Password: "p"},
+				Settings: endpoint.Settings{Rate: 0.51}}}
 			got := newSender(t, nil).AskConsent(context.Background(), e, endpoint.ConsentRequest{Origin: "pay.example", Callback: "https://pay.example/v1/consents/x"})
 			if got != tt.want {
 				t.Errorf("%+v, want %+v", got, tt.want)
@@ -70,7 +70,7 @@ func TestAskConsent_unanswered(t *testing.T) {
 		{"an address that is not allowed", gone.URL, "The target's address is not public, and the server's operator does not allow it.", func(c *sender.Config) { c.AllowLoopback = false }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := newSender(t, tt.change).AskConsent(context.Background(), &endpoint.Endpoint{URL: tt.url}, endpoint.ConsentRequest{Origin: "pay.example"})
+			got := newSender(t, tt.change).AskConsent(context.Background(), &endpoint.Endpoint{Config: endpoint.Config{URL: tt.url}}, endpoint.ConsentRequest{Origin: "pay.example"})
 			if got != (endpoint.ConsentAnswer{Reason: tt.want}) {
 				t.Errorf("%+v, want %s", got, tt.want)
 			}
@@ -81,7 +81,7 @@ func TestAskConsent_unanswered(t *testing.T) {
 	defer close(waits)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if got := newSender(t, nil).AskConsent(ctx, &endpoint.Endpoint{URL: slow.URL}, endpoint.ConsentRequest{Origin: "pay.example"}); got.Answered || got.Granted {
+	if got := newSender(t, nil).AskConsent(ctx, &endpoint.Endpoint{Config: endpoint.Config{URL: slow.URL}}, endpoint.ConsentRequest{Origin: "pay.example"}); got.Answered || got.Granted {
 		t.Errorf("%+v of a receiver that says nothing", got)
 	}
 }

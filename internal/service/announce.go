@@ -158,7 +158,7 @@ func (s *Service) SetOperatorReceiver(ctx context.Context, target, secret string
 		return err
 	}
 	now := s.Now()
-	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: OperatorSpace, Status: endpoint.Disabled, Created: now}
+	e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: OperatorSpace, State: endpoint.State{Status: endpoint.Disabled}, Created: now}
 	trail, err := point(e, now)
 	if err == nil {
 		err = s.Store.CreateEndpoint(ctx, e, trail)

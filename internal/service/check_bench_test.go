@@ -27,7 +27,7 @@ func BenchmarkChecks(b *testing.B) {
 		key := account.Key{ID: "key_1", Account: 1, Role: account.Member, Hash: account.HashKey(secret)}
 		s.Auth.LearnAccount(account.Account{No: 1, ID: "acct_1"})
 		s.Auth.LearnKey(key)
-		e := &endpoint.Endpoint{No: 1, ID: "we_1", Space: event.SpaceOf(1, false), URL: "https://example.com/", Events: []string{"*"}, Status: endpoint.Enabled}
+		e := &endpoint.Endpoint{No: 1, ID: "we_1", Space: event.SpaceOf(1, false), Config: endpoint.Config{URL: "https://example.com/", Events: []string{"*"}}, State: endpoint.State{Status: endpoint.Enabled}}
 		s.publish(e)
 		return s, &call.Call{Key: key, Space: event.SpaceOf(1, false)}
 	}

@@ -79,7 +79,7 @@ func (s *Service) ValidateEndpoint(ctx context.Context, c *call.Call, id string)
 // the endpoint as it is then. If the result cannot be written, the receiver is asked again
 // later. c is the call that requested it.
 func (s *Service) askConsent(ctx context.Context, c *call.Call, e *endpoint.Endpoint) *endpoint.Endpoint {
-	ask := endpoint.ConsentRequest{Origin: cmp.Or(s.origin(), e.Settings.Consent.Origin)}
+	ask := endpoint.ConsentRequest{Origin: cmp.Or(s.origin(), e.Consent.Origin)}
 	answer := s.Targets.AskConsent(ctx, e, ask)
 	e = s.noted(ctx, c, e, ask, answer)
 	if answer.Granted || !answer.Answered || !e.AwaitsConsent() || s.origin() == "" || len(e.ConsentKey) == 0 {
@@ -111,8 +111,8 @@ func (s *Service) noted(ctx context.Context, c *call.Call, e *endpoint.Endpoint,
 // endpoint no longer awaits that. It returns the endpoint as it is then.
 func (s *Service) noteAnswer(ctx context.Context, c *call.Call, asked *endpoint.Endpoint, origin string, answer endpoint.ConsentAnswer) (*endpoint.Endpoint, error) {
 	e, err := s.editEndpoint(ctx, c, asked.Space, asked.ID, func(e *endpoint.Endpoint, now time.Time) (store.Trail, error) {
-		have := e.Settings.Consent
-		if have == nil || have.URL != asked.Settings.Consent.URL || !have.Since.Equal(asked.Settings.Consent.Since) {
+		have := e.Consent
+		if have == nil || have.URL != asked.Consent.URL || !have.Since.Equal(asked.Consent.Since) {
 			return store.Trail{}, store.ErrUnchanged // the URL or the wait has changed meanwhile
 		}
 		next := *have
@@ -126,7 +126,7 @@ func (s *Service) noteAnswer(ctx context.Context, c *call.Call, asked *endpoint.
 		if answer.Granted || !have.IsGranted() { // otherwise the granted consent is kept
 			next.Origin = origin
 		}
-		e.Settings.Consent = &next
+		e.Consent = &next
 		return store.Trail{Receipt: s.Receipt(c, e, now), Audit: entry}, nil
 	})
 	if err != nil {
@@ -157,7 +157,7 @@ func (s *Service) Consent(ctx context.Context, key, allowedRate, remote string) 
 	case e.AskedFor() == nil || len(e.ConsentKey) == 0 || subtle.ConstantTimeCompare(sealed, sealConsent(&e)) != 1:
 		return "", gone
 	}
-	origin := e.Settings.Consent.Origin
+	origin := e.Consent.Origin
 	perMinute, err := endpoint.Consents(origin, origin, allowedRate)
 	if err != nil {
 		return "", &fault.Error{Code: fault.Invalid, Reason: "header_invalid", Message: "This is a consent " + err.Error() + "."}
@@ -185,7 +185,7 @@ func consentKey(e *endpoint.Endpoint) string {
 func sealConsent(e *endpoint.Endpoint) []byte {
 	m := hmac.New(sha256.New, e.ConsentKey)
 	m.Write([]byte("consent\x00" + e.ID + "\x00" + e.URL + "\x00"))
-	m.Write(strconv.AppendInt(nil, e.Settings.Consent.Since.UnixNano(), 10))
+	m.Write(strconv.AppendInt(nil, e.Consent.Since.UnixNano(), 10))
 	return m.Sum(nil)
 }
 

@@ -89,9 +89,9 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *call.Call, p endpoint.P
 	leave()
 	now := s.Now()
 	e := &endpoint.Endpoint{
-		ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, Status: endpoint.Enabled,
+		ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, State: endpoint.State{Status: endpoint.Enabled, EnabledSince: now},
 		Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)},
-		Created: now, Updated: now, EnabledSince: now,
+		Created: now, Updated: now,
 	}
 	if err := s.apply(c, p, e, now); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 func one(endpoints int, filter func(i int) string) (*Service, *event.Event) {
 	s := New(Config{Endpoints: endpoint.NewRegistry(), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	for i := range endpoints {
-		s.Endpoints.Put(&endpoint.Endpoint{No: int64(i + 1), Space: 2, Events: []string{"payment.*"}, Status: endpoint.Enabled, Settings: endpoint.Settings{Filter: filter(i)}}, endpoint.Process{})
+		s.Endpoints.Put(&endpoint.Endpoint{No: int64(i + 1), Space: 2, Config: endpoint.Config{Events: []string{"payment.*"}, Settings: endpoint.Settings{Filter: filter(i)}}, State: endpoint.State{Status: endpoint.Enabled}}, endpoint.Process{})
 	}
 	e := &event.Event{ID: "evt_1", Space: 2, Type: "payment.succeeded", Created: 1}
 	e.Body = event.NewBody(e.ID, e.Type, e.Created, []byte(`{"object":{"id":"pay_1","object":"payment","amount":2999,"currency":"EUR","customer":{"email":"customer@example.com"}}}`))

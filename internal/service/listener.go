@@ -119,8 +119,8 @@ func (s *Service) Listen(ctx context.Context, c *call.Call, device string, event
 			}
 		case fault.Is(err, fault.NotFound):
 			now := s.Now()
-			e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, URL: url, Created: now,
-				Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)}, Description: "Listener " + device}
+			e := &endpoint.Endpoint{ID: s.IDs.New(event.PrefixEndpoint), Space: c.Space, Config: endpoint.Config{URL: url, Description: "Listener " + device}, Created: now,
+				Secrets: []endpoint.Secret{endpoint.NewSecret(s.IDs.New(event.PrefixSecret), now)}}
 			var trail store.Trail
 			if trail, err = begin(e, now); err == nil {
 				trail.Room = s.Auth.Room(c, quota.Listeners, s.Endpoints.Count(c.Space).Listeners)

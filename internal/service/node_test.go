@@ -27,7 +27,7 @@ func TestAdopted(t *testing.T) {
 	s := New(Config{Endpoints: endpoint.NewRegistry(), Now: time.Now, Settings: n, Owns: func(no int64) bool { return ours[no] }})
 	s.engine = quiet{}
 	of := func(no int64) endpoint.Endpoint {
-		return endpoint.Endpoint{No: no, Status: endpoint.Enabled, URL: "https://example.com/"}
+		return endpoint.Endpoint{No: no, State: endpoint.State{Status: endpoint.Enabled}, Config: endpoint.Config{URL: "https://example.com/"}}
 	}
 	for no := range int64(4) {
 		e := of(no + 1)

@@ -47,7 +47,7 @@ func (s *Service) preview(ctx context.Context, c *call.Call, p PreviewParams) (*
 		return nil, err
 	}
 	defer leave()
-	w := &endpoint.Endpoint{Space: c.Space, Settings: endpoint.Settings{Filter: p.Filter}}
+	w := &endpoint.Endpoint{Space: c.Space, Config: endpoint.Config{Settings: endpoint.Settings{Filter: p.Filter}}}
 	if err := s.apply(c, endpoint.Params{"payload_format": p.Format, "transform": p.Transform}, w, s.Now()); err != nil {
 		return nil, err
 	}

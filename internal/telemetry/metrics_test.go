@@ -202,13 +202,13 @@ func TestSurvey_oldestDue(t *testing.T) {
 	waiting := map[int64]time.Duration{1: time.Minute, 2: time.Hour, 3: 2 * time.Hour, 4: 3 * time.Hour, 5: -time.Hour} // due ago
 	b := &store.Batch{}
 	for no, ago := range waiting {
-		from.Endpoints.Put(&endpoint.Endpoint{No: no, ID: fmt.Sprint("we_", no), Space: 2, Events: []string{"*"}, Status: endpoint.Enabled}, endpoint.Process{Remote: no == 4})
+		from.Endpoints.Put(&endpoint.Endpoint{No: no, ID: fmt.Sprint("we_", no), Space: 2, Config: endpoint.Config{Events: []string{"*"}}, State: endpoint.State{Status: endpoint.Enabled}}, endpoint.Process{Remote: no == 4})
 		key := event.KeyAt(now.Add(-ago)) + event.Key(no)
 		e := event.Event{Key: key, ID: event.FormatID(event.PrefixEvent, key, 1), Nonce: 1, Space: 2, Type: "a.b", Body: []byte("{}")}
 		b.Appends = append(b.Appends, &store.Append{Event: e, Deliveries: []delivery.Delivery{delivery.New(delivery.ID{Event: key, Endpoint: no}, 2)}})
 	}
-	from.Endpoints.Put(&endpoint.Endpoint{No: 3, ID: "we_3", Space: 2, Events: []string{"*"}, Status: endpoint.Disabled, Settings: endpoint.Settings{Validation: endpoint.Handshake}}, endpoint.Process{})
-	from.Endpoints.Put(&endpoint.Endpoint{No: 6, ID: "we_6", Space: 2, Events: []string{"*"}, Status: endpoint.Enabled, Settings: endpoint.Settings{Validation: endpoint.Handshake}}, endpoint.Process{Remote: true})
+	from.Endpoints.Put(&endpoint.Endpoint{No: 3, ID: "we_3", Space: 2, Config: endpoint.Config{Events: []string{"*"}, Settings: endpoint.Settings{Validation: endpoint.Handshake}}, State: endpoint.State{Status: endpoint.Disabled}}, endpoint.Process{})
+	from.Endpoints.Put(&endpoint.Endpoint{No: 6, ID: "we_6", Space: 2, Config: endpoint.Config{Events: []string{"*"}, Settings: endpoint.Settings{Validation: endpoint.Handshake}}, State: endpoint.State{Status: endpoint.Enabled}}, endpoint.Process{Remote: true})
 	if err := st.Commit(ctx, b); err != nil {
 		t.Fatal(err)
 	}

@@ -90,7 +90,7 @@ func TestStore_likeSQLite(t *testing.T) {
 		}
 	}()
 	for i := range 3 {
-		e := &endpoint.Endpoint{ID: fmt.Sprint("we_", i), Space: space, URL: "https://a.example", Events: []string{"*"}, Status: endpoint.Enabled, Created: time.Now()}
+		e := &endpoint.Endpoint{ID: fmt.Sprint("we_", i), Space: space, Config: endpoint.Config{URL: "https://a.example", Events: []string{"*"}}, State: endpoint.State{Status: endpoint.Enabled}, Created: time.Now()}
 		if err := real.CreateEndpoint(ctx, e, store.Trail{}); err != nil || e.No != int64(i+1) {
 			t.Fatal(e.No, err)
 		}

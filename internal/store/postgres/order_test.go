@@ -34,8 +34,8 @@ func TestOrder_clocks(t *testing.T) {
 	}
 	const space = event.Space(2)
 	create := func(ordering endpoint.Ordering) int64 {
-		e := &endpoint.Endpoint{ID: fmt.Sprint("we_", ordering), Space: space, URL: "https://example.com/", Events: []string{"*"}, Status: endpoint.Enabled,
-			Settings: endpoint.Settings{Ordering: ordering}, Secrets: []endpoint.Secret{endpoint.NewSecret("whsk_1", time.Now())}}
+		e := &endpoint.Endpoint{ID: fmt.Sprint("we_", ordering), Space: space, Config: endpoint.Config{URL: "https://example.com/", Events: []string{"*"},
+			Settings: endpoint.Settings{Ordering: ordering}}, State: endpoint.State{Status: endpoint.Enabled}, Secrets: []endpoint.Secret{endpoint.NewSecret("whsk_1", time.Now())}}
 		ok(nodes[0].CreateEndpoint(ctx, e, store.Trail{}))
 		return e.No
 	}

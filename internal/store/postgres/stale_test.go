@@ -36,7 +36,7 @@ func TestCommit_stale(t *testing.T) {
 	ok(a.CreateAccount(ctx, &mine, store.Trail{}))
 	ok(a.CreateAccount(ctx, &theirs, store.Trail{}))
 	space := event.SpaceOf(mine.No, false)
-	e := &endpoint.Endpoint{ID: "we_1", Space: space, URL: "https://example.com/", Events: []string{"*"}, Status: endpoint.Enabled,
+	e := &endpoint.Endpoint{ID: "we_1", Space: space, Config: endpoint.Config{URL: "https://example.com/", Events: []string{"*"}}, State: endpoint.State{Status: endpoint.Enabled},
 		Secrets: []endpoint.Secret{endpoint.NewSecret("whsk_1", time.Now())}}
 	ok(a.CreateEndpoint(ctx, e, store.Trail{}))
 	key, _ := account.NewKey("key_1", "sk_test_1234567890abcdef", "n", mine.No, time.Now())

@@ -27,12 +27,18 @@ type private struct {
 	Consent []byte                  `json:"consent_key,omitempty"`
 }
 
+// settings are the settings of an endpoint with its consent, which share a column.
+type settings struct {
+	endpoint.Settings
+	Consent *endpoint.Consent `json:"consent,omitempty"`
+}
+
 func marshalEndpoint(e *endpoint.Endpoint) (j endpointJSON, err error) {
 	p := private{e.Secrets, e.Auth, e.Headers, e.TLS, e.ConsentKey}
 	for _, part := range []struct {
 		to *[]byte
 		v  any
-	}{{&j.events, e.Events}, {&j.metadata, e.Metadata}, {&j.settings, e.Settings}, {&j.private, p}} {
+	}{{&j.events, e.Events}, {&j.metadata, e.Metadata}, {&j.settings, settings{e.Settings, e.Consent}}, {&j.private, p}} {
 		if *part.to, err = json.Marshal(part.v); err != nil {
 			return j, fmt.Errorf("encode endpoint %s: %w", e.ID, err)
 		}
@@ -205,6 +211,7 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 	}
 	e.Created, e.Updated, e.EnabledSince = instant(created), instant(updated), instant(since)
 	var p private
+	var set settings
 	if len(j.private) > 0 { // otherwise it is deleted
 		if j.private, err = s.Ring.Open(j.private, e.ID); err != nil {
 			return e, fmt.Errorf("open the secrets of endpoint %s: %w", e.ID, err)
@@ -216,12 +223,13 @@ func (s *Store) scanEndpoint(row scanner) (e endpoint.Endpoint, err error) {
 	for _, part := range []struct {
 		from []byte
 		v    any
-	}{{j.events, &e.Events}, {j.metadata, &e.Metadata}, {j.settings, &e.Settings}} {
+	}{{j.events, &e.Events}, {j.metadata, &e.Metadata}, {j.settings, &set}} {
 		if err := json.Unmarshal(part.from, part.v); err != nil {
 			return e, fmt.Errorf("decode endpoint %s: %w", e.ID, err)
 		}
 	}
 	// Endpoints stay in memory, and the decoder allocates every list for four elements.
+	e.Settings, e.Consent = set.Settings, set.Consent
 	e.Events, e.Secrets = slices.Clone(e.Events), slices.Clone(p.Secrets)
 	e.Auth, e.Headers, e.TLS, e.ConsentKey = p.Auth, p.Headers, p.TLS, p.Consent
 	e.RespellURLs() // for servers that stored URLs unchanged

@@ -35,11 +35,11 @@ func sensitive(t *testing.T, s *sqlite.Store, n int) (e *endpoint.Endpoint, secr
 	second.AddSigningKey()
 	secrets = append(secrets, first.Value, second.Value, second.Signing, second.Signing[10:30])
 	e = &endpoint.Endpoint{
-		ID: fmt.Sprintf("we_%d", n), Space: 2, URL: "https://example.com/", Events: []string{"*"}, Status: endpoint.Enabled,
-		Secrets: []endpoint.Secret{first, second}, Created: at, Updated: at, EnabledSince: at,
-		Auth:    endpoint.Authentication{Type: endpoint.AuthOAuth, Username: word("user"), Password: word("password"), ClientID: "id", ClientSecret: word("client")},
-		Headers: map[string]string{"X-Api-Key": word("header")},
-		TLS:     endpoint.TLS{Certificate: "c", PrivateKey: word("private-key"), RootCAs: "r"},
+		ID: fmt.Sprintf("we_%d", n), Space: 2, Config: endpoint.Config{URL: "https://example.com/", Events: []string{"*"},
+			Auth:    endpoint.Authentication{Type: endpoint.AuthOAuth, Username: word("user"), Password: word("password"), ClientID: "id", ClientSecret: word("client")},
+			Headers: map[string]string{"X-Api-Key": word("header")},
+			TLS:     endpoint.TLS{Certificate: "c", PrivateKey: word("private-key"), RootCAs: "r"}}, State: endpoint.State{Status: endpoint.Enabled, EnabledSince: at},
+		Secrets: []endpoint.Secret{first, second}, Created: at, Updated: at,
 	}
 	r := &store.Receipt{Space: 2, Key: fmt.Sprint("k", n), Body: []byte(`{"secret":"` + word("receipt") + `"}`), Private: true, Created: time.Now()}
 	if err := s.CreateEndpoint(context.Background(), e, store.Trail{Receipt: r}); err != nil {

@@ -110,8 +110,8 @@ func TestOpen_again(t *testing.T) {
 			}
 			acct := account.Account{ID: "acct_1", Name: "n", Created: at}
 			k, _ := account.NewKey("key_1", account.NewSecret(account.PrefixTest), "k", 1, at)
-			e := endpoint.Endpoint{ID: "we_1", Space: 2, URL: "https://example.com/", Events: []string{"*"}, Status: endpoint.Enabled,
-				Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", at.UTC())}, Created: at, Updated: at, EnabledSince: at}
+			e := endpoint.Endpoint{ID: "we_1", Space: 2, Config: endpoint.Config{URL: "https://example.com/", Events: []string{"*"}}, State: endpoint.State{Status: endpoint.Enabled, EnabledSince: at},
+				Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", at.UTC())}, Created: at, Updated: at}
 			keys := event.NewKeys(time.Now, 0)
 			done, waiting := newAppend(keys, 10), newAppend(keys, 10)
 			done.Receipt = &store.Receipt{Space: 2, Key: "k", Status: 200, Body: []byte("x"), Created: at}

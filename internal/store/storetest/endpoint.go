@@ -60,7 +60,8 @@ func testEndpointSettings(b *bundle) {
 	full.Status, full.DisabledReason = endpoint.Disabled, endpoint.DisabledGone
 	full.Settings = endpoint.Settings{Ordering: endpoint.FIFO, Timeout: 1500 * time.Millisecond, Concurrency: 3, Rate: 0.1, Schedule: []time.Duration{time.Minute, time.Nanosecond},
 		Shapes: []endpoint.Shape{{Format: endpoint.Standard}, {Since: 1 << 60, Format: endpoint.Structured, Source: "/accounts/acct_1/live"}}, Filter: "data.object.note != \"é\\n\"",
-		Validation: endpoint.Handshake, Consent: &endpoint.Consent{URL: "https://example.org/é", Origin: "pay.example", Since: time.UnixMilli(1700000000999).UTC(), Granted: time.UnixMilli(1700000001000).UTC(), Rate: 100, Asked: time.UnixMilli(1700000002000).UTC(), Asks: 2, Answer: "no"}}
+		Validation: endpoint.Handshake}
+	full.Consent = &endpoint.Consent{URL: "https://example.org/é", Origin: "pay.example", Since: time.UnixMilli(1700000000999).UTC(), Granted: time.UnixMilli(1700000001000).UTC(), Rate: 100, Asked: time.UnixMilli(1700000002000).UTC(), Asks: 2, Answer: "no"}
 	full.Secrets = append(full.Secrets, endpoint.NewSecret("sec_1", time.UnixMilli(1700000000999).UTC()))
 	full.Secrets[0].Expires = time.UnixMilli(1700086400000).UTC()
 	full.Updated, full.EnabledSince = full.Updated.Add(time.Second), full.EnabledSince.Add(time.Minute)
@@ -82,12 +83,12 @@ func testEndpointSettings(b *bundle) {
 	// Earlier servers stored URLs unchanged.
 	old := full
 	old.URL, old.Auth = "https://BÜCHER.test/café?q={a}", endpoint.Authentication{Type: endpoint.AuthOAuth, TokenURL: "https://ID.test/|"}
-	old.Settings.Consent = &endpoint.Consent{URL: old.URL, Origin: "pay.example", Granted: time.UnixMilli(1700000001000).UTC()}
+	old.Consent = &endpoint.Consent{URL: old.URL, Origin: "pay.example", Granted: time.UnixMilli(1700000001000).UTC()}
 	b.ok(b.writeEndpoint(&old, store.Trail{}))
 	got, err = b.Endpoint(b.ctx, mine, e.ID)
 	b.ok(err)
 	want := "https://xn--bcher-kva.test/caf%C3%A9?q=%7Ba%7D"
-	b.equal("URLs", []string{got.URL, got.Settings.Consent.URL, got.Auth.TokenURL}, []string{want, want, "https://id.test/%7C"})
+	b.equal("URLs", []string{got.URL, got.Consent.URL, got.Auth.TokenURL}, []string{want, want, "https://id.test/%7C"})
 	missing := full
 	missing.No, missing.ID = 99, "we_99"
 	b.code(b.writeEndpoint(&missing, store.Trail{}), fault.NotFound)

@@ -250,8 +250,8 @@ func (b *bundle) endpoint(space event.Space) *endpoint.Endpoint {
 
 func (b *bundle) composeEndpoint(space event.Space) *endpoint.Endpoint {
 	at := time.UnixMilli(1700000000123)
-	return &endpoint.Endpoint{ID: event.FormatID(event.PrefixEndpoint, b.keys.Next(), 1), Space: space, URL: "https://example.com/", Events: []string{"*"},
-		Status: endpoint.Enabled, Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", at.UTC())}, Created: at, Updated: at, EnabledSince: at}
+	return &endpoint.Endpoint{ID: event.FormatID(event.PrefixEndpoint, b.keys.Next(), 1), Space: space, Config: endpoint.Config{URL: "https://example.com/", Events: []string{"*"}},
+		State: endpoint.State{Status: endpoint.Enabled, EnabledSince: at}, Secrets: []endpoint.Secret{endpoint.NewSecret("sec_1", at.UTC())}, Created: at, Updated: at}
 }
 
 // pages walks a list both ways in pages of every size. want is the whole list,
