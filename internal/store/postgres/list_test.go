@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -23,7 +24,18 @@ func TestLists_rowsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(t.Context()) }()
+	autovacuum := func(setting string) { // of the whole server; what it reads would be counted too
+		for _, q := range []string{"ALTER SYSTEM " + setting, "SELECT pg_reload_conf()"} {
+			if _, err := conn.Exec(context.Background(), q); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	autovacuum("SET autovacuum = off")
+	t.Cleanup(func() {
+		autovacuum("RESET autovacuum")
+		_ = conn.Close(context.Background())
+	})
 	read := func() (n int64) {
 		t.Helper()
 		var flushed any
