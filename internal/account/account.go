@@ -32,6 +32,8 @@ type Account struct {
 	// EraseAt is when a deleted account is erased, zero if it is not deleted. A deleted account is
 	// also suspended.
 	EraseAt time.Time
+	// Searchable are the paths by which the events can be found; nil: the default.
+	Searchable []string
 	// Erased is when the account was erased. From then on, only its id is kept.
 	Erased time.Time
 }
@@ -39,6 +41,16 @@ type Account struct {
 // Suspended reports whether the account's keys and portals are refused, and its deliveries
 // held back.
 func (a *Account) Suspended() bool { return !a.SuspendedAt.IsZero() }
+
+// SearchPaths returns the paths by which the account's events can be found.
+func (a *Account) SearchPaths() []string {
+	if a.Searchable == nil {
+		return defaultSearchable
+	}
+	return a.Searchable
+}
+
+var defaultSearchable = []string{event.ObjectID}
 
 // AccountStatus is whether an account may use the server.
 type AccountStatus string
@@ -75,7 +87,7 @@ func (a *Account) Delete(now, eraseAt time.Time) {
 // Erase removes everything but the account's id.
 func (a *Account) Erase(now time.Time) {
 	a.Delete(now, a.EraseAt)
-	a.Erased, a.Name, a.RateLimit, a.Limits = now, "", nil, nil
+	a.Erased, a.Name, a.RateLimit, a.Limits, a.Searchable = now, "", nil, nil, nil
 }
 
 // MaxRateLimit bounds [Account.RateLimit].

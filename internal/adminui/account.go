@@ -1,9 +1,11 @@
 package adminui
 
 import (
+	"cmp"
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/fault"
@@ -46,11 +48,12 @@ func createAccount(rq *request) error {
 }
 
 type accountPage struct {
-	Account   *account.Account
-	Uses      []service.Use
-	RateLimit string // as it was typed
-	Limits    []limitField
-	Problem   *problem
+	Account    *account.Account
+	Uses       []service.Use
+	RateLimit  string // as it was typed
+	Limits     []limitField
+	Searchable string // as it was typed
+	Problem    *problem
 }
 
 // limitField is one of the account's limits in the form; an empty value is the server's limit.
@@ -72,8 +75,11 @@ func renderAccount(rq *request, typed url.Values, problem error) error {
 	if n := u.Account.RateLimit; n != nil {
 		v.RateLimit = strconv.Itoa(*n)
 	}
+	if paths := u.Account.Searchable; paths != nil {
+		v.Searchable = cmp.Or(strings.Join(paths, ", "), noKeys)
+	}
 	if typed != nil {
-		v.RateLimit = typed.Get("rate_limit")
+		v.RateLimit, v.Searchable = typed.Get("rate_limit"), typed.Get("searchable_keys")
 	}
 	server := rq.ui.Service.Auth.LimitsOf(nil)
 	for _, l := range quota.Limits() {
@@ -117,6 +123,22 @@ func updateAccount(rq *request) error {
 	return rq.redirect("/admin/accounts/" + url.PathEscape(id) + "?done=saved")
 }
 
+// noKeys is what is typed for an account without searchable keys.
+const noKeys = "none"
+
+// searchableKeys reads the paths of searchable keys of a form, nil for the default.
+func searchableKeys(rq *request) *[]string {
+	text := strings.TrimSpace(rq.PostFormValue("searchable_keys"))
+	if text == "" {
+		return nil
+	}
+	paths := []string{}
+	if text != noKeys {
+		paths = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	}
+	return &paths
+}
+
 // limitParams reads the form of an account's limits.
 func limitParams(rq *request) (p auth.AccountParams, err error) {
 	rate, err := formInteger(rq, "rate_limit")
@@ -129,7 +151,8 @@ func limitParams(rq *request) (p auth.AccountParams, err error) {
 			return p, err
 		}
 	}
-	return auth.AccountParams{RateLimit: &rate, Limits: &limits}, nil
+	paths := searchableKeys(rq)
+	return auth.AccountParams{RateLimit: &rate, Limits: &limits, Searchable: &paths}, nil
 }
 
 // formInteger returns a number from a form, nil for an empty field.

@@ -22,16 +22,17 @@ type deliveriesView struct {
 	Rows    []deliveryRow
 	More    pager
 	Problem *problem
+	Paths   []string // searchable keys of the account
 }
 
 func listDeliveries(rq *request) error {
 	f, from, until, err := rq.filter()
-	v := deliveriesView{Filter: f}
+	v := deliveriesView{Filter: f, Paths: rq.ui.Service.Auth.SearchPaths(rq.call.Space)}
 	if err == nil {
 		var all []delivery.View
 		var next string
 		all, next, err = rq.ui.Service.ListDeliveries(rq.Context(), rq.call,
-			service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, Status: f.Status, Outcome: f.Outcome, Response: f.Response, From: from, Until: until}, rq.page())
+			service.DeliveryFilter{Endpoint: f.Endpoint, Type: f.Type, Status: f.Status, Outcome: f.Outcome, Response: f.Response, Key: f.searchKey(), From: from, Until: until}, rq.page())
 		v.Rows = rq.rows(all)
 		v.More = rq.more(next)
 	}

@@ -2,6 +2,7 @@ package adminui
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -19,11 +20,19 @@ import (
 
 // filterForm is a filter, as submitted.
 type filterForm struct {
-	Type, ID, Status, Outcome, Response, Text, Endpoint, From, Until string
+	Type, ID, Status, Outcome, Response, Text, Endpoint, Key, Value, From, Until string
 }
 
 // Any reports whether any filter is set.
 func (f filterForm) Any() bool { return f != filterForm{} }
+
+// searchKey returns the searchable key that was typed; without a value, none.
+func (f filterForm) searchKey() (k event.SearchKey) {
+	if f.Value != "" {
+		k = event.SearchKey{Path: cmp.Or(f.Key, event.ObjectID), Value: f.Value}
+	}
+	return k
+}
 
 func (rq *request) filter() (f filterForm, from, until time.Time, err error) {
 	q := rq.Form
@@ -31,7 +40,7 @@ func (rq *request) filter() (f filterForm, from, until time.Time, err error) {
 		q = rq.URL.Query()
 	}
 	v := func(name string) string { return strings.TrimSpace(q.Get(name)) }
-	f = filterForm{Type: v("type"), ID: v("id"), Status: v("status"), Outcome: v("outcome"), Response: v("response"), Text: q.Get("text"), Endpoint: v("endpoint"), From: v("from"), Until: v("until")}
+	f = filterForm{Type: v("type"), ID: v("id"), Status: v("status"), Outcome: v("outcome"), Response: v("response"), Text: q.Get("text"), Endpoint: v("endpoint"), Key: v("key"), Value: v("value"), From: v("from"), Until: v("until")}
 	if from, err = formTime("from", f.From); err != nil {
 		return f, from, until, err
 	}
@@ -45,13 +54,14 @@ type eventsView struct {
 	More    pager
 	Found   bool // the event searched by identifier exists
 	Problem *problem
-	Tail    string // query of the live tail
-	First   bool   // first page: new events appear at its top
+	Tail    string   // query of the live tail
+	First   bool     // first page: new events appear at its top
+	Paths   []string // searchable keys of the account
 }
 
 func listEvents(rq *request) error {
 	f, from, until, err := rq.filter()
-	v := eventsView{Filter: f, Found: true, First: rq.URL.Query().Get("after") == ""}
+	v := eventsView{Filter: f, Paths: rq.ui.Service.Auth.SearchPaths(rq.call.Space), Found: true, First: rq.URL.Query().Get("after") == ""}
 	switch {
 	case err != nil:
 	case f.ID != "":
@@ -67,7 +77,7 @@ func listEvents(rq *request) error {
 	default:
 		var next string
 		v.Events, next, err = rq.ui.Service.ListEvents(rq.Context(), rq.call,
-			service.EventFilter{Type: f.Type, From: from, Until: until, Status: f.Status, Text: f.Text}, rq.page())
+			service.EventFilter{Type: f.Type, From: from, Until: until, Status: f.Status, Text: f.Text, Key: f.searchKey()}, rq.page())
 		v.More = rq.more(next)
 		v.Tail = "?" + url.Values{"type": {f.Type}}.Encode()
 	}

@@ -32,14 +32,14 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 		fields["name"] = args[0]
 		return post(cmd, get, "/v1/accounts", fields)
 	}
-	update := &cobra.Command{Use: "update ID", Short: "Change an account's name, rate limit or limits", Example: "  posthaste accounts update acct_0d1… --limits endpoints=5000,jobs=default", Args: cobra.ExactArgs(1)}
+	update := &cobra.Command{Use: "update ID", Short: "Change an account's name, rate limit, searchable keys or limits", Example: "  posthaste accounts update acct_0d1… --limits endpoints=5000,jobs=default", Args: cobra.ExactArgs(1)}
 	update.RunE = func(cmd *cobra.Command, args []string) error {
 		fields, err := accountFields(cmd)
 		if err != nil {
 			return err
 		}
 		if len(fields) == 0 {
-			return &config.Usage{Err: errors.New("nothing to change: set one of  --name, --rate-limit or --limits")}
+			return &config.Usage{Err: errors.New("nothing to change: set one of --name, --rate-limit, --searchable-keys or --limits")}
 		}
 		return post(cmd, get, at(url.PathEscape(args[0])), fields)
 	}
@@ -47,6 +47,7 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	ifMatchFlag(update)
 	for _, c := range []*cobra.Command{create, update} {
 		c.Flags().Int("rate-limit", 0, "API requests per minute; 0: no limit, -1: the server's default")
+		c.Flags().String("searchable-keys", "", "paths of event bodies by which events can be found, such as data.object.id,data.object.customer.id; none, or default: data.object.id")
 		c.Flags().String("limits", "", "limits to change, such as endpoints=5000,jobs=default; see docs/reference/limits.md")
 	}
 	cmd.AddCommand(
@@ -85,6 +86,16 @@ func accountFields(cmd *cobra.Command) (map[string]any, error) {
 		fields["rate_limit"] = limit
 		if limit < 0 {
 			fields["rate_limit"] = nil
+		}
+	}
+	if cmd.Flags().Changed("searchable-keys") {
+		switch text, _ := cmd.Flags().GetString("searchable-keys"); text {
+		case "default":
+			fields["searchable_keys"] = nil
+		case "none":
+			fields["searchable_keys"] = []string{}
+		default:
+			fields["searchable_keys"] = strings.Split(text, ",")
 		}
 	}
 	if cmd.Flags().Changed("limits") {

@@ -24,7 +24,14 @@ func listFlags(cmd *cobra.Command, objects string, q url.Values, more ...string)
 	cmd.Flags().Int("limit", 20, "page size, 1 to 100")
 	cmd.Flags().String("starting-after", "", "return the page after the object with this id")
 	for _, m := range more {
-		cmd.Flags().String(strings.ReplaceAll(m, "_", "-"), "", "only "+objects+" with this "+strings.ReplaceAll(m, "_", " "))
+		what := "this " + strings.ReplaceAll(m, "_", " ")
+		switch m {
+		case "value":
+			what = "this value of --key"
+		case "key":
+			what = "a value at this path, a searchable key of the account, such as data.object.id"
+		}
+		cmd.Flags().String(strings.ReplaceAll(m, "_", "-"), "", "only "+objects+" with "+what)
 	}
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		n, _ := cmd.Flags().GetInt("limit")
@@ -210,7 +217,7 @@ func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	resend.Flags().StringVar(&endpoint, "endpoint", "", "only to this endpoint")
 	resend.Flags().DurationVar(&wait, "wait", 0, "wait for the attempts and show them, up to 30s (default: do not wait)")
 	cmd.AddCommand(
-		listing(get, "events", "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type", "status", "text"),
+		listing(get, "events", "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type", "status", "text", "object_id", "key", "value"),
 		acting(get, "get", "Show an event", http.MethodGet, func(id string) string { return "/v1/events/" + id }),
 		acting(get, "erase", "Erase the payload of an event and of its attempts; pending deliveries are canceled", http.MethodDelete, func(id string) string { return "/v1/events/" + id }),
 		resend,
@@ -276,7 +283,7 @@ func deliveriesCommand(getenv func(string) (string, bool)) *cobra.Command {
 	retryFailed.Flags().BoolVar(&all, "all", false, "every failed delivery of the account; instead of the other filters")
 	retryFailed.Flags().BoolVar(&dryRun, "dry-run", false, "count the deliveries and retry none")
 	cmd.AddCommand(
-		listing(get, "deliveries", "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome", "response_status"),
+		listing(get, "deliveries", "/v1/deliveries", deliveryColumns, "endpoint", "event", "type", "status", "outcome", "response_status", "object_id", "key", "value"),
 		acting(get, "get", "Show a delivery", http.MethodGet, at("")),
 		acting(get, "attempts", "Show the attempts of a delivery", http.MethodGet, at("/attempts")),
 		waiting(get, "retry", "Retry a delivery at once", at("/retry")),

@@ -23,6 +23,8 @@ type accountView struct {
 	Erased    *int64                `json:"erased,omitzero"`
 	// Limits are the current limits, by name: the account's own, or the server's.
 	Limits quota.Set `json:"limits"`
+	// Searchable is the paths by which events can be found.
+	Searchable []string `json:"searchable_keys"`
 
 	Revision revision `json:"-"`
 }
@@ -34,7 +36,7 @@ func (a *api) viewAccount(acct *account.Account) accountView {
 }
 
 func viewAccount(a *account.Account) accountView {
-	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt), EraseAt: seconds(a.EraseAt), Erased: seconds(a.Erased), Revision: revision(a.Revision)}
+	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt), EraseAt: seconds(a.EraseAt), Erased: seconds(a.Erased), Searchable: a.SearchPaths(), Revision: revision(a.Revision)}
 }
 
 func (rq *request) accountAnswer() render[account.Account] {
@@ -69,6 +71,15 @@ func accountParams(p *params) auth.AccountParams {
 		}
 		in.RateLimit = &limit
 	}
+	if v, given := p.values["searchable_keys"]; given {
+		var paths *[]string
+		if v == nil {
+			_, _ = p.take("searchable_keys")
+		} else {
+			paths = p.texts("searchable_keys")
+		}
+		in.Searchable = &paths
+	}
 	if group, _ := p.group("limits"); group != nil {
 		limits := auth.LimitParams{}
 		for name := range maps.Clone(group.values) {
@@ -95,7 +106,7 @@ func updateAccount(rq *request) (answer, error) {
 	p := rq.params()
 	in := accountParams(p)
 	if err := p.done(); err == nil && in == (auth.AccountParams{}) {
-		return answer{}, fault.Param("name", "parameter_missing", "Set the account's new name, rate limit, limits or status.")
+		return answer{}, fault.Param("name", "parameter_missing", "Set the account's new name, rate limit, limits, searchable keys or status.")
 	}
 	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) {
 		return rq.service().Auth.UpdateAccount(rq.Context(), rq.call, rq.id(), in)

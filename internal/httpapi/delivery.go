@@ -182,7 +182,7 @@ func getDelivery(rq *request) (answer, error) { return one(rq, rq.service().Deli
 
 func listDeliveries(rq *request) (answer, error) {
 	p := rq.query()
-	f := service.DeliveryFilter{Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"), Outcome: p.given("outcome"), Response: p.given("response_status")}
+	f := service.DeliveryFilter{Event: p.given("event"), Endpoint: p.given("endpoint"), Type: p.given("type"), Status: p.given("status"), Outcome: p.given("outcome"), Response: p.given("response_status"), Key: p.searchKey()}
 	f.From, f.Until = p.created()
 	return pageTo(rq, p, viewDelivery, func(ctx context.Context, c *call.Call, page call.Page) ([]delivery.View, string, error) {
 		return rq.service().ListDeliveries(ctx, c, f, page)

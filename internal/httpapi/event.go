@@ -340,7 +340,7 @@ func eraseEvent(rq *request) (answer, error) {
 
 func listEvents(rq *request) (answer, error) {
 	p := rq.query()
-	f := service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success"), Status: p.given("status"), Text: p.given("text")}
+	f := service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success"), Status: p.given("status"), Text: p.given("text"), Key: p.searchKey()}
 	f.From, f.Until = p.created()
 	return pageTo(rq, p, viewEvent, func(ctx context.Context, c *call.Call, page call.Page) ([]event.Event, string, error) {
 		return rq.service().ListEvents(ctx, c, f, page)

@@ -551,6 +551,22 @@ func (p *params) page() call.Page {
 	return out
 }
 
+// searchKey reads object_id=…, or key=… and value=….
+func (p *params) searchKey() event.SearchKey {
+	id, k := p.given("object_id"), event.SearchKey{Path: p.given("key"), Value: p.given("value")}
+	switch {
+	case id != "" && k != (event.SearchKey{}):
+		p.fail("key", "Search by one key: use object_id, or key and value.")
+	case k.Value != "" && k.Path == "":
+		p.fail("key", "Set the path of a searchable key, such as data.object.id, with its value.")
+	case k.Path != "" && k.Value == "":
+		p.fail("value", "Set the value of the searchable key %s.", k.Path)
+	case id != "":
+		return event.SearchKey{Path: event.ObjectID, Value: id}
+	}
+	return k
+}
+
 // created reads created=… and created[gte|gt|lte|lt]=… as a half-open range.
 func (p *params) created() (from, until time.Time) {
 	v, ok := p.take("created")

@@ -55,7 +55,7 @@ func (s *Service) compose(a *announcement, now time.Time) (all []*store.Append, 
 		}
 		e := s.newEvent(space, event.Input{Type: a.typ, Created: now.Unix(), HasCreated: true, Data: data})
 		if to = s.accepting(&e, to); len(to) > 0 {
-			a := appendOf(e, to, version)
+			a := s.appendOf(e, to, version)
 			all = append(all, &a)
 		}
 	}

@@ -38,6 +38,7 @@ type DeliveryFilter struct {
 	Status   string // pending, succeeded, failed or canceled
 	Outcome  string // of the last attempt, by its name or short name
 	Response string // HTTP status of the response to the last attempt, such as 503, or a class, such as 5xx
+	Key      event.SearchKey
 	From     time.Time
 	Until    time.Time // exclusive
 }
@@ -78,6 +79,9 @@ func (s *Service) narrow(ctx context.Context, c *call.Call, f DeliveryFilter) (o
 		return out, err
 	}
 	if out.Statuses, err = statuses(f.Response); err != nil {
+		return out, err
+	}
+	if out.Search, err = s.search(c.Space, f.Key, "key"); err != nil {
 		return out, err
 	}
 	if f.Event != "" {

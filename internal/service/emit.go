@@ -58,7 +58,7 @@ func (s *Service) emission(c *call.Call, m Emission, now time.Time) (*store.Appe
 	if err := s.validate(&e); err != nil {
 		return nil, err
 	}
-	a := appendOf(e, s.wanting(&e), version)
+	a := s.appendOf(e, s.wanting(&e), version)
 	return &a, nil
 }
 

@@ -257,7 +257,7 @@ func (s *Service) prepare(c *call.Call, raw []byte, version int64) (*incoming, e
 	if err := s.validate(&e); err != nil {
 		return nil, err
 	}
-	out := appendOf(e, s.accepting(&e, to), version)
+	out := s.appendOf(e, s.accepting(&e, to), version)
 	out.Packed, out.Receipt = store.Pack(e.Body), s.Receipt(c, &e, s.Now())
 	return &incoming{
 		Append: out,
@@ -346,8 +346,8 @@ func (s *Service) newEvent(space event.Space, in event.Input) event.Event {
 }
 
 // appendOf returns the rows of an event for some endpoints, matched by settings of a version.
-func appendOf(e event.Event, to []*endpoint.Endpoint, version int64) store.Append {
-	return store.Append{Event: e, Deliveries: deliveries(&e, to), Version: version, Deferred: len(to) > store.InlineDeliveries,
+func (s *Service) appendOf(e event.Event, to []*endpoint.Endpoint, version int64) store.Append {
+	return store.Append{Event: e, Deliveries: deliveries(&e, to), Version: version, Search: s.searchHashes(&e), Deferred: len(to) > store.InlineDeliveries,
 		Ordered: slices.ContainsFunc(to, func(w *endpoint.Endpoint) bool { return w.Settings.Ordering == endpoint.FIFO })}
 }
 
@@ -414,7 +414,7 @@ func (s *Service) testAppend(ctx context.Context, c *call.Call, endpointID, typ 
 		return nil, fault.Param("type", "event_type_invalid", `Set an event type such as "payment.succeeded".`)
 	}
 	e := s.sampleEvent(c.Space, typ)
-	return &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.Receipt(c, &e, s.Now()), Version: version}, nil
+	return &store.Append{Event: e, Deliveries: deliveries(&e, []*endpoint.Endpoint{w}), Receipt: s.Receipt(c, &e, s.Now()), Version: version, Search: s.searchHashes(&e)}, nil
 }
 
 // Unwritten returns the number of an event's deliveries that are not written yet.
@@ -445,6 +445,7 @@ type EventFilter struct {
 	Delivered *bool  // whether all deliveries have succeeded; none is pending or failed
 	Status    string // with a delivery that is pending, succeeded, failed or canceled
 	Text      string // anywhere in the body, case-sensitive
+	Key       event.SearchKey
 }
 
 // MaxListedTypes is the maximum number of types in a filter.
@@ -465,13 +466,16 @@ func (f *EventFilter) check() error {
 	return checkPattern(f.Type)
 }
 
-// narrow checks f and converts it for the store.
-func (f *EventFilter) narrow() (out store.EventFilter, err error) {
+// narrowEvents checks f and converts it for the store.
+func (s *Service) narrowEvents(space event.Space, f *EventFilter) (out store.EventFilter, err error) {
 	if err := f.check(); err != nil {
 		return out, err
 	}
 	out = store.EventFilter{Pattern: f.Type, Types: f.Types, From: keyAt(f.From), Until: keyAt(f.Until), Delivered: f.Delivered, Text: f.Text}
-	out.State, err = state(f.Status)
+	if out.State, err = state(f.Status); err != nil {
+		return out, err
+	}
+	out.Search, err = s.search(space, f.Key, "key")
 	return out, err
 }
 
@@ -501,7 +505,7 @@ func (s *Service) ListEvents(ctx context.Context, c *call.Call, f EventFilter, p
 	if err := c.MustAccount(); err != nil {
 		return nil, "", err
 	}
-	narrow, err := f.narrow()
+	narrow, err := s.narrowEvents(c.Space, &f)
 	if err != nil {
 		return nil, "", err
 	}

@@ -108,6 +108,7 @@ type Append struct {
 	Deliveries []delivery.Delivery
 	Receipt    *Receipt // nil without an idempotency key
 	Packed     []byte   // result of [Pack] for the event's body; nil: the store packs it
+	Search     []int64  // hashes of the event's search keys
 
 	// Version is that of the settings by which the deliveries were matched, as counted by [Nodes];
 	// 0: no other process changes settings, and nothing is checked.
@@ -365,6 +366,13 @@ type EventFilter struct {
 	Delivered *bool           // no delivery is pending or failed, or at least one is
 	State     *delivery.State // with a delivery in this state
 	Text      string          // with these bytes in the body
+	Search    Search
+}
+
+// Search narrows a list to events with a search key at a path. The zero value does not narrow.
+type Search struct {
+	Path string
+	Sum  event.SearchSum
 }
 
 // DeliveryFilter narrows a list of deliveries. Zero fields select everything.
@@ -375,6 +383,7 @@ type DeliveryFilter struct {
 	State    *delivery.State
 	Outcome  *delivery.Outcome // of the last attempt
 	Statuses StatusRange       // of the response to the last attempt
+	Search   Search            // of the event
 	From     event.Key         // events accepted from this key on
 	Until    event.Key         // exclusive
 }

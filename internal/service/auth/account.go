@@ -21,6 +21,8 @@ type AccountParams struct {
 	RateLimit **int // API requests a minute; a nil inside is the server's default
 	Status    *string
 	Limits    *LimitParams
+	// Searchable are the paths by which events can be found; a nil inside is the default.
+	Searchable **[]string
 }
 
 func (p *AccountParams) apply(a *account.Account, now time.Time) error {
@@ -50,6 +52,15 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 		var err error
 		if a.Limits, err = p.Limits.apply(a.Limits); err != nil {
 			return err
+		}
+	}
+	if p.Searchable != nil {
+		a.Searchable = nil
+		if paths := *p.Searchable; paths != nil {
+			if err := event.CheckSearchPaths("searchable_keys", *paths); err != nil {
+				return err
+			}
+			a.Searchable = append([]string{}, *paths...)
 		}
 	}
 	set(&a.RateLimit, p.RateLimit)
@@ -119,6 +130,7 @@ func changes(was, is *account.Account) []string {
 	d.Of("name", was.Name, is.Name)
 	d.Of("rate_limit", limit(was.RateLimit), limit(is.RateLimit))
 	d.Of("limits", was.Limits.String(), is.Limits.String())
+	d.Of("searchable_keys", strings.Join(was.SearchPaths(), " "), strings.Join(is.SearchPaths(), " "))
 	d.Of("status", was.Status(), is.Status())
 	return d
 }
@@ -184,6 +196,12 @@ func (s *Auth) Accounts() []account.Account {
 // AccountOf returns the account of a space, false for that of an operator's call that names none.
 func (s *Auth) AccountOf(space event.Space) (account.Account, bool) {
 	return s.keys.account(s.AccountID(space.Account()))
+}
+
+// SearchPaths returns the paths by which the events of a space can be found.
+func (s *Auth) SearchPaths(space event.Space) []string {
+	a, _ := s.AccountOf(space)
+	return a.SearchPaths()
 }
 
 // AccountID returns the identifier of an account, "" if there is none.

@@ -16,7 +16,7 @@ import (
 )
 
 // partitioned lists the growing tables, each with a partition per day.
-var partitioned = []string{"events", "deliveries", "attempts"}
+var partitioned = []string{"events", "deliveries", "attempts", "event_keys"}
 
 const (
 	day       = 24 * time.Hour
@@ -78,7 +78,7 @@ func (s *Store) makePartitions(ctx context.Context, now time.Time) error {
 	today := now.UTC().Truncate(day)
 	var have int
 	if err := s.DB.QueryRowContext(ctx, `SELECT count(*) FROM pg_class WHERE relname = ANY($1) AND pg_table_is_visible(oid)`,
-		[]string{"events_p" + today.AddDate(0, 0, daysAhead).Format(dayFormat), "attempts_p" + today.Format(dayFormat)}).Scan(&have); err != nil {
+		[]string{"events_p" + today.AddDate(0, 0, daysAhead).Format(dayFormat), "event_keys_p" + today.Format(dayFormat)}).Scan(&have); err != nil {
 		return unavailable("look for partitions", err)
 	}
 	if have == 2 {
@@ -163,6 +163,7 @@ func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit in
 		}
 		for _, q := range []string{
 			`DELETE FROM deliveries WHERE event BETWEEN $1 AND $2 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.key BETWEEN $1 AND $2 AND e.key = deliveries.event)`,
+			`DELETE FROM event_keys WHERE event BETWEEN $1 AND $2 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.key BETWEEN $1 AND $2 AND e.key = event_keys.event)`,
 			`DELETE FROM event_ids WHERE key BETWEEN $1 AND $2 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.key BETWEEN $1 AND $2 AND e.key = event_ids.key)`,
 		} {
 			if _, err := c.Exec(q, int64(from), last); err != nil {

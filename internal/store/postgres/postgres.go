@@ -398,6 +398,9 @@ func (*dialect) Share() string { return " FOR SHARE" }
 // EventIDs implements [relational.Dialect].
 func (*dialect) EventIDs() string { return "event_ids" }
 
+// KeysOf implements [relational.Dialect].
+func (*dialect) KeysOf() string { return "event = ? AND event = ?" }
+
 // FanOutOrder implements [relational.Dialect].
 func (*dialect) FanOutOrder() string { return "seq" }
 

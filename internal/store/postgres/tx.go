@@ -189,7 +189,7 @@ func typeOf(t relational.Table, column string) string {
 // rows takes one statement.
 var bulkInserts = func() map[string]string {
 	all := map[string]string{}
-	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts, relational.Healths, relational.Statistics} {
+	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts, relational.Healths, relational.Statistics, relational.Keys} {
 		arrays := make([]string, len(t.Columns))
 		for i, c := range t.Columns {
 			arrays[i] = fmt.Sprintf("$%d::%s[]", i+1, typeOf(t, c))

@@ -2,6 +2,8 @@ package relational
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 	"maps"
 	"math"
 	"slices"
@@ -18,8 +20,8 @@ import (
 // CreateAccount implements [store.Accounts].
 func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "create account", func(t *Tx) (err error) {
-		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended, limits, erase_at, erased) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased))
+		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended, limits, erase_at, erased, search_keys) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased), textsOrNull(a.Searchable))
 		if err != nil {
 			return err
 		}
@@ -39,8 +41,8 @@ func (s *Store) EditAccount(ctx context.Context, id string, edit func(*account.A
 			return err
 		}
 		return s.write(ctx, "edit account", func(t *Tx) error {
-			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ?, limits = ?, erase_at = ?, erased = ? WHERE no = ? AND version = ?`,
-				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased), no, was)
+			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ?, limits = ?, erase_at = ?, erased = ?, search_keys = ? WHERE no = ? AND version = ?`,
+				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased), textsOrNull(a.Searchable), no, was)
 			if err != nil {
 				return err
 			}
@@ -73,15 +75,30 @@ func orNull(n *int) any {
 	return *n
 }
 
-const accountColumns = `no, id, name, created, rate, suspended, limits, version, erase_at, erased`
+// textsOrNull makes nil NULL, and other texts a JSON array.
+func textsOrNull(all []string) any {
+	if all == nil {
+		return nil
+	}
+	list, err := json.Marshal(all)
+	if err != nil {
+		panic(err) // texts can be written
+	}
+	return string(list)
+}
+
+const accountColumns = `no, id, name, created, rate, suspended, limits, version, erase_at, erased, search_keys`
 
 func scanAccount(row scanner) (a account.Account, err error) {
 	var created, suspended, eraseAt, erased int64
 	var limits string
-	if err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &limits, &a.Revision, &eraseAt, &erased); err != nil {
+	var searchable sql.NullString
+	if err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &limits, &a.Revision, &eraseAt, &erased, &searchable); err != nil {
 		return a, err
 	}
-	a.Limits, err = quota.Parse(limits)
+	if a.Limits, err = quota.Parse(limits); err == nil && searchable.Valid {
+		err = json.Unmarshal([]byte(searchable.String), &a.Searchable)
+	}
 	a.Created, a.SuspendedAt, a.EraseAt, a.Erased = instant(created), instant(suspended), instant(eraseAt), instant(erased)
 	return a, err
 }

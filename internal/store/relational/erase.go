@@ -76,7 +76,15 @@ func (t *Tx) erase(e *event.Event) error {
 			return err
 		}
 	}
+	if err := t.forgetKeys(key); err != nil {
+		return err
+	}
 	return t.exec(`UPDATE receipts SET body = ? WHERE event = ? AND event > 0 AND length(body) > 0`, []byte{}, key)
+}
+
+// forgetKeys deletes the search keys of an event.
+func (t *Tx) forgetKeys(event int64) error {
+	return t.exec(`DELETE FROM event_keys WHERE `+t.Dialect.KeysOf(), event, event)
 }
 
 // EraseAttempts implements [store.History].
@@ -177,6 +185,9 @@ func (t *Tx) eraseEvents(space event.Space, limit int) (more bool, err error) {
 		tables = append(tables, names+" WHERE key = ?")
 	}
 	for _, row := range rows {
+		if err := t.forgetKeys(row[0].(int64)); err != nil {
+			return false, err
+		}
 		for _, table := range tables { // deliveries first: an attempt that is being recorded becomes visible afterwards
 			if err := t.exec(`DELETE FROM `+table, row[0]); err != nil {
 				return false, err

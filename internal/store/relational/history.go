@@ -36,6 +36,8 @@ func (s *Store) Event(ctx context.Context, space event.Space, id string) (e even
 // ListEvents implements [store.History].
 func (s *Store) ListEvents(ctx context.Context, space event.Space, f store.EventFilter, p store.Page[event.Key]) ([]event.Event, *event.Key, error) {
 	switch {
+	case f.Search != store.Search{}:
+		return s.searchEvents(ctx, space, &f, p)
 	case f.State != nil && *f.State == delivery.Pending:
 		return s.mergeEvents(ctx, space, f, p, statePath(space, delivery.Pending), deferredPath(space))
 	case f.State != nil && *f.State == delivery.Failed:
@@ -203,6 +205,9 @@ func (s *Store) CountDeliveries(ctx context.Context, space event.Space, f store.
 func listDeliveries[T any](ctx context.Context, s *Store, space event.Space, f *store.DeliveryFilter, p store.Page[delivery.ID],
 	at func(*T) delivery.ID, scan func(scanner) (T, error), columns string,
 ) ([]T, *delivery.ID, error) {
+	if f.Search != (store.Search{}) {
+		return searchDeliveries(ctx, s, space, f, p, at, scan, columns)
+	}
 	paths, err := s.deliveryPaths(ctx, space, f, p.Limit, p.Budget())
 	if err != nil || len(paths) == 0 {
 		return nil, nil, err
@@ -294,26 +299,10 @@ func (s *Store) queryOfDeliveries(space event.Space, f *store.DeliveryFilter, p 
 	from += s.Dialect.Each("CROSS JOIN", "events", "e", "e.key = d.event", "", 0)
 	wanted.and("d.space = ?", int64(space))
 	if p.fans {
-		wanted.and("(d.event, d.endpoint) > (?, ?) AND (d.event, d.endpoint) < (?, ?)", int64(sp.after.Event), sp.after.Endpoint, int64(sp.before.Event), sp.before.Endpoint)
+		wanted.narrowTo(sp)
 	}
-	if f.Endpoint != 0 {
-		wanted.and("d.endpoint = ?", f.Endpoint)
-	}
-	if f.State != nil {
-		wanted.and("d.state = ?", int64(*f.State))
-	}
-	if f.Outcome != nil {
-		wanted.and("d.last_outcome = ?", int64(*f.Outcome))
-	}
-	if f.Statuses != (store.StatusRange{}) {
-		wanted.and("d.last_status BETWEEN ? AND ?", f.Statuses.From, f.Statuses.To)
-	}
-	wanted.pattern("e.type", f.Pattern)
-	order := "d.event, d.endpoint"
-	if forward {
-		order = "d.event DESC, d.endpoint DESC"
-	}
-	return from + wanted.String() + ` ORDER BY ` + order + ` LIMIT ?`, append(wanted.args, limit)
+	wanted.delivery(f)
+	return from + wanted.String() + byDelivery(forward) + ` LIMIT ?`, append(wanted.args, limit)
 }
 
 // OldestPending implements [store.History].

@@ -84,7 +84,7 @@ func (t *Tx) append(all []*store.Append) ([]Bulk, error) {
 	if err := t.MarkStale(all); err != nil {
 		return nil, fmt.Errorf("look for changed settings: %w", err)
 	}
-	events, deliveries, receipts := t.Bulk(Events), t.Bulk(Deliveries), t.Bulk(Receipts)
+	events, deliveries, receipts, keys := t.Bulk(Events), t.Bulk(Deliveries), t.Bulk(Receipts), t.Bulk(Keys)
 	known, err := t.Known(all)
 	if err != nil {
 		return nil, fmt.Errorf("look up ids and idempotency keys: %w", err)
@@ -123,6 +123,9 @@ func (t *Tx) append(all []*store.Append) ([]Bulk, error) {
 		for i := 0; i < len(a.Deliveries) && err == nil && !a.Deferred; i++ {
 			err = deliveries.Add(deliveryArgs(&a.Deliveries[i])...)
 		}
+		for i := 0; i < len(a.Search) && err == nil; i++ {
+			err = keys.Add(int64(e.Key), a.Search[i])
+		}
 		if a.Receipt != nil && err == nil {
 			err = receipts.Add(t.receiptArgs(a.Receipt)...)
 		}
@@ -130,7 +133,7 @@ func (t *Tx) append(all []*store.Append) ([]Bulk, error) {
 			return nil, fmt.Errorf("append events up to %s: %w", e.ID, err)
 		}
 	}
-	return []Bulk{events, deliveries, receipts}, nil
+	return []Bulk{events, deliveries, receipts, keys}, nil
 }
 
 // claims contains the names used by this batch, which no query sees yet.

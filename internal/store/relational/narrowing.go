@@ -65,6 +65,23 @@ func (n *narrowing) event(f *store.EventFilter) {
 	}
 }
 
+// delivery restricts rows of deliveries, called d, of events e.
+func (n *narrowing) delivery(f *store.DeliveryFilter) {
+	if f.Endpoint != 0 {
+		n.and("d.endpoint = ?", f.Endpoint)
+	}
+	if f.State != nil {
+		n.and("d.state = ?", int64(*f.State))
+	}
+	if f.Outcome != nil {
+		n.and("d.last_outcome = ?", int64(*f.Outcome))
+	}
+	if f.Statuses != (store.StatusRange{}) {
+		n.and("d.last_status BETWEEN ? AND ?", f.Statuses.From, f.Statuses.To)
+	}
+	n.pattern("e.type", f.Pattern)
+}
+
 // with restricts events, called e, by the number of deliveries they have in some states: none
 // or one, as the search stops there. The deliveries are looked up for each event. Unwritten
 // deliveries count as pending.

@@ -42,6 +42,11 @@ type Store struct {
 	scans     chan struct{}
 	scansOnce sync.Once
 
+	// Keyed returns events with a hash among their search keys, between two keys, newest first or
+	// oldest first, at most limit. It looks at no more than budget parts of an index, about. next
+	// is the key to go on from, 0: there are no more. nil: the index is of one part.
+	Keyed func(ctx context.Context, hash int64, after, before event.Key, newestFirst bool, limit, budget int) (keys []event.Key, next event.Key, err error)
+
 	// Fault wraps an error of the database during op. Nil and a [fault.Error] are returned
 	// unchanged; every other error becomes a fault.Unavailable.
 	Fault func(op string, err error) error
@@ -71,6 +76,9 @@ type Dialect interface {
 	// EventIDs is the table of the ids that senders chose, if they are not unique in events alone;
 	// empty: there is none.
 	EventIDs() string
+	// KeysOf is the condition for the rows of event_keys of an event, whose key is both of its
+	// parameters.
+	KeysOf() string
 	// FanOutOrder is the column of deferred events that ascends in the order in which they were
 	// stored.
 	FanOutOrder() string
@@ -178,6 +186,7 @@ var (
 	Attempts   = Table{Name: "attempts", Columns: []string{"event", "endpoint", "number", "started", "duration", "outcome", "status", "error", "remote", "header", "body",
 		"request", "t_dns", "t_connect", "t_tls", "t_answer", "url", "peer", "sent", "refused"}, Conflict: KeepOld, Key: []string{"event", "endpoint", "number"}}
 	Healths    = Table{Name: "endpoint_health", Columns: []string{"endpoint", "breaker"}, Conflict: Overwrite, Key: []string{"endpoint"}}
+	Keys       = Table{Name: "event_keys", Columns: []string{"event", "hash"}, Conflict: KeepOld, Key: []string{"event", "hash"}}
 	Statistics = Table{Name: "statistics", Columns: append([]string{"space", "endpoint", "grain", "start"}, countColumns...), Conflict: AddUp, Key: []string{"space", "endpoint", "grain", "start"}}
 	Receipts   = Table{Name: "receipts", Columns: []string{"space", "key", "fingerprint", "status", "body", "private", "created", "event"}, Conflict: ReplaceOld, Key: []string{"space", "key"}}
 )

@@ -3,6 +3,7 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -23,15 +24,18 @@ import (
 )
 
 // BenchmarkCommit measures the store's cost of an event: its append with one delivery, and the
-// settlement of that delivery with its attempt in the next transaction. Time is per event;
-// B/event is the size of the closed file.
+// settlement of that delivery with its attempt in the next transaction, with and without
+// searchable keys. Time is per event; B/event is the size of the closed file, and written-B/event
+// the number of bytes written to it and its log.
 func BenchmarkCommit(b *testing.B) {
 	for _, size := range []int{1, 16, 64, 256} {
-		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) { benchmarkCommit(b, size) })
+		for _, keys := range []int{0, 1, 3} {
+			b.Run(fmt.Sprintf("batch=%d/keys=%d", size, keys), func(b *testing.B) { benchmarkCommit(b, size, keys) })
+		}
 	}
 }
 
-func benchmarkCommit(b *testing.B, size int) {
+func benchmarkCommit(b *testing.B, size, searchable int) {
 	dir := b.TempDir()
 	s, err := sqlite.Open(context.Background(), dir, testRing)
 	if err != nil {
@@ -44,7 +48,7 @@ func benchmarkCommit(b *testing.B, size int) {
 	var last []store.Settlement
 	var request []byte
 	b.ReportAllocs()
-	before := cpuTime(b)
+	before, wrote := cpuTime(b), written(b)
 	for n := 0; n < b.N; n += size {
 		batch := &store.Batch{Settlements: last, Appends: make([]*store.Append, 0, size)}
 		last = make([]store.Settlement, 0, size)
@@ -57,6 +61,10 @@ func benchmarkCommit(b *testing.B, size int) {
 					Body: event.NewBody(id, "payment.succeeded", 1699564800, data)},
 				Deliveries: []delivery.Delivery{d},
 			})
+			for range searchable {
+				a := batch.Appends[len(batch.Appends)-1]
+				a.Search = append(a.Search, int64(rand.Uint64()))
+			}
 			at := delivery.Attempt{Number: 1, Started: key.Time(), Duration: 1500 * time.Microsecond, Outcome: delivery.OutcomeSucceeded,
 				StatusCode: 200, RemoteAddr: "127.0.0.1:54321", ResponseHeader: header, ResponseBody: answer, URL: "http://127.0.0.1:54321/webhooks/payment"}
 			for _, line := range [][2]string{
@@ -78,6 +86,7 @@ func benchmarkCommit(b *testing.B, size int) {
 		b.Fatal(err)
 	}
 	events := float64((b.N + size - 1) / size * size)
+	b.ReportMetric(float64(written(b)-wrote)/events, "written-B/event")
 	b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/events, "cpu-µs/event")
 	b.ReportMetric(events/b.Elapsed().Seconds(), "events/s")
 	info, err := os.Stat(filepath.Join(dir, sqlite.FileName))
@@ -85,6 +94,19 @@ func benchmarkCommit(b *testing.B, size int) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(info.Size())/events, "B/event")
+}
+
+// written returns how many bytes the process has written.
+func written(b *testing.B) (n int64) {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return 0 // only Linux tells
+	}
+	if _, err := fmt.Sscanf(string(text[bytes.Index(text, []byte("wchar:")):]), "wchar: %d", &n); err != nil {
+		b.Fatal(err)
+	}
+	return n
 }
 
 // cpuTime returns the processor time of the process, which unlike the clock does not include

@@ -26,8 +26,12 @@ func newBulkInsert(head string, width int, tail string) *bulkInsert {
 // bulkInserts contains the statements of each table, by name.
 var bulkInserts = func() map[string]*bulkInsert {
 	all := map[string]*bulkInsert{}
-	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts, relational.Healths, relational.Statistics} {
+	for _, t := range []relational.Table{relational.Events, relational.Deliveries, relational.Attempts, relational.Receipts, relational.Healths, relational.Statistics, relational.Keys} {
 		verb, tail := "INSERT INTO ", ""
+		if t.Name == relational.Keys.Name {
+			t.Columns = []string{"bucket", "event", "hash"}
+			t.Key = t.Columns
+		}
 		switch t.Conflict {
 		case relational.ReplaceOld:
 			verb = "INSERT OR REPLACE INTO "
@@ -50,7 +54,11 @@ type bulk struct {
 
 // Bulk implements [relational.Conn].
 func (t *tx) Bulk(table relational.Table) relational.Bulk {
-	return &bulk{bulkInsert: bulkInserts[table.Name], t: t}
+	b := &bulk{bulkInsert: bulkInserts[table.Name], t: t}
+	if table.Name == relational.Keys.Name {
+		return &keyBulk{b}
+	}
+	return b
 }
 
 // Add implements [relational.Bulk].

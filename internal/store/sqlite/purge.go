@@ -31,9 +31,14 @@ func (s *Store) PurgeEvents(ctx context.Context, from, below event.Key, limit in
 		if err != nil {
 			return err
 		}
-		if _, err := t.Exec(`DELETE FROM deliveries WHERE event BETWEEN ? AND ?
-			AND NOT EXISTS (SELECT 1 FROM events e WHERE e.key = deliveries.event)`, int64(from), last); err != nil {
-			return err
+		for _, query := range []string{
+			`DELETE FROM deliveries WHERE event BETWEEN ?1 AND ?2 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.key = deliveries.event)`,
+			`DELETE FROM event_keys WHERE bucket >= coalesce((SELECT max(bucket) FROM event_keys WHERE bucket <= ?1), ?1) AND bucket <= ?2 AND event BETWEEN ?1 AND ?2
+				AND NOT EXISTS (SELECT 1 FROM events e WHERE e.key = event_keys.event)`,
+		} {
+			if _, err := t.Exec(query, int64(from), last); err != nil {
+				return err
+			}
 		}
 		deleted = int(n)
 		if seen == int64(limit) {

@@ -117,6 +117,7 @@ func (s *Store) openReaders(ctx context.Context) error {
 func newStore(dir string, ring *seal.Ring) *Store {
 	s := &Store{dir: dir}
 	s.Ring, s.Dialect, s.Name, s.Transact, s.Fault, s.Keep = ring, dialect{}, dir, s.transact, unavailable, true
+	s.Keyed = s.keyed
 	return s
 }
 

@@ -22,6 +22,8 @@ type writer struct {
 	conn  driver.Conn
 	stmts map[string]*stmt
 	args  []driver.NamedValue
+
+	bucket bucket // of search keys
 }
 
 type stmt struct {

@@ -68,6 +68,22 @@ func Lists(t *testing.T, st store.Store, events, scan int, check func(what strin
 			}
 		}
 	}
+	for _, customer := range []string{"rare", "common", "nobody"} {
+		for p, pattern := range patterns {
+			for s, state := range states {
+				what, f := "of a customer, "+customer+p+s, searchOf("data.object.customer", customer)
+				check("events "+what, func() {
+					b.one(st.ListEvents(b.ctx, mine, store.EventFilter{Search: f, Pattern: pattern, State: state}, store.Page[event.Key]{Limit: 10, Scan: scan}))
+				})
+				check("events "+what+", upwards", func() {
+					b.one(st.ListEvents(b.ctx, mine, store.EventFilter{Search: f, Pattern: pattern, State: state}, store.Page[event.Key]{Limit: 10, Scan: scan, Before: &rare}))
+				})
+				check("deliveries "+what, func() {
+					b.one(st.ListDeliveries(b.ctx, mine, store.DeliveryFilter{Search: f, Pattern: pattern, State: state}, store.Page[delivery.ID]{Limit: 10, Scan: scan}))
+				})
+			}
+		}
+	}
 	check("events of some types", func() {
 		b.one(st.ListEvents(b.ctx, mine, store.EventFilter{Types: []string{"rare.one", "rare.two", "nothing"}}, store.Page[event.Key]{Limit: 10, Scan: scan}))
 	})
@@ -102,7 +118,9 @@ func (b *bundle) fill(events int, busy, quiet int64) (rare event.Key) {
 			to = []int64{busy}
 		}
 		a := b.compose(mine, typ, to...)
-		a.Event.Body = event.NewBody(a.Event.ID, typ, a.Event.Created, fmt.Appendf(nil, `{"object":{"note":"%d %s"}}`, i, note))
+		customer := map[bool]string{true: "rare", false: "common"}[i < 8]
+		a.Event.Body = event.NewBody(a.Event.ID, typ, a.Event.Created, fmt.Appendf(nil, `{"object":{"customer":"%s","note":"%d %s"}}`, customer, i, note))
+		a.Search = []int64{searchOf("data.object.customer", customer).Sum.Hash()}
 		if i < 8 {
 			rare = a.Event.Key
 		}

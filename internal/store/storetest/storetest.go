@@ -58,6 +58,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Deliveries/Filters", testDeliveryFilters},
 		{"Deliveries/Count", testCountDeliveries},
 		{"SearchEvents", testSearchEvents},
+		{"SearchKeys", testSearchKeys},
+		{"SearchKeys/OutOfOrder", testSearchKeysOutOfOrder},
 		{"Attempts", testAttempts},
 		{"Requeue", testRequeue},
 		{"CancelDelivery", testCancelDelivery},
