@@ -39,7 +39,14 @@ type SignatureTemplate struct {
 	Encoding  string `json:"encoding,omitempty"`  // hex (default) or base64
 	Content   string `json:"content,omitempty"`   // the signed text; default {body}
 	Header    string `json:"header,omitempty"`    // name of the header with the signature
-	Value     string `json:"value,omitempty"`     // of that header; default {signature}
+	Value     string `json:"value,omitempty"`     // of that header; default {signature}, or {signatures} with Each
+	Key       string `json:"key,omitempty"`       // text (default) or base64: what of the secret is the key
+	Each      string `json:"each,omitempty"`      // one of {signatures}, of each live secret, with {signature}
+	Join      string `json:"join,omitempty"`      // between two of them; default ","
+
+	IDHeader        string `json:"id_header,omitempty"`        // name of a header with the event's id
+	TimestampHeader string `json:"timestamp_header,omitempty"` // with the time of the attempt, in Unix seconds
+	TypeHeader      string `json:"type_header,omitempty"`      // with the event's type
 }
 
 // Authentication is how the server authenticates to an endpoint. The server answers it

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -38,22 +39,34 @@ func choice(values []string) (all []Option) {
 }
 
 var signatureTemplate = Field{
-	Name: "signature_template", Label: "Signature template", Help: "signature of the scheme custom", Kind: GroupField, Section: Content,
+	Name: "signature_template", Label: "Signature template", Help: "signature and names of headers of the scheme custom", Kind: GroupField, Section: Content,
 	Members: []Field{
 		{Name: "algorithm", Label: "Algorithm of the template", Help: "hash of the HMAC", Kind: ChoiceField, Default: signature.Algorithms[0], Options: choice(signature.Algorithms),
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Algorithm })},
 		{Name: "encoding", Label: "Encoding of the template", Help: "encoding of the signature", Kind: ChoiceField, Default: signature.Encodings[0], Options: choice(signature.Encodings),
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Encoding })},
+		{Name: "key", Label: "Key of the template", Help: "key of the HMAC: the secret's text, or the bytes that it encodes in base64", Kind: ChoiceField, Default: signature.Keys[0], Options: choice(signature.Keys),
+			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Key })},
 		{Name: "content", Label: "Signed content", Help: "the signed text, with {id}, {type}, {timestamp} and {body}", Example: "{timestamp}.{body}", Default: "{body}", Max: signature.MaxContent, Code: true,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Content })},
 		{Name: "header", Label: "Header of the signature", Help: "name of the header with the signature", Example: "X-Acme-Signature", Max: signature.MaxHeader,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Header })},
 		{Name: "value", Label: "Value of that header", Help: "value of the header, with {id}, {type}, {timestamp} and {signature}", Example: "t={timestamp},v1={signature}", Default: "{signature}", Max: signature.MaxValue, Code: true,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Value })},
+		{Name: "each", Label: "One of several signatures", Help: "with a signature of each live secret: one of {signatures} in the value, with {signature}", Example: "v1,{signature}", Default: "one signature", Max: signature.MaxEach, Code: true,
+			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Each })},
+		{Name: "join", Label: "Separator of signatures", Help: "text between two signatures", Default: ",", Max: signature.MaxJoin, Code: true,
+			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Join })},
+		{Name: "id_header", Label: "Header of the id", Help: "name of a header with the event's id", Example: "X-Acme-Id", Default: "none", Max: signature.MaxHeader,
+			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.IDHeader })},
+		{Name: "timestamp_header", Label: "Header of the time", Help: "name of a header with the time of the attempt, in Unix seconds", Example: "X-Acme-Timestamp", Default: "none", Max: signature.MaxHeader,
+			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.TimestampHeader })},
+		{Name: "type_header", Label: "Header of the type", Help: "name of a header with the event's type", Example: "X-Acme-Event", Default: "none", Max: signature.MaxHeader,
+			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.TypeHeader })},
 	},
 	access: by{func(e *Endpoint) any { return orNull(e.Settings.Template) }, func(e *Endpoint, v any, _ *Edit) {
 		t := v.(Endpoint).Settings.Template
-		if t.Header+t.Content+t.Value == "" {
+		if t.Header+t.Content+t.Value+t.Each+t.Join+t.IDHeader+t.TimestampHeader+t.TypeHeader == "" {
 			t = signature.Template{} // forms send the defaults of choices
 		}
 		e.Settings.Template = t
@@ -143,8 +156,15 @@ func (e *Endpoint) checkTemplate() error {
 	if field, reason := t.Invalid(); field != "" {
 		return fault.Param("signature_template["+field+"]", "parameter_invalid", "The %s of the signature %s.", field, reason)
 	}
-	if name := canonical(t.Header); t.Header != "" && (!token(t.Header) || len(t.Header) > signature.MaxHeader || reserved[name]) {
-		return fault.Param("signature_template[header]", "header_invalid", "This header cannot hold the signature: the name is invalid, or the server or the connection sets it.")
+	names := t.HeaderNames()
+	for _, field := range slices.Sorted(maps.Keys(names)) {
+		name := names[field]
+		if e.Auth.Type != AuthNone && canonical(name) == "Authorization" {
+			return fault.Param("signature_template["+field+"]", "header_reserved", "The endpoint's authentication sets this header. Choose another one.")
+		}
+		if !token(name) || len(name) > signature.MaxHeader || reserved[canonical(name)] {
+			return fault.Param("signature_template["+field+"]", "header_invalid", "This header cannot be part of the signature: the name is invalid, or the server or the connection sets it.")
+		}
 	}
 	return nil
 }

@@ -25,6 +25,11 @@ func TestEndpoint_signature(t *testing.T) {
 		{"a template that waits for its scheme", func(e *Endpoint) { e.Settings.Template = signature.Template{Content: "{timestamp}{body}"} }, ""},
 		{"a template without the body", func(e *Endpoint) { e.Settings.Template = signature.Template{Content: "{timestamp}"} }, "signature_template[content]"},
 		{"a template in a header of the connection", func(e *Endpoint) { e.Settings.Template.Header = "Content-Length" }, "signature_template[header]"},
+		{"an id in a header of the connection", func(e *Endpoint) { e.Settings.Template.IDHeader = "transfer-encoding" }, "signature_template[id_header]"},
+		{"a type in no header", func(e *Endpoint) { e.Settings.Template.TypeHeader = "a:b" }, "signature_template[type_header]"},
+		{"a template in the header of the authentication", func(e *Endpoint) {
+			e.Settings.Template.Header, e.Auth = "Authorization", Authentication{Type: AuthBasic, Username: "u", Password: "p"}
+		}, "signature_template[header]"},
 		{"a template in no header", func(e *Endpoint) { e.Settings.Template.Header = "a b" }, "signature_template[header]"},
 		{"a header of the scheme", func(e *Endpoint) {
 			e.Settings.Profile, e.Headers = "github", map[string]string{"X-Hub-Signature-256": "x"}

@@ -106,6 +106,24 @@ func TestTemplate(t *testing.T) {
 	if got := header(t, tmpl.Profile(), d, "0123456789abcdef"); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	// The profile of Svix as a template.
+	svix := Template{Key: "base64", Encoding: "base64", Content: "{id}.{timestamp}.{body}", Header: "svix-signature", Each: "v1,{signature}", Join: " ", IDHeader: "svix-id", TimestampHeader: "svix-timestamp"}
+	if field, reason := svix.Invalid(); field != "" {
+		t.Fatal(field, reason)
+	}
+	secrets := []string{"whsec_bmV3bmV3bmV3bmV3bmV3bmV3bmV3", "whsec_b2xkb2xkb2xkb2xkb2xkb2xkb2xk"}
+	if got, want := header(t, svix.Profile(), d, secrets...), header(t, Named("svix"), d, secrets...); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	// And that of Stripe, with the default separator.
+	stripe := Template{Content: "{timestamp}.{body}", Header: "Stripe-Signature", Value: "t={timestamp},{signatures}", Each: "v1={signature}"}
+	if got, want := header(t, stripe.Profile(), d, secrets...), header(t, Named("stripe"), d, secrets...); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	named := header(t, Template{Header: "S", TypeHeader: "T", IDHeader: "I"}.Profile(), d, secrets[0])
+	if named["T"] != "a.b" || named["I"] != "evt_1" || len(named) != 3 {
+		t.Errorf("got %v", named)
+	}
 	for _, algorithm := range Algorithms { // RFC 2104's sums, in the lengths of their hashes
 		size := map[string]int{"sha1": 40, "sha256": 64, "sha512": 128}[algorithm]
 		if got := header(t, Template{Algorithm: algorithm, Header: "S"}.Profile(), d, "0123456789abcdef")["S"]; len(got) != size {
@@ -113,9 +131,12 @@ func TestTemplate(t *testing.T) {
 		}
 	}
 	for field, bad := range map[string][]Template{
+		"key": {{Key: "hex"}}, "join": {{Join: ","}, {Each: "{signature}", Join: "\r\n"}, {Each: "{signature}", Join: strings.Repeat(",", MaxJoin+1)}},
+		"each":      {{Each: "v1"}, {Each: "{signature}{signature}"}, {Each: "{signature}{id}"}, {Each: "{signature}\n"}, {Each: "{signature}" + strings.Repeat("x", MaxEach)}},
+		"id_header": {{Header: "X", IDHeader: "x"}}, "timestamp_header": {{Header: "X", IDHeader: "Y", TimestampHeader: "y"}}, "type_header": {{Header: "X", TypeHeader: "X"}},
 		"algorithm": {{Algorithm: "md5"}}, "encoding": {{Encoding: "base32"}},
 		"content": {{Content: "{id}"}, {Content: "{body}{body}"}, {Content: "{body}{secret}"}, {Content: "{body}{"}, {Content: "{body}{id"}, {Content: strings.Repeat("x", MaxContent) + "{body}"}},
-		"value":   {{Value: "v1="}, {Value: "{signature}{body}"}, {Value: "{signature}\r\nX: y"}, {Value: " {signature}"}, {Value: "é{signature}"}, {Value: "{signature}" + strings.Repeat("x", MaxValue)}},
+		"value":   {{Each: "{signature}", Value: "{signature}"}, {Value: "{signatures}"}, {Value: "v1="}, {Value: "{signature}{body}"}, {Value: "{signature}\r\nX: y"}, {Value: " {signature}"}, {Value: "é{signature}"}, {Value: "{signature}" + strings.Repeat("x", MaxValue)}},
 	} {
 		for _, b := range bad {
 			if got, reason := b.Invalid(); got != field || reason == "" {
@@ -144,11 +165,11 @@ func TestProfile_Secret(t *testing.T) {
 // Whatever the template: one that is valid signs every delivery, with one header that can be
 // sent.
 func FuzzTemplate(f *testing.F) {
-	f.Add("sha256", "hex", "{timestamp}.{body}", "t={timestamp},v1={signature}", "evt_1", []byte("{}"))
-	f.Add("sha1", "base64", "{body}", "{signature}", "", []byte("{body}"))
-	f.Add("", "", "{{body}}", "{signature", "{id}", []byte(nil))
-	f.Fuzz(func(t *testing.T, algorithm, encoding, content, value, id string, body []byte) {
-		tmpl := Template{Algorithm: algorithm, Encoding: encoding, Content: content, Header: "X", Value: value}
+	f.Add("sha256", "hex", "{timestamp}.{body}", "t={timestamp},v1={signature}", "", "", "evt_1", []byte("{}"))
+	f.Add("sha1", "base64", "{body}", "{signatures}", "{signature}", " ", "", []byte("{body}"))
+	f.Add("", "", "{{body}}", "{signature", "{signature}{signatures}", "{", "{id}", []byte(nil))
+	f.Fuzz(func(t *testing.T, algorithm, encoding, content, value, each, join, id string, body []byte) {
+		tmpl := Template{Algorithm: algorithm, Encoding: encoding, Content: content, Header: "X", Value: value, Each: each, Join: join}
 		if field, _ := tmpl.Invalid(); field != "" {
 			return
 		}
