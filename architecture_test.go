@@ -100,6 +100,9 @@ func TestImports_keepOut(t *testing.T) {
 		imports string
 		only    []string
 	}{
+		// Surfaces show values of the domain.
+		{module + "/internal/store", []string{"internal/store/relational", "internal/store/sqlite", "internal/store/postgres", "internal/store/memstore", "internal/store/storetest", "internal/commit", "internal/dispatch",
+			"internal/service", "internal/service/call", "internal/service/auth", "internal/service/tally", "internal/sandbox", "internal/cluster", "internal/telemetry", "internal/cli", "internal/httpapi/apitest"}},
 		{module + "/internal/store/sqlite", []string{"internal/cli", "internal/httpapi/apitest"}},
 		{module + "/internal/store/postgres", []string{"internal/cli"}},
 		{module + "/internal/store/relational", []string{"internal/store/sqlite", "internal/store/postgres"}},

@@ -154,7 +154,7 @@ func fill(ctx context.Context, st *sqlite.Store, ids *event.IDs, space event.Spa
 	types := []string{"payment.succeeded", "payment.failed", "payment.refunded"}
 	filler := strings.Repeat("x", payload-100)
 	step := span / time.Duration(events)
-	stats := map[store.Statistic]*store.Counts{}
+	stats := map[store.Statistic]*delivery.Counts{}
 	for done := 0; done < events; done += slice {
 		batch := &store.Batch{}
 		for i := done; i < min(done+slice, events); i++ {
@@ -166,10 +166,10 @@ func fill(ctx context.Context, st *sqlite.Store, ids *event.IDs, space event.Spa
 			w := all[i%len(all)]
 			d := delivery.New(delivery.ID{Event: e.Key, Endpoint: w.No}, space)
 			batch.Appends = append(batch.Appends, &store.Append{Event: e, Deliveries: []delivery.Delivery{d}})
-			count := func(endpoint int64, g store.Grain, add func(*store.Counts)) {
+			count := func(endpoint int64, g store.Grain, add func(*delivery.Counts)) {
 				key := store.Statistic{Space: space, Endpoint: endpoint, Grain: g, Start: g.Start(*clock)}
 				if stats[key] == nil {
-					stats[key] = new(store.Counts)
+					stats[key] = new(delivery.Counts)
 				}
 				add(stats[key])
 			}
@@ -182,7 +182,7 @@ func fill(ctx context.Context, st *sqlite.Store, ids *event.IDs, space event.Spa
 			}
 			d.Settle(a, delivery.Policy{Random: func() float64 { return 0 }}, e.Key.Time())
 			batch.Settlements = append(batch.Settlements, store.Settlement{Delivery: d, Attempt: a})
-			add := func(c *store.Counts) {
+			add := func(c *delivery.Counts) {
 				if a.Succeeded() {
 					c.Succeeded++
 				} else {

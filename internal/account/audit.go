@@ -71,3 +71,36 @@ const (
 	PortalOpened      Action = "portal_session.created"
 	PortalRevoked     Action = "portal_session.revoked"
 )
+
+// AuditFilter narrows the audit log. Zero fields, except Space, select everything.
+type AuditFilter struct {
+	Space  event.Space
+	Object string
+	Action Action
+}
+
+// AuditCheck is the result of verifying the audit log.
+type AuditCheck struct {
+	Object    string         `json:"object"` // "audit_check"
+	OK        bool           `json:"ok"`
+	Unchained int            `json:"unchained"` // entries from before the log was chained
+	Chains    []AuditChain   `json:"chains"`
+	Problems  []AuditProblem `json:"problems"` // the first ones; none: the log was not changed
+}
+
+// AuditChain is the part of the audit log that one node wrote.
+type AuditChain struct {
+	Node    int64  `json:"node"`
+	Entries int    `json:"entries"`
+	First   int64  `json:"first"` // sequence of the first entry that retention has kept
+	Last    int64  `json:"last"`  // of the last one
+	Seal    string `json:"seal"`  // of the last one; a copy stored elsewhere detects a log that was reset to an older state
+}
+
+// AuditProblem is a place where the audit log was changed.
+type AuditProblem struct {
+	Node     int64   `json:"node"`
+	Sequence int64   `json:"sequence"`
+	Entry    *string `json:"entry"` // identifier; nil: the entry is missing
+	Message  string  `json:"message"`
+}

@@ -2,7 +2,6 @@ package adminui
 
 import (
 	"github.com/posthaste-hq/posthaste/internal/account"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 type auditView struct {
@@ -22,7 +21,7 @@ func serverAudit(rq *request) error { return showAudit(rq, true) }
 func showAudit(rq *request, server bool) error {
 	q := rq.URL.Query()
 	v := auditView{Target: q.Get("target"), Action: q.Get("action"), Actors: map[string]string{}, Server: server}
-	entries, more, err := rq.ui.Service.ListAudit(rq.Context(), rq.call, store.AuditFilter{Object: v.Target, Action: account.Action(v.Action)}, rq.page())
+	entries, more, err := rq.ui.Service.Auth.ListAudit(rq.Context(), rq.call, account.AuditFilter{Object: v.Target, Action: account.Action(v.Action)}, rq.page())
 	if err != nil {
 		return err
 	}

@@ -6,16 +6,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/service/tally"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // Charts are rendered as SVG on the server: they need no script, and the style sheet sets their
 // colours. They contain only numbers and times.
 
 // successRate formats the share of successful attempts.
-func successRate(c *store.Counts) string {
+func successRate(c *delivery.Counts) string {
 	all := c.Succeeded + c.Failed
 	if all == 0 {
 		return "–"
@@ -28,7 +28,7 @@ func successRate(c *store.Counts) string {
 }
 
 // stack draws a bar for each step: successes below, failures above.
-func stack(b *strings.Builder, series []store.Counts, width, height float64, label func(int) string) {
+func stack(b *strings.Builder, series []delivery.Counts, width, height float64, label func(int) string) {
 	most := int64(1)
 	for i := range series {
 		most = max(most, series[i].Succeeded+series[i].Failed)

@@ -37,7 +37,7 @@ func (d *desk) traces() string {
 		out += fmt.Sprintf("%+v\n", v)
 	}
 	for _, space := range []event.Space{0, event.SpaceOf(d.account.No, false)} {
-		entries, _, err := d.store.ListAudit(ctx, store.AuditFilter{Space: space}, store.Page[string]{Limit: 1000})
+		entries, _, err := d.store.ListAudit(ctx, account.AuditFilter{Space: space}, store.Page[string]{Limit: 1000})
 		note(entries, err)
 	}
 	space := event.SpaceOf(d.account.No, false)

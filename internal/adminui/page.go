@@ -19,7 +19,6 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/service/call"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 //go:embed templates/*.html
@@ -150,7 +149,7 @@ var funcs = template.FuncMap{
 	"pct":       percent,
 	"at":        func(n *int) int { return *n },
 	"truth":     func(b *bool) bool { return *b },
-	"rate":      func(c store.Counts) string { return successRate(&c) },
+	"rate":      func(c delivery.Counts) string { return successRate(&c) },
 	"spark":     sparkline,
 	"bars":      func(o service.Overview) template.HTML { return attemptBars(&o) },
 	"lines":     func(o service.Overview) template.HTML { return latencyLines(&o) },

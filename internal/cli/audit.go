@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/config"
-	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
 func auditCommand(getenv func(string) (string, bool)) *cobra.Command {
@@ -47,7 +47,7 @@ func auditCommand(getenv func(string) (string, bool)) *cobra.Command {
 	return cmd
 }
 
-func verifyAudit(ctx context.Context, c *config.Config) (report service.AuditReport, err error) {
+func verifyAudit(ctx context.Context, c *config.Config) (report account.AuditCheck, err error) {
 	keys, err := openMasterKeys(c)
 	if err != nil {
 		return report, err
@@ -60,12 +60,11 @@ func verifyAudit(ctx context.Context, c *config.Config) (report service.AuditRep
 		return report, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	found, err := st.VerifyAudit(ctx)
-	return service.ReportAudit(found), err
+	return st.VerifyAudit(ctx)
 }
 
 // sayAudit prints a report.
-func sayAudit(cmd *cobra.Command, asJSON bool, r service.AuditReport) error {
+func sayAudit(cmd *cobra.Command, asJSON bool, r account.AuditCheck) error {
 	if asJSON {
 		return result(cmd, true, r, "")
 	}

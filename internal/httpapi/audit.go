@@ -4,9 +4,7 @@ import (
 	"context"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
-	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/service/call"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // auditView is the audit_entry object.
@@ -30,9 +28,9 @@ func viewAudit(e *account.Entry) auditView {
 
 func listAudit(rq *request) (answer, error) {
 	p := rq.query()
-	f := store.AuditFilter{Object: p.given("target"), Action: account.Action(p.given("action"))}
+	f := account.AuditFilter{Object: p.given("target"), Action: account.Action(p.given("action"))}
 	return pageOf(rq, p, viewAudit, func(ctx context.Context, c *call.Call, page call.Page) ([]account.Entry, bool, error) {
-		return rq.service().ListAudit(ctx, c, f, page)
+		return rq.service().Auth.ListAudit(ctx, c, f, page)
 	})
 }
 
@@ -40,9 +38,9 @@ func verifyAudit(rq *request) (answer, error) {
 	if err := rq.query().done(); err != nil {
 		return answer{}, err
 	}
-	found, err := rq.service().VerifyAudit(rq.Context(), rq.call)
+	found, err := rq.service().Auth.VerifyAudit(rq.Context(), rq.call)
 	if err != nil {
 		return answer{}, err
 	}
-	return inJSON(service.ReportAudit(found))
+	return inJSON(found)
 }

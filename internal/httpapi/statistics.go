@@ -3,8 +3,8 @@ package httpapi
 import (
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/service"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // statisticsView is the statistics object.
@@ -65,7 +65,7 @@ func viewStatistics(s *service.Statistics) statisticsView {
 	return v
 }
 
-func viewCounts(c *store.Counts, start, end time.Time, events bool) countsView {
+func viewCounts(c *delivery.Counts, start, end time.Time, events bool) countsView {
 	v := countsView{Start: start.Unix(), End: end.Unix(), Deliveries: c.Deliveries, Failed: c.Exhausted, Attempts: attemptCounts{c.Succeeded, c.Failed}}
 	if events {
 		v.Events = &c.Events

@@ -10,7 +10,6 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 	"github.com/posthaste-hq/posthaste/internal/service/tally"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // RunStatistics writes the statistics and the last use of keys every few seconds until ctx
@@ -50,9 +49,9 @@ func (s *Service) purgeStatistics(ctx context.Context, now time.Time) error {
 // Overview summarizes the recent activity in the call's account and mode.
 type Overview struct {
 	Span   tally.Span
-	Start  time.Time      // of the first step
-	Series []store.Counts // one per step, oldest first
-	Total  store.Counts
+	Start  time.Time         // of the first step
+	Series []delivery.Counts // one per step, oldest first
+	Total  delivery.Counts
 
 	Oldest  time.Time            // when the oldest waiting delivery was created; zero: none waits
 	Failing []*endpoint.Endpoint // enabled ones whose last attempts all failed
@@ -107,9 +106,9 @@ type StatisticsParams struct {
 type Statistics struct {
 	Endpoint string // empty: all
 	Interval tally.Interval
-	Start    time.Time      // of the first step
-	Steps    []store.Counts // oldest first
-	Total    store.Counts
+	Start    time.Time         // of the first step
+	Steps    []delivery.Counts // oldest first
+	Total    delivery.Counts
 }
 
 // Statistics sums up a time range. The last [tally.Every] may be missing. Errors: fault.Invalid

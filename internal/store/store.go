@@ -280,44 +280,14 @@ type Accounts interface {
 	// Audit writes an entry without another change.
 	Audit(ctx context.Context, e *account.Entry, r *Receipt) error
 	// VerifyAudit reads the whole audit log and checks that it was not changed.
-	VerifyAudit(ctx context.Context) (AuditCheck, error)
-	ListAudit(ctx context.Context, f AuditFilter, p Page[string]) (items []account.Entry, more bool, err error)
+	VerifyAudit(ctx context.Context) (account.AuditCheck, error)
+	ListAudit(ctx context.Context, f account.AuditFilter, p Page[string]) (items []account.Entry, more bool, err error)
 }
 
 // KeyFilter narrows a list of API keys to those of an account.
 type KeyFilter struct {
 	Account  int64
 	TestOnly bool // no live keys
-}
-
-// AuditCheck is the result of [Accounts.VerifyAudit].
-type AuditCheck struct {
-	Chains    []AuditChain
-	Unchained int            // entries from before the log was chained
-	Problems  []AuditProblem // the first ones; none: the log was not changed
-}
-
-// AuditChain is the part of the audit log that one node wrote.
-type AuditChain struct {
-	Node    int64
-	Entries int
-	First   int64  // sequence of the first entry that retention has kept
-	Last    int64  // of the last one
-	Seal    string // of the last one; a copy stored elsewhere detects a log that was reset to an older state
-}
-
-// AuditProblem is a place where the audit log was changed.
-type AuditProblem struct {
-	Chain, Sequence int64
-	Entry           string // identifier; empty: it is missing
-	Text            string
-}
-
-// AuditFilter narrows the audit log. Zero fields, except Space, select everything.
-type AuditFilter struct {
-	Space  event.Space
-	Object string
-	Action account.Action
 }
 
 // Endpoints contains endpoints. A deleted endpoint is not found any more, but its id is kept

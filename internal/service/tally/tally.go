@@ -35,7 +35,7 @@ var Keep = map[store.Grain]time.Duration{store.ByMinute: keepMinutes, store.ByHo
 // is empty.
 type Tally struct {
 	mu     sync.Mutex
-	counts map[key]*store.Counts
+	counts map[key]*delivery.Counts
 }
 
 type key struct {
@@ -45,16 +45,16 @@ type key struct {
 }
 
 // at calls add with the counts of an endpoint, or 0 for the whole space, at a time.
-func (t *Tally) at(space event.Space, endpoint int64, now time.Time, add func(*store.Counts)) {
+func (t *Tally) at(space event.Space, endpoint int64, now time.Time, add func(*delivery.Counts)) {
 	k := key{space, endpoint, now.Unix() / 60}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
-		t.counts = map[key]*store.Counts{}
+		t.counts = map[key]*delivery.Counts{}
 	}
 	c := t.counts[k]
 	if c == nil {
-		c = new(store.Counts)
+		c = new(delivery.Counts)
 		t.counts[k] = c
 	}
 	add(c)
@@ -63,15 +63,15 @@ func (t *Tally) at(space event.Space, endpoint int64, now time.Time, add func(*s
 // Event counts an accepted event.
 func (t *Tally) Event(a *store.Append) {
 	now := a.Event.Key.Time()
-	t.at(a.Event.Space, 0, now, func(c *store.Counts) { c.Events++ })
+	t.at(a.Event.Space, 0, now, func(c *delivery.Counts) { c.Events++ })
 	for i := range a.Deliveries {
-		t.at(a.Event.Space, a.Deliveries[i].ID.Endpoint, now, func(c *store.Counts) { c.Deliveries++ })
+		t.at(a.Event.Space, a.Deliveries[i].ID.Endpoint, now, func(c *delivery.Counts) { c.Deliveries++ })
 	}
 }
 
 // Attempt counts an attempt.
 func (t *Tally) Attempt(ep *endpoint.Endpoint, a *delivery.Attempt) {
-	t.at(ep.Space, ep.No, a.Started, func(c *store.Counts) {
+	t.at(ep.Space, ep.No, a.Started, func(c *delivery.Counts) {
 		if a.Succeeded() {
 			c.Succeeded++
 		} else {
@@ -83,7 +83,7 @@ func (t *Tally) Attempt(ep *endpoint.Endpoint, a *delivery.Attempt) {
 
 // Exhausted counts a delivery that failed for good.
 func (t *Tally) Exhausted(ep *endpoint.Endpoint, now time.Time) {
-	t.at(ep.Space, ep.No, now, func(c *store.Counts) { c.Exhausted++ })
+	t.at(ep.Space, ep.No, now, func(c *delivery.Counts) { c.Exhausted++ })
 }
 
 // Write writes and clears the counts. Errors are logged. If no count could be written, all are
@@ -93,11 +93,11 @@ func (t *Tally) Write(ctx context.Context, st store.Statistics, log *slog.Logger
 	counts := t.counts
 	t.counts = nil
 	t.mu.Unlock()
-	rows := map[store.Statistic]*store.Counts{}
-	add := func(space event.Space, endpoint int64, g store.Grain, at time.Time, c *store.Counts) {
+	rows := map[store.Statistic]*delivery.Counts{}
+	add := func(space event.Space, endpoint int64, g store.Grain, at time.Time, c *delivery.Counts) {
 		k := store.Statistic{Space: space, Endpoint: endpoint, Grain: g, Start: g.Start(at)}
 		if rows[k] == nil {
-			rows[k] = new(store.Counts)
+			rows[k] = new(delivery.Counts)
 		}
 		rows[k].Add(c)
 	}
@@ -130,7 +130,7 @@ func (t *Tally) Write(ctx context.Context, st store.Statistics, log *slog.Logger
 }
 
 // putBack adds counts that were not written.
-func (t *Tally) putBack(counts map[key]*store.Counts) {
+func (t *Tally) putBack(counts map[key]*delivery.Counts) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
@@ -170,15 +170,15 @@ func SpanNamed(name string) Span {
 
 // Series returns the beginning of a span that ends now, the counts of each of its steps, oldest
 // first, and their sum.
-func Series(ctx context.Context, st store.Statistics, space event.Space, span Span, now time.Time) (start time.Time, series []store.Counts, total store.Counts, err error) {
+func Series(ctx context.Context, st store.Statistics, space event.Space, span Span, now time.Time) (start time.Time, series []delivery.Counts, total delivery.Counts, err error) {
 	start = now.UTC().Truncate(span.Step).Add(-time.Duration(span.Steps-1) * span.Step)
 	series, total, err = steps(ctx, st, store.StatisticFilter{Space: space, Endpoints: []int64{0}, Grain: span.grain, From: start}, span.Step, span.Steps)
 	return start, series, total, err
 }
 
 // steps returns the counts of this many steps from f.From on, and their sum.
-func steps(ctx context.Context, st store.Statistics, f store.StatisticFilter, step time.Duration, n int) (series []store.Counts, total store.Counts, err error) {
-	series = make([]store.Counts, n)
+func steps(ctx context.Context, st store.Statistics, f store.StatisticFilter, step time.Duration, n int) (series []delivery.Counts, total delivery.Counts, err error) {
+	series = make([]delivery.Counts, n)
 	rows, err := st.Statistics(ctx, f)
 	for i := range rows {
 		if at := int(rows[i].Start.Sub(f.From) / step); at >= 0 && at < n {
@@ -205,7 +205,7 @@ var Intervals = []Interval{
 
 // Between returns the counts of an endpoint, or of its whole space for 0, and their sum: from
 // the step (in UTC) that contains from to the step that contains the last moment before until.
-func Between(ctx context.Context, st store.Statistics, space event.Space, endpoint int64, i Interval, from, until time.Time) (start time.Time, series []store.Counts, total store.Counts, err error) {
+func Between(ctx context.Context, st store.Statistics, space event.Space, endpoint int64, i Interval, from, until time.Time) (start time.Time, series []delivery.Counts, total delivery.Counts, err error) {
 	start = from.UTC().Truncate(i.Step)
 	n := int((until.Sub(start) + i.Step - 1) / i.Step)
 	series, total, err = steps(ctx, st, store.StatisticFilter{Space: space, Endpoints: []int64{endpoint}, Grain: i.grain, From: start}, i.Step, n)
@@ -217,8 +217,8 @@ const lastDay = 24
 
 // Day contains the counts of an endpoint in the last 24 hours.
 type Day struct {
-	Hours [lastDay]store.Counts // oldest first
-	Total store.Counts
+	Hours [lastDay]delivery.Counts // oldest first
+	Total delivery.Counts
 }
 
 // Days returns the last day of endpoints of a space, by store number.

@@ -55,7 +55,7 @@ func TestWrite_again(t *testing.T) {
 			t.Errorf("%+v", row)
 		}
 	}
-	days, err := Days(t.Context(), &written{rows: []store.Statistic{{Endpoint: 7, Start: store.ByHour.Start(now), Counts: store.Counts{Failed: 2}}}}, 3, []int64{7}, now)
+	days, err := Days(t.Context(), &written{rows: []store.Statistic{{Endpoint: 7, Start: store.ByHour.Start(now), Counts: delivery.Counts{Failed: 2}}}}, 3, []int64{7}, now)
 	if err != nil || days[7].Hours[lastDay-1].Failed != 2 || days[7].Total.Failed != 2 {
 		t.Errorf("%+v %v", days[7], err)
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/seal"
-	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
 // The audit log is chained: each entry has a seal over itself and the preceding seal, with a
@@ -254,7 +253,8 @@ func (t *Tx) cutChain(node int64, before time.Time, limit int) (int, error) {
 const mostProblems = 100
 
 // VerifyAudit implements [store.Accounts].
-func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err error) {
+func (s *Store) VerifyAudit(ctx context.Context) (out account.AuditCheck, err error) {
+	out = account.AuditCheck{Object: "audit_check", Chains: []account.AuditChain{}, Problems: []account.AuditProblem{}}
 	var key []byte
 	var made int64
 	if err := s.write(ctx, "read the key of the audit log", func(t *Tx) (err error) {
@@ -284,7 +284,11 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 	defer s.closing(rows, &err)
 	problem := func(node int64, seq int64, id, text string) {
 		if len(out.Problems) < mostProblems {
-			out.Problems = append(out.Problems, store.AuditProblem{Chain: node, Sequence: seq, Entry: id, Text: text})
+			p := account.AuditProblem{Node: node, Sequence: seq, Message: text}
+			if id != "" {
+				p.Entry = &id
+			}
+			out.Problems = append(out.Problems, p)
 		}
 	}
 	var at chainEnd // of the chain being read: seq and hash are those of the preceding entry
@@ -307,7 +311,7 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 		if n := len(out.Chains); n == 0 || out.Chains[n-1].Node != c.node {
 			finish()
 			end, at = c, chainEnd{node: c.node, seq: c.first, hash: c.firstHash}
-			out.Chains = append(out.Chains, store.AuditChain{Node: c.node, First: c.first + 1, Last: c.seq, Seal: fmt.Sprintf("%x", c.hash)})
+			out.Chains = append(out.Chains, account.AuditChain{Node: c.node, First: c.first + 1, Last: c.seq, Seal: fmt.Sprintf("%x", c.hash)})
 			if !hmac.Equal(mac, c.seal(key)) {
 				problem(c.node, c.seq, "", "The record of the chain's beginning and end was changed.")
 			}
@@ -356,5 +360,6 @@ func (s *Store) VerifyAudit(ctx context.Context) (out store.AuditCheck, err erro
 	if late > 0 {
 		problem(0, 0, "", fmt.Sprintf("%d entries are in no chain, although they were written after its beginning.", late))
 	}
+	out.OK = len(out.Problems) == 0
 	return out, nil
 }

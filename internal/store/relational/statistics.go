@@ -9,19 +9,20 @@ import (
 	"strings"
 	"time"
 
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// countColumns are the columns of [store.Counts], in the order of [counts].
+// countColumns are the columns of [delivery.Counts], in the order of [counts].
 var countColumns = func() []string {
 	all := []string{"events", "deliveries", "succeeded", "failed", "exhausted"}
-	for i := range (&store.Counts{}).Latency {
+	for i := range (&delivery.Counts{}).Latency {
 		all = append(all, fmt.Sprint("l", i))
 	}
 	return all
 }()
 
-func counts(c *store.Counts) []*int64 {
+func counts(c *delivery.Counts) []*int64 {
 	all := []*int64{&c.Events, &c.Deliveries, &c.Succeeded, &c.Failed, &c.Exhausted}
 	for i := range c.Latency {
 		all = append(all, &c.Latency[i])
@@ -32,12 +33,12 @@ func counts(c *store.Counts) []*int64 {
 // AddStatistics implements [store.Statistics]. Rows are written in the order of their keys, so
 // that nodes that write the same ones wait for each other without a deadlock.
 func (s *Store) AddStatistics(ctx context.Context, all []store.Statistic) error {
-	sums := make(map[store.Statistic]*store.Counts, len(all))
+	sums := make(map[store.Statistic]*delivery.Counts, len(all))
 	for i := range all {
 		key := all[i]
-		key.Counts, key.Start = store.Counts{}, time.Unix(key.Start.Unix(), 0).UTC()
+		key.Counts, key.Start = delivery.Counts{}, time.Unix(key.Start.Unix(), 0).UTC()
 		if sums[key] == nil {
-			sums[key] = new(store.Counts)
+			sums[key] = new(delivery.Counts)
 		}
 		sums[key].Add(&all[i].Counts)
 	}

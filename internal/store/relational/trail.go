@@ -55,7 +55,7 @@ func (s *Store) Audit(ctx context.Context, e *account.Entry, r *store.Receipt) e
 }
 
 // ListAudit implements [store.Accounts].
-func (s *Store) ListAudit(ctx context.Context, f store.AuditFilter, p store.Page[string]) ([]account.Entry, bool, error) {
+func (s *Store) ListAudit(ctx context.Context, f account.AuditFilter, p store.Page[string]) ([]account.Entry, bool, error) {
 	index := prefix{index: "audit_by_space", columns: []string{"space"}, values: []any{int64(f.Space)}}
 	switch action := string(f.Action); {
 	case f.Object != "" && action != "":

@@ -74,7 +74,7 @@ func TestVerifyAudit_findsWhatWasChanged(t *testing.T) {
 		}
 		var all []string
 		for _, p := range found.Problems {
-			all = append(all, p.Text)
+			all = append(all, p.Message)
 		}
 		return all
 	}

@@ -44,7 +44,7 @@ func TestLists_plans(t *testing.T) {
 	storetest.Lists(t, s, 100, 20, func(what string, list func()) { checkPlans(t, s, seen, what, list) })
 	ctx, key := context.Background(), "key_1"
 	for _, p := range []store.Page[string]{{Limit: 10}, {Limit: 10, After: &key}, {Limit: 10, Before: &key}} {
-		for _, f := range []store.AuditFilter{{Space: 2}, {Space: 2, Object: "we_1"}, {Space: 2, Action: account.EndpointCreated}, {Space: 2, Object: "we_1", Action: account.EndpointCreated}} {
+		for _, f := range []account.AuditFilter{{Space: 2}, {Space: 2, Object: "we_1"}, {Space: 2, Action: account.EndpointCreated}, {Space: 2, Object: "we_1", Action: account.EndpointCreated}} {
 			checkPlans(t, s, seen, "audit log", func() { _, _, _ = s.ListAudit(ctx, f, p) })
 		}
 		for _, f := range []store.KeyFilter{{Account: 1}, {Account: 1, TestOnly: true}} {

@@ -223,7 +223,7 @@ func testEraseSpace(b *bundle) {
 	b.equal("nothing is left", []bool{more, stays}, []bool{false, false})
 	_, err = b.PastEndpoint(b.ctx, gone, e.ID)
 	b.code(err, fault.NotFound)
-	audit, _, err := b.ListAudit(b.ctx, store.AuditFilter{Space: gone}, store.Page[string]{Limit: 10})
+	audit, _, err := b.ListAudit(b.ctx, account.AuditFilter{Space: gone}, store.Page[string]{Limit: 10})
 	b.ok(err)
 	b.equal("audit entries", len(audit), 1)
 

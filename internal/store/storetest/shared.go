@@ -133,7 +133,7 @@ func testEndpointEdits(p *pair) {
 		default:
 			rotations += edits
 		}
-		trails, _, err := p.ListAudit(p.ctx, store.AuditFilter{Space: mine, Object: name}, store.Page[string]{Limit: 100})
+		trails, _, err := p.ListAudit(p.ctx, account.AuditFilter{Space: mine, Object: name}, store.Page[string]{Limit: 100})
 		p.ok(err)
 		p.equal("trails", len(trails), edits)
 	}

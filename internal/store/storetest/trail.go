@@ -35,18 +35,18 @@ func testAudit(b *bundle) {
 			reveals = append([]account.Entry{*e}, reveals...)
 		}
 	}
-	list := func(f store.AuditFilter) func(store.Page[string]) ([]account.Entry, bool, error) {
+	list := func(f account.AuditFilter) func(store.Page[string]) ([]account.Entry, bool, error) {
 		return func(p store.Page[string]) ([]account.Entry, bool, error) { return b.ListAudit(b.ctx, f, p) }
 	}
 	cursor := func(e account.Entry) string { return e.ID }
-	pages(b, "audit log", all, cursor, list(store.AuditFilter{Space: mine}))
-	pages(b, "of one object", of7, cursor, list(store.AuditFilter{Space: mine, Object: "we_7"}))
-	pages(b, "of one action", reveals, cursor, list(store.AuditFilter{Space: mine, Action: account.SecretRevealed}))
-	pages(b, "of nobody", nil, cursor, list(store.AuditFilter{Space: live}))
+	pages(b, "audit log", all, cursor, list(account.AuditFilter{Space: mine}))
+	pages(b, "of one object", of7, cursor, list(account.AuditFilter{Space: mine, Object: "we_7"}))
+	pages(b, "of one action", reveals, cursor, list(account.AuditFilter{Space: mine, Action: account.SecretRevealed}))
+	pages(b, "of nobody", nil, cursor, list(account.AuditFilter{Space: live}))
 	none := b.entry(mine, "we_9", account.SecretRevoked)
 	none.Detail = nil
 	b.ok(b.Audit(b.ctx, none, receipt(mine, "k", now())))
-	items, _, err := b.ListAudit(b.ctx, store.AuditFilter{Space: mine, Object: "we_9"}, store.Page[string]{Limit: 1})
+	items, _, err := b.ListAudit(b.ctx, account.AuditFilter{Space: mine, Object: "we_9"}, store.Page[string]{Limit: 1})
 	b.ok(err)
 	b.equal("without detail", items, []account.Entry{*none})
 	_, err = b.Receipt(b.ctx, mine, "k")
@@ -84,7 +84,7 @@ func testTrail(b *bundle) {
 		got, err := b.Receipt(b.ctx, mine, tt.name)
 		b.ok(err)
 		b.equal(tt.name+": receipt", got, *trail.Receipt)
-		entries, _, err := b.ListAudit(b.ctx, store.AuditFilter{Space: mine, Object: tt.name}, store.Page[string]{Limit: 2})
+		entries, _, err := b.ListAudit(b.ctx, account.AuditFilter{Space: mine, Object: tt.name}, store.Page[string]{Limit: 2})
 		b.ok(err)
 		b.equal(tt.name+": audit", entries, []account.Entry{*trail.Audit})
 		for _, a := range trail.Announce {
@@ -115,7 +115,7 @@ func testTrail(b *bundle) {
 	b.equal("description", got.Description, e.Description)
 	_, err = b.Receipt(b.ctx, mine, "none")
 	b.code(err, fault.NotFound)
-	entries, _, err := b.ListAudit(b.ctx, store.AuditFilter{Space: mine, Object: "none"}, store.Page[string]{Limit: 1})
+	entries, _, err := b.ListAudit(b.ctx, account.AuditFilter{Space: mine, Object: "none"}, store.Page[string]{Limit: 1})
 	b.ok(err)
 	b.equal("entries of what failed", len(entries), 0)
 }

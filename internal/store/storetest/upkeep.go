@@ -152,7 +152,7 @@ func testPurgeAudit(b *bundle) {
 	before := start.Add(3 * time.Second)
 	b.purges("entries", func(limit int) (int, error) { return b.PurgeAudit(b.ctx, before, limit) }, 2, 2, 2)
 	for _, space := range []event.Space{mine, theirs} {
-		left, _, err := b.ListAudit(b.ctx, store.AuditFilter{Space: space}, store.Page[string]{Limit: 10})
+		left, _, err := b.ListAudit(b.ctx, account.AuditFilter{Space: space}, store.Page[string]{Limit: 10})
 		b.ok(err)
 		b.equal("entries left", len(left), 3)
 		for _, e := range left {
@@ -233,7 +233,7 @@ func testPurgeDeletedEndpoints(b *bundle) {
 	// A write that was under way is completed.
 	b.ok(b.Commit(b.ctx, &store.Batch{Health: []store.Health{{Endpoint: free.No}, {Endpoint: alive.No}}}))
 	for _, e := range []*endpoint.Endpoint{free, alive} {
-		b.ok(b.AddStatistics(b.ctx, []store.Statistic{{Space: e.Space, Endpoint: e.No, Grain: store.ByHour, Start: hour, Counts: store.Counts{Events: 1}}}))
+		b.ok(b.AddStatistics(b.ctx, []store.Statistic{{Space: e.Space, Endpoint: e.No, Grain: store.ByHour, Start: hour, Counts: delivery.Counts{Events: 1}}}))
 	}
 	statistics := func(e *endpoint.Endpoint) int {
 		rows, err := b.Statistics(b.ctx, store.StatisticFilter{Space: e.Space, Endpoints: []int64{e.No}, Grain: store.ByHour, From: hour})

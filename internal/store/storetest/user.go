@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/store"
@@ -68,7 +69,7 @@ func testUsers(b *bundle) {
 	late.User = bob.ID
 	b.code(b.CreateSession(b.ctx, &late, "$another", store.Trail{}), fault.NotFound)
 	b.ok(b.CreateSession(b.ctx, &late, bob.Password, store.Trail{}))
-	entries, _, err := b.ListAudit(b.ctx, store.AuditFilter{Object: ada.ID}, store.Page[string]{Limit: 10})
+	entries, _, err := b.ListAudit(b.ctx, account.AuditFilter{Object: ada.ID}, store.Page[string]{Limit: 10})
 	b.ok(err)
 	b.equal("entries", len(entries), 2)
 }
@@ -104,7 +105,7 @@ func testSessions(b *bundle) {
 
 func testStatistics(b *bundle) {
 	at := time.Unix(1_700_000_000, 0).UTC().Truncate(time.Hour)
-	one := store.Counts{Events: 1, Deliveries: 2, Succeeded: 3, Failed: 4, Exhausted: 5}
+	one := delivery.Counts{Events: 1, Deliveries: 2, Succeeded: 3, Failed: 4, Exhausted: 5}
 	for i := range one.Latency {
 		one.Latency[i] = int64(i)
 	}
