@@ -508,7 +508,7 @@ func TestEvent_survivesJSON(t *testing.T) {
 	for _, e := range []Event{
 		{Type: "a.b", ID: NewID(), Object: map[string]any{"n": json.Number("9007199254740993"), "s": "<&>"}, Created: time.Unix(1700000000, 5)},
 		{Type: "a.b", ID: NewID(), Raw: []byte("\x00\xff"), ContentType: "text/csv"},
-		{Type: "a.b", ID: NewID(), Raw: []byte{}, Object: struct{}{}},
+		{Type: "a.b", ID: NewID(), Raw: []byte{}, Object: struct{}{}, Headers: map[string]string{"X-A": "b"}},
 	} {
 		first, err := json.Marshal(e)
 		if err != nil {

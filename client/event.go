@@ -21,6 +21,9 @@ type Event struct {
 	// nor Data.
 	Raw         []byte
 	ContentType string
+	// Headers is custom headers of the event's deliveries. The server refuses those that it or the
+	// connection sets.
+	Headers map[string]string
 	// ID is evt_ and 16 or more letters, digits, underscores or hyphens. The server
 	// accepts an id once, so sending an event again with its id creates no duplicate. An
 	// empty ID becomes one of [NewID], which all tries of one call have.
@@ -36,14 +39,15 @@ type wireEvent struct {
 	Created int64           `json:"created,omitempty"`
 	Data    json.RawMessage `json:"data,omitempty"`
 
-	Raw         *[]byte `json:"raw,omitempty"` // as base64
-	ContentType string  `json:"content_type,omitempty"`
+	Raw         *[]byte           `json:"raw,omitempty"` // as base64
+	ContentType string            `json:"content_type,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty"`
 }
 
 // MarshalJSON writes the event as the API takes it.
 func (e Event) MarshalJSON() ([]byte, error) {
 	data := e.Data
-	w := wireEvent{ID: e.ID, Type: e.Type, ContentType: e.ContentType}
+	w := wireEvent{ID: e.ID, Type: e.Type, ContentType: e.ContentType, Headers: e.Headers}
 	switch {
 	case e.Raw != nil:
 		w.Raw = &e.Raw
@@ -80,7 +84,7 @@ func (e *Event) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &w); err != nil {
 		return err
 	}
-	*e = Event{ID: w.ID, Type: w.Type, ContentType: w.ContentType}
+	*e = Event{ID: w.ID, Type: w.Type, ContentType: w.ContentType, Headers: w.Headers}
 	if w.Data != nil {
 		e.Data = w.Data
 	}

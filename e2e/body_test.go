@@ -143,7 +143,7 @@ func TestRawBytes(t *testing.T) {
 	bodies := []string{"", "<a>é</a>\r\n", `{"n":9007199254740993,"n":1,"s":"\ud800","u":"\u003c"}`, "\x00\x01\xff\xfe{", strings.Repeat("\x80", 200_000)}
 	for i, body := range bodies {
 		media := fmt.Sprintf("application/vnd.acme.v%d+xml; charset=utf-8", i)
-		sent := s.must("POST", "/v1/events/raw", body, "Event-Type", "raw.made", "Content-Type", media)
+		sent := s.must("POST", "/v1/events/raw", body, "Event-Type", "raw.made", "Content-Type", media, "Event-Header-X-Tenant", "acme")
 		s.settled(sent.text("id"))
 		raw.mu.Lock()
 		attempts := 1
@@ -153,7 +153,7 @@ func TestRawBytes(t *testing.T) {
 		for n := range attempts {
 			at := len(raw.bodies) - 1 - n
 			header := raw.requests[at].Header
-			if string(raw.bodies[at]) != body || header.Get("Content-Type") != media || header.Get("webhook-id") != sent.text("id") {
+			if string(raw.bodies[at]) != body || header.Get("Content-Type") != media || header.Get("webhook-id") != sent.text("id") || header.Get("X-Tenant") != "acme" {
 				t.Errorf("attempt %d: %.100q as %q, want %.100q", n, raw.bodies[at], header.Get("Content-Type"), body)
 			}
 			if err := must(webhook.NewVerifier(e.text("secret"))).Verify(header, raw.bodies[at]); err != nil {

@@ -5,8 +5,10 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,6 +173,16 @@ type eventView struct {
 	More       bool
 	Unwritten  int              // deliveries that are not written yet
 	Enabled    []endpointChoice // for resending
+}
+
+// HeaderLines returns the headers of the event's deliveries, a line each.
+func (v eventView) HeaderLines() (string, error) {
+	values, err := v.Headers.Values()
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		b.WriteString(name + ": " + values[name] + "\n")
+	}
+	return b.String(), err
 }
 
 type endpointChoice struct{ ID, URL string }

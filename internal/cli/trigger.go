@@ -19,7 +19,7 @@ import (
 
 func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 	var data, rawFile, contentType string
-	var overrides []string
+	var overrides, headers []string
 	var count int
 	var perSecond float64
 	cmd := &cobra.Command{
@@ -39,6 +39,7 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd.Flags().StringVar(&data, "data", "", "file with the event's data; - is standard input")
 	cmd.Flags().StringVar(&rawFile, "raw", "", "file with the event's raw bytes; - is standard input")
 	cmd.Flags().StringVar(&contentType, "content-type", "", "content type of the raw bytes (default application/octet-stream)")
+	cmd.Flags().StringArrayVar(&headers, "header", nil, "set a header of the deliveries, 'Name: value'; repeatable")
 	cmd.Flags().StringArrayVar(&overrides, "override", nil, "set a value, data.object.name=value; repeatable")
 	cmd.Flags().IntVar(&count, "count", 1, "number of events to send")
 	cmd.Flags().Float64Var(&perSecond, "rate", 0, "events per second; 0 is as fast as possible")
@@ -67,6 +68,11 @@ func triggerCommand(getenv func(string) (string, bool)) *cobra.Command {
 		if rawFile == "" || data != "" || len(overrides) > 0 {
 			if in["data"], err = c.dataOf(cmd, args[0], data, overrides); err != nil {
 				return err
+			}
+		}
+		if len(headers) > 0 {
+			if in["headers"], err = headerPairs(headers); err != nil {
+				return &config.Usage{Err: err}
 			}
 		}
 		raw, err := json.Marshal(in)
@@ -99,6 +105,19 @@ func (c *client) dataOf(cmd *cobra.Command, typ, file string, overrides []string
 		}
 	}
 	return data, nil
+}
+
+// headerPairs reads headers that are written as "Name: value".
+func headerPairs(lines []string) (map[string]string, error) {
+	pairs := make(map[string]string, len(lines))
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return nil, fmt.Errorf("--header %q: write 'Name: value'", line)
+		}
+		pairs[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	return pairs, nil
 }
 
 // sample returns the data of an example of a type: the account's own, or the built-in one.

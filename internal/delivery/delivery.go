@@ -119,6 +119,7 @@ type Outgoing struct {
 	Type     string
 	Body     []byte
 	Trace    event.Trace
+	Headers  event.Headers
 
 	// Version is that of the settings when the delivery was read: it was accepted under this or an
 	// earlier one. 0 if no other process changes settings.

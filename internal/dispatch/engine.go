@@ -442,7 +442,7 @@ func (e *Engine) arrange(a *store.Append, away []delivery.Outgoing, now time.Tim
 	for i := range a.Deliveries {
 		no := a.Deliveries[i].ID.Endpoint
 		ep := e.Endpoints.Get(no)
-		o := delivery.Outgoing{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace, Version: a.Version}
+		o := delivery.Outgoing{Delivery: a.Deliveries[i], EventID: a.Event.ID, Type: a.Event.Type, Body: a.Event.Body, Trace: a.Event.Trace, Headers: a.Event.Headers, Version: a.Version}
 		if e.elsewhere(ep) {
 			if !ep.Remote || ordered(ep) || a.Version == 0 { // its owner reads it: for a listener, for an ordered endpoint, or to use the settings of the store
 				o = named(o.Delivery.ID)

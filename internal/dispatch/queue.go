@@ -8,7 +8,7 @@ import (
 )
 
 // weight returns the approximate size of a ready delivery in memory.
-func weight(o *delivery.Outgoing) int { return len(o.Body) + overhead }
+func weight(o *delivery.Outgoing) int { return len(o.Body) + len(o.Headers) + overhead }
 
 // fifo is a first-in, first-out queue that reuses its memory. A nil queue is empty.
 type fifo[T any] struct {

@@ -504,7 +504,7 @@ func (e *Engine) try(ctx context.Context, ep *endpoint.Registered, out *delivery
 // request returns the request of the next attempt of a delivery.
 func request(ep *endpoint.Registered, out *delivery.Outgoing, p *endpoint.Payload, now time.Time) *sender.Request {
 	r := &sender.Request{
-		EventID: out.EventID, Trace: out.Trace, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
+		EventID: out.EventID, Trace: out.Trace, EventHeader: out.Headers, Body: p.Body, ContentType: p.ContentType, Attributes: p.Attributes, URL: ep.URL, Secrets: ep.LiveSecrets(now),
 		Timeout: ep.Settings.Timeout, Number: out.Delivery.Attempts + 1, Header: ep.Headers,
 		EventType: out.Type, Signature: ep.Signature(), Method: ep.Settings.Method,
 		EndpointID: ep.ID, Origin: ep.Origin(),

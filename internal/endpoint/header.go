@@ -1,17 +1,21 @@
 package endpoint
 
 import (
+	"maps"
 	"net/textproto"
+	"slices"
 	"strings"
 
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
 // Limits of an endpoint's custom headers.
 const (
 	MaxHeaders     = 20
-	maxHeaderName  = 100  // bytes
-	maxHeaderValue = 4096 // bytes
+	maxEventHeader = 8 << 10 // bytes, of all headers of an event
+	maxHeaderName  = 100     // bytes
+	maxHeaderValue = 4096    // bytes
 )
 
 // reserved contains the headers that the connection, a signature or the server itself uses,
@@ -65,19 +69,54 @@ func (e *Endpoint) checkHeaders(signature string) error {
 	}
 	for name, value := range e.Headers {
 		at := "headers[" + shorten(name) + "]"
-		canonical, ok := HeaderName(name, signature)
+		canonical, err := checkHeader(at, name, value, signature)
 		switch {
-		case !token(name) || len(name) > maxHeaderName:
-			return fault.Param(at, "header_invalid", "This is not a valid header name.")
-		case !ok:
-			return fault.Param(at, "header_reserved", "The server or the connection sets this header. Leave it out.")
+		case err != nil:
+			return err
 		case e.Signature().Sets(canonical):
 			return fault.Param(at, "header_reserved", "The endpoint's signature scheme sets this header. Leave it out.")
 		case canonical == "Authorization" && e.Auth.Type != AuthNone:
 			return fault.Param(at, "header_reserved", "The endpoint's authentication sets this header. Leave it out.")
-		case !HeaderValue(value):
-			return fault.Param(at, "header_invalid", "The value is longer than %d bytes, contains a control character, or has leading or trailing spaces.", maxHeaderValue)
 		}
 	}
 	return nil
+}
+
+// checkHeader returns the canonical name of a header, or a fault for the parameter at.
+func checkHeader(at, name, value, signature string) (string, error) {
+	canonical, ok := HeaderName(name, signature)
+	switch {
+	case !token(name) || len(name) > maxHeaderName:
+		return "", fault.Param(at, "header_invalid", "This is not a valid header name.")
+	case !ok:
+		return "", fault.Param(at, "header_reserved", "The server or the connection sets this header. Leave it out.")
+	case !HeaderValue(value):
+		return "", fault.Param(at, "header_invalid", "The value is longer than %d bytes, contains a control character, or has leading or trailing spaces.", maxHeaderValue)
+	}
+	return canonical, nil
+}
+
+// EventHeaders returns the headers that a sender sets for the deliveries of an event. They obey
+// the rules of an endpoint's own, and fit into 8 KiB together. Errors: fault.Invalid.
+func EventHeaders(given map[string]string, signature string) (event.Headers, error) {
+	if len(given) > MaxHeaders {
+		return nil, fault.Param("headers", "parameter_invalid", "An event can have at most %d headers.", MaxHeaders)
+	}
+	all, size := make(map[string]string, len(given)), 0
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		at, value := "headers["+shorten(name)+"]", given[name]
+		canonical, err := checkHeader(at, name, value, signature)
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := all[canonical]; twice {
+			return nil, fault.Param(at, "header_invalid", "Two headers have this name, in which case does not matter. Leave one of them out.")
+		}
+		all[canonical] = value
+		size += len(canonical) + len(value)
+	}
+	if size > maxEventHeader {
+		return nil, fault.Param("headers", "parameter_invalid", "The headers of an event can have at most %d bytes together.", maxEventHeader)
+	}
+	return event.EncodeHeaders(all), nil
 }

@@ -43,8 +43,9 @@ type Event struct {
 	Created int64  // Unix seconds; the sender may set it, so it is not acceptance time
 	Body    []byte // the stable body: stored, signed and sent unchanged
 	Trace   Trace  // nil: none. Lists of events do not include it
+	Headers Headers
 
-	// Erased is when the payload was erased, zero while it is stored. Body and Trace of an erased
+	// Erased is when the payload was erased, zero while it is stored. Body, Trace and Headers of an erased
 	// event are empty.
 	Erased time.Time
 

@@ -10,6 +10,7 @@ import (
 )
 
 var fuzzSeeds = []string{
+	`{"type":"a.b","data":{"object":{}},"headers":{"X-A":"b","x-a":"\u00e9"}}`, `{"type":"a.b","data":{"object":{}},"headers":{"X":[]}}`,
 	`{"type":"a.b","raw":"AP8=","content_type":"a/b; c=\"d\""}`, `{"type":"a.b","raw":"","data":{"object":{}}}`,
 	`{}`, `{"b":1,"10":2,"2":3}`, `[1.0,1e400,-0,9007199254740993,1e-400]`, `"\u0041\ud83d\ude00\u2028"`, `{"__proto__":1}`, "\xff", `{"a":1,"a":2}`,
 	`{"type":"a.b","data":{"object":{}}}`, `{"type":"a.b","id":"evt_1234567890abcdef","created":1,"data":{"object":{},"x":[1]}}`, `{"data":{"object":1}}`, `[`, `{"type":`,

@@ -16,6 +16,7 @@ type Input struct {
 	HasCreated bool
 	Data       []byte // the value of "data", in stable form
 	Raw        *Raw   // nil: none; Data holds it too
+	Headers    map[string]string
 }
 
 // maxTime is the end of the year 9999, in Unix seconds.
@@ -91,6 +92,8 @@ func (w *stableWriter) field(in *Input, name string) (err error) {
 			return fault.Param("data", "parameter_invalid", `The data must be a JSON object: {"object":{…}}.`)
 		}
 		in.Data, err = w.value(make([]byte, 0, len(w.source)), 1, false)
+	case `"headers"`:
+		in.Headers, err = w.headers()
 	case `"raw"`:
 		in.raw().Base64, err = w.text("raw")
 		in.Raw.given = true
@@ -101,7 +104,7 @@ func (w *stableWriter) field(in *Input, name string) (err error) {
 		if _, err := w.dec.ReadValue(); err != nil {
 			return w.syntax(err)
 		}
-		err = fault.Param(path, "parameter_unknown", "Unknown parameter '%s'. An event has type, data, id, created, raw and content_type.", path)
+		err = fault.Param(path, "parameter_unknown", "Unknown parameter '%s'. An event has type, data, id, created, headers, raw and content_type.", path)
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -23,7 +24,7 @@ func viewEvent(e *event.Event) jsontext.Value { return viewEventWith(e, "", 0) }
 
 // viewEventWith is viewEvent with one more field, unless its name is empty.
 func viewEventWith[V any](e *event.Event, name string, value V) jsontext.Value {
-	b := make([]byte, 0, len(e.Body)+64)
+	b := make([]byte, 0, len(e.Body)+len(e.Headers)+80)
 	b = append(b, `{"id":"`...)
 	b = append(b, e.ID...)
 	b = append(b, `","object":"event","type":"`...)
@@ -38,6 +39,9 @@ func viewEventWith[V any](e *event.Event, name string, value V) jsontext.Value {
 	} else {
 		b = append(b, `null,"erased":`...)
 		b = strconv.AppendInt(b, e.Erased.Unix(), 10)
+	}
+	if len(e.Headers) > 0 {
+		b = append(append(b, `,"headers":`...), e.Headers...)
 	}
 	if len(e.Warnings) > 0 {
 		if list, err := encode(viewWarnings(e)); err == nil {
@@ -84,7 +88,17 @@ func sendRaw(rq *request) (answer, error) {
 		Created     *int64 `json:"created,omitzero"`
 		ContentType string `json:"content_type,omitzero"`
 		Raw         []byte `json:"raw"` // as base64
+
+		Headers map[string]string `json:"headers,omitzero"`
 	}{Type: rq.Header.Get("Event-Type"), ID: rq.Header.Get("Event-Id"), ContentType: rq.Header.Get("Content-Type"), Raw: rq.body}
+	for name, values := range rq.Header {
+		if name, ok := strings.CutPrefix(name, "Event-Header-"); ok {
+			if in.Headers == nil {
+				in.Headers = map[string]string{}
+			}
+			in.Headers[name] = strings.Join(values, ", ")
+		}
+	}
 	if created := rq.Header.Get("Event-Created"); created != "" {
 		seconds, err := strconv.ParseInt(created, 10, 64)
 		if err != nil {
@@ -96,7 +110,7 @@ func sendRaw(rq *request) (answer, error) {
 		return answer{}, err
 	}
 	leave := rq.service().Turn(rq.call, len(rq.body))
-	raw, err := json.Marshal(in)
+	raw, err := json.Marshal(in, json.Deterministic(true))
 	leave()
 	if err != nil {
 		return answer{}, &fault.Error{Code: fault.Invalid, Reason: "parameter_invalid", Message: "The headers of an event must be UTF-8.", Err: err}

@@ -30,6 +30,10 @@ func viewPreview(preview *service.Preview) previewView {
 	if preview.Matched && preview.Failure == "" {
 		body := text(preview.Payload.Body)
 		v.Body = &body
+		custom, _ := preview.Event.Headers.Values() // the service encoded them
+		for name, value := range custom {
+			v.Headers[strings.ToLower(name)] = value
+		}
 		v.Headers["content-type"] = preview.Payload.MediaType()
 		for name, values := range preview.Payload.Attributes {
 			v.Headers[strings.ToLower(name)] = strings.Join(values, ", ")

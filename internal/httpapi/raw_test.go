@@ -66,3 +66,43 @@ func TestRawEvents(t *testing.T) {
 	}
 	w.call("POST", "/v1/events/raw", body, append(key, "Event-Type", "a.c")...).check(refusal{422, "idempotency_replay_mismatch", "idempotency_key_reused", ""})
 }
+
+// The headers of an event are stored and shown with it, and belong to what its id stands for.
+func TestEventHeaders(t *testing.T) {
+	w := newWorld(t)
+	const event = `{"type":"a.b","id":"evt_1234567890abcdef","data":{"object":{}},"headers":{"x-tenant":"acme","X-Order":"7"}}`
+	sent := w.must("POST", "/v1/events", event)
+	if got := sent.in("headers"); got.text("X-Tenant") != "acme" || got.text("X-Order") != "7" || len(got) != 2 {
+		t.Errorf("sent: %v", sent)
+	}
+	if got := w.must("GET", "/v1/events/evt_1234567890abcdef", "").in("headers"); got.text("X-Tenant") != "acme" {
+		t.Errorf("read: %v", got)
+	}
+	if again := w.must("POST", "/v1/events", event); again.text("id") != sent.text("id") || again.in("headers").text("X-Order") != "7" {
+		t.Errorf("again: %v", again)
+	}
+	w.call("POST", "/v1/events", strings.Replace(event, "acme", "other", 1)).check(refusal{400, "invalid_request_error", "event_id_taken", "id"})
+	if plain := w.must("POST", "/v1/events", `{"type":"a.b","data":{"object":{}},"headers":{}}`); plain["headers"] != nil {
+		t.Errorf("without headers: %v", plain)
+	}
+	raw := w.must("POST", "/v1/events/raw", "x", "Event-Type", "a.b", "Content-Type", "text/plain", "Event-Header-X-Tenant", "acme", "event-header-x-order", "7")
+	if got := raw.in("headers"); got.text("X-Tenant") != "acme" || got.text("X-Order") != "7" || len(got) != 2 {
+		t.Errorf("raw: %v", raw)
+	}
+	if got := w.must("POST", "/v1/webhooks/preview", `{"event":"`+raw.text("id")+`","payload_format":"raw"}`).in("headers"); got.text("x-tenant") != "acme" || got.text("content-type") != "text/plain" {
+		t.Errorf("previewed: %v", got)
+	}
+	for headers, want := range map[string]refusal{
+		`{"Webhook-Signature":"x"}`: {400, "invalid_request_error", "header_reserved", "headers[Webhook-Signature]"},
+		`{"X-A":"b\r\nc"}`:          {400, "invalid_request_error", "header_invalid", "headers[X-A]"},
+		`{"X-A":7}`:                 {400, "invalid_request_error", "parameter_invalid", "headers.X-A"},
+		`["X-A"]`:                   {400, "invalid_request_error", "parameter_invalid", "headers"},
+		`{"X-A":"b","X-A":"c"}`:     {400, "invalid_request_error", "duplicate_key", "headers.X-A"},
+	} {
+		w.call("POST", "/v1/events", `{"type":"a.b","data":{"object":{}},"headers":`+headers+`}`).check(want)
+	}
+	w.must("DELETE", "/v1/events/evt_1234567890abcdef", "")
+	if got := w.must("GET", "/v1/events/evt_1234567890abcdef", ""); got["headers"] != nil {
+		t.Errorf("erased: %v", got)
+	}
+}

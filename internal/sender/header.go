@@ -30,6 +30,21 @@ func (s *Sender) addStatic(h http.Header, static map[string]string) error {
 	return nil
 }
 
+// addEvent adds the custom headers of the event to h. Those of the server, of the endpoint and of
+// the signature take precedence.
+func (s *Sender) addEvent(h http.Header, r *Request) error {
+	values, err := r.EventHeader.Values()
+	if err != nil {
+		return fmt.Errorf("read the event's headers: %w", err)
+	}
+	for name, value := range values {
+		if _, ok := endpoint.HeaderName(name, s.signature); ok && endpoint.HeaderValue(value) && !r.Signature.Sets(name) {
+			h[name] = []string{value}
+		}
+	}
+	return nil
+}
+
 // hidden replaces a value that may be a credential.
 const hidden = "(hidden)"
 

@@ -123,6 +123,8 @@ type Request struct {
 	ContentType string              // empty: application/json
 	Attributes  map[string][]string // further headers of the event, by canonical name
 
+	EventHeader event.Headers // custom headers of the event
+
 	Header  map[string]string        // custom headers of the endpoint
 	Auth    *endpoint.Authentication // nil: none
 	TLS     *endpoint.TLS            // nil: the defaults
@@ -352,6 +354,11 @@ func (s *Sender) header(r *Request, f *flight, plain int) (http.Header, error) {
 	}
 	header := make(http.Header, 9+len(r.Header)+len(r.Attributes))
 	header["Idempotency-Key"] = replayable
+	if len(r.EventHeader) > 0 {
+		if err := s.addEvent(header, r); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.addStatic(header, r.Header); err != nil {
 		return nil, err
 	}

@@ -24,8 +24,10 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/sender"
+	"github.com/posthaste-hq/posthaste/internal/signature"
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
@@ -97,6 +99,42 @@ func TestSend_twoLiveSecrets(t *testing.T) {
 	}
 	if got := d.header["Accept-Encoding"]; len(got) != 1 || got[0] != "identity" {
 		t.Errorf("answers are asked for in %q", got)
+	}
+}
+
+// Custom headers of an event are sent, except where the endpoint, its authentication, its
+// signature or the server sets a header with the same name.
+func TestSend_eventHeaders(t *testing.T) {
+	var got atomic.Pointer[http.Header]
+	srv := serve(t, func(_ http.ResponseWriter, r *http.Request) { got.Store(&r.Header) })
+	s := newSender(t, nil)
+	r := request(srv.URL)
+	r.EventType = "payment.succeeded"
+	r.EventHeader = event.EncodeHeaders(map[string]string{"X-Tenant": "event", "X-Priority": "é \"1\"", "Authorization": "event", "X-Outpost-Topic": "event", "Ce-Id": "event",
+		"Payment-Signature": "stored before the brand changed", "Webhook-Id": "x"})
+	r.Header, r.Attributes = map[string]string{"X-Tenant": "endpoint"}, map[string][]string{"Ce-Id": {"attribute"}}
+	r.Auth = &endpoint.Authentication{Type: endpoint.AuthBasic, Username: "u", Password: "p"}
+	for _, tt := range []struct {
+		profile *signature.Profile
+		topic   string
+	}{{nil, "event"}, {signature.Named("outpost"), r.EventType}} {
+		r.Signature = tt.profile
+		a := s.Send(context.Background(), r)
+		if !a.Succeeded() {
+			t.Fatalf("attempt %+v", a)
+		}
+		h := *got.Load()
+		for name, want := range map[string]string{"X-Tenant": "endpoint", "X-Priority": "é \"1\"", "Authorization": "Basic dTpw", "X-Outpost-Topic": tt.topic, "Ce-Id": "attribute"} {
+			if len(h[name]) != 1 || h[name][0] != want {
+				t.Errorf("%s is %q, want %q", name, h[name], want)
+			}
+		}
+		if tt.profile == nil && (len(h["Payment-Signature"]) != 1 || len(h.Get("Payment-Signature")) != 64 || len(h["Webhook-Id"]) != 1 || h.Get("Webhook-Id") != r.EventID) {
+			t.Errorf("header %v", h)
+		}
+		if !strings.Contains(a.RequestHeader.Lines(r.EventID, a.Started), "X-Priority: é") {
+			t.Errorf("the attempt records %s", a.RequestHeader.Lines(r.EventID, a.Started))
+		}
 	}
 }
 

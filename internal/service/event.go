@@ -245,6 +245,11 @@ func (s *Service) prepare(c *call.Call, raw []byte, version int64) (*incoming, e
 		return nil, fault.Param("type", "event_type_reserved", "Only the server creates events of type %s. Choose another type.", in.Type)
 	}
 	e := s.newEvent(c.Space, in)
+	if len(in.Headers) > 0 {
+		if e.Headers, err = endpoint.EventHeaders(in.Headers, s.Rules.Signature); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.checkSize(&in, e.Body); err != nil {
 		return nil, err
 	}
@@ -323,7 +328,7 @@ func taken(first, again *event.Event, compareCreated bool) (*event.Event, error)
 	if !first.HasPayload() {
 		return nil, call.Erased(first, "id")
 	}
-	if first.Type == again.Type && bytes.Equal(first.Data(), again.Data()) && (!compareCreated || first.Created == again.Created) {
+	if first.Type == again.Type && bytes.Equal(first.Data(), again.Data()) && bytes.Equal(first.Headers, again.Headers) && (!compareCreated || first.Created == again.Created) {
 		return first, nil
 	}
 	return nil, fault.Param("id", "event_id_taken", "Another event already has the id '%s'.", again.ID)

@@ -64,7 +64,7 @@ func (t *tx) Known(all []*store.Append) (known *relational.Known, err error) {
 	batch := &pgx.Batch{}
 	keys.queue(batch, `SELECT r.space, r.key, r.fingerprint, r.status, r.body, r.private, r.created, r.event
 		FROM unnest($1::bigint[], $2::text[]) u (space, key) JOIN receipts r ON r.space = u.space AND r.key = u.key`, &known.Receipts)
-	ids.queue(batch, `SELECT n.space, n.custom_id, e.key, e.type, e.created, e.body
+	ids.queue(batch, `SELECT n.space, n.custom_id, e.key, e.type, e.created, e.body, e.headers
 		FROM unnest($1::bigint[], $2::text[]) u (space, id) JOIN event_ids n ON n.space = u.space AND n.custom_id = u.id JOIN events e ON e.key = n.key`, &known.Events)
 	if batch.Len() == 0 {
 		return known, nil

@@ -172,7 +172,7 @@ func collect(rows pgx.Rows) ([][]any, error) {
 // types contains the columns that are not BIGINT, by name: they have the same type in all
 // tables that are written in bulk.
 var types = map[string]string{
-	"custom_id": "text", "breaker": "text", "type": "text", "body": "bytea", "trace": "bytea", "error": "bytea", "remote": "bytea", "header": "bytea", "request": "bytea", "url": "bytea", "peer": "bytea", "sent": "bytea", "refused": "bytea", "fingerprint": "bytea",
+	"custom_id": "text", "breaker": "text", "type": "text", "body": "bytea", "trace": "bytea", "headers": "bytea", "error": "bytea", "remote": "bytea", "header": "bytea", "request": "bytea", "url": "bytea", "peer": "bytea", "sent": "bytea", "refused": "bytea", "fingerprint": "bytea",
 }
 
 func typeOf(t relational.Table, column string) string {

@@ -26,7 +26,7 @@ func (s *Store) EraseEvent(ctx context.Context, space event.Space, id string, no
 			return err
 		}
 		was := e.Erased
-		e.Body, e.Trace = nil, nil
+		e.Body, e.Trace, e.Headers = nil, nil, nil
 		if was.IsZero() {
 			e.Erased = now
 		}
@@ -62,7 +62,7 @@ func (t *Tx) erase(e *event.Event) error {
 			return store.ErrRaced
 		}
 	}
-	switch n, err := t.changed(`UPDATE events SET body = ?, trace = NULL, erased = ? WHERE key = ? AND erased IS NULL`, []byte{}, Millis(e.Erased), key); {
+	switch n, err := t.changed(`UPDATE events SET body = ?, trace = NULL, headers = NULL, erased = ? WHERE key = ? AND erased IS NULL`, []byte{}, Millis(e.Erased), key); {
 	case err != nil:
 		return err
 	case n == 0: // it was erased or purged meanwhile

@@ -103,7 +103,7 @@ func (d *deferred) take(limit int) int {
 
 // nextDeferred returns the oldest deferred event of a space.
 func (t *Tx) nextDeferred(space event.Space) (*deferred, bool, error) {
-	row, found, err := t.row(9, `SELECT f.event, f.matched, f.done, e.nonce, e.custom_id, e.type, e.created, e.body, e.trace
+	row, found, err := t.row(10, `SELECT f.event, f.matched, f.done, e.nonce, e.custom_id, e.type, e.created, e.body, e.trace, e.headers
 		FROM fan_outs f JOIN events e ON e.key = f.event WHERE f.space = ? ORDER BY f.`+t.Dialect.FanOutOrder()+` LIMIT 1`, int64(space))
 	if err != nil || !found {
 		return nil, false, err
@@ -112,6 +112,7 @@ func (t *Tx) nextDeferred(space event.Space) (*deferred, bool, error) {
 	e := &d.event
 	e.Key, e.Space, e.Type, e.Created = event.Key(row[0].(int64)), space, Text(row[5]), row[6].(int64)
 	e.Nonce, e.Trace = uint32(row[3].(int64)), event.Trace(Blob(row[8]))
+	e.Headers = event.Headers(Blob(row[9]))
 	if e.ID = Text(row[4]); e.ID != "" {
 		e.Custom = true
 	} else {

@@ -119,7 +119,7 @@ func (t *Tx) append(all []*store.Append) ([]Bulk, error) {
 		if body == nil {
 			body = store.Pack(e.Body)
 		}
-		err := events.Add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, body, []byte(e.Trace))
+		err := events.Add(int64(e.Key), int64(e.Space), int64(e.Nonce), custom, e.Type, e.Created, body, []byte(e.Trace), []byte(e.Headers))
 		for i := 0; i < len(a.Deliveries) && err == nil && !a.Deferred; i++ {
 			err = deliveries.Add(deliveryArgs(&a.Deliveries[i])...)
 		}
@@ -341,7 +341,7 @@ func (t *Tx) eventByID(space event.Space, id string, known *Known) (event.Event,
 	row, found, err := known.event(t, Name{space, id})
 	e := event.Event{ID: id, Custom: true, Space: space}
 	if key, nonce, ok := event.ParseID(event.PrefixEvent, id); err == nil && !found && ok {
-		row, found, err = t.row(4, `SELECT key, type, created, body FROM events
+		row, found, err = t.row(5, `SELECT key, type, created, body, headers FROM events
 			WHERE key = ? AND space = ? AND nonce = ? AND custom_id IS NULL`, int64(key), int64(space), int64(nonce))
 		e.Custom, e.Nonce = false, nonce
 	}
@@ -349,6 +349,7 @@ func (t *Tx) eventByID(space event.Space, id string, known *Known) (event.Event,
 		return event.Event{}, false, err
 	}
 	e.Key, e.Type, e.Created = event.Key(row[0].(int64)), Text(row[1]), row[2].(int64)
+	e.Headers = event.Headers(Blob(row[4]))
 	e.Body, err = store.Unpack(Blob(row[3]))
 	return e, true, err
 }
@@ -404,7 +405,7 @@ func (s *Store) Load(ctx context.Context, deliveries []delivery.ID) (outgoing []
 // Outgoing reads deliveries d of events e, with the data to send them, until their bodies
 // exceed maxBytes, without those of erased events. The text of from must be a constant.
 func (s *Store) Outgoing(ctx context.Context, op string, maxBytes int, from string, args ...any) (_ []delivery.Outgoing, err error) {
-	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace, e.erased IS NOT NULL, `+s.Dialect.Version()+` `+from, args...)
+	rows, err := s.hot(ctx, `SELECT `+deliveryColumns+`, e.nonce, e.custom_id, e.type, e.body, e.trace, e.headers, e.erased IS NOT NULL, `+s.Dialect.Version()+` `+from, args...)
 	if err != nil {
 		return nil, s.Fault(op, err)
 	}
@@ -413,7 +414,7 @@ func (s *Store) Outgoing(ctx context.Context, op string, maxBytes int, from stri
 	for size := 0; size <= maxBytes && rows.Next(); {
 		var o delivery.Outgoing
 		id, erased := eventID{}, false
-		if err := scanDelivery(rows, &o.Delivery, &id.nonce, &id.custom, &o.Type, &o.Body, (*[]byte)(&o.Trace), &erased, &o.Version); err != nil {
+		if err := scanDelivery(rows, &o.Delivery, &id.nonce, &id.custom, &o.Type, &o.Body, (*[]byte)(&o.Trace), (*[]byte)(&o.Headers), &erased, &o.Version); err != nil {
 			return nil, s.Fault(op, err)
 		}
 		if erased { // it is about to be canceled
@@ -423,7 +424,7 @@ func (s *Store) Outgoing(ctx context.Context, op string, maxBytes int, from stri
 			return nil, s.Fault(op, err)
 		}
 		o.EventID = id.of(o.Delivery.ID.Event)
-		size += len(o.Body)
+		size += len(o.Body) + len(o.Headers)
 		outgoing = append(outgoing, o)
 	}
 	return outgoing, s.Fault(op, rows.Err())

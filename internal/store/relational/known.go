@@ -27,7 +27,7 @@ func (k *Known) receipt(t *Tx, n Name) (row []any, found bool, err error) {
 
 func (k *Known) event(t *Tx, n Name) (row []any, found bool, err error) {
 	if k == nil {
-		return t.row(4, `SELECT key, type, created, body FROM events WHERE space = ? AND custom_id = ?`, int64(n.Space), n.Text)
+		return t.row(5, `SELECT key, type, created, body, headers FROM events WHERE space = ? AND custom_id = ?`, int64(n.Space), n.Text)
 	}
 	row, found = k.Events[n]
 	return row, found, nil

@@ -181,7 +181,7 @@ const (
 
 // The tables for bulk inserts.
 var (
-	Events     = Table{Name: "events", Columns: []string{"key", "space", "nonce", "custom_id", "type", "created", "body", "trace"}}
+	Events     = Table{Name: "events", Columns: []string{"key", "space", "nonce", "custom_id", "type", "created", "body", "trace", "headers"}}
 	Deliveries = Table{Name: "deliveries", Columns: []string{"event", "endpoint", "space", "state", "attempts", "budget", "due", "rank", "since", "last_outcome", "last_status", "settled"}}
 	Attempts   = Table{Name: "attempts", Columns: []string{"event", "endpoint", "number", "started", "duration", "outcome", "status", "error", "remote", "header", "body",
 		"request", "t_dns", "t_connect", "t_tls", "t_answer", "url", "peer", "sent", "refused"}, Conflict: KeepOld, Key: []string{"event", "endpoint", "number"}}

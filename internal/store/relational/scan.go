@@ -46,12 +46,12 @@ func (id eventID) of(k event.Key) string {
 	return event.FormatID(event.PrefixEvent, k, id.nonce)
 }
 
-const eventColumns = `e.key, e.space, e.nonce, e.custom_id, e.type, e.created, e.body, e.erased`
+const eventColumns = `e.key, e.space, e.nonce, e.custom_id, e.type, e.created, e.body, e.headers, e.erased`
 
 func scanEvent(row scanner, e *event.Event) error {
 	var id eventID
 	var erased sql.NullInt64
-	if err := row.Scan(&e.Key, &e.Space, &id.nonce, &id.custom, &e.Type, &e.Created, &e.Body, &erased); err != nil {
+	if err := row.Scan(&e.Key, &e.Space, &id.nonce, &id.custom, &e.Type, &e.Created, &e.Body, (*[]byte)(&e.Headers), &erased); err != nil {
 		return err
 	}
 	e.Nonce, e.Custom, e.ID, e.Erased = id.nonce, id.custom.Valid, id.of(e.Key), instant(erased.Int64)

@@ -88,6 +88,9 @@ func testLargeBatch(b *bundle) {
 			if i%5 == 0 {
 				a.Receipt = receipt(mine, fmt.Sprintf("key-%d-%d", size, i), now())
 			}
+			if i%4 == 1 {
+				a.Event.Headers = event.EncodeHeaders(map[string]string{"X-N": fmt.Sprint(i)})
+			}
 			all = append(all, a)
 		}
 		b.commit(all...)
@@ -151,7 +154,7 @@ func testAllOrNothing(b *bundle) {
 func testRefused(b *bundle) {
 	at := now()
 	first := b.composeCustom(mine, "evt_chosen-by-the-sender", 7)
-	first.Receipt = receipt(mine, "k1", at)
+	first.Receipt, first.Event.Headers = receipt(mine, "k1", at), event.Headers(`{"X-A":"b"}`)
 	b.commit(first)
 
 	taken, repeated := b.composeCustom(mine, first.Event.ID, 7), b.compose(mine, "a.b", 7)
@@ -237,7 +240,9 @@ func testRefusedWithinBatch(b *bundle) {
 // A sender's id may look generated, but names only the sender's event; an id names one event of
 // a space, whether generated or chosen.
 func testGeneratedIDTaken(b *bundle) {
-	generated := b.append(mine, "a.b", 7)
+	generated := b.compose(mine, "a.b", 7)
+	generated.Event.Headers = event.Headers(`{"X-A":"b"}`)
+	b.commit(generated)
 	odd := b.composeCustom(mine, event.FormatID(event.PrefixEvent, generated.Event.Key, generated.Event.Nonce+1), 7)
 	b.commit(odd)
 	if odd.Refused() {

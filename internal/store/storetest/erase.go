@@ -38,7 +38,7 @@ func (b *bundle) eraseAll(id string, at time.Time) (canceled []int64) {
 // The id, type and times of an erased event are kept, and the outcomes of its attempts.
 func testErase(b *bundle) {
 	a, other := b.compose(mine, "a.b", 7, 8, 9), b.append(mine, "a.b", 7)
-	a.Event.Trace = event.Trace("trace")
+	a.Event.Trace, a.Event.Headers = event.Trace("trace"), event.Headers(`{"X-A":"b"}`)
 	a.Receipt = receipt(mine, "short", now())
 	a.Receipt.Event, a.Receipt.Body = a.Event.Key, []byte{}
 	b.commit(a)
@@ -54,7 +54,7 @@ func testErase(b *bundle) {
 	b.code(err, fault.NotFound)
 	at := now()
 	want := a.Event
-	want.Body, want.Trace, want.Erased = []byte{}, nil, at
+	want.Body, want.Trace, want.Headers, want.Erased = []byte{}, nil, nil, at
 	b.equal("erased", b.erase(a.Event.ID, at), want)
 	got, err := b.EventAt(b.ctx, mine, a.Event.Key)
 	b.ok(err)

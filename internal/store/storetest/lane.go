@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
+	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
@@ -185,16 +186,18 @@ func testCancelPending(b *bundle) {
 	b.equal("another endpoint's", len(outgoing), 5)
 }
 
-// testLoadLaneTrace checks that an event's trace is stored byte for byte.
+// testLoadLaneTrace checks that an event's trace and its headers are stored byte for byte.
 func testLoadLaneTrace(b *bundle) {
 	traced, plain := b.compose(mine, "a.b", 7), b.compose(mine, "a.b", 7)
 	for i := range 25 {
 		traced.Event.Trace = append(traced.Event.Trace, byte(i*0x1f))
 	}
+	traced.Event.Headers = event.EncodeHeaders(map[string]string{"X-Tenant": "é\x00\"", "A": ""})
 	b.commit(traced, plain)
 	outgoing, err := b.LoadLane(b.ctx, 7, 10, 1<<20)
 	b.ok(err)
-	if len(outgoing) != 2 || string(outgoing[0].Trace) != string(traced.Event.Trace) || len(outgoing[1].Trace) != 0 {
+	if len(outgoing) != 2 || string(outgoing[0].Trace) != string(traced.Event.Trace) || len(outgoing[1].Trace) != 0 ||
+		string(outgoing[0].Headers) != string(traced.Event.Headers) || len(outgoing[1].Headers) != 0 {
 		b.Errorf("%d outgoing: %+v", len(outgoing), outgoing)
 	}
 }
