@@ -25,7 +25,7 @@ var layers = [][]string{
 	{"internal/broker", "internal/intake"},
 	{"internal/sandbox"},
 	{"internal/service"},
-	{"internal/service/auth", "internal/service/tally"},
+	{"internal/service/auth", "internal/service/jobs", "internal/service/tally"},
 	{"internal/service/call"},
 	{"internal/dispatch", "internal/commit", "internal/store/sqlite", "internal/config"},
 	{"internal/sender", "internal/store"},
@@ -102,7 +102,7 @@ func TestImports_keepOut(t *testing.T) {
 	}{
 		// Surfaces show values of the domain.
 		{module + "/internal/store", []string{"internal/store/relational", "internal/store/sqlite", "internal/store/postgres", "internal/store/memstore", "internal/store/storetest", "internal/commit", "internal/dispatch",
-			"internal/service", "internal/service/call", "internal/service/auth", "internal/service/tally", "internal/sandbox", "internal/cluster", "internal/telemetry", "internal/cli", "internal/httpapi/apitest"}},
+			"internal/service", "internal/service/call", "internal/service/auth", "internal/service/jobs", "internal/service/tally", "internal/sandbox", "internal/cluster", "internal/telemetry", "internal/cli", "internal/httpapi/apitest"}},
 		{module + "/internal/store/sqlite", []string{"internal/cli", "internal/httpapi/apitest"}},
 		{module + "/internal/store/postgres", []string{"internal/cli"}},
 		{module + "/internal/store/relational", []string{"internal/store/sqlite", "internal/store/postgres"}},

@@ -243,7 +243,7 @@ func TestForms_everyRole(t *testing.T) {
 	}
 	running, stop := context.WithCancel(context.Background())
 	var jobs sync.WaitGroup
-	jobs.Go(func() { d.service.RunJobs(running) })
+	jobs.Go(func() { d.service.Jobs.Run(running) })
 	t.Cleanup(func() {
 		stop()
 		jobs.Wait()

@@ -73,7 +73,7 @@ func newSite(t testing.TB) *site {
 	if err := sv.Load(ctx, still{}); err != nil {
 		t.Fatal(err)
 	}
-	recovering.Go(func() { sv.RunJobs(running) })
+	recovering.Go(func() { sv.Jobs.Run(running) })
 	if _, err := sv.Auth.EnsureKey(ctx, "sk_test_1234567890abcdef", "Acme"); err != nil {
 		t.Fatal(err)
 	}

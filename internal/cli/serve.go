@@ -176,7 +176,7 @@ func (s *server) run(ctx context.Context) (err error) {
 		s.service.Upkeep(upkeep, service.Retention{Events: s.Retention, Audit: s.AuditKept, Jobs: s.JobsKept, Sandbox: s.SandboxKept})
 	})
 	background.Go(func() { s.commits.Resume(upkeep, s.now) })
-	background.Go(func() { s.service.RunJobs(upkeep) })
+	background.Go(func() { s.service.Jobs.Run(upkeep) })
 	background.Go(func() { s.service.RunErasures(upkeep) })
 	background.Go(func() { s.service.RunStatistics(upkeep) })
 	background.Go(func() { s.survey.Run(upkeep) })

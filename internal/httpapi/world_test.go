@@ -157,7 +157,7 @@ func newWorldLogging(t testing.TB, level slog.Level, change ...func(*sender.Conf
 	w.seed(ctx)
 	running, stopJobs := context.WithCancel(ctx)
 	var recovering sync.WaitGroup
-	recovering.Go(func() { w.service.RunJobs(running) })
+	recovering.Go(func() { w.service.Jobs.Run(running) })
 	w.handler = httpapi.New(httpapi.Config{
 		Service: w.service, Sandbox: sandbox.New(sandbox.Config{Store: st, Events: w.service, BaseURL: func() string { return "https://pay.example" }}), Brand: "Payment", Version: "1.2.3", Log: log, OpenAPI: api.OpenAPI, PublicURL: func() string { return "https://pay.example" },
 		Ready: func(ctx context.Context) error {

@@ -224,7 +224,13 @@ func (s *Service) AwaitAttempts(ctx context.Context, c *call.Call, views []deliv
 			}
 			missing = missing || out[i].Attempt == nil && v.State == delivery.Pending
 		}
-		if left := time.Until(deadline); !missing || left <= 0 || !pause(ctx, min(wait, left)) {
+		left := time.Until(deadline)
+		if !missing || left <= 0 {
+			return out, nil
+		}
+		select {
+		case <-time.After(min(wait, left)):
+		case <-ctx.Done():
 			return out, nil
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -22,7 +21,6 @@ import (
 const (
 	jobSlice = 500             // events in one transaction, so that other transactions wait little for it
 	jobGrace = 2 * time.Second // after this time every event that was being accepted is stored
-	jobAgain = 5 * time.Second // delay after an error of the store
 )
 
 // Recover starts a job that resends an endpoint's failed deliveries since a time and, with
@@ -79,10 +77,7 @@ func (s *Service) startJob(ctx context.Context, c *call.Call, r *job.Job, param 
 	if err := s.Store.CreateJob(ctx, r, alone, trail); err != nil {
 		return err
 	}
-	select { // if it is not received, the server is stopping, and the job continues after the next start
-	case s.jobs <- *r:
-	case <-s.stopped:
-	}
+	s.Jobs.Start(*r)
 	return nil
 }
 
@@ -215,115 +210,9 @@ func (s *Service) RetryFailed(ctx context.Context, c *call.Call, b BulkRetry) (j
 	return r, s.startJob(ctx, c, &r, "endpoint", trail)
 }
 
-// RunJobs runs the jobs until ctx ends, beginning with those that a stop interrupted.
-func (s *Service) RunJobs(ctx context.Context) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer close(s.stopped)
-	pending, err := s.Store.RunningJobs(ctx)
-	for err != nil {
-		s.Log.Error("read interrupted jobs", "err", err)
-		if !pause(ctx, jobAgain) {
-			return
-		}
-		pending, err = s.Store.RunningJobs(ctx)
-	}
-	var running jobs
-	start := func(r job.Job) {
-		if s.owns(r.Endpoint) && running.add(r.ID) { // a new job may be in the list of interrupted ones
-			wg.Go(func() {
-				defer running.remove(r.ID)
-				s.recover(ctx, r)
-			})
-		}
-	}
-	for _, r := range pending {
-		start(r)
-	}
-	look := time.NewTicker(jobAgain)
-	defer look.Stop()
-	for {
-		select {
-		case r := <-s.jobs:
-			start(r)
-		case <-look.C:
-			if s.Owns == nil {
-				continue
-			}
-			pending, err := s.Store.RunningJobs(ctx) // of nodes that have left, or that do not own the endpoint
-			if err != nil && ctx.Err() == nil {
-				s.Log.Error("read jobs of other nodes", "err", err)
-			}
-			for _, r := range pending {
-				start(r)
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// jobs is the set of jobs that run on this node.
-type jobs struct {
-	mu  sync.Mutex
-	ids map[string]bool
-}
-
-func (j *jobs) add(id string) (isNew bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.ids == nil {
-		j.ids = map[string]bool{}
-	}
-	isNew = !j.ids[id]
-	j.ids[id] = true
-	return isNew
-}
-
-func (j *jobs) remove(id string) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	delete(j.ids, id)
-}
-
-func pause(ctx context.Context, d time.Duration) (goOn bool) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// recover runs one job until it is done, is canceled, or ctx ends.
-func (s *Service) recover(ctx context.Context, r job.Job) {
-	for began := s.Now(); s.owns(r.Endpoint); {
-		wait, err := s.recoverSlice(ctx, &r, began)
-		switch {
-		case fault.Is(err, fault.NotFound): // canceled, or advanced by another node
-			now, rerr := s.Store.Job(ctx, r.Space, r.ID)
-			if rerr != nil || now.State != job.Running {
-				return
-			}
-			r = now
-		case err != nil && ctx.Err() == nil:
-			s.Log.Error("recover endpoint", "endpoint", r.EndpointID, "job", r.ID, "err", err)
-			wait = jobAgain
-		case r.State != job.Running:
-			s.Log.Info("job done", "endpoint", r.EndpointID, "job", r.ID, "state", r.State, "requeued", r.Requeued)
-			return
-		}
-		if wait > 0 && !pause(ctx, wait) || ctx.Err() != nil {
-			return
-		}
-	}
-}
-
-// recoverSlice processes the next slice and records the progress. It returns the delay before
+// advance processes the next slice and records the progress. It returns the delay before
 // the next slice.
-func (s *Service) recoverSlice(ctx context.Context, r *job.Job, began time.Time) (wait time.Duration, err error) {
+func (s *Service) advance(ctx context.Context, r *job.Job, began time.Time) (wait time.Duration, err error) {
 	if err := s.CatchUp(ctx); err != nil { // it sends by the endpoint's latest settings on all nodes
 		return 0, err
 	}

@@ -16,10 +16,10 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
-	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/quota"
 	"github.com/posthaste-hq/posthaste/internal/service/auth"
 	"github.com/posthaste-hq/posthaste/internal/service/call"
+	"github.com/posthaste-hq/posthaste/internal/service/jobs"
 	"github.com/posthaste-hq/posthaste/internal/service/tally"
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
@@ -110,6 +110,7 @@ type Service struct {
 	Config
 	*call.Calls
 	Auth   *auth.Auth
+	Jobs   *jobs.Runner
 	Bodies *quota.Bodies // of the concurrent requests of all surfaces
 	engine Engine
 
@@ -129,8 +130,6 @@ type Service struct {
 	listening listening
 	consents  meter
 
-	jobs    chan job.Job
-	stopped chan struct{} // closed when no more jobs are accepted
 	erasing chan struct{} // receives a value when an erasure has begun
 }
 
@@ -148,9 +147,10 @@ func New(c Config) *Service {
 	if c.Forgotten == nil {
 		c.Forgotten = func(Kind, int) {}
 	}
-	s := &Service{Config: c, types: event.NewDefinitions(), consents: meter{perMinute: consentsAMinute}, jobs: make(chan job.Job), stopped: make(chan struct{}), erasing: make(chan struct{}, 1)}
+	s := &Service{Config: c, types: event.NewDefinitions(), consents: meter{perMinute: consentsAMinute}, erasing: make(chan struct{}, 1)}
 	s.Calls = call.New(c.Store, c.IDs, c.Now, c.EventsKept)
 	s.Auth = auth.New(auth.Config{Store: c.Store, IDs: c.IDs, Now: c.Now, Log: c.Log, Passwords: c.Passwords, Limits: c.Limits, RateLimit: c.RateLimit, CatchUp: s.CatchUp, Suspension: s.suspension}, s.Calls)
+	s.Jobs = jobs.New(jobs.Config{Store: c.Store, Now: c.Now, Log: c.Log, Owns: c.Owns, Slice: s.advance})
 	s.processor = quota.NewProcessor(time.Now, 0)
 	s.compiler = quota.NewProcessor(time.Now, 0)
 	s.parser = quota.NewProcessor(time.Now, 0)
