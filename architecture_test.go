@@ -1,4 +1,4 @@
-// Package posthaste_test holds the repository to its own structure.
+// Package posthaste_test checks the structure of the repository.
 package posthaste_test
 
 import (
@@ -16,8 +16,8 @@ import (
 
 const module = "github.com/posthaste-hq/posthaste"
 
-// layers lists the packages from the top down. A package may import what stands
-// below its own line, and nothing beside or above it.
+// layers lists the packages from the top down. A package may import only packages of lower
+// lines.
 var layers = [][]string{
 	{"cmd/posthaste"},
 	{"internal/cli"},
@@ -94,7 +94,7 @@ func TestImports_pointDown(t *testing.T) {
 	}
 }
 
-// What a package must not know, by what it must not import.
+// Packages do not import what they must not depend on.
 func TestImports_keepOut(t *testing.T) {
 	for _, rule := range []struct {
 		imports string
@@ -126,8 +126,8 @@ func TestImports_keepOut(t *testing.T) {
 	}
 }
 
-// The public packages are for other programs: they bring nothing along that those have
-// no use for, and know nothing of the server.
+// The public packages are for other programs: they have few dependencies and do not import the
+// server.
 func TestPublicPackages_standAlone(t *testing.T) {
 	for _, p := range packages(t, "./internal/...", "./webhook", "./cmd/...") {
 		for _, imp := range p.Imports {
@@ -150,7 +150,7 @@ func TestPublicPackages_standAlone(t *testing.T) {
 	}
 }
 
-// Tests' tools stay out of the program.
+// The program does not contain packages for tests.
 func TestBinary_holdsNoTestTools(t *testing.T) {
 	for _, p := range packages(t, "-deps", "./cmd/posthaste") {
 		for _, tool := range []string{"go.uber.org/goleak", "github.com/stretchr/", "standard-webhooks", "svix", "pgtest", "apitest", "nats-server", "kfake", "tetratelabs/wazero", "cloudevents/sdk-go", "emersion/go-smtp"} {
@@ -164,8 +164,8 @@ func TestBinary_holdsNoTestTools(t *testing.T) {
 	}
 }
 
-// A test that sleeps is slow on a fast machine and wrong on a slow one. Under
-// testing/synctest sleeping costs nothing and is how time passes.
+// A test that sleeps is slow on a fast machine and unreliable on a slow one. Within
+// testing/synctest, sleeping is instant.
 func TestTests_doNotSleep(t *testing.T) {
 	sleep := regexp.MustCompile(`\btime\.Sleep\(`)
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -192,8 +192,8 @@ func TestTests_doNotSleep(t *testing.T) {
 	}
 }
 
-// What the program links may be passed on with it: every module has a licence of a
-// kind that asks for no more than its notice.
+// The program may be distributed with all that it links: every module has a licence that
+// requires no more than its notice.
 func TestBinary_licences(t *testing.T) {
 	permissive := regexp.MustCompile(`Apache License|MIT License|Permission is hereby granted, free of charge|Permission to use, copy, modify, and(/or)? distribute|Redistribution\s+and\s+use\s+in\s+source\s+and\s+binary\s+forms`)
 	copyleft := regexp.MustCompile(`(?i)GNU (Affero |Lesser )?General Public License|Mozilla Public License|Server Side Public License|Business Source License|Commons Clause`)
@@ -217,7 +217,7 @@ func TestBinary_licences(t *testing.T) {
 				continue
 			}
 			if strings.Contains(strings.ToUpper(e.Name()), "3RD-PARTY") {
-				continue // a list of others' licences: those that are linked are in this loop themselves
+				continue // a list of others' licences: the linked ones are in this loop too
 			}
 			text, err := os.ReadFile(filepath.Join(dir, e.Name()))
 			if err != nil {

@@ -1,4 +1,4 @@
-// Package api holds the description of the HTTP API. It knows nothing else.
+// Package api holds the description of the HTTP API. It imports no other package.
 package api
 
 import _ "embed"

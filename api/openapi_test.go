@@ -44,8 +44,8 @@ func TestOpenAPI_isValid(t *testing.T) {
 	}
 }
 
-// Every request with a body and every answer has an example, and each example is what
-// its schema says.
+// Every request with a body and every response has an example, and each example is valid by its
+// schema.
 func TestOpenAPI_examples(t *testing.T) {
 	_, m := read(t)
 	schemas := schema_validation.NewSchemaValidator()
@@ -76,7 +76,7 @@ func TestOpenAPI_examples(t *testing.T) {
 					t.Errorf("%s: no example", where)
 				}
 				if strings.HasSuffix(name, "urlencoded") {
-					continue // a form's values are all text
+					continue // the values of a form are all text
 				}
 				for _, v := range values {
 					examples++
@@ -106,7 +106,7 @@ func valuesOf(t *testing.T, body *v3.MediaType) (out []any) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var plain any // as it comes over the wire
+		var plain any // as it is sent
 		if err := json.Unmarshal(text, &plain); err != nil {
 			t.Fatal(err)
 		}

@@ -13,22 +13,21 @@ import (
 	"time"
 )
 
-// Options are what a client does otherwise than usual. The zero value is good for
-// most senders.
+// Options are the settings of a client. The zero value suits most senders.
 type Options struct {
-	// HTTP makes the requests; nil is a client of its own. Redirects are never
-	// followed: what answers one is not the server.
+	// HTTP makes the requests; nil is an HTTP client with defaults. Redirects are never followed:
+	// the server sends none.
 	HTTP *http.Client
-	// Header goes with every request, such as Payment-Account with an operator's key.
+	// Header is added to every request, such as Payment-Account with an operator's key.
 	Header http.Header
-	// Timeout is that of one request; default 30 seconds.
+	// Timeout limits one request; default 30 seconds.
 	Timeout time.Duration
 
-	// Batch is the most events in one request; default [MaxBatch]. With 1, an event is
-	// sent when the one before it was accepted or refused: a strict order.
+	// Batch is the most events in one request; default [MaxBatch]. With 1, an event is sent only
+	// after the one before it was accepted or refused: a strict order.
 	Batch int
-	// Parallel is how many requests may be under way at a time; default 1. More are
-	// faster over long distances and do not keep the order of events.
+	// Parallel is the most requests at a time; default 1. More are faster over long distances and
+	// do not keep the order of events.
 	Parallel int
 
 	// Queue and QueueBytes limit the events that are queued or being sent: default 10,000
@@ -39,20 +38,20 @@ type Options struct {
 	// Enqueue wait for room.
 	Refuse bool
 
-	// RetryFor ends the retries of an event that is so old; its result is the last
-	// error. 0 goes on for as long as the client is open.
+	// RetryFor is the age of an event at which its retries end; its result is the last error. 0:
+	// retries continue until the client is closed.
 	RetryFor time.Duration
 
-	// OnResult receives the result of each event, once. It is called by the goroutine
-	// that sends, which waits for it.
+	// OnResult receives the result of each event, once. It runs on the goroutine that sends, so it
+	// must be fast.
 	OnResult func(Result)
 }
 
-// MaxBatch is the most events that the server takes in one request.
+// MaxBatch is the most events that the server accepts in one request.
 const MaxBatch = 1000
 
-// How much goes into one request, in bytes: half of what the server takes, which is
-// more than enough to make the cost of a request small.
+// The most bytes in one request: half of the server's limit, and enough that the overhead of a
+// request is small.
 const maxBatchBytes = 4 << 20
 
 const (
@@ -70,17 +69,17 @@ type Client struct {
 	http   *http.Client
 	random func() float64
 
-	batchBytes atomic.Int64 // it shrinks where a proxy takes less
+	batchBytes atomic.Int64 // decreases if a proxy accepts less
 	queue      *queue
 	ctx        context.Context // ends the requests of the queue
 	cancel     context.CancelFunc
 	working    sync.WaitGroup
-	owned      *http.Transport // nil: the user's
+	owned      *http.Transport // nil: the transport is the caller's
 }
 
-// New returns a client of the server at a URL such as https://webhooks.example.com,
-// with an API key (sk_test_…, sk_live_…). It makes no request; [Client.Close] ends it.
-// Errors: when one of them cannot be right.
+// New returns a client of the server at a URL such as https://webhooks.example.com, with an API
+// key (sk_test_…, sk_live_…). It makes no request; [Client.Close] ends it. Errors: the URL, the
+// key or an option is invalid.
 func New(server, key string, opts Options) (*Client, error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -123,9 +122,9 @@ func or[T comparable](v, otherwise T) T {
 	return v
 }
 
-// Close takes no more events, waits until those in the queue are answered for, and
-// ends the client. When ctx ends first, the rest have [ErrClosed] as their result, and
-// Close says how many they are.
+// Close accepts no more events, waits for the results of those in the queue, and ends the
+// client. If ctx ends first, the result of the remaining events is [ErrClosed], and the error
+// of Close states their number.
 func (c *Client) Close(ctx context.Context) error {
 	c.queue.close()
 	done := make(chan struct{})

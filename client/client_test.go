@@ -27,7 +27,7 @@ func answer(w http.ResponseWriter, status int, body string, header ...string) er
 
 const unavailable = `{"error":{"type":"api_error","code":"unavailable","message":"Try again."}}`
 
-// Whatever goes wrong with a request, its events are accepted once.
+// Whatever fails during a request, its events are accepted once.
 func TestSend_acceptedOnce(t *testing.T) {
 	type handler = func(next http.Handler, w http.ResponseWriter, r *http.Request) error
 	do := func(next http.Handler, r *http.Request) { next.ServeHTTP(httptest.NewRecorder(), r) }
@@ -84,7 +84,7 @@ func TestSend_acceptedOnce(t *testing.T) {
 	}
 }
 
-// What no repetition can mend is not repeated, and tells what is wrong.
+// Errors that a retry cannot resolve are not retried, and the error states the cause.
 func TestSend_refused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -164,8 +164,8 @@ func TestPause_growsToABound(t *testing.T) {
 	}
 }
 
-// A single event waits for nothing; what comes in while its request is under way
-// shares the next ones, in order.
+// A single event is sent without delay; events that arrive while its request is under way share
+// the next ones, in order.
 func TestQueue_sharesRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -266,7 +266,7 @@ func TestQueue_isBounded(t *testing.T) {
 	}
 }
 
-// An event larger than the queue goes through it alone.
+// An event larger than the queue passes through it alone.
 func TestQueue_largeEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -276,7 +276,7 @@ func TestQueue_largeEvent(t *testing.T) {
 	})
 }
 
-// What ends before its event went out is not sent; what ends later is in doubt.
+// A context that ends before the event was sent cancels it; later, the result is unknown.
 func TestSend_contextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -317,7 +317,7 @@ func TestSend_contextEnds(t *testing.T) {
 	})
 }
 
-// Close ends in time. Each event has a result then, and nothing is sent afterwards.
+// Close returns in time. Each event has a result then, and nothing is sent afterwards.
 func TestClose_deadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -393,7 +393,7 @@ func TestRetryFor_endsTries(t *testing.T) {
 	})
 }
 
-// One event that the server cannot take now stops no other.
+// An event that the server cannot accept now does not stop others.
 func TestSend_oneUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -433,7 +433,7 @@ func TestSend_oneUnavailable(t *testing.T) {
 	})
 }
 
-// What a proxy finds too large is sent in parts, and so is what follows.
+// A batch that is too large for a proxy is sent in parts, and so are the following ones.
 func TestBatch_fitsThroughProxies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -533,7 +533,7 @@ func TestEvent_survivesJSON(t *testing.T) {
 	}
 }
 
-// However often its answer is lost, one endpoint is made.
+// However often the response is lost, one endpoint is created.
 func TestCreateEndpoint_once(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Delivery is an event on its way to one endpoint.
+// Delivery is the delivery of an event to one endpoint.
 type Delivery struct {
 	ID             string   `json:"id"`
 	Event          string   `json:"event"`
@@ -19,7 +19,7 @@ type Delivery struct {
 	Attempts       int      `json:"attempts"`
 	LastOutcome    string   `json:"last_outcome"` // empty before the first attempt
 	LastStatusCode int      `json:"last_status_code"`
-	FailureMessage string   `json:"failure_message"` // why it failed that has attempts left
+	FailureMessage string   `json:"failure_message"` // why a delivery with attempts left is failed
 	Created        int64    `json:"created"`
 	Livemode       bool     `json:"livemode"`
 	LatestAttempt  *Attempt `json:"latest_attempt"` // of a retry that was waited for; nil if it has not ended
@@ -31,16 +31,15 @@ type Attempt struct {
 	Number       int     `json:"number"`
 	Status       string  `json:"status"` // succeeded or failed
 	Outcome      string  `json:"outcome"`
-	StatusCode   int     `json:"response_status_code"` // 0 when no answer came
+	StatusCode   int     `json:"response_status_code"` // 0: no response
 	DurationMS   float64 `json:"duration_ms"`
 	Error        string  `json:"error"`
 	ResponseBody string  `json:"response_body"`
 	Created      int64   `json:"created"`
 }
 
-// RetryDelivery makes a delivery be attempted at once, whatever became of it. With wait,
-// which is at most 30 seconds and counted in whole ones, it returns once the attempt has
-// ended, or wait is over.
+// RetryDelivery makes an attempt at once, in any state of the delivery. With wait (at most 30
+// seconds, in whole seconds), it returns once the attempt has ended or wait is over.
 func (c *Client) RetryDelivery(ctx context.Context, id string, wait time.Duration) (*Delivery, error) {
 	path := "/v1/deliveries/" + url.PathEscape(id) + "/retry"
 	if wait > 0 {

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// EndpointFields are the optional fields of an endpoint that are set and read alike. Nil is the
-// default of a new endpoint, and changes nothing in an update; a pointer to a zero value sets
-// the default: &EndpointFields{Timeout: new(0)}.
+// EndpointFields are the optional fields of an endpoint, in requests and in responses. In a new
+// endpoint, nil is the default; in an update, it means no change. A pointer to a zero value
+// sets the default: &EndpointFields{Timeout: new(0)}.
 type EndpointFields struct {
 	Ordering         *string  `json:"ordering,omitempty"`          // none or fifo
 	Timeout          *int     `json:"timeout,omitempty"`           // of an attempt, in seconds
@@ -21,7 +21,7 @@ type EndpointFields struct {
 	RateLimit        *float64 `json:"rate_limit,omitempty"`        // attempts per second
 	RetrySchedule    *[]int   `json:"retry_schedule,omitempty"`    // seconds before each retry; a nil list is the default, an empty one no retries
 	SignatureSchemes []string `json:"signature_schemes,omitempty"` // v1, or v1 and v1a, or one of another sender such as stripe, or custom
-	ContentType      *string  `json:"content_type,omitempty"`      // in the place of the format's
+	ContentType      *string  `json:"content_type,omitempty"`      // instead of the format's
 	Method           *string  `json:"method,omitempty"`            // POST or PUT
 	PayloadFormat    *string  `json:"payload_format,omitempty"`    // standard, cloudevents_structured, cloudevents_binary, thin, data, form, raw or transform
 	Filter           *string  `json:"filter,omitempty"`            // expression that events must meet
@@ -49,8 +49,8 @@ type SignatureTemplate struct {
 	TypeHeader      string `json:"type_header,omitempty"`      // with the event's type
 }
 
-// Authentication is how the server authenticates to an endpoint. The server answers it
-// without the password and the client secret.
+// Authentication is how the server authenticates to an endpoint. Responses of the server omit
+// the password and the client secret.
 type Authentication struct {
 	Type         string `json:"type"` // none, basic or oauth2
 	Username     string `json:"username,omitempty"`
@@ -63,8 +63,8 @@ type Authentication struct {
 	ClientAuth   string `json:"client_auth,omitempty"` // basic or body
 }
 
-// ClientCertificate is a certificate that the server presents to an endpoint, with its key,
-// both PEM.
+// ClientCertificate is a certificate that the server presents to an endpoint, and its key, both
+// as PEM.
 type ClientCertificate struct {
 	Certificate string `json:"certificate"`
 	PrivateKey  string `json:"private_key"`
@@ -77,7 +77,7 @@ type Certificate struct {
 	Fingerprint string `json:"fingerprint"` // SHA-256, hexadecimal
 }
 
-// Endpoint is where events are delivered to.
+// Endpoint is a receiver of events.
 type Endpoint struct {
 	ID            string            `json:"id"`
 	URL           string            `json:"url"`
@@ -93,7 +93,7 @@ type Endpoint struct {
 	Headers           map[string]string `json:"headers"`        // values are masked
 	ClientCertificate *Certificate      `json:"client_certificate"`
 
-	// ETag names the version that was read. It is empty of an endpoint in a list.
+	// ETag identifies the version that was read. It is empty for the endpoints of a list.
 	ETag string `json:"-"`
 }
 
@@ -111,7 +111,7 @@ type NewEndpoint struct {
 	ClientCertificate *ClientCertificate `json:"client_certificate,omitempty"`
 }
 
-// EndpointUpdate is a change of an endpoint. What is nil stays.
+// EndpointUpdate is a change of an endpoint. Nil fields are not changed.
 type EndpointUpdate struct {
 	URL           *string            `json:"url,omitempty"`
 	EnabledEvents []string           `json:"enabled_events,omitempty"`
@@ -124,9 +124,9 @@ type EndpointUpdate struct {
 	ClientCertificate *ClientCertificate `json:"client_certificate,omitempty"`
 }
 
-// CreateEndpoint registers an endpoint. What it returns has the secret that its
-// deliveries are signed with. All tries have one idempotency key, so no try makes a
-// second endpoint.
+// CreateEndpoint registers an endpoint. The returned endpoint has the secret that its
+// deliveries are signed with. All tries have the same idempotency key, so they create one
+// endpoint.
 func (c *Client) CreateEndpoint(ctx context.Context, e NewEndpoint) (*Endpoint, error) {
 	out, err := c.endpoint(ctx, http.MethodPost, "/v1/webhooks", "", e)
 	if err != nil {
@@ -144,9 +144,9 @@ func (c *Client) Endpoint(ctx context.Context, id string) (*Endpoint, error) {
 	return out, nil
 }
 
-// UpdateEndpoint changes an endpoint and returns it as it is then. If read has an ETag, the
-// change is made only if the endpoint is still as it was read; otherwise the error is an
-// [*Error] of status 412, and the endpoint is to be read again.
+// UpdateEndpoint changes an endpoint and returns the changed one. If read has an ETag, the
+// change is made only if the endpoint was not changed since; otherwise the error is an [*Error]
+// of status 412: read the endpoint again.
 func (c *Client) UpdateEndpoint(ctx context.Context, read *Endpoint, u EndpointUpdate) (*Endpoint, error) {
 	out, err := c.endpoint(ctx, http.MethodPost, "/v1/webhooks/"+url.PathEscape(read.ID), read.ETag, u)
 	if err != nil {
@@ -155,7 +155,7 @@ func (c *Client) UpdateEndpoint(ctx context.Context, read *Endpoint, u EndpointU
 	return out, nil
 }
 
-// endpoint makes a request that is answered with an endpoint; params is nil for none.
+// endpoint makes a request whose response is an endpoint; params is nil for none.
 func (c *Client) endpoint(ctx context.Context, method, path, ifMatch string, params any) (*Endpoint, error) {
 	var body []byte
 	if params != nil {
@@ -173,7 +173,7 @@ func (c *Client) endpoint(ctx context.Context, method, path, ifMatch string, par
 	return &out, nil
 }
 
-// Endpoints returns all endpoints, newest first. It ends after an error.
+// Endpoints returns all endpoints, newest first. It stops after an error.
 func (c *Client) Endpoints(ctx context.Context) iter.Seq2[Endpoint, error] {
 	return func(yield func(Endpoint, error) bool) {
 		for after := ""; ; {
@@ -198,8 +198,8 @@ func (c *Client) Endpoints(ctx context.Context) iter.Seq2[Endpoint, error] {
 	}
 }
 
-// retry makes a request until it is answered for good or ctx ends, reads the answer into
-// out and returns its header. ifMatch is empty for any version.
+// retry repeats a request until its result is final or ctx ends, reads the response into out
+// and returns its header. ifMatch is empty for any version.
 func (c *Client) retry(ctx context.Context, method, path, ifMatch string, body []byte, out any) (http.Header, error) {
 	header := http.Header{}
 	if method == http.MethodPost {

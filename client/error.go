@@ -10,25 +10,25 @@ import (
 
 // Reasons for which an event has not been sent.
 var (
-	// ErrQueueFull refuses an event where [Options.Refuse] asks for that.
+	// ErrQueueFull is the result if the queue is full and [Options.Refuse] is set.
 	ErrQueueFull = errors.New("posthaste: the queue is full")
 	// ErrClosed is the result of events that a closed client has not sent.
 	ErrClosed = errors.New("posthaste: the client is closed")
-	// ErrUnknown goes with another error when a request for the event was sent, in part
-	// at least, and had no answer that tells: it may have been accepted. Send it again
-	// with the same ID. An error without it says that the server does not have the event.
+	// ErrUnknown is joined to another error if a request with the event was sent, at least in
+	// part, and its result is unknown: the event may have been accepted. Send it again with the
+	// same ID. After an error without it, the server does not have the event.
 	ErrUnknown = errors.New("the event may have been accepted")
 )
 
 // Error is an error response of the server.
 type Error struct {
 	Status     int           // of HTTP
-	Type       string        // such as "invalid_request_error"; empty: it was not the server that answered
+	Type       string        // such as "invalid_request_error"; empty: the response is an intermediary's
 	Code       string        // such as "parameter_unknown"
-	Message    string        // what is wrong and how to mend it
-	Param      string        // what it is about, such as "data.object.amount"
-	RequestID  string        // the server's log has it too
-	RetryAfter time.Duration // for how long the server wants to be left alone; 0 is not said
+	Message    string        // what is wrong and how to resolve it
+	Param      string        // the field at fault, such as "data.object.amount"
+	RequestID  string        // also in the server's log
+	RetryAfter time.Duration // the shortest pause before a retry; 0: not stated
 }
 
 func (e *Error) Error() string {
@@ -59,7 +59,7 @@ func (e *Error) Temporary() bool {
 	return e.Status >= 500
 }
 
-// undone reports whether the answer tells that nothing was done.
+// undone reports whether the response means that the request had no effect.
 func (e *Error) undone() bool {
 	return e.Status < 500 || e.Status == http.StatusServiceUnavailable && e.Type != ""
 }
@@ -74,8 +74,7 @@ func (u *unexpected) Error() string {
 	return fmt.Sprintf("posthaste: the response (%d) is not one of a Posthaste server: %s", u.status, u.what)
 }
 
-// notSent is the error of a request for which there was no connection: the server has
-// nothing of it.
+// notSent is the error of a request without a connection: the server did not receive any of it.
 type notSent struct{ err error }
 
 func (n *notSent) Error() string { return "posthaste: no connection: " + n.err.Error() }
@@ -88,10 +87,10 @@ func temporary(err error) bool {
 	if errors.As(err, &e) {
 		return e.Temporary()
 	}
-	return true // no answer, or another's
+	return true // no response, or an intermediary's
 }
 
-// undone reports whether an error tells that nothing was done.
+// undone reports whether an error means that the request had no effect.
 func undone(err error) bool {
 	var e *Error
 	var n *notSent

@@ -7,32 +7,32 @@ import (
 	"time"
 )
 
-// Event is something that happened, as it is sent.
+// Event is an event to send.
 type Event struct {
-	// Type is such as "payment.succeeded".
+	// Type is the event's type, such as "payment.succeeded".
 	Type string
-	// Object is what the event is about; it encodes as a JSON object.
+	// Object is the object that the event is about; it encodes as a JSON object.
 	Object any
-	// Data is used instead of Object where there is more to say: it encodes as a JSON
-	// object with a member "object".
+	// Data replaces Object if the event has more data: it encodes as a JSON object with a member
+	// "object".
 	Data any
 	// Raw is bytes that endpoints with the payload format raw receive unchanged, and ContentType
 	// their type: application/octet-stream if it is empty. An event with Raw needs neither Object
 	// nor Data.
 	Raw         []byte
 	ContentType string
-	// Headers is custom headers of the event's deliveries. The server refuses those that it or the
+	// Headers are custom headers of the event's deliveries. The server refuses those that it or the
 	// connection sets.
 	Headers map[string]string
-	// ID is evt_ and 16 or more letters, digits, underscores or hyphens. The server
-	// accepts an id once, so sending an event again with its id creates no duplicate. An
-	// empty ID becomes one of [NewID], which all tries of one call have.
+	// ID is evt_ and 16 or more letters, digits, underscores or hyphens. The server accepts an id
+	// once, so sending an event again with its id creates no duplicate. An empty ID is replaced
+	// with one of [NewID], which is used for all tries of one call.
 	ID string
-	// Created is when it happened, to the second. Zero is when the server accepts it.
+	// Created is the time of the event, in seconds. Zero: the time at which the server accepts it.
 	Created time.Time
 }
 
-// wireEvent is an event in the words of the API.
+// wireEvent is an event in the API's form.
 type wireEvent struct {
 	ID      string          `json:"id,omitempty"`
 	Type    string          `json:"type"`
@@ -44,7 +44,7 @@ type wireEvent struct {
 	Headers     map[string]string `json:"headers,omitempty"`
 }
 
-// MarshalJSON writes the event as the API takes it.
+// MarshalJSON writes the event in the API's form.
 func (e Event) MarshalJSON() ([]byte, error) {
 	data := e.Data
 	w := wireEvent{ID: e.ID, Type: e.Type, ContentType: e.ContentType, Headers: e.Headers}
@@ -77,8 +77,8 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote; all that the event says of its object is
-// in Data, as a [json.RawMessage].
+// UnmarshalJSON reads the output of MarshalJSON; the data of the event is in Data, as a
+// [json.RawMessage].
 func (e *Event) UnmarshalJSON(text []byte) error {
 	var w wireEvent
 	if err := json.Unmarshal(text, &w); err != nil {
@@ -97,15 +97,14 @@ func (e *Event) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Result is the result of an event: it is on the server's disk, unless there is an
-// error.
+// Result is the result of an event. Without an error, the event is on the server's disk.
 type Result struct {
 	ID   string
 	Type string
 	Err  error
 }
 
-// encode gives an event its id and writes it.
+// encode gives an event an id if it has none, and encodes it.
 func encode(e Event) (id string, body []byte, err error) {
 	e.ID = or(e.ID, NewID())
 	body, err = json.Marshal(e)

@@ -37,7 +37,7 @@ func Example() {
 	}
 }
 
-// A request of a web server rather fails than waits for room in the queue.
+// A request of a web server should fail rather than wait for room in the queue.
 func ExampleClient_Enqueue() {
 	c, err := client.New("https://webhooks.example.com", os.Getenv("POSTHASTE_API_KEY"), client.Options{
 		Queue:  5_000,
@@ -59,6 +59,6 @@ func ExampleClient_Enqueue() {
 	deadline, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := c.Close(deadline); err != nil {
-		slog.Error("closing", "err", err) // how many were not sent
+		slog.Error("closing", "err", err) // the error states how many were not sent
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// jsonNames returns the names that a struct has in JSON, those of embedded ones too.
+// jsonNames returns the JSON names of a struct's fields, including embedded ones.
 func jsonNames(t reflect.Type) (names []string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -24,7 +24,7 @@ func jsonNames(t reflect.Type) (names []string) {
 	return names
 }
 
-// The client has each field that the server knows, to set and to read.
+// The client can set and read each field that the server knows.
 func TestFields_everyOne(t *testing.T) {
 	created, updated, read := jsonNames(reflect.TypeFor[NewEndpoint]()), jsonNames(reflect.TypeFor[EndpointUpdate]()), jsonNames(reflect.TypeFor[Endpoint]())
 	groups := map[string][]string{"authentication": jsonNames(reflect.TypeFor[Authentication]()), "client_certificate": jsonNames(reflect.TypeFor[ClientCertificate]()), "signature_template": jsonNames(reflect.TypeFor[SignatureTemplate]())}
@@ -51,7 +51,7 @@ func TestFields_everyOne(t *testing.T) {
 	}
 }
 
-// An update that follows a read is refused when the endpoint was changed in between.
+// An update based on an outdated version is refused.
 func TestUpdateEndpoint_stale(t *testing.T) {
 	c := newWorld(t).client(Options{})
 	made, err := c.CreateEndpoint(t.Context(), NewEndpoint{URL: "https://shop.example:8443/hook", EnabledEvents: []string{"*"}, // net.LookupPort belongs to the bubble of another test

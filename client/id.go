@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// idAlphabet is in ASCII order, so that ids sort as the numbers in them do, and that of
-// the server's own ids.
+// idAlphabet is in ASCII order, so that ids sort like the numbers in them. The server's ids
+// have the same alphabet.
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
 const (

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// Ids sort by the time they were made at, among each other and among the server's.
+// Ids sort by their time, also among ids of the server.
 func TestNewID_sortsByTime(t *testing.T) {
 	var s sequence
 	at := time.UnixMilli(1699564800000)
 	made := []string{"evt_0cbpqtcfzzzzzzzzzzzz"} // a server's, of the millisecond before
-	for range 3 * 1 << counterBits {             // more than a millisecond counts
+	for range 3 * 1 << counterBits {             // more than the counter holds for one millisecond
 		made = append(made, newID(s.next(at)))
 	}
-	made = append(made, newID(s.next(at.Add(-time.Hour)))) // the clock is stepped back
+	made = append(made, newID(s.next(at.Add(-time.Hour)))) // the clock was set back
 	made = append(made, newID(s.next(at.Add(time.Second))), "evt_0cbpqvbr000000000000")
 	if !slices.IsSorted(made) {
 		for i := range made[1:] {

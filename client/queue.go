@@ -9,32 +9,32 @@ import (
 	"time"
 )
 
-// Pending is an event that has been taken and is not answered for yet.
+// Pending is an event that was enqueued and may not have a result yet.
 type Pending struct {
-	// ID is the event's.
+	// ID is the event's id.
 	ID string
 
 	typ       string
 	body      []byte
 	since     time.Time
 	done      chan struct{}
-	err       error // read after done
+	err       error // valid after done
 	last      error // of the last try
-	uncertain bool  // a try had no answer that tells
+	uncertain bool  // a try had no conclusive response
 	ctx       context.Context
 }
 
 // Done is closed when the result of the event is known.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
-// Err returns nil once the event is on the server's disk, and otherwise why it is not.
-// It waits for Done.
+// Err waits for Done. It returns nil if the event is on the server's disk, and otherwise the
+// reason.
 func (p *Pending) Err() error {
 	<-p.done
 	return p.err
 }
 
-// unsent is the result of an event that is given up for a reason.
+// unsent returns the result of an event that is given up for a reason.
 func (p *Pending) unsent(why error) error {
 	if p.uncertain {
 		return fmt.Errorf("event %s: %w: %w", p.ID, why, ErrUnknown)
@@ -42,8 +42,8 @@ func (p *Pending) unsent(why error) error {
 	return fmt.Errorf("event %s: %w", p.ID, why)
 }
 
-// queue holds events in order, no more than it is told to. Those that are on their
-// way count until they are answered for: they are in memory too.
+// queue holds events in order, within its limits. Events under way count until they have a
+// result, as they are in memory too.
 type queue struct {
 	most, mostBytes int
 	refuse          bool
@@ -60,13 +60,13 @@ func newQueue(most, mostBytes int, refuse bool) *queue {
 	return &queue{most: most, mostBytes: mostBytes, refuse: refuse, changed: make(chan struct{})}
 }
 
-// change tells everybody who waits. mu is held.
+// change wakes all waiting goroutines. mu is held.
 func (q *queue) change() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 }
 
-// put adds an event at the end, when there is room.
+// put adds an event at the end, once there is room.
 func (q *queue) put(ctx context.Context, p *Pending) error {
 	for {
 		q.mu.Lock()
@@ -74,7 +74,7 @@ func (q *queue) put(ctx context.Context, p *Pending) error {
 			q.mu.Unlock()
 			return ErrClosed
 		}
-		// One that is larger than all that is allowed goes alone, or it would wait for ever.
+		// An event larger than the limit passes alone; otherwise it would wait for ever.
 		if q.held == 0 || q.held < q.most && q.bytes+len(p.body) <= q.mostBytes {
 			q.held++
 			q.bytes += len(p.body)
@@ -96,8 +96,9 @@ func (q *queue) put(ctx context.Context, p *Pending) error {
 	}
 }
 
-// take removes up to most events from the front, no more than so many bytes unless it
-// is one. It waits for the first, and returns none when there will be no more.
+// take removes events from the front: at most most of them and, unless the first is larger, at
+// most that many bytes. It waits for the first one; it returns none if ctx ends or once the
+// queue is closed and empty.
 func (q *queue) take(ctx context.Context, most, bytes int) []*Pending {
 	for {
 		q.mu.Lock()
@@ -133,7 +134,7 @@ func (q *queue) back(again []*Pending) {
 	q.change()
 }
 
-// remove takes one event out, unless it is under way or answered for.
+// remove removes one event, unless it is under way or has a result.
 func (q *queue) remove(p *Pending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -145,7 +146,7 @@ func (q *queue) remove(p *Pending) bool {
 	return true
 }
 
-// forget makes room for others.
+// forget frees the room of events.
 func (q *queue) forget(all ...*Pending) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -165,7 +166,7 @@ func (q *queue) close() {
 	}
 }
 
-// drain returns what is left.
+// drain removes and returns all events.
 func (q *queue) drain() []*Pending {
 	q.mu.Lock()
 	defer q.mu.Unlock()

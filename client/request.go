@@ -13,12 +13,12 @@ import (
 	"sync/atomic"
 )
 
-// The largest answer that is read, in bytes: that to a full batch of refused events is
-// some 2 MB.
+// The largest response that is read, in bytes: the response to a full batch of refused events
+// has about 2 MB.
 const maxAnswer = 16 << 20
 
-// call makes one request with additional headers, and returns the response to it with
-// 2xx. Errors: [*Error] for other answers.
+// call makes one request with additional headers and returns the response if it is 2xx. Errors:
+// [*Error] for other responses.
 func (c *Client) call(ctx context.Context, method, path string, more http.Header, body []byte) (status int, text []byte, header http.Header, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()
@@ -69,7 +69,7 @@ func (c *Client) call(ctx context.Context, method, path string, more http.Header
 	return resp.StatusCode, text, header, nil
 }
 
-// way records how far a request got.
+// way records how far a request came.
 type way struct{ looked, connected atomic.Bool }
 
 func (w *way) trace() *httptrace.ClientTrace {
@@ -90,10 +90,10 @@ func (w wireError) fill(e *Error) {
 	e.Type, e.Code, e.Message, e.Param = w.Type, w.Code, w.Message, w.Param
 }
 
-// post sends events in one request and returns for each what is wrong with it.
+// post sends events in one request and returns an error or nil for each.
 //
-// No idempotency key goes along: each event has its id, which the server takes once,
-// however the events are put together when they are sent again.
+// The request has no idempotency key: each event has its id, which the server accepts once,
+// even if a retry groups the events differently.
 func (c *Client) post(ctx context.Context, events [][]byte) []error {
 	body := batchBody(events)
 	status, text, header, err := c.call(ctx, http.MethodPost, "/v1/events/batch", nil, body)
@@ -130,8 +130,8 @@ func batchBody(events [][]byte) []byte {
 	return append(b, "]}"...)
 }
 
-// readBatch reads the answer to a batch of len(out) events into out. An answer of
-// another form is not taken for a yes.
+// readBatch reads the response to a batch of len(out) events into out. A response of another
+// form is an error.
 func readBatch(status int, text []byte, requestID string, out []error) error {
 	var answer struct {
 		Object string

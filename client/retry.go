@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// The pauses before tries: 100 ms, then twice the one before, of which a random half
-// to the whole is waited.
+// The pauses before tries: 100 ms, then twice the one before. The actual pause is a random part
+// of it, at least half.
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 30 * time.Second
 )
 
-// pause returns how long to wait before the next try, after so many in vain. What the
-// server asked for is the least: a random part comes on top, so that those whom it
-// sent away together do not come back together.
+// pause returns how long to wait before the next try, after tries failed ones. It is never
+// shorter than the pause that the server requested: a random part is added, so that clients
+// that were refused together do not return together.
 func (c *Client) pause(tries int, err error) time.Duration {
 	d := time.Duration(min(float64(firstPause)*math.Pow(2, float64(tries)), float64(lastPause)))
 	d = d/2 + time.Duration(c.random()*float64(d/2))
@@ -29,8 +29,8 @@ func (c *Client) pause(tries int, err error) time.Duration {
 	return d
 }
 
-// wait reports whether d passed before ctx ended. It does not wait for what ctx will
-// not live to see.
+// wait waits for d and reports true, or reports false if ctx ends first or its deadline is
+// earlier.
 func wait(ctx context.Context, d time.Duration) bool {
 	if until, ok := ctx.Deadline(); ok && time.Until(until) <= d {
 		return false

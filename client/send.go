@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Send sends an event and returns its id once it is on the server's disk, together
-// with a delivery for each endpoint that wants it. Events that are sent at the same
-// time share requests.
+// Send sends an event and returns its id once it is on the server's disk, together with a
+// delivery for each endpoint that subscribes to it. Events that are sent at the same time share
+// requests.
 //
-// When ctx ends first, no further request carries the event. One that is under way
-// may still be accepted; the error is [ErrUnknown] then, and the id is returned with
-// every error, so that it can be sent again.
+// If ctx ends first, the event is in no further request. A request under way may still be
+// accepted; then the error is [ErrUnknown]. The id is returned with every error, so that the
+// event can be sent again.
 func (c *Client) Send(ctx context.Context, e Event) (id string, err error) {
 	p, err := c.enqueue(ctx, ctx, e)
 	if err != nil {
@@ -37,9 +37,9 @@ func (c *Client) Send(ctx context.Context, e Event) (id string, err error) {
 	}
 }
 
-// Enqueue takes an event to be sent and returns before it is. ctx bounds the wait for
-// room in the queue, and nothing else. An event in the queue is lost with the process:
-// package outbox keeps it in your database.
+// Enqueue puts an event into the queue and returns. ctx limits only the wait for room in the
+// queue. If the process crashes, the events in the queue are lost: package outbox keeps them in
+// your database.
 func (c *Client) Enqueue(ctx context.Context, e Event) (*Pending, error) {
 	p, err := c.enqueue(ctx, context.Background(), e)
 	if err != nil {
@@ -48,7 +48,8 @@ func (c *Client) Enqueue(ctx context.Context, e Event) (*Pending, error) {
 	return p, nil
 }
 
-// enqueue takes an event; while is for how long it is worth sending.
+// enqueue puts an event into the queue; it is sent only while the context named while has not
+// ended.
 func (c *Client) enqueue(ctx, while context.Context, e Event) (p *Pending, err error) {
 	p = &Pending{typ: e.Type, since: time.Now(), done: make(chan struct{}), ctx: while}
 	if p.ID, p.body, err = encode(e); err != nil {
@@ -63,8 +64,8 @@ func (c *Client) enqueue(ctx, while context.Context, e Event) (p *Pending, err e
 	return p, nil
 }
 
-// work sends what is in the queue. Whatever came in while a request was under way goes
-// into the next: a single event waits for nothing, and many share.
+// work sends the events of the queue. All that arrive while a request is under way are in the
+// next one: a single event is sent without delay, and many share requests.
 func (c *Client) work() {
 	tries := 0
 	for {
@@ -92,7 +93,7 @@ func (c *Client) work() {
 	}
 }
 
-// drop settles the events that there is a reason not to send, and returns the others.
+// drop gives up the events for which reason returns an error, and returns the others.
 func (c *Client) drop(batch []*Pending, reason func(*Pending) error) (others []*Pending) {
 	for _, p := range batch {
 		if why := reason(p); why != nil {
@@ -116,8 +117,8 @@ func without(all, rest []*Pending) (out []*Pending) {
 	return out
 }
 
-// attempt sends a batch once, settles what is answered for, and returns the rest and
-// an error of theirs.
+// attempt sends a batch once, reports the results, and returns the events to be retried and an
+// error of theirs.
 func (c *Client) attempt(ctx context.Context, batch []*Pending, settle func(*Pending, error)) (again []*Pending, why error) {
 	if len(batch) == 0 {
 		return nil, nil
@@ -140,7 +141,7 @@ func (c *Client) attempt(ctx context.Context, batch []*Pending, settle func(*Pen
 	return again, why
 }
 
-// longer returns which of two errors asks for the longer pause.
+// longer returns the error that requires the longer pause.
 func longer(a, b error) error {
 	var x, y *Error
 	if errors.As(a, &x) && (!errors.As(b, &y) || x.RetryAfter > y.RetryAfter) {
@@ -158,10 +159,9 @@ func (c *Client) settle(p *Pending, err error) {
 	}
 }
 
-// SendAll sends events in as few requests as they fit into, in their order, and
-// returns the result of each. It does not go through the queue. What fails for a
-// while is tried again until ctx ends, or until the next try would be after that or
-// after [Options.RetryFor].
+// SendAll sends events in as few requests as possible, in order, and returns the result of
+// each. It does not use the queue. Temporary errors are retried until ctx ends, or until the
+// next try would be after ctx's deadline or [Options.RetryFor].
 func (c *Client) SendAll(ctx context.Context, events []Event) []Result {
 	out := make([]Result, len(events))
 	at := make(map[*Pending]int, len(events))
@@ -200,7 +200,7 @@ func (c *Client) SendAll(ctx context.Context, events []Event) []Result {
 	return out
 }
 
-// batches cuts events into what fits into one request.
+// batches splits events into requests within the limits.
 func (c *Client) batches(all []*Pending) iter.Seq[[]*Pending] {
 	return func(yield func([]*Pending) bool) {
 		for len(all) > 0 {

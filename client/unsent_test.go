@@ -48,7 +48,7 @@ func TestSend_neverSent(t *testing.T) {
 	}
 }
 
-// A transport without httptrace support counts as one that may have sent the request.
+// A transport without httptrace support is treated as one that may have sent the request.
 func TestSend_silentTransport(t *testing.T) {
 	c, err := New("https://posthaste.example", "sk_test_1234567890abcdef", Options{RetryFor: time.Nanosecond, HTTP: &http.Client{Transport: failing{}}})
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/httpapi/apitest"
 )
 
-// world is the real API over a real store, reached without a network so that time can
-// be the test's, and whatever goes wrong on the way to it.
+// world is the real API over a real store, reached without a network, so that the test controls
+// time and can fail requests.
 type world struct {
 	t   *testing.T
 	api http.Handler
@@ -82,7 +82,7 @@ func (w *world) client(opts Options) *Client {
 	return c
 }
 
-// stored returns the ids of all events that the server holds, oldest first.
+// stored returns the ids of all events in the server's store, oldest first.
 func (w *world) stored() []string { return apitest.Stored(w.t, w.api) }
 
 func payment(n int) Event {

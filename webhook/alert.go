@@ -8,11 +8,11 @@ import (
 // DefaultAlertWindow is the sliding window in which refused deliveries are counted.
 const DefaultAlertWindow = 10 * time.Minute
 
-// WithAlert calls alert when after deliveries were refused within a sliding window, and
-// again after each further after refusals. Verified deliveries in between do not reset the
-// count. The window is [DefaultAlertWindow] unless [WithAlertWindow] sets it. refused is the
-// total of alerts that follow one another within a window: after, 2*after, and so on.
-// alert runs on the goroutine of the request and must not block.
+// WithAlert calls alert when after deliveries were refused within a sliding window, and again
+// after each further after refusals. Verified deliveries in between do not reset the count. The
+// window is [DefaultAlertWindow] unless [WithAlertWindow] sets it. refused is the total of
+// alerts that follow one another within a window: after, 2*after, and so on. alert runs on the
+// goroutine of the request and must not block.
 func WithAlert(after int, alert func(refused int)) Option {
 	return func(m *middleware) { m.refusals.after, m.alert = after, alert }
 }
@@ -27,13 +27,13 @@ func WithAlertWindow(window time.Duration) Option {
 	}
 }
 
-// refusals counts refused deliveries in a sliding window. It holds at most after times.
+// refusals counts refused deliveries in a sliding window. It stores at most after times.
 type refusals struct {
 	after  int // 0: no alerts
 	window time.Duration
 
 	at      []time.Time // refusals since the last alert and within the window, oldest first
-	alerted time.Time   // the last alert
+	alerted time.Time   // time of the last alert
 	total   int         // refusals in alerts that followed one another within a window
 }
 

@@ -80,7 +80,7 @@ func TestSigningKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The seed of one and the public key of another would give the seed away.
+	// With the seed of one key and the public key of another, a signature would reveal the seed.
 	mixed := k.Encoded()[:48] + other.Encoded()[48:]
 	for _, bad := range []string{"", "whsk_", k.Public(), k.Encoded()[1:], k.Encoded() + "\n", mixed, "whsk_" + strings.Repeat("AAAA", 16)} {
 		if _, err := webhook.ParseSigningKey(bad); !errors.Is(err, webhook.ErrBadKey) {
@@ -95,8 +95,7 @@ func TestSigningKey(t *testing.T) {
 	}
 }
 
-// Any headers and body: never a panic, and nothing is accepted that a known key did
-// not sign.
+// For any headers and body: no panic, and only the signature of a known key is accepted.
 func FuzzVerify_ed25519(f *testing.F) {
 	all, _ := keyVectors(f)
 	k, err := webhook.ParseSigningKey(all[0].Private)

@@ -13,7 +13,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// A secret of the documentation; real ones stay out of source code.
+// The secret of the documentation; keep real ones out of source code.
 const exampleSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 func ExampleSign() {
@@ -63,7 +63,7 @@ func ExampleVerifier_Verify() {
 	// webhook: the request has no signature
 }
 
-// While a secret rotates, a receiver accepts what is signed with either.
+// During a rotation, a receiver accepts signatures of both secrets.
 func ExampleNewVerifier_rotation() {
 	const newer = "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVyMTI="
 	v, err := webhook.NewVerifier(newer, exampleSecret)

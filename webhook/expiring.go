@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// KeyValue is what [Expiring] needs of a store whose keys expire, such as Redis. An
+// KeyValue is the part of a store with expiring keys, such as Redis, that [Expiring] uses. An
 // adapter of a client is a few lines: EXISTS key, and SET key 1 EX seconds.
 type KeyValue interface {
 	Exists(ctx context.Context, key string) (bool, error)
 	SetFor(ctx context.Context, key string, life time.Duration) error
 }
 
-// Expiring is a [Seen] in a store whose keys expire. Use [NewExpiring].
+// Expiring is a [Seen] in a store with expiring keys. Use [NewExpiring].
 type Expiring struct {
 	kv     KeyValue
 	prefix string
 	life   time.Duration
 }
 
-// NewExpiring returns a store of keys that begin with prefix and live for life; it
-// should be longer than the sender's retries last.
+// NewExpiring returns a store whose keys begin with prefix and expire after life, which should
+// be longer than the sender's retries.
 func NewExpiring(kv KeyValue, prefix string, life time.Duration) *Expiring {
 	return &Expiring{kv, prefix, life}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// library is what the independent implementations have in common.
+// library is the common interface of the independent implementations.
 type library interface {
 	Sign(id string, at time.Time, body []byte) (string, error)
 	Verify(body []byte, header http.Header) error
@@ -31,9 +31,9 @@ func libraries(t *testing.T, secret string) map[string]library {
 	return map[string]library{"standardwebhooks": standard, "svix": s}
 }
 
-// What this package signs, others verify, and the other way about.
+// Other libraries verify the signatures of this package, and this package theirs.
 func TestInterop(t *testing.T) {
-	now := time.Now() // the libraries' clock cannot be set
+	now := time.Now() // the clock of the libraries cannot be set
 	for _, v := range vectors(t) {
 		for name, lib := range libraries(t, v.Secret) {
 			t.Run(name+"/"+v.Name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestInterop(t *testing.T) {
 	}
 }
 
-// While a secret rotates, a library that knows one of the two verifies.
+// During a rotation, a library with one of the two secrets verifies a delivery.
 func TestInterop_twoSecrets(t *testing.T) {
 	const older, newer = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90aGVyMTI="
 	now, body := time.Now(), []byte(`{"id":"evt_1"}`)

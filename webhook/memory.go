@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// MemoryIDs is how many events a [Memory] remembers at most.
+// MemoryIDs is the most events that a [Memory] stores.
 const MemoryIDs = 1_000_000
 
-// Memory is a [Seen] in memory that forgets after a while, and the oldest events
-// when there are more than [MemoryIDs]. Use [NewMemory].
+// Memory is a [Seen] in memory. It forgets events after a while, and the oldest ones if there
+// are more than [MemoryIDs]. Use [NewMemory].
 type Memory struct {
 	life time.Duration
 	most int
@@ -21,8 +21,8 @@ type Memory struct {
 	order []string // oldest first
 }
 
-// NewMemory returns a memory that forgets an event after life; it should be
-// longer than the sender's retries last.
+// NewMemory returns a memory that forgets an event after life, which should be longer than the
+// sender's retries.
 func NewMemory(life time.Duration) *Memory {
 	return &Memory{life: life, most: MemoryIDs, now: time.Now, ids: map[string]time.Time{}}
 }
@@ -49,7 +49,7 @@ func (m *Memory) MarkProcessed(_ context.Context, id string) error {
 	return nil
 }
 
-// forget drops what is old, and what is too much once that many more come.
+// forget removes expired events, and the oldest ones to make room for more.
 func (m *Memory) forget(more int) {
 	old := m.now().Add(-m.life)
 	n := 0

@@ -12,23 +12,21 @@ import (
 	"sync"
 )
 
-// Seen remembers which events were processed. Its methods are called
-// concurrently. A database table with the id as key is a good one; [Memory] serves
-// a single process.
+// Seen stores which events were processed. Its methods are called concurrently. A good
+// implementation is a database table with the id as its key; [Memory] is for a single process.
 type Seen interface {
 	// Processed reports whether the event was processed before.
 	Processed(ctx context.Context, eventID string) (bool, error)
-	// MarkProcessed remembers that it was.
+	// MarkProcessed stores that the event was processed.
 	MarkProcessed(ctx context.Context, eventID string) error
 }
 
-// Middleware returns a handler that lets verified deliveries through to next,
-// with the raw body to read again. It answers 401 to others, logs them and counts
-// them, and answers 200 without calling next when the event was processed before.
-// An event counts as processed once next has answered 2xx; when next panics it
-// does not. While next works on an event, another delivery of it to this handler
-// waits for the outcome: senders try again when they get no answer in time, which
-// does not mean that the first one has been processed.
+// Middleware returns a handler that passes verified deliveries to next, with the raw body to
+// read again. It answers 401 to other deliveries, logs and counts them, and answers 200 without
+// calling next if the event was processed before. An event is processed once next has answered
+// 2xx; if next panics, it is not. While next processes an event, another delivery of the event
+// to this handler waits for the result: senders try again if they get no response in time, and
+// the first try may still fail.
 func (v *Verifier) Middleware(next http.Handler, options ...Option) http.Handler {
 	m := &middleware{verifier: v, next: next, maxBody: 1 << 20, log: slog.Default(), refusals: refusals{window: DefaultAlertWindow}, running: map[string]chan struct{}{}}
 	for _, o := range options {
@@ -37,7 +35,7 @@ func (v *Verifier) Middleware(next http.Handler, options ...Option) http.Handler
 	return m
 }
 
-// Option changes what [Verifier.Middleware] returns.
+// Option changes the handler of [Verifier.Middleware].
 type Option func(*middleware)
 
 // WithSeen drops events that were processed before.
@@ -88,7 +86,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.once(w, r, cmp.Or(eventID(body), signedID))
 }
 
-// refuse counts a refused delivery and raises the alert if it is due.
+// refuse counts a refused delivery and calls the alert if it is due.
 func (m *middleware) refuse() {
 	m.mu.Lock()
 	refused := m.refusals.add(m.verifier.now())
@@ -98,8 +96,8 @@ func (m *middleware) refuse() {
 	}
 }
 
-// eventID returns the id in the body. It is signed under both schemes, which
-// webhook-id is not; that stands in for bodies without one when it was signed.
+// eventID returns the id in the body, which both schemes sign. The webhook-id is signed by one
+// scheme only; it is used for bodies without an id if it was signed.
 func eventID(body []byte) string {
 	var e struct {
 		ID string `json:"id"`
@@ -116,12 +114,12 @@ func (m *middleware) once(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	release, ok := m.claim(r.Context(), id)
-	if !ok { // the client has gone
+	if !ok { // the client has disconnected
 		return
 	}
-	defer release() // whatever next does, panic included
+	defer release() // also if next panics
 	done, err := m.seen.Processed(r.Context(), id)
-	if err != nil { // better twice than never: the sender tries again
+	if err != nil { // twice is better than never: the sender tries again
 		m.log.ErrorContext(r.Context(), "look up processed event", "event", id, "err", err)
 		http.Error(w, "Try again", http.StatusServiceUnavailable)
 		return
@@ -140,8 +138,8 @@ func (m *middleware) once(w http.ResponseWriter, r *http.Request, id string) {
 	}
 }
 
-// claim waits until no other request works on the event, then claims it for the caller. It returns
-// false when ctx ends first.
+// claim waits until no other request processes the event, then claims it for the caller. It
+// returns false if ctx ends first.
 func (m *middleware) claim(ctx context.Context, id string) (release func(), ok bool) {
 	for {
 		m.mu.Lock()
@@ -166,7 +164,7 @@ func (m *middleware) claim(ctx context.Context, id string) (release func(), ok b
 	}
 }
 
-// statusWriter notes the status.
+// statusWriter records the status.
 type statusWriter struct {
 	http.ResponseWriter
 	status int

@@ -27,11 +27,12 @@ func deliver(ctx context.Context, h http.Handler, body string) *httptest.Respons
 	return w
 }
 
-// A sender that got no answer in time sends again while the first is worked on.
+// A sender without a response in time sends the event again while the first request is
+// processed.
 func TestMiddleware_sameEventAtOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
-		first         int // what the handler answers to the first
+		first         int // the response of the handler to the first request
 		calls, second int
 	}{
 		{"the first succeeds", 200, 1, 200},
@@ -73,7 +74,7 @@ func TestMiddleware_sameEventAtOnce(t *testing.T) {
 				if other := deliver(t.Context(), h, `{"id":"evt_2"}`); other.Code != http.StatusNoContent {
 					t.Errorf("another event meanwhile: %d", other.Code)
 				}
-				calls-- // that was the other event's
+				calls-- // do not count the call for the other event
 				close(finish)
 				synctest.Wait()
 				if one.Code != tt.first || two.Code != tt.second || calls != tt.calls {
@@ -104,8 +105,7 @@ func TestMiddleware_panicIsNotProcessed(t *testing.T) {
 	}
 }
 
-// Without an id in the body, a signed webhook-id stands in; one that no signature
-// covers must not.
+// For a body without an id, a signed webhook-id is used, and an unsigned one is not.
 func TestMiddleware_idOfTheHeader(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -142,7 +142,7 @@ func TestMiddleware_idOfTheHeader(t *testing.T) {
 	}
 }
 
-// brokenSeen fails where it is told to.
+// brokenSeen returns the errors that it is given.
 type brokenSeen struct{ look, mark error }
 
 func (b brokenSeen) Processed(context.Context, string) (bool, error) { return false, b.look }

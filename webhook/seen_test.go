@@ -19,7 +19,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// keys is a store whose keys expire.
+// keys is a store with expiring keys.
 type keys struct {
 	mu   sync.Mutex
 	ends map[string]time.Time
@@ -60,7 +60,7 @@ func table(t *testing.T) *webhook.SQL {
 	return s
 }
 
-// What every store must do.
+// The requirements for every store.
 func TestSeen(t *testing.T) {
 	for name, open := range map[string]func(*testing.T) webhook.Seen{
 		"Memory": func(*testing.T) webhook.Seen { return webhook.NewMemory(time.Hour) },
@@ -78,7 +78,7 @@ func TestSeen(t *testing.T) {
 				}
 			}
 			processed("evt_1", false)
-			for range 2 { // marking twice is no error
+			for range 2 { // marking twice is not an error
 				if err := s.MarkProcessed(ctx, "evt_1"); err != nil {
 					t.Fatal(err)
 				}
@@ -98,7 +98,7 @@ func TestSeen(t *testing.T) {
 			}
 			wg.Wait()
 
-			// And through the middleware: the second delivery does not reach the handler.
+			// With the middleware: the second delivery does not reach the handler.
 			calls := 0
 			v := verifier(t, vectors(t)[1].Timestamp, vectors(t)[1].Secret)
 			h := v.Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls++ }), webhook.WithSeen(s))

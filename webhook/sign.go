@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Headers of a delivery. SignatureHeader is the default brand's; a server with
-// another brand names it differently.
+// Headers of a delivery. SignatureHeader is that of the default brand; the name depends on the
+// server's brand.
 const (
 	SignatureHeader         = "Payment-Signature"
 	IDHeader                = "Webhook-Id"
@@ -22,26 +22,26 @@ const (
 	StandardSignatureHeader = "Webhook-Signature"
 )
 
-// SecretPrefix starts every secret.
+// SecretPrefix begins every secret.
 const SecretPrefix = "whsec_"
 
 // ErrBadSecret is the error for a secret that is not "whsec_" and standard base64.
 var ErrBadSecret = errors.New(`webhook: the secret is not "whsec_" followed by base64`)
 
-// Secret signs with one secret; parsing it once spares deriving its keys for each
-// delivery. It is safe for concurrent use. Printing it shows no key.
+// Secret signs with one secret; its keys are derived once, when it is parsed. It is safe for
+// concurrent use. Its printed form does not contain the key.
 type Secret struct {
-	plain    macs // keyed with the whole string
-	standard macs // keyed with the decoded part
+	plain    macs // the key is the whole string
+	standard macs // the key is the decoded part
 }
 
-// macs are HMACs of one key, kept for reuse: Reset goes back to the state after
-// the key, which saves two of the hash's blocks each time.
+// macs are HMACs of one key, kept for reuse: Reset returns to the state after the key, which
+// saves two blocks of hashing each time.
 type macs struct{ pool sync.Pool }
 
 type mac struct {
 	hash.Hash
-	buf [192]byte // for what goes in and the sum; as a local it would escape to the heap
+	buf [192]byte // for the input and the sum; as a local variable it would escape to the heap
 }
 
 func (m *macs) init(key []byte) {
@@ -54,13 +54,12 @@ func (m *macs) get() *mac {
 	return h
 }
 
-// ParseSecret reads a secret string: "whsec_" and standard base64, nothing before,
-// between or after. It returns [ErrBadSecret] for anything else; the error never
-// holds the secret.
+// ParseSecret reads a secret string: "whsec_" and standard base64, without any white space. For
+// anything else it returns [ErrBadSecret], which does not contain the secret.
 func ParseSecret(s string) (*Secret, error) {
 	encoded, ok := strings.CutPrefix(s, SecretPrefix)
-	// The decoder skips line ends. A secret read from a file with its newline would
-	// pass here and then fit no plain signature, which is keyed with all of it.
+	// The decoder skips line ends. A secret read from a file with its final newline would be
+	// accepted here and then match no plain signature, whose key is the whole string.
 	if !ok || encoded == "" || strings.ContainsAny(encoded, "\r\n") {
 		return nil, ErrBadSecret
 	}
@@ -83,7 +82,7 @@ func (s *Secret) Sign(body []byte) string {
 	return string(s.AppendSign(buf[:0], body))
 }
 
-// AppendSign appends what [Secret.Sign] returns to dst.
+// AppendSign appends the result of [Secret.Sign] to dst.
 func (s *Secret) AppendSign(dst, body []byte) []byte {
 	h := s.plain.get()
 	defer s.plain.pool.Put(h)
@@ -91,8 +90,8 @@ func (s *Secret) AppendSign(dst, body []byte) []byte {
 	return hex.AppendEncode(dst, h.Sum(h.buf[:0]))
 }
 
-// SignStandard returns one signature of webhook-signature, "v1," included, for a
-// delivery with the given webhook-id and webhook-timestamp (Unix seconds).
+// SignStandard returns one signature for webhook-signature, including "v1,", for a delivery
+// with the given webhook-id and webhook-timestamp (Unix seconds).
 func (s *Secret) SignStandard(id string, timestamp int64, body []byte) string {
 	var buf [standardLen]byte
 	return string(s.AppendStandard(buf[:0], id, timestamp, body))
@@ -103,7 +102,7 @@ const (
 	standardLen = len(v1) + (sha256.Size+2)/3*4
 )
 
-// AppendStandard appends what [Secret.SignStandard] returns to dst.
+// AppendStandard appends the result of [Secret.SignStandard] to dst.
 func (s *Secret) AppendStandard(dst []byte, id string, timestamp int64, body []byte) []byte {
 	h := s.standard.get()
 	defer s.standard.pool.Put(h)
@@ -117,8 +116,8 @@ func (s *Secret) AppendStandard(dst []byte, id string, timestamp int64, body []b
 	return base64.StdEncoding.AppendEncode(dst, h.Sum(h.buf[:0]))
 }
 
-// Sign returns the value of Payment-Signature for a body and a secret string, as
-// a receiver computes it that was never told of the secret's form.
+// Sign returns the value of Payment-Signature for a body and a secret string of any form, like
+// a receiver that does not know the form of secrets.
 func Sign(secret string, body []byte) string {
 	h := hmac.New(sha256.New, []byte(secret))
 	h.Write(body)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Dialect is how a database wants its statements.
+// Dialect is the SQL dialect of a database.
 type Dialect int
 
 // The dialects.
@@ -19,16 +19,15 @@ const (
 	MySQL
 )
 
-// SQL is a [Seen] in a database table, so that all processes of a receiver share
-// it. Use [NewSQL].
+// SQL is a [Seen] in a database table, which all processes of a receiver share. Use [NewSQL].
 type SQL struct {
 	db                         *sql.DB
 	create, look, mark, forget string
 }
 
-// NewSQL returns a store in the given table, which [SQL.CreateTable] makes. The
-// table's name goes into statements as it is: letters, digits, underscores and dots.
-// Errors: when it holds anything else.
+// NewSQL returns a store in the given table; [SQL.CreateTable] creates it. The table's name is
+// inserted into statements unquoted: letters, digits, underscores and dots. Errors: the name
+// contains other characters.
 func NewSQL(db *sql.DB, dialect Dialect, table string) (*SQL, error) {
 	if table == "" || strings.Trim(table, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != "" {
 		return nil, fmt.Errorf("webhook: %q cannot be the name of a table", table)
@@ -52,8 +51,8 @@ func NewSQL(db *sql.DB, dialect Dialect, table string) (*SQL, error) {
 	}, nil
 }
 
-// CreateTable makes the table unless it is there: id, the key, and processed_at in
-// Unix seconds.
+// CreateTable creates the table if it does not exist: id, the key, and processed_at in Unix
+// seconds.
 func (s *SQL) CreateTable(ctx context.Context) error {
 	if _, err := s.db.ExecContext(ctx, s.create); err != nil {
 		return fmt.Errorf("make the table of processed events: %w", err)

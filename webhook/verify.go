@@ -12,32 +12,33 @@ import (
 	"time"
 )
 
-// Why a delivery is refused.
+// The reasons why a delivery is refused.
 var (
-	// ErrNoSignature: neither scheme's header is there, or only the plain one where
-	// the standard is required.
+	// ErrNoSignature: the request has no signature header, or only the plain one although the
+	// standard one is required.
 	ErrNoSignature = errors.New("webhook: the request has no signature")
-	// ErrMalformed: a header is there but is not what its scheme writes.
+	// ErrMalformed: a signature header is malformed.
 	ErrMalformed = errors.New("webhook: a signature header is malformed")
-	// ErrBadSignature: another secret, or the body is not the one that was sent.
+	// ErrBadSignature: the secret is a different one, or the body was changed.
 	ErrBadSignature = errors.New("webhook: no signature matches the body and the secrets")
-	// ErrTooOld: a replay, or a clock that is wrong.
+	// ErrTooOld: a replay, or a wrong clock.
 	ErrTooOld = errors.New("webhook: the timestamp is too old")
-	// ErrTooNew: a clock that is wrong.
+	// ErrTooNew: a wrong clock.
 	ErrTooNew = errors.New("webhook: the timestamp is in the future")
 )
 
-// DefaultTolerance is how far a timestamp may be from now, either way.
+// DefaultTolerance is the largest accepted difference of a timestamp from now, in both
+// directions.
 const DefaultTolerance = 5 * time.Minute
 
-// maxSignatures bounds how many signatures of one header are tried.
+// maxSignatures limits how many signatures of one header are checked.
 const maxSignatures = 32
 
 // Verifier verifies deliveries against one or more secrets. Set its fields before
 // first use; after that it is safe for concurrent use.
 type Verifier struct {
-	// Tolerance is how far webhook-timestamp may be from now, either way, in whole
-	// seconds. [NewVerifier] sets [DefaultTolerance].
+	// Tolerance is the largest accepted difference of webhook-timestamp from now, in both
+	// directions, in whole seconds. [NewVerifier] sets [DefaultTolerance].
 	Tolerance time.Duration
 	// SignatureHeader is the name of the plain signature's header: that of a server
 	// with the brand "Acme" is "Acme-Signature". Empty is [SignatureHeader].
@@ -52,9 +53,9 @@ type Verifier struct {
 	public  []ed25519.PublicKey
 }
 
-// NewVerifier returns a verifier for the given keys: secret strings ("whsec_…"),
-// Ed25519 public keys ("whpk_…"), or both. While a secret rotates, give it the new
-// one and the old one. Errors: [ErrBadSecret], [ErrBadKey].
+// NewVerifier returns a verifier for the given keys: secret strings ("whsec_…"), Ed25519 public
+// keys ("whpk_…"), or both. During a rotation, give it the new secret and the old one. Errors:
+// [ErrBadSecret], [ErrBadKey].
 func NewVerifier(keys ...string) (*Verifier, error) {
 	v := &Verifier{Tolerance: DefaultTolerance, SignatureHeader: SignatureHeader, Now: time.Now}
 	for _, k := range keys {
@@ -78,16 +79,16 @@ func NewVerifier(keys ...string) (*Verifier, error) {
 	return v, nil
 }
 
-// Verify returns nil when a signature in header fits the raw body. The Standard
-// Webhooks headers are preferred; the plain signature counts only where
-// webhook-signature is absent and RequireStandard is not set. Signatures are
-// compared in constant time. Errors: the package's Err… values.
+// Verify returns nil if a signature in header matches the raw body. The Standard Webhooks
+// headers have priority; the plain signature is checked only if webhook-signature is absent and
+// RequireStandard is not set. Signatures are compared in constant time. Errors: the Err… values
+// of the package.
 func (v *Verifier) Verify(header http.Header, body []byte) error {
 	_, err := v.verify(header, body)
 	return err
 }
 
-// verify returns the webhook-id as well, where a signature covers it.
+// verify also returns the webhook-id if a signature covers it.
 func (v *Verifier) verify(header http.Header, body []byte) (id string, err error) {
 	if list := header.Get(StandardSignatureHeader); list != "" {
 		id = header.Get(IDHeader)
@@ -122,7 +123,7 @@ func (v *Verifier) verifyStandard(id, stamp, list string, body []byte) error {
 	var buf [standardLen]byte
 	for _, s := range v.secrets {
 		want := s.AppendStandard(buf[:0], id, seconds, body)
-		for given := range strings.SplitSeq(list, " ") { // those of other versions fit nothing
+		for given := range strings.SplitSeq(list, " ") { // signatures of other versions match nothing
 			if hmac.Equal([]byte(given), want) {
 				return nil
 			}
@@ -141,7 +142,7 @@ func (v *Verifier) now() time.Time {
 	return v.Now()
 }
 
-// fitsPublic reports whether one of the v1a signatures is one of the public keys'.
+// fitsPublic reports whether one of the v1a signatures is valid for one of the public keys.
 func (v *Verifier) fitsPublic(content []byte, list string) bool {
 	for given := range strings.SplitSeq(list, " ") {
 		encoded, ok := strings.CutPrefix(given, v1a)
@@ -161,8 +162,8 @@ func (v *Verifier) fitsPublic(content []byte, list string) bool {
 	return false
 }
 
-// parseStamp reads Unix seconds: digits alone, as the specification has them, and
-// few enough to calculate with.
+// parseStamp reads Unix seconds: digits only, as the specification requires, and few enough to
+// avoid an overflow.
 func parseStamp(s string) (int64, bool) {
 	const most = 12 // digits; the year 33658
 	if s == "" || len(s) > most || strings.Trim(s, "0123456789") != "" {

@@ -1,26 +1,24 @@
-// Package outbox sends events that a database transaction decided on: a transactional
-// outbox.
+// Package outbox sends events of committed database transactions: a transactional outbox.
 //
-// [SQL.Add] writes an event into a table of yours, in the transaction that it is about:
-// when that is rolled back the event never was, and when it is committed the event will
-// be sent, whatever crashes. A [Relay] sends what is in the table through package
-// client, in the order in which it was added, and deletes what the server has on its
-// disk.
+// [SQL.Add] writes an event into a table of your database, in the transaction that causes the
+// event: if it is rolled back, the event is discarded; if it is committed, the event will be
+// sent, even after a crash. A [Relay] sends the events of the table through package client, in
+// the order in which they were added, and deletes those that are on the server's disk.
 //
-// # Why nothing is lost or doubled
+// # Why no event is lost or duplicated
 //
-// An event leaves the table after the server acknowledged it. When the relay dies in
-// between, the event is sent again, with the id that it was added with, and the server
-// takes an id once, for as long as it keeps the event.
+// An event is deleted from the table after the server acknowledged it. If the relay crashes in
+// between, the event is sent again with the same id, and the server accepts an id once within
+// its retention.
 //
 // # How many relays
 //
-// On PostgreSQL a relay keeps what it sends locked, in a transaction that lasts for as
-// long as the sending, [Options.Timeout] at most; others pass over it. Run as many as
-// there are processes of yours; run one where events must keep their order. On SQLite
-// run one.
+// On PostgreSQL, a relay locks the events that it sends, in a transaction that lasts until they
+// are sent, [Options.Timeout] at most; other relays skip them. You can run a relay in each of
+// your processes; run a single one if events must be sent in order. On SQLite, run a single
+// one.
 //
-// Package pgxoutbox has the same for pgx without database/sql.
+// Package pgxoutbox provides the same for pgx without database/sql.
 package outbox
 
 import (
@@ -35,7 +33,7 @@ import (
 	"github.com/posthaste-hq/posthaste/client/outbox/internal/statement"
 )
 
-// Dialect is how a database wants its statements.
+// Dialect is the SQL dialect of a database.
 type Dialect int
 
 // The dialects.
@@ -44,17 +42,17 @@ const (
 	PostgreSQL
 )
 
-// DefaultTable is the usual name of the table.
+// DefaultTable is the default name of the table.
 const DefaultTable = "posthaste_outbox"
 
-// SQL is an outbox in a table that database/sql reaches. Use [New].
+// SQL is an outbox in a table that is accessed with database/sql. Use [New].
 type SQL struct {
 	db      *sql.DB
 	dialect Dialect
 	texts   *statement.Texts
 }
 
-// New returns the outbox in a table. Its name goes into statements as it is: letters,
+// New returns the outbox in a table. The name is inserted into statements unquoted: letters,
 // digits, underscores and dots.
 func New(db *sql.DB, dialect Dialect, table string) (*SQL, error) {
 	if dialect != SQLite && dialect != PostgreSQL {
@@ -67,11 +65,11 @@ func New(db *sql.DB, dialect Dialect, table string) (*SQL, error) {
 	return &SQL{db: db, dialect: dialect, texts: texts}, nil
 }
 
-// Schema returns the statements that make the table and its index unless they are
-// there, for your migrations.
+// Schema returns the statements that create the table and its index if they do not exist, for
+// your migrations.
 func (s *SQL) Schema() []string { return s.texts.Create }
 
-// CreateTable runs Schema.
+// CreateTable runs the statements of Schema.
 func (s *SQL) CreateTable(ctx context.Context) error {
 	for _, text := range s.texts.Create {
 		if _, err := s.db.ExecContext(ctx, text); err != nil {
@@ -81,13 +79,13 @@ func (s *SQL) CreateTable(ctx context.Context) error {
 	return nil
 }
 
-// Tx is what Add needs of a transaction: [*sql.Tx] is one.
+// Tx is the part of a transaction that Add uses: [*sql.Tx] implements it.
 type Tx interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// Add writes an event into the outbox, in your transaction, and returns its id. An
-// event without a time happened now.
+// Add writes an event into the outbox, in your transaction, and returns its id. The default of
+// the event's time is now.
 func (s *SQL) Add(ctx context.Context, tx Tx, e client.Event) (id string, err error) {
 	row, err := NewRow(e)
 	if err != nil {
@@ -99,7 +97,7 @@ func (s *SQL) Add(ctx context.Context, tx Tx, e client.Event) (id string, err er
 	return row.ID, nil
 }
 
-// NewRow is what Add writes, for stores of other kinds.
+// NewRow returns the row that Add writes, for other kinds of stores.
 func NewRow(e client.Event) (Row, error) {
 	now := time.Now()
 	if e.ID == "" {
@@ -126,21 +124,21 @@ type Row struct {
 // Outcome is the result of rows that were sent.
 type Outcome struct {
 	Sent    []int64
-	Refused map[int64]string // and why
+	Refused map[int64]string // with the reason
 }
 
-// Store is where a relay finds events. [SQL] is one.
+// Store is the outbox that a relay sends from. [SQL] implements it.
 type Store interface {
-	// Work takes up to most events that wait, in order, gives them to send, and keeps
-	// what it returns. Those that it does not speak of go on waiting.
+	// Work reads up to most waiting events in order, passes them to send, and stores the outcome.
+	// Events that the outcome does not name continue to wait.
 	Work(ctx context.Context, most int, keep bool, send func([]Row) Outcome) (taken int, err error)
-	// Tidy deletes events that were kept after they were sent, before a time.
+	// Tidy deletes events that were sent before a time and kept.
 	Tidy(ctx context.Context, before time.Time) error
 }
 
 // Work implements [Store].
 func (s *SQL) Work(ctx context.Context, most int, keep bool, send func([]Row) Outcome) (taken int, err error) {
-	if s.dialect == SQLite { // a transaction would keep out everybody who writes
+	if s.dialect == SQLite { // a transaction would block all other writers
 		rows, err := s.take(ctx, s.db, most)
 		if err != nil || len(rows) == 0 {
 			return 0, err

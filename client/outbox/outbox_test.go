@@ -29,8 +29,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
 )
 
-// A relay that is to be killed is a process of its own: this program, told by its
-// environment what to relay from where to where.
+// A relay that is to be killed runs in a process of its own: this program, whose environment
+// variables say what to relay.
 const (
 	relayOf = "OUTBOX_TEST_RELAY"
 	relayAt = "OUTBOX_TEST_DATABASE"
@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// box is an outbox of one kind and an application's database around it.
+// box is an outbox of one kind and the database of an application around it.
 type box struct {
 	kind, at string
 	store    outbox.Store
@@ -181,7 +181,7 @@ func each(t *testing.T, f func(t *testing.T, b *box)) {
 				t.Fatal(err)
 			}
 			t.Cleanup(b.close)
-			for range 2 { // again does nothing
+			for range 2 { // the second call does nothing
 				if err := b.create(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -209,7 +209,7 @@ func (b *box) count(t *testing.T, where string) int {
 	return n
 }
 
-// await waits until so many rows fulfil a condition.
+// await waits until n rows fulfil a condition.
 func (b *box) await(t *testing.T, n int, where string) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -221,7 +221,7 @@ func (b *box) await(t *testing.T, n int, where string) {
 	}
 }
 
-// server is the real API on loopback, and what stands before it.
+// server is the real API on loopback, behind a middleware that can fail requests.
 type server struct {
 	*httptest.Server
 	api http.Handler
@@ -259,8 +259,8 @@ func (s *server) stand(before func(w http.ResponseWriter, r *http.Request) bool)
 	s.before = before
 }
 
-// sent is how many events came in requests that were answered. The requests of another
-// process are over for the test when their rows are marked, which orders nothing here.
+// sent returns how many events were in requests with a response. The requests of another
+// process have ended when their rows are marked, which the race detector cannot see.
 func (s *server) sent() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -307,7 +307,8 @@ func payments(n int) (out []client.Event) {
 	return out
 }
 
-// An event is there when its transaction is, in the order of the table, and leaves it.
+// An event is in the table if its transaction was committed, in the order of the table, and is
+// deleted once it is sent.
 func TestRelay_sendsCommittedEvents(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		s := serve(t)
@@ -326,8 +327,8 @@ func TestRelay_sendsCommittedEvents(t *testing.T) {
 	})
 }
 
-// A relay that is killed after the server accepted events and before their rows were
-// deleted sends them again, and the server does not take them twice.
+// A relay that is killed after the server accepted events and before their rows were deleted
+// sends them again, and the server ignores the duplicates.
 func TestRelay_killedBetweenSendingAndMarking(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		s := serve(t)
@@ -339,7 +340,7 @@ func TestRelay_killedBetweenSendingAndMarking(t *testing.T) {
 			started, killed := make(chan struct{}), make(chan struct{})
 			if life < kills {
 				kill := sync.OnceFunc(func() {
-					<-started // it can ask before Start has returned
+					<-started // the test can ask before Start has returned
 					_ = cmd.Process.Kill()
 					close(killed)
 				})
@@ -377,7 +378,8 @@ func TestRelay_killedBetweenSendingAndMarking(t *testing.T) {
 	})
 }
 
-// What the server will never accept stays with its reason and stops no other event.
+// An event that the server will never accept stays in the table with the reason and does not
+// stop others.
 func TestRelay_refused(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		s := serve(t)
@@ -410,7 +412,7 @@ func TestRelay_refused(t *testing.T) {
 	})
 }
 
-// A server that is away and a key that is revoked cost no event.
+// No event is lost while the server is unavailable or the key is revoked.
 func TestRelay_waitsForTheServer(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		s := serve(t)
@@ -466,7 +468,7 @@ func TestRelay_keepsSent(t *testing.T) {
 	})
 }
 
-// Relays share the table of a PostgreSQL database: none sends what another does.
+// Several relays share the table of a PostgreSQL database: no event is sent by two of them.
 func TestRelay_several(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		if b.kind == "sqlite" {

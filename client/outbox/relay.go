@@ -12,24 +12,24 @@ import (
 	"github.com/posthaste-hq/posthaste/client"
 )
 
-// Options are what a relay does otherwise than usual.
+// Options are the settings of a relay.
 type Options struct {
-	// Every is how often to look for events that no [Relay.Wake] told of; default 1s.
+	// Every is the interval at which the relay looks for events without [Relay.Wake]; default 1s.
 	Every time.Duration
-	// Batch is how many events to take at a time; default [client.MaxBatch].
+	// Batch is the most events in one round; default [client.MaxBatch].
 	Batch int
-	// Timeout is for how long to try to send what was taken; default 30s.
+	// Timeout limits the sending of one round; default 30s.
 	Timeout time.Duration
-	// KeepSent keeps events for this long after they were sent; 0 deletes them at once.
+	// KeepSent is how long events are kept after they were sent; 0 deletes them at once.
 	KeepSent time.Duration
-	// OnRefused is told of an event that the server will never accept as it is. It stays
-	// in the table with its error, and stops no other.
+	// OnRefused is called with an event that the server will never accept. The event stays in the
+	// table with its error and does not stop others.
 	OnRefused func(client.Result)
-	// Log is told what goes wrong; nil is [slog.Default].
+	// Log receives errors; nil is [slog.Default].
 	Log *slog.Logger
 }
 
-// Relay sends what is in an outbox. Use [NewRelay].
+// Relay sends the events of an outbox. Use [NewRelay].
 type Relay struct {
 	store  Store
 	client *client.Client
@@ -38,7 +38,7 @@ type Relay struct {
 	random func() float64
 }
 
-// The longest pause after failures, and how often kept events are looked through.
+// The longest pause after failures, and the interval at which kept events are deleted.
 const (
 	lastPause = 30 * time.Second
 	tidyEvery = time.Minute
@@ -61,15 +61,15 @@ func NewRelay(s Store, c *client.Client, opts Options) *Relay {
 	return &Relay{store: s, client: c, opts: opts, wake: make(chan struct{}, 1), random: rand.Float64}
 }
 
-// Wake makes the relay look at once. Call it after the transaction is committed.
+// Wake makes the relay look for events at once. Call it after the transaction is committed.
 func (r *Relay) Wake() {
 	select {
 	case r.wake <- struct{}{}:
-	default: // it will look anyway
+	default: // it is already about to look
 	}
 }
 
-// Run sends events until ctx ends. What goes wrong is logged and tried again.
+// Run sends events until ctx ends. Errors are logged and retried.
 func (r *Relay) Run(ctx context.Context) {
 	tidied := time.Time{}
 	pause := r.opts.Every
@@ -101,7 +101,7 @@ func (r *Relay) Run(ctx context.Context) {
 	}
 }
 
-// rest waits, until woken where it may be.
+// rest waits for d, for wake or until ctx ends.
 func (r *Relay) rest(ctx context.Context, d time.Duration, wake <-chan struct{}) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -112,13 +112,13 @@ func (r *Relay) rest(ctx context.Context, d time.Duration, wake <-chan struct{})
 	}
 }
 
-// grace is how long the database may take to store the results of events.
+// grace limits how long the database may take to store the results of events.
 const grace = 10 * time.Second
 
-// round sends one batch. full tells that there may be more. Errors: those of the store,
-// and one of an event that goes on waiting.
+// round sends one batch. full means that there may be more. Errors: those of the store, or that
+// of an event that will be retried.
 func (r *Relay) round(ctx context.Context) (full bool, err error) {
-	// What was sent is kept even when ctx ends meanwhile, or it would be sent again.
+	// The results are stored even if ctx ends meanwhile; otherwise the events would be sent again.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.opts.Timeout+grace)
 	defer cancel()
 	var waits error
@@ -166,8 +166,8 @@ func (r *Relay) send(ctx context.Context, rows []Row) (o Outcome, waits error) {
 	return o, waits
 }
 
-// refused reports whether an event itself is at fault. A key that is revoked or an
-// address that is wrong does not refuse an event.
+// refused reports whether the event itself is at fault. A revoked key or a wrong address does
+// not refuse an event.
 func refused(err error) bool {
 	var e *client.Error
 	return errors.As(err, &e) && e.Type == "invalid_request_error" &&

@@ -32,7 +32,7 @@ import (
 
 const chartDir = root + "/deploy/helm/posthaste"
 
-// valuesOf reads one of the chart's files of values, with what is changed of it.
+// valuesOf reads a values file of the chart, with changes.
 func valuesOf(t *testing.T, name string, changed ...string) map[string]any {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(chartDir, "ci", name+".yaml"))
@@ -50,7 +50,7 @@ func valuesOf(t *testing.T, name string, changed ...string) map[string]any {
 	return values
 }
 
-// render renders the chart as helm install does, its schema included.
+// render renders the chart as helm install does, and checks the values by its schema.
 func render(values map[string]any) (map[string]string, error) {
 	chart, err := loader.Load(chartDir)
 	if err != nil {
@@ -65,7 +65,7 @@ func render(values map[string]any) (map[string]string, error) {
 	return engine.Render(chart, all)
 }
 
-// kinds are what the chart makes, each as the API server reads it.
+// kinds are the objects that the chart contains, by kind.
 var kinds = map[string]func() metav1.Object{
 	"v1 ServiceAccount":                       func() metav1.Object { return &corev1.ServiceAccount{} },
 	"v1 Service":                              func() metav1.Object { return &corev1.Service{} },
@@ -79,8 +79,7 @@ var kinds = map[string]func() metav1.Object{
 	"monitoring.coreos.com/v1 PrometheusRule": func() metav1.Object { return &monitoring.PrometheusRule{} },
 }
 
-// objects renders the chart and decodes all of it strictly: a field that Kubernetes does
-// not know is an error.
+// objects renders the chart and decodes all objects strictly: an unknown field is an error.
 func objects(t *testing.T, values map[string]any) (out []metav1.Object) {
 	t.Helper()
 	files, err := render(values)
@@ -157,7 +156,7 @@ func TestChart_lints(t *testing.T) {
 	}
 }
 
-// Everything is what Kubernetes knows, and belongs together.
+// All objects are valid in Kubernetes and refer to each other correctly.
 func TestChart_objects(t *testing.T) {
 	want := map[string]int{"sqlite": 4, "postgres": 5, "all": 10}
 	for _, name := range examples {
@@ -228,7 +227,7 @@ func services(t *testing.T, all []metav1.Object) (main, metrics *corev1.Service)
 	return main, metrics
 }
 
-// The pods keep to the strictest of the Pod Security Standards, and to what it leaves open.
+// The pods satisfy the strictest of the Pod Security Standards, and further restrictions.
 func TestChart_podsAreRestricted(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
@@ -257,7 +256,7 @@ func TestChart_podsAreRestricted(t *testing.T) {
 				t.Errorf("%s: the memory of %s has no bounds", name, c.Name)
 			}
 		}
-		// Kubernetes kills what has not stopped when this is over.
+		// Kubernetes kills a pod that has not stopped after this period.
 		c := template.Spec.Containers[0]
 		stop, err := time.ParseDuration(variable(t, &c, "POSTHASTE_STOP_TIMEOUT").Value)
 		if err != nil {
@@ -281,8 +280,8 @@ func variable(t *testing.T, c *corev1.Container, name string) corev1.EnvVar {
 	return corev1.EnvVar{}
 }
 
-// Every variable is one that the server reads, none is set twice, and what is secret comes
-// from the operator's Secret only.
+// Every variable is one that the server reads, none is set twice, and secrets are read only
+// from the operator's Secret.
 func TestChart_variables(t *testing.T) {
 	secret := map[string]string{"POSTHASTE_MASTER_KEY": "master-key", "POSTHASTE_ADMIN_KEY": "admin-key", "POSTHASTE_DATABASE_URL": "database-url", "POSTHASTE_NOTIFY_SECRET": "notify-secret"}
 	for _, name := range examples {
@@ -305,7 +304,7 @@ func TestChart_variables(t *testing.T) {
 			t.Errorf("%s: has a database: %v", name, seen["POSTHASTE_DATABASE_URL"])
 		}
 	}
-	// Every setting that the chart has no value of its own for can be given.
+	// Settings without a value of their own in the chart can be given too.
 	values := valuesOf(t, "sqlite", "settings: {max-body: 1048576, live-schedule: '5s,5m', allow-plain-live: false, rate-limit: 12000000}")
 	template, _ := pod(t, objects(t, values))
 	for k, want := range map[string]string{"POSTHASTE_MAX_BODY": "1048576", "POSTHASTE_LIVE_SCHEDULE": "5s,5m", "POSTHASTE_ALLOW_PLAIN_LIVE": "false", "POSTHASTE_RATE_LIMIT": "12000000"} {
@@ -315,7 +314,7 @@ func TestChart_variables(t *testing.T) {
 	}
 }
 
-// What cannot work is refused, with what to do about it.
+// Values that cannot work are refused, and the error states the remedy.
 func TestChart_refuses(t *testing.T) {
 	for _, c := range []struct{ values, change, says string }{
 		{"sqlite", "replicas: 2", "two servers cannot share a file"},
@@ -361,7 +360,7 @@ func TestChart_alerts(t *testing.T) {
 	}
 }
 
-// The values that the documentation shows are values of this chart.
+// The values in the documentation are valid for this chart.
 func TestChart_documentation(t *testing.T) {
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, "docs/how-to/run-in-containers.md"), -1)
 	for _, b := range blocks {
@@ -398,8 +397,8 @@ func TestChart_notes(t *testing.T) {
 	}
 }
 
-// What the chart makes of the container works: it starts with the chart's variables, and
-// answers what the probes ask.
+// The container works in the chart's configuration: it starts with the chart's variables and
+// answers the probes.
 func TestChart_containerServes(t *testing.T) {
 	template, _ := pod(t, objects(t, valuesOf(t, "sqlite")))
 	spec := template.Spec.Containers[0]
@@ -447,7 +446,7 @@ func TestChart_containerServes(t *testing.T) {
 	if answers(t, "http://127.0.0.1:"+port+monitor.Spec.Endpoints[0].Path) {
 		t.Error("the ingress passes on the metrics")
 	}
-	// As the notes say.
+	// The command in the notes works.
 	out, err := c.command("/usr/bin/posthaste", "users", "create", "alice", "--role", "admin").CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("Password:")) {
 		t.Errorf("make a user: %v %s", err, out)

@@ -33,8 +33,8 @@ func compose(t *testing.T, name string, env map[string]string) (*types.Project, 
 	return o.LoadProject(t.Context())
 }
 
-// Nothing starts with a key or password that everybody knows: without one of the
-// operator's own there is no project.
+// There are no default keys and passwords: without those of the operator, the project is
+// refused.
 func TestCompose_requiresSecrets(t *testing.T) {
 	for name, required := range map[string][]string{
 		"compose.yaml":         {"POSTHASTE_MASTER_KEY", "POSTHASTE_ADMIN_KEY"},

@@ -22,8 +22,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 )
 
-// container is what a container runtime makes of the image, made without one: its files
-// and nothing else, read-only but for the volume, and a user without privileges.
+// container simulates what a container runtime makes of the image: the image's files only,
+// read-only apart from the volume, and a user without privileges.
 type container struct {
 	t    *testing.T
 	root string
@@ -33,15 +33,15 @@ type container struct {
 
 const uid = 65532
 
-// newContainer lays out the files of the distroless image and ours. trusted stands where
-// the image has the public CAs.
+// newContainer writes the files of the distroless image and those of ours. trusted replaces the
+// public CAs of the image.
 func newContainer(t *testing.T, trusted []byte) *container {
 	t.Helper()
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		t.Skip("needs root on Linux, to mount and to change the root directory")
 	}
 	c := &container{t: t, root: t.TempDir(), data: t.TempDir()}
-	for p := c.root; p != "/"; p = filepath.Dir(p) { // the user has to get there
+	for p := c.root; p != "/"; p = filepath.Dir(p) { // the user must be able to enter these directories
 		if err := os.Chmod(p, 0o755); err != nil && p == c.root {
 			t.Fatal(err)
 		} else if strings.HasPrefix(filepath.Base(p), "Test") {
@@ -70,11 +70,11 @@ func newContainer(t *testing.T, trusted []byte) *container {
 		t.Fatal(err)
 	}
 	_, image := stages(t)
-	c.env = append(environment(image), "PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt") // the base image's
+	c.env = append(environment(image), "PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt") // those of the base image
 	return c
 }
 
-// command is one of the image, in a mount namespace of its own.
+// command returns a command of the image, in a mount namespace of its own.
 func (c *container) command(args ...string) *exec.Cmd {
 	const script = `
 mount --bind "$0" "$0"
@@ -88,14 +88,14 @@ exec env -i $ENVIRONMENT "$(command -v chroot)" --userspec=65532:65532 --groups=
 	return cmd
 }
 
-// service is a container that runs.
+// service is a running container.
 type service struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	ended chan error
 }
 
-// start starts the server. It ends with the test, if not before.
+// start starts the server. It stops at the end of the test at the latest.
 func (c *container) start(args ...string) *service {
 	c.t.Helper()
 	log, err := os.Create(filepath.Join(c.t.TempDir(), "log"))
@@ -121,7 +121,7 @@ func (c *container) start(args ...string) *service {
 	return s
 }
 
-// stop stops it as a container runtime does.
+// stop stops the server as a container runtime does.
 func (s *service) stop() {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -132,7 +132,7 @@ func (s *service) stop() {
 	}
 }
 
-// answers reports whether a probe is answered.
+// answers reports whether a probe succeeds.
 func answers(t *testing.T, url string) bool {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
@@ -177,9 +177,9 @@ func until(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// The image's command starts, is found healthy by the image's own health check, delivers
-// over TLS with the image's CAs, and stops, without a shell, without privileges and
-// with nothing to write to but its volume.
+// The image's command starts, passes the image's own health check, delivers over TLS with the
+// image's CAs, and stops: without a shell, without privileges, and with the volume as its only
+// writable directory.
 func TestImage_servesReadOnlyAndUnprivileged(t *testing.T) {
 	const testKey, adminKey = "sk_test_0123456789abcdef", "sk_admin_0123456789abcdef"
 	arrived := make(chan string, 10)
@@ -190,7 +190,7 @@ func TestImage_servesReadOnlyAndUnprivileged(t *testing.T) {
 	entry := find[*instructions.EntrypointCommand](image)[0].CmdLine
 	health := find[*instructions.HealthCheckCommand](image)[0].Health
 
-	// Without a master key it says how to get one, and with the command it says, one does.
+	// Without a master key, the error names a command that makes one, and that command works.
 	var out bytes.Buffer
 	cmd := c.command(append(entry, find[*instructions.CmdCommand](image)[0].CmdLine...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out

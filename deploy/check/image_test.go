@@ -90,8 +90,8 @@ func TestDockerfile_isPinnedAndUnprivileged(t *testing.T) {
 	}
 }
 
-// source copies what a build with docker is sent: the files of the repository that
-// Dockerfile.dockerignore lets through.
+// source copies the files that docker sends to a build: those of the repository that
+// Dockerfile.dockerignore does not exclude.
 func source(t *testing.T) string {
 	t.Helper()
 	patterns, err := ignorefile.ReadAll(strings.NewReader(read(t, dockerfile+".dockerignore")))
@@ -171,7 +171,7 @@ func program(t *testing.T) []byte {
 
 // The image holds the same program as the archives and packages of a release.
 func TestDockerfile_buildsTheProgramOfTheRelease(t *testing.T) {
-	// What release does, by the flags in its source: the two must not drift apart.
+	// The flags in the source of release, because both must be the same.
 	text := read(t, "deploy/release/main.go")
 	flags := regexp.MustCompile(`Sprintf\("(-s -w [^"]+)", cli, r.version, cli, r.commit\)`).FindStringSubmatch(text)
 	env := regexp.MustCompile(`\[\]string\{"CGO_ENABLED=0", [^}]*("GOAMD64=[^}]*)\}`).FindStringSubmatch(text)

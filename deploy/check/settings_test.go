@@ -1,6 +1,6 @@
-// Package check holds what is deployed to what the program does: the image, the compose
-// files and the chart. It is a module of its own, because the libraries that read those
-// are many times what the program needs.
+// Package check compares the deployment files with the program: the image, the compose files
+// and the chart. It is a module of its own, because the libraries that read those files are
+// many times larger than the program's.
 package check
 
 import (
@@ -25,8 +25,8 @@ func read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// settings are the environment variables that the server reads, with their defaults, from
-// the page that the program writes of itself.
+// settings returns the environment variables of the server and their defaults, from the page
+// that the program generates.
 func settings(t *testing.T) map[string]string {
 	t.Helper()
 	page := read(t, "docs/reference/configuration.md")
@@ -43,11 +43,11 @@ func settings(t *testing.T) map[string]string {
 	return out
 }
 
-// isSetting reports whether something reads an environment variable. A misspelt one would
-// be ignored without a word.
+// isSetting reports whether an environment variable is used. The server would silently ignore a
+// misspelt one.
 func isSetting(t *testing.T, name string) bool {
 	_, ours := settings(t)[name]
-	return ours || name == "PGPASSWORD" || name == "GOMEMLIMIT" // the driver's, and the runtime's
+	return ours || name == "PGPASSWORD" || name == "GOMEMLIMIT" // those of the driver and of the Go runtime
 }
 
 // run runs a command and returns what it prints.

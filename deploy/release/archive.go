@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// writeTar writes files that belong to root and are as old as the release.
+// writeTar writes files that are owned by root and have the date of the release.
 func writeTar(w io.Writer, all []file, date time.Time) error {
-	z := gzip.NewWriter(w) // its header bears no name and no time
+	z := gzip.NewWriter(w) // its header has no name and no time
 	t := tar.NewWriter(z)
 	for _, f := range all {
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: int64(f.mode), Size: int64(len(f.data)), ModTime: date, Uname: "root", Gname: "root", Format: tar.FormatUSTAR}

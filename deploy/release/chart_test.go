@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The chart of a release is of its version, and installs the image of it.
+// The chart of a release has its version and installs the image of that version.
 func TestChart_isOfTheVersion(t *testing.T) {
 	r := release{source: "../..", out: t.TempDir(), version: "1.2.3", date: time.Unix(1700000000, 0)}
 	if err := r.chart(); err != nil {

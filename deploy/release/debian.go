@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// debian makes the Debian package, where dpkg-deb is there to make it.
+// debian builds the Debian package if dpkg-deb is installed.
 func (r *release) debian(goarch string, program []byte, pages []file) error {
 	if _, err := exec.LookPath("dpkg-deb"); err != nil {
 		fmt.Fprintln(os.Stderr, "release: there is no dpkg-deb, so no Debian packages are made")
@@ -31,7 +31,7 @@ func (r *release) debian(goarch string, program []byte, pages []file) error {
 		if err := os.WriteFile(to, f.data, f.mode); err != nil {
 			return err
 		}
-		if err := os.Chmod(to, f.mode); err != nil { // whatever the umask
+		if err := os.Chmod(to, f.mode); err != nil { // independent of the umask
 			return err
 		}
 	}
@@ -58,7 +58,8 @@ Accepts events, stores them durably and delivers them to subscribed endpoints:
 	return r.run([]string{fmt.Sprint("SOURCE_DATE_EPOCH=", r.date.Unix())}, "dpkg-deb", "--root-owner-group", "-Zxz", "--threads-max=1", "--build", root, to)
 }
 
-// debianVersion makes what comes before a release come before it: 1.2.3~rc1.
+// debianVersion returns the Debian form of a version, in which a pre-release sorts first:
+// 1.2.3~rc1.
 func debianVersion(v string) string { return strings.Replace(v, "-", "~", 1) }
 
 // debianFiles are the files of the package, and its scripts.

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// system is a copy of this machine's files with a systemd of its own, to install packages
-// in: what changes there is thrown away with it.
+// system is a copy of this machine's files with a systemd of its own, to install packages in.
+// Changes in it are discarded.
 type system struct {
 	t   *testing.T
 	pid string // of its systemd
 }
 
-// newSystem boots one. It sees the files of packages under /mnt.
+// newSystem boots a system. The packages are under /mnt in it.
 func newSystem(t *testing.T, packages string) *system {
 	t.Helper()
 	if _, err := exec.LookPath("deb-systemd-helper"); err != nil || os.Getuid() != 0 {
@@ -49,7 +49,7 @@ exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/syst
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // and with it all that runs there
+		_ = cmd.Process.Kill() // and all processes in it
 		_ = cmd.Wait()
 		if t.Failed() {
 			t.Log(out.String())
@@ -73,7 +73,7 @@ exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/syst
 	}
 }
 
-// do runs commands in it, which must succeed, and returns what they print.
+// do runs a script in the system, which must succeed, and returns the output.
 func (s *system) do(script string) string {
 	s.t.Helper()
 	out, err := s.command(script).CombinedOutput()
@@ -89,7 +89,7 @@ func (s *system) command(script string) *exec.Cmd {
 	return cmd
 }
 
-// expect compares what a command prints.
+// expect compares the output of a script.
 func (s *system) expect(script, want string) {
 	s.t.Helper()
 	if got := strings.TrimSpace(s.do(script)); got != want {
@@ -97,8 +97,8 @@ func (s *system) expect(script, want string) {
 	}
 }
 
-// The package installs, runs, upgrades, goes and comes back, and never takes anything
-// along that is the operator's.
+// The package can be installed, upgraded, removed and installed again, and never deletes data
+// of the operator.
 func TestDebian_lifecycle(t *testing.T) {
 	if !*full {
 		t.Skip("make package-check installs packages, in a copy of this machine")
@@ -133,7 +133,7 @@ func TestDebian_lifecycle(t *testing.T) {
 	const state = "systemctl show --property=ActiveState,UnitFileState --value posthaste.socket posthaste.service | xargs"
 	const up = "active enabled active enabled"
 
-	// At first.
+	// First installation.
 	if out := install("1.2.3"); !strings.Contains(out, "keep a copy of /etc/posthaste/keys/master-key") {
 		t.Errorf("nobody is told of the master key:\n%s", out)
 	}
@@ -142,12 +142,11 @@ func TestDebian_lifecycle(t *testing.T) {
 	s.expect("id -nG posthaste", "posthaste")
 	s.expect(owned, rights)
 	s.expect(state, up)
-	s.expect("dpkg --verify posthaste", "") // what is there is what was shipped
+	s.expect("dpkg --verify posthaste", "") // all files are as shipped
 	s.expect("dpkg-query -W -f '${Conffiles}' posthaste | cut -d' ' -f2", "/etc/posthaste/posthaste.yaml")
 	s.serves("1.2.3")
 
-	// An upgrade keeps what the operator has made of it, without asking, and refuses no
-	// connection.
+	// An upgrade keeps the operator's changes without asking, and refuses no connection.
 	s.do("echo 'public-url: https://webhooks.example.com' >> /etc/posthaste/posthaste.yaml")
 	key := s.do("cat /etc/posthaste/keys/master-key")
 	s.do(`
@@ -166,14 +165,15 @@ wait`)
 	s.expect(state, up)
 	s.serves("1.2.4")
 
-	// And back, as the schema is the same. What the operator disabled stays so.
+	// A downgrade works, as the schema is the same. A unit that the operator disabled stays
+	// disabled.
 	s.do("systemctl disable --now posthaste.service posthaste.socket")
 	install("1.2.3")
 	s.expect(state, "inactive disabled inactive disabled")
 	s.do("systemctl enable --now posthaste.socket posthaste.service")
 	s.serves("1.2.3")
 
-	// Removed, and back again.
+	// Removed and installed again.
 	s.do("dpkg --remove posthaste")
 	s.expect(state, "inactive inactive")
 	s.expect("ls /usr/bin/posthaste /usr/lib/systemd/system/posthaste.service 2>/dev/null || true", "")
@@ -183,7 +183,7 @@ wait`)
 	s.expect(state, up)
 	s.serves("1.2.4")
 
-	// Purged: the settings go, what cannot be made again stays.
+	// Purged: the settings are deleted, but not data that cannot be recreated.
 	s.do("dpkg --purge posthaste")
 	s.expect("dpkg-query -W posthaste 2>/dev/null || true", "")
 	s.expect("ls /etc/posthaste/posthaste.yaml 2>/dev/null || true", "")
@@ -194,7 +194,7 @@ wait`)
 		t.Error("the master key is another one, or gone")
 	}
 
-	// Installed anew, it finds them.
+	// A new installation uses the remaining data.
 	install("1.2.4")
 	s.expect(state, up)
 	s.serves("1.2.4")
@@ -203,7 +203,7 @@ wait`)
 	}
 }
 
-// serves checks that the unit runs the version's program, and that it is ready.
+// serves checks that the unit runs the program of a version and that it is ready.
 func (s *system) serves(version string) {
 	s.t.Helper()
 	s.do("posthaste healthcheck")

@@ -1,6 +1,6 @@
-// Command release builds what is published: the program for every platform, with its
-// manual pages, completions and units, as archives and Debian packages, the Helm chart, a
-// bill of materials, and the checksums of all. The same commit makes the same bytes.
+// Command release builds the files of a release: the program for every platform, with manual
+// pages, completions and units, as archives and Debian packages, the Helm chart, a bill of
+// materials, and the checksums of all. Builds of the same commit are identical.
 package main
 
 import (
@@ -26,8 +26,8 @@ const bomTool = "github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.
 // platforms are those that releases are built for.
 var platforms = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64"}
 
-// maintainer is nobody who could be written to: mail to .example goes nowhere. Who
-// publishes packages gives an address of their own.
+// maintainer is a placeholder: mail to .example is not delivered. A publisher of packages sets
+// their own address.
 const maintainer = "The Posthaste authors <authors@posthaste.example>"
 
 func main() {
@@ -53,11 +53,11 @@ type release struct {
 	maintainer           string
 	platforms            []string
 	bom                  bool
-	key                  string // file; empty: nothing is signed
+	key                  string // a file; empty: no signature
 
 	commit string
-	date   time.Time // of the commit: what is built bears no other
-	stage  string    // directory for what is on the way
+	date   time.Time // of the commit: all files in the release have this date
+	stage  string    // directory for intermediate files
 }
 
 func (r *release) make() (err error) {
@@ -94,7 +94,7 @@ func (r *release) make() (err error) {
 	return r.sums()
 }
 
-// identify finds out what is released.
+// identify determines the version and commit of the release.
 func (r *release) identify() error {
 	git := func(args ...string) (string, error) {
 		out, err := exec.Command("git", append([]string{"-C", r.source}, args...)...).Output()
@@ -137,7 +137,7 @@ func (r *release) run(env []string, name string, args ...string) error {
 	return nil
 }
 
-// compile builds the program, which needs nothing of the machine that it runs on.
+// compile builds the program, statically linked.
 func (r *release) compile(goos, goarch, to string) error {
 	const cli = "github.com/posthaste-hq/posthaste/internal/cli"
 	flags := fmt.Sprintf("-s -w -buildid= -X %s.version=%s -X %s.builtFrom=%s", cli, r.version, cli, r.commit)
@@ -152,7 +152,7 @@ type file struct {
 	data []byte
 }
 
-// pages are the manual pages and completions, which the program itself writes.
+// pages returns the manual pages and completions, which the program generates.
 func (r *release) pages() (all []file, err error) {
 	program := filepath.Join(r.stage, "posthaste-here")
 	if err := r.compile(runtime.GOOS, runtime.GOARCH, program); err != nil {
@@ -184,7 +184,7 @@ func (r *release) pages() (all []file, err error) {
 	return all, nil
 }
 
-// from reads files of the repository.
+// from returns files of the repository.
 func (r *release) from(names ...string) (all []file, err error) {
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(r.source, filepath.FromSlash(name)))
@@ -196,7 +196,7 @@ func (r *release) from(names ...string) (all []file, err error) {
 	return all, nil
 }
 
-// build makes the files of one platform.
+// build builds the archive and the Debian package of one platform.
 func (r *release) build(platform string, pages []file) error {
 	goos, goarch, ok := strings.Cut(platform, "/")
 	if !ok {
@@ -244,7 +244,7 @@ func (r *release) build(platform string, pages []file) error {
 	return r.debian(goarch, data, pages)
 }
 
-// materials writes what the program is made of.
+// materials writes the bill of materials.
 func (r *release) materials() error {
 	to, err := filepath.Abs(filepath.Join(r.out, "posthaste_"+r.version+".cdx.json"))
 	if err != nil {
@@ -254,7 +254,7 @@ func (r *release) materials() error {
 		"app", "-json", "-std", "-noserial", "-notimestamp", "-main", "cmd/posthaste", "-output", to, ".")
 }
 
-// sums writes the checksums, as sha256sum checks them.
+// sums writes the checksums in the format of sha256sum.
 func (r *release) sums() error {
 	entries, err := os.ReadDir(r.out)
 	if err != nil {

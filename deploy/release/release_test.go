@@ -41,7 +41,7 @@ func TestDebianVersion_ordersBeforeTheRelease(t *testing.T) {
 	}
 }
 
-// The settings that the package installs are ones that the server takes.
+// The server accepts the settings that the package installs.
 func TestDebian_settings(t *testing.T) {
 	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	settings := config.Flags(f)
@@ -57,8 +57,7 @@ func TestDebian_settings(t *testing.T) {
 	}
 }
 
-// systemd finds nothing wrong with the units, and little that the server could do
-// beyond its work.
+// systemd finds no mistake in the units, and few permissions that the server does not need.
 func TestUnits_hardened(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("there is no systemd here")
@@ -73,7 +72,7 @@ func TestUnits_hardened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text = bytes.ReplaceAll(text, []byte("/usr/bin/posthaste"), []byte("/bin/true")) // it need not be installed
+		text = bytes.ReplaceAll(text, []byte("/usr/bin/posthaste"), []byte("/bin/true")) // the program need not be installed
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +89,7 @@ func TestUnits_hardened(t *testing.T) {
 	}
 }
 
-// The same commit makes the same bytes wherever it is built, and what is made works.
+// Builds of the same commit are identical wherever they are made, and the result works.
 func TestRelease_isReproducible(t *testing.T) {
 	if !*full {
 		t.Skip("make package-check builds releases")

@@ -9,11 +9,11 @@ import (
 	"os"
 )
 
-// sumsName is the file with the checksums of all others.
+// sumsName is the file with the checksums of all other files.
 const sumsName = "SHA256SUMS"
 
-// sign writes the Ed25519 signature of a file beside it, as NAME.sig: the 64 bytes that
-// openssl pkeyutl -verify -rawin takes. The same key and file make the same bytes.
+// sign writes the Ed25519 signature of a file beside it, as NAME.sig: 64 bytes, for openssl
+// pkeyutl -verify -rawin. It is deterministic.
 func sign(keyFile, file string) error {
 	text, err := os.ReadFile(keyFile)
 	if err != nil {
@@ -30,8 +30,8 @@ func sign(keyFile, file string) error {
 	return os.WriteFile(file+".sig", ed25519.Sign(key, message), 0o644)
 }
 
-// parseSigningKey reads a key as openssl genpkey -algorithm ed25519 writes it. Its errors do not
-// repeat the key.
+// parseSigningKey reads a key in the format of openssl genpkey -algorithm ed25519. Its errors do
+// not contain the key.
 func parseSigningKey(text []byte) (ed25519.PrivateKey, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {

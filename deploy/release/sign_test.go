@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// The signature of the checksums is one that the public key verifies, and no other file's.
+// The public key verifies the signature of the checksums, and not with another file.
 func TestSign(t *testing.T) {
 	dir := t.TempDir()
 	public, private, err := ed25519.GenerateKey(rand.Reader)

@@ -1,10 +1,9 @@
-// Package broker owns what goes to and comes from message brokers: the one small
-// interface that they all fit, endpoints that are addresses at a broker, and sources
-// that events come from.
+// Package broker owns the exchange with message brokers: the interface that all of them
+// implement, endpoints that are addresses at a broker, and sources that events are taken from.
 //
-// A broker is named by the operator, who keeps its URL and credentials; endpoints and
-// sources name it and an address there. What an address means is the broker's own: see
-// its package. This package must not know SQL, HTTP handlers or any broker's protocol.
+// The operator names each broker and sets its URL and credentials; endpoints and sources refer
+// to that name and an address at the broker. The form of addresses depends on the broker: see
+// its package. This package must not know SQL, HTTP handlers or a broker's protocol.
 package broker
 
 import (
@@ -19,43 +18,43 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/weburl"
 )
 
-// Message is what goes to or comes from a broker.
+// Message is a message to or from a broker.
 type Message struct {
-	ID     string            // unique; a broker that can drops what has one it has seen
+	ID     string            // unique; some brokers drop a message with an id that they have seen
 	Time   time.Time         // when it was stored or created, the same in every redelivery; zero: unknown
-	Header map[string]string // what an HTTP request would have
+	Header map[string]string // the headers of the same request over HTTP
 	Body   []byte
 }
 
 // Broker is a connection to a message broker, which reconnects when it is lost. It is safe for
 // concurrent use.
 type Broker interface {
-	// Publish returns once the broker has stored the message, and says where that is.
+	// Publish returns once the broker has stored the message; record says where.
 	Publish(ctx context.Context, address string, m Message) (receipt string, err error)
-	// Consume hands over messages of an address, several at a time, until ctx ends or the
-	// connection breaks. A message is done with when take returns nil or [ErrRefused]; else
-	// it comes again.
+	// Consume passes the messages of an address to take, several at a time, until ctx ends or the
+	// connection breaks. A message is acknowledged if take returns nil or [ErrRefused]; otherwise
+	// it is redelivered.
 	Consume(ctx context.Context, address string, take func(context.Context, Message) error) error
 	Close() error
 }
 
-// ErrRefused is why a message is never taken: it is none that could be.
+// ErrRefused is the error for a message that can never be accepted.
 var ErrRefused = errors.New("refused")
 
-// AtOnce is how many messages of a source are taken at a time.
+// AtOnce is how many messages of a source are processed at a time.
 const AtOnce = 64
 
-// Named is the brokers that the operator has named.
+// Named has the brokers of the configuration, by name.
 type Named map[string]Broker
 
-// Spec is a broker as the operator names it.
+// Spec is a broker in the configuration.
 type Spec struct {
 	Name string
 	URL  *url.URL // with credentials
 }
 
-// ParseSpecs reads "name=url" pairs, separated by white space. Its errors do not repeat
-// the URLs, which may hold passwords.
+// ParseSpecs reads "name=url" pairs, separated by white space. Its errors do not contain the
+// URLs, which may hold passwords.
 func ParseSpecs(text string) (all []Spec, err error) {
 	for i, field := range strings.Fields(text) {
 		name, raw, ok := strings.Cut(field, "=")
@@ -79,8 +78,8 @@ func ParseSpecs(text string) (all []Spec, err error) {
 	return all, nil
 }
 
-// asciiHosts returns hosts, separated by commas and each with an optional port, in their
-// ASCII form: the brokers' libraries look names up as they are given.
+// asciiHosts returns hosts, separated by commas and each with an optional port, in their ASCII
+// form: the libraries of the brokers resolve names unchanged.
 func asciiHosts(list string) (string, error) {
 	hosts := strings.Split(list, ",")
 	for i, host := range hosts {
@@ -100,14 +99,14 @@ func asciiHosts(list string) (string, error) {
 	return strings.Join(hosts, ","), nil
 }
 
-// SourceSpec is where events come from, and whose they become.
+// SourceSpec is a source of events and the account that receives them.
 type SourceSpec struct {
 	Broker, Address string
 	Account         string // id
 	Live            bool
 }
 
-// String returns the source as it is written.
+// String returns the source in the form that ParseSources reads.
 func (s SourceSpec) String() string {
 	mode := "test"
 	if s.Live {

@@ -46,8 +46,8 @@ func TestParseSources(t *testing.T) {
 	}
 }
 
-// A message without an event id gets one that it has each time it comes and that sorts by the
-// message's time; all else stays as it is.
+// A message without an event id gets one that is the same in every redelivery and sorts by the
+// message's time; everything else is unchanged.
 func TestIdentified(t *testing.T) {
 	s := SourceSpec{Broker: "orders", Address: "IN"}
 	at := time.UnixMilli(1699564800000)
@@ -86,7 +86,7 @@ func TestIdentified(t *testing.T) {
 			t.Errorf("%s became %s, known by %q", m.Body, got, key)
 		}
 	}
-	// Without a time, the server makes the id and the key tells the message.
+	// For a message without a time, the server makes the id, and the key identifies the message.
 	one, body := identified(s, Message{ID: "1", Body: []byte(`{"type":"a.b"}`)})
 	again, _ := identified(s, Message{ID: "1", Body: []byte(`{"type":"a.b"}`)})
 	other, _ := identified(s, Message{ID: "2", Body: []byte(`{"type":"a.b"}`)})

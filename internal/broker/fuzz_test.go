@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Whatever the operator writes: what is accepted reads back as it was written, and
-// errors do not repeat URLs, which may hold passwords.
+// For any text: a configuration that is accepted reads back unchanged, and errors do not
+// contain URLs, which may hold passwords.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"orders=nats://u:p@nats:4222 audit=kafka://k1:9092,k2:9092", "a=b", "a=://", "=", "orders/payments=acct_1:live", "a/b=c=d:test", "a/=b:test", "\xff"} {
 		f.Add(s)

@@ -13,19 +13,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/sender"
 )
 
-// Signer makes the attempts to other endpoints, and signs those to brokers.
+// Signer signs attempts to brokers; it also makes the attempts to other endpoints.
 type Signer interface {
 	SignedHeader(r *sender.Request, at time.Time) (http.Header, error)
 	ShownHeader(h http.Header, r *sender.Request, at time.Time) delivery.Header
 }
 
-// Next makes the attempts that go to no broker.
+// Next makes the attempts to endpoints that are not at a broker.
 type Next interface {
 	Send(ctx context.Context, r *sender.Request) delivery.Attempt
 }
 
-// Sender is a dispatch.Sender that publishes to brokers what is for them, and hands the
-// rest on.
+// Sender is a dispatch.Sender that publishes to brokers, and passes other attempts on.
 type Sender struct {
 	Brokers Named
 	Signer  Signer
@@ -34,14 +33,14 @@ type Sender struct {
 	Now     func() time.Time
 }
 
-// Send makes one attempt. A broker that has stored the message has acknowledged it; the
-// attempt's body says where it is stored.
+// Send makes one attempt. It succeeds if the broker has stored the message; the body of the
+// attempt says where.
 func (s *Sender) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 	name, address, ok := endpoint.BrokerAddress(r.URL)
 	if !ok {
 		return s.Next.Send(ctx, r)
 	}
-	began := time.Now() // with a monotonic reading, whatever clock is injected
+	began := time.Now() // with a monotonic reading, even if another clock is injected
 	a := delivery.Attempt{Number: r.Number, Started: s.Now(), URL: r.URL, RemoteAddr: name, Outcome: delivery.OutcomeMisconfigured}
 	b := s.Brokers[name]
 	if b == nil {

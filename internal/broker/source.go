@@ -21,14 +21,14 @@ const (
 )
 
 // Run takes messages from sources until ctx ends, and retries while a broker is unavailable.
-// take stores what a message says, as the body of a request to send an event, for the
-// source's account, once for each key that is not empty; it returns [ErrRefused] for what
-// can never be stored. interrupted is called when a source has to be asked again.
+// take stores the event of a message, given as the body of a request, for the source's account,
+// once for each key that is not empty; it returns [ErrRefused] for a message that can never be
+// stored. interrupted is called when the connection of a source breaks.
 func (n Named) Run(ctx context.Context, sources []SourceSpec, log *slog.Logger, take func(ctx context.Context, s SourceSpec, key string, body []byte) error, interrupted func(SourceSpec)) {
 	var wg sync.WaitGroup
 	for _, s := range sources {
 		wg.Go(func() {
-			var failing atomic.Bool // tell once, not of each message
+			var failing atomic.Bool // log once, and not for each message
 			for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, longestPause) {
 				err := n[s.Broker].Consume(ctx, s.Address, func(ctx context.Context, m Message) error {
 					pause = firstPause

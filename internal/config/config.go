@@ -33,8 +33,8 @@ import (
 // POSTHASTE_LIVE_SCHEDULE.
 const EnvPrefix = "POSTHASTE_"
 
-// DefaultRateLimit is how many requests and events an account may send in a minute unless
-// the operator sets another limit: 10,000 a second on average. It stops loops, not senders.
+// DefaultRateLimit is how many requests and events an account may send in a minute unless the
+// operator sets another limit: 10,000 a second on average. It is meant to stop endless loops.
 const DefaultRateLimit = 600_000
 
 // Config is the settings of posthaste serve.
@@ -43,10 +43,10 @@ type Config struct {
 	DebugAddr string        // for profiles; empty is off
 	Data      string        // directory
 	Database  string        // URL of a PostgreSQL database; empty: the embedded store in Data
-	NodeLease time.Duration // a node that is gone keeps its endpoints for so long
-	Commit    time.Duration // a transaction may take that long until its requests are answered 503
-	Dev       bool          // for trying out: loopback and http targets, a test key
-	Brand     string        // names the headers: Payment-Signature
+	NodeLease time.Duration // how long a crashed node keeps its endpoints
+	Commit    time.Duration // how long a transaction may take before its requests are answered 503
+	Dev       bool          // for local trials: loopback and http targets, a test key
+	Brand     string        // prefix of the headers: Payment-Signature
 	LogLevel  string
 	LogFormat string
 	Tracing   bool   // spans are exported
@@ -58,13 +58,13 @@ type Config struct {
 
 	MasterKeyFile string // empty: in the data directory
 
-	AllowTargets    []netip.Prefix // non-public addresses that may be sent to
+	AllowTargets    []netip.Prefix // non-public addresses that are allowed as targets
 	DenyTargets     []netip.Prefix
 	TargetPorts     []PortRange // empty: all
 	AllowPlain      bool        // live endpoints may use http
 	EgressProxy     *url.URL    // nil: direct
 	ProxyResolves   bool
-	EgressAddresses []string // that deliveries come from, to be published
+	EgressAddresses []string // source addresses of deliveries, to be published
 
 	Brokers string // "name=url" pairs of message brokers, with credentials; see package broker
 	Sources string // "broker/address=account:mode" pairs
@@ -72,17 +72,17 @@ type Config struct {
 	MaxConnections        int            // 0: half of the process's file descriptors
 	MaxPerAddress         int            // 0: half of MaxConnections
 	MetricsAddr           string         // where /metrics is served without a key; empty: at Addr, with one
-	TrustedProxies        []netip.Prefix // their X-Forwarded-For names the client
+	TrustedProxies        []netip.Prefix // trusted in X-Forwarded-For
 	PublicURL             string         // where the server is reached, without a slash at its end; empty: at Addr
 	PublicPath            string         // the path of PublicURL, such as "/hooks"; empty: none
-	RequireIdempotencyKey bool           // with payments and refunds of the sandbox
+	RequireIdempotencyKey bool           // for payments and refunds of the sandbox
 
-	Limits       quota.Set     // of accounts that have none of their own
+	Limits       quota.Set     // of accounts without their own
 	RateLimit    int           // API requests and events a minute and account; 0: none
-	SecretMaxAge time.Duration // 0: nobody is reminded
+	SecretMaxAge time.Duration // 0: no reminders
 
 	NotifyURL    string // the operator's receiver of announcements; empty: none
-	NotifySecret string // it is signed to with, environment only
+	NotifySecret string // signs the announcements to it; environment only
 	Mail         Mail
 
 	MaxBody      int // bytes
@@ -94,28 +94,28 @@ type Config struct {
 	Health       delivery.Health
 	MaxAge       time.Duration // of a pending delivery; 0: none
 	Retention    time.Duration // of events; 0 keeps them for ever
-	AuditKept    time.Duration // for so long; 0: for ever
+	AuditKept    time.Duration // 0: for ever
 	JobsKept     time.Duration // after they ended; 0: for ever
 	SandboxKept  time.Duration // after it was last written; 0: for ever
 	AccountGrace time.Duration // for which a deleted account can be restored
 	StopTimeout  time.Duration
 }
 
-// PortRange is ports, both ends included.
+// PortRange is a range of ports, inclusive.
 type PortRange struct{ From, To uint16 }
 
-// Mail is how the operator is written to; with an empty Addr, not at all.
+// Mail is the configuration of e-mail to the operator; with an empty Addr, none is sent.
 type Mail struct {
 	Addr     string // host and port of the SMTP server
 	TLS      string // starttls, tls or none
 	From     string
 	To       []string
-	Every    time.Duration // at most one message in so long
+	Every    time.Duration // interval between messages
 	Username string        // environment only
 	Password string        // environment only
 }
 
-// Usage is an error in what the user set. The command ends with exit code 2.
+// Usage is an error in the user's settings. The command ends with exit code 2.
 type Usage struct{ Err error }
 
 func (u *Usage) Error() string { return u.Err.Error() }
@@ -246,8 +246,8 @@ func shortDuration(d time.Duration) string {
 	return s
 }
 
-// Load returns the settings: a flag that was given wins over the environment,
-// that over the file, that over the default. Errors are [*Usage].
+// Load returns the settings. A flag has priority over the environment, the environment over the
+// file, and the file over the default. Errors are [*Usage].
 func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 	f := s.all
 	if err := fromEnvironment(f, getenv); err != nil {
@@ -300,21 +300,21 @@ func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 	return c, c.check()
 }
 
-// webURL reports whether text is a URL of http or https. What says that it is none does not
-// repeat it: it may hold a password.
+// webURL reports whether text is a URL of http or https. Errors about it do not contain the
+// text: it may hold a password.
 func webURL(text string) bool {
 	_, err := weburl.Normalize(text)
 	return err == nil
 }
 
-// publicPath is a path that a proxy may serve the server under, and that needs no escaping.
+// publicPath matches a path that a proxy may serve the server under: it needs no escaping.
 var publicPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
 
-// ownPaths is the first segments of the paths that the server answers. A public path may
-// not begin with one: a proxy may remove it or not, and the server has to tell which.
+// ownPaths has the first segments of the server's own paths. A public path may not begin with
+// one: a proxy may remove the public path or not, so the server must be able to recognize it.
 var ownPaths = []string{"admin", "debug", "docs", "healthz", "metrics", "oauth20", "openapi.yaml", "portal", "readyz", "receipts", "v1"}
 
-// setPublicPath takes the path from PublicURL, and reports whether PublicURL can be one.
+// setPublicPath sets the path of PublicURL, and reports whether PublicURL is valid.
 func (c *Config) setPublicPath() bool {
 	u, err := url.Parse(c.PublicURL)
 	if err != nil || !webURL(c.PublicURL) || u.User != nil || strings.ContainsAny(c.PublicURL, "?#") || !publicPath.MatchString(u.EscapedPath()) || path.Clean("/"+u.Path) != "/"+strings.TrimPrefix(u.Path, "/") {
@@ -325,7 +325,7 @@ func (c *Config) setPublicPath() bool {
 	return !slices.Contains(ownPaths, first)
 }
 
-// tracing reports whether spans are wanted, by OpenTelemetry's own variables too.
+// tracing reports whether tracing is enabled, also by OpenTelemetry's own variables.
 func tracing(endpoint string, getenv func(string) (string, bool)) bool {
 	env := func(name string) string {
 		v, _ := getenv(name)
@@ -452,7 +452,7 @@ const defaultFile = "posthaste.yaml"
 func fromFile(f *pflag.FlagSet) error {
 	path, err := f.GetString("config")
 	if err != nil {
-		return nil // the command has no file
+		return nil // the command reads no file
 	}
 	named := path != ""
 	if !named {
@@ -484,7 +484,7 @@ func fromFile(f *pflag.FlagSet) error {
 	return nil
 }
 
-// plain writes a YAML value as a flag would be written.
+// plain returns a YAML value in the form of a flag.
 func plain(v any) string {
 	if l, ok := v.([]any); ok {
 		parts := make([]string, len(l))
@@ -527,7 +527,7 @@ func (r *reader) schedule(name string) delivery.Schedule {
 			if err != nil || d <= 0 {
 				return nil, fmt.Errorf("%q is not a delay such as 5s, 10m or 2h", part)
 			}
-			if d > endpoint.MaxRetryDelay { // the sum of some would be more than a Duration holds
+			if d > endpoint.MaxRetryDelay { // the sum of several could overflow a Duration
 				return nil, fmt.Errorf("a delay of %q is too long; use up to %s", part, shortDuration(endpoint.MaxRetryDelay))
 			}
 			schedule = append(schedule, d)

@@ -41,7 +41,7 @@ func TestLoad_defaults(t *testing.T) {
 	}
 }
 
-// Whoever sets nothing gets what is safe.
+// The defaults are safe.
 func TestLoad_safeDefaults(t *testing.T) {
 	c, err := load(t, nil, nil)
 	if err != nil {
@@ -196,8 +196,8 @@ func TestLoad_retention(t *testing.T) {
 	}
 }
 
-// A path in the public URL is taken as it is written, and refused where it could be
-// mistaken for one of the server's own or would need escaping.
+// The path in the public URL is used unchanged, and refused if it could be mistaken for one of
+// the server's own or needs escaping.
 func TestLoad_publicPath(t *testing.T) {
 	for public, want := range map[string]string{
 		"https://a.example": "", "https://a.example/": "", "https://a.example/hooks": "/hooks", "https://a.example/hooks/": "/hooks",

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Whatever the settings: they are refused as wrong usage, or they are within bounds.
+// For any settings: they are refused with a usage error, or they are within bounds.
 func FuzzLoad(f *testing.F) {
 	for _, s := range [][4]string{
 		{"5s,10m 2h", "80,443,1024-65535", "10.0.0.0/8,::1/128", "http://proxy:3128"}, {"", "", "", ""}, {"-1s", "0", "10.0.0.0/33", "ftp://x"},

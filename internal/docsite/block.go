@@ -13,14 +13,14 @@ import (
 	"github.com/yuin/goldmark/util"
 )
 
-// blocks renders what goldmark renders too plainly for the site: code with its
-// colours, headings with links to themselves, diagrams that follow the page's colours.
+// blocks renders elements differently from goldmark: code with colours, headings with links to
+// themselves, diagrams in the colours of the page.
 type blocks struct {
 	files fs.FS
 	page  string
 }
 
-// RegisterFuncs says which nodes those are.
+// RegisterFuncs registers the kinds of nodes that blocks renders.
 func (b blocks) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(ast.KindFencedCodeBlock, b.code)
 	r.Register(ast.KindCodeSpan, b.span)
@@ -33,13 +33,13 @@ func (b blocks) code(w util.BufWriter, src []byte, n ast.Node, entering bool) (a
 		return ast.WalkContinue, nil
 	}
 	block := n.(*ast.FencedCodeBlock)
-	// A line that is too long is scrolled, with the keyboard too.
+	// A long line is scrollable, also with the keyboard.
 	_, _ = fmt.Fprintf(w, "<pre tabindex=\"0\"><code>%s</code></pre>\n", paint(string(block.Language(src)), string(block.Lines().Value(src))))
 	return ast.WalkSkipChildren, nil
 }
 
-// joints are where a name may be broken into two lines. Without them a browser breaks
-// it anywhere in a narrow column, or not at all.
+// joints are the places where a name may be broken into two lines. Without them, a browser
+// breaks names anywhere in a narrow column, or not at all.
 var joints = regexp.MustCompile(`[\w}][_.,:/=-]+`)
 
 func (b blocks) span(w util.BufWriter, src []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -86,8 +86,8 @@ func (b blocks) image(w util.BufWriter, src []byte, n ast.Node, entering bool) (
 	return ast.WalkSkipChildren, nil
 }
 
-// What is coloured: comments, strings and, of data, names. More would need a grammar
-// for each language and helps little in a few lines.
+// The parts of code with colours: comments, strings and, in data, names. More would need a
+// grammar for each language and helps little in a few lines.
 var painted = map[string]*regexp.Regexp{
 	"bash":       regexp.MustCompile(`(?m)(?P<c>(?:^|\s)#.*$)|(?P<s>'[^']*'|"(?:[^"\\]|\\.)*")`),
 	"console":    regexp.MustCompile(`(?m)(?P<c>\s#.*$)|(?P<k>^\$ )`),

@@ -1,9 +1,9 @@
-// Package docsite owns the pages under /docs: the documentation, rendered from its
-// Markdown files, and the page to try the API on.
+// Package docsite owns the pages under /docs: the documentation, rendered from its Markdown
+// files, and the page to try the API.
 //
-// Which pages there are, and their place in the navigation, follows from the
-// files. Every page but that one works without JavaScript, and none loads anything
-// from another host. The package must not know what the documentation says.
+// The list of pages and the navigation follow from the files. All pages but the API page work
+// without JavaScript, and none loads anything from another host. The package must not depend on
+// the contents of the documentation.
 package docsite
 
 import (
@@ -23,12 +23,12 @@ import (
 	"sync"
 )
 
-// Config is what the site is made of.
+// Config is the configuration of the site.
 type Config struct {
-	Files    fs.FS    // Markdown pages and what they show, by path in docs/
-	Source   string   // URL under which the repository's other files are found, with a slash at its end
+	Files    fs.FS    // Markdown pages and their pictures, by path in docs/
+	Source   string   // URL of the repository's other files, with a slash at its end
 	Styles   []string // URLs of style sheets that come before the site's own
-	Scripts  []Script // make the pages nicer
+	Scripts  []Script // optional improvements of the pages
 	Icon     string   // URL
 	Version  string
 	Log      *slog.Logger
@@ -38,7 +38,7 @@ type Config struct {
 // Script is a script of another surface that the pages use too.
 type Script struct {
 	URL      string
-	Deferred bool // it runs once the page is there
+	Deferred bool // it runs after the page was parsed
 }
 
 //go:embed templates
@@ -49,14 +49,14 @@ var static embed.FS
 
 type site struct {
 	Config
-	assets string // version of what is in static
+	assets string // version of the static files
 	book   func() (*book, error)
 	pages  *template.Template
 	packed sync.Map // compressed static files, by name
 }
 
-// New returns the handler of /docs. The pages are rendered when the first one is
-// asked for, so that a server whose documentation is not read does not pay for it.
+// New returns the handler of /docs. The pages are rendered at the first request, so that they
+// cost nothing if the documentation is not read.
 func New(c Config) http.Handler {
 	s := &site{Config: c, assets: hashOf(static), pages: template.Must(template.ParseFS(templates, "templates/*.html"))}
 	s.book = sync.OnceValues(func() (*book, error) { return render(c.Files, c.Source) })
@@ -70,7 +70,7 @@ func New(c Config) http.Handler {
 	return guard(mux)
 }
 
-// guard says what a page may load: nothing that is not this server's.
+// guard allows a page to load files of this server only.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -88,14 +88,14 @@ func policy(images string) string {
 		"; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 }
 
-// view is what the templates show.
+// view is the data of the templates.
 type view struct {
 	*site
-	Assets  string // what the paths of static files begin with
+	Assets  string // prefix of the paths of static files
 	Path    string // of the page
 	Title   string
 	Nav     []section
-	Page    *page // nil: none of the files
+	Page    *page // nil: the page is not made from a file
 	Query   string
 	Results []result
 }
@@ -123,7 +123,7 @@ func (s *site) contents(w http.ResponseWriter, _ *http.Request) {
 	s.show(w, http.StatusOK, "contents.html", view{Title: "Documentation"})
 }
 
-// api is the page to try the API on. What it shows needs pictures in its style sheet.
+// api serves the page to try the API. Its style sheet has embedded pictures.
 func (s *site) api(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Security-Policy", policy("'self' data:"))
 	s.show(w, http.StatusOK, "api.html", view{Path: "api", Title: "API"})
@@ -137,7 +137,7 @@ func (s *site) search(w http.ResponseWriter, r *http.Request) {
 	s.show(w, http.StatusOK, "search.html", v)
 }
 
-// page answers with a page, or with a file that pages show.
+// page serves a page, or a picture of a page.
 func (s *site) page(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("path")
 	if b, err := s.book(); err == nil && b.pages[name] != nil {
@@ -157,8 +157,8 @@ func (s *site) page(w http.ResponseWriter, r *http.Request) {
 	s.show(w, http.StatusNotFound, "missing.html", view{Title: "Page not found"})
 }
 
-// static answers with a file of the site's own. The path holds a version, so that it
-// can be kept for good.
+// static serves a file of the site. The path contains a version, so that browsers can cache it
+// for ever.
 func (s *site) static(w http.ResponseWriter, r *http.Request) {
 	_, name, _ := strings.Cut(r.PathValue("file"), "/")
 	text, err := static.ReadFile(name)
@@ -186,7 +186,7 @@ func (s *site) pack(name string, text []byte) []byte {
 	}
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
-	_, _ = z.Write(text) // into memory
+	_, _ = z.Write(text) // into memory: cannot fail
 	_ = z.Close()
 	s.packed.Store(name, out.Bytes())
 	return out.Bytes()

@@ -53,7 +53,7 @@ func text(t *testing.T, r *http.Response) string {
 	return string(b)
 }
 
-// visited is a page of the site: where its links lead, and what they can lead to.
+// visited is a visited page: its links and its anchors.
 type visited struct {
 	links, ids []string
 }
@@ -77,8 +77,7 @@ func look(t *testing.T, body string) (v visited) {
 	return v
 }
 
-// Whoever follows links from the contents finds every page, and no link leads to
-// nothing.
+// Every page can be reached by links from the contents, and no link is broken.
 func TestSite_linksLeadSomewhere(t *testing.T) {
 	h := newSite(docsite.Config{})
 	seen := map[string]visited{}
@@ -159,8 +158,8 @@ func TestSite_linksLeadSomewhere(t *testing.T) {
 	t.Logf("%d addresses, %d pages, %d links to headings", len(seen), pages, fragments)
 }
 
-// What is served of swagger-ui is the version that its README says, so that whoever
-// hears of a hole in one can tell.
+// The files of swagger-ui are the version that its README states, so that it can be compared
+// with security advisories.
 func TestSwagger_isTheVersionNamed(t *testing.T) {
 	readme, err := os.ReadFile("swagger/README.md")
 	if err != nil {
@@ -177,8 +176,8 @@ func TestSwagger_isTheVersionNamed(t *testing.T) {
 	}
 }
 
-// What is said of other projects can be looked up where it was read: their files change,
-// a commit's do not.
+// Statements about other projects have links to a commit, because files change and a commit
+// does not.
 func TestComparison_linksNameCommits(t *testing.T) {
 	text, err := os.ReadFile("../../docs/comparison.md")
 	if err != nil {
@@ -202,7 +201,7 @@ func TestComparison_linksNameCommits(t *testing.T) {
 	}
 }
 
-// files returns the Markdown files for readers, by path in the repository.
+// files returns the Markdown files of the documentation, by path in the repository.
 func files(t *testing.T) (out []string) {
 	t.Helper()
 	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "webhook/*.md", "clients/*/*.md"} {
@@ -224,7 +223,7 @@ var (
 	spaces    = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 )
 
-// The same links work for whoever reads the files.
+// The links also work within the repository.
 func TestFiles_linksLeadSomewhere(t *testing.T) {
 	checked := 0
 	for _, name := range files(t) {

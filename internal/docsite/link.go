@@ -14,10 +14,10 @@ import (
 type linker struct {
 	files  fs.FS
 	source string
-	page   string // path of the file that is rendered
+	page   string // path of the rendered file
 }
 
-// Transform does it for one page.
+// Transform converts the links of one page.
 func (l linker) Transform(doc *ast.Document, _ text.Reader, _ parser.Context) {
 	_ = ast.Walk(doc, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if !entering {
@@ -33,8 +33,8 @@ func (l linker) Transform(doc *ast.Document, _ text.Reader, _ parser.Context) {
 	})
 }
 
-// target returns where a link of the page leads on the site: to a page, to the
-// description of the API, or to a file of the repository that is not in the site.
+// target returns the destination of a link on the site: a page, the description of the API, or
+// a file of the repository that is not on the site.
 func (l linker) target(to string) string {
 	if to == "" || strings.HasPrefix(to, "#") || strings.HasPrefix(to, "/") || strings.Contains(to, ":") {
 		return to

@@ -21,7 +21,7 @@ import (
 	"github.com/yuin/goldmark/util"
 )
 
-// book is all pages.
+// book has all pages.
 type book struct {
 	pages    map[string]*page // by path without .md
 	sections []section
@@ -64,8 +64,8 @@ type part struct {
 	Text        string
 }
 
-// folders gives the parts of the navigation, in order, the folder of their pages. A
-// folder that is not here makes a part of its own at the end.
+// folders lists the parts of the navigation in order, with the folder of each. Other folders
+// become parts at the end.
 var folders = []struct{ folder, name string }{
 	{"tutorials", "Tutorials"},
 	{"how-to", "How-to guides"},
@@ -74,7 +74,7 @@ var folders = []struct{ folder, name string }{
 	{"decisions", "Decisions"},
 }
 
-// A page may say which folder it would be in, if it is in none or in another.
+// A page can name the folder whose part it belongs to.
 var marker = regexp.MustCompile(`(?m)^<!-- section: ([a-z-]+) -->$`)
 
 const unmarked = "explanation"
@@ -116,7 +116,7 @@ func render(files fs.FS, source string) (*book, error) {
 	}
 	add := func(folder string) {
 		if pages := byFolder[folder]; len(pages) > 0 {
-			b.sections = append(b.sections, section{sectionName(folder), pages}) // in the order of their files' names
+			b.sections = append(b.sections, section{sectionName(folder), pages}) // in the order of the file names
 			delete(byFolder, folder)
 		}
 	}
@@ -161,7 +161,7 @@ func renderPage(files fs.FS, source, name string, src []byte) (*page, error) {
 	return p, nil
 }
 
-// read takes from a page what the navigation and the search need.
+// read extracts the data for the navigation and the search from a page.
 func (p *page) read(doc ast.Node, src []byte) {
 	p.Parts = []part{{}}
 	for n := doc.FirstChild(); n != nil; n = n.NextSibling() {
@@ -187,7 +187,7 @@ func (p *page) read(doc ast.Node, src []byte) {
 	}
 }
 
-// plain is the text of a node without its markup.
+// plain returns the text of a node without markup.
 func plain(n ast.Node, src []byte) string {
 	var b strings.Builder
 	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -215,11 +215,11 @@ func plain(n ast.Node, src []byte) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-// anchors makes the identifiers of a page's headings, as GitHub does, so that a link
-// to one works in both places.
+// anchors generates the identifiers of a page's headings like GitHub, so that a link works in
+// both places.
 type anchors struct{ used map[string]int }
 
-// Generate makes one of a heading's text.
+// Generate returns the identifier of a heading.
 func (a *anchors) Generate(value []byte, _ ast.NodeKind) []byte {
 	id := anchor(string(value))
 	if a.used == nil {
@@ -233,7 +233,7 @@ func (a *anchors) Generate(value []byte, _ ast.NodeKind) []byte {
 	return []byte(id)
 }
 
-// Put notes one that is there already.
+// Put would record an existing identifier; there are none.
 func (a *anchors) Put([]byte) {}
 
 var (

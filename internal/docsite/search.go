@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// result is a place in the documentation that holds what was asked for.
+// result is a matching place in the documentation.
 type result struct {
 	Page    *page
 	Part    part
@@ -71,7 +71,7 @@ func around(text string, at int) string {
 	for from > 0 && from < len(text) && text[from] != ' ' {
 		from--
 	}
-	if from > len(text) { // lower case may be longer
+	if from > len(text) { // lower case may be longer than the original
 		from = 0
 	}
 	for to < len(text) && !utf8.RuneStart(text[to]) {

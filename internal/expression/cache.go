@@ -8,9 +8,9 @@ const (
 	maxTried = 256
 )
 
-// kept is the expressions that endpoints have, by source, so that endpoints which share one
-// share its memory, and a changed one is another. tried is those that were compiled to see
-// whether they can be: a client that tries many must not displace those that are in use.
+// kept has the expressions of endpoints, by source: endpoints with the same expression share
+// its memory. tried has expressions that were compiled only to check them: a client that tries
+// many must not evict those in use.
 var (
 	kept  = cache{max: maxKept}
 	tried = cache{max: maxTried}
@@ -21,7 +21,7 @@ type cacheKey struct {
 	source string
 }
 
-// cache holds what expressions were compiled to.
+// cache has compiled expressions.
 type cache struct {
 	max int
 	mu  sync.RWMutex
@@ -50,19 +50,19 @@ func (c *cache) put(key cacheKey, o outcome) {
 		if len(c.all) < c.max {
 			break
 		}
-		delete(c.all, other) // any: an expression in use is compiled again
+		delete(c.all, other) // any one: an expression in use is compiled again
 	}
 	c.all[key] = o
 }
 
-// Cached is [Compile] for an expression that was accepted before. Compiling costs as much
-// as hundreds of evaluations, so what it makes is kept.
+// Cached is [Compile] for an expression that was accepted before. Compiling costs as much as
+// hundreds of evaluations, so the result is kept.
 func Cached(param, source string) (*Expression, error) { return cached(filter, param, source) }
 
 func cached(k *kind, param, source string) (*Expression, error) {
 	key := cacheKey{k, source}
 	o, ok := kept.get(key)
-	if !ok { // one that was only tried, as by a preview, stays where it is
+	if !ok { // an expression that was only tried, as by a preview, is not moved
 		o, ok = tried.get(key)
 	}
 	if !ok {
@@ -72,7 +72,7 @@ func cached(k *kind, param, source string) (*Expression, error) {
 	return o.x, o.err
 }
 
-// try compiles an expression, unless that was done a moment ago.
+// try compiles an expression, unless that was done recently.
 func try(k *kind, param, source string) (*Expression, error) {
 	if len(source) > k.limit {
 		return compile(k, param, source) // fails at once, and the source is not kept

@@ -1,9 +1,8 @@
-// Package expression owns the language in which endpoints say which events they want,
-// and what of their data: a part of CEL, the Common Expression Language, over the fields
-// of an event's body.
+// Package expression owns the language of endpoints' filters and transformations: a part of
+// CEL, the Common Expression Language, over the fields of an event's body.
 //
-// Expressions are pure: they read no clock and no file, and what one evaluation may
-// cost is bounded. The package does no I/O and must not know endpoints or HTTP.
+// Expressions are pure: they read no clock and no file, and the cost of an evaluation is
+// bounded. The package does no I/O and must not know endpoints or HTTP.
 package expression
 
 import (
@@ -25,7 +24,7 @@ import (
 const (
 	// MaxLength bounds a filter, in bytes.
 	MaxLength = 1024
-	// MaxTransform bounds a transformation, which writes out more.
+	// MaxTransform bounds a transformation, which is longer than a filter.
 	MaxTransform = 2048
 	// maxDepth bounds how deeply an expression is nested.
 	maxDepth = 50
@@ -34,13 +33,13 @@ const (
 	maxCost = 10_000
 )
 
-// Expression is what was written, ready to be evaluated. It is safe for concurrent use.
+// Expression is a compiled expression. It is safe for concurrent use.
 type Expression struct {
 	program cel.Program
-	steps   int64 // that an evaluation takes without its loops
+	steps   int64 // of an evaluation, without its loops
 }
 
-// environment is the language. It is the same for all expressions and made once.
+// environment is the language, the same for all expressions. It is made once.
 var environment = sync.OnceValue(func() *cel.Env {
 	env, err := cel.NewEnv(append(metering(),
 		cel.Variable("id", cel.StringType), cel.Variable("type", cel.StringType),
@@ -50,30 +49,30 @@ var environment = sync.OnceValue(func() *cel.Env {
 		ext.TwoVarComprehensions(),
 	)...)
 	if err != nil {
-		panic(fmt.Sprintf("make the environment of expressions: %v", err)) // it is a constant
+		panic(fmt.Sprintf("make the environment of expressions: %v", err)) // the arguments are constant
 	}
 	return env
 })
 
-// functions is what an expression may call. What is left out of CEL costs more than its
-// price says (regular expressions, before the limit can stop them) or has results that
-// depend on where it runs (time zones).
+// functions are the functions that an expression may call. The other functions of CEL cost more
+// than their price (regular expressions, before the limit can stop them) or have results that
+// depend on the machine (time zones).
 var functions = map[string]bool{
 	operators.Conditional: true, operators.LogicalAnd: true, operators.LogicalOr: true, operators.LogicalNot: true,
 	operators.Equals: true, operators.NotEquals: true, operators.Less: true, operators.LessEquals: true, operators.Greater: true, operators.GreaterEquals: true,
 	operators.Add: true, operators.Subtract: true, operators.Multiply: true, operators.Divide: true, operators.Modulo: true, operators.Negate: true,
 	operators.Index: true, operators.OptIndex: true, operators.OptSelect: true, operators.In: true,
-	operators.NotStrictlyFalse: true, "cel.@mapInsert": true, // in what all, exists and transformMap stand for
+	operators.NotStrictlyFalse: true, "cel.@mapInsert": true, // in the expansions of all, exists and transformMap
 	"size": true, "contains": true, "startsWith": true, "endsWith": true,
 	"string": true, "int": true, "double": true,
 	"hasValue": true, "value": true, "orValue": true, "or": true,
 }
 
-// kind is what an expression is for.
+// kind is a use of expressions.
 type kind struct {
 	limit   int                            // of the source, in bytes
-	example string                         // for who left it out
-	check   func(*cel.Type) (wrong string) // of the result; empty: it may be that
+	example string                         // for errors about an empty expression
+	check   func(*cel.Type) (wrong string) // checks the result's type; an empty result means that it is allowed
 }
 
 var filter = &kind{MaxLength, `data.object.currency == "EUR"`, func(t *cel.Type) string {
@@ -86,10 +85,10 @@ var filter = &kind{MaxLength, `data.object.currency == "EUR"`, func(t *cel.Type)
 	return ""
 }}
 
-// Compile returns the expression that source stands for, which must be true or false.
-// Errors: fault.Invalid for the parameter of that name, which says where and what is
-// wrong. It takes a few milliseconds at most, and no time when it did so a moment ago: call
-// it before a lock is taken or a transaction begins, then the call within does not compile.
+// Compile compiles an expression whose result must be true or false. Errors: fault.Invalid for
+// the named parameter; the message says what is wrong and where. Compiling takes a few
+// milliseconds at most, and almost no time if the same expression was compiled recently: call
+// Compile before a lock is taken or a transaction begins, so that the call within it is fast.
 func Compile(param, source string) (*Expression, error) { return try(filter, param, source) }
 
 func compile(k *kind, param, source string) (*Expression, error) {
@@ -127,13 +126,13 @@ func compile(k *kind, param, source string) (*Expression, error) {
 		return nil, invalid("%s", wrong)
 	}
 	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize))
-	if err != nil { // a constant part of it has no value, as in 1 / 0
+	if err != nil { // a constant part fails, as 1 / 0 does
 		return nil, invalid("The expression can never be evaluated: %s.", reason(err))
 	}
 	return &Expression{program, steps}, nil
 }
 
-// forbidden returns the first call of a function that is not there.
+// forbidden returns the first call of a function that is not allowed.
 func forbidden(parsed *cel.Ast) (at int, name string, found bool) {
 	tree := parsed.NativeRep()
 	ast.PreOrderVisit(tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
@@ -171,7 +170,7 @@ func (x *Expression) Match(in *Input) (bool, error) {
 	return matched, nil
 }
 
-// eval evaluates the expression and charges the event's account of steps.
+// eval evaluates the expression and charges its steps to the event.
 func (x *Expression) eval(in *Input) (ref.Val, error) {
 	e, err := in.begin(x.steps)
 	if err != nil {

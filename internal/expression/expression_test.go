@@ -35,7 +35,7 @@ func TestMatch_valuesOfEvents(t *testing.T) {
 		`data.object.items.map(i, i.sku) == ["a", "b"]`:                                true,
 		`data.object.metadata["Order Id"] == "7"`:                                      true,
 		`data.object.customer == data.object.customer`:                                 true,
-		`data.object.missing == 1 || data.object.amount > 1`:                           true, // one side is enough
+		`data.object.missing == 1 || data.object.amount > 1`:                           true, // one true side is enough
 		"data.object.amount > 1\n  && data.object.id.contains(\"pay\")":                true,
 	} {
 		x, err := Compile("filter", source)
@@ -89,7 +89,7 @@ func TestMatch_saysWhyItCannot(t *testing.T) {
 		{`int(data.object.currency) == 1`, payment, "a value has an unexpected type"}, // not: "EUR"
 		{`created / 0 == 1`, payment, "division by zero"},
 		{`data.object.a.all(x, data.object.a.all(y, x == y))`, list, "it took more than 10000 steps"},
-		// Steps that are dear: each walks through the whole event.
+		// Expensive steps: each walks through the whole event.
 		{`data.object.a.all(x, data == data)`, long, "it took more than 10000 steps"},
 		{`data.object.a.all(x, size(data.object.b) > 0)`, long, "it took more than 10000 steps"},
 		{`data.object.a.all(x, !(data.object.b in [data.object.b + "x"]))`, long, "it took more than 10000 steps"},
@@ -128,8 +128,8 @@ func TestCached_isBounded(t *testing.T) {
 	}
 }
 
-// Whatever the expression and the event: an answer or an error comes soon, and the error
-// of what is not accepted is the caller's.
+// For any expression and event: the result or an error comes soon, and an expression that is
+// refused is the caller's fault.
 func FuzzCompile(f *testing.F) {
 	for _, s := range []string{`type == "a"`, `data.object.a.all(x, x > 1)`, `data.?a[?0].orValue(1) == 1`, `"\x00" in data`, `1/0 == 1`, `[[[[1]]]] == [data]`, `{"a": 1}.a == 1`,
 		`data.map(k, data[k]).size() > 1u`, "-9223372036854775808 == -created", `b"\xff" == b""`, `optional.none() == data.?b`, "((((((", "a.b.c.d()", `type.type == type(type)`, "\xff"} {
@@ -162,7 +162,7 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// The first expression that looks at an event's data decodes it; others find it decoded.
+// The first expression that reads an event's data decodes it, and the others use the result.
 func BenchmarkMatch(b *testing.B) {
 	x, err := Compile("filter", typicalFilter)
 	if err != nil {
@@ -184,7 +184,7 @@ func BenchmarkMatch(b *testing.B) {
 	}
 }
 
-// The most that one evaluation can take.
+// The most expensive evaluation.
 func BenchmarkMatch_hostile(b *testing.B) {
 	list := `{"object":{"a":[` + strings.Repeat("1,", 5_000) + `1],"b":"` + strings.Repeat("x", 200_000) + `"}}`
 	for _, source := range []string{`data.object.a.all(x, data.object.a.all(y, x == y))`, `data.object.a.all(x, data == data)`} {

@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// nested returns a chain of loops in which each element is made of the one before.
+// nested returns a chain of loops in which each element is made from the one before.
 func nested(levels int, element string) string {
 	b := strings.Builder{}
 	b.WriteString("[1]")
@@ -21,9 +21,9 @@ func nested(levels int, element string) string {
 	return b.String()
 }
 
-// maxAllocated bounds what compiling one expression may allocate, in bytes: a measure of
-// work that does not depend on the machine. The expressions of the documentation take some
-// 100 KB; those that double from loop to loop took gigabytes.
+// maxAllocated bounds the allocations while one expression is compiled, in bytes: a measure of
+// work that does not depend on the machine. The expressions of the documentation allocate some
+// 100 KB; those that double from loop to loop would allocate gigabytes.
 const maxAllocated = 64 << 20
 
 func allocatedBy(f func()) uint64 {
@@ -34,8 +34,8 @@ func allocatedBy(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// Each of these took seconds to for ever, or gigabytes, where types are inferred through
-// loops. Whether it is accepted does not matter.
+// If types were inferred through loops, compiling each of these would take seconds to for ever,
+// or gigabytes. It does not matter whether they are accepted.
 func TestCompile_isBoundedForAllTypes(t *testing.T) {
 	for name, source := range map[string]string{
 		"objects named by elements":     nested(12, "{x:x}") + ".size() > 0",
@@ -70,10 +70,10 @@ func TestCompile_isBoundedForAllTypes(t *testing.T) {
 type generator struct {
 	random *rand.Rand
 	names  []string
-	left   int // parts that may still be written
+	left   int // parts that may still be generated
 }
 
-// write returns an expression of whatever type.
+// write generates an expression of any type.
 func (g *generator) write(depth int) string {
 	g.left--
 	if depth == 0 || g.left <= 0 {
@@ -94,7 +94,7 @@ func (g *generator) write(depth int) string {
 	return "(" + g.write(depth) + " in " + g.list(depth) + ")"
 }
 
-// list returns an expression that is a list, or an object to loop over.
+// list generates an expression that is a list, or an object to loop over.
 func (g *generator) list(depth int) string {
 	g.left--
 	if depth <= 0 || g.left <= 0 {
@@ -120,7 +120,7 @@ func (g *generator) list(depth int) string {
 
 func (g *generator) pick(all ...string) string { return all[g.random.IntN(len(all))] }
 
-// Whatever the expression: compiling it and one evaluation end soon.
+// For any expression: compiling it and one evaluation end soon.
 func TestCompile_endsSoonForGeneratedExpressions(t *testing.T) {
 	const rounds = 500
 	data := `{"a":[1,2,{"x":[1,2,3]},"` + strings.Repeat("x", 1000) + `"],"b":{"x":{"y":[[],{}]}}}`
@@ -151,7 +151,7 @@ func TestCompile_endsSoonForGeneratedExpressions(t *testing.T) {
 	}
 }
 
-// Loops that do next to nothing in a round are counted too.
+// Loops with almost no work in a round are counted too.
 func TestMatch_countsEveryRound(t *testing.T) {
 	long := `{"object":{"a":[` + strings.Repeat("1,", 120_000) + `1],"m":{"k":{}},"s":"` + strings.Repeat("x", 100_000) + `"}}`
 	for _, source := range []string{
@@ -184,7 +184,7 @@ func TestMatch_countsEveryRound(t *testing.T) {
 	}
 }
 
-// All filters over one event share what an event may cost.
+// All filters share the budget of an event.
 func TestMatch_allFiltersOfAnEventTogether(t *testing.T) {
 	x, err := Compile("filter", `data.object.a.all(x, x == 1)`)
 	if err != nil {
@@ -211,7 +211,7 @@ func TestTried_doesNotDisplaceUsedExpressions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range maxKept + maxTried {
-		if i%16 > 0 { // most are refused, which is as good
+		if i%16 > 0 { // most are refused, which is a valid result too
 			_, err = try(filter, "filter", fmt.Sprintf("nope%d", i))
 		} else {
 			_, err = Compile("filter", fmt.Sprintf("created == %d", i))

@@ -11,24 +11,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxInputCost bounds what all evaluations over one event may cost together.
+// maxInputCost bounds the cost of all evaluations over one event together.
 const maxInputCost = 20 * maxCost
 
-// Input is an event that expressions are evaluated over. It is safe for concurrent use.
+// Input is an event for evaluations. It is safe for concurrent use.
 type Input struct {
 	id, typ string
 	created int64
 	size    int          // of the data
-	spent   atomic.Int64 // steps, by all evaluations
+	spent   atomic.Int64 // steps of all evaluations
 	decode  func() map[string]any
 }
 
-// NewInput returns an event whose data is stable JSON. It is decoded once, when the
-// first expression looks at it.
+// NewInput returns an event whose data is stable JSON. The first expression that reads the data
+// decodes it.
 func NewInput(id, typ string, created int64, data []byte) *Input {
 	return &Input{id: id, typ: typ, created: created, size: len(data), decode: sync.OnceValue(func() map[string]any {
 		var d map[string]any
-		// A stable body may hold the escapes of lone surrogates, as JSON.stringify writes them.
+		// A stable body may contain escapes of lone surrogates, as JSON.stringify writes them.
 		if json.Unmarshal(data, &d, jsontext.AllowInvalidUTF8(true)) != nil {
 			return nil
 		}
@@ -54,14 +54,14 @@ func (in *Input) ResolveName(name string) (any, bool) {
 // Parent implements [interpreter.Activation].
 func (in *Input) Parent() interpreter.Activation { return nil }
 
-// Cost returns about how much processor time the evaluations over the event took, and
-// decoding it.
+// Cost returns about how much processor time the evaluations of the event and the decoding of
+// its data took.
 func (in *Input) Cost() time.Duration {
 	const step, perByte = 50 * time.Nanosecond, 10 * time.Nanosecond
 	return time.Duration(in.spent.Load())*step + time.Duration(in.size)*perByte
 }
 
-// evaluation is an event to one evaluation, with what that may cost.
+// evaluation is one evaluation of an event, with its budget.
 type evaluation struct {
 	*Input
 	meter meter
@@ -75,8 +75,8 @@ func (e *evaluation) ResolveName(name string) (any, bool) {
 	return e.Input.ResolveName(name)
 }
 
-// begin returns what one evaluation over the event may cost, or an error when the earlier
-// ones took all there was.
+// begin returns an evaluation with its budget, or an error if earlier evaluations used up the
+// event's.
 func (in *Input) begin(steps int64) (*evaluation, error) {
 	left := maxInputCost - in.spent.Load()
 	if left <= 0 {

@@ -11,23 +11,23 @@ import (
 	"cel.dev/cel-go/interpreter"
 )
 
-// The names that metered expressions use. No source can write them: names in it have no @.
+// The names in metered expressions. No source can contain them, because names in it have no @.
 const (
 	meterName = "@meter" // variable: the meter of the evaluation
-	eachName  = "@each"  // function: a list or object whose elements are paid for as they are taken
-	payName   = "@pay"   // function: its argument, after paying for the length of a text
-	walkName  = "@walk"  // function: its argument, after paying for everything in it
+	eachName  = "@each"  // function: a list or object that charges for each element that is taken
+	payName   = "@pay"   // function: its argument; charges for the length of a text
+	walkName  = "@walk"  // function: its argument; charges for everything in it
 )
 
-// meterType is the type of a meter to the language.
+// meterType is the CEL type of a meter.
 var meterType = types.NewOpaqueType("meter")
 
-// meter counts the steps of one evaluation and cancels it when there are too many. CEL's own
-// tracking passes over iterations whose body is constant, and what it does for each step takes
-// longer the more steps there were.
+// meter counts the steps of one evaluation and cancels it if there are too many. CEL's own cost
+// tracking does not count iterations with a constant body, and its overhead for each step grows
+// with the number of steps.
 type meter struct{ left int64 }
 
-// charge pays for steps.
+// charge charges steps.
 func (m *meter) charge(steps int64) {
 	if m.left -= steps; m.left < 0 {
 		panic(interpreter.EvalCancelledError{Cause: interpreter.CostLimitExceeded, Message: "too many steps"})
@@ -63,8 +63,8 @@ func metering() []cel.EnvOption {
 	}
 	return []cel.EnvOption{
 		cel.Variable(meterName, cel.DynType),
-		// The result is dynamic, so that no variable of the language has a type that is made
-		// of others: types that grow from loop to loop would take for ever to check.
+		// The result is dynamic, so that no variable has a type that is composed of other types: the
+		// check of types that grow from loop to loop would not end.
 		cel.Function(eachName, cel.Overload(eachName+"_list", []*cel.Type{cel.DynType, cel.ListType(a), cel.IntType}, cel.DynType),
 			cel.Overload(eachName+"_map", []*cel.Type{cel.DynType, cel.MapType(a, cel.TypeParamType("B")), cel.IntType}, cel.DynType),
 			cel.SingletonFunctionBinding(each)),
@@ -73,8 +73,8 @@ func metering() []cel.EnvOption {
 	}
 }
 
-// each returns a list or an object that charges a price for each element that is taken from
-// it, and other values as they are: the loop over them fails by itself.
+// each returns a list or an object that charges a price for each element that is taken, and
+// other values unchanged: a loop over them fails.
 func each(args ...ref.Val) ref.Val {
 	m, price := args[0].(*meter), int64(args[2].(types.Int))
 	switch v := args[1].(type) {
@@ -86,7 +86,7 @@ func each(args ...ref.Val) ref.Val {
 	return args[1]
 }
 
-// meteredList is a list of which each element that is taken costs a price.
+// meteredList is a list that charges a price for each element that is taken.
 type meteredList struct {
 	traits.Lister
 	m     *meter
@@ -104,14 +104,14 @@ func (l *meteredList) Iterator() traits.Iterator {
 	return &meteredIterator{l.Lister.Iterator(), l.m, l.price}
 }
 
-// meteredMap is an object of which each name that is taken costs a price.
+// meteredMap is an object that charges a price for each name that is taken.
 type meteredMap struct {
 	traits.Mapper
 	m     *meter
 	price int64
 }
 
-// Iterator returns the names. To begin means to list them all.
+// Iterator returns the names. CEL lists all of them when the iteration begins.
 func (o *meteredMap) Iterator() traits.Iterator {
 	size, _ := o.Size().(types.Int)
 	o.m.charge(int64(size) / 4)
@@ -131,7 +131,7 @@ func (it *meteredIterator) Next() ref.Val {
 	return v
 }
 
-// length returns how many steps the text of a value takes to read; other values take one.
+// length returns how many steps it takes to read the text of a value; other values take one.
 func length(v ref.Val) int64 {
 	switch v := v.(type) {
 	case types.String:
@@ -142,13 +142,12 @@ func length(v ref.Val) int64 {
 	return 1
 }
 
-// weight returns how many steps it takes to walk through a value, and no more than about
-// most.
+// weight returns how many steps it takes to walk through a value, and stops at about most.
 func weight(v ref.Val, most int64) int64 {
 	switch v := v.(type) {
 	case traits.Mapper:
 		n := int64(1)
-		if size, ok := v.Size().(types.Int); ok && int64(size) > most { // to begin means to list all names
+		if size, ok := v.Size().(types.Int); ok && int64(size) > most { // CEL lists all names when the iteration begins
 			return int64(size)
 		}
 		for it := v.Iterator(); n <= most && it.HasNext() == types.True; {

@@ -12,10 +12,10 @@ import (
 	"cel.dev/cel-go/interpreter"
 )
 
-// maxReason bounds what is told of an evaluation that failed, in bytes.
+// maxReason bounds the text about a failed evaluation, in bytes.
 const maxReason = 200
 
-// place says for people where in a text something stands; offset counts characters.
+// place describes a position in a text; offset counts characters.
 func place(source string, offset int) string {
 	before := []rune(source)
 	before = before[:min(offset, len(before))]
@@ -32,7 +32,7 @@ func place(source string, offset int) string {
 	return fmt.Sprintf("At character %d,", column)
 }
 
-// first returns the first problem: where it is and what it says of itself.
+// first returns the position and the text of the first problem.
 func first(source string, issues *cel.Issues) (where, text string) {
 	problem := issues.Errors()[0]
 	offset := 0
@@ -89,8 +89,8 @@ func typeProblem(source string, issues *cel.Issues) string {
 	return where + " " + clip(text) + "."
 }
 
-// reason says for people why an evaluation failed. The texts of CEL name keys, types
-// and limits; those of conversions may quote what was to be converted.
+// reason describes why an evaluation failed. CEL's texts name keys, types and limits; those
+// about conversions may quote the value.
 func reason(err error) string {
 	text := err.Error()
 	var canceled interpreter.EvalCancelledError

@@ -10,25 +10,25 @@ import (
 const (
 	// maxLoops bounds the loops (all, exists, filter, map …) of an expression.
 	maxLoops = 30
-	// typicalSize is the length of lists that the cost of a new expression is estimated
-	// for: two loops within each other are affordable, three are not.
+	// typicalSize is the length of lists for which the cost of a new expression is estimated: two
+	// loops within each other are affordable, three are not.
 	typicalSize = 20
 )
 
-// structure is what an expression is made of, as parsed.
+// structure is a summary of a parsed expression.
 type structure struct {
 	loops int
-	cost  int64 // of an evaluation in which lists have typicalSize elements, about
+	cost  int64 // estimate for an evaluation in which lists have typicalSize elements
 }
 
-// structureOf walks through an expression. It takes as long as the expression is large.
+// structureOf walks through an expression, in linear time.
 func structureOf(e ast.Expr) structure {
 	var s structure
 	s.cost = s.estimate(e)
 	return s
 }
 
-// estimate returns what an expression costs, with its loops.
+// estimate returns the cost of an expression, including its loops.
 func (s *structure) estimate(e ast.Expr) int64 {
 	cost := price(e)
 	if e.Kind() == ast.ComprehensionKind {
@@ -47,11 +47,11 @@ func (s *structure) estimate(e ast.Expr) int64 {
 	return cost
 }
 
-// round returns what one round of a loop costs, without what loops within it cost: they pay
-// for their own rounds.
+// round returns the cost of one round of a loop, without the cost of loops within it, which
+// charge for their own rounds.
 func round(c ast.ComprehensionExpr) int64 { return 1 + once(c.LoopCondition()) + once(c.LoopStep()) }
 
-// once returns what an expression costs without the rounds of its loops.
+// once returns the cost of an expression without the rounds of its loops.
 func once(e ast.Expr) int64 {
 	cost := price(e)
 	if e.Kind() == ast.ComprehensionKind {
@@ -64,7 +64,7 @@ func once(e ast.Expr) int64 {
 	return cost
 }
 
-// price returns what a part of an expression costs by itself, in steps.
+// price returns the cost of a part of an expression without its children, in steps.
 func price(e ast.Expr) int64 {
 	switch e.Kind() {
 	case ast.LiteralKind:
@@ -78,7 +78,7 @@ func price(e ast.Expr) int64 {
 	return 1
 }
 
-// children returns the parts of an expression that is no loop.
+// children returns the parts of an expression that is not a loop.
 func children(e ast.Expr) []ast.Expr {
 	switch e.Kind() {
 	case ast.CallKind:
@@ -101,9 +101,9 @@ func children(e ast.Expr) []ast.Expr {
 	return nil
 }
 
-// metered makes an expression pay for what its evaluation takes: for each round of a loop,
-// and for what a call reads of values whose size its source does not bound. Identifiers of
-// the source's own parts stay, and with them where they are.
+// metered changes an expression so that it charges for its evaluation: for each round of a
+// loop, and for what a call reads of values whose size the source does not bound. The
+// identifiers of the source's own parts do not change, so that errors name the right position.
 func metered(parsed *cel.Ast) {
 	tree := parsed.NativeRep()
 	w := &wrapper{make: ast.NewExprFactory(), last: ast.MaxID(tree)}
@@ -121,10 +121,10 @@ func metered(parsed *cel.Ast) {
 	}
 }
 
-// wrapper puts calls around parts of an expression.
+// wrapper adds metering calls to the parts of an expression.
 type wrapper struct {
 	make ast.ExprFactory
-	last int64 // identifier
+	last int64 // the last identifier in use
 }
 
 func (w *wrapper) id() int64 {
@@ -143,7 +143,7 @@ func (w *wrapper) loop(e ast.Expr) {
 	e.SetKindCase(w.make.NewComprehensionTwoVar(e.ID(), each, c.IterVar(), c.IterVar2(), c.AccuVar(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()))
 }
 
-// object pays for names that are not written in the source.
+// object charges for names that are not literals.
 func (w *wrapper) object(e ast.Expr) {
 	var entries []ast.EntryExpr
 	for _, entry := range e.AsMap().Entries() {
@@ -153,7 +153,7 @@ func (w *wrapper) object(e ast.Expr) {
 	e.SetKindCase(w.make.NewMap(e.ID(), entries))
 }
 
-// paid wraps a part unless the source bounds its size.
+// paid wraps a part in a metering call unless the source bounds its size.
 func (w *wrapper) paid(name string, e ast.Expr) ast.Expr {
 	if e.Kind() == ast.LiteralKind || e.Kind() == ast.ListKind && !hasVariables(e) {
 		return e
@@ -161,7 +161,7 @@ func (w *wrapper) paid(name string, e ast.Expr) ast.Expr {
 	return w.wrap(name, e)
 }
 
-// hasVariables reports whether the value of an expression is not written in it.
+// hasVariables reports whether the value of an expression is not a constant.
 func hasVariables(e ast.Expr) bool {
 	for _, child := range children(e) {
 		if hasVariables(child) {
@@ -171,7 +171,7 @@ func hasVariables(e ast.Expr) bool {
 	return e.Kind() != ast.LiteralKind && e.Kind() != ast.ListKind
 }
 
-// call pays for the arguments of a call that reads all of them.
+// call charges for the arguments of a call that reads all of them.
 func (w *wrapper) call(e ast.Expr) {
 	c := e.AsCall()
 	args := c.Args()
@@ -188,7 +188,7 @@ func (w *wrapper) call(e ast.Expr) {
 	}
 	switch c.FunctionName() {
 	case operators.Equals, operators.NotEquals:
-		// With a literal, no more is read than that.
+		// With a literal, the call reads no more than the literal's length.
 		if len(args) == 2 && args[0].Kind() != ast.LiteralKind && args[1].Kind() != ast.LiteralKind {
 			replace(walkName, 0, 1)
 		}

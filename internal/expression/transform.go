@@ -15,12 +15,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxGrowth is by how much the result of a transformation may be larger than the data
-// that it was made of, in bytes. Few steps can write the same list often.
+// maxGrowth is by how much the result of a transformation may be larger than its input, in
+// bytes. A few steps can write the same list many times.
 const maxGrowth = 256 << 10
 
-// Transform is an expression whose result takes the place of an event's data, or of the whole
-// body that is delivered.
+// Transform is an expression whose result replaces an event's data or the whole body of its
+// delivery.
 type Transform struct{ x *Expression }
 
 var transformation = &kind{MaxTransform, `{"object": {"id": data.object.id}}`, func(t *cel.Type) string {
@@ -30,7 +30,7 @@ var transformation = &kind{MaxTransform, `{"object": {"id": data.object.id}}`, f
 	return ""
 }}
 
-// wholeBody is the kind of a transformation whose result is all that is sent.
+// wholeBody is the kind of transformations whose result is the whole body.
 var wholeBody = &kind{MaxTransform, `{"text": "Paid: " + data.object.id}`, func(t *cel.Type) string {
 	switch t.Kind() {
 	case types.MapKind, types.ListKind, types.StringKind, types.BytesKind, types.DynKind:
@@ -46,28 +46,28 @@ func transformKind(whole bool) *kind {
 	return transformation
 }
 
-// CompileTransform returns the transformation that source stands for: for data or, if whole,
-// for a body. Errors are those of [Compile].
+// CompileTransform compiles a transformation, for data or, if whole is true, for a body. Errors
+// are those of [Compile].
 func CompileTransform(param, source string, whole bool) (*Transform, error) {
 	x, err := try(transformKind(whole), param, source)
 	return &Transform{x}, err
 }
 
-// CachedTransform is to [CompileTransform] what [Cached] is to [Compile].
+// CachedTransform is [CompileTransform] for a transformation that was accepted before.
 func CachedTransform(param, source string, whole bool) (*Transform, error) {
 	x, err := cached(transformKind(whole), param, source)
 	return &Transform{x}, err
 }
 
-// The media types of bodies that transformations make, by the kind of their result.
+// The media types of transformed bodies, by the type of the result.
 const (
 	JSONBody  = "application/json"
 	TextBody  = "text/plain; charset=utf-8"
 	BytesBody = "application/octet-stream"
 )
 
-// Body returns the body that the transformation makes of an event, and its media type. JSON has
-// the members of objects sorted; a text and bytes are the body as they are.
+// Body returns the body that the transformation makes of an event, and its media type. In JSON,
+// the members of objects are sorted; a text or bytes are the body unchanged.
 func (t *Transform) Body(in *Input) (body []byte, media string, err error) {
 	out, err := t.x.eval(in)
 	if err != nil {
@@ -94,7 +94,7 @@ func (t *Transform) Body(in *Input) (body []byte, media string, err error) {
 func errTooLarge(limit int) error { return fmt.Errorf("its result is larger than %d bytes", limit) }
 
 // Apply returns the new data of an event as JSON, with the members of objects sorted. It
-// depends on the event alone.
+// depends only on the event.
 func (t *Transform) Apply(in *Input) ([]byte, error) {
 	out, err := t.x.eval(in)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestApply_saysWhyItCannot(t *testing.T) {
 		{`{"object": {"a": 1.0 / 0.0}}`, payment, "its result contains a number that JSON cannot represent"},
 		{`{1: data}`, payment, "its result contains an object with a key that is not a string"},
 		{`{"object": {"a": data.object.?missing}}`, payment, "its result contains a value of type optional_type"},
-		// A few steps, and a result of gigabytes.
+		// A few steps with a result of gigabytes.
 		{`{"object": [data].map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a]).map(a, [a, a])}`, long,
 			fmt.Sprintf("its result is larger than %d bytes", len(long)+maxGrowth)},
 	} {
@@ -112,7 +112,7 @@ func TestTransform_Body(t *testing.T) {
 	}
 }
 
-// Whatever the expression and the event: JSON or an error comes soon, and the same again.
+// For any expression and event: JSON or an error comes soon, and the result is deterministic.
 func FuzzTransform(f *testing.F) {
 	for _, s := range []string{`data`, `{"object": data.object}`, `data.object.transformMap(k, v, k != "id", v)`, `{"a": [data, [data.?b]], "": b"\xff"}`, `{"a": -0.0, "b": 1e300, "c": 9007199254740993}`} {
 		f.Add(s, payment)

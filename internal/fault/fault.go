@@ -1,4 +1,4 @@
-// Package fault owns the few kinds of failure that a caller or a user decides by.
+// Package fault owns the kinds of failure that callers and users distinguish.
 //
 // Every layer may return a [*Error]; everything else is an internal fault whose
 // text must not reach a user. The package knows no HTTP status and no SQL: the
@@ -11,36 +11,35 @@ import (
 	"time"
 )
 
-// Code is the kind of failure, and all that code branches on.
+// Code is a kind of failure. Code that handles failures depends on it alone.
 type Code string
 
 // The kinds. A fault without one of these is treated as [Internal].
 const (
-	Invalid             Code = "invalid"              // the request itself is wrong; Param names where
+	Invalid             Code = "invalid"              // the request is invalid; Param names the parameter
 	Unauthenticated     Code = "unauthenticated"      // no key, or an unknown or revoked one
-	Forbidden           Code = "forbidden"            // the key is good but may not do this
-	Declined            Code = "declined"             // the sandbox: the payment's card
+	Forbidden           Code = "forbidden"            // the key is valid but may not do this
+	Declined            Code = "declined"             // the card of a payment in the sandbox was declined
 	NotFound            Code = "not_found"            // no such object in this account and mode
-	IdempotencyConflict Code = "idempotency_conflict" // the first request with this key still runs
+	IdempotencyConflict Code = "idempotency_conflict" // the first request with this key is still running
 	IdempotencyMismatch Code = "idempotency_mismatch" // the key was used with another request
-	PreconditionFailed  Code = "precondition_failed"  // the object is not the one that the caller expects to edit
-	RateLimited         Code = "rate_limited"         // over the account's limit
-	Unavailable         Code = "unavailable"          // the store cannot accept now; nothing was done
-	Unsure              Code = "unsure"               // it may have been done, or not
-	Internal            Code = "internal"             // our fault
+	PreconditionFailed  Code = "precondition_failed"  // the object was changed since the caller read it
+	RateLimited         Code = "rate_limited"         // a limit of the account was exceeded
+	Unavailable         Code = "unavailable"          // the store is not available; the request had no effect
+	Unsure              Code = "unsure"               // it is unknown whether the request had an effect
+	Internal            Code = "internal"             // a fault of the server
 )
 
-// Error is a failure that somebody can act on.
+// Error is a failure for which there is a remedy.
 //
-// Message is shown to the user of the API, so it holds no internals and no
-// secret. Hint tells the operator what to run or set. Err is the cause; it is
-// logged, never shown.
+// Message is shown to the user of the API, so it contains no internals and no secrets. Hint
+// tells the operator what to run or set. Err is the cause; it is logged, and never shown.
 type Error struct {
 	Code       Code
 	Reason     Reason        // machine-readable detail, such as "parameter_unknown"
 	Param      string        // the request parameter at fault, such as "enabled_events[0]"
-	Message    string        // one or two sentences: what is wrong and how to mend it
-	Hint       string        // what the operator should do next; may be empty
+	Message    string        // one or two sentences: what is wrong and how to resolve it
+	Hint       string        // the remedy for the operator; may be empty
 	RetryAfter time.Duration // for RateLimited and Unavailable: when to try again; 0 is unknown
 	Err        error
 }
@@ -87,8 +86,8 @@ func Param(param string, reason Reason, format string, args ...any) *Error {
 	return &Error{Code: Invalid, Reason: reason, Param: param, Message: fmt.Sprintf(format, args...)}
 }
 
-// Unknown returns an [Unsure] fault: it is unknown whether what, such as "the event", was stored. The
-// caller may set a hint.
+// Unknown returns an [Unsure] fault: it is unknown whether an object, such as "the event", was
+// stored. The caller may set a hint.
 func Unknown(what string, err error) *Error {
 	return &Error{Code: Unsure, Reason: "outcome_unknown", Err: err,
 		Message: "The outcome is unknown: " + what + " may or may not have been stored. Retry with the same id or Idempotency-Key."}

@@ -7,10 +7,10 @@ type Reason string
 // Entry describes a reason to callers of the API.
 type Entry struct {
 	Reason  Reason
-	Codes   []Code // the kinds of failure that it comes with
+	Codes   []Code // the kinds of failure that the reason is used with
 	Meaning string
 	Action  string // how the caller resolves it
-	Pages   bool   // only pages and commands show it, the API does not
+	Pages   bool   // only pages and commands use it, not the API
 }
 
 var (
@@ -18,7 +18,7 @@ var (
 	notFound = []Code{NotFound}
 )
 
-// Reasons lists all reasons, by code and name. The API's reference is made of it.
+// Reasons lists all reasons, by code and name. The API's reference is generated from it.
 var Reasons = []Entry{
 	{Reason: "account_erased", Codes: invalid, Meaning: "The account was erased.", Action: "Create another account."},
 	{Reason: "account_missing", Codes: invalid, Meaning: "An operator key was used without an account.", Action: "Send the account header, such as `Payment-Account: acct_…`."},

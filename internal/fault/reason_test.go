@@ -36,9 +36,9 @@ func entries(t *testing.T) map[fault.Reason]fault.Entry {
 	return all
 }
 
-// Every reason in the sources is in the table, with the kinds that it is used with, and
-// every entry is used. The type checker tells what becomes a [fault.Reason], however many
-// functions it passes through.
+// Every reason in the sources is in the table, with the kinds that it is used with, and every
+// entry is used. The type checker finds all constants that become a [fault.Reason], also
+// through function parameters.
 func TestReasons_areThoseOfTheSources(t *testing.T) {
 	table, used := entries(t), map[fault.Reason]bool{}
 	for _, p := range load(t) {
@@ -64,7 +64,7 @@ func TestReasons_areThoseOfTheSources(t *testing.T) {
 	}
 }
 
-// source is one package that can make faults.
+// source is a package that can create faults.
 type source struct {
 	path  string
 	fset  *token.FileSet
@@ -121,11 +121,11 @@ func load(t *testing.T) (all []*source) {
 	return all
 }
 
-// use is one place where a reason is written.
+// use is a place in the sources that contains a reason.
 type use struct {
 	at       string
 	reason   fault.Reason
-	code     fault.Code // of the fault, "" if it is not written beside it
+	code     fault.Code // of the fault; "": not written beside the reason
 	computed bool
 }
 
@@ -144,7 +144,7 @@ func (s *source) uses() (all []use) {
 				if s.info.Types[n.Fun].IsType() && s.named(n) == "Reason" && s.info.Types[n].Value == nil {
 					all = append(all, use{at: s.at(n), computed: true})
 				}
-				// Where the argument is a wrapper's parameter, its callers write the constant.
+				// If the argument is a parameter of a wrapper, the wrapper's callers contain the constant.
 				if id, ok := selected(n.Fun); ok && s.isFault(id, "Param") && s.info.Types[n.Args[1]].Value != nil {
 					all = append(all, use{at: s.at(n), reason: s.constant(n.Args[1]), code: fault.Invalid})
 				}
@@ -159,10 +159,10 @@ func (s *source) uses() (all []use) {
 	return all
 }
 
-// withoutReason is where faults may lack a reason: only people read them.
+// withoutReason lists packages whose faults need no reason: they are shown to people only.
 var withoutReason = []string{"/cli", "/adminui", "/store/postgres"}
 
-// literal returns the use of a reason in a fault.Error that is written out.
+// literal returns the use of a reason in a fault.Error literal.
 func (s *source) literal(n *ast.CompositeLit) []use {
 	u := use{at: s.at(n)}
 	written := false

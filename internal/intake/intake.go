@@ -1,7 +1,7 @@
-// Package intake owns how request bodies are read: how large they may be, how slowly they may
-// arrive, and that each byte is charged to its sender while the request runs.
+// Package intake owns the reading of request bodies: their maximum size, their minimum speed,
+// and that each byte is charged to its sender while the request runs.
 //
-// It must not know what bodies mean.
+// It must not know the meaning of bodies.
 package intake
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/quota"
 )
 
-// How slowly a body may arrive: after the grace, at the rate or faster, and in all within
-// the longest time.
+// The minimum speed of a body: after the grace period, at least the rate, and the longest time
+// in total.
 const (
 	grace   = 10 * time.Second
 	rate    = 16 << 10 // bytes a second
@@ -28,27 +28,27 @@ const (
 // MaxPairs bounds the pairs of a form.
 const MaxPairs = 1000
 
-// Reasons of the errors of a body that a surface answers with a status of their own.
+// Reasons of errors that have a status of their own.
 const (
 	TooLarge fault.Reason = "request_too_large"
 	TooSlow  fault.Reason = "request_too_slow"
 )
 
-// Body is the body of one request. Use [New]; Close gives back what it was charged.
+// Body is the body of one request. Use [New]; Close ends its charge.
 type Body struct {
 	charge quota.Charge
 	source io.ReadCloser
 	w      http.ResponseWriter
 	header http.Header // of the response; nil in HTTP/2, where bodies end with their stream
 	limit  int64
-	pairs  int // of a form that may still come; negative: they are not counted
+	pairs  int // pairs of a form that may still arrive; negative: not counted
 	began  time.Time
 	read   int64
 	timed  bool // a deadline is set
 	err    error
 }
 
-// New returns r's body, of at most limit bytes, which are charged as they are read. Until Close is called, the sender holds what was read.
+// New returns r's body, of at most limit bytes. They are charged to the sender as they are read, until Close is called.
 func New(w http.ResponseWriter, r *http.Request, limit int64, charge quota.Charge) *Body {
 	b := &Body{charge: charge, source: http.MaxBytesReader(w, r.Body, limit), w: w, limit: limit, pairs: -1}
 	if r.ProtoMajor == 1 {
@@ -79,8 +79,8 @@ func (b *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// fail ends the reading of the body. The connection must end with the response: what is left
-// of the body would be read as the next request.
+// fail ends the reading of the body. The connection must end with the response; otherwise the
+// rest of the body would be read as the next request.
 func (b *Body) fail(err error) error {
 	b.err = err
 	if b.header != nil {
@@ -89,8 +89,8 @@ func (b *Body) fail(err error) error {
 	return err
 }
 
-// await sets the time until which the next bytes may take. Most bodies arrive at once and
-// never come here; for the first bytes the server's own deadline holds.
+// await sets the deadline of the next bytes. Most bodies arrive at once and need none; for the
+// first bytes, the server's own deadline applies.
 func (b *Body) await() {
 	now := time.Now()
 	if b.began.IsZero() {
@@ -123,19 +123,19 @@ func (b *Body) fault(err error) error {
 	return &fault.Error{Code: fault.Invalid, Reason: "request_incomplete", Message: "The request body could not be read to its end.", Err: err}
 }
 
-// Charge charges more memory that the request holds because of its body. Errors: those of
+// Charge charges further memory that the request uses for its body. Errors: those of
 // [quota.Charge.Add].
 func (b *Body) Charge(n int) error { return b.charge.Add(n) }
 
-// Close implements [io.Closer]: it gives back what was charged. It may be called more than
-// once. It leaves the request's own body open: the server discards what was not read of that,
-// or closes the connection, which it would not once the body is closed.
+// Close implements [io.Closer]: it ends the charge. It may be called more than once. It does
+// not close the request's own body: the server must discard the rest of that, or close the
+// connection, which it would not do after the body is closed.
 func (b *Body) Close() error {
 	b.charge.Close()
 	return nil
 }
 
-// Done ends the deadline for reading. It is for a body that was read to its end.
+// Done ends the deadline. It is for a body that was read completely.
 func (b *Body) Done() {
 	if b.timed {
 		b.timed = false
@@ -143,7 +143,7 @@ func (b *Body) Done() {
 	}
 }
 
-// ParseForm reads the body as a form into r. It must be called before anything else reads the
+// ParseForm reads the body as a form into r. It must be called before any other reader of the
 // body.
 func (b *Body) ParseForm(r *http.Request) error {
 	b.pairs = MaxPairs
@@ -158,7 +158,7 @@ func (b *Body) ParseForm(r *http.Request) error {
 }
 
 // ReadInto reads the whole body into buf. size is the length that the sender declared, or
-// less than 0: no more memory than usual is set aside for it before the bytes arrive.
+// negative: only a usual amount of memory is allocated before the bytes arrive.
 func (b *Body) ReadInto(buf *bytes.Buffer, size int64) error {
 	const usual = 64 << 10
 	if size > 0 {

@@ -27,7 +27,7 @@ func reasonOf(err error) string {
 	return string(f.Reason)
 }
 
-// pipes is a listener whose connections are in memory, so that time can be simulated.
+// pipes is a listener with connections in memory, so that time can be simulated.
 type pipes struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -45,7 +45,7 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { close(p.done); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// served runs a server that reads bodies and sends what came of each to the channel.
+// served runs a server that reads bodies and sends the result of each to the channel.
 func served(t *testing.T, then func(*http.Request, *Body, error)) (dial func() net.Conn) {
 	t.Helper()
 	bodies := quota.NewBodies(quota.DefaultBodies, 8<<20)
@@ -79,8 +79,8 @@ func head(length int) string {
 	return fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", length)
 }
 
-// A body that arrives a byte a second is given up after the grace, and one that arrives fast
-// enough is read however long it is.
+// The reading of a body with a byte a second ends after the grace period, and a fast body is
+// read however long it is.
 func TestRead_slowBodies(t *testing.T) {
 	for name, tt := range map[string]struct {
 		size, part int
@@ -127,7 +127,7 @@ func TestRead_slowBodies(t *testing.T) {
 	}
 }
 
-// The deadline for the body does not end what is done with it.
+// The deadline for the body does not limit the rest of the request.
 func TestReadInto_contextOutlivesTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan error, 1)
@@ -177,7 +177,7 @@ func TestParseForm_limits(t *testing.T) {
 	}
 }
 
-// The share decides, not the limit of one body.
+// The sender's share is the limit, not that of one body.
 func TestRead_beyondTheShare(t *testing.T) {
 	bodies := quota.NewBodies(quota.DefaultBodies, 8<<20)
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("a", 1<<20)))
@@ -190,7 +190,7 @@ func TestRead_beyondTheShare(t *testing.T) {
 	}
 }
 
-// What is left of a refused body is never read as another request.
+// The rest of a refused body is never read as another request.
 func TestClose_leavesNoRequestBehind(t *testing.T) {
 	const most = 256 << 10
 	for name, limit := range map[string]int64{"beyond the limit": 64 << 10, "beyond the share": 8 << 20, "unread": 0} {

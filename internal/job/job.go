@@ -1,5 +1,5 @@
-// Package job owns what a job is: work on many events or deliveries that was asked for once,
-// goes on in steps beside the traffic, and survives restarts.
+// Package job owns jobs: work on many events or deliveries that is requested once, runs in
+// steps, and continues after a restart.
 //
 // It does no I/O.
 package job
@@ -23,34 +23,34 @@ type Job struct {
 	From       event.Key
 	Until      event.Key // exclusive
 	Missed     bool      // events without a delivery too, with [Recovery] only
-	Actor      string    // identifier of who started it: its revocation ends the job
+	Actor      string    // identifier of the user or key that started it: its revocation ends the job
 
 	State    State
-	Cursor   delivery.ID // what is up to this one is done; of [Recovery], the event alone counts
-	Total    int         // events in the stretch or, with [BulkRetry], failed deliveries; or [NotCounted]
+	Cursor   delivery.ID // the last delivery that is done; for [Recovery], only its event is compared
+	Total    int         // events in the period or, with [BulkRetry], failed deliveries; or [NotCounted]
 	Scanned  int         // of these
-	Requeued int         // deliveries that are pending because of it
-	Error    string      // why it failed, for the user
+	Requeued int         // deliveries that were made pending by the job
+	Error    string      // why the job failed, for the user
 	Created  time.Time
 	Finished time.Time // zero while running
 }
 
-// NotCounted is the total of a job that has more to look at than is worth counting.
+// NotCounted is the total of a job with too many objects to count.
 const NotCounted = -1
 
-// Kind is what a job sends again.
+// Kind is the scope of a job.
 type Kind string
 
 // The kinds.
 const (
-	// Recovery is what failed for one endpoint and, if asked for, what it
-	// subscribes to and never had.
+	// Recovery resends the failed deliveries of one endpoint and, optionally, creates deliveries
+	// of missed events that it subscribes to.
 	Recovery Kind = "recovery"
-	// BulkRetry is what failed, of one endpoint or all, by type.
+	// BulkRetry resends the failed deliveries of one endpoint or of all, by type.
 	BulkRetry Kind = "bulk_retry"
 )
 
-// State is where a job stands.
+// State is the state of a job.
 type State string
 
 // The states. All but the first are final.

@@ -1,9 +1,8 @@
-// Package mail owns the e-mail that the operator gets: what is to be told is
-// gathered for a while, written as one message, and sent again later when the
-// SMTP server does not take it.
+// Package mail owns e-mail to the operator: notes are collected for a while, sent as one
+// message, and retried if the SMTP server does not accept it.
 //
-// It must not know what it tells of. It keeps notes in memory only, so a restart
-// loses unsent notices; the operator's webhook is durable.
+// It must not know the meaning of notes. It keeps notes in memory only, so a restart loses
+// unsent notices; the operator's webhook is durable.
 package mail
 
 import (
@@ -21,19 +20,19 @@ import (
 	"github.com/wneessen/go-mail"
 )
 
-// Config is how mail is sent. Addr, From, To and Log are required.
+// Config is the configuration of e-mail. Addr, From, To and Log are required.
 type Config struct {
 	Addr     string // host and port
-	TLS      string // "starttls" (required then), "tls" from the first byte, or "none"
+	TLS      string // "starttls" (required if set), "tls" from the first byte, or "none"
 	From     string
 	To       []string
-	Username string // empty: no login
+	Username string // empty: no authentication
 	Password string
 	RootCAs  *x509.CertPool // nil: the system's
-	Brand    string         // starts the subject
+	Brand    string         // prefix of the subject
 	Log      *slog.Logger
 
-	Gather time.Duration // from the first note to its message; default a minute
+	Gather time.Duration // from the first note until its message is sent; default a minute
 }
 
 const (
@@ -41,10 +40,10 @@ const (
 	sendTimeout = time.Minute
 	firstRetry  = 30 * time.Second
 	lastRetry   = 15 * time.Minute
-	maxNotes    = 500 // different ones in a message; of more only their number is told
+	maxNotes    = 500 // different notes in a message; further ones are only counted
 )
 
-// Mailer sends what it is told. Use [New], then Run.
+// Mailer sends notes. Use [New], then Run.
 type Mailer struct {
 	Config
 	client *mail.Client
@@ -61,7 +60,7 @@ type note struct {
 	times     int
 }
 
-// New returns a mailer, or an error when the configuration cannot work.
+// New returns a mailer, or an error if the configuration is invalid.
 func New(c Config) (*Mailer, error) {
 	host, portText, err := net.SplitHostPort(c.Addr)
 	if err != nil {
@@ -97,8 +96,8 @@ func New(c Config) (*Mailer, error) {
 	return m, err
 }
 
-// Tell takes a note. Notes of the same key are told of once, with their number and
-// the text of the last one. It never blocks and is safe for concurrent use.
+// Tell adds a note. Notes with the same key are merged: the message has their number and the
+// text of the last one. Tell never blocks and is safe for concurrent use.
 func (m *Mailer) Tell(key, text string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,8 +153,7 @@ func pause(ctx context.Context, d time.Duration) (goOn bool) {
 	}
 }
 
-// flush sends the notes that there are. When that fails they stay, and what was
-// told meanwhile comes after them.
+// flush sends all notes. If that fails, they are kept, and newer notes are added to them.
 func (m *Mailer) flush(ctx context.Context) error {
 	m.mu.Lock()
 	notes, dropped := m.notes, m.dropped

@@ -33,7 +33,7 @@ type server struct {
 	got   chan *stdmail.Message
 
 	mu     sync.Mutex
-	refuse int // messages to come that are refused
+	refuse int // the number of further messages to refuse
 	logins []string
 }
 
@@ -168,7 +168,7 @@ func TestMailer_starttlsAndLogin(t *testing.T) {
 	}
 }
 
-// A server whose certificate nobody vouches for gets neither login nor mail.
+// A server with an untrusted certificate receives neither the login nor mail.
 func TestMailer_untrustedServer(t *testing.T) {
 	s := serve(t, true)
 	logged := &logs{lines: make(chan string, 10)}
@@ -196,7 +196,7 @@ func (l *logs) Write(b []byte) (int, error) {
 
 func TestMailer_gathers(t *testing.T) {
 	s := serve(t, false)
-	// Not running yet, so that all of it comes together.
+	// Run is called later, so that all notes are in one message.
 	c := mail.Config{Addr: s.addr, TLS: "none", From: "a@example.com", To: []string{"ops@example.com", "b@example.com"}, Brand: "Payment", Log: slog.New(slog.DiscardHandler), Gather: time.Millisecond}
 	m, err := mail.New(c)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/wneessen/go-mail"
 )
 
-// The server is away for hours: nothing is lost, what is told meanwhile is added,
-// and the server is not asked all the time.
+// While the server is unavailable for hours, no note is lost, new ones are added, and the
+// pauses between tries grow.
 func TestRun_triesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, err := New(Config{Addr: "127.0.0.1:25", TLS: "none", From: "a@example.com", To: []string{"b@example.com"}, Brand: "Payment", Log: slog.New(slog.DiscardHandler)})

@@ -1,8 +1,8 @@
-// Package mount owns the path that the server is reached under behind a proxy, the path of
-// --public-url. Handlers are written as if the server had its host to itself: [Path.Handler]
-// takes the path off requests and puts it on the addresses in responses.
+// Package mount owns the path of --public-url, under which a proxy serves the server. Handlers
+// are written as if the server were at the root of its host: [Path.Handler] removes the path
+// from requests and adds it to the addresses in responses.
 //
-// It must not know what the handlers serve.
+// It must not know the content of responses.
 package mount
 
 import (
@@ -12,14 +12,14 @@ import (
 	"strings"
 )
 
-// Path is the path that the server is reached under, such as "/hooks"; empty for the root
-// of its host. It begins with a slash and does not end with one.
+// Path is the path of the server behind its proxy, such as "/hooks"; empty for the root of the
+// host. It begins with a slash and does not end with one.
 type Path string
 
 // To returns the public path of a path of the server.
 func (p Path) To(path string) string { return string(p) + path }
 
-// Cookie returns the path that a cookie of the server has.
+// Cookie returns the path for a cookie of the server.
 func (p Path) Cookie() string {
 	if p == "" {
 		return "/"
@@ -27,9 +27,9 @@ func (p Path) Cookie() string {
 	return string(p)
 }
 
-// Handler returns next as seen from outside. It accepts requests with the path and without
-// it, because some proxies remove it and some do not. In responses it puts the path on the
-// Location header and on the addresses in HTML that begin with a slash.
+// Handler returns next as it is served to clients. It accepts requests with and without the
+// path, because some proxies remove it. In responses, it adds the path to the Location header
+// and to the addresses in HTML that begin with a slash.
 func (p Path) Handler(next http.Handler) http.Handler {
 	if p == "" {
 		return next
@@ -41,8 +41,8 @@ func (p Path) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// strip returns the request without the path. A path that is there twice is removed twice:
-// Stripe's libraries append the url of a list, which has it, to a base that has it too.
+// strip returns the request without the path. A duplicated path is removed twice: Stripe's
+// libraries append the url of a list, which contains it, to a base that contains it too.
 func (p Path) strip(r *http.Request) *http.Request {
 	for {
 		path, has := p.cut(r.URL.Path)
@@ -71,17 +71,17 @@ func (p Path) cut(path string) (rest string, ok bool) {
 	return path, false
 }
 
-// addresses are attributes of HTML whose value is an address on this host. Templates escape
-// quotes in text, so no other text looks like one.
+// addresses matches attributes of HTML whose value is an address on this host. Templates escape
+// quotes in text, so text cannot match.
 var addresses = regexp.MustCompile(`(\s(?:href|src|action|formaction|poster|hx-(?:get|post|put|patch|delete)|data-tail|data-href)=")(/(?:[^/"][^"]*)?")`)
 
-// HTML returns a page with the path on its addresses.
+// HTML returns a page with the path added to its addresses.
 func (p Path) HTML(page []byte) []byte {
 	return addresses.ReplaceAll(page, []byte("${1}"+string(p)+"${2}"))
 }
 
-// response puts the path on what a handler writes. A page is held until it is whole;
-// anything else goes through as it is written.
+// response adds the path to the output of a handler. A page is buffered until it is complete;
+// anything else is passed on at once.
 type response struct {
 	http.ResponseWriter
 	path    Path
@@ -125,7 +125,7 @@ func (o *response) Write(b []byte) (int, error) {
 	return o.ResponseWriter.Write(b)
 }
 
-// finish writes the page that was held.
+// finish writes the buffered page.
 func (o *response) finish() {
 	if o.page == nil {
 		return

@@ -73,7 +73,7 @@ func TestHandler_responses(t *testing.T) {
 	}
 }
 
-// What goes on is not held back until it ends.
+// A stream is not buffered until its end.
 func TestHandler_streams(t *testing.T) {
 	more := make(chan struct{})
 	web := httptest.NewServer(mount.Path("/hooks").Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// convoy reads the list of endpoints of a project, and its list of subscriptions, which
-// says what each endpoint takes. They may come in any order.
+// convoy reads the list of endpoints of a project and its list of subscriptions, which has the
+// event types of each endpoint. They may be in any order.
 type convoy struct {
 	events   map[string][]string // by endpoint
 	filtered map[string]bool
@@ -107,7 +107,7 @@ func (c *convoy) item(raw json.RawMessage) (*Endpoint, error) {
 	return e, nil
 }
 
-// sign takes over the newest secret that does not expire.
+// sign keeps the newest secret that does not expire.
 func (c *convoy) sign(e *Endpoint, in *convoyEndpoint) {
 	secret := ""
 	for _, s := range in.Secrets {
@@ -139,7 +139,7 @@ func (e *Endpoint) authenticate(a *convoyAuth) {
 
 func (c *convoy) subscribe(in *convoyEndpoint) {
 	if in.Endpoint == nil || in.Endpoint.UID == "" {
-		return // of a device of its command line
+		return // an endpoint of Convoy's command line
 	}
 	id, types := in.Endpoint.UID, []string{"*"}
 	if in.Filter != nil {

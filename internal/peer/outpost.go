@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// outpost reads the list of destinations of a tenant, with an admin's key: a tenant's
-// own key may not see secrets.
+// outpost reads the list of destinations of a tenant, exported with an admin's key: a tenant's
+// own key cannot read secrets.
 type outpost struct{}
 
 type outpostDestination struct {
@@ -40,7 +40,7 @@ func (t *outpostTopics) UnmarshalJSON(raw []byte) error {
 	return json.Unmarshal(raw, (*[]string)(t))
 }
 
-// outpostHeaders is an object, written as JSON into a string.
+// outpostHeaders is an object that is encoded as a JSON string.
 type outpostHeaders map[string]string
 
 func (h *outpostHeaders) UnmarshalJSON(raw []byte) error {
@@ -56,7 +56,7 @@ func (h *outpostHeaders) UnmarshalJSON(raw []byte) error {
 
 func (outpost) item(raw json.RawMessage) (*Endpoint, error) {
 	var in outpostDestination
-	// Destinations of other types have other settings, which are not read.
+	// The settings of destinations of other types are not read.
 	var kind struct {
 		ID   string `json:"id"`
 		Type string `json:"type"`

@@ -1,8 +1,8 @@
-// Package peer owns what other webhook servers export of their endpoints: it reads
-// the answers of their APIs and says what of them can be registered here, and what
-// cannot, each with its reason.
+// Package peer owns imports from other webhook servers: it reads the responses of their APIs
+// and returns the endpoints that can be registered here, and the reason for each setting that
+// cannot be imported.
 //
-// It does no I/O. What it says of an endpoint never holds a credential.
+// It does no I/O. Its texts about an endpoint never contain a credential.
 package peer
 
 import (
@@ -21,14 +21,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/signature"
 )
 
-// Origin is the metadata key that an imported endpoint carries: a second import knows
-// by it what the first has made.
+// Origin is the metadata key of an imported endpoint, by which a second import recognizes it.
 const Origin = "imported_from"
 
-// signatureHeader is the usual one; a server with another brand refuses its own.
+// signatureHeader is the default brand's; a server with another brand refuses its own.
 const signatureHeader = "Payment-Signature"
 
-// maxExport bounds what is read: an export is text about endpoints, not events.
+// maxExport bounds the size of an export: it describes endpoints, not events.
 const maxExport = 64 << 20
 
 // Endpoint is one endpoint of an export, as it can be registered here.
@@ -37,8 +36,8 @@ type Endpoint struct {
 	URL         string
 	Description string
 	Events      []string
-	Secret      string // empty: one has to be made
-	Scheme      string // of signatures, as the peer signs; empty: that of this server
+	Secret      string // empty: the server generates one
+	Scheme      string // the peer's signature scheme; empty: the default of this server
 	Headers     map[string]string
 	Basic       *Basic
 	OAuth       *OAuth
@@ -47,9 +46,9 @@ type Endpoint struct {
 	Disabled    bool
 	Metadata    map[string]string
 
-	Skip  string // why it cannot be registered at all; empty if it can
-	Lost  []Loss // not empty only if Disabled, because its receiver would notice
-	Notes []Loss // settings that are not imported and do not change deliveries
+	Skip  string // why it cannot be registered; empty if it can
+	Lost  []Loss // not empty only if Disabled, because the receiver would notice the difference
+	Notes []Loss // settings that are not imported and do not affect deliveries
 }
 
 // Basic are the credentials of HTTP Basic.
@@ -58,20 +57,20 @@ type Basic struct{ User, Password string }
 // OAuth are the client credentials of OAuth 2.0.
 type OAuth struct{ TokenURL, ClientID, ClientSecret, Scope string }
 
-// Loss is one thing that is not carried over.
+// Loss is a setting that is not imported.
 type Loss struct {
 	Field string `json:"field"`
 	Why   string `json:"why"`
 }
 
-// format reads one item of an export. Items that are not endpoints return nil; a
-// format that needs those keeps them.
+// format reads one item of an export. It returns nil for items that are not endpoints; it may
+// keep them for later items.
 type format interface {
 	item(raw json.RawMessage) (*Endpoint, error)
 	finish(all []*Endpoint)
 }
 
-// Peers are the servers whose exports can be read.
+// Peers returns the names of the supported servers.
 func Peers() []string { return []string{"svix", "outpost", "convoy", "stripe"} }
 
 func formatOf(from string) (format, bool) {
@@ -88,8 +87,8 @@ func formatOf(from string) (format, bool) {
 	return nil, false
 }
 
-// Read reads an export: one or more JSON documents, such as the pages of a list, in
-// their order. A duplicated endpoint is returned once.
+// Read reads an export: one or more JSON documents, such as the pages of a list, in order. A
+// duplicated endpoint is returned once.
 func Read(from string, r io.Reader) ([]*Endpoint, error) {
 	f, ok := formatOf(from)
 	if !ok {
@@ -133,8 +132,8 @@ func Read(from string, r io.Reader) ([]*Endpoint, error) {
 	}
 }
 
-// itemsOf finds the list in a document: it is one, or stands under "data", "content" or
-// both. An object without a list is an item itself.
+// itemsOf returns the list in a document: the document itself, or the value of "data",
+// "content" or both. An object without a list is an item itself.
 func itemsOf(doc json.RawMessage) ([]json.RawMessage, error) {
 	var list []json.RawMessage
 	if json.Unmarshal(doc, &list) == nil && list != nil {
@@ -152,8 +151,8 @@ func itemsOf(doc json.RawMessage) ([]json.RawMessage, error) {
 	return []json.RawMessage{doc}, nil
 }
 
-// plain is an error of the decoder without the value that it stumbled over, which may
-// be a secret.
+// plain returns an error of the decoder without the value that it quotes, which may be a
+// secret.
 func plain(err error) error {
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) {
@@ -162,14 +161,14 @@ func plain(err error) error {
 	return err
 }
 
-// lose notes that the endpoint would receive other events or other requests than from the
-// peer. It is registered disabled until a person has looked at it.
+// lose notes that the endpoint would receive different events or requests than from the peer.
+// It is registered as disabled until a user has checked it.
 func (e *Endpoint) lose(field, why string) {
 	e.Disabled = true
 	e.Lost = append(e.Lost, Loss{field, why})
 }
 
-// note notes a setting that is not imported and does not change deliveries.
+// note notes a setting that is not imported and does not affect deliveries.
 func (e *Endpoint) note(field, why string) { e.Notes = append(e.Notes, Loss{field, why}) }
 
 // sign keeps the peer's signature scheme, and the secret if it is valid for that scheme.
@@ -253,7 +252,7 @@ func (e *Endpoint) fitEvents() {
 	}
 }
 
-// short is a name of the export as it can be shown.
+// short returns a name of the export, shortened and printable.
 func short(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

@@ -15,7 +15,7 @@ import (
 
 const keptSecret = "whsec_b3dub3dub3dub3dub3dub3dub3dub3du"
 
-// summary is all of an endpoint in a line, but for the reasons.
+// summary describes an endpoint in one line, without the reasons.
 func summary(e *Endpoint) string {
 	if e.Skip != "" {
 		return e.ID + " skipped"
@@ -88,8 +88,8 @@ func TestRead_exports(t *testing.T) {
 	}
 }
 
-// Headers that could end a line of a request, or that are the connection's or a
-// signature's, stay behind; the report names them and not their values.
+// Headers that could end a line of a request, or that belong to the connection or to a
+// signature, are not imported; the report contains their names and not their values.
 func TestRead_leavesOutHeaders(t *testing.T) {
 	all, err := Read("svix", strings.NewReader(`[{"id":"ep_1","url":"https://a.example/","headers":{"headers":{"X-Ok":"1","X-A":"hush\r\nX-Evil: 1","X\r\nX-Evil":"hush",
 		"X-B":"hush\u0000","X-C":"hush\n hush","Host":"hush","Content-Length":"7","Transfer-Encoding":"hush","webhook-signature":"hush","Payment-Signature":"hush"}}}]`))
@@ -111,7 +111,7 @@ func TestRead_leavesOutHeaders(t *testing.T) {
 	}
 }
 
-// A header that the signature scheme sets stays behind too.
+// A header that the signature scheme sets is not imported either.
 func TestRead_leavesOutSignatures(t *testing.T) {
 	all, err := Read("outpost", strings.NewReader(`[{"id":"d","type":"webhook","topics":"*","config":{"url":"https://a.example/","custom_headers":{"X-Outpost-Topic":"hush","X-Ok":"1"}},"credentials":{"secret":"0123456789abcdef"}}]`))
 	if err != nil || len(all) != 1 {
@@ -122,7 +122,7 @@ func TestRead_leavesOutSignatures(t *testing.T) {
 	}
 }
 
-// What is no export is refused by what is wrong with it, never by the value.
+// An invalid export is refused with an error that does not contain the value.
 func TestRead_refuses(t *testing.T) {
 	for _, tt := range []struct{ from, text, says string }{
 		{"kafka", `[]`, "unknown format"},
@@ -142,8 +142,7 @@ func TestRead_refuses(t *testing.T) {
 	}
 }
 
-// Whatever the export: what is to be registered fits an endpoint here, and its secret
-// and headers can be used as they are.
+// For any export: the returned endpoints are valid here, with their secrets and headers.
 func fuzzRead(f *testing.F, from string) {
 	sample, err := os.ReadFile("testdata/" + from + ".json")
 	if err != nil {

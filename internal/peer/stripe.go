@@ -2,8 +2,8 @@ package peer
 
 import "encoding/json"
 
-// stripe reads the list of webhook endpoints. It never holds secrets: a "secret" that
-// a user has added is taken.
+// stripe reads the list of webhook endpoints. Exports never contain secrets: a "secret" that a
+// user has added is used.
 type stripe struct{}
 
 type stripeEndpoint struct {

@@ -8,8 +8,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// svix reads the list of endpoints of an application. Secrets and headers have calls
-// of their own there: their responses are "secret" and "headers" of the endpoint.
+// svix reads the list of endpoints of an application. Svix has separate calls for secrets and
+// headers: users add their responses as "secret" and "headers" of the endpoint.
 type svix struct{}
 
 type svixEndpoint struct {
@@ -28,7 +28,7 @@ type svixEndpoint struct {
 	Headers      svixHeaders       `json:"headers"`
 }
 
-// svixSecret is the answer of the secret's call, or only the key in it.
+// svixSecret is the response to the call for the secret, or only the key in it.
 type svixSecret string
 
 func (s *svixSecret) UnmarshalJSON(raw []byte) error {

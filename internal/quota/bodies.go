@@ -6,31 +6,31 @@ import (
 	"time"
 )
 
-// DefaultBodies is the default of [NewBodies], in bytes. What is made of a body takes some
-// three times its size again while the request runs.
+// DefaultBodies is the default of [NewBodies], in bytes. While a request runs, it uses about
+// three times the size of its body in addition.
 const DefaultBodies = 64 << 20
 
 const (
-	// freeBytes is what an account may hold however full the server is: the largest event
-	// by default.
+	// freeBytes is what an account may hold even if the server is full: the largest event by
+	// default.
 	freeBytes = 256 << 10
-	// addressBytes is the share of an address whose requests carry no credential, and
-	// freeAddressBytes the part of it that it may hold however full the server is.
+	// addressBytes is the share of an address whose requests have no credential, and
+	// freeAddressBytes the part of it that the address may hold even if the server is full.
 	addressBytes     = 64 << 10
 	freeAddressBytes = 4 << 10
 )
 
-// Owner is who a request's body is charged to: an account, by number, with one of its keys,
-// users or portal sessions; or, for a request without a credential, the address that it came
-// from.
+// Owner is the one that a request's body is charged to: an account, by number, with one of its
+// keys, users or portal sessions; or, for a request without a credential, its source address.
 type Owner struct {
 	Account int64
 	Key     string
 	Address string
 }
 
-// Address returns the part of a request's remote address that stands for one client: the IP
-// address, or of IPv6 the network of 64 bits, whose addresses one client may all have.
+// Address returns the part of a request's remote address that identifies one client: the IPv4
+// address, or the /64 network of an IPv6 address, because one client may have all addresses of
+// it.
 func Address(remote string) string {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
@@ -43,14 +43,14 @@ func Address(remote string) string {
 	return netip.PrefixFrom(addr, 64).Masked().String()
 }
 
-// Bodies counts the bytes of request bodies in memory, as they are read, by owner. It is
-// safe for concurrent use.
+// Bodies counts the bytes of request bodies in memory by owner, as they are read. It is safe
+// for concurrent use.
 //
-// An account may hold half of the capacity, and one key of it three eighths. When the bodies
+// An account may hold half of the capacity, and one key of it three eighths. While the bodies
 // together fill the capacity, an account may hold no more than the capacity divided by the
-// number of accounts that have requests under way: those that hold more are refused, and the
-// others are not. Bodies never hold more than twice the capacity, apart from what each owner
-// may hold at any time.
+// number of accounts with requests under way: only the accounts that hold more are refused.
+// Bodies never hold more than twice the capacity, apart from the amount that each owner may
+// always hold.
 type Bodies struct {
 	capacity int64
 
@@ -61,20 +61,20 @@ type Bodies struct {
 	addresses map[string]*holding
 }
 
-// holding is what one owner has under way.
+// holding is the memory of one owner's requests.
 type holding struct {
 	bytes    int64
 	requests int
 }
 
-// NewBodies returns an empty count. Where capacity bytes are too few for it, the capacity is
-// such that one key may hold a body of largest bytes.
+// NewBodies returns an empty count. The capacity is increased if one key could not hold a body
+// of largest bytes.
 func NewBodies(capacity, largest int64) *Bodies {
 	return &Bodies{capacity: max(capacity, 4*largest), accounts: map[int64]*holding{}, keys: map[Owner]*holding{}, addresses: map[string]*holding{}}
 }
 
-// Charge is the memory of one request. The zero value charges nothing. It is for one
-// goroutine at a time.
+// Charge is the memory of one request. The zero value charges nothing. It is not safe for
+// concurrent use.
 type Charge struct {
 	of    *Bodies
 	owner Owner
@@ -83,7 +83,7 @@ type Charge struct {
 	bytes int64
 }
 
-// Open begins the charge of one request. Close must follow.
+// Open begins the charge of one request. Close must be called.
 func (b *Bodies) Open(o Owner) Charge {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,8 +114,8 @@ func leave[K comparable](all map[K]*holding, k K, bytes int64) {
 	}
 }
 
-// Add charges n bytes more. Errors: fault.RateLimited, when the owner's share is used up;
-// nothing is charged then.
+// Add charges n more bytes. Errors: fault.RateLimited if the owner's share is used up; then
+// nothing is charged.
 func (c *Charge) Add(n int) error {
 	if c.of == nil {
 		return nil
@@ -139,7 +139,7 @@ func (c *Charge) Add(n int) error {
 	return nil
 }
 
-// admits reports whether an owner may hold so many bytes more.
+// admits reports whether an owner may hold more additional bytes.
 func (b *Bodies) admits(c *Charge, more int64) bool {
 	holds, total := c.whole.bytes+more, b.total+more
 	switch {
@@ -155,7 +155,7 @@ func (b *Bodies) admits(c *Charge, more int64) bool {
 	return total <= 2*b.capacity && holds <= b.capacity/int64(len(b.accounts))
 }
 
-// Close gives back what the request was charged. It may be called more than once.
+// Close ends the charge of the request. It may be called more than once.
 func (c *Charge) Close() {
 	if c.of == nil {
 		return

@@ -8,7 +8,7 @@ import (
 
 const testCapacity = 64 << 20
 
-// fill makes an account hold as many bytes as it may, by requests of several keys.
+// fill makes an account hold its full share, in requests of several keys.
 func fill(b *Bodies, account int64) (held int64, give func()) {
 	const step = 256 << 10
 	keys := []string{"a", "b", "c", "d"}
@@ -84,7 +84,7 @@ func TestBodies_sharesOfAccountKeyAndAddress(t *testing.T) {
 	}
 }
 
-// While one account holds what it may, a second one still gets a batch through.
+// While one account holds its full share, a second one can still send a batch.
 func TestBodies_largeBodiesAreShared(t *testing.T) {
 	b := NewBodies(testCapacity, 8<<20)
 	fill(b, 1)
@@ -95,7 +95,7 @@ func TestBodies_largeBodiesAreShared(t *testing.T) {
 	}
 }
 
-// What counting costs a request.
+// The cost of counting per request.
 func BenchmarkBodies(b *testing.B) {
 	bodies := NewBodies(testCapacity, 8<<20)
 	b.RunParallel(func(pb *testing.PB) {

@@ -2,7 +2,8 @@ package quota
 
 import "sync"
 
-// Places counts what owners hold at the moment, such as connections. The zero value is empty; it is safe for concurrent use.
+// Places counts what owners hold at the moment, such as connections. The zero value is empty; it is safe for concurrent
+// use.
 type Places struct {
 	mu   sync.Mutex
 	held map[place]int
@@ -13,8 +14,8 @@ type place struct {
 	of   int64
 }
 
-// Take reserves one more of a quota for an owner, unless what it holds has reached the limit: then
-// it reports false. What was taken is held until release is called, once or more often.
+// Take reserves one place of a quota for an owner, or reports false if the owner has reached the
+// limit. The place is held until release is called, which may be called more than once.
 func (p *Places) Take(n Name, owner int64, limit int) (release func(), ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,28 +10,28 @@ import (
 // processorBurst is how many seconds' worth of processor time an account may use at once.
 const processorBurst = 2
 
-// Processor counts the processor time that accounts use for what their filters, schemas and
-// transformations ask for. It is charged by counted steps rather than by a clock, so that a busy machine makes
-// nothing dearer. Use [NewProcessor]; it is safe for concurrent use.
+// Processor counts the processor time that the filters, schemas and transformations of accounts use. It
+// charges counted steps and not measured time, so that the cost does not depend on the load of the machine.
+// Use [NewProcessor]; it is safe for concurrent use.
 type Processor struct {
 	now   func() time.Time
-	turns int          // dear tasks of one account that may run at a time
-	any   atomic.Int64 // accounts with a debt, so that those without pay for no lock
+	turns int          // expensive tasks of one account that may run at a time
+	any   atomic.Int64 // accounts with a debt, so that a check takes no lock if there are none
 
 	mu       sync.Mutex
 	accounts map[int64]*usage
 }
 
-// usage is what one account owes: it is paid back as time passes.
+// usage is the debt of one account, which decreases with time.
 type usage struct {
 	debt  time.Duration
 	at    time.Time
-	turns chan struct{} // holds one for each dear task that runs
+	turns chan struct{} // holds an element for each expensive task that runs
 	users int
 }
 
-// NewProcessor returns a count by a clock, such as time.Now. Up to so many dear tasks of an
-// account run at a time; 0: half of the processors are.
+// NewProcessor returns a count by a clock, such as time.Now. At most turns expensive tasks of
+// an account run at a time; 0: half the number of processors.
 func NewProcessor(now func() time.Time, turns int) *Processor {
 	if turns == 0 {
 		turns = max(runtime.GOMAXPROCS(0)/2, 1)
@@ -39,8 +39,8 @@ func NewProcessor(now func() time.Time, turns int) *Processor {
 	return &Processor{now: now, turns: turns, accounts: map[int64]*usage{}}
 }
 
-// Admit returns an error while an account that may use so many milliseconds per second has
-// used more. Errors: fault.RateLimited.
+// Admit returns an error if an account that may use perSecond milliseconds per second has used
+// more. Errors: fault.RateLimited.
 func (p *Processor) Admit(account int64, perSecond int) error {
 	if p.any.Load() == 0 {
 		return nil
@@ -80,8 +80,7 @@ func (p *Processor) Charge(account int64, perSecond int, took time.Duration) {
 	u.debt += took
 }
 
-// Used returns the time that an account which may use so many milliseconds per second has used
-// and not paid back.
+// Used returns the debt of an account that may use perSecond milliseconds per second.
 func (p *Processor) Used(account int64, perSecond int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,8 +92,8 @@ func (p *Processor) Used(account int64, perSecond int) time.Duration {
 	return u.debt
 }
 
-// Enter waits until fewer dear tasks of the account run than may. The task runs until leave
-// is called.
+// Enter waits until an expensive task of the account may run. The task ends when leave is
+// called.
 func (p *Processor) Enter(account int64) (leave func()) {
 	p.mu.Lock()
 	u := p.of(account)
@@ -120,7 +119,7 @@ func (p *Processor) of(account int64) *usage {
 	return u
 }
 
-// tidy forgets an account that owes nothing.
+// tidy removes an account without a debt.
 func (p *Processor) tidy(account int64, u *usage) {
 	if u.debt == 0 && u.users == 0 && p.accounts[account] == u {
 		delete(p.accounts, account)

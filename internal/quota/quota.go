@@ -1,7 +1,6 @@
-// Package quota owns what one account may take of the server: how many of each object, how
-// much memory, processor time and how many connections at a time. Every cost that a request
-// causes is charged to the account that causes it, and only that account is refused when its
-// share is used up.
+// Package quota owns the limits of an account: the number of each kind of object, memory,
+// processor time and concurrent connections. Every cost of a request is charged to its account,
+// and if the share of an account is used up, only that account is refused.
 //
 // The package does no I/O and must not know endpoints, events, HTTP or SQL.
 package quota
@@ -20,7 +19,7 @@ import (
 // Name identifies a quota in settings, in the API and in errors.
 type Name string
 
-// The quotas that an operator can set, for the server and per account.
+// The quotas that an operator can set, for the server and for an account.
 const (
 	Endpoints       Name = "endpoints"
 	EventTypes      Name = "event_types"
@@ -33,12 +32,12 @@ const (
 	ProcessorTime   Name = "processor_time"
 )
 
-// The quotas that are shares of what the server has, and cannot be set.
+// The quotas that are shares of the server's resources and cannot be set.
 const (
 	BodyBytes Name = "body_bytes"
 )
 
-// Limit is a quota with its default.
+// Limit is a quota and its default.
 type Limit struct {
 	Name    Name
 	Default int
@@ -61,8 +60,8 @@ func Limits() []Limit {
 	}
 }
 
-// Set is values of quotas, by name. A quota that is not in it has the value of the next
-// wider set: the account's, then the server's, then the default.
+// Set has values of quotas, by name. The value of a missing quota is that of the next wider
+// set: the account's, then the server's, then the default.
 type Set map[Name]int
 
 var limits = func() map[Name]Limit {
@@ -84,8 +83,8 @@ func Of(n Name, account, server Set) int {
 	return limits[n].Default
 }
 
-// Check returns a fault.Invalid for the first value, by name, that no quota can have. param
-// is the parameter that holds the set.
+// Check returns a fault.Invalid for the first value, by name, that is not allowed. param is the
+// parameter with the set.
 func (s Set) Check(param string) error {
 	for _, n := range slices.Sorted(maps.Keys(s)) {
 		l, ok := limits[n]
@@ -118,7 +117,7 @@ func clip(s string) string {
 	return s
 }
 
-// Parse reads a set as settings write it: endpoints=2000,jobs=5.
+// Parse reads a set in the form of settings: endpoints=2000,jobs=5.
 func Parse(text string) (Set, error) {
 	s := Set{}
 	for _, pair := range strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' }) {
@@ -132,7 +131,7 @@ func Parse(text string) (Set, error) {
 	return s, s.Check("limits")
 }
 
-// String writes the set as [Parse] reads it, sorted by name.
+// String returns the set in the form that [Parse] reads, sorted by name.
 func (s Set) String() string {
 	var all []string
 	for _, n := range slices.Sorted(maps.Keys(s)) {
@@ -141,15 +140,15 @@ func (s Set) String() string {
 	return strings.Join(all, ",")
 }
 
-// Full returns the error of a request that would create one object more than the account
-// may have. Retrying does not help; deleting objects or a higher limit does.
+// Full returns the error of a request that would exceed the account's number of objects.
+// Retrying does not help; deleting objects or a higher limit does.
 func Full(n Name, limit int) error {
 	return &fault.Error{Code: fault.Invalid, Reason: "limit_reached", Param: string(n),
 		Message: fmt.Sprintf("The account has reached its limit %s: %d %s. Delete some, or ask the operator for a higher limit.", n, limit, limits[n].What)}
 }
 
-// Busy returns the error of a request that the account may repeat once it uses less of a
-// quota: its share is taken by its other requests.
+// Busy returns the error of a request that can be repeated later: other requests of the account
+// use up its share.
 func Busy(n Name, retryAfter time.Duration, format string, args ...any) error {
 	return &fault.Error{Code: fault.RateLimited, Reason: "quota_exceeded", Param: string(n), RetryAfter: retryAfter, Message: fmt.Sprintf(format, args...)}
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Whatever a listener sends: it is a message or refused, and headers of its answer
-// never break the ones that are kept.
+// For any message of a listener: it is decoded or refused, and headers in it cannot damage
+// those of the connection.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{"type":"result","id":1,"status":200,"header":{"A":"b"},"body":"ok"}`, `{"type":"webhook_response","webhook_conversation_id":"1","status":200,"http_headers":{"a":"b"},"body":"x"}`,

@@ -1,9 +1,9 @@
-// Package relay owns live connections to listeners: people who run "posthaste
-// listen" and get deliveries over a websocket instead of being called.
+// Package relay owns live connections to listeners: users of "posthaste listen", who receive
+// deliveries over a websocket instead of HTTP requests.
 //
-// To the engine a listener is an endpoint like any other: deliveries to it are
-// stored, attempted, retried, and held back while no listener is connected. The package
-// must not know lanes or SQL.
+// To the engine, a listener is an endpoint like any other: deliveries to it are stored,
+// attempted, retried, and held back while no listener is connected. The package must not know
+// lanes or SQL.
 package relay
 
 import (
@@ -36,8 +36,7 @@ const (
 	Result   = "result"   // from the listener, one for each delivery
 )
 
-// Message is what goes over the websocket, as JSON. Which fields are there depends
-// on its type.
+// Message is a message on the websocket, as JSON. Its fields depend on its type.
 type Message struct {
 	Type string `json:"type"`
 
@@ -47,27 +46,27 @@ type Message struct {
 	Events   []string `json:"events,omitempty"`
 	Replayed int      `json:"replayed,omitempty"`
 
-	ID        int64             `json:"id,omitempty"` // delivery and result: what belongs together
+	ID        int64             `json:"id,omitempty"` // delivery and result: identifies the delivery
 	Event     string            `json:"event,omitempty"`
 	EventType string            `json:"event_type,omitempty"`
 	Attempt   int               `json:"attempt,omitempty"`
 	Header    map[string]string `json:"header,omitempty"`
-	Body      string            `json:"body,omitempty"` // of the delivery, or the first bytes of the answer
+	Body      string            `json:"body,omitempty"` // of the delivery, or the first bytes of the response's
 
-	Status   int    `json:"status,omitempty"` // result: 0 when there was no answer
+	Status   int    `json:"status,omitempty"` // result: 0 without a response
 	Error    string `json:"error,omitempty"`
 	Duration int64  `json:"duration_ms,omitempty"`
 }
 
 // Limits and times of a connection.
 const (
-	MaxAnswer = 64 << 10 // bytes of an answer's body that a listener sends
+	MaxAnswer = 64 << 10 // bytes of a response's body that a listener sends
 	maxResult = 1 << 20
 	pingEvery = 15 * time.Second
 	pingWait  = 10 * time.Second
 )
 
-// Sender makes the attempts to other endpoints, and signs those to listeners.
+// Sender signs attempts to listeners; it also makes the attempts to other endpoints.
 type Sender interface {
 	Send(ctx context.Context, r *sender.Request) delivery.Attempt
 	SignedHeader(r *sender.Request, at time.Time) (http.Header, error)
@@ -75,23 +74,22 @@ type Sender interface {
 	Judge(a *delivery.Attempt, status int, header http.Header, body []byte)
 }
 
-// Config is what a Hub is made of.
+// Config is the configuration of a Hub.
 type Config struct {
 	Service *service.Service
 	Sender  Sender
 	Brand   string
 	Now     func() time.Time
 	Log     *slog.Logger
-	// PublicURL is where the server is reached; empty: where the request came to.
+	// PublicURL is the server's public URL; empty: the address of the request.
 	PublicURL string
-	// Key reads a request's API key as every route of the API does.
+	// Key reads the API key of a request, like all routes of the API.
 	Key func(r *http.Request) (string, error)
-	// Answer writes an error as every route of the API does, and returns the status.
+	// Answer writes an error, like all routes of the API, and returns the status.
 	Answer func(w http.ResponseWriter, err error) int
 }
 
-// Hub is a dispatch.Sender that knows who listens. Use [New]; it is safe for
-// concurrent use.
+// Hub is a dispatch.Sender for connected listeners. Use [New]; it is safe for concurrent use.
 type Hub struct {
 	Config
 	mu    sync.Mutex
@@ -124,13 +122,13 @@ type conn struct {
 	wait   map[int64]chan Message
 }
 
-// codec is how a listener wants its messages.
+// codec converts messages to the form that a listener uses.
 type codec interface {
-	encode(m Message) any // nil: it wants none of these
+	encode(m Message) any // nil: the listener does not receive such messages
 	decode(raw json.RawMessage) (Message, error)
 }
 
-// ourCodec is that of posthaste listen.
+// ourCodec is the codec of posthaste listen.
 type ourCodec struct{}
 
 func (ourCodec) encode(m Message) any { return m }
@@ -156,8 +154,8 @@ func (c *conn) read(ctx context.Context) (Message, error) {
 	return c.codec.decode(raw)
 }
 
-// Send implements dispatch.Sender. Without a connection, and when it ends before the
-// result came, the attempt does not count.
+// Send implements dispatch.Sender. If there is no connection, or if it ends before the result,
+// the attempt is not counted.
 func (h *Hub) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 	if endpoint.KindOf(r.URL) != endpoint.Listener {
 		return h.Sender.Send(ctx, r)
@@ -192,7 +190,7 @@ func (h *Hub) Send(ctx context.Context, r *sender.Request) delivery.Attempt {
 		a.Outcome, a.Error = delivery.OutcomeConnection, "The listener could not reach its target: "+clip(result.Error)
 	case ctx.Err() == nil && c.closed.Err() == nil && limited.Err() != nil:
 		a.Outcome, a.Error = delivery.OutcomeTimeout, fmt.Sprintf("No result from the listener within %s.", timeout)
-	default: // OutcomeNone: the connection ends, or the server stops, and it stays pending
+	default: // OutcomeNone: the connection ended or the server is stopping; the delivery stays pending
 		c.end()
 	}
 	return a
@@ -250,7 +248,7 @@ func eventType(body []byte) string {
 	var e struct {
 		Type string `json:"type"`
 	}
-	_ = json.Unmarshal(body, &e) // bodies are ours
+	_ = json.Unmarshal(body, &e) // bodies are generated by this server
 	return e.Type
 }
 
@@ -284,7 +282,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
-		return // it has answered
+		return // Accept has written a response
 	}
 	defer func() { _ = ws.CloseNow() }()
 	ws.SetReadLimit(maxResult)
@@ -302,8 +300,8 @@ func number(s string) (int64, error) {
 	return n, err
 }
 
-// refuse answers with an error as the rest of the API does. What is not the caller's doing
-// is a 503, after which a listener comes back, and its text stays here.
+// refuse writes an error response like the rest of the API. An error that is not the caller's
+// fault is a 503, after which a listener reconnects; its text is only logged.
 func (h *Hub) refuse(w http.ResponseWriter, err error) {
 	id, header := h.Service.IDs.New("req_"), w.Header()
 	if code := fault.CodeOf(err); code == fault.Internal || code == fault.Unavailable {
@@ -396,7 +394,7 @@ func (h *Hub) serve(ctx context.Context, call *call.Call, c *conn, e *endpoint.E
 	}
 }
 
-// reason is why a connection ends, within what a close frame holds.
+// reason returns why a connection ends, shortened to fit into a close frame.
 func reason(err error) string {
 	var f *fault.Error
 	if errors.As(err, &f) && f.Reason != "" {
@@ -405,7 +403,7 @@ func reason(err error) string {
 	return "the request ended"
 }
 
-// Heartbeat calls end when the other side of a connection is silent, until ctx ends.
+// Heartbeat calls end if the other side of a connection does not respond, until ctx ends.
 func Heartbeat(ctx context.Context, end func(), ws *websocket.Conn) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
@@ -425,8 +423,8 @@ func Heartbeat(ctx context.Context, end func(), ws *websocket.Conn) {
 	}
 }
 
-// join makes c the endpoint's connection; one that it had ends. It returns false
-// when the hub takes no more.
+// join makes c the connection of the endpoint and closes the previous one. It returns false if
+// the hub is closing.
 func (h *Hub) join(e *endpoint.Endpoint, c *conn) bool {
 	h.mu.Lock()
 	if h.closing {
@@ -443,8 +441,8 @@ func (h *Hub) join(e *endpoint.Endpoint, c *conn) bool {
 	return true
 }
 
-// leave holds deliveries back before those under way are given up, so that none of
-// them is tried again at once.
+// leave holds deliveries back before the current attempts are given up, so that they are not
+// retried at once.
 func (h *Hub) leave(ctx context.Context, e *endpoint.Endpoint, c *conn) {
 	defer h.serving.Done()
 	h.mu.Lock()
@@ -455,8 +453,8 @@ func (h *Hub) leave(ctx context.Context, e *endpoint.Endpoint, c *conn) {
 	}
 }
 
-// Close ends all connections and takes no more. It returns when their listeners are
-// held back, or ctx ends.
+// Close ends all connections and accepts no more. It returns once the deliveries of all
+// listeners are held back, or ctx ends.
 func (h *Hub) Close(ctx context.Context) {
 	h.mu.Lock()
 	h.closing = true

@@ -18,9 +18,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// The Stripe CLI's "listen" asks for a session over HTTP and then connects to a
-// websocket by the session's identifier. Its messages differ from ours, the rest
-// is the same.
+// "listen" of the Stripe CLI requests a session over HTTP and then connects to a websocket with
+// the session's identifier. Only the form of its messages differs from ours.
 const (
 	stripeProtocol  = "stripecli-devproxy-v1"
 	stripeFeature   = "webhooks"
@@ -29,7 +28,7 @@ const (
 	maxStripeForm   = 64 << 10
 )
 
-// sessions is the Stripe CLI's sessions, by identifier.
+// sessions has the sessions of Stripe CLIs, by identifier.
 type sessions struct {
 	mu  sync.Mutex
 	all map[string]session
@@ -41,7 +40,7 @@ type session struct {
 	made time.Time
 }
 
-// stripeSession is what the CLI is answered.
+// stripeSession is the response to the CLI.
 type stripeSession struct {
 	ReconnectDelay             int    `json:"reconnect_delay"`
 	Secret                     string `json:"secret"`
@@ -82,9 +81,9 @@ func (h *Hub) StripeSession(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// webSocketURL returns where the CLI connects: at the server's public URL or, without one,
-// where the request came to. A proxy that ends TLS sets X-Forwarded-Proto. Only the
-// caller sees the response, so the header need not be trusted.
+// webSocketURL returns the address that the CLI connects to: at the server's public URL or,
+// without one, at the address of the request. A proxy that ends TLS sets X-Forwarded-Proto. The
+// header need not be trusted: only the caller sees the response.
 func (h *Hub) webSocketURL(r *http.Request) string {
 	base := h.PublicURL
 	if base == "" {
@@ -97,7 +96,8 @@ func (h *Hub) webSocketURL(r *http.Request) string {
 	return "ws" + strings.TrimPrefix(base, "http") + "/v1/stripecli/connect"
 }
 
-// stripeDevice makes a device's name, which may hold anything, one of a listener.
+// stripeDevice converts a device's name, which may contain any characters, to a listener's
+// name.
 func stripeDevice(name string) string {
 	name = strings.Map(func(r rune) rune {
 		if r <= ' ' || r > '~' {
@@ -134,7 +134,7 @@ func (s *sessions) get(id string, now time.Time) (session, bool) {
 // StripeConnect answers GET /v1/stripecli/connect.
 func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
 	one, ok := h.sessions.get(r.Header.Get("Websocket-Id"), h.Now())
-	if !ok || h.Service.Auth.StillGood(one.call) != nil { // in these words, which make the CLI ask for a new session
+	if !ok || h.Service.Auth.StillGood(one.call) != nil { // this text makes the CLI request a new session
 		h.refuse(w, &fault.Error{Code: fault.Invalid, Reason: "resource_missing", Param: "Websocket-Id", Message: "Unknown WebSocket ID."})
 		return
 	}
@@ -145,14 +145,14 @@ func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
 	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{stripeProtocol}})
 	if err != nil {
-		return // it has answered
+		return // Accept has written a response
 	}
 	defer func() { _ = ws.CloseNow() }()
 	ws.SetReadLimit(maxResult)
 	h.serve(r.Context(), one.call, &conn{ws: ws, codec: stripeCodec{}}, one.e, 0, 0)
 }
 
-// stripeCodec speaks the Stripe CLI's messages.
+// stripeCodec converts messages to the form of the Stripe CLI.
 type stripeCodec struct{}
 
 type stripeEvent struct {

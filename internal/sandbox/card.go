@@ -9,7 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Card is what a request says of a card. It is never kept.
+// Card is the card in a request. It is never stored.
 type Card struct {
 	Number   string
 	ExpMonth int
@@ -17,13 +17,13 @@ type Card struct {
 	CVC      string
 }
 
-// String hides the card from whatever prints it.
+// String returns a constant, so that the card is never printed.
 func (c Card) String() string { return "card" }
 
-// GoString hides the card from whatever prints it.
+// GoString returns a constant, so that the card is never printed.
 func (c Card) GoString() string { return "card" }
 
-// CardView is what is kept of a card.
+// CardView is the part of a card that is stored.
 type CardView struct {
 	Brand    string `json:"brand"`
 	Last4    string `json:"last4"`
@@ -38,7 +38,7 @@ type testCard struct {
 	message     string
 }
 
-// testCards is all of them, by number (contract, section 5).
+// testCards has all of them, by number (contract, section 5).
 var testCards = map[string]testCard{
 	"4242424242424242": {brand: "visa"},
 	"5555555555554444": {brand: "mastercard"},
@@ -46,7 +46,7 @@ var testCards = map[string]testCard{
 	"4000000000009995": {"visa", "insufficient_funds", "The card has insufficient funds."},
 }
 
-// TestCard is one of the documented cards, to choose from.
+// TestCard is one of the documented cards, for lists.
 type TestCard struct{ Number, Brand, DeclineCode string }
 
 // TestCards returns the documented cards; cards that succeed come first.
@@ -62,8 +62,8 @@ func TestCards() (all []TestCard) {
 
 const cardParam = "payment_method[card]"
 
-// check returns what is kept of the card and how it behaves. Errors are
-// fault.Invalid and never hold a number or a CVC.
+// check returns the view of the card and its behaviour. Errors are fault.Invalid and never
+// contain a number or a CVC.
 func (c *Card) check(now time.Time) (CardView, testCard, error) {
 	fail := func(field string, reason fault.Reason, message string) (CardView, testCard, error) {
 		return CardView{}, testCard{}, fault.Param(cardParam+"["+field+"]", reason, "%s", message)
@@ -89,7 +89,7 @@ func (c *Card) check(now time.Time) (CardView, testCard, error) {
 	return CardView{Brand: card.brand, Last4: number[len(number)-4:], ExpMonth: c.ExpMonth, ExpYear: c.ExpYear}, card, nil
 }
 
-// luhn reports whether the check digit is right (ISO/IEC 7812-1, annex B).
+// luhn reports whether the check digit is correct (ISO/IEC 7812-1, annex B).
 func luhn(digits string) bool {
 	sum := 0
 	for i := range len(digits) {

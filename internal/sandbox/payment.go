@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Payment is the payment object, as it is answered, kept and announced.
+// Payment is the payment object in responses, in the store and in events.
 type Payment struct {
 	ID             string            `json:"id"`
 	Object         string            `json:"object"`
@@ -28,7 +28,7 @@ type Payment struct {
 	Livemode       bool              `json:"livemode"`
 }
 
-// PaymentMethod is how was paid.
+// PaymentMethod is how the payment was paid.
 type PaymentMethod struct {
 	Type string   `json:"type"`
 	Card CardView `json:"card"`
@@ -41,7 +41,7 @@ type Failure struct {
 	Message     string       `json:"message"`
 }
 
-// PaymentParams is what a request says of a payment.
+// PaymentParams are the parameters of a payment.
 type PaymentParams struct {
 	Amount      *int64
 	Currency    string
@@ -89,13 +89,12 @@ func (p *PaymentParams) check() error {
 	return nil
 }
 
-// Declined is the error for a payment that was made and declined: the surface
-// answers 402.
+// Declined is the error for a payment that was created and declined: the API answers 402.
 type Declined struct{ Payment *Payment }
 
 func (d *Declined) Error() string { return "the payment was declined" }
 
-// CreatePayment makes a payment and announces payment.succeeded or payment.failed.
+// CreatePayment creates a payment and sends the event payment.succeeded or payment.failed.
 // Errors: fault.Invalid, [*Declined], and those of idempotency.
 func (s *Sandbox) CreatePayment(ctx context.Context, c *call.Call, in PaymentParams) (*Payment, error) {
 	if err := testMode(c); err != nil {
@@ -154,7 +153,7 @@ func (s *Sandbox) ListPayments(ctx context.Context, c *call.Call, p call.Page) (
 	return list[Payment](ctx, s, c.Space, kindPayment, "", p)
 }
 
-// Receipt returns the payment of a receipt: the URL gives access to it.
+// Receipt returns the payment of a receipt. The URL of the receipt is the only credential.
 func (s *Sandbox) Receipt(ctx context.Context, id string) (Payment, error) {
 	p, err := load[Payment](ctx, s, store.AnySpace, kindPayment, id)
 	if err == nil && p.ReceiptURL == nil {

@@ -24,19 +24,18 @@ type Refund struct {
 	Livemode  bool              `json:"livemode"`
 }
 
-// RefundParams is what a request says of a refund.
+// RefundParams are the parameters of a refund.
 type RefundParams struct {
 	PaymentID string
-	Amount    *int64 // nil: all that is left
+	Amount    *int64 // nil: the remaining amount
 	Reason    string
 	Metadata  map[string]string
 }
 
 var reasons = []string{"duplicate", "fraudulent", "requested_by_customer"}
 
-// CreateRefund refunds the amount, or all that is left of a payment, and
-// announces refund.created. Errors: fault.Invalid, fault.NotFound, and those of
-// idempotency.
+// CreateRefund refunds an amount of a payment, or the remaining one, and sends the event
+// refund.created. Errors: fault.Invalid, fault.NotFound, and those of idempotency.
 func (s *Sandbox) CreateRefund(ctx context.Context, c *call.Call, in RefundParams) (*Refund, error) {
 	if err := testMode(c); err != nil {
 		return nil, err
@@ -51,15 +50,16 @@ func (s *Sandbox) CreateRefund(ctx context.Context, c *call.Call, in RefundParam
 	}
 	for {
 		r, err := s.refund(ctx, c, in)
-		if !errors.Is(err, store.ErrRaced) { // else another refund was made of what was left
+		if !errors.Is(err, store.ErrRaced) { // otherwise a concurrent refund has changed the remaining amount
 			return r, err
 		}
 	}
 }
 
-// refund makes a refund of a payment. It returns store.ErrRaced if the payment was changed concurrently.
+// refund creates a refund of a payment. It returns store.ErrRaced if the payment was changed
+// concurrently.
 func (s *Sandbox) refund(ctx context.Context, c *call.Call, in RefundParams) (*Refund, error) {
-	// The answer to a repeated request must not depend on what is left now.
+	// The response to a repeated request must not depend on the remaining amount.
 	if err := s.Events.Answered(ctx, c); err != nil {
 		return nil, err
 	}

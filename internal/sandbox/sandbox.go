@@ -1,9 +1,9 @@
-// Package sandbox owns the Payment sandbox: a small Payment API in test mode that
-// makes events the way a real one would, so that receivers can be tried.
+// Package sandbox owns the Payment sandbox: a small Payment API in test mode that sends events
+// like a real one, to test receivers.
 //
-// It is a client of the event service like any other sender. It must not know HTTP,
-// SQL or how events are delivered. A card's number and CVC go through [Card.check]
-// and no further: they are in no object that this package makes.
+// It uses the event service like any other sender. It must not know HTTP, SQL or how events are
+// delivered. A card's number and CVC are passed to [Card.check] only: no object that this
+// package creates contains them.
 package sandbox
 
 import (
@@ -32,7 +32,7 @@ const (
 	kindToken        = "shopper_token"
 )
 
-// Config is what a Sandbox is made of.
+// Config is the configuration of a Sandbox.
 type Config struct {
 	Store   store.Sandbox
 	Events  *service.Service
@@ -45,13 +45,13 @@ type Sandbox struct{ Config }
 // New returns a sandbox.
 func New(c Config) *Sandbox { return &Sandbox{c} }
 
-// Customer is who pays.
+// Customer is the customer of a payment.
 type Customer struct {
 	Email string `json:"email,omitzero"`
 	Name  string `json:"name,omitzero"`
 }
 
-// Limits of what a request may hold, in characters.
+// Limits of parameters, in characters.
 const (
 	maxText        = 500
 	maxDescription = 1000
@@ -83,7 +83,7 @@ func testMode(c *call.Call) error {
 	return nil
 }
 
-// object is what is kept of anything in the sandbox.
+// object returns the stored form of an object of the sandbox.
 func (s *Sandbox) object(space event.Space, kind, id, parent string, v any) (store.SandboxObject, error) {
 	body, err := json.Marshal(v, json.Deterministic(true))
 	if err != nil {
@@ -131,14 +131,13 @@ func list[T any](ctx context.Context, s *Sandbox, space event.Space, kind, paren
 	return out, more, nil
 }
 
-// emission is an event to be written with the objects that it tells of.
+// emission is an event to be stored with the objects that it is about.
 type emission struct {
 	typ    string
 	object any
 }
 
-// write keeps objects together with the events that they make and the receipt of
-// the request.
+// write stores objects together with their events and the receipt of the request.
 func (s *Sandbox) write(ctx context.Context, c *call.Call, result any, objects []store.SandboxObject, emit ...emission) error {
 	all := make([]service.Emission, len(emit))
 	for i, e := range emit {

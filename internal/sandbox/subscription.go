@@ -28,7 +28,7 @@ type Product struct {
 	Livemode bool   `json:"livemode"`
 }
 
-// ProductParams is what a request says of a product.
+// ProductParams are the parameters of a product.
 type ProductParams struct {
 	Name     string
 	Price    *int64
@@ -60,7 +60,7 @@ func (s *Sandbox) newProduct(name string, price int64, currency string) *Product
 	return &Product{ID: s.number(), Object: "product", Name: name, Price: price, Currency: currency, Created: s.now().Unix()}
 }
 
-// number returns an identifier of digits, as shoppers, products and orders have.
+// number returns an identifier of digits, for shoppers, products and orders.
 func (s *Sandbox) number() string {
 	return strconv.FormatUint(uint64(s.Events.IDs.Keys.Next()), 10)
 }
@@ -92,7 +92,7 @@ type Subscription struct {
 	Livemode bool       `json:"livemode"`
 }
 
-// Shopper is who subscribed, without an account of their own.
+// Shopper is the anonymous subscriber.
 type Shopper struct {
 	ID    string `json:"id"`
 	Email string `json:"email,omitzero"`
@@ -103,7 +103,7 @@ type ProductRef struct {
 	ID string `json:"id"`
 }
 
-// Order is what a shopper bought.
+// Order is an order of a shopper.
 type Order struct {
 	ID           string     `json:"id"`
 	Object       string     `json:"object"`
@@ -117,14 +117,14 @@ type Order struct {
 	Livemode     bool       `json:"livemode"`
 }
 
-// SubscriptionParams is what a request says of a subscription.
+// SubscriptionParams are the parameters of a subscription.
 type SubscriptionParams struct {
-	ProductID string // empty: a product is made
+	ProductID string // empty: a product is created
 	Email     string
 }
 
-// CreateSubscription subscribes an anonymous shopper to a product, makes an order of
-// it, and announces subscription.created.
+// CreateSubscription subscribes an anonymous shopper to a product, creates an order of it, and
+// sends the event subscription.created.
 func (s *Sandbox) CreateSubscription(ctx context.Context, c *call.Call, in SubscriptionParams) (*Subscription, error) {
 	if err := testMode(c); err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (s *Sandbox) CreateSubscription(ctx context.Context, c *call.Call, in Subsc
 	} else {
 		product = s.newProduct("Sample subscription", 999, "usd")
 	}
-	if err := keep(kindProduct, product.ID, "", product); err != nil { // what is used is kept for longer
+	if err := keep(kindProduct, product.ID, "", product); err != nil { // stored again, so that a product in use expires later
 		return nil, err
 	}
 	now := s.now().Unix()
@@ -181,19 +181,18 @@ func (s *Sandbox) ListSubscriptions(ctx context.Context, c *call.Call, p call.Pa
 	return list[Subscription](ctx, s, c.Space, kindSubscription, "", p)
 }
 
-// TokenLife is for how long a shopper's token is good.
+// TokenLife is how long a shopper's token is valid.
 const TokenLife = 15 * time.Minute
 
-// shopperToken is what is kept of a token; its identifier is the token's hash.
+// shopperToken is the stored form of a token; its identifier is the token's hash.
 type shopperToken struct {
 	Shopper string      `json:"shopper"`
 	Space   event.Space `json:"space"`
 	Expires int64       `json:"expires"` // Unix seconds
 }
 
-// ShopperToken makes a token with which an anonymous shopper, by the identifier of
-// an event, sees their own orders. Errors: fault.Invalid for "dr_userid", and those of
-// idempotency.
+// ShopperToken creates a token with which an anonymous shopper, identified by an event, can
+// list their orders. Errors: fault.Invalid for "dr_userid", and those of idempotency.
 func (s *Sandbox) ShopperToken(ctx context.Context, c *call.Call, shopper string) (token string, err error) {
 	if err := testMode(c); err != nil {
 		return "", err
@@ -229,16 +228,16 @@ func tokenID(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Visitor is an anonymous shopper that a token let in.
+// Visitor is an anonymous shopper with a valid token.
 type Visitor struct {
 	space   event.Space
 	shopper string
 }
 
-// Space returns the account and mode that the visitor sees.
+// Space returns the account and mode of the visitor.
 func (v *Visitor) Space() event.Space { return v.space }
 
-// Admit returns whose token it is. Errors: fault.Unauthenticated.
+// Admit returns the visitor with a token. Errors: fault.Unauthenticated.
 func (s *Sandbox) Admit(ctx context.Context, token string) (*Visitor, error) {
 	t, err := load[shopperToken](ctx, s, store.AnySpace, kindToken, tokenID(token))
 	if fault.Is(err, fault.NotFound) || err == nil && s.now().Unix() >= t.Expires {

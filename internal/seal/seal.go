@@ -1,12 +1,12 @@
-// Package seal owns how secrets are kept at rest: envelope encryption under a
-// master key that is not kept with them.
+// Package seal owns the encryption of stored secrets: envelope encryption under a master key
+// that is stored separately.
 //
-// Each record is encrypted with a key of its own (AES-256-GCM), and that key with
-// the master key. So no nonce is ever used twice under the master key in practice,
-// and a new master key re-encrypts 32 bytes a record. A record is bound to a
-// context, such as the identifier of its owner: moved to another, it does not open.
+// Each record is encrypted with a key of its own (AES-256-GCM), and that key with the master
+// key. So in practice no nonce is used twice under the master key, and a change of the master
+// key re-encrypts 32 bytes per record. A record is bound to a context, such as the identifier
+// of its owner: it cannot be opened with another context.
 //
-// The package must not know what is sealed or where it is kept.
+// The package must not know the meaning of records or where they are stored.
 package seal
 
 import (
@@ -23,13 +23,13 @@ import (
 	"sync"
 )
 
-// Key is a master key: 32 bytes. Printing it shows only its identifier.
+// Key is a master key: 32 bytes. Its printed form shows only its identifier.
 type Key struct {
 	raw [keySize]byte
 	id  KeyID
 }
 
-// KeyID tells master keys apart and gives nothing of them away.
+// KeyID identifies a master key and reveals nothing about it.
 type KeyID [idSize]byte
 
 // String returns the identifier in hexadecimal.
@@ -43,8 +43,8 @@ const (
 
 	version = 1
 
-	// A record: version, identifier of the master key, the record's key sealed under
-	// that, and the content sealed under the record's key.
+	// A record consists of a version, the identifier of the master key, the record's key sealed
+	// under the master key, and the content sealed under the record's key.
 	idAt        = 1
 	wrappedAt   = idAt + idSize
 	wrappedSize = nonceSize + keySize + tagSize
@@ -52,13 +52,13 @@ const (
 	overhead    = contentAt + tagSize
 )
 
-// KeyPrefix starts a master key as text.
+// KeyPrefix begins the text of a master key.
 const KeyPrefix = "phmk_"
 
-// ErrBadKey is the error for a text that is not a master key. It never contains the text.
+// ErrBadKey is the error for a text that is not a master key. It does not contain the text.
 var ErrBadKey = errors.New(`a master key is "phmk_" followed by 32 bytes in base64; "posthaste keys new-master" makes one`)
 
-// NewKey returns a fresh master key.
+// NewKey returns a new master key.
 func NewKey() *Key {
 	var raw [keySize]byte
 	rand.Read(raw[:]) // never fails (crypto/rand)
@@ -80,7 +80,7 @@ func ParseKey(text string) (*Key, error) {
 	return newKey([keySize]byte(raw)), nil
 }
 
-// Text returns the key as [ParseKey] reads it.
+// Text returns the key in the form that [ParseKey] reads.
 func (k *Key) Text() string { return KeyPrefix + base64.StdEncoding.EncodeToString(k.raw[:]) }
 
 // ID returns the key's identifier.
@@ -92,7 +92,7 @@ func (k *Key) String() string { return KeyPrefix + "… (" + k.id.String() + ")"
 // GoString implements [fmt.GoStringer] without the key.
 func (k *Key) GoString() string { return k.String() }
 
-// Ring is the master keys at hand: one seals, all open. It is safe for concurrent
+// Ring is a set of master keys: the first one seals, all can open. It is safe for concurrent
 // use.
 type Ring struct {
 	mu   sync.RWMutex
@@ -106,8 +106,8 @@ func NewRing(keys ...*Key) *Ring {
 	return r
 }
 
-// ParseRing reads master keys separated by commas or white space, the one that
-// seals first. Errors: [ErrBadKey].
+// ParseRing reads master keys separated by commas or white space; the first one seals. Errors:
+// [ErrBadKey].
 func ParseRing(text string) (*Ring, error) {
 	keys, err := ParseKeys(text)
 	if err != nil {
@@ -131,7 +131,7 @@ func ParseKeys(text string) (keys []*Key, err error) {
 	return keys, nil
 }
 
-// Replace makes keys those of the ring; the first one seals.
+// Replace replaces the keys of the ring; the first one seals.
 func (r *Ring) Replace(keys ...*Key) {
 	if len(keys) == 0 {
 		panic("seal: a ring of no keys")
@@ -166,9 +166,9 @@ func (r *Ring) find(id []byte) *Key {
 	return nil
 }
 
-// Why a record does not open.
+// The reasons why a record cannot be opened.
 var (
-	// ErrNoKey: it was sealed under a master key that is not at hand.
+	// ErrNoKey: the record was sealed under a master key that is not in the ring.
 	ErrNoKey = errors.New("the record was sealed with another master key")
 	// ErrCorrupt: the data is not a record, was changed, or belongs to another context.
 	ErrCorrupt = errors.New("the sealed record is damaged or not in its place")
@@ -182,7 +182,7 @@ func (r *Ring) Seal(plain []byte, context string) []byte {
 	record := make([]byte, 0, overhead+len(plain))
 	record = append(append(record, version), master.id[:]...)
 	record = wrap(record, master, key[:], context)
-	// The key is used once, so the nonce need not differ.
+	// The key is used once, so the nonce may be constant.
 	return gcm(key[:]).Seal(record, make([]byte, nonceSize), plain, []byte(context))
 }
 
@@ -222,8 +222,7 @@ func (r *Ring) unwrap(record []byte, context string) ([]byte, error) {
 	return key, nil
 }
 
-// SealedUnder returns the identifier of the master key of a record. Errors:
-// [ErrCorrupt].
+// SealedUnder returns the identifier of the master key of a record. Errors: [ErrCorrupt].
 func SealedUnder(record []byte) (id KeyID, err error) {
 	if len(record) < overhead || record[0] != version {
 		return id, ErrCorrupt
@@ -231,8 +230,8 @@ func SealedUnder(record []byte) (id KeyID, err error) {
 	return KeyID(record[idAt:wrappedAt]), nil
 }
 
-// Reseal returns the record under the key that seals now, and whether that changed
-// it. Its content is not decrypted. Errors: [ErrNoKey], [ErrCorrupt].
+// Reseal returns the record sealed under the ring's first key, and whether it was changed. Its
+// content is not decrypted. Errors: [ErrNoKey], [ErrCorrupt].
 func (r *Ring) Reseal(record []byte, context string) ([]byte, bool, error) {
 	master := r.Current()
 	id, err := SealedUnder(record)

@@ -127,8 +127,8 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// Whatever the text: keys that are read are written the same way, and errors do not
-// repeat it.
+// For any text: keys that are parsed are written the same way, and errors do not contain the
+// text.
 func FuzzParseRing(f *testing.F) {
 	key := seal.NewKey().Text()
 	for _, s := range []string{key, key + "," + key, key + "\n", "", ",", seal.KeyPrefix, key[:len(key)-1], key + "="} {

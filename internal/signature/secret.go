@@ -6,26 +6,27 @@ import (
 	"strings"
 )
 
-// Prefix starts the secrets of Standard Webhooks, and with [versioned] those that some senders
-// hand out as "v1,whsec_…".
+// Prefix begins the secrets of Standard Webhooks; some senders issue them as "v1,whsec_…", with
+// [versioned] before it.
 const (
 	Prefix    = "whsec_"
 	versioned = "v1," + Prefix
 )
 
-// Limits of secrets, in bytes: of what one encodes, and of the text of one that is the key.
+// Limits of secrets, in bytes: of the decoded key, and of the text of a secret whose text is
+// the key.
 const (
 	minStandard = 24 // Standard Webhooks, "Signature scheme"
-	minDecoded  = 16 // of senders that accept shorter ones
+	minDecoded  = 16 // for senders that accept shorter ones
 	maxDecoded  = 64
 	MinText     = 16
 	MaxText     = 512
 )
 
-// Secret returns a secret that a user has, as it is kept, and false if the profile cannot sign
-// with it. A nil profile is that of Standard Webhooks. If the key is what the secret encodes,
-// the secret is kept as [Prefix] and base64, and may be given without the prefix or as
-// "v1,whsec_…". Otherwise it is kept as it is.
+// Secret returns the stored form of a user's secret, and false if the profile cannot sign with
+// it. A nil profile is that of Standard Webhooks. If the key is the decoded secret, the stored
+// form is [Prefix] and base64; the given one may lack the prefix or begin with "v1,whsec_".
+// Otherwise the secret is stored unchanged.
 func (p *Profile) Secret(given string) (kept string, ok bool) {
 	if p != nil && !p.Decoded {
 		printable := !strings.ContainsFunc(given, func(r rune) bool { return r < ' ' || r == 0x7f }) && strings.ToValidUTF8(given, "") == given
@@ -49,7 +50,7 @@ func (p *Profile) minDecoded() int {
 	return minDecoded
 }
 
-// SecretRule is the rule of [Profile.Secret], for messages.
+// SecretRule describes the secrets that [Profile.Secret] accepts, for messages.
 func (p *Profile) SecretRule() string {
 	if p != nil && !p.Decoded {
 		return fmt.Sprintf("%d to %d bytes of text without control characters", MinText, MaxText)
@@ -60,7 +61,7 @@ func (p *Profile) SecretRule() string {
 // decode returns the bytes that a secret encodes after its prefix.
 func decode(secret string) ([]byte, bool) {
 	encoded, ok := strings.CutPrefix(secret, Prefix)
-	if !ok || strings.ContainsAny(encoded, "\r\n") { // which the decoder skips
+	if !ok || strings.ContainsAny(encoded, "\r\n") { // the decoder would skip them
 		return nil, false
 	}
 	key, err := base64.StdEncoding.Strict().DecodeString(encoded)

@@ -1,8 +1,8 @@
-// Package signature owns the forms in which other webhook senders sign their requests: a table
-// of [Profile] values, and profiles of templates that people write.
+// Package signature owns the signature schemes of other webhook senders: a table of [Profile]
+// values, and profiles from templates that users write.
 //
-// It must not know endpoints, events or HTTP. The signatures of Standard Webhooks and the
-// brand's own, which every endpoint has by default, are package webhook's.
+// It must not know endpoints, events or HTTP. The signatures of Standard Webhooks and of the
+// brand, which are the default of every endpoint, are in package webhook.
 package signature
 
 import (
@@ -20,26 +20,26 @@ import (
 	"strings"
 )
 
-// Profile is a form of signed requests. The templates have placeholders: see [Template].
+// Profile is a signature scheme. The templates have placeholders: see [Template].
 type Profile struct {
 	Name      string
-	Label     string // on forms
+	Label     string // shown in forms
 	Algorithm string // a key of algorithms
 	Encoding  string // a key of encodings
-	// Decoded says that the key is the bytes that a secret encodes after its prefix, as in
-	// Standard Webhooks. Otherwise it is the bytes of the secret's text.
+	// Decoded means that the key is what a secret encodes after its prefix, as in Standard
+	// Webhooks. Otherwise the key is the secret's text.
 	Decoded bool
-	Content string // template of what is signed
-	// Each is the template of one signature within {signatures}, and Join stands between two.
-	// Without it, the header has one {signature}, made with one secret.
+	Content string // template of the signed text
+	// Each is the template of one signature within {signatures}, and Join separates two. Without
+	// Each, the header has one {signature}, made with one secret.
 	Each, Join string
 	Headers    []Header
 }
 
-// Header is a header of a profile: its name as it is sent, and the template of its value.
+// Header is a header of a profile: its name, and the template of its value.
 type Header struct{ Name, Value string }
 
-// Profiles is every named profile.
+// Profiles has all named profiles.
 var Profiles = []Profile{
 	{
 		Name: "stripe", Label: "Stripe: Stripe-Signature", Algorithm: "sha256", Encoding: "hex",
@@ -107,7 +107,7 @@ var (
 	encodings  = map[string]func([]byte) string{"hex": hex.EncodeToString, "base64": base64.StdEncoding.EncodeToString}
 )
 
-// Delivery is the request that is signed.
+// Delivery is the signed request.
 type Delivery struct {
 	ID, Type string
 	Time     int64 // Unix seconds, of the attempt
@@ -115,16 +115,16 @@ type Delivery struct {
 }
 
 // One reports whether requests have the signature of one secret only, so that a receiver with
-// another of the live secrets refuses them.
+// another of the current secrets refuses them.
 func (p *Profile) One() bool { return p.Each == "" }
 
-// Sets reports whether the profile sets a header; that of nil sets none.
+// Sets reports whether the profile sets a header; a nil profile sets none.
 func (p *Profile) Sets(header string) bool {
 	return p != nil && slices.ContainsFunc(p.Headers, func(h Header) bool { return strings.EqualFold(h.Name, header) })
 }
 
-// Sign calls add with each header of a delivery: names as they are sent. secrets are the live
-// ones, newest first; single is the index of the one that signs where only one can.
+// Sign calls add with each signature header of a delivery. secrets are the current ones, newest
+// first; single is the index of the secret for a profile with one signature.
 func (p *Profile) Sign(d *Delivery, secrets []string, single int, add func(name, value string)) error {
 	values := map[string]string{"id": d.ID, "type": d.Type, "timestamp": strconv.FormatInt(d.Time, 10)}
 	var err error
@@ -187,7 +187,7 @@ func (p *Profile) signature(d *Delivery, secret string, values map[string]string
 
 var errSecret = errors.New("the secret is not base64")
 
-// expand replaces the placeholders of a template. Braces around other text are an error.
+// expand replaces the placeholders of a template. Unknown placeholders are an error.
 func expand(template string, values map[string]string) (string, error) {
 	var b strings.Builder
 	for template != "" {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// header returns the headers of a delivery.
+// header returns the signature headers of a delivery.
 func header(t testing.TB, p *Profile, d *Delivery, secrets ...string) map[string]string {
 	t.Helper()
 	h := map[string]string{}
@@ -22,7 +22,7 @@ func header(t testing.TB, p *Profile, d *Delivery, secrets ...string) map[string
 
 const convoyBody = `{"event":"charge.success","amount":1000,"currency":"NGN"}`
 
-// The profiles produce the signatures that the senders document or test themselves with.
+// The profiles produce the signatures in the documentation or tests of their senders.
 func TestProfiles_vectors(t *testing.T) {
 	convoy := Delivery{Time: 1700000000, Body: []byte(convoyBody)}
 	for _, tt := range []struct {
@@ -52,8 +52,8 @@ func TestProfiles_vectors(t *testing.T) {
 	}
 }
 
-// While secrets rotate, a profile has the signature of each where receivers read several, and
-// otherwise that of one.
+// During a secret rotation, a profile has the signature of each secret if receivers read
+// several, and otherwise that of one.
 func TestProfile_Sign_rotation(t *testing.T) {
 	d := &Delivery{ID: "evt_1", Type: "a.b", Time: 7, Body: []byte("{}")}
 	for i := range Profiles {
@@ -75,8 +75,8 @@ func TestProfile_Sign_rotation(t *testing.T) {
 	}
 }
 
-// Each profile can be made of its declaration: its names are in use once, and its templates
-// have known placeholders only.
+// The declaration of each profile is valid: its names are unique, and its templates have known
+// placeholders only.
 func TestProfiles_declared(t *testing.T) {
 	seen := map[string]bool{}
 	for i := range Profiles {
@@ -124,7 +124,7 @@ func TestTemplate(t *testing.T) {
 	if named["T"] != "a.b" || named["I"] != "evt_1" || len(named) != 3 {
 		t.Errorf("got %v", named)
 	}
-	for _, algorithm := range Algorithms { // RFC 2104's sums, in the lengths of their hashes
+	for _, algorithm := range Algorithms { // HMACs (RFC 2104), with the lengths of their hashes
 		size := map[string]int{"sha1": 40, "sha256": 64, "sha512": 128}[algorithm]
 		if got := header(t, Template{Algorithm: algorithm, Header: "S"}.Profile(), d, "0123456789abcdef")["S"]; len(got) != size {
 			t.Errorf("%s: %s", algorithm, got)
@@ -148,7 +148,7 @@ func TestTemplate(t *testing.T) {
 
 func TestProfile_Secret(t *testing.T) {
 	const key = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-	for _, tt := range []struct{ profile, given, kept string }{ // kept is empty for one that is refused
+	for _, tt := range []struct{ profile, given, kept string }{ // kept is empty if the secret is refused
 		{"", "whsec_" + key, "whsec_" + key}, {"", key, "whsec_" + key}, {"", "v1,whsec_" + key, "whsec_" + key},
 		{"svix", key, "whsec_" + key}, {"svix", "v1,whsec_" + key, "whsec_" + key},
 		{"svix", "whsec_plJ3nmyCDGBKInavdOK15jsl", "whsec_plJ3nmyCDGBKInavdOK15jsl"}, {"", "whsec_plJ3nmyCDGBKInavdOK15jsl", ""},
@@ -162,8 +162,7 @@ func TestProfile_Secret(t *testing.T) {
 	}
 }
 
-// Whatever the template: one that is valid signs every delivery, with one header that can be
-// sent.
+// For any template: a valid one signs every delivery, with one header that can be sent.
 func FuzzTemplate(f *testing.F) {
 	f.Add("sha256", "hex", "{timestamp}.{body}", "t={timestamp},v1={signature}", "", "", "evt_1", []byte("{}"))
 	f.Add("sha1", "base64", "{body}", "{signatures}", "{signature}", " ", "", []byte("{body}"))
@@ -173,7 +172,7 @@ func FuzzTemplate(f *testing.F) {
 		if field, _ := tmpl.Invalid(); field != "" {
 			return
 		}
-		id = strings.Map(func(r rune) rune { return max(' ', min(r, '~')) }, id) // as ids are
+		id = strings.Map(func(r rune) rune { return max(' ', min(r, '~')) }, id) // the characters of ids
 		h := header(t, tmpl.Profile(), &Delivery{ID: id, Type: "a.b", Time: 7, Body: body}, "0123456789abcdef")
 		if len(h) != 1 || h["X"] == "" || strings.ContainsFunc(h["X"], func(r rune) bool { return r < ' ' || r > '~' }) {
 			t.Errorf("%+v sends %q", tmpl, h)
@@ -185,7 +184,7 @@ func FuzzTemplate(f *testing.F) {
 	})
 }
 
-// Whatever the secret: one that is accepted signs, and stays as it is when it is given again.
+// For any secret: an accepted one signs, and its stored form is accepted unchanged.
 func FuzzSecret(f *testing.F) {
 	for _, s := range []string{"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "v1,whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "", "v1,", "0123456789abcdef\x00"} {
 		f.Add(s)

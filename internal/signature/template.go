@@ -17,8 +17,8 @@ const (
 	MaxJoin    = 10
 )
 
-// Template is a profile that people write, for senders without a profile of their own. Empty
-// fields have defaults: sha256, hex, "{body}" and "{signature}".
+// Template is a profile that users write, for schemes without a named profile. Empty fields
+// have defaults: sha256, hex, "{body}" and "{signature}".
 //
 // Content may have the placeholders {id}, {type}, {timestamp} and {body}, and Value {id},
 // {type}, {timestamp} and {signature}. Timestamps are Unix seconds. With Each, the placeholder
@@ -39,8 +39,8 @@ type Template struct {
 	TypeHeader      string `json:"type_header,omitempty"`
 }
 
-// Algorithms, Encodings and Keys are the values of a template, the default first. The key is the
-// secret's text, or the bytes that it encodes after [Prefix].
+// Algorithms, Encodings and Keys are the allowed values of a template; the first is the default.
+// The key is the secret's text, or the bytes that it encodes after [Prefix].
 var (
 	Algorithms = []string{"sha256", "sha1", "sha512"}
 	Encodings  = []string{"hex", "base64"}
@@ -89,8 +89,8 @@ func (t Template) Profile() *Profile {
 	return p
 }
 
-// Invalid returns the JSON name of the first field that is not valid and the reason, or nothing.
-// It does not judge the name of the header.
+// Invalid returns the JSON name of the first invalid field and the reason, or empty texts. It
+// does not check the name of the header.
 func (t Template) Invalid() (field, reason string) {
 	p := t.Profile()
 	known := map[string]string{"id": "", "type": "", "timestamp": "", "body": ""}

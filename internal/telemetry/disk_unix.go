@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Disk returns how much of the disk that holds path is free to the server, and its size.
+// Disk returns how much of the disk that holds path is available to the server, and the size of
+// the disk.
 func Disk(path string) (free, size uint64, err error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Disk returns how much of the disk that holds path is free to the server, and its size.
+// Disk returns how much of the disk that holds path is available to the server, and the size of
+// the disk.
 func Disk(path string) (free, size uint64, err error) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err == nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-// Sources is where the numbers are that the parts keep themselves. They are asked at
-// each scrape, once.
+// Sources are functions that return the numbers of the server's parts. Each is called once per
+// scrape.
 type Sources struct {
 	Version   string
 	Engine    func() dispatch.Stats
@@ -27,10 +27,10 @@ type Sources struct {
 	Filters   func() service.FilterCounts
 	Survey    func() Survey
 	Cluster   func() Cluster // nil: there are no other nodes
-	Brokers   []string       // that events are taken from
+	Brokers   []string       // that events are consumed from
 }
 
-// Cluster is a node's part (cluster.Stats).
+// Cluster has the numbers of a node's cluster part (cluster.Stats).
 type Cluster struct {
 	Nodes       int
 	Generation  int64
@@ -41,8 +41,8 @@ type Cluster struct {
 	Suspensions int
 }
 
-// Metrics is what Prometheus can ask for. No label has a value that a caller or an
-// account makes up, so their number is bounded.
+// Metrics has the metrics of the server. No label has a value that a caller or an account
+// chooses, so the number of series is bounded.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -74,17 +74,17 @@ type Metrics struct {
 
 var (
 	attemptBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60}
-	// From acceptance on: milliseconds when all is well, days at the end of the schedule.
+	// From the acceptance on: normally milliseconds, and days at the end of the retry schedule.
 	waitBuckets    = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 3600, 21600, 86400, 259200}
 	requestBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	sizeBuckets    = []float64{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048}
 )
 
-// The routes whose requests are timed by themselves: senders wait for them.
+// The routes with a histogram of their own, because senders wait for them.
 var ingest = map[string]string{"/v1/events": "event", "/v1/events/raw": "event", "/v1/events/batch": "batch"}
 
-// NewMetrics returns metrics of a server. Its parts must be passed through [Metrics.Commits],
-// [Metrics.Recorder], [Metrics.Watcher] and [Metrics.Lanes] to be seen.
+// NewMetrics returns the metrics of a server. The observed parts must be wrapped with
+// [Metrics.Commits], [Metrics.Recorder], [Metrics.Watcher] and [Metrics.Lanes].
 func NewMetrics(from Sources) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), requestTime: map[string]prometheus.Observer{}}
 	add := make([]prometheus.Collector, 0, 32)
@@ -141,7 +141,7 @@ func NewMetrics(from Sources) *Metrics {
 	m.requestTime[""] = times.WithLabelValues("other")
 	for route, kind := range ingest {
 		m.requestTime[route] = times.WithLabelValues(kind)
-		for _, class := range []string{"2xx", "4xx", "5xx"} { // so that the first one of each is an increase
+		for _, class := range []string{"2xx", "4xx", "5xx"} { // so that the first response of each class is an increase
 			m.requests.WithLabelValues(http.MethodPost, route, class)
 		}
 	}
@@ -173,7 +173,7 @@ func NewMetrics(from Sources) *Metrics {
 	return m
 }
 
-// Request counts a request that the API answered.
+// Request counts a request to the API.
 func (m *Metrics) Request(method, route string, status int, took time.Duration) {
 	m.requests.WithLabelValues(method, route, classOf(status)).Inc()
 	if status == http.StatusTooManyRequests {
@@ -189,7 +189,7 @@ func (m *Metrics) Request(method, route string, status int, took time.Duration) 
 	h.Observe(took.Seconds())
 }
 
-// Validated counts an event that was looked at by its type's schema.
+// Validated counts an event that was checked against its type's schema.
 func (m *Metrics) Validated(v service.Verdict) { m.validated.WithLabelValues(string(v)).Inc() }
 
 // GivenUp counts an endpoint that the server disabled.
@@ -204,7 +204,7 @@ var classes = [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 func classOf(status int) string { return classes[max(min(status/100, len(classes)-1), 0)] }
 
-// Handler answers Prometheus.
+// Handler serves the metrics to Prometheus.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }

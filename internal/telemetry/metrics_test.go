@@ -23,7 +23,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/telemetry"
 )
 
-// sources are those of a server that does nothing.
+// sources are those of an idle server.
 func sources() telemetry.Sources {
 	return telemetry.Sources{
 		Version: "1", Endpoints: endpoint.NewRegistry(),
@@ -34,7 +34,7 @@ func sources() telemetry.Sources {
 	}
 }
 
-// expect scrapes and compares single lines.
+// expect scrapes the metrics and compares single lines.
 func expect(t *testing.T, m *telemetry.Metrics, lines ...string) {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -53,7 +53,7 @@ func expect(t *testing.T, m *telemetry.Metrics, lines ...string) {
 	}
 }
 
-// sink takes what is passed on.
+// sink counts the wrapped calls.
 type sink struct{ settled, attempted, dead int }
 
 func (s *sink) Settle(store.Settlement, *store.Health)          { s.settled++ }
@@ -87,12 +87,12 @@ func TestMetrics_followADelivery(t *testing.T) {
 		`posthaste_delivery_duration_seconds_bucket{le="60"} 0`, `posthaste_delivery_duration_seconds_bucket{le="300"} 1`,
 		`posthaste_deliveries_settled_total{state="succeeded"} 1`)
 
-	// A person's retry, long after: the wait counts from then.
+	// A manual retry much later: the wait is measured from the retry.
 	d.Requeue(accepted.Add(time.Hour))
 	attempt(time.Hour+time.Millisecond, delivery.OutcomeGone)
 	expect(t, m, `posthaste_first_attempt_delay_seconds_bucket{le="0.005"} 2`, `posthaste_deliveries_settled_total{state="failed"} 1`)
 	watcher.EndpointDead(&dispatch.Failure{}, endpoint.DisabledGone)
-	expect(t, m, `posthaste_endpoints_given_up_total{reason="gone"} 0`) // whoever disables it counts
+	expect(t, m, `posthaste_endpoints_given_up_total{reason="gone"} 0`) // only endpoints that the server disables are counted
 	m.GivenUp(endpoint.DisabledGone)
 	expect(t, m, `posthaste_endpoints_given_up_total{reason="gone"} 1`, `posthaste_endpoints_given_up_total{reason="failing"} 0`)
 	if *next != (sink{settled: 3, attempted: 3, dead: 1}) {
@@ -130,7 +130,7 @@ func TestMetrics_followTheStore(t *testing.T) {
 	_, _ = lanes.CancelPending(ctx, 7, time.Now(), 1)
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	_, _ = lanes.LoadLane(ended, 7, 1, 1) // the server stops: no error of the store
+	_, _ = lanes.LoadLane(ended, 7, 1, 1) // the server is stopping: not an error of the store
 	expect(t, m, `posthaste_deliveries_created_total 2`, `posthaste_fenced_writes_total 1`, `posthaste_store_errors_total{operation="commit"} 2`,
 		`posthaste_store_errors_total{operation="load_lane"} 1`, `posthaste_store_errors_total{operation="list_lanes"} 1`,
 		`posthaste_store_errors_total{operation="read_health"} 1`, `posthaste_store_errors_total{operation="cancel_pending"} 1`)
@@ -172,8 +172,8 @@ func TestMetrics_service(t *testing.T) {
 		`posthaste_forgotten_total{kind="audit_entries"} 520`, `posthaste_forgotten_total{kind="endpoints"} 0`)
 }
 
-// TestSurvey_oldestDue holds that an endpoint that works and falls behind is told apart
-// from one that is down, and that what nobody sends to makes no alarm.
+// TestSurvey_oldestDue checks that a working endpoint with a backlog is distinguished from one
+// that fails, and that endpoints without attempts raise no alert.
 func TestSurvey_oldestDue(t *testing.T) {
 	ctx := context.Background()
 	st, err := sqlite.Open(ctx, t.TempDir(), seal.NewRing(seal.NewKey()))
@@ -199,7 +199,7 @@ func TestSurvey_oldestDue(t *testing.T) {
 	surveyor.Metrics = telemetry.NewMetrics(from)
 	expect(t, surveyor.Metrics, `posthaste_store_writable 0`, `posthaste_survey_timestamp_seconds 0`)
 
-	waiting := map[int64]time.Duration{1: time.Minute, 2: time.Hour, 3: 2 * time.Hour, 4: 3 * time.Hour, 5: -time.Hour} // due ago
+	waiting := map[int64]time.Duration{1: time.Minute, 2: time.Hour, 3: 2 * time.Hour, 4: 3 * time.Hour, 5: -time.Hour} // due for this long
 	b := &store.Batch{}
 	for no, ago := range waiting {
 		from.Endpoints.Put(&endpoint.Endpoint{No: no, ID: fmt.Sprint("we_", no), Space: 2, Config: endpoint.Config{Events: []string{"*"}}, State: endpoint.State{Status: endpoint.Enabled}}, endpoint.Process{Remote: no == 4})
@@ -220,7 +220,7 @@ func TestSurvey_oldestDue(t *testing.T) {
 		t.Errorf("size %d, disk %d of %d", s.Size, s.DiskFree, s.DiskSize)
 	}
 
-	// Another node counts for all.
+	// Another node counts the values of the whole cluster.
 	surveyor.ForAll = func() bool { return false }
 	surveyor.Look(ctx)
 	expect(t, surveyor.Metrics, `posthaste_deliveries_waiting 0`, `posthaste_store_size_bytes 0`, `posthaste_oldest_due_age_seconds{endpoints="healthy"} 60`)
@@ -235,7 +235,7 @@ func TestSurvey_aStoreThatFails(t *testing.T) {
 	expect(t, surveyor.Metrics, `posthaste_store_writable 0`, `posthaste_store_errors_total{operation="survey"} 1`, `posthaste_survey_timestamp_seconds 0`)
 }
 
-// broken is a store that is away.
+// broken is a store that is unavailable.
 type broken struct{ telemetry.SurveyStore }
 
 var errAway = errors.New("away")
@@ -243,7 +243,8 @@ var errAway = errors.New("away")
 func (broken) Ready(context.Context) error                             { return errAway }
 func (broken) Lanes(context.Context, int64, int) ([]store.Lane, error) { return nil, errAway }
 
-// BenchmarkMetrics_delivery is what metrics add to an event that is delivered at once.
+// BenchmarkMetrics_delivery measures the cost of metrics for an event that is delivered at
+// once.
 func BenchmarkMetrics_delivery(b *testing.B) {
 	m := telemetry.NewMetrics(sources())
 	recorder, watcher := m.Recorder(&sink{}), m.Watcher(&sink{})

@@ -24,7 +24,7 @@ const (
 
 var operations = []string{opCommit, opLane, opLanes, opCancel, opHealth, opSurvey}
 
-// fail counts an error of the store; what the caller itself ended is none.
+// fail counts an error of the store, unless the caller has ended ctx.
 func (m *Metrics) fail(ctx context.Context, operation string, err error) {
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -35,7 +35,7 @@ func (m *Metrics) fail(ctx context.Context, operation string, err error) {
 	m.storeErrors.WithLabelValues(operation).Inc()
 }
 
-// Commits returns st with its transactions measured.
+// Commits returns st with metrics of its transactions.
 func (m *Metrics) Commits(st commit.Store) commit.Store { return &commits{st, m} }
 
 type commits struct {
@@ -64,7 +64,7 @@ func (c *commits) Commit(ctx context.Context, b *store.Batch) error {
 	return nil
 }
 
-// Lanes returns st with its errors counted.
+// Lanes returns st with metrics of its errors.
 func (m *Metrics) Lanes(st dispatch.Store) dispatch.Store { return &lanes{st, m} }
 
 type lanes struct {
@@ -108,7 +108,7 @@ func (l *lanes) AllHealth(ctx context.Context) ([]store.Health, error) {
 	return all, err
 }
 
-// Recorder returns next with what becomes of deliveries counted.
+// Recorder returns next with metrics of the results of deliveries.
 func (m *Metrics) Recorder(next dispatch.Recorder) dispatch.Recorder { return &recorder{next, m} }
 
 type recorder struct {
@@ -136,10 +136,11 @@ func (r *recorder) Settle(s store.Settlement, h *store.Health) {
 	r.next.Settle(s, h)
 }
 
-// positive is a span in seconds, none where a clock was stepped back meanwhile.
+// positive returns a duration in seconds, or 0 if it is negative because the clock was set
+// back.
 func positive(d time.Duration) float64 { return max(d, 0).Seconds() }
 
-// Watcher returns next with attempts counted.
+// Watcher returns next with metrics of attempts.
 func (m *Metrics) Watcher(next dispatch.Watcher) dispatch.Watcher { return &watcher{next, m} }
 
 type watcher struct {
@@ -156,14 +157,14 @@ func (w *watcher) Attempted(e *endpoint.Endpoint, a *delivery.Attempt) {
 	w.Watcher.Attempted(e, a)
 }
 
-// What becomes of a broker's message.
+// The results of a broker's message.
 const (
 	stored  = "stored"
 	refused = "refused"
 	failed  = "failed"
 )
 
-// Message counts a message of a source by the error of taking it.
+// Message counts a message of a source by the error of its processing.
 func (m *Metrics) Message(broker string, wasRefused bool, err error) {
 	result := stored
 	switch {
@@ -175,5 +176,5 @@ func (m *Metrics) Message(broker string, wasRefused bool, err error) {
 	m.messages.WithLabelValues(broker, result).Inc()
 }
 
-// Interrupted counts a time that a source at a broker could not be asked.
+// Interrupted counts an interruption of a source at a broker.
 func (m *Metrics) Interrupted(broker string) { m.interruptions.WithLabelValues(broker).Inc() }

@@ -9,8 +9,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service"
 )
 
-// readings are the numbers that others keep. It asks each of them once a scrape, because
-// the engine counts its lanes for every answer.
+// readings collects the numbers of other parts. It reads each of them once per scrape, because
+// the engine counts its lanes at each call.
 type readings struct {
 	from Sources
 	all  []reading
@@ -22,7 +22,7 @@ type reading struct {
 	value func(*state) float64
 }
 
-// state is what the sources said at one scrape.
+// state has the values of one scrape.
 type state struct {
 	engine    dispatch.Stats
 	commits   commit.Stats

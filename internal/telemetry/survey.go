@@ -13,17 +13,17 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Survey is what a look at the store found. A scrape reads it and touches no table.
+// Survey is the result of a survey of the store. Scrapes read it and do not access tables.
 type Survey struct {
-	At       time.Time // it ended; zero: none has
+	At       time.Time // its end; zero: there was none yet
 	Writable bool
 	Waiting  int // deliveries
-	Jobs     int // that run
+	Jobs     int // that are running
 	Size     int64
 
-	// For how long the oldest due delivery has been due, of endpoints whose last attempt
-	// succeeded or was none, and of those whose last failed. Endpoints that are not sent to
-	// by this node, because they are disabled or another's, do not count.
+	// For how long the oldest due delivery has been due, of endpoints whose last attempt succeeded
+	// or that have none, and of those whose last attempt failed. Endpoints without attempts by
+	// this node, because they are disabled or belong to another node, do not count.
 	Healthy, Failing time.Duration
 
 	DiskFree, DiskSize uint64
@@ -31,13 +31,13 @@ type Survey struct {
 
 const (
 	surveyEvery  = 15 * time.Second
-	surveyShare  = 50 // a survey rests for so many times as long as it took
+	surveyShare  = 50 // the pause after a survey is this many times its duration
 	surveyLanes  = 1000
 	mostWaiting  = 1_000_000
 	surveyBudget = 30 * time.Second
 )
 
-// SurveyStore is what a survey looks at.
+// SurveyStore is the part of the store that a survey reads.
 type SurveyStore interface {
 	Ready(ctx context.Context) error
 	Waiting(ctx context.Context, most int) (int, error)
@@ -46,14 +46,14 @@ type SurveyStore interface {
 	Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error)
 }
 
-// Surveyor looks at the store now and then, at most a fiftieth of the time. All fields are required but
-// those with a stated default.
+// Surveyor surveys the store regularly, for at most a fiftieth of the time. All fields are required
+// except those with a stated default.
 type Surveyor struct {
 	Store     SurveyStore
 	Endpoints *endpoint.Registry
 	Breaker   func(endpoint int64) delivery.Breaker
-	ForAll    func() bool                           // this node counts what is counted once for all nodes; nil: it does
-	Disk      func() (free, size uint64, err error) // nil: not looked at
+	ForAll    func() bool                           // this node counts the values of the whole cluster; nil: it does
+	Disk      func() (free, size uint64, err error) // nil: not measured
 	Now       func() time.Time
 	Log       *slog.Logger
 	Metrics   *Metrics
@@ -62,7 +62,7 @@ type Surveyor struct {
 	last Survey
 }
 
-// Last returns what the last survey found.
+// Last returns the last survey.
 func (s *Surveyor) Last() Survey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +84,7 @@ func (s *Surveyor) Run(ctx context.Context) {
 	}
 }
 
-// Look surveys once. Values that could not be read are not changed.
+// Look makes one survey. Values that could not be read keep their last value.
 func (s *Surveyor) Look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, surveyBudget)
 	defer cancel()
@@ -128,7 +128,7 @@ func (s *Surveyor) look(ctx context.Context, next *Survey) (err error) {
 	return err
 }
 
-// oldest hops from lane to lane; it reads nothing of what waits in them but the first.
+// oldest reads only the first delivery of each lane.
 func (s *Surveyor) oldest(ctx context.Context) (healthy, failing time.Duration, err error) {
 	now := s.Now()
 	for after, more := int64(0), true; more; {

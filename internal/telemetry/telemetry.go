@@ -1,9 +1,8 @@
-// Package telemetry owns how the server shows itself: the logger, the metrics, and
-// the traces.
+// Package telemetry owns the observation of the server: the logger, the metrics, and the
+// traces.
 //
-// It stands around the parts and looks on: what they do is passed through it, and they
-// know nothing of it. It must not know HTTP handlers or SQL. Nothing it is given may be
-// a secret, a key or a payload.
+// It wraps the parts of the server, which do not depend on it. It must not know HTTP handlers
+// or SQL. No value that it receives may be a secret, a key or a payload.
 package telemetry
 
 import (

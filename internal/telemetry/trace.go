@@ -27,19 +27,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// Tracing makes spans of requests that send events, of their way to the disk, and of
-// attempts. The parts that are to be seen are passed through it; where there is none,
-// they are not, and tracing costs nothing.
+// Tracing creates spans of requests that send events, of their commits, and of attempts. The
+// observed parts are wrapped only if tracing is enabled; otherwise it costs nothing.
 //
-// No span holds a payload, a secret, or more of a URL than its host.
+// No span contains a payload, a secret, or more of a URL than its host.
 type Tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 }
 
-// NewTracing returns tracing to the collector at a base URL; if that is empty, to the one
-// that OpenTelemetry's environment variables name, which count for all else too. Errors of
-// the export are logged. The caller must Stop it.
+// NewTracing returns tracing to the collector at a base URL; if that is empty, to the one in
+// OpenTelemetry's environment variables, which also set all other options. Export errors are
+// logged. The caller must call Stop.
 func NewTracing(ctx context.Context, endpoint, version string, log *slog.Logger) (*Tracing, error) {
 	var options []otlptracehttp.Option
 	if endpoint != "" {
@@ -63,18 +62,18 @@ func NewTracing(ctx context.Context, endpoint, version string, log *slog.Logger)
 	return &Tracing{provider: p, tracer: p.Tracer("github.com/posthaste-hq/posthaste")}, nil
 }
 
-// Stop exports what is left, until ctx ends.
+// Stop exports the remaining spans, until ctx ends.
 func (t *Tracing) Stop(ctx context.Context) error { return t.provider.Shutdown(ctx) }
 
-// The routes that are traced: what sends events.
+// The traced routes: those that send events.
 const (
 	sendOne   = "/v1/events"
 	sendRaw   = "/v1/events/raw"
 	sendBatch = "/v1/events/batch"
 )
 
-// Requests returns next with requests that send events traced, as part of their sender's
-// trace if they say so.
+// Requests returns next with spans of requests that send events. They belong to the sender's
+// trace if the request has one.
 func (t *Tracing) Requests(next http.Handler) http.Handler {
 	var w3c propagation.TraceContext
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -95,7 +94,7 @@ func (t *Tracing) Requests(next http.Handler) http.Handler {
 	})
 }
 
-// statusWriter remembers the status.
+// statusWriter records the status.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -108,8 +107,8 @@ func (w *statusWriter) WriteHeader(status int) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Events returns next with a span for each event, from here until it is on disk, which
-// its attempts become children of: it is stored with the event.
+// Events returns next with a span for each event until it is on disk. The span is stored with
+// the event and is the parent of its attempts.
 func (t *Tracing) Events(next service.Appender) service.Appender { return &events{next, t} }
 
 type events struct {
@@ -158,7 +157,7 @@ func (e *events) AppendAll(ctx context.Context, all []*store.Append) []error {
 // FanOut implements [service.Appender].
 func (e *events) FanOut(space event.Space) { e.next.FanOut(space) }
 
-// Sender returns next with a span for each attempt, which the receiver is told of.
+// Sender returns next with a span for each attempt, which is sent to the receiver in a header.
 func (t *Tracing) Sender(next dispatch.Sender) dispatch.Sender { return &attempts{next, t} }
 
 type attempts struct {
@@ -194,9 +193,9 @@ func hostOf(raw string) string {
 	return u.Hostname()
 }
 
-// parent is what the attempts at an event belong to: the span that is stored with it or,
-// if there is none because it was accepted without, a trace whose number all nodes get to
-// from the event's identifier.
+// parent returns a context with the parent of an event's attempts: the span that is stored with
+// the event or, if the event was accepted without tracing, a trace whose identifier all nodes
+// derive from the event's.
 func parent(ctx context.Context, r *sender.Request) context.Context {
 	if c, ok := unpackTrace(r.Trace); ok {
 		return trace.ContextWithRemoteSpanContext(ctx, c)
@@ -205,7 +204,7 @@ func parent(ctx context.Context, r *sender.Request) context.Context {
 	return context.WithValue(ctx, rootTrace{}, trace.TraceID(sum[:16]))
 }
 
-// traceLength is that of a stored trace: trace, span and flags.
+// traceLength is the length of a stored trace: trace, span and flags.
 const traceLength = 16 + 8 + 1
 
 func packTrace(c trace.SpanContext) event.Trace {
@@ -225,7 +224,7 @@ func unpackTrace(b event.Trace) (trace.SpanContext, bool) {
 	return c, c.IsValid()
 }
 
-// traceParent writes the header of that name (W3C Trace Context, section 3.2).
+// traceParent returns the value of the header traceparent (W3C Trace Context, section 3.2).
 func traceParent(c trace.SpanContext) string {
 	if !c.IsValid() {
 		return ""
@@ -233,10 +232,10 @@ func traceParent(c trace.SpanContext) string {
 	return "00-" + c.TraceID().String() + "-" + c.SpanID().String() + "-" + c.TraceFlags().String()
 }
 
-// rootTrace is the context key of the trace that a span without a parent starts.
+// rootTrace is the context key of the trace for a span without a parent.
 type rootTrace struct{}
 
-// ids makes identifiers at random, but for traces that are given.
+// ids generates random identifiers, unless the context has a trace.
 type ids struct{}
 
 // NewIDs implements [sdktrace.IDGenerator].

@@ -1,11 +1,11 @@
-// Package weburl owns the one spelling of an http or https URL: the one that is
-// stored, shown, signed and sent.
+// Package weburl owns the normal form of http and https URLs: the form that is stored, shown,
+// signed and sent.
 //
-// People write the same URL in many ways. A URL is normalised once, where it enters
-// the server, so that every later step, a strict receiver included, sees the same
-// bytes: percent-encoded ASCII, a host in its ASCII form, a port in decimal.
+// Users write the same URL in many ways. A URL is normalized once, when the server accepts it,
+// so that every later step, also in a strict receiver, has the same bytes: percent-encoded
+// ASCII, a host in its ASCII form, a port in decimal.
 //
-// It does no I/O and must not know what a URL is for.
+// It does no I/O and must not know the use of a URL.
 package weburl
 
 import (
@@ -19,8 +19,8 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// invalid is a reason for which a text is not a URL of the web: a sentence for people that
-// does not repeat the URL, whose query or user-info can be a credential.
+// invalid is the reason why a text is not a valid URL: a sentence that does not contain the
+// URL, whose query or user-info may be a credential.
 type invalid string
 
 func (i invalid) Error() string { return string(i) }
@@ -48,9 +48,8 @@ const (
 	maxName  = 253
 )
 
-// Parse returns a URL in its one spelling. Its String method returns that spelling, but for
-// an empty fragment.
-// Errors are sentences for the author of the URL.
+// Parse returns a URL in its normal form. Its String method returns that form, except for an
+// empty fragment. Errors are sentences for the author of the URL.
 func Parse(raw string) (*url.URL, error) {
 	spelled, err := Normalize(raw)
 	if err != nil {
@@ -63,8 +62,8 @@ func Parse(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// Respell returns a URL in its one spelling, and unchanged what is not an http or https
-// URL, which the caller is to refuse or to use otherwise.
+// Respell returns a URL in its normal form, and any other text unchanged, which the caller must
+// check.
 func Respell(raw string) string {
 	if spelled, err := Normalize(raw); err == nil {
 		return spelled
@@ -72,10 +71,10 @@ func Respell(raw string) string {
 	return raw
 }
 
-// Normalize returns the one spelling of an absolute http or https URL. What is encoded
-// already stays as it is; in path, query and fragment all bytes that RFC 3986 does not
-// allow there are percent-encoded. A host name is mapped to ASCII (UTS #46), without a
-// final dot. Normalize changes nothing in what it returned.
+// Normalize returns the normal form of an absolute http or https URL. Encoded characters are
+// not changed; in path, query and fragment, all bytes that RFC 3986 does not allow there are
+// percent-encoded. A host name is mapped to ASCII (UTS #46), without a final dot. Normalize is
+// idempotent.
 func Normalize(raw string) (string, error) {
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return "", errSpace
@@ -138,13 +137,12 @@ func hostPort(u *url.URL) (string, error) {
 	return host + ":" + strconv.FormatUint(n, 10), nil
 }
 
-// profile maps names as browsers do (UTS #46, non-transitional). Which ASCII characters
-// a name may hold is decided in [checkName].
+// profile maps names like browsers (UTS #46, non-transitional). [checkName] decides which ASCII
+// characters a name may contain.
 var profile = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(false), idna.CheckHyphens(false), idna.StrictDomainName(false))
 
-// Host returns the ASCII form of a host: the one that is looked up, shown in the TLS
-// handshake and named in the Host header. An address is returned in its usual form,
-// however it is spelt. Errors are sentences for people.
+// Host returns the ASCII form of a host: the form for DNS, the TLS handshake and the Host
+// header. An IP address is returned in its usual form. Errors are sentences for users.
 func Host(host string) (string, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a.String(), nil
@@ -154,7 +152,7 @@ func Host(host string) (string, error) {
 		if err != nil || !utf8.ValidString(host) {
 			return "", errName
 		}
-		if again, err := profile.ToASCII(mapped); err != nil || again != mapped { // it must be the last spelling
+		if again, err := profile.ToASCII(mapped); err != nil || again != mapped { // the mapping must be idempotent
 			return "", errName
 		}
 		host = mapped
@@ -194,8 +192,8 @@ func checkName(host string) error {
 	return nil
 }
 
-// numeric reports whether the last label is a number, so that the host can be no
-// name (WHATWG URL, "ends in a number").
+// numeric reports whether the last label is a number, so that the host cannot be a name (WHATWG
+// URL, "ends in a number").
 func numeric(host string) bool {
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if last != "" && strings.Trim(last, "0123456789") == "" {
@@ -204,8 +202,8 @@ func numeric(host string) bool {
 	return strings.HasPrefix(last, "0x") && strings.Trim(last[2:], "0123456789abcdef") == ""
 }
 
-// parseIPv4 reads an address in any spelling that some resolver takes for one: those of
-// inet_aton, with fewer parts, octal or hexadecimal.
+// parseIPv4 reads an IPv4 address in any form that some resolver accepts: those of inet_aton,
+// with fewer parts, octal or hexadecimal.
 func parseIPv4(host string) (netip.Addr, bool) {
 	parts := strings.Split(host, ".")
 	if len(parts) > net.IPv4len {
@@ -229,7 +227,7 @@ func parseIPv4(host string) (netip.Addr, bool) {
 	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}), true
 }
 
-// cPrefix makes what C takes for octal so for Go, and keeps out what C does not
+// cPrefix converts the octal prefix of C to that of Go, and refuses prefixes that C does not
 // know.
 func cPrefix(p string) string {
 	if len(p) > 1 && p[0] == '0' && (p[1]|0x20 == 'b' || p[1]|0x20 == 'o') {
@@ -238,8 +236,8 @@ func cPrefix(p string) string {
 	return p
 }
 
-// appendEncoded appends what follows the authority: path, query and fragment. A % that
-// begins no escape is a mistake in a path, and a percent sign after it.
+// appendEncoded appends the part after the authority: path, query and fragment. A % without two
+// hexadecimal digits is an error in a path, and a percent sign after it.
 func appendEncoded(dst []byte, tail string) ([]byte, error) {
 	const hex = "0123456789ABCDEF"
 	inPath, inFragment := true, false
@@ -264,8 +262,8 @@ func appendEncoded(dst []byte, tail string) ([]byte, error) {
 
 func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
 
-// unescaped reports whether a byte stands for itself in a path, a query and a fragment
-// (RFC 3986, appendix A, "pchar" and "/").
+// unescaped reports whether a byte may be unencoded in a path, a query and a fragment (RFC
+// 3986, appendix A, "pchar" and "/").
 func unescaped(c byte) bool {
 	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@/", c) >= 0
 }

@@ -12,7 +12,7 @@ import (
 
 func TestNormalize(t *testing.T) {
 	for raw, want := range map[string]string{
-		// What is spelled right stays as it is.
+		// Normal URLs are unchanged.
 		"https://www.acme.com/webhooks/payment":      "https://www.acme.com/webhooks/payment",
 		"https://example.com":                        "https://example.com",
 		"https://example.com/?":                      "https://example.com/?",
@@ -32,7 +32,7 @@ func TestNormalize(t *testing.T) {
 		"https://a.example/\u00a0\u202e":           "https://a.example/%C2%A0%E2%80%AE",
 		"https://a.example/#é#":                    "https://a.example/#%C3%A9%23",
 
-		// Hosts have one name.
+		// The forms of a host have one normal form.
 		"HTTPS://Example.COM/A":              "https://example.com/A",
 		"https://BÜCHER.test/":               "https://xn--bcher-kva.test/",
 		"https://bu\u0308cher.test/":         "https://xn--bcher-kva.test/", // decomposed
@@ -120,7 +120,7 @@ func TestNormalize_refuses(t *testing.T) {
 	}
 }
 
-// What goes over the wire is the spelling itself, with Go's client at least.
+// A request has the URL in its normal form, at least with Go's client.
 func TestNormalize_isSent(t *testing.T) {
 	var target, host string
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { target, host = r.RequestURI, r.Host }))
@@ -145,8 +145,8 @@ func TestNormalize_isSent(t *testing.T) {
 	}
 }
 
-// Whatever the text: what is accepted is plain ASCII, is left alone the second time, and
-// is read by net/url as it stands.
+// For any text: an accepted URL is plain ASCII, is unchanged the second time, and is parsed by
+// net/url to the same parts.
 func FuzzNormalize(f *testing.F) {
 	for _, s := range []string{"https://example.com/a?b=c#d", "http://BÜCHER.test/é|?[%", "https://u:p@[::1%25e]:080/%41", "http://0x7f.1", "https:a", "https://a。b/\xff"} {
 		f.Add(s)

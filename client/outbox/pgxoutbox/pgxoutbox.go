@@ -15,13 +15,13 @@ import (
 	"github.com/posthaste-hq/posthaste/client/outbox/internal/statement"
 )
 
-// Store is an outbox in a table that pgx reaches, for [outbox.NewRelay]. Use [New].
+// Store is an outbox in a table that is accessed with pgx, for [outbox.NewRelay]. Use [New].
 type Store struct {
 	pool  *pgxpool.Pool
 	texts *statement.Texts
 }
 
-// New returns the outbox in a table. Its name goes into statements as it is: letters,
+// New returns the outbox in a table. The name is inserted into statements unquoted: letters,
 // digits, underscores and dots.
 func New(pool *pgxpool.Pool, table string) (*Store, error) {
 	texts, err := statement.For(table, true)
@@ -31,11 +31,11 @@ func New(pool *pgxpool.Pool, table string) (*Store, error) {
 	return &Store{pool: pool, texts: texts}, nil
 }
 
-// Schema returns the statements that make the table and its index unless they are
-// there, for your migrations.
+// Schema returns the statements that create the table and its index if they do not exist, for
+// your migrations.
 func (s *Store) Schema() []string { return s.texts.Create }
 
-// CreateTable runs Schema.
+// CreateTable runs the statements of Schema.
 func (s *Store) CreateTable(ctx context.Context) error {
 	for _, text := range s.texts.Create {
 		if _, err := s.pool.Exec(ctx, text); err != nil {
@@ -45,8 +45,8 @@ func (s *Store) CreateTable(ctx context.Context) error {
 	return nil
 }
 
-// Add writes an event into the outbox, in your transaction, and returns its id. An
-// event without a time happened now.
+// Add writes an event into the outbox, in your transaction, and returns its id. The default of
+// the event's time is now.
 func (s *Store) Add(ctx context.Context, tx pgx.Tx, e client.Event) (id string, err error) {
 	row, err := outbox.NewRow(e)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package brokertest is what every broker must do, as tests against a running one. It
-// is linked into no program.
+// Package brokertest has the tests that every broker must pass, against a running one. It is
+// linked into no program.
 package brokertest
 
 import (
@@ -13,13 +13,13 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/broker"
 )
 
-// Setup is a broker with what the tests need there.
+// Setup is a broker and the addresses that the tests use.
 type Setup struct {
 	Broker  broker.Broker
 	Sink    string // an address to publish to
-	Source  string // from which that comes
-	Nowhere string // an address that keeps nothing
-	Skips   bool   // what is refused is passed over by the broker's client alone
+	Source  string // an address to consume the messages of Sink from
+	Nowhere string // an address whose messages are not stored
+	Skips   bool   // only the broker's client skips refused messages
 }
 
 const patience = time.Minute
@@ -78,7 +78,7 @@ func Run(t *testing.T, s *Setup) {
 			case seen[string(m.Body)] == 1 && (taken%10 != 0 || s.Skips):
 				return errors.New("not now")
 			case seen[string(m.Body)] == 1:
-				taken++ // it does not come again
+				taken++ // it is not redelivered
 				if taken >= 2*messages {
 					defer stop()
 				}

@@ -1,6 +1,7 @@
-// Package kafka speaks to Kafka, Redpanda and others by Kafka's protocol. An address is a
-// topic. A source is the consumer group "posthaste", in order within a partition; what is
-// refused is logged and passed over, because a partition has no other way on.
+// Package kafka exchanges messages with Kafka, Redpanda and other brokers that implement
+// Kafka's protocol. An address is a topic. A source is the consumer group "posthaste", in order
+// within a partition; refused messages are logged and skipped, because nothing else in their
+// partition could be processed otherwise.
 package kafka
 
 import (
@@ -51,7 +52,7 @@ func Open(u *url.URL) (*Broker, error) {
 		b.options = append(b.options, kgo.SASL(auth))
 	}
 	var err error
-	// The record's key is the event's id; all in-sync replicas have it before it counts.
+	// The record's key is the event's id; all in-sync replicas must acknowledge the record.
 	b.client, err = kgo.NewClient(append(b.options, kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0))...)
 	return b, err
 }
@@ -118,7 +119,8 @@ func (b *Broker) Consume(ctx context.Context, topic string, take func(context.Co
 	}
 }
 
-// insist takes a message until it is taken or refused. It reports false when ctx ended.
+// insist calls take until the message is accepted or refused. It reports false if ctx ended
+// first.
 func insist(ctx context.Context, take func() error) bool {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		if err := take(); err == nil || errors.Is(err, broker.ErrRefused) {

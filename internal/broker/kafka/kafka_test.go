@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/broker/kafka"
 )
 
-// Against a server that speaks Kafka's protocol and keeps records in memory: Kafka
+// The tests use a server with Kafka's protocol that keeps records in memory, because Kafka
 // itself needs Java.
 func TestBroker(t *testing.T) {
 	c, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.SeedTopics(4, "payments"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"))

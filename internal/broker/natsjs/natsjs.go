@@ -1,5 +1,5 @@
-// Package natsjs speaks to NATS JetStream. An endpoint's address is a subject that a
-// stream keeps; a source's is a stream, or stream/subject for a part of it.
+// Package natsjs exchanges messages with NATS JetStream. An endpoint's address is a subject
+// that a stream stores; a source's is a stream, or stream/subject for a part of it.
 package natsjs
 
 import (
@@ -25,9 +25,9 @@ type Broker struct {
 }
 
 const (
-	consumer  = "posthaste" // the durable consumer, which all nodes share
+	consumer  = "posthaste" // the durable consumer that all nodes share
 	again     = time.Second
-	ackWait   = 10 * time.Second // what a node that died had taken comes again after that
+	ackWait   = 10 * time.Second // messages of a crashed node are redelivered after this
 	maxUnacks = 1024
 )
 
@@ -48,8 +48,8 @@ func Open(u *url.URL) (*Broker, error) {
 	return &Broker{conn, js, ackWait}, nil
 }
 
-// Publish implements [broker.Broker]. The message's id lets the stream drop a second
-// one within its duplicate window.
+// Publish implements [broker.Broker]. The stream drops duplicates of the message's id within
+// its duplicate window.
 func (b *Broker) Publish(ctx context.Context, subject string, m broker.Message) (string, error) {
 	msg := nats.NewMsg(strings.ReplaceAll(subject, "/", "."))
 	msg.Data = m.Body
@@ -68,7 +68,7 @@ func (b *Broker) Publish(ctx context.Context, subject string, m broker.Message) 
 	return fmt.Sprintf("stream %s, sequence %d", ack.Stream, ack.Sequence), nil
 }
 
-// Consume implements [broker.Broker]. A message that is refused is not delivered again.
+// Consume implements [broker.Broker]. A refused message is not redelivered.
 func (b *Broker) Consume(ctx context.Context, address string, take func(context.Context, broker.Message) error) error {
 	stream, subject, _ := strings.Cut(address, "/")
 	name := consumer

@@ -65,7 +65,7 @@ func TestBroker(t *testing.T) {
 	brokertest.Run(t, &brokertest.Setup{Broker: b, Sink: "out.payments", Source: "EVENTS/out.payments", Nowhere: "elsewhere"})
 }
 
-// An attempt that is made again because its confirmation was lost adds nothing.
+// An attempt that is repeated because its confirmation was lost adds no message.
 func TestPublish_again(t *testing.T) {
 	b, err := natsjs.Open(run(t))
 	if err != nil {
@@ -125,7 +125,7 @@ func TestConsume_oldServer(t *testing.T) {
 			defer tick.Stop()
 			for deadline := time.Now().Add(time.Minute); ; <-tick.C {
 				var info *jetstream.ConsumerInfo
-				c, err := js.Consumer(t.Context(), "EVENTS", "posthaste") // once it is made
+				c, err := js.Consumer(t.Context(), "EVENTS", "posthaste") // once it exists
 				if err == nil {
 					info, err = c.Info(t.Context())
 				}

@@ -1,6 +1,7 @@
-// Package rabbitmq speaks to RabbitMQ and others by AMQP 0-9-1. An endpoint's address is
-// exchange/routing.key, or /queue for the default exchange; a source's is a queue. What
-// is refused is rejected, and goes to the queue's dead-letter exchange if it has one.
+// Package rabbitmq exchanges messages with RabbitMQ and other brokers that implement AMQP
+// 0-9-1. An endpoint's address is exchange/routing.key, or /queue for the default exchange; a
+// source's is a queue. Refused messages are rejected: they go to the queue's dead-letter
+// exchange if it has one.
 package rabbitmq
 
 import (
@@ -28,14 +29,14 @@ type Broker struct {
 	out  *publisher
 }
 
-// publisher is a channel that messages go out on, with confirms.
+// publisher is a channel for publishing, with confirms.
 type publisher struct {
 	*amqp.Channel
 	last     atomic.Int64
-	flush    chan struct{} // taken when all returns that have come are noted
+	flush    chan struct{} // received from when all returns so far are recorded
 	ended    chan struct{}
 	mu       sync.Mutex
-	returned map[string]string // why, by correlation id
+	returned map[string]string // the reason, by correlation id
 }
 
 const dialTimeout = 10 * time.Second
@@ -80,11 +81,11 @@ func (b *Broker) publisher() (*publisher, error) {
 		return nil, errors.Join(err, ch.Close())
 	}
 	b.out = &publisher{Channel: ch, flush: make(chan struct{}), ended: make(chan struct{}), returned: map[string]string{}}
-	go b.out.note(ch.NotifyReturn(make(chan amqp.Return))) // unbuffered: a confirm waits for the return before it
+	go b.out.note(ch.NotifyReturn(make(chan amqp.Return))) // unbuffered: a return is recorded before the confirm that follows it is read
 	return b.out, nil
 }
 
-// note keeps what comes back.
+// note records returned messages.
 func (p *publisher) note(returns <-chan amqp.Return) {
 	defer close(p.ended)
 	for {
@@ -101,7 +102,7 @@ func (p *publisher) note(returns <-chan amqp.Return) {
 	}
 }
 
-// back reports whether a message came back, once it was confirmed.
+// back reports whether a confirmed message was returned, and the reason.
 func (p *publisher) back(id string) (why string, back bool) {
 	select {
 	case p.flush <- struct{}{}:
@@ -114,7 +115,7 @@ func (p *publisher) back(id string) (why string, back bool) {
 	return why, back
 }
 
-// Publish implements [broker.Broker]. A message that no queue takes is refused.
+// Publish implements [broker.Broker]. A message that reaches no queue is refused.
 func (b *Broker) Publish(ctx context.Context, address string, m broker.Message) (string, error) {
 	exchange, key, ok := strings.Cut(address, "/")
 	if !ok {
@@ -128,7 +129,7 @@ func (b *Broker) Publish(ctx context.Context, address string, m broker.Message) 
 	for k, v := range m.Header {
 		headers[k] = v
 	}
-	// A message that comes back is confirmed too, after that.
+	// A returned message is confirmed as well, after the return.
 	id := strconv.FormatInt(ch.last.Add(1), 10)
 	confirmed, err := ch.PublishWithDeferredConfirmWithContext(ctx, exchange, key, true, false, amqp.Publishing{
 		ContentType: "application/json", DeliveryMode: amqp.Persistent, MessageId: m.ID, CorrelationId: id, Timestamp: time.Now(), Headers: headers, Body: m.Body,

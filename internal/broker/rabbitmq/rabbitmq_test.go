@@ -29,7 +29,7 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
-// run starts a RabbitMQ server with a queue, and a name service of its own.
+// run starts a RabbitMQ server with a queue, and an Erlang name service for it.
 func run(t *testing.T) *url.URL {
 	t.Helper()
 	if testing.Short() {
@@ -56,7 +56,7 @@ func run(t *testing.T) *url.URL {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // a script and what it started
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the script and its child processes
 			_ = cmd.Wait()
 		})
 	}

@@ -1,4 +1,4 @@
-// Package statement holds what an outbox says to a database.
+// Package statement holds the SQL statements of an outbox.
 package statement
 
 import (
@@ -19,8 +19,8 @@ type Texts struct {
 	postgres bool
 }
 
-// For returns the statements of a table. On PostgreSQL, taking locks what it takes and
-// passes over what others have locked, so that several relays share the table.
+// For returns the statements of a table. On PostgreSQL, Take locks the rows that it returns and
+// skips rows that others have locked, so that several relays can share the table.
 func For(table string, postgres bool) (*Texts, error) {
 	if table == "" || strings.Trim(table, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != "" {
 		return nil, fmt.Errorf("outbox: %q cannot be the name of a table", table)
@@ -57,7 +57,7 @@ func For(table string, postgres bool) (*Texts, error) {
 	}, nil
 }
 
-// Seqs writes a list of rows as the one parameter that any driver can pass.
+// Seqs encodes row numbers as one parameter that every driver supports.
 func (t *Texts) Seqs(seqs []int64) string {
 	var b strings.Builder
 	for i, n := range seqs {
