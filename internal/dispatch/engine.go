@@ -51,8 +51,7 @@ import (
 
 // Store contains the engine's queries, and its only write that does not use the recorder.
 type Store interface {
-	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error)
-	ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error)
+	LoadLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error)
 	Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error)
 	Lanes(ctx context.Context, after int64, limit int) ([]store.Lane, error)
 	CancelPending(ctx context.Context, endpoint int64, now time.Time, limit int) (int, error)

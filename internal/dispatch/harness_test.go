@@ -56,9 +56,9 @@ type countingStore struct {
 	loads atomic.Int64
 }
 
-func (s *countingStore) LoadLane(ctx context.Context, no int64, limit, maxBytes int) ([]delivery.Outgoing, error) {
+func (s *countingStore) LoadLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
 	s.loads.Add(1)
-	return s.Store.LoadLane(ctx, no, limit, maxBytes)
+	return s.Store.LoadLane(ctx, r)
 }
 
 var testRing = seal.NewRing(seal.NewKey())

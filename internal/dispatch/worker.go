@@ -312,12 +312,7 @@ func (e *Engine) beginScan(l *lane, r store.LaneScan) scan {
 
 // read performs the scan. It is called without e.mu.
 func (e *Engine) read(s *scan) {
-	if s.After == (store.Place{}) && s.Until.IsZero() {
-		s.outgoing, s.err = e.Store.LoadLane(e.sending, s.Endpoint, s.Limit, s.MaxBytes)
-	} else {
-		s.outgoing, s.err = e.Store.ScanLane(e.sending, s.LaneScan)
-	}
-	if s.err != nil && e.sending.Err() == nil {
+	if s.outgoing, s.err = e.Store.LoadLane(e.sending, s.LaneScan); s.err != nil && e.sending.Err() == nil {
 		e.Log.Error("load lane", "endpoint_no", s.Endpoint, "err", s.err)
 	}
 	s.full = len(s.outgoing) >= s.Limit || bodies(s.outgoing) > s.MaxBytes

@@ -182,13 +182,8 @@ type lanes struct {
 	service *Service
 }
 
-func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error) {
-	outgoing, err := l.Store.LoadLane(ctx, endpoint, limit, maxBytes)
-	return l.reached(ctx, outgoing, err)
-}
-
-func (l *lanes) ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
-	outgoing, err := l.Store.ScanLane(ctx, r)
+func (l *lanes) LoadLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
+	outgoing, err := l.Store.LoadLane(ctx, r)
 	return l.reached(ctx, outgoing, err)
 }
 

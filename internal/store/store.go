@@ -68,14 +68,10 @@ type Hot interface {
 	// FanningOut returns the spaces with deferred events whose keys are below one.
 	FanningOut(ctx context.Context, below event.Key) ([]event.Space, error)
 
-	// LoadLane returns the first pending deliveries of an endpoint in order of rank, due or not,
-	// with the data to send them: at most limit, and no more once their bodies exceed maxBytes (at
-	// least one is returned). Those of erased events are left out until [History.EraseAttempts]
-	// has canceled them, so the list may be shorter than limit.
-	LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error)
-
-	// ScanLane returns a part of the deliveries of which LoadLane returns the first.
-	ScanLane(ctx context.Context, r LaneScan) ([]delivery.Outgoing, error)
+	// LoadLane returns a part of the pending deliveries of an endpoint in order of rank, due or
+	// not, with the data to send them. Those of erased events are left out until
+	// [History.EraseAttempts] has canceled them, so the list may be shorter than the limit.
+	LoadLane(ctx context.Context, r LaneScan) ([]delivery.Outgoing, error)
 
 	// Load returns the pending ones of some deliveries, with the data to send them, in no order.
 	Load(ctx context.Context, deliveries []delivery.ID) ([]delivery.Outgoing, error)
@@ -166,13 +162,13 @@ func (p Place) Before(q Place) bool {
 }
 
 // LaneScan is a part of an endpoint's pending deliveries: those after a place, in
-// order; or, with Until set, those up to that rank, in the opposite order. Limit and
-// MaxBytes are those of [Hot.LoadLane].
+// order; or, with Until set, those up to that rank, in the opposite order.
 type LaneScan struct {
-	Endpoint        int64
-	After           Place
-	Until           time.Time
-	Limit, MaxBytes int
+	Endpoint int64
+	After    Place
+	Until    time.Time
+	Limit    int
+	MaxBytes int // no further delivery once the bodies exceed it; at least one is returned
 }
 
 // Lane is an endpoint with pending deliveries.

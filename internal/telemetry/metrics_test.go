@@ -124,13 +124,13 @@ func TestMetrics_followTheStore(t *testing.T) {
 	}
 	broken = errors.New("disk full")
 	_ = commits.Commit(ctx, batch(3))
-	_, _ = lanes.LoadLane(ctx, 7, 1, 1)
+	_, _ = lanes.LoadLane(ctx, store.LaneScan{Endpoint: 7, Limit: 1, MaxBytes: 1})
 	_, _ = lanes.Lanes(ctx, 0, 1)
 	_, _ = lanes.AllHealth(ctx)
 	_, _ = lanes.CancelPending(ctx, 7, time.Now(), 1)
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	_, _ = lanes.LoadLane(ended, 7, 1, 1) // the server is stopping: not an error of the store
+	_, _ = lanes.LoadLane(ended, store.LaneScan{Endpoint: 7, Limit: 1, MaxBytes: 1}) // the server is stopping: not an error of the store
 	expect(t, m, `posthaste_deliveries_created_total 2`, `posthaste_fenced_writes_total 1`, `posthaste_store_errors_total{operation="commit"} 2`,
 		`posthaste_store_errors_total{operation="load_lane"} 1`, `posthaste_store_errors_total{operation="list_lanes"} 1`,
 		`posthaste_store_errors_total{operation="read_health"} 1`, `posthaste_store_errors_total{operation="cancel_pending"} 1`)

@@ -72,14 +72,8 @@ type lanes struct {
 	m *Metrics
 }
 
-func (l *lanes) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error) {
-	outgoing, err := l.Store.LoadLane(ctx, endpoint, limit, maxBytes)
-	l.m.fail(ctx, opLane, err)
-	return outgoing, err
-}
-
-func (l *lanes) ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
-	outgoing, err := l.Store.ScanLane(ctx, r)
+func (l *lanes) LoadLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
+	outgoing, err := l.Store.LoadLane(ctx, r)
 	l.m.fail(ctx, opLane, err)
 	return outgoing, err
 }

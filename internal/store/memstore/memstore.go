@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -246,30 +247,14 @@ func (d *data) put(dl delivery.Delivery) {
 func placeOf(d *delivery.Delivery) place { return place{d.Rank.UnixMilli(), d.ID.Event} }
 
 // LoadLane implements [store.Hot].
-func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) (outgoing []delivery.Outgoing, err error) {
-	err = s.read(ctx, Call{Method: "LoadLane", Endpoint: endpoint}, func(d *data) {
-		size := 0
-		for _, p := range d.waiting[endpoint] {
-			if len(outgoing) >= limit || size > maxBytes {
-				return
-			}
-			o := d.outgoing(delivery.ID{Event: p.key, Endpoint: endpoint})
-			outgoing = append(outgoing, o)
-			size += len(o.Body)
-		}
-	})
-	return outgoing, err
-}
-
-// ScanLane implements [store.Hot].
-func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) (outgoing []delivery.Outgoing, err error) {
-	err = s.read(ctx, Call{Method: "ScanLane", Endpoint: r.Endpoint}, func(d *data) {
-		lane := slices.Clone(d.waiting[r.Endpoint])
+func (s *Store) LoadLane(ctx context.Context, r store.LaneScan) (outgoing []delivery.Outgoing, err error) {
+	err = s.read(ctx, Call{Method: "LoadLane", Endpoint: r.Endpoint}, func(d *data) {
+		lane := d.waiting[r.Endpoint] // in order
 		if r.Until.IsZero() {
 			after := place{r.After.Millis, r.After.Event}
-			lane = slices.DeleteFunc(lane, func(p place) bool { return p.compare(after) <= 0 })
+			lane = lane[sort.Search(len(lane), func(i int) bool { return lane[i].compare(after) > 0 }):]
 		} else {
-			lane = slices.DeleteFunc(lane, func(p place) bool { return p.rank > r.Until.UnixMilli() })
+			lane = slices.Clone(lane[:sort.Search(len(lane), func(i int) bool { return lane[i].rank > r.Until.UnixMilli() })])
 			slices.Reverse(lane)
 		}
 		size := 0

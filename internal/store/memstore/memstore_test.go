@@ -140,11 +140,11 @@ func TestStore_likeSQLite(t *testing.T) {
 		}
 		for no := range int64(4) {
 			limit, size := 1+dice.IntN(20), dice.IntN(200)
-			want, err := real.LoadLane(ctx, no, limit, size)
+			want, err := real.LoadLane(ctx, store.LaneScan{Endpoint: no, Limit: limit, MaxBytes: size})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := mem.LoadLane(ctx, no, limit, size)
+			got, err := mem.LoadLane(ctx, store.LaneScan{Endpoint: no, Limit: limit, MaxBytes: size})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,10 +158,10 @@ func TestStore_likeSQLite(t *testing.T) {
 			case len(want) > 0:
 				scan.After = store.PlaceOf(&want[dice.IntN(len(want))].Delivery)
 			}
-			if want, err = real.ScanLane(ctx, scan); err != nil {
+			if want, err = real.LoadLane(ctx, scan); err != nil {
 				t.Fatal(err)
 			}
-			if got, err = mem.ScanLane(ctx, scan); err != nil {
+			if got, err = mem.LoadLane(ctx, scan); err != nil {
 				t.Fatal(err)
 			}
 			if a, b := outgoing(got), outgoing(want); a != b {

@@ -88,7 +88,7 @@ func TestOrder_clocks(t *testing.T) {
 	}
 	send(1, 1)
 
-	lane, err := nodes[0].LoadLane(ctx, fifo, 100, 1<<20)
+	lane, err := nodes[0].LoadLane(ctx, store.LaneScan{Endpoint: fifo, Limit: 100, MaxBytes: 1 << 20})
 	ok(err)
 	var got []event.Key
 	for _, o := range lane {
@@ -97,7 +97,7 @@ func TestOrder_clocks(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("the lane is %v, sent were %v", got, want)
 	}
-	lane, err = nodes[0].LoadLane(ctx, free, 100, 1<<20)
+	lane, err = nodes[0].LoadLane(ctx, store.LaneScan{Endpoint: free, Limit: 100, MaxBytes: 1 << 20})
 	ok(err)
 	for _, o := range lane {
 		if !o.Delivery.Rank.Equal(o.Delivery.ID.Event.Time()) {
@@ -118,7 +118,7 @@ func TestOrder_clocks(t *testing.T) {
 
 func lane0(t *testing.T, s store.Store, no int64) []delivery.Outgoing {
 	t.Helper()
-	lane, err := s.LoadLane(context.Background(), no, 100, 1<<20)
+	lane, err := s.LoadLane(context.Background(), store.LaneScan{Endpoint: no, Limit: 100, MaxBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

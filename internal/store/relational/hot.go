@@ -373,13 +373,7 @@ func Blob(v any) []byte {
 }
 
 // LoadLane implements [store.Hot].
-func (s *Store) LoadLane(ctx context.Context, endpoint int64, limit, maxBytes int) ([]delivery.Outgoing, error) {
-	return s.Outgoing(ctx, "load lane", maxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
-		WHERE d.endpoint = ? AND d.state = 0 ORDER BY d.rank, d.event LIMIT ?`, endpoint, limit)
-}
-
-// ScanLane implements [store.Hot].
-func (s *Store) ScanLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
+func (s *Store) LoadLane(ctx context.Context, r store.LaneScan) ([]delivery.Outgoing, error) {
 	if !r.Until.IsZero() {
 		return s.Outgoing(ctx, "load lane", r.MaxBytes, `FROM deliveries d INDEXED BY deliveries_waiting JOIN events e ON e.key = d.event
 			WHERE d.endpoint = ? AND d.state = 0 AND d.rank <= ? ORDER BY d.rank DESC, d.event DESC LIMIT ?`, r.Endpoint, Millis(r.Until), r.Limit)

@@ -197,7 +197,7 @@ func BenchmarkLoadLane(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				jobs, err := s.LoadLane(context.Background(), int64(i%crowdLanes+1), n, 16<<20)
+				jobs, err := s.LoadLane(context.Background(), store.LaneScan{Endpoint: int64(i%crowdLanes + 1), Limit: n, MaxBytes: 16 << 20})
 				if err != nil || len(jobs) != n {
 					b.Fatalf("%d jobs, %v", len(jobs), err)
 				}

@@ -152,7 +152,7 @@ func TestOpen_again(t *testing.T) {
 			same("receipt", *done.Receipt)(r, err)
 			health, err := s.AllHealth(ctx)
 			same("health", []store.Health{{Endpoint: 1, Breaker: delivery.Breaker{Failures: 2}}})(health, err)
-			outgoing, err := s.LoadLane(ctx, 1, 10, 1<<20)
+			outgoing, err := s.LoadLane(ctx, store.LaneScan{Endpoint: 1, Limit: 10, MaxBytes: 1 << 20})
 			same("waiting", []delivery.Outgoing{{Delivery: waiting.Deliveries[0], EventID: waiting.Event.ID, Type: "a.b", Body: waiting.Event.Body}})(outgoing, err)
 			last, err := s.LastKey(ctx)
 			same("last key", waiting.Event.Key)(last, err)

@@ -66,7 +66,7 @@ func testBodies(b *bundle) {
 		b.commit(a)
 		got, err := b.Event(b.ctx, mine, a.Event.ID)
 		b.ok(err)
-		jobs, err := b.LoadLane(b.ctx, 7, 100, 1<<30)
+		jobs, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 100, MaxBytes: 1 << 30})
 		b.ok(err)
 		items, _, err := b.ListEvents(b.ctx, mine, store.EventFilter{}, store.Page[event.Key]{Limit: 1})
 		b.ok(err)

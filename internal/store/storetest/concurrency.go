@@ -50,7 +50,7 @@ func testConcurrent(b *bundle) {
 	for range 2 {
 		reading.Go(func() {
 			for ctx.Err() == nil {
-				_, err := b.LoadLane(b.ctx, one.No, 10, 1<<20)
+				_, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: one.No, Limit: 10, MaxBytes: 1 << 20})
 				check(err)
 				_, err = b.Lanes(b.ctx, 0, 10)
 				check(err)
@@ -69,10 +69,10 @@ func testConcurrent(b *bundle) {
 	reading.Wait()
 
 	b.equal("contested ids accepted", accepted.Load(), int64(rounds))
-	jobs, err := b.LoadLane(b.ctx, one.No, 1000, 1<<30)
+	jobs, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: one.No, Limit: 1000, MaxBytes: 1 << 30})
 	b.ok(err)
 	b.equal("waiting", len(jobs), rounds+writers*((rounds+1)/2))
-	jobs, err = b.LoadLane(b.ctx, two.No, 1000, 1<<30)
+	jobs, err = b.LoadLane(b.ctx, store.LaneScan{Endpoint: two.No, Limit: 1000, MaxBytes: 1 << 30})
 	b.ok(err)
 	b.equal("waiting of the canceled", len(jobs), 0)
 	for _, tt := range []struct {

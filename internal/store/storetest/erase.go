@@ -59,7 +59,7 @@ func testErase(b *bundle) {
 	got, err := b.EventAt(b.ctx, mine, a.Event.Key)
 	b.ok(err)
 	b.equal("stored", got, want)
-	jobs, err := b.LoadLane(b.ctx, 8, 10, 1<<20)
+	jobs, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 8, Limit: 10, MaxBytes: 1 << 20})
 	b.ok(err)
 	b.equal("what is read to be sent", len(jobs), 0)
 	all, err := b.Erasures(b.ctx, 10)

@@ -37,7 +37,7 @@ func (b *bundle) slice(space event.Space, limit int) (f *store.FanOut, written m
 func (b *bundle) waiting(a *store.Append) (all []int64) {
 	b.Helper()
 	for _, d := range a.Deliveries {
-		jobs, err := b.LoadLane(b.ctx, d.ID.Endpoint, 1000, 1<<30)
+		jobs, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: d.ID.Endpoint, Limit: 1000, MaxBytes: 1 << 30})
 		b.ok(err)
 		for _, j := range jobs {
 			if j.Delivery.ID == d.ID {

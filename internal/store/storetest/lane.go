@@ -32,24 +32,24 @@ func testLoadLane(b *bundle) {
 		return int(x.Delivery.ID.Event - y.Delivery.ID.Event)
 	})
 	for _, limit := range []int{1, 3, 19, 20, 100} {
-		outgoing, err := b.LoadLane(b.ctx, 7, limit, 1<<20)
+		outgoing, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: limit, MaxBytes: 1 << 20})
 		b.ok(err)
 		b.equal("outgoing", unversioned(outgoing), want[:min(limit, 20)])
 	}
-	outgoing, err := b.LoadLane(b.ctx, 9, 100, 1<<20)
+	outgoing, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 9, Limit: 100, MaxBytes: 1 << 20})
 	b.ok(err)
 	b.equal("nobody's", len(outgoing), 0)
 	for i := range want {
-		outgoing, err := b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, After: store.PlaceOf(&want[i].Delivery), Limit: 3, MaxBytes: 1 << 20})
+		outgoing, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, After: store.PlaceOf(&want[i].Delivery), Limit: 3, MaxBytes: 1 << 20})
 		b.ok(err)
 		b.equal("those after a place", append([]delivery.Outgoing{}, unversioned(outgoing)...), append([]delivery.Outgoing{}, want[i+1:min(i+4, 20)]...))
 	}
-	outgoing, err = b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 3, MaxBytes: 1 << 20})
+	outgoing, err = b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 3, MaxBytes: 1 << 20})
 	b.ok(err)
 	b.equal("those from the start", unversioned(outgoing), want[:3])
 	backwards := slices.Clone(want[:12])
 	slices.Reverse(backwards)
-	outgoing, err = b.ScanLane(b.ctx, store.LaneScan{Endpoint: 7, Until: want[11].Delivery.Rank, Limit: 5, MaxBytes: 1 << 20})
+	outgoing, err = b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, Until: want[11].Delivery.Rank, Limit: 5, MaxBytes: 1 << 20})
 	b.ok(err)
 	b.equal("those up to a rank", unversioned(outgoing), backwards[:5])
 	outgoing, err = b.Load(b.ctx, []delivery.ID{want[3].Delivery.ID, {Event: want[4].Delivery.ID.Event, Endpoint: 9}})
@@ -66,13 +66,13 @@ func testLoadLane(b *bundle) {
 		b.settle(d)
 	}
 	want[0].Delivery = later
-	outgoing, err = b.LoadLane(b.ctx, 7, 100, 1<<20)
+	outgoing, err = b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 100, MaxBytes: 1 << 20})
 	b.ok(err)
 	b.equal("the rest", unversioned(outgoing), append(slices.Clone(want[4:]), want[0]))
 	outgoing, err = b.Load(b.ctx, []delivery.ID{want[0].Delivery.ID, want[1].Delivery.ID})
 	b.ok(err)
 	b.equal("those that are named and pending", unversioned(outgoing), want[:1])
-	outgoing, err = b.LoadLane(b.ctx, 8, 100, 1<<20)
+	outgoing, err = b.LoadLane(b.ctx, store.LaneScan{Endpoint: 8, Limit: 100, MaxBytes: 1 << 20})
 	b.ok(err)
 	b.equal("another lane", len(outgoing), 20)
 }
@@ -95,7 +95,7 @@ func testLoadLaneBytes(b *bundle) {
 	for _, tt := range []struct{ limit, maxBytes, want int }{
 		{10, 0, 1}, {10, 99, 1}, {10, 100, 2}, {10, 1099, 2}, {10, 1100, 3}, {10, 1109, 3}, {10, 1110, 4}, {10, 6109, 4}, {10, 6110, 5}, {10, 1 << 30, 5}, {2, 1 << 30, 2}, {1, 0, 1},
 	} {
-		outgoing, err := b.LoadLane(b.ctx, 7, tt.limit, tt.maxBytes)
+		outgoing, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: tt.limit, MaxBytes: tt.maxBytes})
 		b.ok(err)
 		if len(outgoing) != tt.want {
 			b.Errorf("limit %d, %d bytes: got %d outgoing, want %d", tt.limit, tt.maxBytes, len(outgoing), tt.want)
@@ -137,7 +137,7 @@ func testLanes(b *bundle) {
 	}
 
 	// The lowest is settled, and the next one takes its place.
-	outgoing, err := b.LoadLane(b.ctx, 5, 2, 1<<20)
+	outgoing, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 5, Limit: 2, MaxBytes: 1 << 20})
 	b.ok(err)
 	b.ok(b.cancel(outgoing[0].Delivery.ID, now(), store.Trail{}))
 	lanes, err := b.Lanes(b.ctx, 2, 1)
@@ -158,7 +158,7 @@ func testCancelPending(b *bundle) {
 		n, err := b.CancelPending(b.ctx, 7, at, 3)
 		b.ok(err)
 		b.equal("canceled", n, want)
-		outgoing, err := b.LoadLane(b.ctx, 7, 100, 1<<20)
+		outgoing, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 100, MaxBytes: 1 << 20})
 		b.ok(err)
 		canceled := 0
 		for _, id := range all {
@@ -181,7 +181,7 @@ func testCancelPending(b *bundle) {
 	b.ok(err)
 	b.equal("canceled of an endpoint that is not deleted", n, 0)
 	b.equal("its delivery", b.delivery(kept.ID).State, delivery.Pending)
-	outgoing, err := b.LoadLane(b.ctx, 8, 100, 1<<20)
+	outgoing, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 8, Limit: 100, MaxBytes: 1 << 20})
 	b.ok(err)
 	b.equal("another endpoint's", len(outgoing), 5)
 }
@@ -194,7 +194,7 @@ func testLoadLaneTrace(b *bundle) {
 	}
 	traced.Event.Headers = event.EncodeHeaders(map[string]string{"X-Tenant": "é\x00\"", "A": ""})
 	b.commit(traced, plain)
-	outgoing, err := b.LoadLane(b.ctx, 7, 10, 1<<20)
+	outgoing, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: 7, Limit: 10, MaxBytes: 1 << 20})
 	b.ok(err)
 	if len(outgoing) != 2 || string(outgoing[0].Trace) != string(traced.Event.Trace) || len(outgoing[1].Trace) != 0 ||
 		string(outgoing[0].Headers) != string(traced.Event.Headers) || len(outgoing[1].Headers) != 0 {

@@ -229,7 +229,7 @@ func (b *bundle) absent(a *store.Append) {
 	for _, d := range a.Deliveries {
 		_, err := b.Delivery(b.ctx, a.Event.Space, d.ID)
 		b.code(err, fault.NotFound)
-		jobs, err := b.LoadLane(b.ctx, d.ID.Endpoint, 1000, 1<<30)
+		jobs, err := b.LoadLane(b.ctx, store.LaneScan{Endpoint: d.ID.Endpoint, Limit: 1000, MaxBytes: 1 << 30})
 		b.ok(err)
 		for _, j := range jobs {
 			if j.Delivery.ID == d.ID {
