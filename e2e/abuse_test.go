@@ -16,23 +16,23 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// abuse is one dear thing that an account does, in a loop.
+// abuse is an expensive operation of an account, in a loop.
 type abuse struct {
 	name    string
-	limits  object // of the attacker's account, where the default would take long to reach
+	limits  object // of the attacker's account, if the default takes long to reach
 	account []any  // further fields of the account
 	workers int
 	prepare func(*attacker)
 	do      func(ctx context.Context, a *attacker, worker, round int)
-	want    string // what the attacker is told at some time; empty: it need not be refused
+	want    string // an answer that the attacker must receive; empty: it need not be refused
 }
 
-// attacker is the account that attacks, and what it holds on to.
+// attacker is the account that attacks, and its resources.
 type attacker struct {
 	*caller
 	t        testing.TB
 	receiver string
-	id       string // of what prepare made
+	id       string // of the object that prepare created
 
 	mu   sync.Mutex
 	held []io.Closer
@@ -59,7 +59,7 @@ func (a *attacker) release() {
 	a.held = nil
 }
 
-// must is ask for what prepares an attack.
+// must is ask for the preparation of an attack.
 func (a *attacker) must(method, path string, body any) object {
 	a.t.Helper()
 	got := a.ask(context.Background(), method, path, body)
@@ -69,7 +69,7 @@ func (a *attacker) must(method, path string, body any) object {
 	return got.object
 }
 
-// endpoints registers so many endpoints of the receiver.
+// endpoints registers n endpoints of the receiver.
 func (a *attacker) endpoints(n int, path string, more object) {
 	a.t.Helper()
 	var wg sync.WaitGroup
@@ -94,18 +94,18 @@ func (a *attacker) endpoints(n int, path string, more object) {
 	wg.Wait()
 }
 
-// batch is a request of n events whose object has the member in it.
+// batch returns a request of n events whose object has a member.
 func batch(n int, member string) string {
 	return `{"events":[` + strings.TrimSuffix(strings.Repeat(`{"type":"a.b","data":{"object":{`+member+`}}},`, n), ",") + `]}`
 }
 
-// list is the member of an object that is a list of n numbers.
+// list returns a member whose value is a list of n numbers.
 func list(n int) string { return `"a":[` + strings.TrimSuffix(strings.Repeat("1,", n), ",") + `]` }
 
-// still waits for the end of an attack that holds on to something.
+// still waits for the end of an attack that only holds resources.
 func still(ctx context.Context) { <-ctx.Done() }
 
-// connect opens a connection to the server and holds it.
+// connect opens a connection to the server and keeps it.
 func (a *attacker) connect(ctx context.Context) (net.Conn, bool) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(a.base, "http://"))
 	if err != nil {
@@ -115,7 +115,7 @@ func (a *attacker) connect(ctx context.Context) (net.Conn, bool) {
 	return conn, true
 }
 
-// flood opens a connection of HTTP/2 and writes frames until the server ends it.
+// flood opens a connection of HTTP/2 and writes frames until the server closes it.
 func (a *attacker) flood(ctx context.Context, write func(f *http2.Framer, n uint32) error) {
 	conn, ok := a.connect(ctx)
 	if !ok {
@@ -137,8 +137,8 @@ func (a *attacker) flood(ctx context.Context, write func(f *http2.Framer, n uint
 	a.note("connection closed")
 }
 
-// abuses are the dear things that one account can do. Each is made with the limits that an
-// account has by default, but for those that would take long to reach.
+// abuses are the expensive operations of one account. The limits are the defaults of an
+// account, except for those that would take long to reach.
 func abuses() []abuse {
 	post := func(path, body string) func(context.Context, *attacker, int, int) {
 		return func(ctx context.Context, a *attacker, _, _ int) { a.ask(ctx, "POST", path, body) }
@@ -279,7 +279,7 @@ func abuses() []abuse {
 		{name: "keys", workers: 8, do: post("/v1/api_keys", `{"name":"more"}`)},
 		{name: "endpoints", workers: 4, limits: object{"endpoints": 30}, do: func(ctx context.Context, a *attacker, worker, round int) {
 			id := a.ask(ctx, "POST", "/v1/webhooks", object{"url": fmt.Sprintf("%s/fast?%d.%d", a.receiver, worker, round), "enabled_events": []string{"*"}}).object.text("id")
-			if worker > 0 && id != "" { // the others come and go
+			if worker > 0 && id != "" { // the others connect and disconnect
 				a.ask(ctx, "DELETE", "/v1/webhooks/"+id, nil)
 			}
 		}, want: "400 limit_reached endpoints"},
@@ -290,8 +290,8 @@ func abuses() []abuse {
 		}},
 		{name: "hanging receiver", workers: 4, prepare: func(a *attacker) { a.endpoints(100, "/hang", nil) }, do: post("/v1/events", `{"type":"a.b","data":{"object":{"n":1}}}`)},
 		{name: "slow receiver", workers: 4, prepare: func(a *attacker) {
-			a.endpoints(250, "/slow", nil) // more than half of the workers
-			a.must("POST", "/v1/events", `{"type":"a.b","data":{"object":{"n":0}}}`) // they have answered before
+			a.endpoints(250, "/slow", nil)                                           // more than half of the workers
+			a.must("POST", "/v1/events", `{"type":"a.b","data":{"object":{"n":0}}}`) // the earlier ones have answered
 		}, do: post("/v1/events", `{"type":"a.b","data":{"object":{"n":1}}}`)},
 		{name: "invalid requests", workers: 8, do: func(ctx context.Context, a *attacker, _, round int) {
 			switch round % 4 {

@@ -17,17 +17,17 @@ import (
 	"testing"
 )
 
-// activate starts posthaste as a service manager does: with a socket that it holds.
+// activate starts posthaste as a service manager does, with a socket that the test holds.
 func activate(t *testing.T, socket *os.File, data string, env ...string) *process {
 	t.Helper()
-	// LISTEN_PID is known once the process is there, so a shell sets it and becomes it.
+	// LISTEN_PID is known only in the process, so a shell sets it and executes the program.
 	shell := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, binary, "serve", "--dev", "--addr", "127.0.0.1:1", "--data", data)
 	shell.ExtraFiles = []*os.File{socket}
 	return startCommand(t, append(env, "LISTEN_FDS=1", "POSTHASTE_TEST_KEY="+testKey), shell)
 }
 
-// A server that is restarted behind a socket that somebody else holds refuses no
-// connection, fails no request and loses nothing.
+// A restart behind a socket that a service manager holds refuses no connection, fails no
+// request and loses no event.
 func TestActivation_restartUnderLoad(t *testing.T) {
 	t.Parallel()
 	const restarts, senders = 3, 4
@@ -50,8 +50,8 @@ func TestActivation_restartUnderLoad(t *testing.T) {
 	}
 	s.register(rec.URL)
 
-	// Every request has a connection of its own: one that is kept may be closed by any
-	// server at any time.
+	// Every request has a connection of its own, because any server may close an idle one at any
+	// time.
 	transport := &http.Transport{DisableKeepAlives: true}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -131,12 +131,12 @@ func TestActivation_refusesTwoSockets(t *testing.T) {
 	if code := startCommand(t, []string{"LISTEN_FDS=2"}, cmd).exit(); code != 2 {
 		t.Errorf("exit code %d, want 2", code)
 	}
-	// What is meant for another process is none of this one's.
+	// A socket for another process is ignored.
 	p := start(t, []string{"LISTEN_FDS=2", "LISTEN_PID=1"}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", t.TempDir())
 	p.out.await(t, "msg=listening")
 }
 
-// The service manager is told once the server answers, and when it stops.
+// The service manager is notified once the server answers, and when it stops.
 func TestNotify_readyAndStopping(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "n") // a socket's path is short

@@ -8,8 +8,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A webhook's form asks for validation, its page tells how it stands with the receiver,
-// and asks again.
+// The form of a webhook has a field for validation; its page shows the state and can request
+// validation again.
 func TestAdminUI_consent(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)

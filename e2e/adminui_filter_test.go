@@ -8,8 +8,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// The form of a webhook tries a filter before it is saved, and the webhook's page tells
-// of one that could not be evaluated.
+// The form of a webhook tests a filter before it is saved, and the webhook's page shows that a
+// filter failed.
 func TestAdminUI_filter(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)

@@ -17,26 +17,26 @@ import (
 
 var screenshots = flag.String("screenshots", "", "directory to write screenshots of every screen to")
 
-// office is a server with something to show in its Admin UI.
+// office is a server with data for all pages of its Admin UI.
 type office struct {
 	*server
 	password string
 	account  string
-	pages    string // what the account's pages start with, in test mode
+	pages    string // prefix of the account's pages, in test mode
 	good     object // an endpoint that acknowledges
-	bad      object // one that answers 500 to all
-	event    object // that both got
-	hostile  object // whose body and answers hold markup
+	bad      object // one that answers 500 to every delivery
+	event    object // an event that both received
+	hostile  object // an endpoint whose events and responses contain markup
 }
 
 const markup = `<script>document.title="owned"</script><img src=x onerror='document.title="owned"'>`
 
-// short fits where a name is short.
+// short is a script that fits into a name.
 const short = `<script>document.title="owned"</script>`
 
 func newOffice(t testing.TB) *office { return newOfficeWith(t, "") }
 
-// newOfficeWith puts a note into whatever the pages show of others.
+// newOfficeWith puts a note into all texts of others that the pages show.
 func newOfficeWith(t testing.TB, note string) *office {
 	t.Helper()
 	s := serve(t, "", "--test-schedule", "50ms,50ms")
@@ -69,7 +69,7 @@ func (o *office) open(t testing.TB) *tab {
 	return b
 }
 
-// user makes a user and returns the password.
+// user creates a user and returns the password.
 func (o *office) user(name, role string) string {
 	const password = "correct horse battery"
 	o.must("POST", "/v1/users", object{"name": name, "role": role, "password": password}, "Authorization", "Bearer "+adminKey)
@@ -80,7 +80,7 @@ func (o *office) deliveryOf(e object) string {
 	return o.must("GET", "/v1/events/"+e.text("id")+"/deliveries", nil).list()[0].text("id")
 }
 
-// The script of docs/how-to/manage-webhooks-in-the-admin-ui.md.
+// The steps of docs/how-to/manage-webhooks-in-the-admin-ui.md.
 func TestAdminUI_webhooks(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
@@ -113,7 +113,7 @@ func TestAdminUI_webhooks(t *testing.T) {
 		t.Errorf("created: %v", w)
 	}
 
-	// Enable: the user's name has to be typed, and capital letters count.
+	// Enable: the user must type their name, in the right case.
 	b.press(`.note a[href$="/enable"]`)
 	var disabled bool
 	for text, want := range map[string]bool{"": true, "Admin": true, "admin": false} {
@@ -184,7 +184,7 @@ func TestAdminUI_webhooks(t *testing.T) {
 		t.Errorf("deleted: %d", a.status)
 	}
 
-	// All of it is on record, by the user's name.
+	// All of it is in the audit log, with the user's name.
 	b.visit(o.pages + "/audit?target=" + id)
 	for _, action := range []string{"created", "enabled", "updated", "secret_revealed", "secret_rotated", "secret_revoked", "disabled", "deleted"} {
 		b.sees("webhook_endpoint." + action)
@@ -200,7 +200,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 	o := newOffice(t)
 	b := o.open(t)
 
-	// Events: the live tail, paused and going on.
+	// Events: the live tail, paused and resumed.
 	b.visit(o.pages + "/events")
 	b.do("wait for the tail", chromedp.Poll(`document.querySelector("[data-tail-state]").textContent === "live"`, nil))
 	b.sees("payment.succeeded")
@@ -242,7 +242,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 		t.Errorf("shown  %s\nwant %s", shown, want)
 	}
 
-	// A delivery, and sending it again.
+	// A delivery, and its resend.
 	b.press("tbody a.id")
 	b.sees("Attempt 1")
 	b.sees("The receiver acknowledged the event.")
@@ -258,7 +258,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 	b.press("form[action$='/resend'] button")
 	b.sees("The event is being resent.")
 
-	// What failed, in plain words, with a command to try it by hand that works.
+	// Failures are described in plain words, with a command for a manual test that works.
 	b.visit(o.pages + "/deliveries?status=failed")
 	b.press("tbody a.id")
 	b.sees("The receiver failed to process the event.")
@@ -286,7 +286,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 	}
 }
 
-// The script of docs/how-to/define-event-types.md, for people with a browser.
+// The steps of docs/how-to/define-event-types.md, in the Admin UI.
 func TestAdminUI_eventTypes(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
@@ -309,7 +309,7 @@ func TestAdminUI_eventTypes(t *testing.T) {
 	b.sees("The event type was defined.")
 	b.sees("is refused")
 
-	// Its page sends the sample, and is told why what does not fit is refused.
+	// Its page sends the sample, and shows why an invalid event is refused.
 	b.press("form.card button.primary")
 	b.sees("The event was accepted.")
 	b.visit(o.pages + "/types/invoice.paid")
@@ -317,7 +317,7 @@ func TestAdminUI_eventTypes(t *testing.T) {
 	b.press("form.card button.primary")
 	b.sees("data.object.amount")
 
-	// Another schema is another version, and a second sample is kept.
+	// Another schema creates another version, and a second sample is stored.
 	b.visit(o.pages + "/types/invoice.paid/edit")
 	b.do("write another sample", chromedp.SendKeys("label:nth-of-type(2) > [name=sample]", `{"object": {"amount": 1}}`))
 	b.do("write another schema", chromedp.SetValue("[name=schema]", `{"properties": {"data": {"properties": {"object": {"required": ["amount"], "properties": {"amount": {"type": "integer"}}}}}}}`))
@@ -329,7 +329,8 @@ func TestAdminUI_eventTypes(t *testing.T) {
 		t.Errorf("saved %v", d)
 	}
 
-	// A webhook is offered it, by name, to operators and to customers, until it is deprecated.
+	// The forms of webhooks offer it by name, to operators and to customers, until it is
+	// deprecated.
 	const offer = `[name=event][value="invoice.paid"]`
 	link := o.must("POST", "/v1/portal_sessions", object{}).text("url")
 	customer := open(t, strings.TrimSuffix(link, "/webhooks"))
@@ -362,7 +363,7 @@ func TestAdminUI_eventTypes(t *testing.T) {
 	b.visit(o.pages + "/types")
 	b.sees("deprecated")
 
-	// One of the sandbox is defined anew from what it is, one of the server not at all.
+	// A type of the sandbox can be redefined, one of the server cannot.
 	b.visit(o.pages + "/types/payment.succeeded")
 	b.press(`a[href$="/new-type?name=payment.succeeded"]`)
 	b.press("form.stack button.primary")
@@ -370,9 +371,9 @@ func TestAdminUI_eventTypes(t *testing.T) {
 	b.visit(o.pages + "/types/webhook_endpoint.failing")
 	b.lacks("new-type")
 
-	// Deleted, its events stay and go on.
+	// After the deletion of a type, its events stay and are still accepted.
 	b.visit(o.pages + "/types/invoice.paid")
-	b.press("form[action$='/delete'] button") // after a dialog, which is accepted
+	b.press("form[action$='/delete'] button") // with a dialog, which is accepted
 	b.sees("The definition was deleted")
 	o.send("invoice.paid", object{"total": 1})
 	b.visit(o.pages + "/audit?target=invoice.paid")
@@ -381,7 +382,7 @@ func TestAdminUI_eventTypes(t *testing.T) {
 	}
 	b.complaints() // the dialog
 
-	// Who may only look sees it, and no form.
+	// A viewer sees it without forms.
 	password := o.user("vera", "viewer")
 	v := open(t, o.base)
 	v.signIn("vera", password)
@@ -420,7 +421,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 	b.sees("The card has insufficient funds.")
 
 	b.visit(o.pages + "/keys")
-	b.seesAny("just now", " ago") // when the test's own key was used last
+	b.seesAny("just now", " ago") // the last use of the test's own key
 	b.lacks(testKey)
 	b.fill("[name=name]", "billing")
 	b.press("form.filters button.primary")
@@ -430,7 +431,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 	}
 	b.visit(o.pages + "/keys")
 	b.lacks(key)
-	b.press("form[action$='/revoke'] button") // after a dialog, which is accepted
+	b.press("form[action$='/revoke'] button") // with a dialog, which is accepted
 	b.sees("The key was revoked.")
 	if a := o.call("GET", "/v1/account", nil, "Authorization", "Bearer "+key); a.status != http.StatusUnauthorized {
 		t.Errorf("the revoked key: %d", a.status)
@@ -455,7 +456,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 	b.press("header form button")
 	b.sees("Sign in")
 
-	// A viewer looks, and changes nothing.
+	// A viewer can read and cannot change anything.
 	b.signIn("vera", password)
 	b.visit(o.pages + "/webhooks/" + o.good.text("id"))
 	b.lacks("Reveal secret")
@@ -480,7 +481,7 @@ func TestAdminUI_otherScreens(t *testing.T) {
 	}
 }
 
-// What is stored runs nowhere: bodies, answers, headers and names with markup.
+// Stored markup in bodies, responses, headers and names is never executed.
 func TestAdminUI_runsNothingStored(t *testing.T) {
 	t.Parallel()
 	o := newOfficeWith(t, markup)
@@ -526,13 +527,13 @@ func TestAdminUI_runsNothingStored(t *testing.T) {
 			t.Errorf("%s ran what was stored (%d elements)", path, scripts)
 		}
 	}
-	if wrong := b.complaints(); wrong != nil { // a refused script would be one that had got into a page
+	if wrong := b.complaints(); wrong != nil { // a refused script would be one that was part of a page
 		t.Errorf("the browser complains: %q", wrong)
 	}
 	t.Logf("pages=%d", pages)
 }
 
-// Without scripts, the essentials work.
+// The essential functions work without scripts.
 func TestAdminUI_withoutScripts(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
@@ -575,7 +576,7 @@ func TestAdminUI_withoutScripts(t *testing.T) {
 	shows("Sign in")
 }
 
-// Guessing is slowed down, for names that exist and names that do not alike.
+// Password guessing is slowed down, equally for names that exist and names that do not.
 func TestAdminUI_guessing(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
@@ -607,7 +608,7 @@ func TestAdminUI_guessing(t *testing.T) {
 	}
 }
 
-// Nobody gets at a page, or posts a form, without a session of their own.
+// Without a session of one's own, no page is shown and no form is accepted.
 func TestAdminUI_sessions(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
@@ -678,7 +679,7 @@ func TestAdminUI_sessions(t *testing.T) {
 	if w := o.must("GET", "/v1/webhooks/"+o.good.text("id"), nil); w.text("status") != "enabled" {
 		t.Error("a forged form was taken")
 	}
-	// It goes on only to pages of ours.
+	// After signing in, the browser is redirected only to pages of the server.
 	for _, next := range []string{"https://evil.example/", "//evil.example/admin/", "/admin//evil.example", "/\\evil.example", "javascript:x"} {
 		resp, _ := ask("POST", "/admin/sign-in", "", url.Values{"name": {"admin"}, "password": {o.password}, "next": {next}})
 		if to := resp.Header.Get("Location"); to != "/admin" {
@@ -708,7 +709,7 @@ func TestAdminUI_sessions(t *testing.T) {
 
 func first(resp *http.Response, _ string) *http.Response { return resp }
 
-// A customer sees its own account in an iframe of an allowed page, and nothing else.
+// A customer sees their own account in an iframe of an allowed page, and nothing else.
 func TestPortal(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
@@ -737,7 +738,7 @@ func TestPortal(t *testing.T) {
 	if !strings.Contains(text, "Example Pay") || !strings.Contains(text, o.good.text("id")) || strings.Contains(text, theirs.text("id")) || strings.Contains(text, "Sandbox") || colour != "rgb(138, 43, 226)" {
 		t.Errorf("the frame is %s and shows\n%s", colour, text)
 	}
-	// Another site gets nothing to show.
+	// Another site cannot show it.
 	stranger := httptest.NewServer(host.Config.Handler)
 	t.Cleanup(stranger.Close)
 	b2 := open(t, stranger.URL)
@@ -749,7 +750,7 @@ func TestPortal(t *testing.T) {
 		}
 	}
 
-	// As a page of its own: the customer makes, tests and removes a webhook.
+	// On a page of its own: the customer creates, tests and deletes a webhook.
 	p := open(t, strings.TrimSuffix(link, "/webhooks"))
 	p.visit("/webhooks")
 	p.press(`a[href$="/webhooks/new"]`)
@@ -768,7 +769,7 @@ func TestPortal(t *testing.T) {
 	p.visit("/events/" + o.event.text("id"))
 	p.sees("pay_1234567890")
 
-	// One that may only look.
+	// A read-only session.
 	look := o.must("POST", "/v1/portal_sessions", object{"read_only": true, "expires_in": 60})
 	r := open(t, strings.TrimSuffix(look.text("url"), "/webhooks"))
 	r.visit("/webhooks/" + o.good.text("id"))
@@ -793,7 +794,7 @@ func TestPortal(t *testing.T) {
 func TestAdminUI_everyScreen(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)
-	for i := range 40 { // so that the charts show something
+	for i := range 40 { // so that the charts have data
 		o.send([]string{"payment.succeeded", "refund.created", "subscription.created"}[i%3], object{"id": fmt.Sprint("obj_", i), "amount": 100 * i})
 	}
 	o.user("vera", "viewer")
@@ -840,7 +841,7 @@ func TestAdminUI_everyScreen(t *testing.T) {
 	p := open(t, strings.TrimSuffix(link, "/webhooks"))
 	p.visit("/webhooks")
 	p.both("portal")
-	// On a phone nothing is wider than the screen.
+	// On a phone, no page is wider than the screen.
 	b.do("shrink", chromedp.EmulateViewport(390, 844))
 	for _, s := range screens {
 		if s.path == "" {
@@ -859,7 +860,7 @@ func TestAdminUI_everyScreen(t *testing.T) {
 	}
 }
 
-// both looks at a page in light and dark.
+// both checks a page in light and dark.
 func (b *tab) both(name string) {
 	b.t.Helper()
 	for _, scheme := range []string{"light", "dark"} {
@@ -871,7 +872,7 @@ func (b *tab) both(name string) {
 	}
 }
 
-// The keyboard alone reaches and works everything on the way to a webhook.
+// A webhook can be created with the keyboard alone.
 func TestAdminUI_keyboard(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t)

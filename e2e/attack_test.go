@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// exchange writes a request to a socket of its own as it is, and returns all answers up to
-// the end of the connection in words: "400 json_invalid", or "closed" where there is none.
+// exchange writes a request to a socket of its own unchanged, and describes all responses up to
+// the end of the connection: "400 json_invalid", or "closed" without a response.
 func exchange(t *testing.T, address, name, request string) (said string, header []http.Header) {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
@@ -29,7 +29,7 @@ func exchange(t *testing.T, address, name, request string) (said string, header 
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	go func() { _, _ = io.WriteString(conn, request) }() // the server may refuse before it has read all
+	go func() { _, _ = io.WriteString(conn, request) }() // the server may refuse before it has read everything
 	var words []string
 	for r := bufio.NewReader(conn); ; {
 		resp, err := http.ReadResponse(r, nil)
@@ -65,12 +65,12 @@ func exchange(t *testing.T, address, name, request string) (said string, header 
 	return strings.Join(words, ", "), header
 }
 
-// attack is a request that no HTTP client would write, and what it is answered with.
+// attack is a request that no HTTP client would write, and the expected response.
 type attack struct{ name, request, want string }
 
-// Requests that no HTTP client would write are written to the socket as they are. Each
-// is refused as the table says, in the shape of the API's errors wherever a request can be
-// made out; none makes an event, and none changes what another client is answered.
+// Requests that no HTTP client would write are written to the socket unchanged. Each is refused
+// as the table states, with an error of the API whenever the request can be parsed; none
+// creates an event, and none changes the responses to another client.
 func TestAttack_rawRequests(t *testing.T) {
 	t.Parallel()
 	s := serve(t, t.TempDir())
@@ -90,7 +90,7 @@ func TestAttack_rawRequests(t *testing.T) {
 	length := long(len(event))
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
-	_, _ = z.Write(make([]byte, 64<<20)) // into memory
+	_, _ = z.Write(make([]byte, 64<<20)) // into memory: cannot fail
 	_ = z.Close()
 	big := strings.Repeat("a", 2<<20)
 	const form = "Content-Type: application/x-www-form-urlencoded\r\n"
@@ -136,7 +136,7 @@ func TestAttack_rawRequests(t *testing.T) {
 		{"a bad escape", get("/v1/events/%zz", auth), "400"},
 		{"a long path", get("/v1/events/"+strings.Repeat("a", 32<<10), auth), "404 resource_missing"},
 
-		// Past the limits. Of a header past them there is no request to answer.
+		// Over the limits. A request whose header exceeds them has no response.
 		{"a path past the limit", get("/v1/events/"+strings.Repeat("a", 200<<10), auth), "431"},
 		{"a header past the limit", get("/v1/events", auth+"X-Long: "+strings.Repeat("a", 200<<10)+"\r\n"), "431"},
 		{"headers past the limit", get("/v1/events", auth+strings.Repeat("X-Many: 1\r\n", 20_000)), "431"},
@@ -148,7 +148,7 @@ func TestAttack_rawRequests(t *testing.T) {
 		{"a form of the Stripe CLI past the limit", postTo("/v1/stripecli/sessions", form+long(len(big)), big), "413 request_too_large"},
 	}
 
-	other := &http.Client{Transport: &http.Transport{}} // on one connection, all along
+	other := &http.Client{Transport: &http.Transport{}} // on one connection throughout
 	defer other.CloseIdleConnections()
 	ask := func() string {
 		req, err := http.NewRequest("GET", s.base+"/v1/account", nil)
@@ -196,10 +196,11 @@ func TestAttack_rawRequests(t *testing.T) {
 		t.Errorf("%d events were made: %v", len(made), made)
 	}
 
-	// Requests with another one hidden where a proxy in front would see a body. It never runs.
+	// Requests that contain a second one, which a proxy in front would take for a body. The second
+	// one is never executed.
 	hidden := `{"type":"smuggled","data":{"object":{}}}`
 	second := "POST /v1/events HTTP/1.1\r\nHost: x\r\n" + auth + "Content-Type: application/json\r\nConnection: close\r\n" + long(len(hidden)) + "\r\n" + hidden
-	open := func(version, header, body string) string { // the connection may go on
+	open := func(version, header, body string) string { // the connection may stay open
 		return "POST /v1/events HTTP/" + version + "\r\nHost: x\r\n" + auth + "Content-Type: application/json\r\n" + header + "\r\n" + body
 	}
 	chunks := func(text string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(text), text) }
@@ -241,12 +242,12 @@ func TestAttack_rawRequests(t *testing.T) {
 	t.Logf("attacks=%d pairs=%d", len(attacks), len(pairs))
 }
 
-// Hundreds of requests past the limits at once, and hundreds that stop half-way, cost
-// little memory, and others are served meanwhile.
+// Hundreds of concurrent requests over the limits, and hundreds that stop half-way, use little
+// memory, and other requests are served meanwhile.
 func TestAttack_manyAtOnce(t *testing.T) {
 	t.Parallel()
 	const many = 200
-	const growth = 5 * 64 << 20 // one account's bodies have half of 64 MiB, and what is made of them some three times as much
+	const growth = 5 * 64 << 20 // one account's bodies have half of 64 MiB, and processing them needs about three times as much
 	s := serve(t, t.TempDir())
 	address := strings.TrimPrefix(s.base, "http://")
 	auth := "Authorization: Bearer " + testKey + "\r\n"
@@ -259,7 +260,7 @@ func TestAttack_manyAtOnce(t *testing.T) {
 		want          []string
 	}{
 		{"of a length past the limit", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(big)) + big, []string{"413 request_too_large"}},
-		// Of one account's, only so many are read at once.
+		// The number of concurrent bodies of one account is limited.
 		{"chunks past the limit", head + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(big), big), []string{"413 request_too_large", "429 quota_exceeded"}},
 		{"headers past the limit", head + "X-Long: " + big, []string{"431"}},
 		{"nested past what is taken", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", 1<<20) + strings.Repeat("[", 1<<20), []string{"400 json_invalid", "429 quota_exceeded"}},
@@ -301,7 +302,7 @@ func TestAttack_manyAtOnce(t *testing.T) {
 			}
 		}
 	}
-	for range 20 { // how soon, TestWeb_slowClients tells
+	for range 20 { // TestWeb_slowClients checks how soon
 		s.send("a.b", object{"n": 1})
 	}
 }

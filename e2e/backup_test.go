@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// restore puts a backup and the master key of its server into a fresh data directory, as
+// restore copies a backup and the master key of its server into a fresh data directory, as
 // docs/how-to/back-up-and-restore.md says.
 func restore(t testing.TB, file, masterKey string) (data string) {
 	t.Helper()
@@ -29,14 +29,14 @@ func restore(t testing.TB, file, masterKey string) (data string) {
 	return data
 }
 
-// A backup made under load holds everything that was acknowledged before it began. When
-// the server is lost, another goes on from the copy: pending deliveries are made, with the
-// same bytes and the same secret. What was delivered since comes a second time, with the
-// same id; what was accepted since is not in the copy.
+// A backup made under load contains everything that was acknowledged before it began. If the
+// server is lost, another one can continue from the copy: pending deliveries are made with the
+// same bytes and the same secret. Events that were delivered after the backup are delivered
+// again with the same id; events that were accepted after it are not in the copy.
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
-	late := map[string]string{} // bodies that came to an endpoint that is down until the restore, by id
+	late := map[string]string{} // bodies at an endpoint that fails until the restore, by id
 	var up atomic.Bool
 	var secret string
 	down := newServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -87,7 +87,7 @@ func TestBackup(t *testing.T) {
 	if got := r.must("POST", "/v1/webhooks/"+e.text("id")+"/reveal_secret", nil); got.text("secret") != secret {
 		t.Error("the secret did not survive")
 	}
-	id := r.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", object{"since": 0}).text("id") // its breaker waits longer than a test
+	id := r.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", object{"since": 0}).text("id") // its breaker waits longer than the test
 	r.until("the recovery to end", func() bool { return r.must("GET", "/v1/jobs/"+id, nil).text("status") == "succeeded" })
 	r.until("what was pending to be delivered", func() bool {
 		return len(r.must("GET", "/v1/deliveries?status=pending&limit=1", nil).list()) == 0

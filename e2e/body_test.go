@@ -16,7 +16,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// services are what the services of the recipes demand of a message, by the hosts of their
+// services are the requirements of the recipes' services for a message, by the hosts of their
 // URLs: an error as the service would answer it.
 var services = map[string]func(object) error{
 	// docs.slack.dev, "Sending messages using incoming webhooks": "no_text" and "invalid_payload".
@@ -67,7 +67,7 @@ var services = map[string]func(object) error{
 	},
 }
 
-// The recipes of the page, to the letter but for the URL, make what their services accept.
+// The services accept the output of the page's recipes, which are verbatim except for the URL.
 func TestRecipes(t *testing.T) {
 	t.Parallel()
 	const page = "docs/how-to/post-to-slack-teams-discord-and-pagerduty.md"
@@ -132,8 +132,8 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
-// Raw bytes arrive as they were posted, signed as they are, in each attempt; an
-// endpoint in the standard format gets them as base64 in the event.
+// Raw bytes are delivered and signed unchanged in each attempt; an endpoint in the standard
+// format receives them as base64 in the event.
 func TestRawBytes(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "", "--test-schedule", "10ms")

@@ -21,8 +21,8 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// TestBroker takes events from a stream and delivers them to a receiver and to another
-// stream; the server is killed meanwhile, and each event exists once.
+// TestBroker takes events from a stream and delivers them to a receiver and to another stream.
+// The server is killed meanwhile, and each event exists once.
 func TestBroker(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
@@ -139,9 +139,9 @@ func TestBroker(t *testing.T) {
 		}
 		mu.Unlock()
 	}
-	// Ids sort by the time that the stream took the messages at, which is in their order.
+	// Ids sort by the time at which the stream accepted the messages, which is in their order.
 	made := slices.SortedFunc(maps.Keys(arrived), func(a, b string) int { return cmp.Compare(numberIn(t, arrived[a]), numberIn(t, arrived[b])) })
-	const toMillisecond = len("evt_") + 9 // 40 of 42 bits of it
+	const toMillisecond = len("evt_") + 9 // 40 of the 42 bits of the time
 	if !slices.IsSortedFunc(made, func(a, b string) int { return strings.Compare(a[:toMillisecond], b[:toMillisecond]) }) {
 		t.Errorf("ids do not sort by time: %v", made)
 	}

@@ -25,13 +25,13 @@ import (
 type tab struct {
 	t    testing.TB
 	ctx  context.Context
-	base string // of the addresses that visit is given
+	base string // base of the addresses for visit
 
 	mu   sync.Mutex
-	said []string // what went wrong in it: exceptions, refused loads, alerts
+	said []string // its errors: exceptions, refused loads, alerts
 }
 
-// chromium starts a browser of its own; make test installs it.
+// chromium starts a browser for the test; make test installs it.
 func chromium(t testing.TB) context.Context {
 	t.Helper()
 	var path string
@@ -48,7 +48,7 @@ func chromium(t testing.TB) context.Context {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // its processes may write until they have all ended
+	t.Cleanup(func() { // its processes may write until all have ended
 		if !holds(func() bool { return os.RemoveAll(profile) == nil }) {
 			t.Errorf("%s cannot be removed", profile)
 		}
@@ -88,7 +88,7 @@ func open(t testing.TB, base string) *tab {
 	return b
 }
 
-// do runs actions and fails the test when they take too long.
+// do runs actions and fails the test if they take too long.
 func (b *tab) do(what string, actions ...chromedp.Action) {
 	b.t.Helper()
 	if err := b.try(actions...); err != nil {
@@ -98,7 +98,7 @@ func (b *tab) do(what string, actions ...chromedp.Action) {
 
 func (b *tab) try(actions ...chromedp.Action) error {
 	done := make(chan error, 1)
-	ctx, cancel := context.WithCancel(b.ctx) // ending it must not end the tab
+	ctx, cancel := context.WithCancel(b.ctx) // the end of this context must not end the tab
 	defer cancel()
 	go func() { done <- chromedp.Run(ctx, actions...) }()
 	select {
@@ -109,7 +109,7 @@ func (b *tab) try(actions ...chromedp.Action) error {
 	}
 }
 
-// look says where the tab is and what it shows, for a test that fails.
+// look describes the tab's address and page, for a failed test.
 func (b *tab) look() string {
 	var at, text string
 	if err := b.try(chromedp.Location(&at), chromedp.Evaluate(`document.body.innerText.slice(0, 1500)`, &text)); err != nil {
@@ -118,7 +118,7 @@ func (b *tab) look() string {
 	return at + "\n" + text
 }
 
-// visit loads a page; what it shows is there when it returns.
+// visit loads a page and returns once it is shown.
 func (b *tab) visit(path string) {
 	b.t.Helper()
 	b.do("visit "+path, chromedp.ActionFunc(func(ctx context.Context) error {
@@ -130,7 +130,7 @@ func (b *tab) visit(path string) {
 	}), chromedp.WaitReady("main"))
 }
 
-// press clicks and waits for the page that the click leads to.
+// press clicks and waits for the page that is loaded.
 func (b *tab) press(selector string) {
 	b.t.Helper()
 	b.do("press "+selector, chromedp.WaitVisible(selector), chromedp.ActionFunc(func(ctx context.Context) error {
@@ -142,18 +142,18 @@ func (b *tab) press(selector string) {
 	}), chromedp.WaitReady("main"))
 }
 
-// fill types into a field that may have a value already.
+// fill types into a field and replaces its value.
 func (b *tab) fill(selector, text string) {
 	b.t.Helper()
 	b.do("fill "+selector, chromedp.WaitVisible(selector), empty(selector), chromedp.SendKeys(selector, text))
 }
 
-// empty takes out of a field what is in it.
+// empty clears a field.
 func empty(selector string) chromedp.Action {
 	return chromedp.Evaluate(fmt.Sprintf(`document.querySelector(%q).value = ""`, selector), nil)
 }
 
-// choose picks an option by its value.
+// choose selects an option by its value.
 func (b *tab) choose(selector, value string) {
 	b.t.Helper()
 	b.do("choose "+selector, chromedp.SetValue(selector, value))
@@ -165,14 +165,14 @@ func (b *tab) sees(text string) {
 	b.seesAny(text)
 }
 
-// seesAny waits until the page shows one of some texts.
+// seesAny waits until the page shows one of several texts.
 func (b *tab) seesAny(texts ...string) {
 	b.t.Helper()
 	quoted, err := json.Marshal(texts)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if !holds(func() bool { // a page that is just being left answers with an error
+	if !holds(func() bool { // a page that is being left answers with an error
 		var there bool
 		err := b.try(chromedp.Evaluate(string(quoted)+`.some(text => document.body.innerText.includes(text))`, &there))
 		return err == nil && there
@@ -181,7 +181,7 @@ func (b *tab) seesAny(texts ...string) {
 	}
 }
 
-// lacks checks that the page's source holds no text.
+// lacks checks that the page's source does not contain a text.
 func (b *tab) lacks(text string) {
 	b.t.Helper()
 	if strings.Contains(b.html(), text) {
@@ -207,7 +207,7 @@ func (b *tab) text(selector string) (text string) {
 	return strings.TrimSpace(text)
 }
 
-// value returns what is in a field.
+// value returns the value of a field.
 func (b *tab) value(selector string) (text string) {
 	b.t.Helper()
 	b.do("read "+selector, chromedp.Value(selector, &text))
@@ -220,7 +220,7 @@ func (b *tab) eval(js string, to any) {
 	b.do("evaluate", chromedp.Evaluate(js, to, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
 }
 
-// complaints returns what went wrong in the tab so far, and forgets it.
+// complaints returns the errors of the tab so far, and clears them.
 func (b *tab) complaints() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -229,7 +229,7 @@ func (b *tab) complaints() []string {
 	return said
 }
 
-// accessible lets axe-core look at the page, and fails the test for serious findings.
+// accessible checks the page with axe-core, and fails the test for serious findings.
 func (b *tab) accessible(name string) {
 	b.t.Helper()
 	source, err := os.ReadFile(axeFile(b.t))
@@ -258,7 +258,7 @@ func axeFile(t testing.TB) string {
 	return filepath.Join(nodeModules(t), "axe-core", "axe.min.js")
 }
 
-// scheme makes the page light or dark, as the system's setting would.
+// scheme makes the page light or dark, like the system's setting.
 func (b *tab) scheme(name string) {
 	b.t.Helper()
 	b.do("make it "+name, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}))
@@ -296,8 +296,7 @@ func (b *tab) signIn(name, password string) {
 	b.sees("Sign out")
 }
 
-// framed evaluates an expression in the only frame of the page, once its document
-// is there.
+// framed evaluates an expression in the only frame of the page, once its document is loaded.
 func framed(address, js string, to any) chromedp.Action {
 	return chromedp.ActionFunc(func(ctx context.Context) error {
 		if !holds(func() bool {

@@ -16,8 +16,8 @@ import (
 	"github.com/posthaste-hq/posthaste/client"
 )
 
-// The client for senders brings every event to a server that is killed and started
-// again, and none of them twice.
+// The Go client delivers every event to a server that is killed and restarted, and none of them
+// twice.
 func TestClient_serverKilled(t *testing.T) {
 	t.Parallel()
 	const kills, events = 3, 6000
@@ -92,7 +92,7 @@ func TestClient_serverKilled(t *testing.T) {
 	}
 }
 
-// The programs of docs/how-to/send-events-from-go.md do what the page says.
+// The programs of docs/how-to/send-events-from-go.md work as the page says.
 func TestClient_guide(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/how-to/send-events-from-go.md")
@@ -115,7 +115,7 @@ func TestClient_guide(t *testing.T) {
 			t.Fatalf("program %d: %v\n%s", n, err, out)
 		}
 		cmd := exec.Command(program)
-		cmd.Dir = dir // where it keeps its outbox
+		cmd.Dir = dir // the directory of its outbox
 		return startCommand(t, env, cmd)
 	}
 	stored := func() int { return len(s.must("GET", "/v1/events?type=payment.succeeded", nil).list()) }

@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-// clock is the wall clock of the servers that it starts, which a test steps. The machine's
-// own stays as it is, and theirs of time that passes does.
+// clock is the wall clock of the servers that it starts. A test can step it. The clock of the
+// machine and the monotonic clock of the servers do not change.
 type clock struct {
 	t    testing.TB
 	file *os.File
 
 	mu    sync.Mutex
-	steps []time.Duration // off the machine's clock, one after the other
+	steps []time.Duration // differences from the machine's clock, in turn
 }
 
 var buildClock = sync.OnceValues(func() (program string, err error) {
@@ -60,8 +60,8 @@ var buildClock = sync.OnceValues(func() (program string, err error) {
 	return program, nil
 })
 
-// newClock returns a clock that is right. The program is built once more, with testdata/clock
-// in it; nothing else is another than in the one that is shipped.
+// newClock returns a correct clock. It builds the program again with testdata/clock; nothing
+// else differs from the release.
 func newClock(t testing.TB) *clock {
 	t.Helper()
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
@@ -77,7 +77,7 @@ func newClock(t testing.TB) *clock {
 	return c
 }
 
-// step puts the clock so far ahead of the machine's, or behind it.
+// step sets the clock ahead of the machine's by to, or behind it.
 func (c *clock) step(to time.Duration) {
 	c.t.Helper()
 	c.mu.Lock()
@@ -88,7 +88,7 @@ func (c *clock) step(to time.Duration) {
 	}
 }
 
-// now is what the clock shows.
+// now returns the time of the clock.
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +107,7 @@ func (c *clock) showed(at time.Time) bool {
 	return false
 }
 
-// serve starts a server whose clock this is.
+// serve starts a server that uses the clock.
 func (c *clock) serve(data string, args ...string) *server {
 	c.t.Helper()
 	program, err := buildClock()
@@ -122,15 +122,14 @@ func (c *clock) serve(data string, args ...string) *server {
 	return s
 }
 
-// The delay of the waiting retries in tests of the clock, and the longest that chance
-// makes of it.
+// The delay of pending retries in tests of the clock, and its maximum with the random part.
 const (
 	clockDelay   = 10 * time.Minute
 	clockLongest = clockDelay * 12 / 10
 )
 
-// sitters are endpoints that refuse their event once: it waits, for longer than a test, for
-// its retry.
+// sitters are endpoints that refuse their event once: its retry is pending for longer than a
+// test.
 type sitters struct {
 	t        testing.TB
 	receiver string
@@ -156,7 +155,7 @@ func newSitters(t testing.TB) *sitters {
 	return w
 }
 
-// sit makes one more retry wait.
+// sit creates one more pending retry.
 func (w *sitters) sit(s *server) {
 	w.t.Helper()
 	name := fmt.Sprintf("sit.no%d", len(w.refused))
@@ -169,7 +168,7 @@ func (w *sitters) sit(s *server) {
 	})
 }
 
-// sane waits until no retry is dated further ahead than its schedule explains.
+// sane waits until no retry is due later than its schedule allows.
 func (w *sitters) sane(s *server, now func() time.Time) {
 	w.t.Helper()
 	var late []object
@@ -186,14 +185,14 @@ func (w *sitters) sane(s *server, now func() time.Time) {
 	}
 }
 
-// left are the events that did not arrive again.
+// left returns the number of events that did not arrive again.
 func (w *sitters) left() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.refused) - len(w.taken)
 }
 
-// stamped counts deliveries, and those whose signature bears a time that a clock did not show.
+// stamped counts deliveries, and those whose signature has a time that the clock did not show.
 type stamped struct {
 	clocks []*clock
 	mu     sync.Mutex
@@ -221,9 +220,9 @@ func (s *stamped) before(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// A wall clock that is stepped by hours and days, forward and back, while the server runs
-// and while it does not, loses nothing and puts nothing off: what was acknowledged arrives,
-// retries are due when their schedule says, and signatures bear the time of the clock.
+// Steps of the wall clock by hours and days, forward and back, while the server runs or is
+// stopped, lose and delay nothing: acknowledged events arrive, retries are due by their
+// schedule, and signatures have the time of the clock.
 func TestFault_clockSteps(t *testing.T) {
 	t.Parallel()
 	c := newClock(t)
@@ -262,7 +261,7 @@ func TestFault_clockSteps(t *testing.T) {
 		}
 	}
 	end()
-	c.step(clockLongest) // ahead of all that waits
+	c.step(clockLongest) // after all pending retries
 	begin()
 	until(t, "the retries that waited", func() bool { return sat.left() == 0 })
 	l.reconcile(fmt.Sprintf("steps=%d waited=%d", *faultRounds*6, len(sat.taken)))
@@ -273,7 +272,7 @@ func TestFault_clockSteps(t *testing.T) {
 	}
 }
 
-// visit asks for a page of the Admin UI with a session, and reports whether it is shown.
+// visit requests a page of the Admin UI with a session, and reports whether it is shown.
 func visit(s *server, session string) bool {
 	s.t.Helper()
 	req, err := http.NewRequest("GET", s.base+"/admin", nil)
@@ -281,7 +280,7 @@ func visit(s *server, session string) bool {
 		s.t.Fatal(err)
 	}
 	req.Header.Set("Cookie", session)
-	resp, err := http.DefaultTransport.RoundTrip(req) // which follows no redirect
+	resp, err := http.DefaultTransport.RoundTrip(req) // follows no redirect
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -293,9 +292,9 @@ func visit(s *server, session string) bool {
 	return !strings.HasPrefix(to, "/admin/sign-in")
 }
 
-// What lasts for a while lasts that long, wherever the wall clock is put meanwhile: requests
-// are repeated under their key without being done twice, a clock that was ahead leaves no
-// session that is still good, limits are neither refilled nor held, and jobs go on.
+// Durations are correct in spite of steps of the wall clock: repeated requests with the same
+// key have one effect, a clock that was ahead leaves no session valid for too long, limits are
+// neither refilled nor frozen, and jobs continue.
 func TestFault_clockStepsAndLives(t *testing.T) {
 	t.Parallel()
 	c := newClock(t)
@@ -306,7 +305,7 @@ func TestFault_clockStepsAndLives(t *testing.T) {
 	type request struct {
 		path, key string
 		body      any
-		made      string // id of what the first one made
+		made      string // id of the first object
 	}
 	var requests []*request
 	repeat := func(when string) {
@@ -347,7 +346,7 @@ func TestFault_clockStepsAndLives(t *testing.T) {
 		}
 	}
 
-	// Five requests a minute: where the clock shows something else is no minute passed.
+	// Five requests a minute: a step of the clock is not a minute.
 	limited := s.must("POST", "/v1/accounts", object{"name": "limited", "rate_limit": 5}, "Authorization", "Bearer "+adminKey).text("id")
 	key := s.must("POST", "/v1/api_keys", object{"name": "limited"}, "Authorization", "Bearer "+adminKey, "Payment-Account", limited).text("secret")
 	ask := func() answer { return s.call("GET", "/v1/events", nil, "Authorization", "Bearer "+key) }
@@ -369,7 +368,7 @@ func TestFault_clockStepsAndLives(t *testing.T) {
 		}
 	}
 
-	// A receiver that is down for as long as the clock is ahead.
+	// A receiver that fails while the clock is ahead.
 	var up atomic.Bool
 	var recovered atomic.Int64
 	receiver := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -438,9 +437,9 @@ func signInRequest(t testing.TB, base, password string) *http.Request {
 	return r
 }
 
-// The wall clock of one node of several moves nothing: all go by the database's clock. The
-// node keeps its lease and takes nobody else's, order holds whichever node an event is sent
-// to, retries are due when they were, and signatures bear the right time.
+// The wall clock of one of several nodes has no effect: all use the database's clock. The node
+// keeps its lease and takes over no other's, order holds on whichever node an event is sent to,
+// retries are due at the same time, and signatures have the right time.
 func TestFault_clockStepsOfANode(t *testing.T) {
 	t.Parallel()
 	db := database(t)
@@ -487,8 +486,8 @@ func TestFault_clockStepsOfANode(t *testing.T) {
 	l.stop()
 	until(t, "all that was acknowledged", func() bool { return len(l.missing()) == 0 && order.len() >= len(steps) })
 
-	// A node that starts with its clock off takes its part, and what it dates is right for
-	// those who take over.
+	// A node that starts with a wrong clock works, and its dates are right for nodes that take
+	// over from it.
 	nothing := strings.Count(f.node(0).out.String()+f.node(1).out.String(), "members changed")
 	f.node(0).stop()
 	c.step(-72 * time.Hour)

@@ -32,9 +32,9 @@ var (
 	clusterLease  = flag.Duration("cluster.lease", 2*time.Second, "lease of the nodes of TestCluster_faults")
 )
 
-// arena is three nodes, each behind a proxy of its own, under a load that never stops. Events
-// go to all endpoints but the ordered ones, which get theirs one after the other, in turn from
-// each node that may be asked.
+// arena is three nodes, each behind a proxy of its own, under constant load. Events go to all
+// endpoints; the ordered endpoints receive theirs one after the other, in turn from each node
+// that is in use.
 type arena struct {
 	t       *testing.T
 	db      *pgtest.Cluster
@@ -42,17 +42,17 @@ type arena struct {
 	fleet   *fleet
 
 	mu      sync.Mutex
-	healthy []int                 // nodes that events are sent to
+	healthy []int                 // nodes that receive requests
 	came    map[int64][]time.Time // first arrivals by endpoint
 	seen    map[string]int        // arrivals by event and endpoint
 	acked   map[string]time.Time  // by event
 	acks    map[int][]time.Time   // by node
-	refused int                   // answered with an error, or not at all
+	refused int                   // requests with an error or without a response
 	ordered map[int64][]string    // first arrivals of ordered endpoints
 	steps   []string              // acknowledged, in order
-	unsure  map[string]bool       // steps whose answer was lost: they may arrive or not
-	slow    atomic.Int64          // attempts under way to endpoints that do not answer
-	answer  chan struct{}         // closed when those answer
+	unsure  map[string]bool       // steps whose response was lost: they may arrive or not
+	slow    atomic.Int64          // current attempts to endpoints that do not answer
+	answer  chan struct{}         // closed when those shall answer
 	stop    func()
 }
 
@@ -61,8 +61,8 @@ const arenaEndpoints, arenaOrdered, arenaSlow = 12, 2, 8
 func newArena(t *testing.T) *arena {
 	a := &arena{t: t, db: database(t), came: map[int64][]time.Time{}, seen: map[string]int{}, acked: map[string]time.Time{},
 		acks: map[int][]time.Time{}, ordered: map[int64][]string{}, unsure: map[string]bool{}, answer: make(chan struct{})}
-	// The servers ask the database for its time by a function of this schema, which a test can
-	// step. Their own wall clocks they use for nothing.
+	// The servers read the database's time through a function of this schema, which a test can
+	// step. They do not use their own wall clocks.
 	for _, q := range []string{"CREATE SCHEMA stepped", "CREATE TABLE stepped.clock (ahead INTERVAL)", "INSERT INTO stepped.clock VALUES ('0')",
 		"CREATE FUNCTION stepped.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + (SELECT ahead FROM stepped.clock)'",
 		"ALTER DATABASE postgres SET search_path = stepped, pg_catalog"} {
@@ -160,7 +160,7 @@ func (a *arena) receive(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ask posts an event to a node and notes the answer.
+// ask posts an event to a node and records the response.
 func (a *arena) ask(i int, id, typ, idem string) bool {
 	client := http.Client{Timeout: 20 * time.Second}
 	n := a.fleet.node(i)
@@ -203,11 +203,11 @@ func (a *arena) pick(n int) int {
 	return a.healthy[n%len(a.healthy)]
 }
 
-// load begins to send.
+// load starts the senders.
 func (a *arena) load() {
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
-	for sender := range 3 { // one for each place among the healthy nodes
+	for sender := range 3 { // one for each position among the healthy nodes
 		wg.Go(func() {
 			for n := 0; !closed(ended); n++ {
 				id, idem := fmt.Sprintf("evt_many_%d_%012d", sender, n), ""
@@ -222,7 +222,7 @@ func (a *arena) load() {
 	wg.Go(func() {
 		for n, tries := 0, 0; !closed(ended); tries++ {
 			id := fmt.Sprintf("evt_step%016d", n)
-			if a.ask(a.pick(tries), id, "step.done", "") { // the same id until it is taken
+			if a.ask(a.pick(tries), id, "step.done", "") { // with the same id until it is accepted
 				a.mu.Lock()
 				a.steps = append(a.steps, id)
 				a.mu.Unlock()
@@ -238,7 +238,7 @@ func (a *arena) load() {
 	a.t.Cleanup(a.stop)
 }
 
-// leave takes a node out of those that are asked, as a balancer does.
+// leave removes a node from those that receive requests, as a load balancer does.
 func (a *arena) leave(i int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -251,7 +251,7 @@ func (a *arena) enter(i int) {
 	a.healthy = append(a.healthy, i)
 }
 
-// gap returns the longest time without one of some arrivals between two times.
+// gap returns the longest time without an arrival between two times.
 func gap(times []time.Time, from, until time.Time) (longest time.Duration) {
 	last := from
 	for _, t := range times {
@@ -267,8 +267,8 @@ func gap(times []time.Time, from, until time.Time) (longest time.Duration) {
 	return max(longest, until.Sub(last))
 }
 
-// gaps returns the longest gap of the acknowledgements of healthy nodes, of the deliveries to
-// endpoints of theirs, and to those of the victim.
+// gaps returns the longest gaps of the acknowledgements of healthy nodes, of the deliveries to
+// their endpoints, and of those to the victim's.
 func (a *arena) gaps(from, until time.Time, members []int, victim, victimNo int) (acks, theirs, its time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -288,19 +288,19 @@ func (a *arena) gaps(from, until time.Time, members []int, victim, victimNo int)
 	return acks, theirs, its
 }
 
-// clusterCase is a fault of a cluster. It happens to node 2, which is asked for nothing
-// meanwhile, unless all is set: then it happens to the database, or to all nodes.
+// clusterCase is a fault of a cluster. It affects node 2, which receives no requests meanwhile;
+// with all, it affects the database or all nodes.
 type clusterCase struct {
 	name  string
-	short bool // a part of every test run
+	short bool // part of every test run
 	all   bool
-	slow  bool // all events take long, by the fault's own nature
+	slow  bool // all events are slow because of the fault
 	do    func(a *arena) (undo func())
 }
 
 const faulty = 2
 
-// killed returns what puts a new node in the place of one that is silent behind its proxy.
+// replace starts a new node in place of a silent one behind its proxy.
 func (a *arena) replace() {
 	n := a.fleet.node(faulty)
 	n.kill()
@@ -342,8 +342,8 @@ func (a *arena) exec(query string) {
 	}
 }
 
-// fullDisk moves today's deliveries to a small file system of their own, and fills that. It
-// takes root to mount one.
+// fullDisk moves today's deliveries to a small file system and fills that. It needs root to
+// mount one.
 func fullDisk(a *arena) func() {
 	dir, err := os.MkdirTemp("", "posthaste-small-")
 	if err != nil {
@@ -380,8 +380,7 @@ func (a *arena) signal(s os.Signal) {
 	}
 }
 
-// held runs statements in a transaction that stays open until the function that it returns
-// is called.
+// held runs statements in a transaction that stays open until end is called.
 func (a *arena) held(statements ...string) (end func()) {
 	end, err := a.db.Hold(statements...)
 	if err != nil {
@@ -395,7 +394,7 @@ var clusterCases = []clusterCase{
 	{name: "machine dies while it renews its lease", short: true, do: silentOn(`UPDATE nodes SET`)},
 	{name: "process is stopped (SIGSTOP)", do: func(a *arena) func() {
 		a.signal(syscall.SIGSTOP)
-		return func() { // it finds out that it was replaced, and ends
+		return func() { // the node notices that it was replaced, and ends
 			a.signal(syscall.SIGCONT)
 			a.fleet.node(faulty).exit()
 			a.begin(faulty)
@@ -453,7 +452,7 @@ var clusterCases = []clusterCase{
 				int64(event.KeyAt(old)), int64(event.KeyAt(old.AddDate(0, 0, 1)))))
 		}
 		end := a.held("BEGIN", "SELECT count(*) FROM events", "SELECT count(*) FROM deliveries")
-		n := a.serve(a.db.URL("postgres"), "--retention", "720h") // it purges at its start
+		n := a.serve(a.db.URL("postgres"), "--retention", "720h") // it purges when it starts
 		return func() {
 			end()
 			n.stop()
@@ -499,8 +498,8 @@ var clusterCases = []clusterCase{
 	}},
 }
 
-// TestCluster_faults brings about what can happen to a node and to the database of a cluster,
-// one after the other, under a load, and prints what that does to the others.
+// TestCluster_faults causes the possible faults of a node and of the database of a cluster, one
+// after the other, under load, and prints the effect on the other nodes.
 func TestCluster_faults(t *testing.T) {
 	if *clusterFault == "" {
 		t.Parallel()
@@ -540,7 +539,7 @@ type clusterResult struct {
 	acks, theirs, its                           time.Duration
 }
 
-// run brings about a fault, waits for longer than the lease, and reconciles after it.
+// run causes a fault, waits for longer than the lease, and checks all events after it.
 func (a *arena) run(c clusterCase) (r clusterResult) {
 	a.t.Helper()
 	members := []int{a.number(0), a.number(1), a.number(2)}
@@ -574,7 +573,7 @@ func (a *arena) run(c clusterCase) (r clusterResult) {
 	return r
 }
 
-// settle waits until all that was acknowledged has arrived.
+// settle waits until all acknowledged events have arrived.
 func (a *arena) settle(from time.Time) {
 	limit := time.Now()
 	holds(func() bool {
@@ -594,7 +593,7 @@ func (a *arena) settle(from time.Time) {
 	})
 }
 
-// lost returns what was acknowledged a while ago and has not arrived everywhere.
+// lost returns events that were acknowledged a while ago and have not arrived everywhere.
 func (a *arena) lost(time.Time) (ids []string) {
 	for id, at := range a.acked {
 		for no := range arenaEndpoints {
@@ -607,7 +606,7 @@ func (a *arena) lost(time.Time) (ids []string) {
 	return ids
 }
 
-// again counts the arrivals that were not the first.
+// again counts repeated arrivals.
 func (a *arena) again() (n int) {
 	for _, times := range a.seen {
 		n += times - 1
@@ -615,7 +614,7 @@ func (a *arena) again() (n int) {
 	return n
 }
 
-// reordered counts the steps that arrived before one that was acknowledged before they were sent.
+// reordered counts the steps that arrived before an earlier acknowledged one.
 func (a *arena) reordered() (n int) {
 	for _, ids := range a.ordered {
 		for i := 1; i < len(ids); i++ {
@@ -627,9 +626,9 @@ func (a *arena) reordered() (n int) {
 	return n
 }
 
-// TestCluster_deadlines: a node that cannot commit, because it is cut off from the database or
-// a table is locked, says so to senders and balancers while it is so, and goes on by itself. An
-// edit that is left open, or a lock on a table of no commit, changes nothing.
+// TestCluster_deadlines checks that a node which cannot commit, because it is cut off from the
+// database or a table is locked, tells senders and load balancers so, and continues afterwards.
+// An open transaction of an edit, or a lock on a table that no commit uses, has no effect.
 func TestCluster_deadlines(t *testing.T) {
 	t.Parallel()
 	db := database(t)
@@ -682,7 +681,7 @@ func TestCluster_deadlines(t *testing.T) {
 			case !c.refuse && !ready():
 				t.Error("it is not ready")
 			}
-			if c.name == "cut_off" { // nothing hangs
+			if c.name == "cut_off" { // no request hangs
 				for _, request := range []struct {
 					method, path string
 					body         any

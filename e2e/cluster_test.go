@@ -29,13 +29,13 @@ const nodeLease = "2s"
 // fleet is several nodes on one database.
 type fleet struct {
 	t     testing.TB
-	data  string // of all: it holds the master key only
+	data  string // of all nodes: it contains only the master key
 	args  []string
 	nodes []atomic.Pointer[life]
-	first func(data string, args ...string) *server // starts node 0; nil: as the others
+	first func(data string, args ...string) *server // starts node 0; nil: like the others
 }
 
-// database starts a PostgreSQL server of the test's own.
+// database starts a PostgreSQL server for the test.
 func database(t testing.TB) *pgtest.Cluster {
 	t.Helper()
 	c, err := pgtest.Start()
@@ -56,7 +56,7 @@ func newFleet(t testing.TB, url string, size int, args ...string) *fleet {
 	return newFleetWith(t, nil, url, size, args...)
 }
 
-// newFleetWith is newFleet where the first node is started in a way of its own.
+// newFleetWith is newFleet with a different start of the first node.
 func newFleetWith(t testing.TB, first func(data string, args ...string) *server, url string, size int, args ...string) *fleet {
 	t.Helper()
 	f := &fleet{t: t, data: t.TempDir(), nodes: make([]atomic.Pointer[life], size), first: first,
@@ -75,7 +75,7 @@ func newFleetWith(t testing.TB, first func(data string, args ...string) *server,
 	return f
 }
 
-// begin starts a node, in the place of one that has ended.
+// begin starts a node, in place of one that has ended.
 func (f *fleet) begin(i int) {
 	n := &life{next: make(chan struct{})}
 	if i == 0 && f.first != nil {
@@ -90,7 +90,7 @@ func (f *fleet) begin(i int) {
 
 func (f *fleet) node(i int) *life { return f.nodes[i].Load() }
 
-// one is any node that is not about to be killed.
+// one returns any node that is not about to be killed.
 func (f *fleet) one() *life {
 	for {
 		if n := f.node(rand.IntN(len(f.nodes))); !n.killed.Load() {
@@ -105,10 +105,10 @@ func (f *fleet) stop() {
 	}
 }
 
-// sequence is a receiver that wants events in order.
+// sequence is a receiver whose endpoint is ordered.
 type sequence struct {
 	mu      sync.Mutex
-	taken   []string // ids, in the order in which they first came
+	taken   []string // ids, in the order of their first arrival
 	again   int
 	refused map[string]bool
 }
@@ -135,8 +135,8 @@ func (s *sequence) len() int {
 	return len(s.taken)
 }
 
-// TestCluster_killed kills one of three nodes every few seconds, under load, and
-// reconciles: what was acknowledged arrives, and in order where that was asked for.
+// TestCluster_killed kills one of three nodes every few seconds, under load. All acknowledged
+// events arrive, and in order at ordered endpoints.
 func TestCluster_killed(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 3, "--test-schedule", "200ms,200ms,200ms,1s,1s,1s,1s,1s,1s")
@@ -162,7 +162,7 @@ func TestCluster_killed(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	var next, interrupted atomic.Int64
-	// deliver sends one event, again and again until a node acknowledges it.
+	// deliver sends one event until a node acknowledges it.
 	deliver := func(id, typ string) (a answer, sent int64) {
 		n := next.Add(1)
 		for tries := 0; ; tries++ {
@@ -202,7 +202,7 @@ func TestCluster_killed(t *testing.T) {
 		}
 	})
 	kills := 0
-	// On a busy machine few requests are in flight, and a kill can meet none.
+	// On a busy machine few requests are under way, so a kill may interrupt none.
 	began := time.Now()
 	for ; time.Since(began) < *clusterFor || interrupted.Load() == 0 && time.Since(began) < patience; kills++ {
 		<-time.After(*clusterEvery)
@@ -257,7 +257,7 @@ func firstDifference(got, want []string) string {
 	return fmt.Sprintf("%d came of %d", len(got), len(want))
 }
 
-// know waits until all nodes know so many endpoints.
+// know waits until all nodes have loaded that many endpoints.
 func (f *fleet) know(endpoints int) {
 	f.t.Helper()
 	for i := range f.nodes {
@@ -267,8 +267,8 @@ func (f *fleet) know(endpoints int) {
 	}
 }
 
-// TestCluster_paused stops a node for longer than its lease, while it is in the middle of
-// an attempt: what it would write after that is refused, and it ends.
+// TestCluster_paused stops a node during an attempt for longer than its lease: its later writes
+// are refused, and it ends.
 func TestCluster_paused(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
@@ -287,7 +287,7 @@ func TestCluster_paused(t *testing.T) {
 	t.Cleanup(r.Close)
 	release := sync.OnceFunc(func() { close(hang) })
 	t.Cleanup(release)
-	const endpoints = 8 // each node owns one at least, but for one case in 128
+	const endpoints = 8 // each node owns at least one, except in one case of 128
 	for i := range endpoints {
 		f.node(0).register(fmt.Sprint(r.URL, "/", i), "ordering", "fifo")
 	}
@@ -353,8 +353,8 @@ func TestCluster_paused(t *testing.T) {
 	t.Logf("attempts that the new owner made again: %d of %d", again, endpoints)
 }
 
-// TestCluster_failover kills the primary under load and promotes its standby: nothing
-// that was acknowledged is lost, and delivery goes on by itself.
+// TestCluster_failover kills the primary under load and promotes its standby: no acknowledged
+// event is lost, and delivery continues.
 func TestCluster_failover(t *testing.T) {
 	t.Parallel()
 	primary := database(t)
@@ -437,8 +437,8 @@ func TestCluster_failover(t *testing.T) {
 	}
 }
 
-// TestCluster_settings: what one node changes counts on all, and an endpoint's limits
-// hold for all nodes together.
+// TestCluster_settings checks that changes through one node apply on all, and that an
+// endpoint's limits apply to all nodes together.
 func TestCluster_settings(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 3)
@@ -477,7 +477,7 @@ func TestCluster_settings(t *testing.T) {
 	took, atOnce := ended.Sub(began), most
 	mu.Unlock()
 	t.Logf("%d events in %s, at most %d at a time", events, took.Round(time.Millisecond), atOnce)
-	if took < time.Second || atOnce > 2 { // a busy machine sees the first late
+	if took < time.Second || atOnce > 2 { // a busy machine records the first ones late
 		t.Errorf("%d events in %s, %d at a time: the limits are 20 a second and 2", events, took, atOnce)
 	}
 
@@ -519,7 +519,7 @@ func TestCluster_settings(t *testing.T) {
 	},
 		func(n *life) bool { return with(n) == http.StatusUnauthorized })
 
-	// What one node is told of an event type, all hold events against.
+	// A definition of an event type through one node is used by all.
 	kind := func(n *life) int {
 		return n.call("POST", "/v1/events", object{"type": "invoice.paid", "data": object{"object": object{"amount": "much"}}}).status
 	}
@@ -535,8 +535,7 @@ func TestCluster_settings(t *testing.T) {
 	f.stop()
 }
 
-// TestCluster_pooled: nodes work through a PgBouncer that gives a connection for a
-// transaction only.
+// TestCluster_pooled runs nodes through a PgBouncer in transaction mode.
 func TestCluster_pooled(t *testing.T) {
 	t.Parallel()
 	url, stop, err := database(t).Pooler("postgres")
@@ -578,7 +577,8 @@ func TestCluster_pooled(t *testing.T) {
 	}
 }
 
-// TestCluster_badDatabase: what is wrong with the database is said, without the password.
+// TestCluster_badDatabase checks that errors about the database state the cause, without the
+// password.
 func TestCluster_badDatabase(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -598,8 +598,8 @@ func TestCluster_badDatabase(t *testing.T) {
 	}
 }
 
-// TestMigrateStore moves a data directory with events that wait, secrets and keys into a
-// database; a node on that goes on where the server stopped.
+// TestMigrateStore moves a data directory with pending events, secrets and keys into a
+// database; a node on that continues where the server stopped.
 func TestMigrateStore(t *testing.T) {
 	t.Parallel()
 	db := database(t).URL("postgres")
@@ -689,8 +689,8 @@ func TestMigrateStore(t *testing.T) {
 
 var settingsRounds = flag.Int("settings.rounds", 50, "rounds of TestCluster_readYourWrites")
 
-// TestCluster_readYourWrites: an edit that one node has answered is in force for whatever
-// another node accepts afterwards, without a moment in between.
+// TestCluster_readYourWrites checks that an edit which one node has acknowledged applies at
+// once to all events that another node accepts.
 func TestCluster_readYourWrites(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
@@ -777,7 +777,7 @@ func TestCluster_readYourWrites(t *testing.T) {
 		edits.must("DELETE", "/v1/api_keys/"+key.text("id"), nil, inAccount...)
 		check("a key is revoked: the list is shown", sends.call("GET", "/v1/events", nil, as...).status == http.StatusUnauthorized)
 
-		// Another account's, whose bucket is full again when its limit is another one.
+		// Another account, whose bucket is full again when its limit is changed.
 		other := edits.must("POST", "/v1/accounts", object{"name": typ}, asAdmin...).text("id")
 		of := append([]string{"Payment-Account", other}, asAdmin...)
 		key = sends.must("POST", "/v1/api_keys", object{"name": "n"}, of...)
@@ -798,8 +798,8 @@ func TestCluster_readYourWrites(t *testing.T) {
 	}
 }
 
-// What one node revokes or suspends ends on the others: connections, portals, deliveries. Each
-// node chains its own entries of the audit log, and both chains verify.
+// A revocation or suspension through one node ends connections, portals and deliveries on the
+// others. Each node chains its own entries of the audit log, and both chains verify.
 func TestCluster_revocation(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
@@ -857,7 +857,7 @@ func TestCluster_revocation(t *testing.T) {
 			t.Errorf("an event of a suspended account: %d %s", a.status, a.body)
 		}
 	}
-	for _, id := range endpoints { // operators may, and nothing goes out
+	for _, id := range endpoints { // operators may request it, and nothing is sent
 		two.must("POST", "/v1/webhooks/"+id+"/test", nil, acting...)
 	}
 	pause(time.Second)
@@ -874,8 +874,8 @@ func TestCluster_revocation(t *testing.T) {
 	f.stop()
 }
 
-// What a person asks for is attempted at once, whichever node is asked and whichever one
-// sends to the endpoint, although its breaker is open, and the answer shows the attempt.
+// A manual retry is attempted at once, through any node and whichever node owns the endpoint,
+// although its breaker is open, and the response contains the attempt.
 func TestCluster_personAsks(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
@@ -886,11 +886,11 @@ func TestCluster_personAsks(t *testing.T) {
 		}
 	})
 	var endpoints []string
-	for range 6 { // so that each node sends to some, but for one case in 32
+	for range 6 { // so that each node sends to some, except in one case of 32
 		endpoints = append(endpoints, f.node(0).register(r.URL).text("id"))
 	}
 	f.know(len(endpoints))
-	for range 12 { // enough for breakers to open
+	for range 12 { // enough to open the breakers
 		f.node(0).send("payment.succeeded", object{})
 	}
 	waiting := map[string]string{}
@@ -914,7 +914,7 @@ func TestCluster_personAsks(t *testing.T) {
 	}
 	works.Store(true)
 	for i, e := range endpoints {
-		n := i / 2 % 2 // of the endpoints of either owner, each node is asked about some
+		n := i / 2 % 2 // each node receives requests for some endpoints of either owner
 		if a := f.node(n).call("POST", "/v1/webhooks/"+e+"/test?wait=30", object{}); a.status != http.StatusOK || !strings.Contains(string(a.body), `"response_status_code":200`) {
 			t.Errorf("a test event to endpoint %d, asked for at node %d: %d %s", i, n, a.status, a.body)
 		}

@@ -12,13 +12,13 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 )
 
-// consenting is a receiver that the SDK of CloudEvents answers for, validation requests
-// too. It keeps what it was asked with.
+// consenting is a receiver with the SDK of CloudEvents, which also answers validation requests.
+// It records the requests.
 type consenting struct {
 	*receiver
 	mu        sync.Mutex
 	taken     []string // ids of events
-	callbacks []string // addresses to consent at
+	callbacks []string // addresses of callbacks for the consent
 }
 
 func newConsenting(t *testing.T, rate int, origin string, byCallback bool) *consenting {
@@ -38,7 +38,7 @@ func newConsenting(t *testing.T, rate int, origin string, byCallback bool) *cons
 		r.requests = append(r.requests, req)
 		r.mu.Unlock()
 		if byCallback && req.Method == http.MethodOptions && req.Header.Get("WebHook-Request-Callback") == "" {
-			w.WriteHeader(http.StatusMethodNotAllowed) // the SDK would answer at once
+			w.WriteHeader(http.StatusMethodNotAllowed) // otherwise, the SDK would answer at once
 			return
 		}
 		events.ServeHTTP(w, req)
@@ -46,8 +46,7 @@ func newConsenting(t *testing.T, rate int, origin string, byCallback bool) *cons
 	return r
 }
 
-// sent returns the ids of the events that it got, and whether each request said by whom
-// it came.
+// sent returns the ids of the received events, and whether each request named its sender.
 func (r *consenting) sent() (ids []string, named bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,9 +66,9 @@ func (r *consenting) callback() string {
 	return r.callbacks[len(r.callbacks)-1]
 }
 
-// A receiver of CloudEvents' SDK, unchanged, gets nothing before it has consented, at once,
-// by callback, or by the hand of somebody who found the address in its log; then all that
-// was accepted meanwhile.
+// A receiver with CloudEvents' SDK, unchanged, receives nothing before it has consented: at
+// once, by callback, or manually with the address in its log. Then it receives all events that
+// were accepted meanwhile.
 func TestValidation(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")
@@ -77,7 +76,7 @@ func TestValidation(t *testing.T) {
 		name       string
 		origin     string // that the SDK allows
 		byCallback bool
-		first      string // how it stands once it is registered; empty: the callback may have been quicker
+		first      string // its state after the registration; empty: the callback may have been faster
 		byHand     bool
 	}{
 		{"at once", "127.0.0.1", false, "granted", false},
@@ -124,7 +123,7 @@ func TestValidation(t *testing.T) {
 	}
 }
 
-// A restart forgets neither that consent is waited for nor the address to give it at.
+// After a restart, the server still waits for consent, at the same address.
 func TestValidation_survivesARestart(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -147,11 +146,11 @@ func TestValidation_survivesARestart(t *testing.T) {
 	}
 }
 
-// Consent that is given to one node lets the other send.
+// A consent that is sent to one node applies to the other.
 func TestValidation_nodes(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
-	for i := range 4 { // whichever node sends to it
+	for i := range 4 { // some for either node
 		r := newConsenting(t, 6000, "other.example", false)
 		e := f.node(i%2).register(r.URL, "validation", "cloudevents", "payload_format", "cloudevents_structured", "enabled_events", []string{"payment.*"})
 		_, key, _ := strings.Cut(r.callback(), "/v1/consents/")

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Without --dev and without a setting, the data are the owner's alone, whatever the
-// umask is, and no private address can be an endpoint.
+// Without --dev and without settings, only the owner can read the data, with any umask, and no
+// private address can be an endpoint.
 func TestDefaults_withoutDev(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
@@ -40,7 +40,7 @@ func TestDefaults_withoutDev(t *testing.T) {
 	if got := s.call("GET", "/v1/events", nil).header.Get("X-RateLimit-Limit"); got != "600000" {
 		t.Errorf("an account's limit of requests and events a minute is %q", got)
 	}
-	s.register("https://receiver.invalid/hook") // one that is allowed, so that the refusals are for the address
+	s.register("https://receiver.invalid/hook") // an allowed one, so that only the address can cause the refusals
 	files := 0
 	for _, root := range []string{data, key} {
 		if err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {

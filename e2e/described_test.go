@@ -27,9 +27,9 @@ var components = sync.OnceValues(func() (map[string]any, error) {
 	return d.Components.Schemas, err
 })
 
-// described holds what a page shows of the API to its description: an object of the API
-// to the schema of its kind, of which a page may show a part; anything else to the schema
-// that the page names.
+// described compares the JSON on a page with the API's description: an object of the API with
+// the schema of its kind, of which a page may show a part; anything else with the schema that
+// the page names.
 func described(t *testing.T, named string, shown object) error {
 	all, err := components()
 	if err != nil {
@@ -50,7 +50,7 @@ func described(t *testing.T, named string, shown object) error {
 		if !ok || kind == "" || kindOf(all, part) != kind || (name == "Deleted") != (shown["deleted"] != nil) || strings.HasPrefix(name, "New") != (shown["secret"] != nil) {
 			continue
 		}
-		if shown.text("secret") == "{secret}" { // as the pages write what they do not show
+		if shown.text("secret") == "{secret}" { // the pages write secrets like this
 			shown["secret"] = "whsec_" + strings.Repeat("A", 43) + "="
 		}
 		return fits(all, name, shown, true)
@@ -58,7 +58,7 @@ func described(t *testing.T, named string, shown object) error {
 	return errors.New("say before the block what it is: <!-- schema: NAME -->, of a schema in api/openapi.yaml")
 }
 
-// kindOf returns what a schema says of "object", in itself or in what it consists of.
+// kindOf returns the value of "object" in a schema or in the schemas that it consists of.
 func kindOf(all map[string]any, schema map[string]any) string {
 	if properties, ok := schema["properties"].(map[string]any); ok {
 		if o, ok := properties["object"].(map[string]any); ok {
@@ -78,8 +78,8 @@ func kindOf(all map[string]any, schema map[string]any) string {
 	return ""
 }
 
-// fits reports how a value differs from a schema. Of a part, what is missing does not count,
-// and what the schema does not know does.
+// fits returns the difference of a value from a schema. In a part, missing members are allowed,
+// and unknown ones are not.
 func fits(all map[string]any, name string, v object, part bool) error {
 	raw, err := json.Marshal(object{"components": object{"schemas": all}})
 	if err != nil {
@@ -132,8 +132,8 @@ func demandNothing(v any) {
 	}
 }
 
-// thin compares with a thin event that a server sends; the description of the API has
-// none, since it is nobody's answer.
+// thin compares with a thin event that a server sends; the description of the API does not
+// contain it, because no response does.
 func thin(t *testing.T, shown object) error {
 	r := receive(t, answers(http.StatusOK))
 	s := serve(t, "")
@@ -148,7 +148,7 @@ func thin(t *testing.T, shown object) error {
 	return alike("", sent, shown)
 }
 
-// alike reports whether two objects have the same members, of the same kinds.
+// alike compares the members of two objects, and their kinds.
 func alike(path string, a, b map[string]any) error {
 	if keys := slices.Sorted(maps.Keys(a)); !slices.Equal(keys, slices.Sorted(maps.Keys(b))) {
 		return fmt.Errorf("%s has the members %v", path, keys)
@@ -166,7 +166,7 @@ func alike(path string, a, b map[string]any) error {
 	return nil
 }
 
-// The check finds what it is there for.
+// The check finds mistakes.
 func TestDescribed_refuses(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -7,7 +7,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// The documentation can be read: light and dark, on a desk and on a phone.
+// The documentation is legible: light and dark, on a desktop and on a phone.
 func TestDocs_inABrowser(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")
@@ -34,7 +34,7 @@ func TestDocs_inABrowser(t *testing.T) {
 		}
 		b.do("make it a desk", emulation.SetDeviceMetricsOverride(1280, 900, 1, false))
 	}
-	// The form follows the button that makes the pages light or dark.
+	// The API page follows the colour scheme of the pages.
 	b.scheme("light")
 	b.visit("/docs/api")
 	b.sees("Register an endpoint")
@@ -45,8 +45,8 @@ func TestDocs_inABrowser(t *testing.T) {
 	}
 }
 
-// legible looks at the contrast of what swagger-ui writes most. The whole of its page is
-// not for us to mend.
+// legible checks the contrast of swagger-ui's main texts. The rest of its page cannot be
+// changed here.
 func (b *tab) legible(name string) {
 	b.t.Helper()
 	var worst struct {

@@ -19,7 +19,7 @@ var (
 	editPasswords = flag.Int("edits.passwords", 5, "rounds of TestCluster_passwordBesideDisable")
 )
 
-// both runs two requests at once.
+// both sends two requests at once.
 func both(one, other func() answer) (a, b answer) {
 	var wg sync.WaitGroup
 	wg.Go(func() { a = one() })
@@ -28,8 +28,8 @@ func both(one, other func() answer) (a, b answer) {
 	return a, b
 }
 
-// TestCluster_edits edits one object through two nodes at once: nothing that was answered
-// with 2xx is lost.
+// TestCluster_edits edits one object through two nodes at once: no edit that was answered with
+// 2xx is lost.
 func TestCluster_edits(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
@@ -57,8 +57,8 @@ func TestCluster_edits(t *testing.T) {
 		if i%5 != 0 {
 			continue
 		}
-		// The newest secret is the one that was answered, also when its endpoint is disabled and
-		// gets headers beside that.
+		// The current secret is the one in the response, even if its endpoint is disabled or its
+		// headers are changed at the same time.
 		a, b = both(send(0, "POST", path+"/rotate_secret", object{"expires_in": 0}), send(1, "PATCH", path, object{"headers": object{"X-Round": text}}))
 		kept := f.node(i%2).must("POST", path+"/reveal_secret", object{})
 		check("secret", a.status == http.StatusOK && b.status == http.StatusOK && kept.text("secret") == a.object.text("secret"))
@@ -71,7 +71,7 @@ func TestCluster_edits(t *testing.T) {
 		now = f.node(i%2).must("GET", "/v1/event_types/invoice.paid", nil)
 		check("event type", a.status == http.StatusOK && b.status == http.StatusOK && now.text("description") == text && now["deprecated"] == (i%2 == 0))
 
-		// Two refunds of all that is left: one is made.
+		// Of two concurrent refunds of the remaining amount, one succeeds.
 		payment := f.node(0).must("POST", "/v1/payments", object{"amount": 100, "currency": "usd",
 			"payment_method": object{"type": "card", "card": object{"number": "4242424242424242", "exp_month": 12, "exp_year": time.Now().Year() + 1, "cvc": "123"}}}).text("id")
 		a, b = both(send(0, "POST", "/v1/refunds", object{"payment_id": payment, "amount": 60}), send(1, "POST", "/v1/refunds", object{"payment_id": payment, "amount": 60}))
@@ -94,8 +94,8 @@ func TestCluster_edits(t *testing.T) {
 	}
 }
 
-// TestCluster_passwordBesideDisable: a user who changes the own password while an admin
-// disables and demotes the user stays disabled and demoted.
+// TestCluster_passwordBesideDisable checks that a user who changes their password while an
+// admin disables and demotes them stays disabled and demoted.
 func TestCluster_passwordBesideDisable(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)
@@ -119,7 +119,7 @@ func TestCluster_passwordBesideDisable(t *testing.T) {
 				changed++
 			}
 		})
-		<-time.After(time.Duration(i%10) * 20 * time.Millisecond) // into the comparing and the hashing
+		<-time.After(time.Duration(i%10) * 20 * time.Millisecond) // during the comparison and the hashing
 		f.node(0).must("POST", "/v1/users/"+u, object{"role": "viewer", "disabled": true}, asAdmin...)
 		wg.Wait()
 		for _, now := range f.node(i%2).must("GET", "/v1/users", nil, asAdmin...).list() {
@@ -135,8 +135,8 @@ func TestCluster_passwordBesideDisable(t *testing.T) {
 	}
 }
 
-// TestCluster_oneKey sends one request with one idempotency key to two nodes at once: it is
-// done once, and both answer with its result, or one says that the other still runs.
+// TestCluster_oneKey sends one request with one idempotency key to two nodes at once: it has
+// one effect, and both answer with its result, or one answers that the other is still running.
 func TestCluster_oneKey(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, database(t).URL("postgres"), 2)

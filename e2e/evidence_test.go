@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// The log of each attempt, on the API and on its page, is what the receiver got: URL,
-// header and bytes, in every form that an endpoint can ask for, also once the endpoint has
-// changed and is deleted. The command of the page sends the same again.
+// The log of each attempt, in the API and on its page, has the URL, headers and bytes that the
+// receiver got, with every setting of an endpoint, and also after the endpoint was changed and
+// deleted. The command on the page sends the same again.
 func TestEvidence(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "", "--test-schedule", "10ms")

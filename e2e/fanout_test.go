@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // to look into the database
+	_ "github.com/jackc/pgx/v5/stdlib" // to read the database
 )
 
-// audience is many endpoints of one receiver, by path, and what came to each: the ids of
-// events in the order in which they first came.
+// audience is a receiver with many endpoints, by path, and the arrivals at each: ids of events
+// in the order of their first arrival.
 type audience struct {
 	t    testing.TB
 	url  string
@@ -43,8 +43,8 @@ func newAudience(t testing.TB, size int) *audience {
 	return a
 }
 
-// register makes the endpoints: all get events of "many.*"; /ordered gets those of "few.*"
-// too, and in order.
+// register creates the endpoints: all subscribe to "many.*"; /ordered also to "few.*", in
+// order.
 func (a *audience) register(s *server) {
 	for i := range a.size - 1 {
 		s.register(fmt.Sprint(a.url, "/", i), "enabled_events", []string{"many.*"})
@@ -52,8 +52,8 @@ func (a *audience) register(s *server) {
 	s.register(a.url+"/ordered", "enabled_events", []string{"many.*", "few.*"}, "ordering", "fifo")
 }
 
-// complete waits until each event of "many.*" has come everywhere and each other one where
-// it belongs, and holds the order to that of the acknowledgements.
+// complete waits until each event of "many.*" has arrived everywhere and each other one at its
+// endpoint, and compares the order with that of the acknowledgements.
 func (a *audience) complete(sent []string) {
 	a.t.Helper()
 	many := 0
@@ -80,7 +80,7 @@ func (a *audience) complete(sent []string) {
 	a.t.Logf("events=%d to-many=%d endpoints=%d again=%d", len(sent), many, a.size, a.again)
 }
 
-// stored checks that the store has each delivery once, delivered, and no deferred event.
+// stored checks that the store has each delivery once, as succeeded, and no deferred event.
 func (a *audience) stored(db *sql.DB, sent []string) {
 	a.t.Helper()
 	var unfinished int
@@ -118,8 +118,8 @@ func (a *audience) stored(db *sql.DB, sent []string) {
 	}
 }
 
-// send announces an event again and again until the server acknowledges it: one for many
-// endpoints and then one for the ordered endpoint alone, in turns.
+// send sends an event until the server acknowledges it: alternately one for many endpoints and
+// one for the ordered endpoint alone.
 func (a *audience) send(n int, to func() *life) (id string) {
 	a.t.Helper()
 	typ := []string{"many", "few"}[n%2]
@@ -139,7 +139,7 @@ func (a *audience) send(n int, to func() *life) (id string) {
 	return id
 }
 
-// sendTogether announces events in one request, which must be acknowledged.
+// sendTogether sends events in one request, which must be acknowledged.
 func (a *audience) sendTogether(s *server, n, count int) (ids []string) {
 	a.t.Helper()
 	var events []object
@@ -154,8 +154,8 @@ func (a *audience) sendTogether(s *server, n, count int) (ids []string) {
 	return ids
 }
 
-// TestFanOut_killed kills the server while deliveries of acknowledged events are still being
-// written: the next process goes on, writes each delivery once, and keeps the order.
+// TestFanOut_killed kills the server while it writes the deliveries of acknowledged events: the
+// next process continues, writes each delivery once, and keeps the order.
 func TestFanOut_killed(t *testing.T) {
 	t.Parallel()
 	a := newAudience(t, 400)
@@ -213,7 +213,7 @@ func storeIn(t testing.TB, data string) *sql.DB {
 }
 
 // TestFanOut_takenOver kills a node that has acknowledged events and not written their
-// deliveries yet: another node goes on, in order, without the first one's return.
+// deliveries yet: another node continues, in order, without the first one.
 func TestFanOut_takenOver(t *testing.T) {
 	t.Parallel()
 	c := database(t)
@@ -227,7 +227,8 @@ func TestFanOut_takenOver(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	var sent []string
-	// The events come to both nodes, each after the acknowledgement of the one before.
+	// The events are sent to the two nodes in turn, each after the acknowledgement of the one
+	// before.
 	for n := range 24 {
 		sent = append(sent, a.send(n, func() *life { return f.node(n / 2 % 2) }))
 	}

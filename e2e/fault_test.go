@@ -22,24 +22,23 @@ import (
 
 var faultRounds = flag.Int("fault.rounds", 1, "how often each TestFault brings its fault about")
 
-// faultSchedule retries soon, and long enough for any fault here.
+// faultSchedule retries soon, and for longer than any fault here.
 const faultSchedule = "200ms,200ms,200ms,1s,1s,1s,1s,2s,2s,2s,2s"
 
-// pause waits for a time that is the test's subject: how long a fault lasts.
+// pause waits for the duration of a fault.
 func pause(d time.Duration) {
 	t := time.NewTimer(d)
 	<-t.C
 }
 
-// advance waits until so many more events are acknowledged.
+// advance waits until events more events are acknowledged.
 func (l *load) advance(events int) {
 	l.t.Helper()
 	goal := l.progress() + events
 	until(l.t, fmt.Sprintf("%d more events to be acknowledged", events), func() bool { return l.progress() >= goal })
 }
 
-// ready waits until the server says that it takes events, or that it does not, and
-// returns what it says.
+// ready waits until the server reports that it is ready, or not ready, and returns its text.
 func (s *server) ready(want int) (said string) {
 	s.t.Helper()
 	s.until(fmt.Sprintf("/readyz to answer %d", want), func() bool {
@@ -50,8 +49,8 @@ func (s *server) ready(want int) (said string) {
 	return said
 }
 
-// A process that is stopped and continued, as by a hypervisor that pauses a machine,
-// loses nothing: attempts that timed out meanwhile are made again.
+// A process that is stopped and continued, as by a hypervisor that pauses a machine, loses
+// nothing: attempts that timed out meanwhile are repeated.
 func TestFault_stopped(t *testing.T) {
 	t.Parallel()
 	l := newLoad(t, nil)
@@ -63,7 +62,7 @@ func TestFault_stopped(t *testing.T) {
 		if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		pause(1500 * time.Millisecond) // more than an attempt may take
+		pause(1500 * time.Millisecond) // longer than the timeout of an attempt
 		if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +71,7 @@ func TestFault_stopped(t *testing.T) {
 	l.reconcile(fmt.Sprintf("stops=%d", *faultRounds))
 }
 
-// smallDisk mounts a file system of so many MiB, or skips the test.
+// smallDisk mounts a file system of size MiB, or skips the test.
 func smallDisk(t *testing.T, size int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -104,20 +103,20 @@ func fill(t testing.TB, dir string) *ballast {
 	return b
 }
 
-// refill takes what is free again.
+// refill fills the space that is free again.
 func (b *ballast) refill() {
 	b.t.Helper()
 	if _, err := b.f.Seek(0, io.SeekEnd); err != nil {
 		b.t.Fatal(err)
 	}
-	for size := 1 << 20; size >= 4096; { // the last write may be a short one
+	for size := 1 << 20; size >= 4096; { // the last write may be incomplete
 		if _, err := b.f.Write(make([]byte, size)); err != nil {
 			size /= 2
 		}
 	}
 }
 
-// free gives so many bytes back.
+// free releases that many bytes.
 func (b *ballast) free(bytes int64) {
 	b.t.Helper()
 	info, err := b.f.Stat()
@@ -139,12 +138,12 @@ func (b *ballast) remove() {
 	}
 }
 
-// While the disk is full events are refused, deliveries go on, and /readyz says why.
-// With space again the server goes on by itself; a little space, page by page, that is
-// enough for some writes and not for others, makes it give up nothing.
+// While the disk is full, events are refused, deliveries continue, and /readyz states the
+// reason. With space again, the server continues; with a little space, page by page, which is
+// enough for some writes and not for others, it loses nothing.
 func TestFault_diskFull(t *testing.T) {
 	t.Parallel()
-	var gate atomic.Pointer[chan struct{}] // attempts wait at it
+	var gate atomic.Pointer[chan struct{}] // attempts wait for it
 	l := newLoad(t, func(next http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			if g := gate.Load(); g != nil {
@@ -192,8 +191,8 @@ func TestFault_diskFull(t *testing.T) {
 	}
 }
 
-// inject makes system calls of a running server fail or take long, as strace's option
-// inject says, until lift is called. It skips the test where that cannot be had.
+// inject makes system calls of a running server fail or take long, by strace's option inject,
+// until lift is called. It skips the test if strace cannot be used.
 func inject(t testing.TB, s *life, calls, how string) (lift func()) {
 	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
@@ -205,14 +204,14 @@ func inject(t testing.TB, s *life, calls, how string) (lift func()) {
 	}
 	return func() {
 		t.Helper()
-		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil { // it lets go of the server
+		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil { // it detaches from the server
 			t.Error(err)
 		}
 		p.exit()
 	}
 }
 
-// A disk that takes its time slows events down. None is refused, as they share syncs.
+// A slow disk slows events down. None is refused, as they share syncs.
 func TestFault_slowSync(t *testing.T) {
 	t.Parallel()
 	l := newLoad(t, nil)
@@ -229,13 +228,13 @@ func TestFault_slowSync(t *testing.T) {
 	l.reconcile(fmt.Sprintf("slow=%d", *faultRounds))
 }
 
-// What a broken or read-only disk does not take is not acknowledged. Once it does, the
-// server goes on by itself.
+// While a disk is broken or read-only, no event is acknowledged. Once the disk works again, the
+// server continues without help.
 func TestFault_diskErrors(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, calls, how string
-		all              bool // nothing at all can be written
+		all              bool // no write at all succeeds
 	}{
 		{"no sync", "fdatasync,fsync", "error=EIO", true},
 		{"no write", "pwrite64", "error=EIO", true},
@@ -278,8 +277,8 @@ func TestFault_diskErrors(t *testing.T) {
 	}
 }
 
-// A server does not start on a read-only disk, and says why; when it is writable again,
-// it goes on where the last one was killed.
+// A server does not start on a read-only disk, and states the reason; when the disk is writable
+// again, it continues where the last one was killed.
 func TestFault_readOnlyAtStart(t *testing.T) {
 	t.Parallel()
 	l := newLoad(t, nil)
@@ -308,8 +307,8 @@ func TestFault_readOnlyAtStart(t *testing.T) {
 	l.reconcile("read-only=1")
 }
 
-// disk is an ext4 file system in a file, which becomes read-only when something is wrong
-// with it, as those of most systems do.
+// disk is an ext4 file system in a file, which becomes read-only after an error, like those of
+// most systems.
 type disk struct {
 	t          testing.TB
 	image, dir string
@@ -346,10 +345,10 @@ func (d *disk) unmount() {
 	}
 }
 
-// A file system that turns read-only under a running server, as ext4 does when its disk
-// reports an error, refuses events and says why; deliveries go on. Mounted again, it has
-// all that was acknowledged. (A plain remount is no fault that a running server can meet:
-// the system refuses it while a file is open for writing.)
+// If a file system becomes read-only under a running server, as ext4 does when its disk reports
+// an error, the server refuses events and states the reason; deliveries continue. After it is
+// mounted again, it has all acknowledged events. (A plain remount is not a possible fault: the
+// system refuses it while a file is open for writing.)
 func TestFault_readOnlyRemount(t *testing.T) {
 	t.Parallel()
 	l := newLoad(t, nil)
@@ -362,7 +361,7 @@ func TestFault_readOnlyRemount(t *testing.T) {
 		s := l.current.Load()
 		s.failed.Store(true)
 		refused := l.refusals()
-		if err := syscall.Mount("", d.dir, "", syscall.MS_REMOUNT, "abort"); err != nil { // what an error of the disk brings about
+		if err := syscall.Mount("", d.dir, "", syscall.MS_REMOUNT, "abort"); err != nil { // the effect of an error of the disk
 			t.Fatal(err)
 		}
 		until(t, "events to be refused", func() bool { return l.refusals() > refused })
@@ -377,7 +376,7 @@ func TestFault_readOnlyRemount(t *testing.T) {
 		s.kill()
 		d.unmount()
 		check := exec.Command("e2fsck", "-p", d.image)
-		if out, err := check.CombinedOutput(); err != nil && check.ProcessState.ExitCode() != 1 { // 1: it has repaired something
+		if out, err := check.CombinedOutput(); err != nil && check.ProcessState.ExitCode() != 1 { // 1: errors were repaired
 			t.Fatalf("e2fsck: %v %s", err, out)
 		}
 		if out, err := d.mount(); err != nil {
@@ -389,8 +388,8 @@ func TestFault_readOnlyRemount(t *testing.T) {
 	l.reconcile(fmt.Sprintf("read-only=%d", *faultRounds))
 }
 
-// A file system that is frozen for a snapshot makes events wait, acknowledges none of them
-// meanwhile, and costs none.
+// While a file system is frozen for a snapshot, events wait, none of them is acknowledged, and
+// none is lost.
 func TestFault_frozen(t *testing.T) {
 	t.Parallel()
 	l := newLoad(t, nil)
@@ -409,8 +408,8 @@ func TestFault_frozen(t *testing.T) {
 		s.failed.Store(true)
 		freeze("--freeze")
 		thaw := sync.OnceFunc(func() { freeze("--unfreeze") })
-		t.Cleanup(thaw)               // or nobody could unmount it
-		pause(100 * time.Millisecond) // for acknowledgements that are on their way
+		t.Cleanup(thaw)               // otherwise it could not be unmounted
+		pause(100 * time.Millisecond) // for acknowledgements under way
 		before := l.progress()
 		pause(1500 * time.Millisecond)
 		if now := l.progress(); now > before {
@@ -425,8 +424,8 @@ func TestFault_frozen(t *testing.T) {
 	l.reconcile(fmt.Sprintf("freezes=%d", *faultRounds))
 }
 
-// A server with too few file descriptors for its slow receivers takes events and delivers
-// them; it is not the endpoints' fault when it has none left.
+// A server with too few file descriptors for its slow receivers accepts and delivers events;
+// attempts do not fail for lack of descriptors.
 func TestFault_fileDescriptors(t *testing.T) {
 	t.Parallel()
 	l := newLoad(t, nil)
@@ -461,7 +460,7 @@ func TestFault_fileDescriptors(t *testing.T) {
 	}
 }
 
-// limitMemory lets a server take so many bytes of addresses more than it has.
+// limitMemory limits the address space of a server to more bytes than it uses now.
 func limitMemory(t testing.TB, s *life, more int) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
@@ -478,8 +477,7 @@ func limitMemory(t testing.TB, s *life, more int) {
 	}
 }
 
-// A server that gets no more memory dies of it, wherever it just was. The next one has all
-// that was acknowledged.
+// A server without more memory crashes, at any place. The next one has all acknowledged events.
 func TestFault_outOfMemory(t *testing.T) {
 	t.Parallel()
 	l := newLoad(t, nil)
@@ -537,7 +535,8 @@ func TestFault_outOfMemory(t *testing.T) {
 	}
 }
 
-// ownIDs returns the ids that senders chose, of the events in a store whose server has stopped.
+// ownIDs returns the ids with a prefix of the senders, of the events in the store of a stopped
+// server.
 func ownIDs(t testing.TB, data string) map[string]bool {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(data, "posthaste.db"))
@@ -564,11 +563,11 @@ func ownIDs(t testing.TB, data string) map[string]bool {
 	return ids
 }
 
-// A burst of the largest requests, more than the disk takes meanwhile, does not take the
-// memory: what does not fit is refused, and comes again.
+// A burst of the largest requests, faster than the disk, does not use up the memory: requests
+// over the limit are refused, and are sent again.
 func TestFault_memory(t *testing.T) {
 	t.Parallel()
-	const senders, most = 120, 700 // MiB; what the senders have under way is as much, three times over
+	const senders, most = 120, 700 // MiB; the senders' requests under way are three times as large
 	l := newLoad(t, nil)
 	s := l.begin(serve(t, "", "--test-schedule", faultSchedule))
 	s.register(l.receiver.URL, "enabled_events", []string{"payment.*"})
@@ -588,7 +587,7 @@ func TestFault_memory(t *testing.T) {
 					taken.Add(1)
 				case err == nil && a.retryable():
 					refused.Add(1)
-				case err != nil: // refused while it was still being sent, and the answer was overtaken
+				case err != nil: // refused while it was being sent, and the response was lost
 					refused.Add(1)
 				default:
 					t.Errorf("%d %.200s", a.status, a.body)
@@ -610,8 +609,8 @@ func TestFault_memory(t *testing.T) {
 	}
 }
 
-// Idle connections, more than there are file descriptors, keep neither new clients out nor
-// deliveries back, and no attempt fails for them.
+// More idle connections than there are file descriptors block neither new clients nor
+// deliveries, and no attempt fails because of them.
 func TestFault_idleConnections(t *testing.T) {
 	t.Parallel()
 	r := receive(t, answers())

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// On either store, an endpoint gets what its filter lets through and what it cannot be
-// evaluated over, and a job does not bring what it refused.
+// On either store, an endpoint receives the events that its filter accepts or cannot be
+// evaluated for, and a recovery job does not send events that it refused.
 func TestFilter(t *testing.T) {
 	t.Parallel()
 	for _, store := range []string{"sqlite", "postgres"} {
@@ -40,7 +40,7 @@ func TestFilter(t *testing.T) {
 			if job.text("status") != "succeeded" || job["requeued"] != 0.0 {
 				t.Errorf("recovered %v", job)
 			}
-			// An event that the endpoint missed is asked for in the store, where it lies packed.
+			// A missed event is read from the store, where it is compressed.
 			s.must("POST", "/v1/webhooks/"+e.text("id"), object{"filter": `data.object.amount < 1000`})
 			job = s.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", object{"since": 0})
 			s.until("the job to end", func() bool {

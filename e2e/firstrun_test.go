@@ -16,12 +16,11 @@ import (
 
 var firstRun = flag.String("first.run", "", "time TestFirstRun with the machine's caches (warm) or with empty ones (cold)")
 
-// firstRunPatience is for a build without caches on a slow machine.
+// firstRunPatience is enough for a build without caches on a slow machine.
 const firstRunPatience = 20 * time.Minute
 
-// TestFirstRun follows the README and the tutorial on a fresh clone, as somebody does who
-// sees the project for the first time, and says how long each step takes. The ports are
-// others; all else is verbatim.
+// TestFirstRun follows the README and the tutorial on a fresh clone, like a new user, and
+// prints how long each step takes. The ports differ; everything else is verbatim.
 func TestFirstRun(t *testing.T) {
 	t.Parallel()
 	var caches []string
@@ -68,7 +67,7 @@ func TestFirstRun(t *testing.T) {
 	step("make run, until the server listens", func() {
 		cmd := exec.Command("bash", "-c", commandOf(t, readme, "make run"))
 		cmd.Dir = root
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // make, and what it runs
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // make and its child processes
 		run = startCommand(t, append(caches, "POSTHASTE_ADDR="+server), cmd)
 		t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 		password = run.out.awaitFor(t, `Password +(\S+)`, firstRunPatience)[1]
@@ -116,11 +115,11 @@ func TestFirstRun(t *testing.T) {
 		t.Error(err)
 	}
 	run.exit()
-	// What others do on the machine does not change this one.
+	// Unlike elapsed time, this does not depend on other load of the machine.
 	t.Logf("%7.1f s  of processor time for make run and its server", (run.cmd.ProcessState.UserTime() + run.cmd.ProcessState.SystemTime()).Seconds())
 }
 
-// pageOf returns the code of a page.
+// pageOf returns the code blocks of a page.
 func pageOf(t *testing.T, page string) []snippet {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(page)))
@@ -134,12 +133,12 @@ func pageOf(t *testing.T, page string) []snippet {
 	return all
 }
 
-// commandOf returns the command of a page that begins so: the block, or one line of it.
+// commandOf returns the command of a page with a prefix: the block, or one line of it.
 func commandOf(t *testing.T, page []snippet, begin string) string {
 	t.Helper()
 	for _, b := range page {
 		if strings.HasPrefix(b.text, begin+" ") || strings.HasPrefix(b.text, begin+"\n") {
-			if first, rest, _ := strings.Cut(b.text, "\n"); strings.HasPrefix(rest, "make ") { // each is for itself
+			if first, rest, _ := strings.Cut(b.text, "\n"); strings.HasPrefix(rest, "make ") { // the lines of such a block are independent
 				return first
 			}
 			return b.text

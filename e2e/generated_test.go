@@ -11,7 +11,7 @@ import (
 
 const description = "../api/openapi.yaml"
 
-// A linter of API descriptions has nothing to say of ours.
+// A linter finds no mistakes in the API's description.
 func TestDescription_lint(t *testing.T) {
 	t.Parallel()
 	p := node(t, []string{"REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true"},
@@ -22,8 +22,8 @@ func TestDescription_lint(t *testing.T) {
 	}
 }
 
-// A client that is generated from the description compiles in strict mode, and does with a
-// real server what its types promise.
+// A client that is generated from the description compiles in strict mode, and a real server
+// behaves as its types state.
 func TestDescription_typescript(t *testing.T) {
 	t.Parallel()
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -53,7 +53,7 @@ func TestDescription_typescript(t *testing.T) {
 	}
 }
 
-// generator makes a Go client of the description.
+// generator generates a Go client from the description.
 const generator = "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2"
 
 // A Go client that is generated from the description compiles, and works with a real server.
@@ -63,7 +63,7 @@ func TestDescription_go(t *testing.T) {
 	defer receiver.Close()
 	s := serve(t, "")
 	dir := t.TempDir()
-	for _, name := range []string{"go.mod", "go.sum", "main.go"} { // other names, so that the module is not taken for a part of the repository
+	for _, name := range []string{"go.mod", "go.sum", "main.go"} { // the files have other names here, so that their module is not part of the repository
 		text, err := os.ReadFile(filepath.Join("testdata", "generated", name+".txt"))
 		if err != nil {
 			t.Fatal(err)

@@ -12,8 +12,8 @@ import (
 	svix "github.com/svix/svix-webhooks/go"
 )
 
-// What an export of another server says is registered once, however often it is
-// imported, and a receiver that knows its old secret only verifies what comes.
+// The endpoints of another server's export are registered once, however often it is imported,
+// and a receiver with only its old secret verifies the deliveries.
 func TestImport(t *testing.T) {
 	t.Parallel()
 	const secret = "whsec_b3dub3dub3dub3dub3dub3dub3dub3du"
@@ -66,7 +66,7 @@ func TestImport(t *testing.T) {
 	if types := main["enabled_events"]; main.text("status") != "enabled" || !reflect.DeepEqual(types, []any{"payment.succeeded", "payment-method.added"}) {
 		t.Errorf("main is %s and takes %v", main.text("status"), types)
 	}
-	if typed.text("status") != "disabled" { // it would not receive all that it did
+	if typed.text("status") != "disabled" { // it would not receive all of the same events
 		t.Errorf("an endpoint without one of its types is %s", typed.text("status"))
 	}
 	if main["rate_limit"] != 50.0 || main.text("description") != "Main" || object(main["metadata"].(map[string]any)).text("tier") != "gold" || other.text("status") != "disabled" {

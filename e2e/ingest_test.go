@@ -47,7 +47,7 @@ func TestIngest_http2(t *testing.T) {
 		}
 		return nil
 	}
-	if err := send(0); err != nil { // makes the connection
+	if err := send(0); err != nil { // opens the connection
 		t.Fatal(err)
 	}
 	var group errgroup.Group
@@ -63,7 +63,7 @@ func TestIngest_http2(t *testing.T) {
 	}
 }
 
-// An endpoint that wants order gets a batch in the batch's order.
+// An ordered endpoint receives a batch in the batch's order.
 func TestIngest_batchInOrder(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")

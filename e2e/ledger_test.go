@@ -15,22 +15,22 @@ import (
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite" // to look into a store that no server has open
+	_ "modernc.org/sqlite" // to read the store of a stopped server
 )
 
-// ledger is what a test of faults knows: what was acknowledged, and what arrived.
+// ledger records for a test of faults which events were acknowledged and which arrived.
 type ledger struct {
-	pad          string // of each event's object: more members, from a comma on
+	pad          string // added to each event's object: more members, after a comma
 	mu           sync.Mutex
 	acknowledged map[string]string // the body to expect, by id
-	arrived      map[string]string // the body that came first and was taken, by id
-	refused      map[string]string // the body that came first and was answered 500, by id
-	turnedAway   map[int64]bool    // numbers that were refused and are to be sent again
+	arrived      map[string]string // the first body that was accepted, by id
+	refused      map[string]string // the first body that was answered 500, by id
+	turnedAway   map[int64]bool    // numbers of refused events that are to be sent again
 	latest       int64             // the highest number that was acknowledged
-	cutOff       map[int64]bool    // numbers whose answer was lost: they may have been taken
+	cutOff       map[int64]bool    // numbers without a response: they may have been accepted
 	duplicates   int
-	changed      []string // ids that came with two different bodies
-	unexpected   []string // answers and errors of the API that no fault explains
+	changed      []string // ids that arrived with two different bodies
+	unexpected   []string // responses and errors of the API that the fault does not explain
 }
 
 func newLedger() *ledger {
@@ -38,8 +38,8 @@ func newLedger() *ledger {
 		turnedAway: map[int64]bool{}, cutOff: map[int64]bool{}}
 }
 
-// receive takes an event, but for one in ten, which it refuses the first time: so
-// that retries are under way at a fault, too.
+// receive accepts an event, except that it refuses one in ten the first time: so there are
+// retries under way during a fault, too.
 func (l *ledger) receive(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -66,20 +66,20 @@ func (l *ledger) receive(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// unlucky picks one id in ten, always the same ones.
+// unlucky selects one id in ten, always the same ones.
 func unlucky(id string) bool {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(id))
 	return h.Sum32()%10 == 0
 }
 
-// excuse is what a fault explains.
+// excuse is the set of errors that a fault explains.
 type excuse struct {
-	cutOff  bool // requests without an answer
-	refused bool // requests answered 503, with when to try again
+	cutOff  bool // requests without a response
+	refused bool // requests answered 503 with Retry-After
 }
 
-// note keeps what the API answered to event number n, and reports whether it was
+// note records the API's response to event number n, and reports whether the event was
 // acknowledged.
 func (l *ledger) note(n int64, own string, a answer, err error, x excuse) bool {
 	l.mu.Lock()
@@ -148,15 +148,14 @@ func (l *ledger) missing() (ids []string) {
 // life is the server between two kills.
 type life struct {
 	*server
-	killed atomic.Bool   // set before it is killed: requests are cut off
-	failed atomic.Bool   // set while a fault lets it refuse events
+	killed atomic.Bool   // set before it is killed: requests may have no response
+	failed atomic.Bool   // set while a fault makes it refuse events
 	next   chan struct{} // closed when the next life has begun
 }
 
 func (s *life) excuse() excuse { return excuse{cutOff: s.killed.Load(), refused: s.failed.Load()} }
 
-// load is senders that announce events to a server, one life after another, and what
-// receives them.
+// load is senders of events to a server, across restarts, and their receiver.
 type load struct {
 	*ledger
 	t        testing.TB
@@ -167,7 +166,7 @@ type load struct {
 	stop                    func() // returns when the senders have stopped
 }
 
-// newLoad returns a load that nobody sends yet. Its receiver is what before leaves to
+// newLoad returns a load without senders. Its receiver is before, which passes requests on to
 // the ledger.
 func newLoad(t testing.TB, before func(next http.HandlerFunc) http.HandlerFunc) *load {
 	l := &load{ledger: newLedger(), t: t}
@@ -179,7 +178,7 @@ func newLoad(t testing.TB, before func(next http.HandlerFunc) http.HandlerFunc) 
 	return l
 }
 
-// begin sends to s from now on.
+// begin makes s the server of the senders.
 func (l *load) begin(s *server) *life {
 	n := &life{server: s, next: make(chan struct{})}
 	if old := l.current.Swap(n); old != nil {
@@ -188,8 +187,8 @@ func (l *load) begin(s *server) *life {
 	return n
 }
 
-// start starts so many senders; half of them choose the ids of their events. What is
-// refused for now is sent again until it is taken.
+// start starts senders; half of them choose the ids of their events. An event that is refused
+// temporarily is sent again until it is accepted.
 func (l *load) start(senders int) {
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
@@ -218,8 +217,8 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// announce sends event number n once. It reports whether the sender is done with it:
-// what was cut off is not sent again, as nobody knows whether it was taken.
+// announce sends event number n once. It reports whether the sender is done with it: an event
+// without a response is not sent again, as it may have been accepted.
 func (l *load) announce(ended <-chan struct{}, n int64, ownID bool) (done bool) {
 	s := l.current.Load()
 	own, field := "", ""
@@ -234,7 +233,7 @@ func (l *load) announce(ended <-chan struct{}, n int64, ownID bool) (done bool) 
 	if l.note(n, own, a, err, excuse{cutOff: before.cutOff || after.cutOff, refused: before.refused || after.refused}) {
 		return true
 	}
-	if err == nil { // refused; its time to try again is for people
+	if err == nil { // refused; its Retry-After is meant for people
 		again := time.NewTimer(50 * time.Millisecond)
 		defer again.Stop()
 		select {
@@ -251,16 +250,15 @@ func (l *load) announce(ended <-chan struct{}, n int64, ownID bool) (done bool) 
 	return true
 }
 
-// reconcile stops the senders, waits until all that was acknowledged has arrived, stops
-// the server, and holds what arrived against what was acknowledged, and the store to
-// its own rules.
+// reconcile stops the senders, waits until all acknowledged events have arrived, stops the
+// server, compares the arrivals with the acknowledgements, and checks the store.
 func (l *load) reconcile(what string) {
 	l.t.Helper()
 	l.stop()
 	s := l.current.Load()
 	holds(func() bool { return len(l.missing()) == 0 })
 	lost := l.missing()
-	// The outcome of the last attempt is written after its answer, so wait for that, too.
+	// The outcome of the last attempt is written after its response, so wait for that, too.
 	var left []object
 	holds(func() bool {
 		left = s.must("GET", "/v1/deliveries?status=pending&limit=5", nil).list()
@@ -275,7 +273,7 @@ func (l *load) reconcile(what string) {
 	checkStore(l.t, s.data)
 }
 
-// compare holds what arrived against what was acknowledged.
+// compare compares the arrivals with the acknowledgements.
 func (l *load) compare(what string, lost []string) {
 	l.t.Helper()
 	l.mu.Lock()
@@ -307,7 +305,7 @@ func (l *load) compare(what string, lost []string) {
 	report("events that arrived although they were refused", halfDone)
 }
 
-// number returns which event of a load a body is.
+// number returns the number of the event in a body.
 func number(t testing.TB, body string) int64 {
 	var e struct {
 		Data struct{ Object struct{ N int64 } }
@@ -318,8 +316,8 @@ func number(t testing.TB, body string) int64 {
 	return e.Data.Object.N
 }
 
-// checkStore opens a store whose server has stopped and holds it to its own rules: the
-// file is sound, and each event is there with its deliveries or not at all.
+// checkStore checks the store of a stopped server: the file is intact, and each event has all
+// of its deliveries or does not exist.
 func checkStore(t testing.TB, data string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(data, "posthaste.db"))

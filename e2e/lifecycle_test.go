@@ -22,7 +22,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// receiver is an HTTP server whose answers a test decides.
+// receiver is an HTTP server whose responses a test sets.
 type receiver struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -71,7 +71,7 @@ func (r *receiver) count() int {
 	return len(r.requests)
 }
 
-// answers gives the codes in turn, then 200.
+// answers answers with the codes in turn, then with 200.
 func answers(codes ...int) http.HandlerFunc {
 	var n atomic.Int64
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -145,8 +145,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// A receiver's Retry-After puts off the retry beyond the schedule, and never
-// brings it forward.
+// A receiver's Retry-After can delay the retry beyond the schedule, and never makes it earlier.
 func TestRetryAfter(t *testing.T) {
 	for _, tt := range []struct {
 		name, header string
@@ -179,7 +178,7 @@ func TestRetryAfter(t *testing.T) {
 			if d.text("status") != "succeeded" || r.count() != 2 {
 				t.Fatalf("%d requests, delivery %v", r.count(), d)
 			}
-			// A busy machine may add some, but not a minute.
+			// A busy machine may add some delay, but not a minute.
 			if gap := r.arrivals[1].Sub(r.arrivals[0]); gap < tt.wait-50*time.Millisecond || gap > tt.wait+30*time.Second {
 				t.Errorf("retried after %s, want %s", gap, tt.wait)
 			}
@@ -187,7 +186,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// A redirect is a failure, and its target hears nothing of the event.
+// A redirect is a failure, and its target receives no request.
 func TestRedirect_isNotFollowed(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{301, 302, 303, 307, 308} {
@@ -268,7 +267,7 @@ func TestTimeout(t *testing.T) {
 		t.Errorf("delivery %v", d)
 	}
 	tried := s.must("GET", "/v1/deliveries/"+d.text("id")+"/attempts", nil).list()
-	if took, _ := tried[0]["duration_ms"].(float64); len(tried) != 1 || took < 1000 || took >= 15_000 { // which is the default
+	if took, _ := tried[0]["duration_ms"].(float64); len(tried) != 1 || took < 1000 || took >= 15_000 { // the default timeout
 		t.Errorf("%d attempts, the last took %v ms, want one of 1000", len(tried), took)
 	}
 }
@@ -350,10 +349,10 @@ func TestRestart_keepsEverything(t *testing.T) {
 	s.stop()
 }
 
-// What is under way and ends soon is waited for, and not sent again.
+// The server waits for a short attempt under way, which is not repeated.
 func TestStop_waitsForAnAttempt(t *testing.T) {
 	t.Parallel()
-	const hold = 500 * time.Millisecond // from when the server takes no more requests
+	const hold = 500 * time.Millisecond // from when the server accepts no more requests
 	started, closed := make(chan struct{}, 8), make(chan struct{})
 	var cut atomic.Int64
 	r := receive(t, func(_ http.ResponseWriter, req *http.Request) {
@@ -413,12 +412,12 @@ func TestStop_withAnAttemptUnderWay(t *testing.T) {
 	s.register(r.URL)
 	id := s.send("payment.succeeded", object{"id": "pay_1"}).text("id")
 	<-started
-	s.stop() // gives the attempt back after a second
+	s.stop() // cancels the attempt after a second
 	s = serve(t, data)
 	if d := s.must("GET", "/v1/events/"+id+"/deliveries", nil).list()[0]; d.text("status") != "pending" || d["attempts"] != 0.0 {
 		t.Errorf("given back: %v", d)
 	}
-	<-started // and it is sent again
+	<-started // and it is repeated
 }
 
 func TestSecondServer_refuses(t *testing.T) {
@@ -463,8 +462,8 @@ func TestTargets_outsideDevelopment(t *testing.T) {
 	}
 }
 
-// What a target may be is checked again at each attempt: an endpoint from a time
-// when loopback was allowed gets nothing once it is not.
+// The target is checked again at each attempt: an endpoint that was registered while loopback
+// was allowed receives nothing when it is not.
 func TestTargets_atDelivery(t *testing.T) {
 	t.Parallel()
 	r := receive(t, answers())
@@ -497,7 +496,7 @@ func TestOperator_makesAccounts(t *testing.T) {
 	if e["livemode"] != true {
 		t.Errorf("endpoint %v", e)
 	}
-	// The other account's test key sees nothing of it, and neither does the operator in test mode.
+	// The test key of another account cannot see it, and neither can the operator in test mode.
 	for name, header := range map[string][]string{"other account": nil, "operator, test mode": in} {
 		if a := s.call("GET", "/v1/webhooks/"+e.text("id"), nil, header...); a.status != 404 {
 			t.Errorf("%s: %d", name, a.status)
@@ -574,7 +573,7 @@ func TestDevKey(t *testing.T) {
 	}
 }
 
-// The first operator key is in a file that only its owner can read, and nowhere else.
+// The first operator key is only in a file that only its owner can read.
 func TestFirstOperatorKey(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -635,7 +634,7 @@ func TestIdempotency(t *testing.T) {
 	body := `{"type":"payment.succeeded","data":{"object":{"id":"pay_1"}}}`
 	first := s.call("POST", "/v1/events", body, "Idempotency-Key", "order-1")
 	s.settled(first.object.text("id"))
-	s.kill() // what was answered is on disk, its key too
+	s.kill() // the acknowledged change is on disk, including its key
 	s = serve(t, data)
 	again := s.call("POST", "/v1/events", body, "Idempotency-Key", "order-1")
 	if again.status != 200 || again.body != first.body || again.header.Get("Idempotent-Replayed") != "true" {

@@ -36,8 +36,8 @@ func pay(card string) object {
 	return object{"amount": 2999, "currency": "usd", "payment_method": object{"type": "card", "card": object{"number": card, "exp_month": 12, "exp_year": 2035, "cvc": "123"}}}
 }
 
-// The tutorial's path: listen forwards to the documentation's receiver, and a
-// payment, a decline and a refund arrive and verify.
+// The steps of the tutorial: listen forwards to the documentation's receiver, and a payment, a
+// decline and a refund arrive and verify.
 func TestListen_seed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -86,7 +86,7 @@ func TestListen_seed(t *testing.T) {
 	l.out.await(t, "The connection ended")
 }
 
-// listen is killed and started again during a burst: it misses none.
+// listen is killed and restarted during a burst: it misses no event.
 func TestListen_restartedDuringABurst(t *testing.T) {
 	t.Parallel()
 	const count = 1000
@@ -116,7 +116,7 @@ func TestListen_restartedDuringABurst(t *testing.T) {
 	var ids []string
 	for i := range count {
 		ids = append(ids, s.send("payment.succeeded", object{"n": i}).text("id"))
-		if i%250 == 125 { // four times, at whatever it is doing
+		if i%250 == 125 { // four times, at random moments
 			_ = l.cmd.Process.Kill()
 			<-l.done
 		}
@@ -175,7 +175,7 @@ func TestListen_options(t *testing.T) {
 	if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "without spaces") {
 		t.Errorf("exit code %d: %s", code, p.out)
 	}
-	// Nobody is there: the port is closed.
+	// No receiver: the port is closed.
 	gone := receive(t, answers())
 	gone.Close()
 	p = s.command("listen", "--device", "third", "--latest", "1", "--forward-to", gone.URL, "--count", "1")
@@ -260,7 +260,7 @@ func TestCommands(t *testing.T) {
 		{"deliveries", "retry-failed", "--endpoint", id, "--type", "payment.*", "--since", "1h", "--until", "0s"}, {"endpoints", "delete", id}} {
 		s.says(args...)
 	}
-	// Errors: the server's, with what to mend; usage.
+	// Errors of the server have a remedy; usage errors.
 	p := s.command("events", "get", "evt_x")
 	if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "404: No such event") {
 		t.Errorf("exit code %d: %s", code, p.out)
@@ -271,7 +271,7 @@ func TestCommands(t *testing.T) {
 			t.Errorf("%v: %s", args, p.out)
 		}
 	}
-	// Log in once, and need no environment any more.
+	// After one login, no environment variables are needed.
 	config := "XDG_CONFIG_HOME=" + t.TempDir()
 	p = start(t, []string{config, "POSTHASTE_API_KEY=" + testKey}, binary, "login", "--server", s.base)
 	if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), "acct_") || strings.Contains(p.out.String(), testKey) {
@@ -329,7 +329,7 @@ func TestCommands_operator(t *testing.T) {
 		t.Errorf("list: %s", got)
 	}
 
-	// Everything else works for the account that is named, in the mode that is.
+	// All other commands use the named account and mode.
 	test := idIn(run(0, "endpoints", "create", "http://127.0.0.1:9/", "--account", acct), "we_")
 	live := idIn(run(0, "endpoints", "create", "https://example.com/", "--account", acct, "--live"), "we_")
 	if got := run(0, "endpoints", "list", "--account", acct); !strings.Contains(got, test) || strings.Contains(got, live) {

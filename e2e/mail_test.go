@@ -12,7 +12,7 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// inbox is a session of an SMTP server that takes everything.
+// inbox is a session of an SMTP server that accepts everything.
 type inbox struct{ got chan string }
 
 func (inbox) Mail(string, *smtp.MailOptions) error { return nil }
@@ -26,8 +26,8 @@ func (i inbox) Data(r io.Reader) error {
 	return err
 }
 
-// The operator is written to when an endpoint is disabled, without its query, which
-// may hold a credential.
+// The operator receives an e-mail when an endpoint is disabled, without the query of its URL,
+// which may contain a credential.
 func TestOperatorMail(t *testing.T) {
 	t.Parallel()
 	got := make(chan string, 10)

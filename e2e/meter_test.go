@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Every way in counts against the account's limit of requests and events: the API, batches,
-// tails, listeners, the Stripe CLI and the customer portal.
+// All kinds of requests count against the account's limit of requests and events: the API,
+// batches, tails, listeners, the Stripe CLI and the customer portal.
 func TestRateLimit_everyWayIn(t *testing.T) {
 	const limit = 6
 	for name, ask := range map[string]func(s *server, portal string) (*http.Request, error){

@@ -22,10 +22,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// metric is what a page or a server says of one.
+// metric is a metric on a page or of a server.
 type metric struct{ kind, labels string }
 
-// exposed returns the server's metrics, without those of client_golang, by name.
+// exposed returns the server's metrics by name, without those of client_golang.
 func (s *server) exposed() map[string]metric {
 	s.t.Helper()
 	a := s.call("GET", "/metrics", nil)
@@ -54,8 +54,8 @@ func labelsOf(f *dto.MetricFamily) string {
 	return strings.Join(slices.Sorted(maps.Keys(names)), " ")
 }
 
-// documented returns the metrics of docs/reference/metrics.md by name, without those
-// of one section.
+// documented returns the metrics of docs/reference/metrics.md by name, without those of one
+// section.
 func documented(t *testing.T, without string) map[string]metric {
 	t.Helper()
 	text, err := os.ReadFile("../docs/reference/metrics.md")
@@ -94,7 +94,7 @@ func documented(t *testing.T, without string) map[string]metric {
 	return all
 }
 
-// busy makes every metric of a server appear that something must happen for.
+// busy causes the events for which metrics of a server appear.
 func (s *server) busy() {
 	s.t.Helper()
 	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -103,8 +103,8 @@ func (s *server) busy() {
 	s.settled(s.send("a.b", object{"n": 1}).text("id"))
 }
 
-// watched returns a server on the embedded store that takes events from a broker, and
-// one on a database.
+// watched returns a server on the embedded store with a broker as a source, and one on a
+// database.
 func watched(t *testing.T) (file, shared *server) {
 	t.Helper()
 	file = serve(t, "")
@@ -117,8 +117,8 @@ func watched(t *testing.T) (file, shared *server) {
 	return file, shared
 }
 
-// TestMetrics holds what servers on either store expose to docs/reference/metrics.md, and
-// the alerts and the dashboard to what they expose.
+// TestMetrics compares the metrics of servers on either store with docs/reference/metrics.md,
+// and the metrics in the alerts and the dashboard with both.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	file, shared := watched(t)
@@ -131,7 +131,7 @@ func TestMetrics(t *testing.T) {
 		t.Run("page without "+tt.without, func(t *testing.T) {
 			want := documented(t, tt.without)
 			if tt.server == shared {
-				delete(want, "posthaste_broker_messages_total") // have no series without a source
+				delete(want, "posthaste_broker_messages_total") // these have no series without a source
 				delete(want, "posthaste_broker_interruptions_total")
 			}
 			for name, m := range have {
@@ -300,8 +300,8 @@ var (
 	operators = map[string]bool{"and": true, "or": true, "unless": true, "bool": true, "offset": true}
 )
 
-// known checks that an expression names only metrics that there are. Its grammar is for
-// promtool to check: what is left of it without strings, labels and functions is names.
+// known checks that an expression names only existing metrics. promtool checks the grammar, so
+// this only removes strings, labels and functions; the rest is names.
 func known(t *testing.T, where, expr string, real map[string]metric) {
 	t.Helper()
 	bare, found := notNames.ReplaceAllString(expr, " "), false
@@ -315,7 +315,7 @@ func known(t *testing.T, where, expr string, real map[string]metric) {
 			t.Errorf("%s: there is no metric %s (in %s)", where, name, expr)
 		}
 	}
-	// A label that a metric does not have selects nothing, and says nothing of it.
+	// A label that a metric does not have selects nothing, without an error.
 	labels := regexp.MustCompile(`(\w+)\s*=[~"]|(\w+)\s*![=~]`)
 	for _, m := range regexp.MustCompile(`([a-zA-Z_]\w*)\{([^}]*)\}`).FindAllStringSubmatch(expr, -1) {
 		for _, l := range labels.FindAllStringSubmatch(m[2], -1) {
@@ -329,7 +329,7 @@ func known(t *testing.T, where, expr string, real map[string]metric) {
 	}
 }
 
-// measured returns the value of a metric with its labels, 0 without one.
+// measured returns the value of a metric with its labels, or 0.
 func (s *server) measured(name string) float64 {
 	s.t.Helper()
 	for line := range strings.Lines(s.call("GET", "/metrics", nil).body) {
@@ -346,13 +346,13 @@ func (s *server) measured(name string) float64 {
 	return 0
 }
 
-// TestMetrics_nodes holds the numbers of nodes to what the database knows, to who sends
-// what, and to what is done to nodes: one is killed, another starts, the database is gone
-// for longer than a lease.
+// TestMetrics_nodes compares the metrics of nodes with the database, with the actual senders,
+// and with faults: one node is killed, another starts, the database is unavailable for longer
+// than a lease.
 func TestMetrics_nodes(t *testing.T) {
 	t.Parallel()
 	db := database(t)
-	const lease = 3 * time.Second // so that a busy machine does not lose one by itself
+	const lease = 3 * time.Second // long enough that a busy machine does not lose one
 	f := newFleet(t, db.URL("postgres"), 2, "--node-lease", lease.String())
 	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(target.Close)
@@ -369,8 +369,8 @@ func TestMetrics_nodes(t *testing.T) {
 		}
 		return n
 	}
-	// agree waits until the nodes that are up say what is so, and returns how many
-	// endpoints each has.
+	// agree waits until the running nodes report the same state, and returns how many endpoints
+	// each owns.
 	agree := func(nodes ...*life) (owned []float64) {
 		t.Helper()
 		want := float64(len(nodes))
@@ -401,8 +401,8 @@ func TestMetrics_nodes(t *testing.T) {
 	if owned[0] == 0 || owned[1] == 0 {
 		t.Fatalf("endpoints owned: %v", owned)
 	}
-	// By the numbers of the two nodes and the endpoints, which are the same each time, both
-	// send something; each sends to what it says it has.
+	// With the numbers of the two nodes and the endpoints, which are the same each time, both
+	// deliver something; each delivers to the endpoints that it reports as its own.
 	f.node(0).settled(f.node(0).send("a.b", object{}).text("id"))
 	for i := range 2 {
 		if sent := f.node(i).measured(`posthaste_attempts_total{outcome="succeeded"}`); sent != owned[i] {
@@ -416,7 +416,7 @@ func TestMetrics_nodes(t *testing.T) {
 	if alone := agree(f.node(0)); alone[0] != endpoints {
 		t.Errorf("alone with %v endpoints", alone)
 	}
-	// What is adopted is counted when it is assigned, a moment after it is owned.
+	// An adopted endpoint is counted when it is assigned, a moment after it is owned.
 	adopts := func(i int, before, want float64) {
 		t.Helper()
 		if !holds(func() bool { return f.node(i).measured(adopted)-before == want }) {

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// below serves a server under /hooks of a proxy's host, beside which there is nothing.
-// The server has to be started with the proxy's URL and gets its own from to.
+// below serves a server under /hooks of a proxy's host, without anything else. The server must
+// be started with the proxy's URL, and its own URL is passed to to.
 func below(t *testing.T, strips bool, passHost bool) (public string, to chan<- *url.URL, stray func() []string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,11 +63,11 @@ func below(t *testing.T, strips bool, passHost bool) (public string, to chan<- *
 	}
 }
 
-// crawler follows every link from the pages that it is given.
+// crawler follows every link from the given pages.
 type crawler struct {
 	t      *testing.T
 	client *http.Client
-	host   string // where pages are
+	host   string // the host of the pages
 	seen   map[string]bool
 	forms  map[string]bool // their actions
 	pages  int
@@ -132,7 +132,7 @@ func (c *crawler) read(page *url.URL, body string) (next []string) {
 			switch {
 			case a.Key == "action" || a.Key == "formaction" || a.Key == "hx-post":
 				c.forms[to.Path] = true
-			case a.Key != "data-tail": // which goes on
+			case a.Key != "data-tail": // an endless stream
 				next = append(next, to.String())
 			}
 		}
@@ -140,9 +140,9 @@ func (c *crawler) read(page *url.URL, body string) (next []string) {
 	return next
 }
 
-// A server whose --public-url has a path is all below it: no link, form, redirect, cookie,
-// script or address in an answer leads anywhere else, whether or not the proxy in front
-// takes the path off and passes the host on.
+// A server whose --public-url has a path is completely below it: no link, form, redirect,
+// cookie, script or address in a response leads anywhere else, whether or not the proxy in
+// front removes the path and passes the host on.
 func TestPublicURL_path(t *testing.T) {
 	for name, proxy := range map[string]struct{ strips, passesHost bool }{"stripped": {true, false}, "kept": {false, true}} {
 		t.Run(name, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestPublicURL_path(t *testing.T) {
 				t.Fatal(err)
 			}
 			password := s.out.await(t, `Password +(\S+)`)[1]
-			s.base = public // all that follows goes through the proxy
+			s.base = public // all following requests go through the proxy
 
 			sink := newServer(t, func(http.ResponseWriter, *http.Request) {})
 			e := s.register(sink.URL)
@@ -187,7 +187,7 @@ func TestPublicURL_path(t *testing.T) {
 			if list.text("url") != "/hooks/v1/webhooks" {
 				t.Errorf("the list is at %q", list.text("url"))
 			}
-			s.must("GET", list.text("url"), nil) // as Stripe's libraries ask: behind a base with the path
+			s.must("GET", list.text("url"), nil) // as Stripe's libraries do: behind a base with the path
 			if got := s.call("GET", "/openapi.yaml", nil).body; !strings.Contains(got, "\nservers:\n  - url: /hooks\n") {
 				t.Error("the description of the API names another server")
 			}

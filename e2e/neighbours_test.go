@@ -23,20 +23,19 @@ var (
 	neighboursRun = flag.String("neighbours.only", "", "the one attack that TestNeighbours makes; empty: all of them")
 )
 
-// Bounds of what a neighbour may notice. Times are compared within one run: with the same
-// attack on another server of the same machine, because what sends the attack needs the
-// processors too.
+// Bounds for the effect on a neighbour. Times are compared within one run with the same attack
+// on another server of the same machine, because the attacker uses the processors too.
 const (
 	victimEvery  = 20 * time.Millisecond
 	victimEdits  = time.Second
-	slowAnswer   = 9 * time.Second // less than an attempt may take
-	mostTimes    = 2.0             // the 99th percentile beside an attack, by that of the comparison
-	judgeTries   = 3               // times that an attack is made again when that is exceeded
+	slowAnswer   = 9 * time.Second // less than the timeout of an attempt
+	mostTimes    = 2.0             // the 99th percentile beside an attack, divided by that of the comparison
+	judgeTries   = 3               // how often an attack is repeated if the bound is exceeded
 	victimEvents = 15              // that the short form sends beside each attack, at least
 	mostMemory   = 1 << 30         // bytes
 )
 
-// neighbours is a server that a victim and one attacker after the other use.
+// neighbours is a server that a victim and one attacker at a time use.
 type neighbours struct {
 	*server
 	receiver *httptest.Server
@@ -44,7 +43,7 @@ type neighbours struct {
 	last     *caller // the last attacker, in the long form
 }
 
-// newNeighbours starts a server of the kind that start starts, and the victim on it.
+// newNeighbours starts a server with start, and the victim on it.
 func newNeighbours(t *testing.T, start func() *server) *neighbours {
 	n := &neighbours{server: start()}
 	release := make(chan struct{})
@@ -80,7 +79,7 @@ func newNeighbours(t *testing.T, start func() *server) *neighbours {
 	return n
 }
 
-// account makes an account with a key.
+// account creates an account with a key.
 func (n *neighbours) account(name string, limits object, more ...any) *caller {
 	n.t.Helper()
 	operator := []string{"Authorization", "Bearer " + adminKey}
@@ -96,23 +95,23 @@ func (n *neighbours) account(name string, limits object, more ...any) *caller {
 	return &caller{base: n.base, key: key, id: id, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, Timeout: patience}, said: map[string]int{}}
 }
 
-// suspend ends what an account goes on with.
+// suspend ends the remaining operations of an account.
 func (n *neighbours) suspend(c *caller) {
 	n.t.Helper()
 	n.must("POST", "/v1/accounts/"+c.id, object{"status": "suspended"}, "Authorization", "Bearer "+adminKey)
 	c.client.CloseIdleConnections()
 }
 
-// caller is a client with a key of an account of its own.
+// caller is a client with a key of its own account.
 type caller struct {
 	base, key, id string
 	client        *http.Client
 
 	mu   sync.Mutex
-	said map[string]int // answers, as "429 quota_exceeded tails"
+	said map[string]int // responses, as "429 quota_exceeded tails"
 }
 
-// ask sends a request and notes what is answered. A status of 0 is no answer.
+// ask sends a request and records the response. A status of 0 means no response.
 func (c *caller) ask(ctx context.Context, method, path string, body any, header ...string) answer {
 	text, isText := body.(string)
 	if !isText && body != nil {
@@ -177,7 +176,7 @@ func (c *caller) summary() string {
 	return strings.Join(out[:min(len(out), 4)], ", ")
 }
 
-// unnamed lists refusals with 429 that do not name what is used up.
+// unnamed lists refusals with 429 that do not name the limit.
 func (c *caller) unnamed() (all []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,14 +188,14 @@ func (c *caller) unnamed() (all []string) {
 	return all
 }
 
-// victim sends events and edits its endpoint, and notes how long that takes.
+// victim sends events and edits its endpoint, and measures how long that takes.
 type victim struct {
 	*caller
 	endpoint string
 
 	mu                sync.Mutex
 	next              int
-	sent              map[int]time.Time // that have not come yet
+	sent              map[int]time.Time // that have not arrived yet
 	acks, comes, edit []time.Duration
 	refused           []string
 }
@@ -210,7 +209,7 @@ func (v *victim) came(n int) {
 	}
 }
 
-// run sends until ctx ends and returns when all is answered.
+// run sends until ctx ends and returns when all requests have ended.
 func (v *victim) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -268,7 +267,7 @@ func (v *victim) waiting() int {
 	return len(v.sent)
 }
 
-// noticed is what the victim noticed in a while.
+// noticed is the effect on the victim in a period.
 type noticed struct {
 	acks, comes, edits spread
 	refused            []string
@@ -288,7 +287,7 @@ func (s spread) String() string {
 	return ms(s.p50) + "/" + ms(s.p99)
 }
 
-// take returns what the victim has noticed since it was last asked.
+// take returns the effect on the victim since the last call.
 func (v *victim) take() noticed {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -297,7 +296,7 @@ func (v *victim) take() noticed {
 	return n
 }
 
-// during lets the victim work until what comes to an end, and returns what it noticed.
+// during runs what, and returns the effect on the victim meanwhile.
 func (n *neighbours) during(what func()) noticed {
 	n.t.Helper()
 	ctx, cancel := context.WithCancel(n.t.Context())
@@ -313,8 +312,7 @@ func (n *neighbours) during(what func()) noticed {
 	return n.victim.take()
 }
 
-// endure lets an attacker make one attack until enough says that it may end, and returns
-// the attacker.
+// endure lets an attacker make one attack until enough returns true, and returns the attacker.
 func (n *neighbours) endure(a *abuse, enough func(*caller) bool) *caller {
 	n.t.Helper()
 	limits := a.limits
@@ -339,18 +337,18 @@ func (n *neighbours) endure(a *abuse, enough func(*caller) bool) *caller {
 	return by.caller
 }
 
-// forget makes the most memory that the process had count from now on.
+// forget resets the maximum memory of the process.
 func (s *server) forget() {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0)
 }
 
-// TestNeighbours lets one account do each dear thing with all that one account may have,
-// while another one sends 50 events a second and edits an endpoint. The other one is refused
-// nothing, all its events are delivered, memory stays bounded, and the attacker is told
-// which of its limits it has reached. The long form measures, too.
+// TestNeighbours lets one account make each expensive operation with all its resources, while
+// another one sends 50 events a second and edits an endpoint. No request of the other one is
+// refused, all its events are delivered, memory stays bounded, and the attacker's errors name
+// the limits. The long form also compares times.
 func TestNeighbours(t *testing.T) {
 	beside := func(t *testing.T) {
-		if *neighboursFor == 0 { // else they would measure each other
+		if *neighboursFor == 0 { // otherwise they would influence each other's times
 			t.Parallel()
 		}
 	}
@@ -367,8 +365,8 @@ func TestNeighbours(t *testing.T) {
 	})
 }
 
-// serveProductive starts a server with the limits that it has by default, but with few
-// workers, so that slow receivers need little time to occupy them.
+// serveProductive starts a server with its default limits but few workers, so that slow
+// receivers soon occupy them.
 func serveProductive(t *testing.T, data string, args ...string) *server {
 	t.Helper()
 	return serveProgram(t, nil, data, append([]string{binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", data, "--rate-limit", "60000", "--workers", "256"}, args...)...)
@@ -397,8 +395,8 @@ func testNeighbours(t *testing.T, start func() *server) {
 	}
 }
 
-// short makes an attack until it has shown what it must, and checks what no busy machine
-// changes.
+// short makes an attack until it has had the expected result, and checks what does not depend
+// on the load of the machine.
 func (n *neighbours) short(a *abuse) {
 	n.t.Helper()
 	n.forget()
@@ -429,7 +427,7 @@ func (n *neighbours) check(a *abuse, had noticed, by *caller) {
 	}
 }
 
-// long measures an attack, and judges it by the same attack on another server.
+// long measures an attack, and compares it with the same attack on another server.
 func (n *neighbours) long(a *abuse, elsewhere *neighbours) {
 	n.t.Helper()
 	wait := func() { <-time.After(*neighboursFor) }

@@ -22,11 +22,10 @@ import (
 
 var powerCuts = flag.Int("power.cuts", 6, "at how many moments TestPowerLoss cuts the power")
 
-// TestPowerLoss records what the server writes to its files and when it syncs them, under
-// load, and makes of that what a disk would hold had the power failed at some moment:
-// what was synced is there, of the rest something or nothing. Whatever was acknowledged
-// by then is on each of those disks. Killing the process proves nothing of the kind, as
-// the system keeps what a killed process wrote.
+// TestPowerLoss records under load what the server writes to its files and when it syncs them,
+// and derives possible contents of the disk after a power failure: synced data is there, and of
+// the rest any part. All events that were acknowledged before are on each of those disks. To
+// kill the process is not a test of this, as the system keeps what a killed process wrote.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {
@@ -35,7 +34,7 @@ func TestPowerLoss(t *testing.T) {
 	l := newLoad(t, nil)
 	s := l.begin(serve(t, "", "--test-schedule", faultSchedule))
 	s.register(l.receiver.URL)
-	var last string // nothing is being written while that stays
+	var last string // nothing is being written while this does not change
 	until(t, "the server to be idle", func() bool {
 		now := fmt.Sprint(len(readDisk(t, s.data)["posthaste.db-wal"]))
 		idle := now == last
@@ -75,13 +74,13 @@ func TestPowerLoss(t *testing.T) {
 	if acks < 100 {
 		t.Fatalf("%d acknowledgements in %d lines: the test proves little", acks, len(lines))
 	}
-	cuts := map[int]bool{acks: true} // by how many acknowledgements were sent
+	cuts := map[int]bool{acks: true} // by the number of acknowledgements before
 	for len(cuts) < min(*powerCuts, acks) {
 		cuts[1+random.IntN(acks)] = true
 	}
 	var told []string
 	for _, line := range lines {
-		for _, id := range acknowledgement(line) { // as the answer begins to be written
+		for _, id := range acknowledgement(line) { // when the server begins to write the response
 			told = append(told, id)
 			if cuts[len(told)] {
 				for _, kept := range []float64{0, 0.5} {
@@ -94,8 +93,9 @@ func TestPowerLoss(t *testing.T) {
 	t.Logf("acknowledgements=%d cuts=%d writes=%d syncs=%d", acks, len(cuts), d.writes, d.syncs)
 }
 
-// wholeTrace returns the lines of a trace up to where strace let go of the first thread: it
-// writes the call that the thread was in without a result, and sees no further call of it.
+// wholeTrace returns the lines of a trace up to where strace detached from the first thread:
+// strace writes the current call of that thread without a result, and does not record its later
+// calls.
 func wholeTrace(text string) []string {
 	lines := strings.Split(text, "\n")
 	if i := slices.IndexFunc(lines, func(line string) bool { return strings.HasSuffix(line, " <detached ...>") }); i >= 0 {
@@ -117,17 +117,17 @@ func readDisk(t testing.TB, data string) map[string][]byte {
 	return files
 }
 
-// tracedDisk is what a disk holds for sure, and what may be on it besides.
+// tracedDisk is the certain contents of a disk, and the possible ones.
 type tracedDisk struct {
 	t             testing.TB
 	synced        map[string][]byte  // by file
-	dirty         map[string][]write // not synced, in the order in which they were made
-	unfinished    map[string]string  // by thread: the call that it is in
+	dirty         map[string][]write // not synced, in order
+	unfinished    map[string]string  // the current call, by thread
 	syncing       map[string]map[string]int
 	writes, syncs int
 }
 
-// write is bytes at an offset; or, with no bytes, a file's new length.
+// write is bytes at an offset; or, without bytes, the new length of a file.
 type write struct {
 	at    int64
 	bytes []byte
@@ -151,8 +151,8 @@ func unhex(text string) []byte {
 	return b
 }
 
-// acknowledgement returns the ids of events that a line of the trace begins to
-// acknowledge.
+// acknowledgement returns the ids of events whose acknowledgement begins with a line of the
+// trace.
 func acknowledgement(line string) (ids []string) {
 	_, call, _ := strings.Cut(line, " ")
 	call = strings.TrimLeft(call, " ")
@@ -171,9 +171,9 @@ func acknowledgement(line string) (ids []string) {
 	return ids
 }
 
-// follow takes one line of the trace. A write counts from when it began, as some of it may
-// reach the disk at once; a sync covers what was written before it began, and counts from
-// when it ended well.
+// follow processes one line of the trace. A write counts from its begin, as parts of it may
+// reach the disk at once; a sync covers the writes before its begin, and counts from its
+// successful end.
 func (d *tracedDisk) follow(line string) {
 	thread, call, _ := strings.Cut(line, " ")
 	call = strings.TrimLeft(call, " ")
@@ -235,13 +235,13 @@ func (d *tracedDisk) follow(line string) {
 	}
 }
 
-// cannotFollow ends the test with both ends of a line, as its middle is what was written.
+// cannotFollow fails the test with both ends of a line; its middle is the written data.
 func (d *tracedDisk) cannotFollow(line string) {
 	d.t.Helper()
 	d.t.Fatalf("cannot follow %.60s … %s", line, line[max(0, len(line)-140):])
 }
 
-// begin notes what a sync covers.
+// begin records what a sync covers.
 func (d *tracedDisk) begin(thread, path string) {
 	if d.syncing == nil {
 		d.syncing = map[string]map[string]int{}
@@ -264,11 +264,11 @@ func (w write) apply(file []byte) []byte {
 	return file
 }
 
-// sector is what a disk writes whole.
+// sector is the unit that a disk writes atomically.
 const sector = 512
 
-// check cuts the power: of what is not synced, a part of the writes is on the disk, any of
-// them, and of some only the beginning. The store opens, is sound, and has the events.
+// check simulates a power failure: of the writes that are not synced, any part is on the disk,
+// and of some only the beginning. The store opens, is intact, and contains the events.
 func (d *tracedDisk) check(random *rand.Rand, part float64, ids []string) {
 	d.t.Helper()
 	dir := d.t.TempDir()

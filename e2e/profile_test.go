@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Deliveries with the signature scheme of another sender are accepted by the library of that
-// sender, with the secret that its receivers have already, also while it rotates.
+// With the signature scheme of another sender, the library of that sender accepts deliveries
+// with the existing secret of its receivers, also during a rotation.
 func TestSignatureSchemes_node(t *testing.T) {
 	t.Parallel()
 	secrets := object{"stripe": "whsec_of-stripe-as-it-is", "github": "It's a Secret to Everybody", "svix": "v1,whsec_plJ3nmyCDGBKInavdOK15jsl"}

@@ -2,5 +2,5 @@
 
 package e2e
 
-// underRace says that the race detector slows everything down about tenfold.
+// underRace is true under the race detector, which makes everything about ten times slower.
 const underRace = true

@@ -14,7 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// runbooks is docs/runbooks/alerts.md: what it says of each alert, and before them of all.
+// runbooks is docs/runbooks/alerts.md: the text about each alert, and a common text before
+// them.
 type runbooks map[string]string
 
 func readRunbooks(t testing.TB) runbooks {
@@ -34,11 +35,12 @@ func readRunbooks(t testing.TB) runbooks {
 	return r
 }
 
-// typed are the commands in a runbook that an operator types as they stand; what asks
-// systemd or somebody else's host is not among them.
+// typed matches the commands in a runbook that an operator types verbatim, without those for
+// systemd or another host.
 var typed = regexp.MustCompile("`((?:curl|du|df|posthaste) [^`]+)`")
 
-// commands returns what an alert's runbook says to type: its block, or between its lines.
+// commands returns the commands in the runbook of an alert: its block, or those within its
+// lines.
 func (r runbooks) commands(t testing.TB, alert string) (all []string) {
 	t.Helper()
 	blocks, err := snippets(alert, r[alert])
@@ -59,15 +61,15 @@ func (r runbooks) commands(t testing.TB, alert string) (all []string) {
 	return all
 }
 
-// sign is what an operator finds who follows a runbook while something is wrong.
+// sign is a symptom that the operator finds by following a runbook during a fault.
 type sign struct {
 	alert string
-	says  string // in the runbook: what to look at
-	finds string // there, as a pattern
+	says  string // the text of the runbook that describes it
+	finds string // a pattern of the symptom
 }
 
-// follow runs the commands of the runbooks of all signs on a server, and looks for each sign
-// in what they print, in the log, and in the metrics.
+// follow runs the commands of the runbooks of all signs on a server, and looks for each sign in
+// their output, in the log, and in the metrics.
 func (r runbooks) follow(t testing.TB, s *server, signs []sign) {
 	t.Helper()
 	for _, sign := range signs {
@@ -82,7 +84,7 @@ func (r runbooks) follow(t testing.TB, s *server, signs []sign) {
 				cmd.Env = append(environment(), "S="+s.base, "KEY="+testKey, "ADMIN_KEY="+adminKey, "BINARY="+binary,
 					"POSTHASTE_DEV=true", "POSTHASTE_DATA="+s.data, "POSTHASTE_ADDR="+strings.TrimPrefix(s.base, "http://"))
 				out, err := cmd.CombinedOutput()
-				if err != nil && !strings.HasPrefix(command, "posthaste doctor") { // which fails for what it finds
+				if err != nil && !strings.HasPrefix(command, "posthaste doctor") { // doctor fails because of the fault
 					t.Fatalf("%s: %s: %v\n%s", sign.alert, command, err, out)
 				}
 				printed.Write(out)
@@ -95,9 +97,8 @@ func (r runbooks) follow(t testing.TB, s *server, signs []sign) {
 	}
 }
 
-// Whoever follows the runbooks while something is wrong finds it where they say, and what
-// they say to do helps: with a full disk, a broker that is away, receivers that are down, and
-// a backlog for them.
+// During a fault, the runbooks describe its symptoms and a remedy that works: with a full disk,
+// an unavailable broker, failing receivers, and a backlog for them.
 func TestRunbooks(t *testing.T) {
 	t.Parallel()
 	r := readRunbooks(t)
@@ -168,7 +169,7 @@ func runbooksOfDisk(t *testing.T, r runbooks) {
 		t.Errorf("%d %s, which is not what the runbook of PosthasteIngestErrors says", a.status, a.body)
 	}
 
-	b.remove() // what the runbook says to do
+	b.remove() // the remedy of the runbook
 	s.ready(http.StatusOK)
 	s.until("the message to come again", func() bool { return len(s.must("GET", "/v1/events?type=refund.created", nil).list()) == 1 })
 	publish(`{"type":`)
@@ -180,7 +181,7 @@ func runbooksOfDisk(t *testing.T, r runbooks) {
 		{"PosthasteSourceInterrupted", "`source interrupted` in the log has the error", `msg="source interrupted" source="orders/IN[^\n]* err="the connection to the broker is lost`},
 		{"PosthasteSourceInterrupted", "`posthaste_broker_interruptions_total`", `posthaste_broker_interruptions_total\{broker="orders"\} [1-9]`},
 	})
-	s.send("payment.succeeded", object{"n": 1}) // which needs no broker
+	s.send("payment.succeeded", object{"n": 1}) // without the broker
 }
 
 func runbooksOfReceivers(t *testing.T, r runbooks) {
@@ -211,7 +212,7 @@ func runbooksOfReceivers(t *testing.T, r runbooks) {
 	}
 	r.follow(t, s, signs)
 	s.kill()
-	s = serve(t, data) // which surveys the store at once
+	s = serve(t, data) // it surveys the store at once
 	r.follow(t, s, []sign{
 		{"all", "deliveries_waiting", `(?m)^posthaste_deliveries_waiting [1-9]`},
 		{"all", "oldest_due", `(?m)^posthaste_oldest_due_age_seconds\{[^}]*failing[^}]*\} [0-9.]+$`},

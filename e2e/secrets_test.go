@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Secrets of every kind go in; then everything that the server shows or writes is
-// searched for them.
+// The server stores secrets of every kind; then all that it shows or writes is searched for
+// them.
 func TestSecrets_showNowhere(t *testing.T) {
 	t.Parallel()
 	const notifySecret = "whsec_bm90aWZ5bm90aWZ5bm90aWZ5bm90aWZ5bm90aWZ5bm8="
@@ -69,7 +69,7 @@ func TestSecrets_showNowhere(t *testing.T) {
 		if text == "" {
 			t.Errorf("%s is empty, so that nothing was searched", place)
 		}
-		if code.MatchString(text) { // three digits alone are in many numbers
+		if code.MatchString(text) { // three digits alone are part of many numbers
 			t.Errorf("%s shows the card's verification code", place)
 		}
 		for name, secret := range secrets {
@@ -112,7 +112,7 @@ func TestSecrets_showNowhere(t *testing.T) {
 			t.Errorf("%s: %d, %v", path, resp.StatusCode, err)
 		}
 		text := page.String()
-		if path == pages+"/sandbox" { // offers the test cards
+		if path == pages+"/sandbox" { // it lists the test cards
 			text = strings.ReplaceAll(text, card["number"].(string), "")
 		}
 		search(path, text)
@@ -120,7 +120,7 @@ func TestSecrets_showNowhere(t *testing.T) {
 	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid)); err == nil { // on Linux
 		search("the process list", string(args))
 	}
-	doctor := start(t, env, binary, "doctor", "--data", data, "--addr", strings.TrimPrefix(s.base, "http://"), "--egress-proxy-resolves") // so that no name is looked up
+	doctor := start(t, env, binary, "doctor", "--data", data, "--addr", strings.TrimPrefix(s.base, "http://"), "--egress-proxy-resolves") // so that it resolves no name
 	doctor.exit()
 	search("doctor", doctor.out.String())
 	file := filepath.Join(t.TempDir(), "backup.db")
@@ -149,9 +149,9 @@ func TestSecrets_showNowhere(t *testing.T) {
 	files("running")
 	s.stop()
 	files("stopped")
-	_, log, _ := strings.Cut(p.out.String(), "msg=listening") // before it, development mode shows what one starts with
+	_, log, _ := strings.Cut(p.out.String(), "msg=listening") // before it, development mode prints the initial keys
 	search("the log", log)
-	if strings.Contains(log, "notify-in-clear") { // URLs are stored in clear, but logged without their query
+	if strings.Contains(log, "notify-in-clear") { // URLs are stored unencrypted, but logged without their query
 		t.Error("the log shows the query of the operator's webhook")
 	}
 	for path, want := range map[string]os.FileMode{"": 0o700, "master-key": 0o600, "posthaste.db": 0o600} {
@@ -162,8 +162,7 @@ func TestSecrets_showNowhere(t *testing.T) {
 	t.Logf("secrets=%d places=%d", len(secrets), places)
 }
 
-// A setting that cannot be used may be a password with a slip of the pen in it: what says
-// so, of any command, does not repeat it.
+// An invalid setting may be a mistyped password: no command's error contains it.
 func TestSecrets_inNoErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "hush-in-clear"
@@ -206,8 +205,8 @@ func TestSecrets_inNoErrors(t *testing.T) {
 	t.Logf("commands=%d", commands)
 }
 
-// What a token URL sends beyond its answer, net/http tells the standard logger, with the
-// beginning of it. None of that reaches the log.
+// If a token URL sends data after its response, net/http logs the beginning of it with the
+// standard logger. None of that reaches the log.
 func TestLog_holdsNoStrayAnswers(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -235,7 +234,7 @@ func TestLog_holdsNoStrayAnswers(t *testing.T) {
 		say("first-in-clear")
 		<-delivered // the connection is idle
 		say("stray-in-clear")
-		_, err = io.Copy(io.Discard, conn) // until the server gives it up, which it has told of by then
+		_, err = io.Copy(io.Discard, conn) // until the server closes it, which it has logged by then
 		dropped <- err
 	}()
 	receiver := newServer(t, func(_ http.ResponseWriter, r *http.Request) {

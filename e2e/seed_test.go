@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// document is the API's documentation, which the product was asked for from.
+// document returns the API's documentation, from which the product was built.
 func document(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile("../docs/creating-a-webhook.md")
@@ -25,7 +25,7 @@ func document(t testing.TB) string {
 	return string(text)
 }
 
-// block cuts the n-th code block of a language out of the document.
+// block returns the n-th code block of a language in the document.
 func block(t testing.TB, language string, n int) string {
 	t.Helper()
 	all := regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(document(t), -1)
@@ -35,8 +35,8 @@ func block(t testing.TB, language string, n int) string {
 	return all[n][1]
 }
 
-// The documentation's request works as it stands, but for the host, and gets the
-// documentation's response: the same fields in the same order.
+// The request in the documentation works verbatim except for the host, and gets the response in
+// the documentation: the same fields in the same order.
 func TestSeed_request(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")
@@ -76,7 +76,7 @@ func TestSeed_request(t *testing.T) {
 	}
 }
 
-// keys returns the names of an object's members in their order.
+// keys returns the names of an object's members in order.
 func keys(t testing.TB, text string) (names []string) {
 	t.Helper()
 	dec := json.NewDecoder(strings.NewReader(text))
@@ -97,8 +97,8 @@ func keys(t testing.TB, text string) (names []string) {
 	return names
 }
 
-// oddObjects are payloads that do not survive JSON.parse and JSON.stringify
-// unless the sender sees to it.
+// oddObjects are payloads that JSON.parse and JSON.stringify change unless the sender
+// normalizes them.
 var oddObjects = []string{
 	`{"b":1,"10":2,"2":3,"01":4,"-1":5,"4294967295":6,"4294967294":7}`,
 	`{"nested":{"9":{"z":1,"0":2},"a":[{"1":1,"0":0}]},"3":[]}`,
@@ -144,7 +144,7 @@ func TestSeed_receivers(t *testing.T) {
 			app.out.await(t, "secret set")
 
 			var ids []string
-			// The documentation's payload, as a sender that has it would send it.
+			// The documentation's payload, in the form in which a sender would have it.
 			ids = append(ids, s.must("POST", "/v1/events", block(t, "json", 1)).text("id"))
 			if ids[0] != "evt_1234567890abcdef" {
 				t.Errorf("id = %q, want the sender's", ids[0])
@@ -177,7 +177,7 @@ func TestSeed_receivers(t *testing.T) {
 				name, body, signature string
 				want                  int
 			}{
-				// Without the first, the others would prove nothing.
+				// Without the first one, the others would not prove anything.
 				{"as signed", sent, signature(secret, sent), http.StatusOK},
 				{"tampered body", strings.Replace(sent, "failed", "passed", 1), signature(secret, sent), http.StatusUnauthorized},
 				{"tampered signature", sent, tampered(signature(secret, sent)), http.StatusUnauthorized},
@@ -202,7 +202,7 @@ func TestSeed_receivers(t *testing.T) {
 	}
 }
 
-// signature is what the document says it is, made without the server's own code.
+// signature computes a signature as the document says, without the server's own code.
 func signature(secret, body string) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(body))
@@ -218,8 +218,8 @@ func tampered(signature string) string {
 	return signature[:len(signature)-1] + last
 }
 
-// What no receiver of the documentation's kind could verify is refused, and the
-// answer names the place.
+// An event that a receiver of the documentation's kind could not verify is refused, and the
+// error names its position.
 func TestSeed_refuses(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")

@@ -1,5 +1,5 @@
-// Package e2e tests the program as it is shipped: it builds the binary, starts it,
-// and speaks to it over the network, with unmodified receivers and clients.
+// Package e2e tests the released program: it builds the binary, starts it, and uses it over the
+// network, with unmodified receivers and clients.
 package e2e
 
 import (
@@ -29,7 +29,7 @@ import (
 const (
 	testKey  = "sk_test_1234567890abcdef"
 	adminKey = "sk_admin_1234567890abcdef"
-	patience = 2 * time.Minute // for what happens at once unless a machine is busy
+	patience = 2 * time.Minute // for operations that take moments unless the machine is busy
 )
 
 var binary string
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 		defer func() { _ = os.RemoveAll(dir) }()
 		binary = filepath.Join(dir, "posthaste")
 		build := []string{"build", "-o", binary, "../cmd/posthaste"}
-		if underRace { // then the program is watched too, not only the tests
+		if underRace { // then the program runs under the race detector, too
 			build = append([]string{"build", "-race"}, build[1:]...)
 		}
 		if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// output keeps what a process prints and lets a test wait for a part of it.
+// output stores the output of a process and lets a test wait for a part of it.
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -115,13 +115,13 @@ func (o *output) awaitFor(t testing.TB, pattern string, patience time.Duration) 
 	}
 }
 
-// process is a program that a test started. It is killed when the test ends.
+// process is a process that a test started. It is killed when the test ends.
 type process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
 	out  *output
 	in   io.WriteCloser
-	done chan struct{} // closed when it has ended and all its output is there
+	done chan struct{} // closed when the process has ended and its output is complete
 }
 
 func start(t testing.TB, env []string, name string, args ...string) *process {
@@ -163,8 +163,8 @@ func startCommand(t testing.TB, env []string, cmd *exec.Cmd) *process {
 	return p
 }
 
-// environment is that of the tests without the server's settings, so that what a
-// developer has set does not change what is tested. Nothing goes through a proxy.
+// environment returns the environment of the tests without settings of the server, so that
+// settings of a developer do not change the tests. It has no proxy.
 func environment() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "POSTHASTE_") })
 	return append(env, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1", "GORACE=halt_on_error=1")
@@ -188,8 +188,8 @@ type server struct {
 	base string
 }
 
-// serve starts posthaste in development mode on a data directory, a fresh one when
-// data is empty.
+// serve starts posthaste in development mode on a data directory; if data is empty, on a new
+// one.
 func serve(t testing.TB, data string, args ...string) *server {
 	t.Helper()
 	return serveWith(t, data, append([]string{"--dev"}, args...)...)
@@ -208,8 +208,8 @@ func serveWith(t testing.TB, data string, args ...string) *server {
 	return serveProgram(t, nil, data, append([]string{binary, "serve", "--addr", "127.0.0.1:0", "--data", data}, args...)...)
 }
 
-// serveProgram starts a server by a command line of the test's own. Its accounts may send
-// as many requests as they like, unless the test limits them.
+// serveProgram starts a server with the given command line. Its accounts have no rate limit,
+// unless the test sets one.
 func serveProgram(t testing.TB, env []string, data string, command ...string) *server {
 	t.Helper()
 	env = append([]string{"POSTHASTE_TEST_KEY=" + testKey, "POSTHASTE_ADMIN_KEY=" + adminKey, "POSTHASTE_RATE_LIMIT=0"}, env...)
@@ -218,7 +218,7 @@ func serveProgram(t testing.TB, env []string, data string, command ...string) *s
 	return &server{process: p, data: data, base: "http://" + m[1]}
 }
 
-// stop ends the server as an operator does and checks that it ends well.
+// stop ends the server like an operator and checks that it ends without an error.
 func (s *server) stop() {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -255,8 +255,8 @@ type answer struct {
 	object object
 }
 
-// retryable reports whether the server refused the request for now: it cannot take it, or the
-// account has too much under way.
+// retryable reports whether the server refused the request temporarily: it is not ready, or the
+// account has too many requests under way.
 func (a answer) retryable() bool {
 	return a.header.Get("Retry-After") != "" && (a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests)
 }
@@ -345,7 +345,7 @@ func (s *server) call(method, path string, body any, header ...string) answer {
 	return a
 }
 
-// must calls and fails the test unless the answer is 200.
+// must sends a request and fails the test unless the response is 200.
 func (s *server) must(method, path string, body any, header ...string) object {
 	s.t.Helper()
 	a := s.call(method, path, body, header...)
@@ -369,7 +369,7 @@ func (s *server) send(typ string, data any) object {
 	return s.must("POST", "/v1/events", object{"type": typ, "data": object{"object": data}})
 }
 
-// settled waits until the event's deliveries have left "pending" and returns them.
+// settled waits until no delivery of the event is pending and returns them.
 func (s *server) settled(event string) []object {
 	s.t.Helper()
 	var list []object
@@ -421,7 +421,7 @@ func node(t testing.TB, env []string, args ...string) *process {
 	return start(t, append(env, "NODE_PATH="+nodeModules(t), "NO_COLOR=1"), "node", args...)
 }
 
-// nodeModules returns where the packages of e2e/node are, installed.
+// nodeModules returns the directory of the installed packages of e2e/node.
 func nodeModules(t testing.TB) string {
 	t.Helper()
 	dir, err := filepath.Abs("node")
@@ -435,7 +435,7 @@ func nodeModules(t testing.TB) string {
 	return filepath.Join(dir, "node_modules")
 }
 
-// install brings node_modules in line with the lock file, unless it is.
+// install makes node_modules match the lock file.
 func install(dir string) error {
 	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
 	if err != nil {

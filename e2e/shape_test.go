@@ -15,7 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// read reads a delivery as the SDK of CloudEvents does, and says in which mode it came.
+// read reads a delivery with the SDK of CloudEvents, and returns its mode.
 func read(t *testing.T, header http.Header, body []byte) (*cloudevents.Event, binding.Encoding) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost", bytes.NewReader(body))
@@ -42,8 +42,8 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// Every attempt at an event in every format is the same bytes, before and after the
-// format changes, and signed as it is sent. The SDK of CloudEvents reads those that are.
+// All attempts at an event have the same bytes in every format, before and after the format
+// changes, and a signature of those bytes. The SDK of CloudEvents reads the ones in its format.
 func TestPayloadFormats(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "", "--test-schedule", "10ms,10ms")
@@ -121,7 +121,7 @@ func TestPayloadFormats(t *testing.T) {
 	}
 }
 
-// A changed format comes into force, for events that are accepted after it has.
+// A changed format applies to events that are accepted afterwards.
 func TestPayloadFormat_changes(t *testing.T) {
 	t.Parallel()
 	r := receive(t, answers())

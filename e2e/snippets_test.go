@@ -27,9 +27,9 @@ type snippet struct {
 	line     int
 	language string
 	text     string
-	exempt   string // why it is not run
-	schema   string // of which the page says that it is
-	file     string // what the page says to save it as
+	exempt   string // the reason why it is not run
+	schema   string // the schema that the page names for it
+	file     string // the file name that the page gives it
 }
 
 func (s snippet) place() string { return fmt.Sprintf("%s:%d", s.page, s.line) }
@@ -72,18 +72,18 @@ func snippets(page, text string) (out []snippet, err error) {
 	return out, nil
 }
 
-// shells are the languages that are run. Those of a page are one session.
+// shells are the languages that are executed. The blocks of a page share a session.
 var shells = []string{"bash", "sh", "console"}
 
-// substitutions are what the pages say and the tests cannot do as it stands. The first
-// that fits counts, and everything else is run verbatim. What begins with @ is the
-// page's own: follow says what.
+// substitutions replace texts of pages that the tests cannot use verbatim. The first match
+// counts, and everything else is verbatim. Values with @ are variables of the page, which
+// follow sets.
 var substitutions = []struct{ page, old, new string }{
-	{"docs/running.md", "/var/lib/posthaste", "@ROOT/var"}, // a server of the page's own
+	{"docs/running.md", "/var/lib/posthaste", "@ROOT/var"}, // a server for the page
 	{"docs/how-to/manage-webhooks-in-the-admin-ui.md", "--data /var/lib/posthaste", "--data @DATA --addr @ADDR"},
-	// The key that the page's server has, not the one made a line before.
+	// The key of the page's server, not the one that the line before creates.
 	{"docs/security.md", "--master-key-file /etc/posthaste/master-key", "--master-key-file @DATA/master-key"},
-	// Ports that may be taken, and packages that are installed already.
+	// Ports that may be in use, and packages that are already installed.
 	{"docs/tutorial.md", "http://127.0.0.1:3000", "http://127.0.0.1:@PORT"},
 	{"docs/tutorial.md", "app.listen(3000,", "app.listen(@PORT,"},
 	{"docs/tutorial.md", "npm init -y >/dev/null && npm install express@5", "ln -s @MODULES node_modules"},
@@ -97,17 +97,17 @@ var substitutions = []struct{ page, old, new string }{
 	{"", "--addr 127.0.0.1:8080", "--addr @ADDR"},
 	{"", "https://sandbox-api.payment.com", "http://@ADDR"},
 	{"", "/etc/posthaste", "@ROOT/etc"},
-	{"", "/backups/posthaste-2026-11-24.db", "@ROOT/backups/*.db"}, // of today
+	{"", "/backups/posthaste-2026-11-24.db", "@ROOT/backups/*.db"}, // today's
 	{"", "/backups", "@ROOT/backups"},
 	{"", "/safe/master-key", "@DATA/master-key"},
 	{"", "/var/lib/posthaste-restored", "@ROOT/restored"},
 	{"", "/var/lib/posthaste", "@DATA"},
-	// An id that an answer before had.
+	// An id of an earlier response.
 	{"", "'whsec_…'", `"$(last whsec_)"`},
 	{"docs/how-to/connect-a-message-broker.md", "acct_0d1…", "acct_0d1"},
 }
 
-// idPlaceholder is an id that the reader takes from an answer before.
+// idPlaceholder is an id that the reader takes from an earlier response.
 var idPlaceholder = regexp.MustCompile(`\b(pay|dlv|evt|acct)_…`)
 
 func substitute(page, text string) string {
@@ -120,8 +120,8 @@ func substitute(page, text string) string {
 	return idPlaceholder.ReplaceAllString(strings.NewReplacer(pairs...).Replace(text), "$$(last ${1}_)")
 }
 
-// prelude is what a session has before its page begins: the variables that the pages
-// speak of, and commands that fail where a reader would see an error.
+// prelude runs in a session before its page: the variables that the pages mention, and commands
+// that fail where a reader would see an error.
 const prelude = `
 set -eE -o pipefail
 trap 'kill $BACKGROUND 2>/dev/null || true' EXIT
@@ -159,7 +159,7 @@ posthaste() {
 make() { test "$*" = run; } # the page's server runs already
 `
 
-// sessions are what a page presupposes beyond that, in the page's own words.
+// sessions are the further preconditions of a page, in commands like its own.
 var sessions = map[string]string{
 	"webhook/README.md":                             goProject,
 	"docs/how-to/send-events-from-go.md":            goProject,
@@ -169,7 +169,7 @@ var sessions = map[string]string{
 	"docs/how-to/upgrade.md":                        `mkdir "$ROOT/backups"`,
 }
 
-// results are checks that run after the commands of a page.
+// results are checks after the commands of a page.
 var results = map[string]string{
 	"webhook/README.md":                  `printf 'package main\n\nimport _ "github.com/posthaste-hq/posthaste/webhook"\n\nfunc main() {}\n' > main.go && go build ./...`,
 	"docs/how-to/send-events-from-go.md": `printf 'package main\n\nimport (\n\t_ "github.com/posthaste-hq/posthaste/client"\n\t_ "github.com/posthaste-hq/posthaste/client/outbox"\n)\n\nfunc main() {}\n' > main.go && go build ./...`,
@@ -179,8 +179,7 @@ var results = map[string]string{
 // goProject creates a Go module for the commands of a page, with the caches of the tests.
 const goProject = `export GOPATH=@GOPATH GOCACHE=@GOCACHE; go mod init example.com/reader`
 
-// asides are what a page has its reader do between two commands, before the one that
-// begins so.
+// asides are actions of the reader between two commands, before the one with the prefix.
 var asides = []struct{ page, before, do string }{
 	{"docs/how-to/retrieve-an-anonymous-shoppers-orders.md", "curl -X POST \"http://127.0.0.1:8080/oauth20", `SHOPPER=$(grep -oE '"shopper": ?\{"id": ?"[0-9]+' "$ROOT/answers" | grep -oE '[0-9]+$'); PRODUCT=$(grep -oE '"product": ?\{"id": ?"[0-9]+' "$ROOT/answers" | grep -oE '[0-9]+$'); test -n "$SHOPPER$PRODUCT"`},
 	{"docs/how-to/retrieve-an-anonymous-shoppers-orders.md", "curl http://127.0.0.1:8080/v1/shoppers", "TOKEN=$(field access_token)"},
@@ -192,8 +191,8 @@ var asides = []struct{ page, before, do string }{
 	{"docs/tutorial.md", "curl http://127.0.0.1:8080/v1/refunds", "until grep -q 'Received event: payment.succeeded' $ROOT/background; do sleep 0.05; done"},
 }
 
-// Every command of the documentation runs, and all its code is code. What a test
-// cannot do says so beside it, with its reason.
+// Every command of the documentation runs, and all its code is valid. Exemptions state their
+// reason on the page.
 func TestSnippets(t *testing.T) {
 	t.Parallel()
 	pages := map[string][]snippet{}
@@ -238,7 +237,7 @@ func TestSnippets(t *testing.T) {
 	}
 }
 
-// follow does what a page says, from top to bottom.
+// follow executes a page, from top to bottom.
 func follow(t *testing.T, page string, blocks []snippet) {
 	var script strings.Builder
 	for _, b := range blocks {
@@ -256,7 +255,7 @@ func follow(t *testing.T, page string, blocks []snippet) {
 				}
 			}
 			fmt.Fprintf(&script, "echo '# %s' >&2\n%s", b.place(), substitute(page, commands(b)))
-		case "text": // what something looks like
+		case "text": // sample output
 		default:
 			if err := parse(t, b); err != nil {
 				t.Errorf("%s: %v", b.place(), err)
@@ -295,7 +294,7 @@ func follow(t *testing.T, page string, blocks []snippet) {
 	}
 }
 
-// checkout is where the repository is.
+// checkout returns the directory of the repository.
 func checkout(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("..")
@@ -314,7 +313,7 @@ func goEnv(t *testing.T, name string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// commands returns what of a block is typed: all of it, or what follows a prompt.
+// commands returns the commands of a block: all of it, or the text after each prompt.
 func commands(b snippet) string {
 	if b.language != "console" {
 		return b.text
@@ -328,8 +327,8 @@ func commands(b snippet) string {
 	return out.String()
 }
 
-// expect looks for the lines that a block shows after its commands. Ids, secrets and
-// numbers are others each time, and lines of an event come when there is one.
+// expect looks for the lines that a block shows after its commands. Ids, secrets and numbers
+// differ each time, and lines about an event appear when there is one.
 func expect(t *testing.T, b snippet, output string) {
 	for line := range strings.Lines(b.text) {
 		line = strings.TrimSpace(line)
@@ -344,7 +343,7 @@ func expect(t *testing.T, b snippet, output string) {
 	}
 }
 
-// wrapped are the lines around code that is a part of a function or a file.
+// wrapped are the lines around code that is part of a function or a file.
 var wrapped = map[string][2]string{
 	"webhook/README.md": {`package main
 import ("net/http"; "os"; "time"; "github.com/posthaste-hq/posthaste/webhook")
@@ -353,7 +352,7 @@ func receive(handler http.Handler, page func(int)) {
 `, "}\n"},
 }
 
-// parse checks a block that is not of commands.
+// parse checks a block that does not contain commands.
 func parse(t *testing.T, b snippet) error {
 	dir := t.TempDir()
 	check := func(name, text string, command ...string) error {
@@ -388,8 +387,8 @@ func parse(t *testing.T, b snippet) error {
 	return fmt.Errorf("nothing checks blocks of %q: name a language that is checked, or say why it is not run", b.language)
 }
 
-// parseJSON reads one value after the other, and holds each to the API's description. One
-// that is an event is sent.
+// parseJSON reads all values of a block, and compares each with the API's description. Events
+// are sent.
 func parseJSON(t *testing.T, b snippet) error {
 	dec := json.NewDecoder(strings.NewReader(b.text))
 	for {
@@ -408,7 +407,7 @@ func parseJSON(t *testing.T, b snippet) error {
 	}
 }
 
-// freePort returns a port that nobody listens at, for a program that cannot choose one.
+// freePort returns an unused port, for a program that cannot choose one.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -28,19 +28,18 @@ var (
 	soakRate = flag.Int("soak.rate", 100, "events a second of TestSoak, beside its batches")
 )
 
-// TestSoak runs a server under a load of everything that it does, for long, and then
-// reconciles, and looks for what it holds on to. Before and after the load it is idle, so
-// that what it needs can be compared: goroutines, file descriptors and what is used of the
-// file come back to what they were, and memory does but for the page caches of the store;
-// memory and disk stay where they were once the load had begun. What the server forgets by
-// its age is gone.
+// TestSoak runs a server for a long time under a load of all its functions, checks that no
+// event is lost, and looks for leaks. The server is idle before and after the load, so that its
+// resources can be compared: goroutines, file descriptors and used space in the file return to
+// their values before, and memory does except for the page caches of the store; during the
+// load, memory and disk use stay constant after its beginning. Expired data is deleted.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	if *soakFor == 0 {
 		t.Skip("make soak runs this")
 	}
 	k := newSoak(t)
-	k.work(min(*soakFor/4, 20*time.Second)) // caches fill and workers start
+	k.work(min(*soakFor/4, 20*time.Second)) // caches are filled and workers started
 	k.rest()
 	before := k.sample()
 	load := k.work(*soakFor)
@@ -66,21 +65,21 @@ func TestSoak(t *testing.T) {
 		len(k.steps), k.batches.Load(), k.listeners.Load(), k.churned.Load(), k.rotations.Load(), k.jobs.Load(), k.lists.Load(), k.pages.Load())
 }
 
-// soak is a server, those who use it, and those whom it delivers to.
+// soak is a server, its clients, and its receivers.
 type soak struct {
 	t         testing.TB
 	load      *load
 	s         *server
 	debug     string // base URL of the profiles
-	good      string // id of the endpoint that secrets are rotated of
+	good      string // id of the endpoint whose secrets are rotated
 	receivers []*httptest.Server
-	troubled  []string // URLs that are slow, fail, fail now and then, or hang
-	endpoints []string // ids of theirs, while there is load
+	troubled  []string // URLs that are slow, fail, fail sometimes, or hang
+	endpoints []string // ids of their endpoints, during the load
 	order     *sequence
-	steps     []string // ids in the order in which they were taken
+	steps     []string // ids in the order of their acceptance
 	admin     *http.Client
 	accounts  string  // path of the account's pages
-	file      *sql.DB // of the server, to look at
+	file      *sql.DB // the server's file, for reading
 
 	batches, listeners, churned, rotations, jobs, lists, pages atomic.Int64
 }
@@ -106,7 +105,7 @@ func newSoak(t testing.TB) *soak {
 	k.s.register(receiver(k.order.receive), "enabled_events", []string{"step.*"}, "ordering", "fifo")
 	trouble := func(h http.HandlerFunc) {
 		k.troubled = append(k.troubled, receiver(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body) // or nobody notices that the connection ends
+			_, _ = io.Copy(io.Discard, r.Body) // otherwise the end of the connection would not be noticed
 			h(w, r)
 		}))
 	}
@@ -126,7 +125,7 @@ func newSoak(t testing.TB) *soak {
 	return k
 }
 
-// work brings on the load for so long and returns what the server needed meanwhile.
+// work applies the load for d and returns the use of resources meanwhile.
 func (k *soak) work(d time.Duration) (samples []sample) {
 	k.replace()
 	ended := make(chan struct{})
@@ -193,8 +192,8 @@ func (k *soak) batch() {
 	k.batches.Add(1)
 }
 
-// replace makes new endpoints in the place of those in trouble. What waits for these ones
-// would grow for as long as there is load, and the disk with it.
+// replace creates new endpoints in place of the failing ones. Otherwise their pending
+// deliveries, and the disk use, would grow throughout the load.
 func (k *soak) replace() {
 	old := k.endpoints
 	k.endpoints = nil
@@ -210,7 +209,7 @@ func (k *soak) drop(endpoints []string) {
 	}
 }
 
-// churn makes an endpoint, sends it something, and deletes it while that is under way.
+// churn creates an endpoint, sends it events, and deletes it while they are being delivered.
 func (k *soak) churn() {
 	id := k.s.register(k.receivers[2].URL, "enabled_events", []string{"churn.*"}).text("id")
 	k.s.must("POST", "/v1/events", object{"type": "churn.one", "data": object{"object": object{}}})
@@ -218,8 +217,8 @@ func (k *soak) churn() {
 	k.churned.Add(1)
 }
 
-// retry sends again what failed lately. One job runs at a time, so it waits for the end of
-// its own; the next must be taken then.
+// retry resends recent failures. One job runs at a time, so it waits for the end of its own;
+// the next must be accepted then.
 func (k *soak) retry() {
 	job := k.s.must("POST", "/v1/deliveries/retry", object{"since": time.Now().Add(-15 * time.Second).Unix()})
 	for deadline := time.Now().Add(patience); job.text("status") == "running" && time.Now().Before(deadline); pause(50 * time.Millisecond) {
@@ -231,7 +230,7 @@ func (k *soak) retry() {
 	k.jobs.Add(1)
 }
 
-// listen connects a listener that goes as soon as it got something.
+// listen connects a listener that disconnects after its first event.
 func (k *soak) listen() {
 	p := k.s.command("listen", "--events", "heard.*")
 	p.out.await(k.t, "Ready")
@@ -242,8 +241,8 @@ func (k *soak) listen() {
 	k.listeners.Add(1)
 }
 
-// hear connects a listener until it has acknowledged all. One that goes as soon as it got
-// an event may leave that unacknowledged, and with nobody connected it waits.
+// hear connects a listener until it has acknowledged all events. A listener that disconnects
+// after an event may leave that unacknowledged, and then it is pending.
 func (k *soak) hear() {
 	waiting := func() int {
 		return len(k.s.must("GET", "/v1/deliveries?status=pending&type=heard.*&limit=1", nil).list())
@@ -272,11 +271,11 @@ func (k *soak) page() {
 	}
 }
 
-// rest waits until nothing is left to do and nobody is connected.
+// rest waits until nothing is pending and no listener is connected.
 func (k *soak) rest() {
 	k.t.Helper()
 	until(k.t, "all events to arrive", func() bool { return len(k.load.missing()) == 0 && k.order.len() == len(k.steps) })
-	k.drop(k.endpoints) // what waits for them would wait for minutes
+	k.drop(k.endpoints) // their deliveries would be pending for minutes
 	k.endpoints = nil
 	k.hear()
 	var pending []object
@@ -301,7 +300,7 @@ func (k *soak) rest() {
 	k.admin.CloseIdleConnections()
 	http.DefaultClient.CloseIdleConnections()
 	var last sample
-	until(k.t, "the server to be idle", func() bool { // for as long as it lets go of something
+	until(k.t, "the server to be idle", func() bool { // until the server releases no more resources
 		now := k.sample()
 		idle := last.goroutines > 0 && now.goroutines >= last.goroutines && now.files >= last.files
 		last = now
@@ -310,7 +309,7 @@ func (k *soak) rest() {
 	})
 }
 
-// await waits for what takes its time.
+// await waits for an operation that takes a while.
 func (k *soak) await(most time.Duration, what string, ok func() bool) {
 	k.t.Helper()
 	for deadline := time.Now().Add(most); !ok(); pause(time.Second) {
@@ -320,14 +319,14 @@ func (k *soak) await(most time.Duration, what string, ok func() bool) {
 	}
 }
 
-// sample is what the server needs at one moment.
+// sample is the use of resources at one moment.
 type sample struct {
-	goroutines int // those that only wait for deliveries apart
+	goroutines int // without those that only wait for deliveries
 	files      int // descriptors
 	resident   int // KiB
-	beyond     int // KiB of it that are not Go's: program, page caches of the store
+	beyond     int // KiB of it that do not belong to the Go runtime: program, page caches of the store
 	live       int // KiB of the heap, after a collection
-	lanes      int // of the endpoints in memory
+	lanes      int // endpoints in memory
 	disk       int // KiB of the data directory
 	used       int // KiB of the store's file that are in use
 	waiting    int // deliveries
@@ -336,8 +335,8 @@ type sample struct {
 var sampled = []struct {
 	name   string
 	of     func(sample) int
-	idle   int  // how much more of it there may be after the load than before; 0: not compared
-	steady bool // it is where it was only once the load has gone on for a while
+	idle   int  // how much more of it is allowed after the load than before; 0: not compared
+	steady bool // it is compared only after the load has lasted for a while
 }{
 	{"goroutines", func(s sample) int { return s.goroutines }, moreIdle, false},
 	{"file descriptors", func(s sample) int { return s.files }, moreIdle, false},
@@ -345,15 +344,15 @@ var sampled = []struct {
 	{"of which not Go's, KiB", func(s sample) int { return s.beyond }, sqlite.PageCaches + slack, true},
 	{"live heap, KiB", func(s sample) int { return s.live }, parsedSecrets + slack/4, true},
 	{"lanes", func(s sample) int { return s.lanes }, moreIdle, false},
-	{"disk, KiB", func(s sample) int { return s.disk }, 0, true}, // what is freed in the file stays in it
+	{"disk, KiB", func(s sample) int { return s.disk }, 0, true}, // space that is freed in the file remains part of it
 	{"used of it, KiB", func(s sample) int { return s.used }, slack / 4, true},
 	{"deliveries waiting", func(s sample) int { return s.waiting }, 1, false},
 }
 
 func (k *soak) sample() (s sample) {
 	k.t.Helper()
-	// The text of this profile says how large the heap was between the collection and the
-	// writing of the profile, which leaves more behind the longer the server has run.
+	// The text of this profile states how large the heap was between the collection and the
+	// writing of the profile, which leaves more garbage the longer the server has run.
 	resp, err := http.Get(k.debug + "/debug/pprof/heap?gc=1&debug=1")
 	if err != nil {
 		k.t.Fatal(err)
@@ -409,16 +408,16 @@ func (k *soak) sample() (s sample) {
 
 // Tolerances of a soak.
 const (
-	moreIdle = 8       // goroutines or descriptors after the load than before
-	growth   = 25      // percent, from the middle third of the load to its last
-	slack    = 8 << 10 // KiB that memory and disk may grow besides
-	// KiB of the secrets that the sender keeps parsed, of deleted endpoints too: 16384
-	// of 350 bytes.
+	moreIdle = 8       // additional goroutines or descriptors after the load
+	growth   = 25      // percent, from the middle third of the load to its last third
+	slack    = 8 << 10 // KiB that memory and disk use may grow in addition
+	// KiB of the parsed secrets that the sender caches, also of deleted endpoints: 16384 of 350
+	// bytes.
 	parsedSecrets = 16384 * 350 >> 10
-	steadyFrom    = 5 * time.Minute // shorter soaks are over before as much is forgotten as comes
+	steadyFrom    = 5 * time.Minute // in shorter soaks, data does not yet expire as fast as it arrives
 )
 
-// report prints what the server needed, and fails the test for what it held on to.
+// report prints the use of resources, and fails the test for leaks.
 func (k *soak) report(before, after sample, load []sample) {
 	k.t.Helper()
 	var text strings.Builder
@@ -444,9 +443,9 @@ func (k *soak) report(before, after sample, load []sample) {
 	k.t.Logf("%d samples\n%s", len(load), text.String())
 }
 
-// checkForgotten checks that of what is kept for a minute nothing is older than three in the
-// store of a server that has stopped: one to be old, one until the next look, one for a
-// machine that is busy. Events are, from when nobody waited for them. Deleted endpoints are kept for ten.
+// checkForgotten checks in the store of a stopped server that data with a retention of one minute is not
+// older than three: one for the retention, one until the next purge, one for a busy machine. The age of
+// an event counts from when none of its deliveries was pending. Deleted endpoints are kept for ten.
 func checkForgotten(t testing.TB, data string, stopped time.Time) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(data, "posthaste.db"))
@@ -473,8 +472,8 @@ func checkForgotten(t testing.TB, data string, stopped time.Time) {
 	}
 }
 
-// rowsLeft tells how many rows each table of a store has whose server has stopped, and
-// how many pages of its file are free.
+// rowsLeft lists the number of rows in each table in the store of a stopped server, and the
+// number of free pages in its file.
 func rowsLeft(t testing.TB, data string) (out []string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(data, "posthaste.db"))
@@ -514,8 +513,8 @@ func rowsLeft(t testing.TB, data string) (out []string) {
 	return out
 }
 
-// slope is by how much a value grows an hour, by least squares over samples that were
-// taken every two seconds.
+// slope returns the growth of a value per hour, by least squares over samples at intervals of
+// two seconds.
 func slope(samples []sample, of func(sample) int) float64 {
 	n := float64(len(samples))
 	var x, y, xx, xy float64

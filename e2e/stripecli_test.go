@@ -16,7 +16,7 @@ import (
 	"github.com/posthaste-hq/posthaste/webhook"
 )
 
-// What the Stripe CLI says over the wire when it listens, said by the test.
+// The test sends the messages of the Stripe CLI's listen.
 func TestStripeCLI_protocol(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -48,7 +48,7 @@ func TestStripeCLI_protocol(t *testing.T) {
 	if err != nil || again.object.text("secret") != secret {
 		t.Errorf("the secret is another after a restart: %v %s", err, again.body)
 	}
-	session = again.object // which ends the first one: a device has one session
+	session = again.object // the first one ends: a device has one session
 	address := session.text("websocket_url") + "?websocket_feature=webhooks"
 	connect := func(id string) (*websocket.Conn, *http.Response, error) {
 		return websocket.Dial(ctx, address, &websocket.DialOptions{HTTPHeader: http.Header{"Websocket-Id": {id}}, Subprotocols: []string{"stripecli-devproxy-v1"}})
@@ -110,14 +110,14 @@ func TestStripeCLI_protocol(t *testing.T) {
 	if !strings.Contains(attempts.body, "from the app") || !strings.Contains(attempts.body, "X-App") {
 		t.Errorf("the app's answer is not kept: %s", attempts.body)
 	}
-	// "stripe events resend" comes here.
+	// "stripe events resend" uses this path.
 	if a, err := s.try("POST", "/v1/events/"+id+"/retry", "for_stripecli=true", "Content-Type", "application/x-www-form-urlencoded"); err != nil || a.status != http.StatusOK {
 		t.Errorf("resend: %v %d %s", err, a.status, a.body)
 	}
 	take(id, 204)
 }
 
-// The unmodified Stripe CLI, where STRIPE_CLI names its binary.
+// The unmodified Stripe CLI; STRIPE_CLI is the path of its binary.
 func TestStripeCLI(t *testing.T) {
 	t.Parallel()
 	binary := os.Getenv("STRIPE_CLI")
@@ -145,8 +145,8 @@ func TestStripeCLI(t *testing.T) {
 	}
 }
 
-// A revoked key's listeners are cut off, and the session that the Stripe CLI got with it
-// opens no new connection.
+// When a key is revoked, its listeners are disconnected, and the session that the Stripe CLI
+// got with it cannot connect again.
 func TestRevocation_reachesListeners(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")
@@ -174,7 +174,7 @@ func TestRevocation_reachesListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, ws := range []*websocket.Conn{ours, kept} { // each is told that it listens
+	for _, ws := range []*websocket.Conn{ours, kept} { // both receive the message that they are connected
 		var ready object
 		if err := wsjson.Read(t.Context(), ws, &ready); err != nil || ready.text("type") != "ready" {
 			t.Fatalf("%v, %v", ready, err)

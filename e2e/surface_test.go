@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// What the API's own matrix does not reach, because other parts of the program answer it,
-// × everybody who may come to it.
+// The requests that the API's own matrix does not contain, because other parts of the program
+// answer them, × all kinds of clients.
 func TestAuth_everySurface(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")
@@ -47,13 +47,13 @@ func TestAuth_everySurface(t *testing.T) {
 		{"an operator", operator},
 	}
 	const refused = "401 authentication_error"
-	none := []string{ // of those who have none
+	none := []string{ // of clients without a credential
 		refused, refused, refused, refused, refused, refused,
 	}
 	cells := 0
 	for _, route := range []struct {
 		method, path string
-		want         []string // of those who have a key of use: test, live, operator
+		want         []string // of clients with a valid key: test, live, operator
 		public       bool
 	}{
 		{method: "GET", path: "/v1/listen?device=x", want: []string{"426", "426", "400 invalid_request_error"}},
@@ -66,7 +66,7 @@ func TestAuth_everySurface(t *testing.T) {
 		{method: "POST", path: "/debug/pprof/symbol", want: []string{"403 authorization_error", "403 authorization_error", "200"}},
 		{method: "GET", path: "/debug/pprof/cmdline", want: []string{"403 authorization_error", "403 authorization_error", "404"}},
 		{method: "GET", path: "/metrics", public: true},
-		{method: "GET", path: "/v1/stripecli/connect", public: true}, // by the identifier of a session
+		{method: "GET", path: "/v1/stripecli/connect", public: true}, // with the identifier of a session
 	} {
 		for i, r := range roles {
 			cells++
@@ -99,8 +99,8 @@ func TestAuth_everySurface(t *testing.T) {
 	t.Logf("routes=11 roles=%d cells=%d", len(roles), cells)
 }
 
-// Whatever answers, pages and errors alike, says what it is and that nobody may frame it,
-// and pages say what they may load: nothing that is not this server's.
+// Every response, pages and errors alike, has its media type and forbids framing, and pages may
+// load files of this server only.
 func TestHeaders_everySurface(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")
@@ -150,8 +150,8 @@ func TestHeaders_everySurface(t *testing.T) {
 	t.Logf("paths=%d answers=%d pages=%d", len(paths), 3*len(paths), pages)
 }
 
-// Plain http is for test mode: in live mode it is refused, on creation and on a change,
-// unless the operator allows it.
+// Plain http is for test mode: in live mode it is refused, on creation and on a change, unless
+// the operator allows it.
 func TestPlainHTTP_notInLiveMode(t *testing.T) {
 	t.Parallel()
 	got := make(chan string, 10)
@@ -193,8 +193,8 @@ func TestPlainHTTP_notInLiveMode(t *testing.T) {
 	}
 }
 
-// Metrics are the operator's: at the server's own address they need an operator key, and at
-// --metrics-addr there is nothing but them.
+// Metrics are for the operator: at the server's own address they need an operator key, and
+// --metrics-addr serves only metrics.
 func TestMetrics_areTheOperators(t *testing.T) {
 	t.Parallel()
 	s := serveWith(t, "")
@@ -215,8 +215,8 @@ func TestMetrics_areTheOperators(t *testing.T) {
 	}
 }
 
-// posthaste audit verify tells, beside a running server and without one, whether the audit
-// log is as it was written.
+// posthaste audit verify reports, beside a running server and without one, whether the audit
+// log was changed.
 func TestAuditVerify(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")

@@ -61,7 +61,7 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
-	// A whole request in one file, as terminals and editors leave it.
+	// A whole request in one file, as terminals and editors save it.
 	head := "POST /hooks HTTP/1.1\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n" + strings.Join(good, "\r\n") + "\r\n\r\n"
 	bare := strings.Join(good, "\r\n") + "\r\n\r\n"
 	lf := func(s string) string { return strings.ReplaceAll(s, "\r\n", "\n") }
@@ -129,7 +129,7 @@ func TestSink(t *testing.T) {
 	}
 }
 
-// Every command that prints a result prints it as JSON too.
+// Every command that prints a result can print it as JSON.
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -173,7 +173,7 @@ func TestDoctor(t *testing.T) {
 	if err := os.Chmod(s.data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	quiet := []string{"--egress-proxy", s.base, "--egress-proxy-resolves"} // so that no name is looked up
+	quiet := []string{"--egress-proxy", s.base, "--egress-proxy-resolves"} // so that no name is resolved
 	p := start(t, nil, binary, append([]string{"doctor", "--data", s.data, "--addr", addr}, quiet...)...)
 	out := func() string { p.exit(); return p.out.String() }()
 	for _, want := range []string{"can be written", "in " + filepath.Join(s.data, "master-key"), "a server runs at " + addr + " and is ready"} {
@@ -215,7 +215,7 @@ func TestLogsTail(t *testing.T) {
 	if strings.Contains(failed.out.String(), `"status":200`) {
 		t.Errorf("shows what did not fail: %s", failed.out)
 	}
-	s.stop() // is not kept from it by those who follow
+	s.stop() // a client that follows the log does not delay the end
 	if code := p.exit(); code != 1 {
 		t.Errorf("exit code %d: %s", code, p.out)
 	}
@@ -236,7 +236,7 @@ func TestMan(t *testing.T) {
 	}
 }
 
-// Users are made, changed and listed with and without a server that runs.
+// Users are created, changed and listed beside a running server and without one.
 func TestUsers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -14,12 +14,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// spans is a collector that takes OTLP over HTTP.
+// spans is a collector that accepts OTLP over HTTP.
 type spans struct {
 	url  string
 	mu   sync.Mutex
 	all  []*trace.Span
-	text strings.Builder // all that came, for what must not be in it
+	text strings.Builder // all data that arrived, to search it for secrets
 }
 
 func collect(t *testing.T) *spans {
@@ -49,7 +49,7 @@ func collect(t *testing.T) *spans {
 	return s
 }
 
-// of returns the spans about an event so far, and the request that brought it.
+// of returns the spans about an event so far, and that of its request.
 func (s *spans) of(event string) (request, publish *trace.Span, attempts []*trace.Span) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,8 +80,8 @@ func attribute(s *trace.Span, name string) string {
 	return ""
 }
 
-// TestTraces follows an event from its sender's trace over a kill and a restart of the
-// server into its receiver.
+// TestTraces follows an event from its sender's trace, over a kill and a restart of the server,
+// to its receiver.
 func TestTraces(t *testing.T) {
 	c := collect(t)
 	var mu sync.Mutex
@@ -150,7 +150,7 @@ func TestTraces(t *testing.T) {
 		}
 	}
 
-	// A sender that traces nothing, and an event that is made in the transaction of a change.
+	// A sender without tracing, and an event that is created in the transaction of a change.
 	plain := s.send("a.b", object{"n": 1}).text("id")
 	until(t, "an event without a trace of its sender to be exported", func() bool {
 		request, publish, attempts := c.of(plain)
@@ -185,7 +185,8 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// TestTraces_off holds that a server that is not told to trace sends nothing to anybody.
+// TestTraces_off checks that a server without tracing settings exports nothing and sends no
+// trace header.
 func TestTraces_off(t *testing.T) {
 	t.Parallel()
 	var got string

@@ -8,9 +8,9 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// What is sent of an event is what its transformation makes of it, signed, the same at each
-// try whatever is changed meanwhile. What it cannot be made of is not sent until the
-// transformation is mended.
+// A delivery's payload is the output of the transformation, signed, and the same at each try
+// whatever is changed meanwhile. If the transformation fails, nothing is sent until it is
+// corrected.
 func TestTransform(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "", "--test-schedule", "10ms,10ms")

@@ -45,9 +45,9 @@ func (s *server) traffic(typ string) (sent *atomic.Int64, stop func() []string) 
 	}
 }
 
-// A secret rotates under continuous traffic. The documentation's receiver knows one
-// secret at a time and a Standard Webhooks receiver too; both are given the new one
-// before the old one expires. Not one delivery is refused.
+// A secret rotates under continuous traffic. The documentation's receiver has one secret at a
+// time, and so does a Standard Webhooks receiver; both get the new one before the old one
+// expires. No delivery is refused.
 func TestRotation_underTraffic(t *testing.T) {
 	t.Parallel()
 	seed := block(t, "javascript", 0)
@@ -72,7 +72,7 @@ func TestRotation_underTraffic(t *testing.T) {
 
 	s := serve(t, "")
 	one, two := s.register(single), s.register(standard.URL)
-	give := func(o, p object) { // a receiver's deployment of a new secret
+	give := func(o, p object) { // the deployment of a new secret at a receiver
 		t.Helper()
 		if _, err := fmt.Fprintln(app.in, o.text("secret")); err != nil {
 			t.Fatal(err)
@@ -99,7 +99,7 @@ func TestRotation_underTraffic(t *testing.T) {
 	if newOne.text("secret") == one.text("secret") {
 		t.Fatal("the secret has not changed")
 	}
-	after(50) // nobody has the new secrets yet
+	after(50) // no receiver has the new secrets yet
 	give(newOne, newTwo)
 	s.until("the receiver to have its new secret", func() bool { return strings.Count(app.out.String(), "secret set") == 2 })
 	after(50)
@@ -133,7 +133,7 @@ func TestRotation_underTraffic(t *testing.T) {
 	}
 }
 
-// receiveVerified answers 401 to what the verifier does not accept.
+// receiveVerified answers 401 to deliveries that the verifier refuses.
 func receiveVerified(t testing.TB, v *atomic.Pointer[standardwebhooks.Webhook], refused *atomic.Int64) *receiver {
 	r := &receiver{}
 	r.Server = newServer(t, func(w http.ResponseWriter, req *http.Request) {
@@ -149,7 +149,7 @@ func receiveVerified(t testing.TB, v *atomic.Pointer[standardwebhooks.Webhook], 
 	return r
 }
 
-// Endpoints with v1a signatures are verified with the public key alone.
+// Receivers verify v1a signatures with the public key alone.
 func TestEd25519(t *testing.T) {
 	t.Parallel()
 	var verifier atomic.Pointer[webhook.Verifier]
@@ -179,7 +179,7 @@ func TestEd25519(t *testing.T) {
 	}
 	delivered()
 	next := s.must("POST", "/v1/webhooks/"+e.text("id")+"/rotate_secret", object{"expires_in": 3600})
-	delivered() // the old key still signs
+	delivered() // signed with the old key
 	know(next.text("public_key"))
 	delivered()
 	if refused.Load() != 0 {
@@ -187,7 +187,7 @@ func TestEd25519(t *testing.T) {
 	}
 }
 
-// What is in the data directory shows no secret of any kind to whoever copies it.
+// A copy of the data directory contains no secret in clear text.
 func TestData_holdsNoSecrets(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "")
@@ -215,7 +215,7 @@ func TestData_holdsNoSecrets(t *testing.T) {
 		dump := 0
 		for _, f := range files {
 			if filepath.Base(f) == "master-key" {
-				continue // it opens all of this, and may be kept elsewhere
+				continue // it is the key of all others, and may be stored elsewhere
 			}
 			text, err := os.ReadFile(f)
 			if err != nil {
@@ -256,7 +256,7 @@ func TestMasterKey(t *testing.T) {
 	e := s.register(r.URL)
 	addr := strings.TrimPrefix(s.base, "http://")
 
-	// While the server runs, and delivers.
+	// While the server is running and delivering.
 	_, stop := s.traffic("a.b")
 	p := start(t, []string{"POSTHASTE_ADMIN_KEY=" + adminKey}, binary, "keys", "rotate-master", "--data", s.data, "--addr", addr)
 	if code := p.exit(); code != 0 || !strings.Contains(p.out.String(), "re-encrypted") {
@@ -287,7 +287,7 @@ func TestMasterKey(t *testing.T) {
 	}
 	again.stop()
 
-	// Any other key is refused, with both keys' names.
+	// A wrong key is refused, with the identifiers of both keys.
 	for name, env := range map[string]string{"the first": string(first), "the second": string(second)} {
 		p := start(t, []string{"POSTHASTE_MASTER_KEY=" + strings.TrimSpace(env)}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", s.data)
 		if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "the master key does not match the data") {
@@ -307,7 +307,7 @@ func TestMasterKey(t *testing.T) {
 	p = start(t, []string{"POSTHASTE_MASTER_KEY=" + strings.TrimSpace(string(first))}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", s.data)
 	p.out.await(t, "msg=listening")
 
-	// A rotation that was cut off left both keys in the file: the next start goes on.
+	// An interrupted rotation left both keys in the file: the next start continues it.
 	_ = p.cmd.Process.Kill()
 	<-p.done
 	if code := start(t, nil, binary, "keys", "new-master", "--out", file+".next").exit(); code != 0 {
@@ -326,7 +326,7 @@ func TestMasterKey(t *testing.T) {
 		t.Errorf("after the rotation went on, the file holds %d keys, %v", bytes.Count(now, []byte("\n")), err)
 	}
 
-	// A key that others can read is refused.
+	// A key file that others can read is refused.
 	data := t.TempDir()
 	if err := os.WriteFile(filepath.Join(data, "master-key"), first, 0o644); err != nil {
 		t.Fatal(err)
@@ -335,15 +335,15 @@ func TestMasterKey(t *testing.T) {
 	if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "chmod 600") {
 		t.Errorf("exit code %d: %s", code, p.out)
 	}
-	// Outside development, no key is made in silence.
+	// Outside development mode, no key is created silently.
 	p = start(t, nil, binary, "serve", "--data", t.TempDir())
 	if code := p.exit(); code != 1 || !strings.Contains(p.out.String(), "posthaste keys new-master") {
 		t.Errorf("exit code %d: %s", code, p.out)
 	}
 }
 
-// An endpoint is down, then disabled, then up again: recover sends it all that it
-// missed, in order, and nothing twice.
+// An endpoint fails, is disabled, and works again: recover sends all the events that it missed,
+// in order, and none twice.
 func TestRecover(t *testing.T) {
 	t.Parallel()
 	var down atomic.Bool
@@ -375,7 +375,7 @@ func TestRecover(t *testing.T) {
 		s.settled(id)
 	}
 	s.must("POST", path+"/disable", nil)
-	send(5) // nobody wants these: no delivery exists
+	send(5) // without an endpoint: no delivery exists
 	if a, err := s.try("POST", path+"/recover", object{"since": 0}); err != nil || a.status != http.StatusBadRequest || a.err("code") != "endpoint_disabled" {
 		t.Errorf("while disabled: %v %s", err, a.body)
 	}
@@ -406,7 +406,7 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// A job goes on after kill -9.
+// A job continues after kill -9.
 func TestRecover_afterACrash(t *testing.T) {
 	t.Parallel()
 	r := receive(t, answers())
@@ -419,7 +419,7 @@ func TestRecover_afterACrash(t *testing.T) {
 	}
 	s.must("POST", "/v1/webhooks/"+e.text("id")+"/enable", nil)
 	job := s.must("POST", "/v1/webhooks/"+e.text("id")+"/recover", object{"since": 0})
-	s.kill() // it waits a moment before its last step, so it is still running
+	s.kill() // the job pauses before its last step, so it is still running
 	s = serve(t, s.data, "--test-schedule", "")
 	s.until("the job to end", func() bool {
 		return s.must("GET", "/v1/jobs/"+job.text("id"), nil).text("status") == "succeeded"
@@ -427,8 +427,8 @@ func TestRecover_afterACrash(t *testing.T) {
 	s.until("all events to arrive", func() bool { return r.count() == count })
 }
 
-// The operator's receiver hears of all accounts' troubles, and may be where
-// endpoints may not.
+// The operator's receiver is notified of problems in all accounts, and its URL may be one that
+// is forbidden for endpoints.
 func TestOperatorReceiver(t *testing.T) {
 	t.Parallel()
 	secret := "whsec_" + strings.Repeat("b3du", 8)
@@ -495,7 +495,7 @@ func TestRateLimit(t *testing.T) {
 	if last.header.Get("Retry-After") == "" || last.header.Get("X-RateLimit-Reset") == "" {
 		t.Errorf("headers: %v", last.header)
 	}
-	// The operator is not limited, and raises the account's limit.
+	// The operator has no limit, and raises the account's.
 	acct := s.must("GET", "/v1/accounts", nil, "Authorization", "Bearer "+adminKey).list()[0]
 	s.must("POST", "/v1/accounts/"+acct.text("id"), object{"rate_limit": 1000}, "Authorization", "Bearer "+adminKey)
 	s.until("the new limit to hold", func() bool {
@@ -518,7 +518,7 @@ func TestMeta(t *testing.T) {
 	}
 }
 
-// A secret that is old is announced once.
+// The reminder about an old secret is sent once.
 func TestSecretRotationDue(t *testing.T) {
 	t.Parallel()
 	r := receive(t, answers())

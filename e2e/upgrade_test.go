@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestCluster_upgraded replaces one node of three after the other, as an upgrade does,
-// behind what balances the load: no request fails and nothing is lost. Once the schema is
-// newer than they know, nodes that run go on, and one that is started is refused.
+// TestCluster_upgraded replaces the three nodes one after the other, like an upgrade behind a
+// load balancer: no request fails and no event is lost. Once the schema is newer than the nodes
+// support, running nodes continue, and a node that starts is refused.
 func TestCluster_upgraded(t *testing.T) {
 	t.Parallel()
 	url := database(t).URL("postgres")
@@ -36,7 +36,7 @@ func TestCluster_upgraded(t *testing.T) {
 	send := func(i int) {
 		defer busy[i].Add(-1)
 		busy[i].Add(1)
-		if f.node(i).killed.Load() { // is taken out
+		if f.node(i).killed.Load() { // it receives no more requests
 			return
 		}
 		n := next.Add(1)

@@ -17,12 +17,12 @@ import (
 	"github.com/posthaste-hq/posthaste/e2e/zoo"
 )
 
-// Every animal of the zoo is an endpoint, and beside them there is a healthy one.
-// Each attempt is called what it should be and ends with the timeout; the healthy
-// endpoint notices nothing; and once the animals are gone nothing is left of them.
+// Every animal of the zoo is an endpoint, beside a healthy one. Each attempt has the right
+// outcome and ends with the timeout; the healthy endpoint is not affected; and after the
+// animals were closed, no resources remain in use.
 func TestZoo(t *testing.T) {
 	t.Parallel()
-	const timeout = time.Second // the shortest that the server takes
+	const timeout = time.Second // the shortest that the server allows
 	z, err := zoo.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -42,14 +42,14 @@ func TestZoo(t *testing.T) {
 	healthy := newServer(t, well.receive)
 	s.register(healthy.URL)
 	const burst = 100
-	// healthyBurst sends events that only the healthy endpoint wants.
+	// healthyBurst sends events to the healthy endpoint only.
 	healthyBurst := func() (ids []string, accepted time.Time) {
 		return s.burst("healthy.event", burst)
 	}
 	ids, _ := healthyBurst()
 	s.until("the healthy endpoint to have its first events", func() bool { return well.have(ids) })
-	// Kept connections to the healthy endpoint, as many as its pace brings, are no trace
-	// of animals.
+	// The idle connections to the healthy endpoint, whose number depends on its concurrency, are
+	// not the animals' fault.
 	healthy.CloseClientConnections()
 	s.settledAll(ids[len(ids)-1])
 	before := s.gauges()
@@ -89,7 +89,7 @@ func TestZoo(t *testing.T) {
 				continue // the healthy one
 			}
 			all := s.must("GET", "/v1/deliveries/"+d.text("id")+"/attempts", nil).list()
-			// On a busy machine anything may time out: what should not is asked again, alone.
+			// On a busy machine, any request may time out: failures are repeated separately.
 			for tries := 1; tries < 4 && len(all) > 0 && all[0].text("outcome") == "timeout" && !slices.Contains(a.Outcomes, "timeout"); tries++ {
 				s.must("POST", "/v1/deliveries/"+d.text("id")+"/retry", nil)
 				s.until("another attempt", func() bool {
@@ -109,7 +109,7 @@ func TestZoo(t *testing.T) {
 		}
 	}
 	visit(1)
-	visit(2) // what the first one left of connections is used
+	visit(2) // it uses the connections that the first one left
 	if late > 0 {
 		t.Errorf("each time some deliveries to the healthy endpoint, %d at least, took as long as an animal's timeout", late)
 	}
@@ -117,7 +117,7 @@ func TestZoo(t *testing.T) {
 		t.Errorf("the longest attempt took %.0f ms, with a timeout of %s", longest, timeout)
 	}
 
-	// Many deliveries at a time to those that say more answers than they were asked for.
+	// Many concurrent deliveries to animals that send more responses than requests.
 	again, _ := s.burst("zoo.again", burst)
 	stolen, own := 0, 0
 	for _, id := range again {
@@ -149,11 +149,11 @@ func TestZoo(t *testing.T) {
 	var after gauges
 	if !holds(func() bool {
 		after = s.gauges()
-		return after.goroutines <= before.goroutines+20 && after.files <= before.files+20 // the store's own come and go
+		return after.goroutines <= before.goroutines+20 && after.files <= before.files+20 // the store's own number varies
 	}) {
 		t.Errorf("something is left of the animals: %.0f goroutines and %.0f files, %.0f and %.0f before", after.goroutines, after.files, before.goroutines, before.files)
 	}
-	const most = 192 << 20 // one answer read to its end would be more than half of it
+	const most = 192 << 20 // one completely read response would be more than half of it
 	if peak-before.memory > most || after.memory-before.memory > most {
 		t.Errorf("memory: %.0f MiB before, %.0f at most, %.0f after", before.memory/(1<<20), peak/(1<<20), after.memory/(1<<20))
 	}
@@ -161,7 +161,7 @@ func TestZoo(t *testing.T) {
 		before.memory/(1<<20), peak/(1<<20), after.memory/(1<<20), before.goroutines, after.goroutines, before.files, after.files)
 }
 
-// check compares an attempt with what its animal deserves.
+// check compares an attempt with its animal's expected result.
 func check(t *testing.T, a *zoo.Animal, attempt object) {
 	t.Helper()
 	status, _ := attempt["response_status_code"].(float64)
@@ -188,7 +188,7 @@ func headerOf(attempt object, name string) string {
 	return ""
 }
 
-// arrivals is when events came to an endpoint that acknowledges them.
+// arrivals has the times of events at an endpoint that acknowledges them.
 type arrivals struct {
 	mu sync.Mutex
 	at map[string]time.Time
@@ -228,7 +228,7 @@ func (s *server) burst(typ string, count int) (ids []string, accepted time.Time)
 	return ids, accepted
 }
 
-// settledAll is settled for an event with more deliveries than a page holds.
+// settledAll is settled for an event with more deliveries than a page contains.
 func (s *server) settledAll(event string) (all []object) {
 	s.t.Helper()
 	s.until("deliveries of "+event+" to settle", func() bool {
@@ -247,7 +247,7 @@ func (s *server) settledAll(event string) (all []object) {
 	return all
 }
 
-// gauges is what a process uses.
+// gauges is the resources of a process.
 type gauges struct{ memory, goroutines, files float64 }
 
 func (s *server) gauges() gauges {
@@ -264,11 +264,11 @@ func (s *server) gauges() gauges {
 		}
 		return v
 	}
-	// Workers stay for a while, for the next burst.
+	// Idle workers remain for a while, for the next burst.
 	return gauges{read("process_resident_memory_bytes"), read("go_goroutines") - read("posthaste_workers"), read("process_open_fds")}
 }
 
-// peak returns the most memory that the process had, in bytes.
+// peak returns the maximum memory of the process, in bytes.
 func (s *server) peak() float64 {
 	s.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))

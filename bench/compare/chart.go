@@ -16,7 +16,7 @@ type line struct {
 
 func (l *line) add(x, y float64) { l.xs, l.ys = append(l.xs, x), append(l.ys, y) }
 
-// chartAll writes what was measured as SVG, if asked to.
+// chartAll writes the results as SVG, if requested.
 func (b *bench) chartAll() error {
 	if b.charts == "" {
 		return nil
@@ -49,10 +49,10 @@ const (
 	labelWidth = 110
 )
 
-// colours are told apart by people who see few of them, on white and on black.
+// colours can be distinguished by colour-blind people, on white and on black.
 var colours = []string{"#7f8c8d", "#0072b2", "#d55e00"}
 
-// open begins an SVG that follows the reader's colour scheme.
+// open begins an SVG with the colour scheme of the reader.
 func open(height int, title string) *strings.Builder {
 	var w strings.Builder
 	fmt.Fprintf(&w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" font-family="system-ui, sans-serif" font-size="13">
@@ -63,7 +63,7 @@ func open(height int, title string) *strings.Builder {
 	return &w
 }
 
-// bars draws the rates of each scenario, a bar for each kind that was measured.
+// bars draws the rates of each scenario, with a bar for each kind.
 func bars(title string, all []result) string {
 	most, count := 0.0, 0
 	for _, r := range all {
@@ -102,8 +102,8 @@ func (k kind) colour() int {
 	return 2
 }
 
-// lines draws series over one horizontal axis, which is logarithmic if decades is set;
-// the vertical one begins at zero.
+// lines draws series over one horizontal axis, which is logarithmic if decades is true; the
+// vertical axis begins at zero.
 func lines(title string, all []line, decades bool) string {
 	const top, height, left, right = 60, 220, 60, 20
 	place := func(x float64) float64 { return x }
@@ -150,7 +150,7 @@ func lines(title string, all []line, decades bool) string {
 	return w.String() + "</svg>\n"
 }
 
-// thousands writes a number with spaces between thousands.
+// thousands formats a number with spaces between thousands.
 func thousands(x float64) string {
 	text := fmt.Sprintf("%.0f", x)
 	for i := len(text) - 3; i > 0; i -= 3 {

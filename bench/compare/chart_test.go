@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A chart is XML that a browser takes, names what it shows, and draws every value.
+// A chart is valid XML, names its contents, and draws every value.
 func TestCharts(t *testing.T) {
 	rates := []result{
 		{"one", []kind{onRelay, onSQLite}, map[kind][]cost{onRelay: {{rate: 4000}, {rate: 4400}, {rate: 4200}}, onSQLite: {{rate: 3000}}}},

@@ -15,12 +15,12 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
 )
 
-// costSetup is a cluster whose deliveries are counted at the database.
+// costSetup is a cluster whose cost per delivery is measured at the database.
 type costSetup struct {
 	nodes, days int
-	ids         bool // events have ids and idempotency keys of their own
+	ids         bool // events have ids and idempotency keys from the sender
 
-	all map[string][]float64 // what a delivery costs, by the name of a column
+	all map[string][]float64 // the cost of a delivery, by the name of a column
 }
 
 func (s *costSetup) name() string {
@@ -39,7 +39,7 @@ func costSetups() []*costSetup {
 		{nodes: 1, days: manyDays}, {nodes: 6, days: manyDays}, {nodes: 1, days: usualDays, ids: true}, {nodes: 6, days: usualDays, ids: true}}
 }
 
-// counter is a number of the database's that only grows.
+// counter is a counter of the database.
 type counter struct{ name, query string }
 
 var counters = []counter{
@@ -52,8 +52,8 @@ var counters = []counter{
 
 const cpuColumn = "CPU µs"
 
-// cost counts what a delivery costs the database with one and more nodes, with few and many
-// partitions, and with ids that senders choose.
+// cost measures the cost of a delivery for the database with one and several nodes, with few
+// and many partitions, and with ids from senders.
 func (b *bench) cost(ctx context.Context) (err error) {
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
@@ -155,7 +155,7 @@ func (b *bench) costRound(ctx context.Context, sink *process, db *pgtest.Cluster
 		}
 		return settled(ctx, conn)
 	}
-	if err := load(events / 4); err != nil { // so that connections, plans and paces are there
+	if err := load(events / 4); err != nil { // warms up connections, plans and concurrency
 		return err
 	}
 	if _, err := conn.Exec(ctx, "SELECT pg_stat_statements_reset()"); err != nil {
@@ -186,7 +186,7 @@ func (b *bench) costRound(ctx context.Context, sink *process, db *pgtest.Cluster
 
 // counts reads all counters.
 func (b *bench) counts(ctx context.Context, db *pgtest.Cluster, conn *pgx.Conn) (map[string]float64, error) {
-	// Sessions report what they did when they have been idle for a second.
+	// Sessions report their statistics when they have been idle for a second.
 	time.Sleep(1500 * time.Millisecond)
 	all := map[string]float64{}
 	for _, c := range counters {
@@ -213,7 +213,7 @@ func settled(ctx context.Context, conn *pgx.Conn) error {
 	return errors.New("some deliveries are not settled")
 }
 
-// addDays makes partitions of days gone by.
+// addDays creates partitions of past days.
 func addDays(ctx context.Context, conn *pgx.Conn, days int) error {
 	today := time.Now().UTC().Truncate(24 * time.Hour)
 	for d := range days {
@@ -228,7 +228,7 @@ func addDays(ctx context.Context, conn *pgx.Conn, days int) error {
 	return nil
 }
 
-// printStatements prints the statements that took the most time.
+// printStatements prints the statements with the highest total time.
 func printStatements(ctx context.Context, conn *pgx.Conn, name string, deliveries int) error {
 	const query = `SELECT calls, total_exec_time + total_plan_time, total_plan_time, rows, regexp_replace(query, '\s+', ' ', 'g')
 		FROM pg_stat_statements WHERE query !~ 'pg_stat_|EXISTS \(SELECT \$1 FROM deliveries' ORDER BY 2 DESC LIMIT 16`

@@ -30,10 +30,10 @@ const (
 	dayRate      = 2000 // events a second of real time
 )
 
-// day runs a server's parts in this process, with a clock that is fast enough for a day,
-// and looks at memory and disk by the hour while events come and the old ones are forgotten.
+// day runs the parts of a server in this process with an accelerated clock for a day, and
+// prints memory and disk use by the hour while events arrive and old ones are purged.
 func (b *bench) day(ctx context.Context) (err error) {
-	debug.FreeOSMemory() // of what was measured before
+	debug.FreeOSMemory() // of earlier measurements
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (b *bench) day(ctx context.Context) (err error) {
 			}
 		}
 		accepted += len(sent)
-		if time.Since(forgotten) > time.Second { // as the server does by the minute
+		if time.Since(forgotten) > time.Second { // the server does so once a minute
 			forgotten = time.Now()
 			if err := s.Purge(ctx, service.Retention{Events: dayRetention}); err != nil {
 				return err
@@ -113,7 +113,7 @@ func (b *bench) day(ctx context.Context) (err error) {
 	return nil
 }
 
-// assemble joins the parts of a server that has no surface.
+// assemble connects the parts of a server without surfaces.
 func assemble(ctx context.Context, st *sqlite.Store, now func() time.Time) (s *service.Service, stop func(), err error) {
 	log := slog.New(slog.DiscardHandler)
 	snd := sender.New(sender.Config{Brand: "Payment", Version: "bench", Timeout: 15 * time.Second, AllowLoopback: true, Now: now})

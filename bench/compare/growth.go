@@ -13,19 +13,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/endpoint"
 )
 
-// closed is a port without a listener.
+// closed is the URL of a port without a listener.
 const closed = "http://127.0.0.1:9/closed"
 
-// grown is a server with so many of something before anything is measured.
+// grown is a server with a number of objects before the measurement.
 type grown struct {
 	n      int
 	server *process
 	rounds []cost
 }
 
-// growth measures what a delivery costs while the store holds ever more of something:
-// events that were delivered, deliveries that wait, endpoints. Nothing of it is for the
-// endpoint that is measured.
+// growth measures the cost of a delivery while the store holds more and more objects: delivered
+// events, pending deliveries, endpoints. None of them are for the measured endpoint.
 func (b *bench) growth(ctx context.Context) (err error) {
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
@@ -102,7 +101,7 @@ func (b *bench) full(ctx context.Context, into func(*fill.Directory) error) (*pr
 	return b.fullIn(ctx, b.dir, into)
 }
 
-// fullIn does so with the directory in a given place.
+// fullIn is full with the directory in a given place.
 func (b *bench) fullIn(ctx context.Context, place string, into func(*fill.Directory) error) (*process, error) {
 	dir, err := os.MkdirTemp(place, "posthaste-full-")
 	if err != nil {
@@ -125,8 +124,8 @@ func (b *bench) fullIn(ctx context.Context, place string, into func(*fill.Direct
 	return b.serverOn(ctx, dir)
 }
 
-// scale measures very many endpoints that are all down, with very many deliveries
-// waiting for them, and one that answers.
+// scale measures a server with very many failing endpoints, each with pending deliveries, and
+// one that works.
 func (b *bench) scale(ctx context.Context) (err error) {
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
@@ -134,7 +133,7 @@ func (b *bench) scale(ctx context.Context) (err error) {
 	}
 	defer func() { _, serr := sink.stop(); err = errors.Join(err, serr) }()
 	place := b.dir
-	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() { // making endpoints one by one would sync each to disk
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() { // otherwise, creating each endpoint would sync the disk
 		place = "/dev/shm"
 	}
 	began := time.Now()
@@ -184,7 +183,7 @@ func (b *bench) scale(ctx context.Context) (err error) {
 	value("an event that is sent then arrives after", "%s", ms(first))
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for range 120 { // until all are known to be down
+	for range 120 { // until the server has found all of them failing
 		open, err := server.metric(ctx, "posthaste_lanes_open")
 		if err != nil {
 			return err
@@ -224,13 +223,13 @@ func (b *bench) scale(ctx context.Context) (err error) {
 	return server.memory(ctx)
 }
 
-// events writes so many deliveries for each of n endpoints, a thousand to an event.
+// events writes each deliveries for each of n endpoints, a thousand to an event.
 func events(ctx context.Context, d *fill.Directory, n, each int, to []*endpoint.Endpoint) error {
 	fanout := min(1000, n)
 	return d.Events(ctx, n*each/fanout, to, fanout, false)
 }
 
-// memory prints what the Go runtime has of the memory.
+// memory prints the memory statistics of the Go runtime.
 func (p *process) memory(ctx context.Context) error {
 	var text []string
 	for _, name := range []string{"heap_alloc", "heap_inuse", "heap_idle", "heap_released", "stack_inuse", "sys"} {

@@ -1,5 +1,5 @@
-// Command compare measures the server beside the storage-free relay, in one run,
-// with every program in a process of its own on this machine.
+// Command compare measures the server and the storage-free relay in one run, with every program
+// in a process of its own on this machine.
 package main
 
 import (
@@ -53,11 +53,11 @@ func main() {
 	}
 }
 
-// bench is one run. Its directory holds the programs and all data.
+// bench is one run. Its directory contains the programs and all data.
 type bench struct {
 	options
 	dir string
-	db  *pgtest.Cluster // nil until something needs it
+	db  *pgtest.Cluster // nil until it is needed
 
 	// for the charts
 	results               []result
@@ -66,7 +66,7 @@ type bench struct {
 	verdicts []verdict
 }
 
-// verdict is what was measured for one of the budgets (docs/performance.md).
+// verdict is the result for one of the budgets (docs/performance.md).
 type verdict struct {
 	what, budget, measured string
 	kept                   bool
@@ -76,7 +76,7 @@ func (b *bench) judge(what, budget string, kept bool, format string, v ...any) {
 	b.verdicts = append(b.verdicts, verdict{what, budget, fmt.Sprintf(format, v...), kept})
 }
 
-// printVerdicts prints the budgets that were measured.
+// printVerdicts prints the measured budgets.
 func (b *bench) printVerdicts() {
 	if len(b.verdicts) == 0 {
 		return
@@ -91,7 +91,7 @@ func (b *bench) printVerdicts() {
 	}
 }
 
-// measurements are what can be asked for, in their order.
+// measurements lists the available measurements, in order.
 func measurements() []measurement {
 	var all []measurement
 	for _, sc := range scenarios() {
@@ -160,7 +160,7 @@ func run(ctx context.Context, o options) (err error) {
 	return b.chartAll()
 }
 
-// database starts PostgreSQL when it is first needed.
+// database starts PostgreSQL at the first call.
 func (b *bench) database() (*pgtest.Cluster, error) {
 	if b.db != nil {
 		return b.db, nil

@@ -13,12 +13,12 @@ import (
 	"github.com/posthaste-hq/posthaste/bench/measure"
 )
 
-// dead is how many endpoints never answer: half of them hang, half refuse connections.
+// dead is the number of failing endpoints: half of them hang, half refuse connections.
 const dead = 100
 
-// neighbours measures an endpoint that answers on a server of its own, and on one with
-// dead endpoints that many deliveries wait for, in turn; then it kills that server and
-// starts it again.
+// neighbours measures a working endpoint, in turn on a server without other endpoints and on
+// one with many pending deliveries to failing endpoints; then it kills that server and restarts
+// it.
 func (b *bench) neighbours(ctx context.Context) (err error) {
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
@@ -82,8 +82,8 @@ func (b *bench) neighbours(ctx context.Context) (err error) {
 	return b.restart(ctx, beside, sink)
 }
 
-// restart kills a server and measures how soon the next one on its data delivers: what
-// waited for an endpoint that answers by now, and what is sent to it then.
+// restart kills a server and measures how soon the next one on its data delivers: the pending
+// deliveries of an endpoint that works again, and new ones to it.
 func (b *bench) restart(ctx context.Context, server, sink *process) error {
 	const waiting = 1000
 	if err := server.register(ctx, sink.base+"/gate", "gate.event", nil); err != nil {
@@ -124,7 +124,7 @@ func (p *process) kill() {
 	_ = p.cmd.Wait()
 }
 
-// arrived waits until a sink has so many events and returns how long that took.
+// arrived waits until a sink has received n events and returns how long that took.
 func (p *process) arrived(ctx context.Context, n int, since time.Time) (time.Duration, error) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -149,7 +149,7 @@ func (p *process) arrived(ctx context.Context, n int, since time.Time) (time.Dur
 	return 0, fmt.Errorf("%d events did not arrive", n)
 }
 
-// drain measures how fast a backlog goes once the receiver answers.
+// drain measures how fast a backlog is delivered once the receiver works.
 func (b *bench) drain(ctx context.Context) (err error) {
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/postgres/pgtest"
 )
 
-// shared is how many endpoints the nodes share: each has a type of its own, so that an event
-// makes one delivery.
+// shared is how many endpoints the nodes share. Each has a type of its own, so that an event
+// has one delivery.
 const shared = 24
 
-// setup is what one row of the nodes' table measures.
+// setup is one row of the table of nodes.
 type setup struct {
 	name  string
 	nodes int // on PostgreSQL; 0: one server on the embedded store
@@ -24,8 +24,8 @@ type setup struct {
 	rate, cpu, dbCPU, share, wal, disk []float64
 }
 
-// nodes measures the embedded store beside one, two and three nodes on PostgreSQL, which
-// shares the machine.
+// nodes compares the embedded store with one, two and three nodes on PostgreSQL, all on this
+// machine.
 func (b *bench) nodes(ctx context.Context) (err error) {
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
@@ -141,7 +141,7 @@ func (b *bench) nodesRound(ctx context.Context, sink *process, db *pgtest.Cluste
 	return nil
 }
 
-// knows waits until a node knows so many endpoints.
+// knows waits until a node has loaded that many endpoints.
 func (p *process) knows(ctx context.Context, endpoints int) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// process is a program that was started here.
+// process is a program that the benchmark started.
 type process struct {
 	cmd  *exec.Cmd
 	base string // http://127.0.0.1:port
@@ -58,7 +58,7 @@ func (b *bench) start(ctx context.Context, name string, env []string, args ...st
 	return nil, errors.Join(fmt.Errorf("%s did not say where it listens", name), p.cmd.Wait())
 }
 
-// once runs a command of the server to its end.
+// once runs a command of the server until it ends.
 func (b *bench) once(ctx context.Context, args ...string) error {
 	if out, err := exec.CommandContext(ctx, filepath.Join(b.dir, "posthaste"), args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", args, err, out)
@@ -66,7 +66,7 @@ func (b *bench) once(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// stop ends the process and returns the CPU time it used.
+// stop ends the process and returns the CPU time that it used.
 func (p *process) stop() (time.Duration, error) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return 0, err
@@ -75,11 +75,11 @@ func (p *process) stop() (time.Duration, error) {
 	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime(), nil
 }
 
-// peak returns the most memory that the process had resident, in MiB.
+// peak returns the maximum resident memory of the process, in MiB.
 func (p *process) peak() float64 { return p.status("VmHWM:") }
 
 func (p *process) status(name string) float64 {
-	pid := os.Getpid() // of no process: this one
+	pid := os.Getpid() // without a process: this one
 	if p.cmd != nil {
 		pid = p.cmd.Process.Pid
 	}
@@ -92,7 +92,7 @@ func (p *process) status(name string) float64 {
 	return kib / 1024
 }
 
-// usage is what a server has used so far.
+// usage is what a server has used since its start.
 type usage struct {
 	cpu              time.Duration
 	written, commits float64 // bytes to disk; transactions
@@ -140,7 +140,7 @@ func (p *process) metric(ctx context.Context, name string) (float64, error) {
 	return strconv.ParseFloat(line, 64)
 }
 
-// resident returns the memory that the process has now, in MiB.
+// resident returns the current resident memory of the process, in MiB.
 func (p *process) resident() float64 { return p.status("VmRSS:") }
 
 // server starts a server on a fresh data directory.
@@ -161,7 +161,7 @@ func (b *bench) serverOn(ctx context.Context, data string, args ...string) (*pro
 	return p, err
 }
 
-// register makes an endpoint for events of one type.
+// register creates an endpoint for events of one type.
 func (p *process) register(ctx context.Context, target, typ string, more url.Values) error {
 	form := url.Values{"url": {target}, "enabled_events[]": {typ}}
 	maps.Copy(form, more)
@@ -187,7 +187,7 @@ func (p *process) post(ctx context.Context, path string, form url.Values) error 
 	return nil
 }
 
-// Result is what the load generator prints.
+// Result is the output of the load generator.
 type Result struct {
 	Sent, Failed   int
 	Ingest         float64

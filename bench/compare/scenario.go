@@ -14,21 +14,20 @@ import (
 	"github.com/posthaste-hq/posthaste/bench/measure"
 )
 
-// scenario is one kind of work that a fresh server, and what it is compared with, is
-// given round by round.
+// scenario is one kind of load, for a fresh server and its comparison, in several rounds.
 type scenario struct {
 	name, about string
 	share       int    // events: the option's number divided by this
 	size        int    // bytes of a request; 0: the option's
 	conns       int    // of the load generator; 0: the option's
-	types       int    // of events, in turn; each has endpoints of its own
-	fanout      int    // endpoints that want each type
-	failing     int    // of the types, have an endpoint that answers 500
+	types       int    // number of event types; each has endpoints of its own
+	fanout      int    // endpoints for each type
+	failing     int    // how many of the types have an endpoint that answers 500
 	path        string // at the sink
 	args        []string
 	tls         bool // to the receivers
-	batch       int  // events a request
-	h2          bool // from the sender
+	batch       int  // events per request
+	h2          bool // between sender and server
 	relay       bool // compare with the relay
 	postgres    bool // measure the server on PostgreSQL too
 }
@@ -48,18 +47,18 @@ func scenarios() []scenario {
 	}
 }
 
-// cost is what one round took.
+// cost is the result of one round.
 type cost struct {
-	rate, ratio         float64 // deliveries a second; of the relay's in the same round
-	cpu, dbCPU          float64 // microseconds a delivery
-	written, wal        float64 // bytes a delivery
-	commits             float64 // a thousand deliveries; each is synced
-	disk                float64 // bytes that are left of a delivery
-	memory              float64 // MiB at most
+	rate, ratio         float64 // deliveries per second; in proportion to the relay's in the same round
+	cpu, dbCPU          float64 // microseconds per delivery
+	written, wal        float64 // bytes per delivery
+	commits             float64 // per thousand deliveries; each is synced
+	disk                float64 // bytes per delivery that remain on disk
+	memory              float64 // maximum in MiB
 	deliveries, ingests float64
 }
 
-// kind is what a scenario is measured on.
+// kind is the program that a scenario is measured with.
 type kind string
 
 const (
@@ -68,7 +67,7 @@ const (
 	onPostgres kind = "PostgreSQL"
 )
 
-// result is the rounds of each kind that a scenario was measured on.
+// result has the rounds of a scenario for each kind.
 type result struct {
 	name   string
 	kinds  []kind
@@ -152,7 +151,7 @@ func (b *bench) scenario(ctx context.Context, sc scenario) (err error) {
 	return nil
 }
 
-// judgeRates notes what the first scenario says of the budgets.
+// judgeRates compares the first scenario with the budgets.
 func (b *bench) judgeRates(all map[kind][]cost) {
 	ratio, low, high := measure.Median(values(all[onSQLite], func(c cost) float64 { return c.ratio }))
 	b.judge("rate, of a relay's that stores nothing", "≥ 0.60, aim for 0.80", ratio >= 0.6, "%.2f (%.2f to %.2f)", ratio, low, high)
@@ -195,7 +194,7 @@ func values(rounds []cost, get func(cost) float64) []float64 {
 	return out
 }
 
-// median returns the middle of what get takes from each round.
+// median returns the median of a value over all rounds.
 func median(rounds []cost, get func(cost) float64) float64 {
 	mid, _, _ := measure.Median(values(rounds, get))
 	return mid
@@ -265,13 +264,13 @@ func (b *bench) serverRound(ctx context.Context, sink *process, target, cert str
 	}
 	expect := events * sc.fanout * (sc.types - sc.failing) / sc.types
 	c, err = b.costs(ctx, server, k, expect, func() (Result, error) { return b.load(ctx, server, sink, sc.loadArgs(events, expect)...) })
-	if err = errors.Join(err, <-profiled, stop()); err == nil && k == onSQLite { // stopped, its log is in its file
+	if err = errors.Join(err, <-profiled, stop()); err == nil && k == onSQLite { // the log is complete after the server has stopped
 		c.disk = float64(size(server.data)-empty) / float64(expect)
 	}
 	return c, err
 }
 
-// costs returns what a server, and its database, needed for so many deliveries of a load.
+// costs returns what a server and its database used for a number of deliveries.
 func (b *bench) costs(ctx context.Context, server *process, k kind, deliveries int, load func() (Result, error)) (c cost, err error) {
 	var db, wal float64
 	if k == onPostgres {
@@ -336,7 +335,7 @@ func (b *bench) onDatabase(ctx context.Context) ([]string, error) {
 	return []string{"--database-url", to, "--master-key-file", key}, nil
 }
 
-// registerAll makes a scenario's endpoints.
+// registerAll creates the endpoints of a scenario.
 func (b *bench) registerAll(ctx context.Context, server, sink *process, target, cert string, sc scenario) error {
 	more := url.Values{}
 	if sc.tls {
@@ -363,8 +362,8 @@ func (b *bench) registerAll(ctx context.Context, server, sink *process, target, 
 	return nil
 }
 
-// latency compares, at a low rate, when a sender has its 2xx with when the
-// receiver has the event.
+// latency compares, at a low rate, the time at which a sender has its 2xx with the time at
+// which the receiver has the event.
 func (b *bench) latency(ctx context.Context) (err error) {
 	sink, err := b.start(ctx, "sink", nil)
 	if err != nil {
@@ -429,7 +428,7 @@ func row(name, unit string, v []float64) {
 	fmt.Printf(format, name, mid, least, most, unit)
 }
 
-// value prints one number that was measured once.
+// value prints one number of a single measurement.
 func value(name, format string, v ...any) {
 	fmt.Printf("  %-48s %s\n", name, strings.TrimSpace(fmt.Sprintf(format, v...)))
 }

@@ -1,8 +1,8 @@
-// Package fill owns data directories that are full before a measurement begins: with
-// endpoints, with events that were delivered, and with deliveries that wait. It writes
-// them as the server does, through its store, only many at a time.
+// Package fill owns data directories that are filled before a measurement: with endpoints,
+// delivered events and pending deliveries. It writes them through the server's store, in large
+// transactions.
 //
-// It must not know what is measured.
+// It must not know the measurements.
 package fill
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store/sqlite"
 )
 
-// slice is how many rows one transaction writes, about.
+// slice is about how many rows one transaction writes.
 const slice = 5000
 
 // Directory is an open data directory. It is not safe for concurrent use.
@@ -35,8 +35,8 @@ type Directory struct {
 	data  []byte // of an event, about 900 bytes
 }
 
-// Open opens a data directory that a server in development mode has made and left: it
-// fills the first account's test mode.
+// Open opens the data directory of a server in development mode that has stopped. It fills the
+// test mode of the first account.
 func Open(ctx context.Context, dir string) (*Directory, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "master-key"))
 	if err != nil {
@@ -69,8 +69,7 @@ func Open(ctx context.Context, dir string) (*Directory, error) {
 // Close closes the directory.
 func (d *Directory) Close() error { return d.store.Close() }
 
-// Endpoints makes n endpoints at url that want events of a type that no other sender uses,
-// and returns them.
+// Endpoints creates n endpoints at url for a type that no other sender uses, and returns them.
 func (d *Directory) Endpoints(ctx context.Context, n int, url, typ string) ([]*endpoint.Endpoint, error) {
 	all := make([]*endpoint.Endpoint, n)
 	for i := range all {
@@ -84,8 +83,8 @@ func (d *Directory) Endpoints(ctx context.Context, n int, url, typ string) ([]*e
 	return all, nil
 }
 
-// Events writes n events, each with a delivery to so many of the endpoints as fanout
-// says, in turn; with delivered, they have arrived at the first attempt, else they wait.
+// Events writes n events, each with deliveries to fanout of the endpoints, in turn. With
+// delivered, they arrived at the first attempt; otherwise they are pending.
 func (d *Directory) Events(ctx context.Context, n int, to []*endpoint.Endpoint, fanout int, delivered bool) (err error) {
 	restore, err := d.withoutIndexes(ctx)
 	if err != nil {
@@ -120,8 +119,8 @@ func (d *Directory) Events(ctx context.Context, n int, to []*endpoint.Endpoint, 
 	return nil
 }
 
-// withoutIndexes drops the indexes of deliveries until restore is called: making them
-// at once is many times faster than adding to them in random order.
+// withoutIndexes drops the indexes of deliveries until restore is called: creating them at the
+// end is many times faster than adding to them in random order.
 func (d *Directory) withoutIndexes(ctx context.Context) (restore func() error, err error) {
 	db, err := sql.Open("sqlite", "file:"+d.path+"?_pragma=busy_timeout(10000)&_pragma=cache_size(-200000)")
 	if err != nil {

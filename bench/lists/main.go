@@ -27,8 +27,8 @@ import (
 
 const space = event.Space(2)
 
-// full is a store that is filled step by step: of 20 events, one was delivered to the busy
-// endpoint; the first eight are rare in every way.
+// full is a store that is filled in steps: of 20 events, one was delivered to the busy
+// endpoint; the first eight are rare for every filter.
 type full struct {
 	store.Store
 	keys        *event.Keys
@@ -225,8 +225,8 @@ func median(rounds int, do func() error) (time.Duration, error) {
 	return all[rounds/2], nil
 }
 
-// pairs compares how long a commit of ten events takes, alone and while two readers list all
-// the time what costs most. The two take turns of half a second.
+// pairs compares how long a commit of ten events takes, alone and while two readers
+// continuously request the most expensive list. The two take turns of half a second.
 func (f *full) pairs(ctx context.Context, lists []list) error {
 	var reading atomic.Bool
 	var wg sync.WaitGroup
@@ -242,7 +242,7 @@ func (f *full) pairs(ctx context.Context, lists []list) error {
 				if lists[i%len(lists)].read(stop) == nil {
 					pages.Add(1)
 				}
-				time.Sleep(5 * time.Millisecond) // a client asks over a network
+				time.Sleep(5 * time.Millisecond) // the network delay of a client
 			}
 		})
 	}

@@ -24,18 +24,18 @@ import (
 // sender's 2xx to the first arrival at the sink, in milliseconds.
 type Result struct {
 	Sent, Failed   int
-	Ingest         float64 // 2xx a second while sending
-	EndToEnd       float64 // deliveries a second, from the first send to the last arrival
+	Ingest         float64 // 2xx responses per second while sending
+	EndToEnd       float64 // deliveries per second, from the first request to the last arrival
 	P50, P99, Max  float64
-	BeforeResponse int // arrivals that came before the sender had its 2xx; their latency counts as 0
+	BeforeResponse int // arrivals before the sender had its 2xx; their latency counts as 0
 }
 
 type loader struct {
 	key, sink string
 	urls      []string // of nodes, in turn
 	bodies    [][]byte // of the types, in turn
-	batch     int      // events a request
-	ids       bool     // events have ids and idempotency keys of their own
+	batch     int      // events per request
+	ids       bool     // events have ids and idempotency keys from the sender
 	turn      atomic.Int64
 	client    *http.Client
 }
@@ -115,7 +115,7 @@ func (l *loader) gather(types int) {
 	l.bodies = batches
 }
 
-// send sends one event and returns its id; of a batch, it returns nothing.
+// send sends one event and returns its id; for a batch, it returns no id.
 func (l *loader) send(ctx context.Context) (string, error) {
 	n := int(l.turn.Add(1))
 	body, id := l.bodies[n/len(l.urls)%len(l.bodies)], ""
@@ -150,7 +150,7 @@ func (l *loader) send(ctx context.Context) (string, error) {
 		}
 		return "", nil
 	}
-	// Both targets begin their answer with the id.
+	// The responses of both targets begin with the id.
 	_, rest, ok := bytes.Cut(body[:min(len(body), 100)], []byte(`"id":"`))
 	taken, _, ok2 := bytes.Cut(rest, []byte(`"`))
 	if !ok || !ok2 {
@@ -224,8 +224,8 @@ func (l *loader) ask(ctx context.Context, path string, to any) error {
 	return errors.Join(json.NewDecoder(resp.Body).Decode(to), resp.Body.Close())
 }
 
-// latency sends at a fixed rate, whatever the answers (an open loop), and compares
-// when each 2xx was there with when the event arrived.
+// latency sends at a fixed rate, independent of the responses (an open loop), and compares the
+// time of each 2xx with the time at which the event arrived.
 func (l *loader) latency(ctx context.Context, rate float64, seconds int, wait time.Duration) (Result, error) {
 	n := int(rate * float64(seconds))
 	answered := make(map[string]int64, n)

@@ -1,7 +1,7 @@
-// Package measure owns what the benchmark programs share: a clock that all
-// processes of a machine agree on, percentiles, and the event that is sent.
+// Package measure has the common parts of the benchmark programs: a clock that is the same in
+// all processes of a machine, percentiles, and the event.
 //
-// It must not know the server's code: the programs speak to it over HTTP.
+// It must not know the server's code: the programs use the server over HTTP.
 package measure
 
 import (
@@ -19,7 +19,7 @@ import (
 func Now() int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		panic(err) // the clock exists on every system that the programs build for
+		panic(err) // all platforms of the programs have the clock
 	}
 	return ts.Nano()
 }
@@ -34,7 +34,7 @@ func Percentile(d []time.Duration, p float64) time.Duration {
 	return d[max(int(math.Ceil(p/100*float64(len(d))))-1, 0)]
 }
 
-// Median returns the middle of v, and its least and greatest. It sorts v.
+// Median returns the median, the least and the greatest of v. It sorts v.
 func Median(v []float64) (mid, least, most float64) {
 	if len(v) == 0 {
 		return 0, 0, 0
@@ -47,9 +47,9 @@ func Median(v []float64) (mid, least, most float64) {
 	return mid, v[0], v[len(v)-1]
 }
 
-// Event returns the JSON of a request to send an event of the given type that is
-// about size bytes long: a payment with as many items as fit. What tells one item from the next
-// is random, so that it compresses as real ones do; it is the same in every run.
+// Event returns the JSON of a request to send an event of the given type, about size bytes
+// long: a payment with as many items as fit. The differences between items are random, so that
+// it compresses like real ones; it is the same in every run.
 func Event(typ string, size int) []byte {
 	r := rand.New(rand.NewPCG(uint64(size), 1))
 	word := func(n int) string {

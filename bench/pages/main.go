@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// idle stands for the engine: nothing is sent here.
+// idle replaces the engine: nothing is sent here.
 type idle struct{}
 
 func (idle) Wake(int64)                     {}
@@ -54,7 +54,7 @@ func (idle) AskConsent(context.Context, *endpoint.Endpoint, endpoint.ConsentRequ
 }
 
 const (
-	span    = 6 * 24 * time.Hour // that the events are spread over
+	span    = 6 * 24 * time.Hour // during which the events happened
 	payload = 900                // bytes
 	slice   = 500
 )
@@ -148,8 +148,8 @@ func run(events, endpoints, rounds int) error {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// fill writes events as the server does, and the statistics that they would have
-// left. It returns a delivery from their middle.
+// fill writes events like the server, and their statistics. It returns a delivery from their
+// middle.
 func fill(ctx context.Context, st *sqlite.Store, ids *event.IDs, space event.Space, all []*endpoint.Endpoint, events int, clock *time.Time) (middle delivery.View, err error) {
 	types := []string{"payment.succeeded", "payment.failed", "payment.refunded"}
 	filler := strings.Repeat("x", payload-100)
@@ -174,7 +174,7 @@ func fill(ctx context.Context, st *sqlite.Store, ids *event.IDs, space event.Spa
 				add(stats[key])
 			}
 			if i%1000 == 999 {
-				continue // it waits
+				continue // it is pending
 			}
 			a := &delivery.Attempt{Number: 1, Started: e.Key.Time(), Duration: time.Duration(i%50) * time.Millisecond, Outcome: delivery.OutcomeSucceeded, StatusCode: 200, ResponseBody: []byte("ok")}
 			if i%50 == 0 {

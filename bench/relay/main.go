@@ -1,6 +1,6 @@
-// Command relay is the ceiling that the server is measured against: it receives
-// an event, queues it in memory, signs it and posts it. It stores nothing, so what
-// it does is what any webhook server does at the least.
+// Command relay is the upper limit that the server is compared with: it receives an event,
+// queues it in memory, signs it and posts it. It stores nothing, so it does only what every
+// webhook server must do.
 package main
 
 import (
@@ -78,7 +78,7 @@ func newRelay(target *url.URL, workers int) *relay {
 	return r
 }
 
-// ServeHTTP accepts an event; a full queue makes the sender wait.
+// ServeHTTP accepts an event; if the queue is full, the sender waits.
 func (r *relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command sink receives deliveries and notes when each event first arrived.
+// Command sink receives deliveries and records when each event first arrived.
 //
 //	/ok      answers 200 at once
 //	/slow    answers 200 after ?ms= milliseconds
@@ -31,7 +31,7 @@ import (
 	"github.com/posthaste-hq/posthaste/bench/measure"
 )
 
-// arrivals is what came to /ok, /slow and /gate.
+// arrivals has the first arrivals at /ok, /slow and /gate.
 type arrivals struct {
 	mu         sync.Mutex
 	first      map[string]int64
@@ -67,7 +67,7 @@ func main() {
 	log.Fatal((&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(l))
 }
 
-// serveTLS answers on a port of its own, HTTP/2 too, and prints which that is.
+// serveTLS listens on a port of its own, also with HTTP/2, and prints the port.
 func serveTLS(h http.Handler, certFile string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Mutants breaks one guarantee of the program after the other, in a copy of a file that
-// only the compiler sees, and runs the tests that should notice. It prints which
-// test did, and fails if none did.
+// Mutants breaks the guarantees of the program one after the other, in a copy of a file that
+// only the compiler sees, and runs the tests that should fail. It prints the test that did, and
+// fails if none did.
 //
 //	go run ./e2e/mutants [-run REGEXP]
 package main
@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// patience is for the tests of one mutant. Some of them go round for ever.
+// patience limits the tests of one mutant. Some of them never end.
 const patience = 5 * time.Minute
 
 func main() {
@@ -57,12 +57,12 @@ func main() {
 	}
 }
 
-// mutation is one guarantee and how to break it.
+// mutation is one guarantee and a change that breaks it.
 type mutation struct {
 	what  string
 	file  string
 	edits []edit
-	tests []run // are tried in turn, until one notices
+	tests []run // tried in turn, until one fails
 }
 
 // edit replaces text that occurs exactly once.
@@ -74,7 +74,7 @@ type run struct {
 	args       []string
 }
 
-// run returns the tests that noticed the mutation.
+// run returns the tests that failed because of the mutation.
 func (m *mutation) run() ([]string, error) {
 	dir, err := os.MkdirTemp("", "mutant-*")
 	if err != nil {
@@ -96,7 +96,7 @@ func (m *mutation) run() ([]string, error) {
 	return noticed, nil
 }
 
-// write puts the mutated file into dir and returns the file that tells the compiler of it.
+// write writes the mutated file into dir and returns the overlay file for the compiler.
 func (m *mutation) write(dir string) (overlay string, err error) {
 	text, err := os.ReadFile(m.file)
 	if err != nil {
@@ -147,7 +147,7 @@ func (r *run) run(overlay string) ([]string, error) {
 	for _, found := range failedTest.FindAllSubmatch(out, -1) {
 		names = append(names, string(found[1]))
 	}
-	if len(names) == 0 { // it panicked or stood still
+	if len(names) == 0 { // it panicked or hung
 		names = append(names, r.tests+" (crashed or hung)")
 	}
 	return names, nil

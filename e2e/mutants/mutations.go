@@ -10,8 +10,8 @@ func engine(tests string) run { return run{pkg: "./internal/dispatch", tests: te
 
 func sends(tests string) run { return run{pkg: "./internal/sender", tests: tests} }
 
-// mutations is what is broken, one at a time. No mutant of what keeps deliveries off
-// private addresses may run tests whose targets are anywhere but on loopback.
+// mutations are the mutations, which are tried one at a time. A mutation of the protection of
+// private addresses may run only tests whose targets are on loopback.
 var mutations = []mutation{
 	{
 		what: "an event is acknowledged before it is on disk",

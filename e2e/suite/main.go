@@ -1,9 +1,9 @@
-// Command suite runs the project's tests and reports where their time goes and what
-// they skip. It declares the stages of `make test` and `make test-fast`: which packages
-// run with the race detector, which without, and with which flags.
+// Command suite runs the project's tests and reports their times and the skipped ones. It
+// declares the stages of `make test` and `make test-fast`: which packages run with the race
+// detector, which without, and with which flags.
 //
-// It prints one line a package while it runs, the output of tests that fail, and in the
-// end each skipped test with its reason. The exit code is 1 if anything failed.
+// It prints one line per package while it runs, the output of failing tests, and at the end
+// each skipped test with its reason. The exit code is 1 if anything failed.
 package main
 
 import (
@@ -73,7 +73,7 @@ func run(only string, fast, times bool, busy int) error {
 	return nil
 }
 
-// toRoot changes to the folder of the module, above the working directory.
+// toRoot changes to the directory of the module, above the working directory.
 func toRoot() error {
 	dir, err := os.Getwd()
 	if err != nil {

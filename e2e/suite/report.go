@@ -17,14 +17,14 @@ import (
 
 const module = "github.com/posthaste-hq/posthaste"
 
-// report is what a run of the suite found. Its exported fields are saved.
+// report is the result of a run of the suite. Its exported fields are saved.
 type report struct {
 	Started  time.Time
 	Stages   []stageTime
 	Packages []*packageTime
 	Tests    []testTime
 
-	mu       sync.Mutex // held where stages that run side by side write
+	mu       sync.Mutex // held while one of several parallel stages writes
 	failures []string   // stages and packages
 }
 
@@ -33,12 +33,12 @@ type stageTime struct {
 	Wall float64 // seconds
 }
 
-// packageTime is where the time of one package went in one stage, in seconds. Dependencies that
-// are not this module's stand together under one name.
+// packageTime is the times of one package in one stage, in seconds. Dependencies outside this
+// module are added up under one name.
 type packageTime struct {
 	Stage, Package string
 	Compile, Link  float64 // compile includes vet
-	Run, CPU       float64 // the tests, and the processor time that they and the programs they started took
+	Run, CPU       float64 // the elapsed time of the tests, and the processor time of them and their child processes
 }
 
 type testTime struct {
@@ -92,10 +92,10 @@ func (r *report) readActions(stage, file string) error {
 	return nil
 }
 
-// readUsage reads what the test binaries took.
+// readUsage reads the times of the test binaries.
 func (r *report) readUsage(stage, file string) error {
 	f, err := os.Open(file)
-	if os.IsNotExist(err) { // every result came from the cache
+	if os.IsNotExist(err) { // all results were cached
 		return nil
 	}
 	if err != nil {
@@ -121,7 +121,7 @@ func (r *report) readUsage(stage, file string) error {
 	return nil
 }
 
-// close prints what was skipped, and how many tests passed.
+// close prints the skipped tests, and how many passed.
 func (r *report) close(w io.Writer) {
 	count, ran := map[string]int{}, map[string]bool{}
 	for _, t := range r.Tests {

@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// wrapped is the first argument with which this program runs a test binary for go test
-// -exec: it measures the processor time that the tests and their children took.
+// wrapped is the first argument with which go test -exec runs this program around a test
+// binary: it measures the processor time of the tests and their child processes.
 const wrapped = "-measure"
 
-// event is a line of go test -json (cmd/test2json), as far as it is used.
+// event is a line of go test -json (cmd/test2json), with the fields that are used here.
 type event struct {
 	Action     string
 	Package    string
@@ -31,7 +31,7 @@ type event struct {
 	Output     string
 }
 
-// measure runs a test binary, appends what it took to a file, and returns its exit code.
+// measure runs a test binary, appends its times to a file, and returns its exit code.
 func measure(file string, command []string) int {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -62,14 +62,14 @@ func measure(file string, command []string) int {
 
 func seconds(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
 
-// usage is what a test binary took.
+// usage is the times of a test binary.
 type usage struct {
 	Dir  string  `json:"dir"`  // the package's folder
 	Wall float64 `json:"wall"` // seconds
-	CPU  float64 `json:"cpu"`  // seconds, of its children too
+	CPU  float64 `json:"cpu"`  // seconds, including its child processes
 }
 
-// run runs a stage and keeps its results.
+// run runs a stage and stores its results.
 func (r *report) run(ctx context.Context, s *stage) {
 	fmt.Printf("=== %s: %s\n", s.name, s.does)
 	began := time.Now()
@@ -124,15 +124,14 @@ func (r *report) start(ctx context.Context, s *stage) error {
 	return errors.Join(err, r.readActions(s.name, graph), r.readUsage(s.name, used))
 }
 
-// follow reads the events of a go test as they come, prints what matters to a reader
-// who waits, and keeps the results.
+// follow reads the events of a go test, prints progress and failures, and stores the results.
 func (r *report) follow(stage string, events io.Reader) error {
 	output := map[string]*strings.Builder{}
 	for lines := bufio.NewReader(events); ; {
 		line, err := lines.ReadBytes('\n')
 		if len(line) > 0 {
 			var e event
-			if json.Unmarshal(line, &e) != nil { // the go command's own words
+			if json.Unmarshal(line, &e) != nil { // output of the go command itself
 				fmt.Print(string(line))
 				continue
 			}
@@ -147,7 +146,7 @@ func (r *report) follow(stage string, events io.Reader) error {
 	}
 }
 
-// take keeps one event.
+// take processes one event.
 func (r *report) take(stage string, e *event, output map[string]*strings.Builder) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -175,7 +174,7 @@ func (r *report) take(stage string, e *event, output map[string]*strings.Builder
 	}
 }
 
-// ended keeps and prints the result of a package.
+// ended stores and prints the result of a package.
 func (r *report) ended(stage string, e *event, said string) {
 	name := short(e.Package)
 	switch e.Action {
@@ -191,7 +190,7 @@ func (r *report) ended(stage string, e *event, said string) {
 	}
 }
 
-// tested keeps the result of a test and prints the output of one that failed.
+// tested stores the result of a test and prints the output of a failed one.
 func (r *report) tested(stage string, e *event, said string) {
 	t := testTime{Stage: stage, Package: short(e.Package), Test: e.Test, Seconds: e.Elapsed, Result: e.Action}
 	switch e.Action {
@@ -203,7 +202,7 @@ func (r *report) tested(stage string, e *event, said string) {
 	r.Tests = append(r.Tests, t)
 }
 
-// reason finds what a skipped test says in its output.
+// reason extracts the reason from the output of a skipped test.
 func reason(said string) string {
 	for _, line := range strings.Split(said, "\n") {
 		line = strings.TrimSpace(line)
@@ -224,7 +223,7 @@ func short(importPath string) string {
 	return importPath
 }
 
-// keepBusy starts loops that each keep one processor busy, and returns what ends them.
+// keepBusy starts loops that each use one processor, and returns a function that ends them.
 func keepBusy(n int) (end func()) {
 	var loops []*exec.Cmd
 	for range min(n, 4*runtime.NumCPU()) {

@@ -13,32 +13,32 @@ type stage struct {
 	name  string
 	does  string
 	args  []string          // of go test
-	tests func(string) bool // chooses its packages by their path in the module, "." for its root
+	tests func(string) bool // selects its packages by their path in the module, "." for its root
 	shell string            // the other command, for sh
 }
 
-// raceless are the packages that start no goroutine and hold no lock. The race detector makes
-// tests several times slower and has nothing to find there. TestRaceless holds the list to that.
+// raceless are the packages that start no goroutine and hold no lock. The race detector would
+// make their tests several times slower and find nothing. TestRaceless checks the list.
 var raceless = []string{
 	".", "api", "cmd/posthaste", "docs", "deploy/release", "internal/account", "internal/config", "internal/delivery", "internal/fault", "internal/peer",
 }
 
-// sampled are the packages that run with and without the race detector, because it has
-// them look at a part of their matrices, seeds and documents only.
+// sampled are the packages that run with and without the race detector, because with it they
+// test only a part of their matrices, seeds and documents.
 var sampled = []string{"internal/adminui", "internal/dispatch", "internal/event", "internal/httpapi"}
 
-// races are the end-to-end tests in which most happens at once. They run a second time
-// with a program that is built with the race detector.
+// races are the end-to-end tests with the most concurrency. They run a second time with a
+// program that is built with the race detector.
 const races = `^Test(Crash|Cluster_killed|Listen_restarted|Rotation_underTraffic|Sigterm_underLoad|Recover)`
 
-// suite is what make test runs: one group after the other, the stages of a group side by
-// side. The end-to-end tests wait for most of their time, so that others have the processors
+// suite has the stages of make test: the groups run one after the other, the stages of a group
+// in parallel. The end-to-end tests mostly wait, so that other tests use the processors
 // meanwhile; both cores are busy throughout.
 var suite = [][]stage{
 	{{name: "plain", does: "without the race detector: what has no concurrency, and whole matrices", args: []string{"-timeout", "20m"},
 		tests: func(p string) bool { return slices.Contains(raceless, p) || slices.Contains(sampled, p) || measures(p) }}},
 	{
-		// The binary is built by the tests: a result must not come from the cache.
+		// The tests build the binary, so a result must not come from the cache.
 		{name: "e2e", does: "end-to-end tests of the program", args: []string{"-timeout", "30m", "-count=1", "-parallel", "4"}, tests: endToEnd},
 		{name: "race", does: "with the race detector: what has concurrency", args: []string{"-race", "-timeout", "20m"},
 			tests: func(p string) bool { return !slices.Contains(raceless, p) && !endToEnd(p) && !measures(p) }},
@@ -50,19 +50,19 @@ var suite = [][]stage{
 	},
 }
 
-// inner is what make test-fast runs.
+// inner has the stages of make test-fast.
 var inner = [][]stage{{{name: "fast", does: "what needs no other program, without the race detector", args: []string{"-short", "-timeout", "5m"},
 	tests: func(p string) bool { return !endToEnd(p) }}}}
 
 func endToEnd(p string) bool { return p == "e2e" }
 
-// measures reports whether a package is one of the tools that measure or test.
+// measures reports whether a package is one of the benchmark or test tools.
 func measures(p string) bool {
 	return strings.HasPrefix(p, "bench/") || strings.HasPrefix(p, "e2e/")
 }
 
-// choose returns the groups to run: those of the inner loop, or those of the suite, only the
-// named stages of which when any are named.
+// choose returns the groups to run: those of make test-fast or those of make test. With names
+// in only, it returns only the named stages.
 func choose(only string, fast bool) ([][]stage, error) {
 	if fast {
 		return inner, nil

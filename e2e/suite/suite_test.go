@@ -68,7 +68,7 @@ func TestStages_coverEveryPackage(t *testing.T) {
 	}
 }
 
-// What go test -json writes becomes results, reasons and output.
+// The output of go test -json is converted to results, reasons and output.
 func TestReport_follow(t *testing.T) {
 	events := `{"Action":"start","Package":"example.com/m/p"}
 {"Action":"run","Package":"example.com/m/p","Test":"TestA"}

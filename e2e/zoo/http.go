@@ -12,9 +12,9 @@ import (
 
 const ok = "HTTP/1.1 200 OK\r\n"
 
-// slow is those that hang or take for ever.
+// slow returns the animals that hang or take for ever.
 func slow() []Animal {
-	// after hangs once it has said something to a request.
+	// after sends a text as the response to a request, and hangs.
 	after := func(text string) func(*visit) {
 		return func(v *visit) {
 			if v.request() != nil && v.say(text) == nil {
@@ -77,7 +77,7 @@ func slow() []Animal {
 	}
 }
 
-// broken is those that end the connection.
+// broken returns the animals that end the connection.
 func broken() []Animal {
 	resetting := func(text string) func(*visit) {
 		return func(v *visit) {
@@ -93,7 +93,7 @@ func broken() []Animal {
 		{Name: "resets after the request", Outcomes: outcome(connection), live: resetting("")},
 		{Name: "closes in the status line", Outcomes: outcome(connection), live: closing("HTTP/1.1 2")},
 		{Name: "resets in the header", Outcomes: outcome(connection), live: resetting(ok + "X-A")},
-		// The status came through whole: what follows it says nothing that counts.
+		// The status was received completely: what follows does not matter.
 		{Name: "resets in the body", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: resetting(ok + "Content-Length: 10\r\n\r\nhalf")},
 		{Name: "closes in the body", Outcomes: outcome(succeeded), Status: 200, live: closing(ok + "Content-Length: 10\r\n\r\nhalf")},
 		{Name: "closes in the body of a failure", Outcomes: outcome(failed), Status: 500, live: closing("HTTP/1.1 500 Oops\r\nContent-Length: 10\r\n\r\nhalf")},
@@ -117,7 +117,7 @@ func broken() []Animal {
 	}
 }
 
-// large is those that say too much.
+// large returns the animals that send too much.
 func large() []Animal {
 	flooding := func(start, text string) func(*visit) {
 		return func(v *visit) {
@@ -166,7 +166,7 @@ func large() []Animal {
 	}
 }
 
-// malformed is those that do not speak HTTP, or speak it badly.
+// malformed returns the animals that do not use HTTP, or use it incorrectly.
 func malformed() []Animal {
 	says := func(name, text string, status int, outcomes ...string) Animal {
 		return Animal{Name: name, Outcomes: outcomes, Status: status, live: closing(text)}
@@ -232,8 +232,7 @@ func malformed() []Animal {
 	}
 }
 
-// redirecting is those that send the sender somewhere else, and those that tell it
-// when to come back.
+// redirecting returns the animals that send redirects, and those that send a Retry-After.
 func redirecting() []Animal {
 	var all []Animal
 	for _, code := range []int{300, 301, 302, 303, 307, 308} {
@@ -275,15 +274,15 @@ func redirecting() []Animal {
 	return all
 }
 
-// Confuser begins the names of animals that say more answers than they were asked
-// for. Each answer names in Answers the event that it is for, so that one taken for
-// another's shows.
+// Confuser begins the names of animals that send more responses than requests. Each response
+// has the id of its event in the header Answers, so that a response to another event is
+// noticed.
 const Confuser = "confuses answers"
 
-// Answers is the header in which a confuser says what it answers.
+// Answers is the header with the id of the event that a response belongs to.
 const Answers = "X-Answers"
 
-// confusing is those whose answers do not belong to the requests.
+// confusing returns the animals whose responses do not belong to the requests.
 func confusing() []Animal {
 	answer := func(id string, status int) string {
 		return fmt.Sprintf("HTTP/1.1 %d Whatever\r\n%s: %s\r\nContent-Length: 2\r\n\r\nok", status, Answers, id)

@@ -27,12 +27,12 @@ func (f *frames) header(pairs ...string) []byte {
 	return bytes.Clone(f.block.Bytes())
 }
 
-// answer sends a whole header on a stream.
+// answer sends complete headers on a stream.
 func (f *frames) answer(stream uint32, end bool, pairs ...string) {
 	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: f.header(pairs...), EndHeaders: true, EndStream: end})
 }
 
-// asked calls do for each request, once its end has come, until the connection ends.
+// asked calls do for each request, once it is complete, until the connection ends.
 func (f *frames) asked(do func(stream uint32)) {
 	for {
 		frame, err := f.ReadFrame()
@@ -56,9 +56,9 @@ func (f *frames) asked(do func(stream uint32)) {
 	}
 }
 
-// framed is those that speak HTTP/2.
+// framed returns the animals that use HTTP/2.
 func framed() []Animal {
-	// speaking lives after the preface and settings.
+	// speaking calls do after the preface and settings.
 	speaking := func(settings []http2.Setting, do func(*frames)) func(*visit) {
 		return func(v *visit) {
 			if _, err := io.ReadFull(v.in, make([]byte, len(http2.ClientPreface))); err != nil {
@@ -78,7 +78,7 @@ func framed() []Animal {
 	each := func(do func(f *frames, stream uint32)) func(*frames) {
 		return func(f *frames) { f.asked(func(stream uint32) { do(f, stream) }) }
 	}
-	// meanwhile reads, so that what is flooded is not held back, and does something.
+	// meanwhile reads in the background, so that the sender is not blocked, and calls do.
 	meanwhile := func(do func(f *frames) error) func(*frames) {
 		return func(f *frames) {
 			done := make(chan struct{})
@@ -103,7 +103,7 @@ func framed() []Animal {
 		})
 	}
 	wide := func(a Animal) Animal {
-		a.Large = true // larger than the window that everybody begins with
+		a.Large = true // larger than the initial window
 		return a
 	}
 	return []Animal{
@@ -131,7 +131,7 @@ func framed() []Animal {
 			_ = f.WriteRSTStream(s, http2.ErrCodeCancel)
 		}), succeeded),
 		animal("wants HTTP/1.1", 0, nil, each(func(f *frames, s uint32) { _ = f.WriteRSTStream(s, http2.ErrCodeHTTP11Required) }), connection),
-		// A request may go out before the settings are read.
+		// A request may be sent before the settings are received.
 		animal("takes no streams", AnyStatus, set(http2.SettingMaxConcurrentStreams, 0), fine, timeout, succeeded),
 		wide(animal("has a window of 0", 0, set(http2.SettingInitialWindowSize, 0), fine, timeout)),
 		wide(animal("has a window of 1", 0, set(http2.SettingInitialWindowSize, 1), fine, timeout)),

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// nursery is where certificates come from.
+// nursery issues certificates.
 type nursery struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -37,7 +37,7 @@ func newNursery() (*nursery, error) {
 	return n, nil
 }
 
-// make makes a certificate, which is its own CA's until there is one.
+// make issues a certificate; the first one is self-signed and the CA of the others.
 func (n *nursery) make(change func(*x509.Certificate)) ([]byte, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -58,12 +58,12 @@ func (n *nursery) make(change func(*x509.Certificate)) ([]byte, *ecdsa.PrivateKe
 func (n *nursery) issue(change func(*x509.Certificate)) tls.Certificate {
 	der, key, err := n.make(change)
 	if err != nil {
-		panic(err) // the template is the zoo's own
+		panic(err) // the template is constant
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// trusted is a good certificate, and HTTP/2 for whom it likes.
+// trusted returns a valid certificate, with HTTP/2 for clients that choose it.
 func trusted(n *nursery) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{n.good}, NextProtos: []string{"h2", "http/1.1"}}
 }
@@ -76,8 +76,7 @@ func trustedHTTP2(n *nursery) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{n.good}, NextProtos: []string{"h2"}}
 }
 
-// untrusted is those that nobody should talk to. Were one talked to, it would say
-// that all is well.
+// untrusted returns the animals that a sender must not talk to. They would answer 200.
 func untrusted() []Animal {
 	fine := answering(ok + "Content-Length: 2\r\n\r\nok")
 	bad := func(name string, change func(*x509.Certificate)) Animal {

@@ -1,8 +1,8 @@
-// Package zoo is receivers that do to a sender what receivers should not: they hang,
-// trickle, break off, flood, lie and speak something else. They listen on loopback.
+// Package zoo has receivers with all kinds of faults: they hang, trickle, disconnect, flood,
+// lie and use other protocols. They listen on loopback.
 //
-// It must not know the server: an animal is a name, what it does with a connection,
-// and what a sender should make of that.
+// It must not know the server: an animal is a name, its behaviour on a connection, and the
+// result that a sender should report.
 package zoo
 
 import (
@@ -21,18 +21,18 @@ import (
 // Animal is one such receiver.
 type Animal struct {
 	Name string
-	// Outcomes is what an attempt may be called, in the API's words. There is more
-	// than one only where the receiver and the network race.
+	// Outcomes are the allowed outcomes of an attempt, in the API's words. There are several only
+	// if the receiver and the network race.
 	Outcomes []string
-	Status   int  // of the answer; 0 when none came, anyStatus where that is a race
-	Large    bool // it is something only to large bodies
+	Status   int  // of the response; 0: no response; AnyStatus: a race
+	Large    bool // it misbehaves only for large bodies
 
-	tls  func(*nursery) *tls.Config // nil: without TLS, or TLS of its own making
+	tls  func(*nursery) *tls.Config // nil: without TLS, or with its own TLS code
 	live func(*visit)               // for each connection
-	raw  bool                       // its URL is https although live gets the bare connection
+	raw  bool                       // its URL is https although live gets the connection without TLS
 }
 
-// AnyStatus is the Status of an animal whose answer may or may not come through.
+// AnyStatus is the Status of an animal whose response may or may not arrive.
 const AnyStatus = -1
 
 // visit is one connection to an animal.
@@ -40,14 +40,14 @@ type visit struct {
 	net.Conn
 	in    *bufio.Reader
 	tcp   *net.TCPConn
-	quit  <-chan struct{} // closed when the zoo is
-	enter string          // URL of a door that nobody should come through
+	quit  <-chan struct{} // closed with the zoo
+	enter string          // URL that no request should reach
 }
 
-// Zoo is all animals, listening.
+// Zoo has all animals, listening.
 type Zoo struct {
 	Animals []Animal
-	RootCA  []byte // PEM of the CA that good certificates are of
+	RootCA  []byte // PEM of the CA of valid certificates
 
 	urls    map[string]string
 	ears    []net.Listener
@@ -137,7 +137,7 @@ func (z *Zoo) listen(handle func(*net.TCPConn)) (addr string, err error) {
 	return l.Addr().String(), nil
 }
 
-// URL returns where an animal is.
+// URL returns the URL of an animal.
 func (z *Zoo) URL(a *Animal) string { return z.urls[a.Name] }
 
 // Entered returns how many requests followed a redirect.
@@ -147,7 +147,7 @@ func (z *Zoo) Entered() int {
 	return z.entered
 }
 
-// Close ends all animals and waits until they are gone.
+// Close ends all animals and waits for their end.
 func (z *Zoo) Close() {
 	close(z.quit)
 	for _, l := range z.ears {
@@ -164,7 +164,7 @@ func (z *Zoo) Close() {
 // hang does nothing until the zoo is closed.
 func (v *visit) hang() { <-v.quit }
 
-// request reads a request to its end and returns it; nil when there is none.
+// request reads a complete request and returns it, or nil if there is none.
 func (v *visit) request() *http.Request {
 	r, err := http.ReadRequest(v.in)
 	if err != nil {
@@ -181,14 +181,14 @@ func (v *visit) say(text string) error {
 	return err
 }
 
-// flood says text again and again, as long as somebody listens.
+// flood sends text repeatedly until the connection ends.
 func (v *visit) flood(text string) {
 	piece := strings.Repeat(text, max(1, (16<<10)/len(text)))
 	for v.say(piece) == nil {
 	}
 }
 
-// trickle says text a byte at a time, over and over.
+// trickle sends text repeatedly, a byte at a time.
 func (v *visit) trickle(text string) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -204,10 +204,10 @@ func (v *visit) trickle(text string) {
 	}
 }
 
-// reset makes the end of the connection a reset.
+// reset makes the connection end with a reset.
 func (v *visit) reset() { _ = v.tcp.SetLinger(0) }
 
-// answering lives by reading a request and saying text, for each request.
+// answering reads each request and sends text.
 func answering(text string) func(*visit) {
 	return func(v *visit) {
 		for v.request() != nil {
@@ -218,7 +218,7 @@ func answering(text string) func(*visit) {
 	}
 }
 
-// closing lives by reading one request and saying text.
+// closing reads one request, sends text and disconnects.
 func closing(text string) func(*visit) {
 	return func(v *visit) {
 		if v.request() != nil {

@@ -15,9 +15,9 @@ var vdsoClockgettimeSym uintptr
 // entry is the address of the function in clock_amd64.s.
 var entry uintptr
 
-// step is by how many seconds the wall clock is off: the first 8 bytes of the file that
-// CLOCK_STEP names, so that a test sets it at once. The monotonic clock stays, as it does
-// where a machine's clock is set.
+// step is the difference of the wall clock in seconds: the first 8 bytes of the file in
+// CLOCK_STEP, so that a test can change it at once. The monotonic clock does not change, as on
+// a machine whose clock is set.
 var step *int64
 
 func init() {
