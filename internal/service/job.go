@@ -39,21 +39,26 @@ func (s *Service) Recover(ctx context.Context, c *call.Call, endpointID string, 
 	if err := mustBeOn(w, "id"); err != nil {
 		return job.Job{}, err
 	}
-	now := s.Now()
-	if since.After(now) {
+	r := s.newJob(c, job.Recovery, keyAt(since))
+	r.Endpoint, r.EndpointID, r.Missed = w.No, w.ID, missed
+	if since.After(r.Created) {
 		return job.Job{}, fault.Param("since", "parameter_invalid", "The time is in the future.")
 	}
-	r := job.Job{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: job.Recovery, Space: c.Space, Endpoint: w.No, EndpointID: w.ID,
-		From: max(keyAt(since), 1), Until: s.IDs.Keys.Next(), Missed: missed, State: job.Running, Created: now}
-	r.Cursor.Event = r.From - 1
 	if r.Total, err = s.Store.CountEvents(ctx, r.Space, r.From, r.Until, MostCounted+1); err != nil {
 		return job.Job{}, err
 	}
 	if r.Total > MostCounted {
 		r.Total = job.NotCounted
 	}
-	trail := s.Trail(c, r, now, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
+	trail := s.Trail(c, r, r.Created, account.RecoveryStarted, w.ID, "job", r.ID, "since", strconv.FormatInt(since.Unix(), 10))
 	return r, s.startJob(ctx, c, &r, "id", trail)
+}
+
+// newJob returns a job of the call's account that resends deliveries of events from a key on.
+func (s *Service) newJob(c *call.Call, kind job.Kind, from event.Key) job.Job {
+	r := job.Job{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: kind, Space: c.Space, From: max(from, 1), Until: s.IDs.Keys.Next(), State: job.Running, Created: s.Now()}
+	r.Cursor.Event = r.From - 1
+	return r
 }
 
 // startJob starts a job unless another job of the space sends to the same endpoint or the
@@ -100,16 +105,6 @@ func (s *Service) CountFailed(ctx context.Context, c *call.Call, f DeliveryFilte
 	return s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
 }
 
-// total returns the number of failed deliveries that a filter selects, or [job.NotCounted] if
-// there are too many to count.
-func (s *Service) total(ctx context.Context, c *call.Call, narrow store.DeliveryFilter) (int, error) {
-	n, all, err := s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
-	if !all {
-		n = job.NotCounted
-	}
-	return n, err
-}
-
 // BulkRetry selects failed deliveries to retry.
 type BulkRetry struct {
 	DeliveryFilter      // Event and Status are ignored
@@ -130,20 +125,31 @@ func (b *BulkRetry) check() error {
 	return nil
 }
 
-// failed returns the store's filter for a selection, whose endpoint must be enabled.
-func (s *Service) failed(ctx context.Context, c *call.Call, b BulkRetry) (store.DeliveryFilter, error) {
-	narrow, err := s.narrow(ctx, c, b.DeliveryFilter)
-	if err != nil || b.Endpoint == "" {
-		return narrow, err
+// failed returns the store's filter for a selection, whose endpoint must be enabled, and the number
+// of deliveries that it selects, [job.NotCounted] if there are too many to count.
+func (s *Service) failed(ctx context.Context, c *call.Call, b *BulkRetry) (narrow store.DeliveryFilter, total int, err error) {
+	if err := b.check(); err != nil {
+		return narrow, 0, err
 	}
-	w, err := s.Endpoint(ctx, c, b.Endpoint)
-	if fault.Is(err, fault.NotFound) {
-		return narrow, fault.Param("endpoint", "endpoint_deleted", "The endpoint %s was deleted. Nothing can be sent to it.", b.Endpoint)
+	if narrow, err = s.narrow(ctx, c, b.DeliveryFilter); err != nil {
+		return narrow, 0, err
 	}
-	if err != nil {
-		return narrow, err
+	if b.Endpoint != "" {
+		w, err := s.Endpoint(ctx, c, b.Endpoint)
+		if fault.Is(err, fault.NotFound) {
+			err = fault.Param("endpoint", "endpoint_deleted", "The endpoint %s was deleted. Nothing can be sent to it.", b.Endpoint)
+		} else if err == nil {
+			err = mustBeOn(w, "endpoint")
+		}
+		if err != nil {
+			return narrow, 0, err
+		}
 	}
-	return narrow, mustBeOn(w, "endpoint")
+	total, all, err := s.Store.CountDeliveries(ctx, c.Space, narrow, MostCounted)
+	if !all {
+		total = job.NotCounted
+	}
+	return narrow, total, err
 }
 
 // PlanRetry returns the number of deliveries that [Service.RetryFailed] would examine, and
@@ -155,15 +161,8 @@ func (s *Service) PlanRetry(ctx context.Context, c *call.Call, b BulkRetry) (Ret
 	if b.DeliveryFilter == (DeliveryFilter{}) {
 		b.All = true
 	}
-	if err := b.check(); err != nil {
-		return RetryPlan{}, err
-	}
 	return call.Answer(ctx, s.Calls, c, func() (RetryPlan, error) {
-		narrow, err := s.failed(ctx, c, b)
-		if err != nil {
-			return RetryPlan{}, err
-		}
-		total, err := s.total(ctx, c, narrow)
+		_, total, err := s.failed(ctx, c, &b)
 		return RetryPlan{BulkRetry: b, Space: c.Space, Total: total}, err
 	})
 }
@@ -178,35 +177,21 @@ type RetryPlan struct {
 // RetryFailed starts a job that retries failed deliveries. Deliveries to disabled or deleted
 // endpoints are not changed. Errors: fault.Invalid, and those of idempotency.
 func (s *Service) RetryFailed(ctx context.Context, c *call.Call, b BulkRetry) (job.Job, error) {
-	if err := c.MustAccount(); err != nil {
-		return job.Job{}, err
-	}
-	if err := b.check(); err != nil {
-		return job.Job{}, err
-	}
-	end, err := s.Begin(ctx, c, true)
+	end, err := s.BeginEdit(ctx, c)
 	if err != nil {
 		return job.Job{}, err
 	}
 	defer end()
-	narrow, err := s.failed(ctx, c, b)
+	narrow, total, err := s.failed(ctx, c, &b)
 	if err != nil {
 		return job.Job{}, err
 	}
-	f := b.DeliveryFilter
-	now := s.Now()
-	total, err := s.total(ctx, c, narrow)
-	if err != nil {
-		return job.Job{}, err
-	}
-	r := job.Job{ID: s.IDs.New(event.PrefixJob), Actor: c.Key.ID, Kind: job.BulkRetry, Space: c.Space, Endpoint: narrow.Endpoint, EndpointID: f.Endpoint, Pattern: f.Type,
-		From: max(narrow.From, 1), Until: s.IDs.Keys.Next(), State: job.Running, Created: now}
+	r := s.newJob(c, job.BulkRetry, narrow.From)
+	r.Endpoint, r.EndpointID, r.Pattern, r.Total = narrow.Endpoint, b.Endpoint, b.Type, total
 	if narrow.Until != 0 {
 		r.Until = min(r.Until, narrow.Until)
 	}
-	r.Cursor.Event = r.From - 1
-	r.Total = total
-	trail := s.Trail(c, r, now, account.BulkRetryStarted, r.ID, "endpoint", f.Endpoint, "type", f.Type, "deliveries", strconv.Itoa(r.Total))
+	trail := s.Trail(c, r, r.Created, account.BulkRetryStarted, r.ID, "endpoint", b.Endpoint, "type", b.Type, "deliveries", strconv.Itoa(r.Total))
 	return r, s.startJob(ctx, c, &r, "endpoint", trail)
 }
 

@@ -5,7 +5,6 @@ import (
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
-	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
@@ -28,12 +27,7 @@ func (s *Auth) ListAudit(ctx context.Context, c *call.Call, f account.AuditFilte
 		}
 	}
 	f.Space = c.Space
-	page, err := call.ResolvePage(p, func(param, id string) (string, error) {
-		if _, _, ok := event.ParseID(event.PrefixAudit, id); !ok {
-			return "", call.CursorFault(fault.Missing("audit entry", id), param, id)
-		}
-		return id, nil
-	})
+	page, err := call.ResolvePage(p, call.ByID(event.PrefixAudit))
 	if err != nil {
 		return nil, false, err
 	}

@@ -84,10 +84,7 @@ type CreatedKey struct {
 
 // CreateKey creates an API key for the account and mode of the call. Operators only.
 func (s *Auth) CreateKey(ctx context.Context, c *call.Call, name string, live bool) (CreatedKey, error) {
-	if err := c.MustOperator(); err != nil {
-		return CreatedKey{}, err
-	}
-	if err := c.MustAccount(); err != nil {
+	if err := cmp.Or(c.MustOperator(), c.MustAccount()); err != nil {
 		return CreatedKey{}, err
 	}
 	prefix := account.PrefixTest
@@ -114,7 +111,7 @@ func (s *Auth) createKey(ctx context.Context, c, owner *call.Call, name, prefix 
 	created.Key, _ = account.NewKey(s.IDs.New(event.PrefixKey), created.Secret, name, no, s.Now())
 	trail := s.Trail(owner, created, created.Created, account.KeyCreated, created.ID)
 	if no != 0 {
-		trail.Room = s.Room(owner, quota.APIKeys, s.keys.good(no))
+		trail.Room = s.Room(owner, quota.APIKeys, len(s.keys.good(no, account.Member)))
 	}
 	return created, s.putKey(ctx, &created.Key, trail)
 }
@@ -137,12 +134,7 @@ func (s *Auth) ListKeys(ctx context.Context, c *call.Call, p call.Page) ([]accou
 }
 
 func (s *Auth) listKeys(ctx context.Context, f store.KeyFilter, p call.Page) ([]account.Key, bool, error) {
-	page, err := call.ResolvePage(p, func(param, id string) (string, error) {
-		if _, _, ok := event.ParseID(event.PrefixKey, id); !ok {
-			return "", call.CursorFault(fault.Missing("API key", id), param, id)
-		}
-		return id, nil
-	})
+	page, err := call.ResolvePage(p, call.ByID(event.PrefixKey))
 	if err != nil {
 		return nil, false, err
 	}
@@ -157,13 +149,15 @@ func (s *Auth) listKeys(ctx context.Context, f store.KeyFilter, p call.Page) ([]
 
 // RevokeKey revokes a key of the call's account at once. Operators only.
 func (s *Auth) RevokeKey(ctx context.Context, c *call.Call, id string) (account.Key, error) {
-	if err := c.MustOperator(); err != nil {
+	if err := cmp.Or(c.MustOperator(), c.MustAccount()); err != nil {
 		return account.Key{}, err
 	}
-	if err := c.MustAccount(); err != nil {
-		return account.Key{}, err
-	}
-	for _, k := range s.keys.of(c.Space.Account()) {
+	return s.revokeOne(ctx, c, account.Member, id)
+}
+
+// revokeOne revokes a key with a role of the call's account; of operator keys, that is none.
+func (s *Auth) revokeOne(ctx context.Context, c *call.Call, role account.Role, id string) (account.Key, error) {
+	for _, k := range s.keys.with(c.Space.Account(), role) {
 		if k.ID == id {
 			return s.revokeKey(ctx, c, k)
 		}
@@ -173,8 +167,8 @@ func (s *Auth) RevokeKey(ctx context.Context, c *call.Call, id string) (account.
 
 // RevokeAll revokes the keys of a space.
 func (s *Auth) RevokeAll(ctx context.Context, space event.Space) error {
-	for _, k := range s.keys.of(space.Account()) {
-		if k.Live == space.Live() && k.Revoked.IsZero() {
+	for _, k := range s.keys.good(space.Account(), account.Member) {
+		if k.Live == space.Live() {
 			if _, err := s.revokeKey(ctx, call.ByItself(space), k); err != nil {
 				return err
 			}
@@ -237,31 +231,18 @@ func (s *Auth) RevokeOthers(ctx context.Context, secret, name string) error {
 	if !ok {
 		return fault.Missing("API key", name)
 	}
-	for _, k := range s.keys.of(kept.Account) {
-		if k.Name != name || k.ID == kept.ID || !k.Revoked.IsZero() {
-			continue
+	for _, k := range s.keys.good(kept.Account, kept.Role) {
+		if k.Name == name && k.ID != kept.ID {
+			if _, err := s.revokeKey(ctx, call.ByItself(k.Space()), k); err != nil {
+				return err
+			}
 		}
-		now := s.Now()
-		if err := s.Store.RevokeKey(ctx, k.ID, now, store.Trail{Audit: s.Entry(call.ByItself(k.Space()), now, account.KeyRevoked, k.ID)}); err != nil {
-			return err
-		}
-		k.Revoked = now
-		s.keys.putKey(k)
 	}
 	return nil
 }
 
 // HasOperator reports whether an operator key exists that is not revoked.
-func (s *Auth) HasOperator() bool {
-	s.keys.mu.RLock()
-	defer s.keys.mu.RUnlock()
-	for _, k := range s.keys.byHash {
-		if k.Role == account.Operator && k.Revoked.IsZero() {
-			return true
-		}
-	}
-	return false
-}
+func (s *Auth) HasOperator() bool { return len(s.keys.good(0, account.Operator)) > 0 }
 
 // CreateOperatorKey creates an operator key. Operators only.
 func (s *Auth) CreateOperatorKey(ctx context.Context, c *call.Call, name string) (CreatedKey, error) {
@@ -286,12 +267,7 @@ func (s *Auth) RevokeOperatorKey(ctx context.Context, c *call.Call, id string) (
 	if err := c.MustOperator(); err != nil {
 		return account.Key{}, err
 	}
-	for _, k := range s.keys.with(0, account.Operator) {
-		if k.ID == id {
-			return s.revokeKey(ctx, c.ForServer(), k)
-		}
-	}
-	return account.Key{}, fault.Missing("operator key", id)
+	return s.revokeOne(ctx, c.ForServer(), account.Operator, id)
 }
 
 // keyring contains all keys and accounts in memory, for every request to look up.
@@ -367,18 +343,6 @@ func (r *keyring) account(id string) (account.Account, bool) {
 	return a, ok
 }
 
-// good returns the number of an account's keys that are not revoked.
-func (r *keyring) good(account int64) (n int) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, k := range r.byHash {
-		if k.Account == account && k.Revoked.IsZero() {
-			n++
-		}
-	}
-	return n
-}
-
 // use records that a key was used.
 func (r *keyring) use(id string, now time.Time) {
 	r.uses.Lock()
@@ -405,10 +369,12 @@ func (r *keyring) takeUsed() map[string]time.Time {
 	return used
 }
 
-// of returns the keys of an account.
-func (r *keyring) of(acct int64) []account.Key { return r.with(acct, account.Member) }
+// good returns the keys of [keyring.with] that are not revoked.
+func (r *keyring) good(acct int64, role account.Role) []account.Key {
+	return slices.DeleteFunc(r.with(acct, role), func(k account.Key) bool { return !k.Revoked.IsZero() })
+}
 
-// with returns the keys with a role; of operator keys, the account is 0.
+// with returns an account's keys with a role; of operator keys, the account is 0.
 func (r *keyring) with(acct int64, role account.Role) (keys []account.Key) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -15,12 +15,7 @@ func (s *Auth) ListPortals(ctx context.Context, c *call.Call, p call.Page) ([]ac
 	if err := c.MustAccount(); err != nil {
 		return nil, false, err
 	}
-	page, err := call.ResolvePage(p, func(param, id string) (string, error) {
-		if _, _, ok := event.ParseID(event.PrefixPortal, id); !ok {
-			return "", call.CursorFault(fault.Missing("portal session", id), param, id)
-		}
-		return id, nil
-	})
+	page, err := call.ResolvePage(p, call.ByID(event.PrefixPortal))
 	if err != nil {
 		return nil, false, err
 	}

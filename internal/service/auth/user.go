@@ -241,7 +241,7 @@ func (s *Auth) ActorNames(ctx context.Context, c *call.Call) (map[string]string,
 	for _, u := range all {
 		names[u.ID] = u.Name
 	}
-	for _, k := range s.keys.of(c.Space.Account()) {
+	for _, k := range s.keys.with(c.Space.Account(), account.Member) {
 		names[k.ID] = k.Hint
 		if k.Name != "" {
 			names[k.ID] += " (" + k.Name + ")"

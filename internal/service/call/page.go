@@ -1,7 +1,6 @@
 package call
 
 import (
-	"strings"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/delivery"
@@ -52,6 +51,17 @@ func ResolvePage[C any](p Page, resolve func(param, id string) (C, error)) (stor
 	return out, nil
 }
 
+// ByID is a resolve of [ResolvePage] for objects that are ordered by their identifiers, which have
+// a prefix.
+func ByID(prefix string) func(param, id string) (string, error) {
+	return func(param, id string) (string, error) {
+		if _, _, ok := event.ParseID(prefix, id); !ok {
+			return "", CursorFault(fault.Missing("object", id), param, id)
+		}
+		return id, nil
+	}
+}
+
 // CursorFault converts a missing object into a fault of the parameter that named it.
 func CursorFault(err error, param, id string) error {
 	if fault.Is(err, fault.NotFound) {
@@ -74,10 +84,6 @@ func ParseBetween(cursor string) (id delivery.ID, ok bool) {
 	k, n, ok := event.ParseID(cursorPrefix, cursor)
 	return delivery.ID{Event: k, Endpoint: int64(n)}, ok
 }
-
-// IsBetween reports whether a cursor is a position between two objects, where a list has
-// reached the limit of rows to examine.
-func IsBetween(cursor string) bool { return strings.HasPrefix(cursor, cursorPrefix) }
 
 // CursorTime returns the time of the objects at such a position.
 func CursorTime(cursor string) (t time.Time, ok bool) {
