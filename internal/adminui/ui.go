@@ -272,7 +272,7 @@ func (rq *request) admit(rt route, base string) error {
 		rq.call.Request, rq.call.Remote = rq.id, rq.RemoteAddr
 	}
 	if rq.portal != nil { // requests for a customer's pages count for the account
-		if _, err := rq.ui.Service.Auth.Admit(rq.Context(), rq.call); err != nil {
+		if _, err := rq.ui.Service.Auth.Admit(rq.Context(), rq.call, 1); err != nil {
 			return err
 		}
 	}

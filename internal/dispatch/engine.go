@@ -95,10 +95,10 @@ type Failure struct {
 // Processor meters the processor time of endpoints' transformations. Its methods are called by
 // workers, without locks held.
 type Processor interface {
-	// MayTransform reports whether a transformation of the endpoint may be evaluated now.
-	MayTransform(e *endpoint.Endpoint) bool
-	// Transformed reports the approximate processor time of a transformation.
-	Transformed(e *endpoint.Endpoint, cost time.Duration)
+	// MayProcess reports whether a transformation of a space may be evaluated now.
+	MayProcess(space event.Space) bool
+	// Charge adds the approximate processor time of a transformation.
+	Charge(space event.Space, cost time.Duration)
 }
 
 // Config contains the dependencies and settings of an Engine; all fields without a stated

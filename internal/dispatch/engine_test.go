@@ -704,12 +704,12 @@ type processor struct {
 	asked atomic.Int64
 }
 
-func (p *processor) MayTransform(*endpoint.Endpoint) bool {
+func (p *processor) MayProcess(event.Space) bool {
 	p.asked.Add(1)
 	return !p.spent.Load()
 }
 
-func (p *processor) Transformed(_ *endpoint.Endpoint, cost time.Duration) { p.cost.Add(int64(cost)) }
+func (p *processor) Charge(_ event.Space, cost time.Duration) { p.cost.Add(int64(cost)) }
 
 // While an account has no processor time left, its transformations wait: no attempt is made or
 // used up, and other endpoints continue.

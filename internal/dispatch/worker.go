@@ -434,7 +434,7 @@ func (e *Engine) policy(ep *endpoint.Registered) delivery.Policy {
 // attempt sends one delivery and records the outcome. It is called without e.mu.
 func (e *Engine) attempt(l *lane, ep *endpoint.Registered, out *delivery.Outgoing, s sent) {
 	d := out.Delivery
-	if e.Processor != nil && ep.Transform() != "" && !e.Processor.MayTransform(ep.Endpoint) {
+	if e.Processor != nil && ep.Transform() != "" && !e.Processor.MayProcess(ep.Space) {
 		e.release(l, &d, true)
 		e.Log.Debug("attempt postponed: the account's processor time is used up", "endpoint", l.no)
 		return
@@ -482,7 +482,7 @@ func (e *Engine) try(ctx context.Context, ep *endpoint.Registered, out *delivery
 	now := e.Now()
 	p, err := ep.Payload(out.Delivery.ID.Event, out.EventID, out.Type, out.Body)
 	if p.Cost > 0 && e.Processor != nil {
-		e.Processor.Transformed(ep.Endpoint, p.Cost)
+		e.Processor.Charge(ep.Space, p.Cost)
 	}
 	if err != nil {
 		return delivery.Attempt{Number: out.Delivery.Attempts + 1, Started: now, Outcome: delivery.OutcomeMisconfigured,

@@ -354,7 +354,7 @@ func (a *api) serveVisitor(w http.ResponseWriter, rq *request, rt route) (status
 
 // admit counts the request against the account's limit and sets the limit's headers.
 func (a *api) admit(ctx context.Context, w http.ResponseWriter, c *call.Call) error {
-	l, err := a.Service.Auth.Admit(ctx, c)
+	l, err := a.Service.Auth.Admit(ctx, c, 1)
 	showLimit(w.Header(), l)
 	return err
 }

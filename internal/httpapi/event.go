@@ -177,7 +177,7 @@ func sendEvents(rq *request) (answer, error) {
 		return answer{}, err
 	}
 	if len(raws) > 1 { // the request itself was already counted
-		limit, err := rq.service().Auth.AdmitMore(rq.Context(), rq.call, len(raws)-1)
+		limit, err := rq.service().Auth.Admit(rq.Context(), rq.call, len(raws)-1)
 		showLimit(rq.header, limit)
 		if err != nil {
 			return answer{}, err

@@ -328,7 +328,7 @@ func (h *Hub) authenticate(r *http.Request) (*call.Call, error) {
 		return nil, err
 	}
 	call.Remote = r.RemoteAddr
-	if _, err := h.Service.Auth.Admit(r.Context(), call); err != nil {
+	if _, err := h.Service.Auth.Admit(r.Context(), call, 1); err != nil {
 		return nil, err
 	}
 	return call, nil

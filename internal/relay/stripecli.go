@@ -139,7 +139,7 @@ func (h *Hub) StripeConnect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	call := *one.call // a session may connect more than once
-	if _, err := h.Service.Auth.Admit(r.Context(), &call); err != nil {
+	if _, err := h.Service.Auth.Admit(r.Context(), &call, 1); err != nil {
 		h.refuse(w, err)
 		return
 	}

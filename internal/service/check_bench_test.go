@@ -45,7 +45,7 @@ func BenchmarkChecks(b *testing.B) {
 		})
 	}
 	admit := func(s *Service, c *call.Call) error {
-		_, err := s.Auth.Admit(ctx, c)
+		_, err := s.Auth.Admit(ctx, c, 1)
 		return err
 	}
 	prepare := func(s *Service, c *call.Call) error {

@@ -109,7 +109,7 @@ func (s *Service) accepting(e *event.Event, to []*endpoint.Endpoint) []*endpoint
 			accepting = append(accepting, w)
 		}
 	}
-	s.charge(e.Space, in.Cost())
+	s.Charge(e.Space, in.Cost())
 	return accepting
 }
 
@@ -163,7 +163,7 @@ func (s *Service) refused(ctx context.Context, w *endpoint.Endpoint, occasions [
 			}
 			in := endpoint.InputOf(e)
 			refused[e.Key] = !s.accepts(w, e, in)
-			s.charge(w.Space, in.Cost())
+			s.Charge(w.Space, in.Cost())
 		}
 	}
 	return refused, nil

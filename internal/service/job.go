@@ -254,7 +254,7 @@ func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.T
 		r.State, r.Error = job.Failed, "The endpoint was disabled."
 		return nil, 0, nil
 	}
-	if r.Missed && filtered(w.Endpoint) && !s.mayProcess(r.Space) { // wait until the account has processor time again
+	if r.Missed && filtered(w.Endpoint) && !s.MayProcess(r.Space) { // wait until the account has processor time again
 		return nil, jobGrace, nil
 	}
 	occasions, err := s.Store.Occasions(ctx, r.Space, r.Endpoint, r.Cursor.Event, until, jobSlice)

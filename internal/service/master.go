@@ -18,17 +18,14 @@ type MasterRotation struct {
 // RotateMasterKey generates a new master key and re-encrypts every record with it, while the
 // server runs. Operators only.
 func (s *Service) RotateMasterKey(ctx context.Context, c *call.Call) (MasterRotation, error) {
-	if err := c.MustOperator(); err != nil {
-		return MasterRotation{}, err
-	}
-	if s.RotateMaster == nil {
-		return MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_fixed", Message: "This server's master key cannot be rotated while it runs."}
-	}
-	end, err := s.Begin(ctx, c, true)
+	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
 		return MasterRotation{}, err
 	}
 	defer end()
+	if s.RotateMaster == nil {
+		return MasterRotation{}, &fault.Error{Code: fault.Invalid, Reason: "master_key_fixed", Message: "This server's master key cannot be rotated while it runs."}
+	}
 	// A caller who disconnects must not interrupt it.
 	done, err := s.RotateMaster(context.WithoutCancel(ctx))
 	if err != nil {

@@ -58,12 +58,8 @@ func (s *Service) compiling(c *call.Call, size int) (leave func(), err error) {
 	return leave, nil
 }
 
-// MayTransform reports whether the account of an endpoint has processor time left for a
-// transformation.
-func (s *Service) MayTransform(e *endpoint.Endpoint) bool { return s.mayProcess(e.Space) }
-
-// mayProcess reports whether the account of a space has processor time left.
-func (s *Service) mayProcess(space event.Space) bool {
+// MayProcess reports whether the account of a space has processor time left.
+func (s *Service) MayProcess(space event.Space) bool {
 	return s.processor.Admit(space.Account(), s.processorTime(space)) == nil
 }
 
@@ -73,9 +69,6 @@ func (s *Service) processorTime(space event.Space) int {
 	a, _ := s.Auth.AccountOf(space)
 	return quota.Of(quota.ProcessorTime, a.Limits, s.Limits)
 }
-
-// Transformed charges the account of an endpoint for a transformation.
-func (s *Service) Transformed(e *endpoint.Endpoint, cost time.Duration) { s.charge(e.Space, cost) }
 
 // dear reports whether an endpoint has a filter or a transformation, which cost processor time
 // for each event.
@@ -101,7 +94,7 @@ func (s *Service) process(c *call.Call, e *event.Event, to []*endpoint.Endpoint)
 	return leave, nil
 }
 
-// charge adds the processor time of filters and schemas of a space.
-func (s *Service) charge(space event.Space, cost time.Duration) {
+// Charge adds the processor time of filters and schemas of a space.
+func (s *Service) Charge(space event.Space, cost time.Duration) {
 	s.processor.Charge(space.Account(), s.processorTime(space), cost)
 }

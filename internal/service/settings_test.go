@@ -134,7 +134,7 @@ func TestRecheck(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a key of another node: %v", err)
 	}
-	if _, err := s.Auth.Admit(ctx, c); err != nil {
+	if _, err := s.Auth.Admit(ctx, c, 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Recheck(ctx, c); err != nil {
@@ -150,7 +150,7 @@ func TestRecheck(t *testing.T) {
 	if err := s.Recheck(ctx, c); err != nil {
 		t.Errorf("looked at again, a request counts once: %v", err)
 	}
-	if _, err := s.Auth.Admit(ctx, c); !fault.Is(err, fault.RateLimited) {
+	if _, err := s.Auth.Admit(ctx, c, 1); !fault.Is(err, fault.RateLimited) {
 		t.Errorf("the second request under a limit of one: %v", err)
 	}
 	late, err := s.Auth.Authenticate(ctx, secret)
@@ -194,7 +194,7 @@ func TestSettled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Auth.Admit(ctx, c); err != nil {
+		if _, err := s.Auth.Admit(ctx, c, 1); err != nil {
 			t.Fatal(err)
 		}
 		calls = append(calls, c)

@@ -254,7 +254,7 @@ func (s *Service) validate(e *event.Event) error {
 		return nil
 	}
 	wrong, cost := d.Fits(e.Body)
-	s.charge(e.Space, cost)
+	s.Charge(e.Space, cost)
 	switch {
 	case wrong == nil:
 		s.Validated(Fits)

@@ -29,15 +29,11 @@ type limits struct {
 	of map[int64]*rate.Limiter
 }
 
-// Admit counts a request against the limit of the call's account. Operators have no limit.
-// Errors: fault.RateLimited, with the time of the next try, and CatchUp's.
-func (s *Auth) Admit(ctx context.Context, c *call.Call) (RateLimit, error) {
-	return s.AdmitMore(ctx, c, 1)
-}
-
-// AdmitMore counts n further requests for the call: each event of a batch counts as a request.
-// Errors: Admit's, and fault.Invalid if the account's limit per minute is lower than that.
-func (s *Auth) AdmitMore(ctx context.Context, c *call.Call, n int) (RateLimit, error) {
+// Admit counts n requests, or further ones, for the call against the limit of its account: each
+// event of a batch counts as a request. Operators have no limit. Errors: fault.RateLimited, with the
+// time of the next try, fault.Invalid if the account's limit per minute is lower than that, and
+// CatchUp's.
+func (s *Auth) Admit(ctx context.Context, c *call.Call, n int) (RateLimit, error) {
 	c.Counted += n
 	out, err := s.admit(c, n)
 	if err == nil {

@@ -3,6 +3,8 @@ package call
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -260,4 +262,26 @@ func (s *Calls) OrAnswered(ctx context.Context, c *Call, err error) error {
 // Erased returns the error of a call that needs the payload of an erased event.
 func Erased(e *event.Event, param string) error {
 	return fault.Param(param, "event_erased", "The payload of the event %s was erased.", e.ID)
+}
+
+// maxDetail bounds each value in the audit log, in bytes.
+const maxDetail = 300
+
+// Difference collects the values that an edit changed, for the audit log. None may be a secret.
+type Difference []string
+
+// Of adds a value before and after the edit.
+func (d *Difference) Of(name string, old, is any) {
+	before, after := fmt.Sprint(old), fmt.Sprint(is)
+	if before == after {
+		return
+	}
+	*d = append(*d, "old_"+name, shortened(before), "new_"+name, shortened(after))
+}
+
+func shortened(text string) string {
+	if len(text) > maxDetail {
+		text = text[:maxDetail] + "…"
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
 }

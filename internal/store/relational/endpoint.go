@@ -113,15 +113,13 @@ func (s *Store) EditEndpoint(ctx context.Context, space event.Space, id string, 
 			return err
 		}
 		update := `UPDATE endpoints SET version = version + 1, url = ?, events = ?, status = ?, description = ?, metadata = ?, settings = ?,
-			updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND version = ? AND deleted = 0`
+			updated = ?, enabled_since = ?, disabled_reason = ?`
 		args := []any{Raw(e.URL), string(is.events), string(e.Status), Raw(e.Description), string(is.metadata), string(is.settings),
-			Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason, no, revision}
+			Millis(e.Updated), Millis(e.EnabledSince), e.DisabledReason}
 		if !bytes.Equal(was.private, is.private) {
-			update = `UPDATE endpoints SET version = version + 1, url = ?, events = ?, status = ?, description = ?, metadata = ?, settings = ?,
-				updated = ?, enabled_since = ?, disabled_reason = ?, sealed = ? WHERE no = ? AND version = ? AND deleted = 0`
-			args = slices.Insert(args, len(args)-2, any(s.Ring.Seal(is.private, e.ID)))
+			update, args = update+`, sealed = ?`, append(args, s.Ring.Seal(is.private, e.ID))
 		}
-		e.Revision, err = s.rewrite(ctx, "edit endpoint", trail, update, args...)
+		e.Revision, err = s.rewrite(ctx, "edit endpoint", trail, update+` WHERE no = ? AND version = ? AND deleted = 0`, append(args, no, revision)...)
 		return err
 	})
 	return e, err
