@@ -35,13 +35,13 @@ func TestGuarantees_nameTestsThatExist(t *testing.T) {
 			found = found || strings.Contains(string(code), "\nfunc "+m[1]+"(t *testing.T)") || strings.Contains(string(code), "\nfunc "+m[1]+"(f *testing.F)")
 		}
 		if !found {
-			t.Errorf("there is no %s in %s", m[1], m[2])
+			t.Errorf("%s is not in %s", m[1], m[2])
 		}
 	}
 	targets := regexp.MustCompile("`make ([\\w/-]+)`").FindAllStringSubmatch(string(text), -1)
 	for _, m := range targets {
 		if !strings.Contains(string(rules), "\n"+m[1]+":") {
-			t.Errorf("there is no make %s", m[1])
+			t.Errorf("make %s does not exist", m[1])
 		}
 	}
 	if len(tests) < 50 || len(targets) < 8 {

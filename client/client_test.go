@@ -95,7 +95,7 @@ func TestSend_refused(t *testing.T) {
 			t.Errorf("%#v", err)
 		}
 		if errors.Is(err, ErrUnknown) {
-			t.Error("a refused event is said to be in doubt")
+			t.Error("the error of a refused event includes ErrUnknown")
 		}
 		w.fault = func(_ int, _ http.Handler, rw http.ResponseWriter, _ *http.Request) error {
 			return answer(rw, 401, `{"error":{"type":"authentication_error","code":"api_key_unknown","message":"No."}}`, "Request-Id", "req_1")

@@ -40,7 +40,7 @@ type SignatureTemplate struct {
 	Content   string `json:"content,omitempty"`   // the signed text; default {body}
 	Header    string `json:"header,omitempty"`    // name of the header with the signature
 	Value     string `json:"value,omitempty"`     // of that header; default {signature}, or {signatures} with Each
-	Key       string `json:"key,omitempty"`       // text (default) or base64: what of the secret is the key
+	Key       string `json:"key,omitempty"`       // text (default): the secret's text is the key; base64: its decoded bytes
 	Each      string `json:"each,omitempty"`      // one of {signatures}, of each live secret, with {signature}
 	Join      string `json:"join,omitempty"`      // between two of them; default ","
 

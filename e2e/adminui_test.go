@@ -50,7 +50,7 @@ func newOfficeWith(t testing.TB, note string) *office {
 	})
 	o.account = s.must("GET", "/v1/account", nil)["account"].(map[string]any)["id"].(string)
 	o.pages = "/admin/" + o.account + "/test"
-	o.good = s.register(good.URL+"/hooks", "description", "Orders "+note, "headers", object{"X-Api-Key": "key-nobody-may-see"})
+	o.good = s.register(good.URL+"/hooks", "description", "Orders "+note, "headers", object{"X-Api-Key": "confidential-key"})
 	o.event = s.send("payment.succeeded", object{"id": "pay_1234567890", "amount": 2999, "currency": "usd"})
 	o.hostile = s.send("payment.failed", object{"id": "pay_hostile", "note": "a note " + note})
 	o.bad = s.register(bad.URL+"/down", "enabled_events", []string{"refund.created"})
@@ -101,12 +101,12 @@ func TestAdminUI_webhooks(t *testing.T) {
 	b.sees("While the webhook is disabled")
 	b.fill("[name=token_url]", target.URL+"/token")
 	b.fill("[name=client_id]", "posthaste")
-	b.fill("[name=client_secret]", "client-secret-nobody-may-see")
+	b.fill("[name=client_secret]", "confidential-client-secret")
 	b.do("choose events", chromedp.Click("[data-select-all]"))
 	b.press("form.stack button.primary")
 	b.sees("The webhook was created.")
 	b.sees("client credentials from " + target.URL + "/token")
-	b.lacks("client-secret-nobody-may-see")
+	b.lacks("confidential-client-secret")
 	id := regexp.MustCompile(`we_[0-9a-z]+`).FindString(b.at())
 	w := o.must("GET", "/v1/webhooks/"+id, nil)
 	if w.text("status") != "disabled" || len(w["enabled_events"].([]any)) < 10 {
@@ -248,7 +248,7 @@ func TestAdminUI_eventsAndDeliveries(t *testing.T) {
 	b.sees("The receiver acknowledged the event.")
 	b.do("look inside", chromedp.Click("ol.timeline summary"))
 	b.sees("X-Api-Key: (hidden)")
-	b.lacks("key-nobody-may-see")
+	b.lacks("confidential-key")
 	b.press("form[action$='/retry'] button")
 	b.sees("The delivery was attempted: the latest attempt below shows the response.")
 	o.settled(o.event.text("id"))
@@ -302,7 +302,7 @@ func TestAdminUI_eventTypes(t *testing.T) {
 	b.press("form.stack button.primary")
 	b.sees("The sample does not match the schema")
 	if got := b.value("[name=sample]"); got != `{"object": {"total": 1}}` {
-		t.Errorf("what was typed is now %q", got)
+		t.Errorf("the field's value is now %q", got)
 	}
 	b.fill("[name=sample]", `{"object": {"amount": 2999}}`)
 	b.press("form.stack button.primary")
@@ -592,7 +592,7 @@ func TestAdminUI_guessing(t *testing.T) {
 		}
 		return resp.StatusCode, string(body)
 	}
-	for _, name := range []string{"admin", "nobody"} {
+	for _, name := range []string{"admin", "unknown"} {
 		for i := range 5 {
 			if code, body := try(name, "wrong password"); code != http.StatusUnauthorized || !strings.Contains(body, "The user name or the password is wrong.") {
 				t.Fatalf("%s, guess %d: %d", name, i, code)
@@ -649,7 +649,7 @@ func TestAdminUI_sessions(t *testing.T) {
 		t.Fatalf("no session: %d", resp.StatusCode)
 		return ""
 	}
-	planted := "planted-by-somebody-else-0000000"
+	planted := "planted-by-an-attacker-000000000"
 	session := signIn(planted)
 	if session == planted {
 		t.Error("the session is the one that was planted")

@@ -48,7 +48,7 @@ func exchange(t *testing.T, address, name, request string) (said string, header 
 				Error struct{ Type, Code, Message string }
 			}
 			if err := json.Unmarshal(body, &refused); err != nil {
-				t.Errorf("%s: answered with what is not JSON: %s", name, body)
+				t.Errorf("%s: the response is not JSON: %s", name, body)
 			}
 			if e := refused.Error; e.Code != "" {
 				word += " " + e.Code
@@ -108,8 +108,8 @@ func TestAttack_rawRequests(t *testing.T) {
 		{"a chunk longer than it says", post("Transfer-Encoding: chunked\r\n", "3\r\n"+event+"\r\n0\r\n\r\n"), "400 request_incomplete"},
 		{"chunked twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), "501"},
 		{"chunked and compressed", post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"), "501"},
-		{"an encoding that nobody knows", post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), "501"},
-		{"an expectation that nobody knows", post(length+"Expect: 200-ok\r\n", event), "417"},
+		{"an unknown encoding", post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), "501"},
+		{"an unknown expectation", post(length+"Expect: 200-ok\r\n", event), "417"},
 		{"a type with a line break", post(long(len(broken)), broken), "400 event_type_invalid"},
 		{"a compressed body", post(long(bomb.Len())+"Content-Encoding: gzip\r\n", bomb.String()), "415 content_encoding_unsupported"},
 		{"a body that says it is compressed", post(length+"Content-Encoding: identity\r\nContent-Encoding: deflate\r\n", event), "415 content_encoding_unsupported"},
@@ -263,7 +263,7 @@ func TestAttack_manyAtOnce(t *testing.T) {
 		// The number of concurrent bodies of one account is limited.
 		{"chunks past the limit", head + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(big), big), []string{"413 request_too_large", "429 quota_exceeded"}},
 		{"headers past the limit", head + "X-Long: " + big, []string{"431"}},
-		{"nested past what is taken", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", 1<<20) + strings.Repeat("[", 1<<20), []string{"400 json_invalid", "429 quota_exceeded"}},
+		{"nested too deeply", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", 1<<20) + strings.Repeat("[", 1<<20), []string{"400 json_invalid", "429 quota_exceeded"}},
 	} {
 		said := make([]string, many)
 		var all sync.WaitGroup

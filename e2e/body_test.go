@@ -106,7 +106,7 @@ func TestRecipes(t *testing.T) {
 		t.Cleanup(receiver.Close)
 		i := slices.IndexFunc(blocks, func(b snippet) bool { return strings.Contains(b.text, host) })
 		if i < 0 {
-			t.Fatalf("there is no recipe for %s", host)
+			t.Fatalf("the page has no recipe for %s", host)
 		}
 		var e object
 		if err := json.Unmarshal([]byte(payload.FindStringSubmatch(blocks[i].text)[1]), &e); err != nil {

@@ -160,7 +160,7 @@ func TestBroker(t *testing.T) {
 		t.Error("the broker's password is in the log")
 	}
 	if !strings.Contains(out, `msg="message refused" source="orders/IN=`+acct+`:test"`) {
-		t.Errorf("nothing is said of a message that is no event:\n%s", out)
+		t.Errorf("an invalid message is not logged:\n%s", out)
 	}
 	if !strings.Contains(out, "data.object.amount") || strings.Contains(out, "much") {
 		t.Errorf("of a message that does not fit its event type, the log holds its value, or says nothing:\n%s", out)

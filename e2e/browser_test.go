@@ -42,7 +42,7 @@ func chromium(t testing.TB) context.Context {
 		}
 	}
 	if path == "" {
-		t.Fatal("there is no Chromium; make test installs it (package chromium)")
+		t.Fatal("Chromium is not installed; make test installs it (package chromium)")
 	}
 	profile, err := os.MkdirTemp("", "posthaste-browser-")
 	if err != nil {
@@ -315,7 +315,7 @@ func framed(address, js string, to any) chromedp.Action {
 			got, _, err := runtime.Evaluate(js).WithContextID(world).WithReturnByValue(true).Do(ctx)
 			return err == nil && json.Unmarshal(got.Value, to) == nil
 		}) {
-			return errors.New("there is no such frame")
+			return errors.New("the page does not have one frame")
 		}
 		return nil
 	})

@@ -22,7 +22,7 @@ func TestClient_serverKilled(t *testing.T) {
 	t.Parallel()
 	const kills, events = 3, 6000
 	s := serve(t, "")
-	s.register("http://127.0.0.1:1/nobody")
+	s.register("http://127.0.0.1:1/unavailable")
 	var address atomic.Value
 	address.Store(s.base)
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {

@@ -178,7 +178,7 @@ func TestCluster_killed(t *testing.T) {
 				return a, n
 			}
 			if tries > 100 {
-				t.Errorf("nobody takes %s", id)
+				t.Errorf("no node accepts %s", id)
 				return a, n
 			}
 			<-time.After(20 * time.Millisecond)
@@ -433,7 +433,7 @@ func TestCluster_failover(t *testing.T) {
 		t.Errorf("changed %v, unexpected %v", l.changed, l.unexpected)
 	}
 	if refused.Load() == 0 {
-		t.Error("nobody noticed the failure: the test proves little")
+		t.Error("no request failed during the failover: the test proves little")
 	}
 }
 
@@ -635,7 +635,7 @@ func TestMigrateStore(t *testing.T) {
 		return start(t, nil, binary, append([]string{"migrate-store", "--from", "sqlite", "--to", "postgres", "--data", old.data, "--database-url", db}, args...)...)
 	}
 	if p := move(); p.exit() == 0 {
-		t.Error("it moves what a server is writing to")
+		t.Error("it moves the data of a running server")
 	} else {
 		p.out.await(t, "a server runs on")
 	}

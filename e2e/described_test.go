@@ -55,7 +55,7 @@ func described(t *testing.T, named string, shown object) error {
 		}
 		return fits(all, name, shown, true)
 	}
-	return errors.New("say before the block what it is: <!-- schema: NAME -->, of a schema in api/openapi.yaml")
+	return errors.New("name the block's schema in api/openapi.yaml before it: <!-- schema: NAME -->")
 }
 
 // kindOf returns the value of "object" in a schema or in the schemas that it consists of.

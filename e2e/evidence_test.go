@@ -31,7 +31,7 @@ func TestEvidence(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := receive(t, answers(http.StatusInternalServerError))
-			e := s.register(r.URL+"/hook?név=É", append(tt.more, "headers", object{"X-Api-Key": "nobody-may-see"})...)
+			e := s.register(r.URL+"/hook?név=É", append(tt.more, "headers", object{"X-Api-Key": "confidential"})...)
 			sent := s.must("POST", "/v1/events", `{"type":"payment.succeeded","data":{"object":{"id":"pay_1","name":"Zoë & \"co\""}}}`)
 			d := s.settled(sent.text("id"))
 			delivery := ""
@@ -123,7 +123,7 @@ func between(t *testing.T, text, from, to string) string {
 	_, text, ok := strings.Cut(text, from)
 	text, _, ended := strings.Cut(text, to)
 	if !ok || !ended {
-		t.Fatalf("there is no %s", from)
+		t.Fatalf("%s not found", from)
 	}
 	return text
 }

@@ -92,7 +92,7 @@ func (r runbooks) follow(t testing.TB, s *server, signs []sign) {
 			found = printed.String() + s.out.String() + s.call("GET", "/metrics", nil).body
 			return re.MatchString(found)
 		}) {
-			t.Errorf("%s: where the runbook says %q there is no %q", sign.alert, sign.says, sign.finds)
+			t.Errorf("%s: where the runbook says %q, %q was not found", sign.alert, sign.says, sign.finds)
 		}
 	}
 }

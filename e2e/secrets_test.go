@@ -74,7 +74,7 @@ func TestSecrets_showNowhere(t *testing.T) {
 		}
 		for name, secret := range secrets {
 			if secret == "" {
-				t.Fatalf("there is no %s", name)
+				t.Fatalf("%s not found", name)
 			}
 			if strings.Contains(text, strings.TrimPrefix(secret, "whsec_")) {
 				t.Errorf("%s shows the %s", place, name)

@@ -63,7 +63,7 @@ func snippets(page, text string) (out []snippet, err error) {
 		case saveAs.MatchString(line):
 			file = saveAs.FindStringSubmatch(line)[1]
 		case exempt+schema != "" && strings.TrimSpace(line) != "":
-			return nil, fmt.Errorf("%s:%d: what is said of a block stands right before it", page, i+1)
+			return nil, fmt.Errorf("%s:%d: the comment about a block must be right before it", page, i+1)
 		}
 	}
 	if open != nil {

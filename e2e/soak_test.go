@@ -367,7 +367,7 @@ func (k *soak) sample() (s sample) {
 	metric := func(name string) int {
 		m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(text)
 		if m == nil {
-			k.t.Fatalf("there is no metric %s", name)
+			k.t.Fatalf("the server has no metric %s", name)
 		}
 		v, err := strconv.ParseFloat(m[1], 64)
 		if err != nil {

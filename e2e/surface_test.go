@@ -236,7 +236,7 @@ func TestAuditVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Exec(`UPDATE audit SET actor = 'somebody else' WHERE seq = 2`); err != nil {
+	if _, err := db.Exec(`UPDATE audit SET actor = 'another user' WHERE seq = 2`); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

@@ -126,7 +126,7 @@ func TestTraces(t *testing.T) {
 	case request == nil || publish == nil:
 		t.Fatalf("request %v, publish %v", request, publish)
 	case hex.EncodeToString(request.GetParentSpanId()) != theirSpan || request.GetKind() != trace.Span_SPAN_KIND_SERVER || request.GetName() != "POST /v1/events":
-		t.Errorf("the request's span is no child of its sender's: %v", request)
+		t.Errorf("the request's span is not a child of its sender's: %v", request)
 	case attribute(request, "posthaste.request.id") != sent.header.Get("Request-Id"):
 		t.Errorf("the request's span does not name it: %v", request)
 	}
@@ -140,7 +140,7 @@ func TestTraces(t *testing.T) {
 	}
 	for i, a := range attempts {
 		if string(a.GetParentSpanId()) != string(publish.GetSpanId()) {
-			t.Errorf("attempt %d is no child of the event's span", i+1)
+			t.Errorf("the span of attempt %d is not a child of the event's span", i+1)
 		}
 		if want := "00-" + theirTrace + "-" + hex.EncodeToString(a.GetSpanId()) + "-01"; !strings.Contains(headers, want) {
 			t.Errorf("attempt %d: the receiver was told %s, not %s", i+1, headers, want)

@@ -191,7 +191,7 @@ func TestVerify_refuses(t *testing.T) {
 		{"changed time", func(h http.Header) { h.Set("Webhook-Timestamp", strconv.FormatInt(v.Timestamp+1, 10)) }, v.Body, 0, webhook.ErrBadSignature},
 		{"too old", func(http.Header) {}, v.Body, 301, webhook.ErrTooOld},
 		{"too new", func(http.Header) {}, v.Body, -301, webhook.ErrTooNew},
-		{"time is no number", func(h http.Header) { h.Set("Webhook-Timestamp", "now") }, v.Body, 0, webhook.ErrMalformed},
+		{"the time is not a number", func(h http.Header) { h.Set("Webhook-Timestamp", "now") }, v.Body, 0, webhook.ErrMalformed},
 		{"no id", func(h http.Header) { h.Del("Webhook-Id") }, v.Body, 0, webhook.ErrMalformed},
 		{"other version only", func(h http.Header) { h.Set("Webhook-Signature", "v1a,"+v.Standard[3:]) }, v.Body, 0, webhook.ErrBadSignature},
 		{"too many signatures", func(h http.Header) { h.Set("Webhook-Signature", strings.Repeat("v1,x ", 100)) }, v.Body, 0, webhook.ErrMalformed},

@@ -68,7 +68,7 @@ func (b *bench) day(ctx context.Context) (err error) {
 	}
 	s.Endpoints.Put(e, endpoint.Process{})
 
-	fmt.Printf("\nday: 24 hours in %s, %d events a second of real time, what is older than %s is forgotten; by the hour\n", dayTakes, dayRate, dayRetention)
+	fmt.Printf("\nday: 24 hours in %s, %d events a second of real time, retention %s; by the hour\n", dayTakes, dayRate, dayRetention)
 	fmt.Printf("  %6s %10s %12s %12s\n", "hour", "accepted", "disk MiB", "memory MiB")
 	disk, memory := line{name: "disk, MiB"}, line{name: "memory, MiB"}
 	const perTick = 100

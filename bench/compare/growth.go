@@ -37,21 +37,21 @@ func (b *bench) growth(ctx context.Context) (err error) {
 		fill func(context.Context, *fill.Directory, int) error
 	}{
 		{"events stored and delivered", []int{10_000, 100_000, 1_000_000}, func(ctx context.Context, d *fill.Directory, n int) error {
-			to, err := d.Endpoints(ctx, 10, sink.base+"/ok", "nobody.sends")
+			to, err := d.Endpoints(ctx, 10, sink.base+"/ok", "unused.type")
 			if err != nil {
 				return err
 			}
 			return d.Events(ctx, n, to, 1, true)
 		}},
 		{"deliveries waiting", []int{10_000, 100_000, 1_000_000}, func(ctx context.Context, d *fill.Directory, n int) error {
-			to, err := d.Endpoints(ctx, dead, closed, "nobody.sends")
+			to, err := d.Endpoints(ctx, dead, closed, "unused.type")
 			if err != nil {
 				return err
 			}
 			return d.Events(ctx, n/dead, to, dead, false)
 		}},
 		{"endpoints", []int{100, 1000, 10_000}, func(ctx context.Context, d *fill.Directory, n int) error {
-			_, err := d.Endpoints(ctx, n, closed, "nobody.sends")
+			_, err := d.Endpoints(ctx, n, closed, "unused.type")
 			return err
 		}},
 	} {
@@ -139,7 +139,7 @@ func (b *bench) scale(ctx context.Context) (err error) {
 	began := time.Now()
 	var filled time.Duration
 	server, err := b.fullIn(ctx, place, func(d *fill.Directory) error {
-		to, err := d.Endpoints(ctx, b.endpoints, closed, "nobody.sends")
+		to, err := d.Endpoints(ctx, b.endpoints, closed, "unused.type")
 		if err != nil {
 			return err
 		}

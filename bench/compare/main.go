@@ -142,7 +142,7 @@ func run(ctx context.Context, o options) (err error) {
 	wanted := strings.Split(o.only, ",")
 	for _, name := range wanted {
 		if name != "" && !slices.Contains(names(), name) {
-			return fmt.Errorf("there is no scenario %q; there are %s", name, strings.Join(names(), ", "))
+			return fmt.Errorf("unknown scenario %q; the scenarios are %s", name, strings.Join(names(), ", "))
 		}
 	}
 	began := time.Now()

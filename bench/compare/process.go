@@ -134,7 +134,7 @@ func (p *process) metric(ctx context.Context, name string) (float64, error) {
 	}
 	_, rest, ok := strings.Cut(text, "\n"+name+" ")
 	if !ok {
-		return 0, fmt.Errorf("there is no metric %s", name)
+		return 0, fmt.Errorf("the server has no metric %s", name)
 	}
 	line, _, _ := strings.Cut(rest, "\n")
 	return strconv.ParseFloat(line, 64)

@@ -398,7 +398,7 @@ func TestRelay_refused(t *testing.T) {
 		b.await(t, 2, "refused_at IS NOT NULL AND error IS NOT NULL")
 		b.await(t, 2, "true")
 		if n := b.count(t, "error LIKE '%data.object.n%' AND id = '"+ids[1]+"'"); n != 1 {
-			t.Error("the error does not tell what is wrong")
+			t.Error("the error does not state the cause")
 		}
 		if got := apitest.Stored(t, s.api); !slices.Equal(got, []string{ids[0], ids[2]}) {
 			t.Errorf("stored %v", got)

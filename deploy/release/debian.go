@@ -13,7 +13,7 @@ import (
 // debian builds the Debian package if dpkg-deb is installed.
 func (r *release) debian(goarch string, program []byte, pages []file) error {
 	if _, err := exec.LookPath("dpkg-deb"); err != nil {
-		fmt.Fprintln(os.Stderr, "release: there is no dpkg-deb, so no Debian packages are made")
+		fmt.Fprintln(os.Stderr, "release: dpkg-deb is not installed, so no Debian packages are built")
 		return nil
 	}
 	all, err := r.debianFiles(program, pages)

@@ -135,7 +135,7 @@ func TestDebian_lifecycle(t *testing.T) {
 
 	// First installation.
 	if out := install("1.2.3"); !strings.Contains(out, "keep a copy of /etc/posthaste/keys/master-key") {
-		t.Errorf("nobody is told of the master key:\n%s", out)
+		t.Errorf("the output does not mention the master key:\n%s", out)
 	}
 	s.expect("dpkg-query -W -f '${Status} ${Version} ${Maintainer}' posthaste", "install ok installed 1.2.3 "+maintainer)
 	s.expect("getent passwd posthaste | cut -d: -f6,7", "/var/lib/posthaste:/usr/sbin/nologin")

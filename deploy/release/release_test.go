@@ -60,7 +60,7 @@ func TestDebian_settings(t *testing.T) {
 // systemd finds no mistake in the units, and few permissions that the server does not need.
 func TestUnits_hardened(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		t.Skip("there is no systemd here")
+		t.Skip("systemd is not installed")
 	}
 	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "../systemd/posthaste.service").CombinedOutput()
 	if err != nil {

@@ -51,7 +51,7 @@ var mutations = []mutation{
 		tests: []run{simulation},
 	},
 	{
-		what:  "what waits in the store is not read after a restart",
+		what:  "pending deliveries are not read after a restart",
 		file:  "internal/dispatch/engine.go",
 		edits: []edit{{"	e.workers.Go(e.keepTime)\n	e.workers.Go(e.scan)", "	e.workers.Go(e.keepTime)\n	e.scanned = true"}},
 		tests: []run{engine("TestEngine_restart"), simulation},
@@ -117,7 +117,7 @@ var mutations = []mutation{
 		tests: []run{engine("TestEngine_memory.*"), simulation},
 	},
 	{
-		what:  "nobody is told of a delivery that is out of attempts",
+		what:  "a delivery without attempts left is not announced",
 		file:  "internal/dispatch/worker.go",
 		edits: []edit{{"		e.Watcher.DeliveryExhausted(f)", "		_ = job"}},
 		tests: []run{simulation},
@@ -238,7 +238,7 @@ var mutations = []mutation{
 		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestContract"}},
 	},
 	{
-		what:  "an event is sent whole that its endpoint's transformation cannot be made of",
+		what:  "the untransformed event is sent if the endpoint's transformation fails",
 		file:  "internal/endpoint/shape.go",
 		edits: []edit{{"			return Payload{Cost: cost}, err", "			return Payload{Body: body}, nil"}},
 		tests: []run{{pkg: "./internal/endpoint", tests: "TestPayload_.*"}},
@@ -268,7 +268,7 @@ var mutations = []mutation{
 		tests: []run{{pkg: "./internal/store/postgres", tests: "TestCommit_stale"}},
 	},
 	{
-		what:  "a key that another node has revoked opens what is no event",
+		what:  "a key that another node has revoked is accepted for requests without events",
 		file:  "internal/service/settings.go",
 		edits: []edit{{"	if err := s.StillGood(c); err != nil {\n		return version, err\n	}\n", ""}},
 		tests: []run{{pkg: "./internal/service", tests: "TestRecheck"}},

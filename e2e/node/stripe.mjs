@@ -66,6 +66,6 @@ assert.equal(event.data.object.id, 'pay_1');
 const events = await stripe.events.list({ type: 'payment.succeeded', limit: 3 });
 assert.equal(events.data[0].id, sent.id);
 const several = await stripe.events.list({ types: ['payment.failed', 'payment.succeeded'], delivery_success: false });
-assert.equal(several.data[0].id, sent.id); // nobody answers at example.com/0 to 4
+assert.equal(several.data[0].id, sent.id); // example.com/0 to 4 do not answer
 assert.equal((await stripe.events.list({ types: ['payment.failed'] })).data.length, 0);
 console.log('ok');

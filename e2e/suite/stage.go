@@ -80,7 +80,7 @@ func choose(only string, fast bool) ([][]stage, error) {
 	}
 	for _, n := range names {
 		if !slices.Contains(stageNames(), n) {
-			return nil, fmt.Errorf("there is no stage %q; there are %s", n, strings.Join(stageNames(), ", "))
+			return nil, fmt.Errorf("unknown stage %q; the stages are %s", n, strings.Join(stageNames(), ", "))
 		}
 	}
 	return groups, nil

@@ -308,11 +308,11 @@ func confusing() []Animal {
 		}
 	}
 	return []Animal{
-		{Name: Confuser + " with one more", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: splitting(answer("nobody", 200))},
-		{Name: Confuser + " with a failure more", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: splitting(answer("nobody", 500))},
-		{Name: Confuser + " with a hundred more", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: splitting(strings.Repeat(answer("nobody", 204), 100))},
-		{Name: Confuser + " with half a one more", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: splitting("HTTP/1.1 200 OK\r\n" + Answers + ": nobody\r\nX-Rest: ")},
-		{Name: Confuser + " over TLS", Outcomes: outcome(succeeded, connection), Status: AnyStatus, tls: trustedHTTP1, live: splitting(answer("nobody", 200))},
+		{Name: Confuser + " with one more", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: splitting(answer("unknown", 200))},
+		{Name: Confuser + " with a failure more", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: splitting(answer("unknown", 500))},
+		{Name: Confuser + " with a hundred more", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: splitting(strings.Repeat(answer("unknown", 204), 100))},
+		{Name: Confuser + " with half a one more", Outcomes: outcome(succeeded, connection), Status: AnyStatus, live: splitting("HTTP/1.1 200 OK\r\n" + Answers + ": unknown\r\nX-Rest: ")},
+		{Name: Confuser + " over TLS", Outcomes: outcome(succeeded, connection), Status: AnyStatus, tls: trustedHTTP1, live: splitting(answer("unknown", 200))},
 		{Name: "answers before it is asked", Outcomes: outcome("rejected", connection), Status: AnyStatus, live: early(0)},
 		{Name: "answers after a byte", Outcomes: outcome("rejected", connection), Status: AnyStatus, Large: true, live: early(1)},
 		{Name: "answers a large body early", Outcomes: outcome("rejected"), Status: 413, Large: true, live: early(1000)},

@@ -208,7 +208,7 @@ func framed() []Animal {
 			for f.WriteData(s, false, make([]byte, 1<<14)) == nil {
 			}
 		}), succeeded, connection, timeout),
-		animal("promises what nobody wants", 0, nil, each(func(f *frames, s uint32) {
+		animal("pushes a resource without a request", 0, nil, each(func(f *frames, s uint32) {
 			_ = f.WritePushPromise(http2.PushPromiseParam{StreamID: s, PromiseID: 2, BlockFragment: f.header(":method", "GET"), EndHeaders: true})
 		}), connection),
 		animal("answers a stream that is none", 0, nil, each(func(f *frames, s uint32) { f.answer(s+1000, true, ":status", "200") }), connection, timeout),

@@ -43,21 +43,21 @@ func (p *Passwords) cost() int {
 	return p.Cost
 }
 
-// nobody returns the hash that is compared for an unknown user, so that the duration does not
-// reveal that.
-func (p *Passwords) nobody() string {
+// unknownUserHash returns the hash that is compared for an unknown user, so that the duration
+// does not reveal that the user is unknown.
+func (p *Passwords) unknownUserHash() string {
 	return fmt.Sprintf("$2a$%02d$hQsTYTYGFze9FZ34FAUQRuQM1ZVVyV.9zscW4HGIz0WxirHyMzhO2", p.cost())
 }
 
 // Match reports whether password is the user's. A nil user takes the same time.
 func (p *Passwords) Match(u *User, password string) bool {
-	hash := p.nobody()
+	hash := p.unknownUserHash()
 	if u != nil {
 		hash = u.Password
 	}
 	if len(password) > MaxPassword {
 		password = password[:MaxPassword] // it takes the same time, and cannot match: hashes are of shorter ones
-		hash = p.nobody()
+		hash = p.unknownUserHash()
 	}
 	if p.Compared != nil {
 		p.Compared(hash)

@@ -16,7 +16,7 @@ func TestPasswords_costTheSameForUnknownUsers(t *testing.T) {
 	note := func(hash string) {
 		cost, err := bcrypt.Cost([]byte(hash))
 		if err != nil {
-			t.Errorf("%q is no hash: %v", hash, err)
+			t.Errorf("%q is not a valid hash: %v", hash, err)
 		}
 		costs = append(costs, cost)
 	}
@@ -31,7 +31,7 @@ func TestPasswords_costTheSameForUnknownUsers(t *testing.T) {
 		t.Error("a password matches that is not the user's, or the user's does not")
 	}
 	if (&account.Passwords{Compared: note}).Match(nil, password) {
-		t.Error("a password is nobody's")
+		t.Error("the password of an unknown user matches")
 	}
 	want := []int{bcrypt.MinCost, bcrypt.MinCost, bcrypt.MinCost, bcrypt.MinCost, 12}
 	if !slices.Equal(costs, want) {

@@ -284,7 +284,7 @@ func TestAccess_matrix(t *testing.T) {
 			for name, tt := range map[string]struct {
 				token string
 				want  int
-			}{"nobody": {"pst_nobodyknowsthis", 404}, "a user's session": {sessions["admin"], 404}, "another account": {foreign, 0}, "one who may look": {looking, 0}, "its own": {own, 200}} {
+			}{"an unknown token": {"pst_unknowntoken00", 404}, "a user's session": {sessions["admin"], 404}, "another account": {foreign, 0}, "one who may look": {looking, 0}, "its own": {own, 200}} {
 				if r.Method == http.MethodPost && name == "its own" || !sampled(r.Method+r.Base+r.Path+name) {
 					continue
 				}
@@ -308,7 +308,7 @@ func TestAccess_matrix(t *testing.T) {
 			continue
 		}
 		path := d.path(r, "")
-		for name, cookie := range map[string]string{"nobody": "", "garbage": "x", "who signed out": ended, "an API key": testKey, "a portal": own} {
+		for name, cookie := range map[string]string{"no session": "", "garbage": "x", "who signed out": ended, "an API key": testKey, "a portal": own} {
 			if !sampled(r.Method + r.Base + r.Path + name) {
 				continue
 			}

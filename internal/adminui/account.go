@@ -123,7 +123,7 @@ func updateAccount(rq *request) error {
 	return rq.redirect("/admin/accounts/" + url.PathEscape(id) + "?done=saved")
 }
 
-// noKeys is what is typed for an account without searchable keys.
+// noKeys is the text for an account without searchable keys.
 const noKeys = "none"
 
 // searchableKeys reads the paths of searchable keys of a form, nil for the default.

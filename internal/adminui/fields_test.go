@@ -86,7 +86,7 @@ func TestFields_everyOne(t *testing.T) {
 	edit := pages + "/" + got.ID
 	untouched := fields(d.ask("GET", edit+"/edit", cookie, nil).body)
 	if a := post(edit, untouched); a.StatusCode != http.StatusSeeOther {
-		t.Fatalf("a form that nobody touched: %d\n%s", a.StatusCode, problemOf(a.body))
+		t.Fatalf("an unchanged form: %d\n%s", a.StatusCode, problemOf(a.body))
 	}
 	now, err := d.service.Endpoint(t.Context(), by, got.ID)
 	if err != nil {

@@ -265,7 +265,7 @@ func TestForms_everyRole(t *testing.T) {
 		pages++
 		make, is := forms[r.Path]
 		if !is {
-			t.Errorf("POST %s%s: nobody has said what is posted to it; give it a form", r.Base, r.Path)
+			t.Errorf("POST %s%s: the table lacks it; add its form", r.Base, r.Path)
 			continue
 		}
 		known[r.Path] = true
@@ -313,7 +313,7 @@ func TestForms_everyRole(t *testing.T) {
 	}
 	for path := range forms {
 		if !known[path] {
-			t.Errorf("there is no form at %s", path)
+			t.Errorf("the page has no form at %s", path)
 		}
 	}
 	t.Logf("forms=%d done=%d refused=%d", pages, done, refused)

@@ -27,8 +27,8 @@ func TestSignIn_comparesForUnknownNames(t *testing.T) {
 		{"a user with a wrong password", "viewer", "not the password", http.StatusUnauthorized},
 		{"a user without a password", "viewer", "", http.StatusUnauthorized},
 		{"a user with a password too long", "viewer", strings.Repeat("x", account.MaxPassword+1), http.StatusUnauthorized},
-		{"nobody", "nobody", password, http.StatusUnauthorized},
-		{"nobody with a password too long", "nobody", strings.Repeat("x", 1000), http.StatusUnauthorized},
+		{"an unknown user", "unknown", password, http.StatusUnauthorized},
+		{"an unknown user with a password too long", "unknown", strings.Repeat("x", 1000), http.StatusUnauthorized},
 		{"no name", "", password, http.StatusUnauthorized},
 		{"a name in other letters", "VIEWER", password, http.StatusUnauthorized},
 		{"a name that cannot be", "viewer' OR '1'='1", password, http.StatusUnauthorized},
@@ -62,7 +62,7 @@ func TestSignIn_sessions(t *testing.T) {
 		opens := func(token string) bool {
 			return d.ask("GET", "/admin/profile", "", nil, cookie(token)...).StatusCode == http.StatusOK
 		}
-		seen := []string{"planted-by-somebody-else-0000000", d.session("viewer")}
+		seen := []string{"planted-by-an-attacker-000000000", d.session("viewer")}
 		signIn := func(carried string) string {
 			t.Helper()
 			a := d.ask("POST", "/admin/sign-in?"+name+"="+seen[0]+"&session="+seen[0], "", url.Values{"name": {"member"}, "password": {password}, "session": {seen[0]}, "form_token": {account.FormToken(carried)}}, cookie(carried)...)

@@ -88,7 +88,7 @@ func TestForms_stale(t *testing.T) {
 	ok(err)
 	before := now()
 	if r := post(hook, v); r.StatusCode != http.StatusSeeOther || now() != before {
-		t.Errorf("a form that nobody touched: %d, and it is %s, not %s", r.StatusCode, now(), before)
+		t.Errorf("an unchanged form: %d, and it is %s, not %s", r.StatusCode, now(), before)
 	}
 
 	v = open()

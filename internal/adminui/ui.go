@@ -87,7 +87,7 @@ func New(c Config) http.Handler {
 	for _, base := range []string{"/admin", "/portal"} {
 		mux.Handle(base+"/", withoutSlash(mux, u.handler(route{method: "GET", access: public, handle: unknownPage}, base)))
 	}
-	return u.outermost(mux)
+	return u.wrap(mux)
 }
 
 // withoutSlash redirects a GET with a trailing slash to the page without it. Other requests are
@@ -162,9 +162,9 @@ const (
 	slowPage      = time.Minute
 )
 
-// outermost sets every response's Request-Id and headers, and converts a panic to an error
+// wrap sets every response's Request-Id and headers, and converts a panic to an error
 // page.
-func (u *ui) outermost(next http.Handler) http.Handler {
+func (u *ui) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		id := u.Service.IDs.New("req_")

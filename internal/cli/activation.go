@@ -37,9 +37,9 @@ func listen(ctx context.Context, addr string, getenv func(string) (string, bool)
 	return l, nil
 }
 
-// tell notifies the service manager, if it asked for that, that the server is ready or is
-// stopping.
-func tell(getenv func(string) (string, bool), state string) error {
+// notifyServiceManager notifies the service manager, if it requested that, that the server is
+// ready or stopping.
+func notifyServiceManager(getenv func(string) (string, bool), state string) error {
 	path, _ := getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return nil

@@ -116,7 +116,7 @@ func TestCrowd_fullOfRequests(t *testing.T) {
 	}
 	for range 5 {
 		if c := visit(t, addr, ""); !ended(c) {
-			t.Error("a connection was taken that there is no room for")
+			t.Error("a connection over the limit was accepted")
 		}
 	}
 	close(release)
@@ -127,7 +127,7 @@ func TestCrowd_fullOfRequests(t *testing.T) {
 	}
 	for tries := 0; !answered(t, visit(t, addr, "/")); tries++ { // a connection is idle a moment after its response
 		if tries == 1000 {
-			t.Fatal("there is no room when requests have ended")
+			t.Fatal("no connection is accepted after requests have ended")
 		}
 	}
 }

@@ -188,7 +188,7 @@ func (s *server) run(ctx context.Context) (err error) {
 
 	s.greet(banner, listener.Addr().String())
 	s.log.Info("listening", "addr", listener.Addr().String(), "version", Version(), "data", storeName(s.Config), "dev", s.Dev)
-	s.tell("READY=1")
+	s.tellManager("READY=1")
 
 	select {
 	case <-ctx.Done():
@@ -198,7 +198,7 @@ func (s *server) run(ctx context.Context) (err error) {
 		s.StopTimeout = 0
 	}
 	s.log.Info("stopping", "timeout", s.StopTimeout)
-	s.tell("STOPPING=1")
+	s.tellManager("STOPPING=1")
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StopTimeout)
 	defer cancel()
 	_ = listener.Close()
@@ -222,9 +222,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	return err
 }
 
-// tell notifies the service manager, if there is one.
-func (s *server) tell(state string) {
-	if err := tell(s.getenv, state); err != nil {
+// tellManager notifies the service manager, if there is one.
+func (s *server) tellManager(state string) {
+	if err := notifyServiceManager(s.getenv, state); err != nil {
 		s.log.Warn("service manager", "err", err)
 	}
 }

@@ -18,7 +18,7 @@ func newWeb(h http.Handler, log *slog.Logger) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           closeAfterDoubt(h),
+		Handler:           closeIfAmbiguous(h),
 		Protocols:         protocols,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ReadHeaderTimeout: 10 * time.Second,
@@ -33,11 +33,11 @@ func newWeb(h http.Handler, log *slog.Logger) *http.Server {
 // maxStreams is the maximum number of concurrent requests on an HTTP/2 connection.
 const maxStreams = 250
 
-// closeAfterDoubt closes a connection after a request whose length a proxy in front may
+// closeIfAmbiguous closes a connection after a request whose length a proxy in front may
 // determine differently, which could then treat a part of it as another request: one with both
 // a Content-Length and chunks, or an HTTP/1.0 request with chunks. net/http chooses one of them
 // and does not report it (RFC 9112, section 6.1).
-func closeAfterDoubt(next http.Handler) http.Handler {
+func closeIfAmbiguous(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
 			w.Header().Set("Connection", "close")
@@ -51,7 +51,7 @@ func closeAfterDoubt(next http.Handler) http.Handler {
 // that header, so the rest of it, and the header of other clients, is ignored.
 func clientAddresses(trusted []netip.Prefix, log *slog.Logger, next http.Handler) http.Handler {
 	if len(trusted) == 0 {
-		return tellOfProxy(log, next)
+		return warnAboutProxy(log, next)
 	}
 	trusts := func(a netip.Addr) bool {
 		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
@@ -79,9 +79,9 @@ func clientAddresses(trusted []netip.Prefix, log *slog.Logger, next http.Handler
 	})
 }
 
-// tellOfProxy warns once of a proxy that is not configured: all users behind it share one
+// warnAboutProxy warns once of a proxy that is not configured: all users behind it share one
 // limit.
-func tellOfProxy(log *slog.Logger, next http.Handler) http.Handler {
+func warnAboutProxy(log *slog.Logger, next http.Handler) http.Handler {
 	var told atomic.Bool
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !told.Load() && r.Header.Get("X-Forwarded-For") != "" && !told.Swap(true) {

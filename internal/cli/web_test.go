@@ -55,7 +55,7 @@ func TestWeb_slowClients(t *testing.T) {
 			if r.URL.Path == "/large" {
 				_, err := io.WriteString(w, large)
 				if err == nil {
-					t.Error("an answer that nobody reads was sent")
+					t.Error("a response without a reader was sent")
 				}
 				unread <- time.Since(began)
 				return
@@ -109,7 +109,7 @@ func TestWeb_slowClients(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			_, _ = io.WriteString(conn, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
 			if took := <-unread; took != time.Minute {
-				t.Errorf("an answer that nobody reads is given up after %v, want 1m", took)
+				t.Errorf("a response without a reader is given up after %v, want 1m", took)
 			}
 		})
 

@@ -8,10 +8,10 @@ import (
 // clock returns the time of the store's machine, with an uncertainty. It uses this machine's
 // monotonic clock, so that changes of the wall clock do not affect it.
 type clock struct {
-	mu    sync.Mutex
-	at    time.Time // of this machine
-	store time.Time // the store's time then, within the uncertainty
-	doubt time.Duration
+	mu          sync.Mutex
+	at          time.Time // of this machine
+	store       time.Time // the store's time then, within the uncertainty
+	uncertainty time.Duration
 }
 
 const (
@@ -21,20 +21,20 @@ const (
 
 // observe records the time of the store's clock, read between two times.
 func (c *clock) observe(began, ended, store time.Time) {
-	doubt := ended.Sub(began) / 2
+	uncertainty := ended.Sub(began) / 2
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.at.IsZero() && ended.Sub(c.at) < oldest && doubt > c.doubtAt(ended) {
+	if !c.at.IsZero() && ended.Sub(c.at) < oldest && uncertainty > c.uncertaintyAt(ended) {
 		return
 	}
-	c.at, c.store, c.doubt = began.Add(doubt), store, doubt
+	c.at, c.store, c.uncertainty = began.Add(uncertainty), store, uncertainty
 }
 
-func (c *clock) doubtAt(t time.Time) time.Duration { return c.doubt + t.Sub(c.at)/drift }
+func (c *clock) uncertaintyAt(t time.Time) time.Duration { return c.uncertainty + t.Sub(c.at)/drift }
 
 func (c *clock) latest() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	return c.store.Add(now.Sub(c.at) + c.doubtAt(now))
+	return c.store.Add(now.Sub(c.at) + c.uncertaintyAt(now))
 }

@@ -8,7 +8,7 @@
 // slot. A node that died releases nothing, but is no longer a member once the others have removed
 // it, and what it writes after that is refused by the store.
 //
-// The package must not know SQL, HTTP or what is sent.
+// The package must not know SQL, HTTP or payloads.
 package cluster
 
 import (
@@ -276,7 +276,7 @@ func (c *Cluster) Run(ctx context.Context, s Service, e Engine) error {
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { c.hear(ctx) })
-	wg.Go(func() { c.tell(ctx) })
+	wg.Go(func() { c.notify(ctx) })
 	wg.Go(func() { c.refresh(ctx) })
 	return c.keep(ctx)
 }
@@ -304,7 +304,7 @@ func (c *Cluster) keep(ctx context.Context) error {
 			resumed = c.renew(began) || resumed
 			if told { // the other nodes can read it now
 				told = false
-				c.tellMembers(ctx)
+				c.notifyMembers(ctx)
 			}
 			dead, after := c.watch.look(&v, time.Now(), c.lease)
 			// Nodes that start at once enter one after the other: endpoints wait for one change of the
@@ -347,7 +347,7 @@ func (c *Cluster) enter(ctx context.Context) bool {
 		}
 		return false
 	}
-	c.tellMembers(ctx)
+	c.notifyMembers(ctx)
 	return true
 }
 
@@ -367,15 +367,15 @@ func (c *Cluster) remove(ctx context.Context, dead []store.Member) (any bool) {
 		}
 	}
 	if any {
-		c.tellMembers(ctx)
+		c.notifyMembers(ctx)
 	}
 	return any
 }
 
 func toAll(text string) store.Message { return store.Message{To: store.AllNodes, Text: text} }
 
-// tellMembers notifies the other nodes to read the members.
-func (c *Cluster) tellMembers(ctx context.Context) {
+// notifyMembers notifies the other nodes to read the members.
+func (c *Cluster) notifyMembers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.lease/beats)
 	defer cancel()
 	if err := c.nodes.Tell(ctx, toAll(wordMembers)); err != nil && ctx.Err() == nil {
@@ -559,7 +559,7 @@ func (c *Cluster) hear(ctx context.Context) {
 	go func() {
 		defer close(heard)
 		for {
-			err := c.nodes.Hear(ctx, func(message string) { c.heard(ctx, message) })
+			err := c.nodes.Hear(ctx, func(message string) { c.handle(ctx, message) })
 			if err == nil || ctx.Err() != nil {
 				return
 			}
@@ -588,9 +588,9 @@ func (c *Cluster) hear(ctx context.Context) {
 	}
 }
 
-// heard handles a message. That of a change precedes those of the events that were accepted
+// handle handles a message. That of a change precedes those of the events that were accepted
 // after it, and is handled before them.
-func (c *Cluster) heard(ctx context.Context, message string) {
+func (c *Cluster) handle(ctx context.Context, message string) {
 	word, rest, _ := strings.Cut(message, " ")
 	switch word {
 	case wordSettings:
@@ -636,9 +636,9 @@ func (c *Cluster) receive(ctx context.Context, text string) {
 	}
 }
 
-// tell notifies the other nodes of work for their endpoints; notifications that are queued
+// notify notifies the other nodes of work for their endpoints; notifications that are queued
 // during a call are sent by the next.
-func (c *Cluster) tell(ctx context.Context) {
+func (c *Cluster) notify(ctx context.Context) {
 	for {
 		select {
 		case <-c.hasWay:

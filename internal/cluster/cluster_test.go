@@ -70,7 +70,7 @@ func (c *clock) earliest() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	return c.store.Add(now.Sub(c.at) - c.doubtAt(now))
+	return c.store.Add(now.Sub(c.at) - c.uncertaintyAt(now))
 }
 
 // The clock's uncertainty is correct: the store's time is between its bounds.
@@ -84,14 +84,14 @@ func TestClock(t *testing.T) {
 			time.Sleep(back)
 			c.observe(began, time.Now(), now)
 		}
-		check := func(c *clock, doubt time.Duration) {
+		check := func(c *clock, uncertainty time.Duration) {
 			t.Helper()
 			now := time.Now().Add(ahead)
 			if c.earliest().After(now) || c.latest().Before(now) {
 				t.Errorf("it is between %s and %s; it is %s", c.earliest(), c.latest(), now)
 			}
-			if got := c.latest().Sub(c.earliest()); got > 2*doubt+50*time.Microsecond { // clocks drift meanwhile
-				t.Errorf("in doubt by %s, at most %s is right", got/2, doubt)
+			if got := c.latest().Sub(c.earliest()); got > 2*uncertainty+50*time.Microsecond { // clocks drift meanwhile
+				t.Errorf("in uncertainty by %s, at most %s is right", got/2, uncertainty)
 			}
 		}
 		var c clock

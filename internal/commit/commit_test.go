@@ -664,7 +664,7 @@ func TestCommitter_accountsTakeTurns(t *testing.T) {
 }
 
 func TestCommitter_Stop(t *testing.T) {
-	t.Run("writes what is queued", func(t *testing.T) {
+	t.Run("writes the queued events", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := open(t, slowCommits(time.Second))
 			for k := event.Key(1); k <= 3; k++ {
@@ -709,7 +709,7 @@ func TestCommitter_Stop(t *testing.T) {
 			}
 		})
 	})
-	t.Run("leaves nobody waiting", func(t *testing.T) {
+	t.Run("ends all waiting calls", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := open(t, func(memstore.Call) memstore.Trouble {
 				return memstore.Trouble{Before: time.Second, Err: errors.New("away")}

@@ -270,7 +270,7 @@ func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 	c.LogLevel, c.LogFormat = r.text("log-level"), r.text("log-format")
 	c.OTLP = weburl.Respell(r.text("otlp-endpoint"))
 	c.Tracing = tracing(c.OTLP, getenv)
-	c.Dev, c.AllowPlain = r.truth("dev"), r.truth("allow-plain-live")
+	c.Dev, c.AllowPlain = r.boolean("dev"), r.boolean("allow-plain-live")
 	c.MaxBody, c.Concurrency, c.Workers = r.number("max-body"), r.number("concurrency"), r.number("workers")
 	c.Timeout, c.SecretMaxAge, c.RateLimit = r.duration("timeout"), r.duration("secret-max-age"), r.number("rate-limit")
 	c.MaxAge = r.duration("max-delivery-age")
@@ -282,8 +282,8 @@ func (s *Settings) Load(getenv func(string) (string, bool)) (*Config, error) {
 		return quota.Parse(text)
 	})
 	c.Health = delivery.Health{FailingAfter: r.duration("failing-after"), DisableAfter: r.duration("disable-after"), DisableAfterFailures: r.number("disable-after-failures")}
-	c.TargetPorts, c.EgressProxy, c.ProxyResolves = r.ports("target-ports"), r.proxy("egress-proxy"), r.truth("egress-proxy-resolves")
-	c.PublicURL, c.RequireIdempotencyKey = strings.TrimSuffix(r.text("public-url"), "/"), r.truth("require-idempotency-key")
+	c.TargetPorts, c.EgressProxy, c.ProxyResolves = r.ports("target-ports"), r.proxy("egress-proxy"), r.boolean("egress-proxy-resolves")
+	c.PublicURL, c.RequireIdempotencyKey = strings.TrimSuffix(r.text("public-url"), "/"), r.boolean("require-idempotency-key")
 	c.EgressAddresses, c.MasterKeyFile, c.NotifyURL = r.addresses("egress-addresses"), r.text("master-key-file"), r.text("notify-url")
 	c.Mail.Addr, c.Mail.TLS, c.Mail.From, c.Mail.To = r.text("smtp-addr"), r.text("smtp-tls"), r.text("smtp-from"), r.texts("smtp-to")
 	c.Mail.Every = r.duration("smtp-every")
@@ -511,7 +511,7 @@ func read[T any](r *reader, name string, get func(string) (T, error)) T {
 }
 
 func (r *reader) text(name string) string            { return read(r, name, r.f.GetString) }
-func (r *reader) truth(name string) bool             { return read(r, name, r.f.GetBool) }
+func (r *reader) boolean(name string) bool           { return read(r, name, r.f.GetBool) }
 func (r *reader) number(name string) int             { return read(r, name, r.f.GetInt) }
 func (r *reader) duration(name string) time.Duration { return read(r, name, r.f.GetDuration) }
 

@@ -108,7 +108,7 @@ func TestLoad_refuses(t *testing.T) {
 		{"rate limit", []string{"--rate-limit", "-1"}, nil, "--rate-limit"},
 		{"notify without a secret", []string{"--notify-url", "https://ops.example"}, nil, "POSTHASTE_NOTIFY_SECRET"},
 		{"notify with a bad secret", []string{"--notify-url", "https://ops.example"}, map[string]string{"POSTHASTE_NOTIFY_SECRET": "1234567890abcdef"}, "POSTHASTE_NOTIFY_SECRET"},
-		{"mail to nobody", []string{"--smtp-addr", "smtp.example:25"}, nil, "--smtp-to"},
+		{"mail without recipients", []string{"--smtp-addr", "smtp.example:25"}, nil, "--smtp-to"},
 		{"mail over what", []string{"--smtp-tls", "ssl3"}, nil, "--smtp-tls"},
 		{"audit log kept for seconds", []string{"--audit-retention", "1s"}, nil, "--audit-retention"},
 		{"jobs kept for less than nothing", []string{"--job-retention", "-1h"}, nil, "--job-retention"},

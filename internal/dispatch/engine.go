@@ -468,7 +468,7 @@ func (e *Engine) arrange(a *store.Append, away []delivery.Outgoing, now time.Tim
 // the store. While types are passed over, deliveries of other types do not wait behind them.
 // While the store is being read, it may have older ones.
 func (e *Engine) accept(l *lane, ep *endpoint.Registered, o *delivery.Outgoing, reading bool) {
-	if !l.heard(o) {
+	if !l.noteAccepted(o) {
 		return
 	}
 	full := l.ready.len() >= maxReady || len(l.held) >= maxHeld || e.bytes+weight(o) > e.QueueBytes

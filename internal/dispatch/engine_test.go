@@ -47,7 +47,7 @@ func TestEngine_happyPath(t *testing.T) {
 			}
 		}
 		if n := w.store.loads.Load(); n != 0 {
-			t.Errorf("the store was read %d times; what was just committed is in memory", n)
+			t.Errorf("the store was read %d times; a new delivery is in memory", n)
 		}
 	})
 }
@@ -368,7 +368,7 @@ func TestEngine_rate(t *testing.T) {
 		rate    float64
 		consent *endpoint.Consent
 	}{
-		"set": {10, nil}, "allowed by the receiver": {1000, allowed}, "set below what is allowed": {10, &endpoint.Consent{Granted: time.Now(), Rate: 6000}},
+		"set": {10, nil}, "allowed by the receiver": {1000, allowed}, "set below the receiver's limit": {10, &endpoint.Consent{Granted: time.Now(), Rate: 6000}},
 	} {
 		t.Run(name, func(t *testing.T) { testRate(t, c.rate, c.consent) })
 	}

@@ -113,7 +113,7 @@ type place uint8
 const (
 	unqueued place = iota
 	amongHealthy
-	amongFresh // not proven, but with few or no failures: see lane.doubtful
+	amongFresh // not proven, but with few or no failures: see lane.mayBeDown
 	amongSuspects
 	amongUrgent // in addition to another queue
 	places
@@ -197,10 +197,10 @@ func (l *lane) rest(now time.Time) bool {
 	return false
 }
 
-// doubtful reports whether the endpoint may be down. An endpoint with a new delivery and no
-// failure is not doubtful, nor is one that has succeeded and failed once or twice since: these
+// mayBeDown reports whether the endpoint may be down. An endpoint with a new delivery and no
+// failure does not count, nor does one that has succeeded and failed once or twice since: these
 // must not wait behind all those that are down.
-func (l *lane) doubtful() bool {
+func (l *lane) mayBeDown() bool {
 	switch {
 	case l.breaker.Failures == 0:
 		return !l.news
@@ -272,8 +272,8 @@ func (l *lane) holds(k event.Key) bool {
 // noteRead records that a delivery was read from the store.
 func (l *lane) noteRead(o *delivery.Outgoing) { l.readUpTo = max(l.readUpTo, o.Delivery.ID.Event) }
 
-// heard records that a delivery was accepted, and reports whether it is new to the lane.
-func (l *lane) heard(o *delivery.Outgoing) bool {
+// noteAccepted records that a delivery was accepted, and reports whether it is new to the lane.
+func (l *lane) noteAccepted(o *delivery.Outgoing) bool {
 	l.news = true
 	return !l.holds(o.Delivery.ID.Event)
 }
@@ -528,7 +528,7 @@ func (l *lane) enqueue() place {
 	switch {
 	case l.proven:
 		l.queue = amongHealthy
-	case !l.doubtful():
+	case !l.mayBeDown():
 		l.queue = amongFresh
 	default:
 		l.queue = amongSuspects

@@ -396,6 +396,6 @@ func (g *game) judgeDelivery(no int64, id delivery.ID) {
 	case d.State == delivery.Succeeded && (!g.delivered[id] || recorded == 0):
 		g.t.Errorf("%s is said to have succeeded without an attempt", id)
 	case d.State == delivery.Failed && g.exhausted[id] == 0:
-		g.t.Errorf("%s failed and nobody was told", id)
+		g.t.Errorf("the failure of %s was not announced", id)
 	}
 }

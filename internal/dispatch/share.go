@@ -33,10 +33,10 @@ func (e *Engine) free(p pool) int {
 	return min(max(size, 1)-e.used[p], left)
 }
 
-// greed is the number of a pool's workers that a space may use per free worker. With 3, one
+// workersPerFree is the number of a pool's workers that a space may use per free worker. With 3, one
 // space gets three quarters of the workers and two get three sevenths each, so a space without
 // workers always finds some.
-const greed = 3
+const workersPerFree = 3
 
 // share is a space's part of the workers, with its lanes that wait for one. A space is an
 // account's live or test mode.
@@ -63,7 +63,7 @@ func (e *Engine) share(ep *endpoint.Registered) *share {
 // endpoints, it may use all.
 func (e *Engine) mayHave(s *share, p pool) bool {
 	free := e.free(p)
-	return s.used[p] < greed*free || free > 0 && e.Endpoints.Spaces() == 1
+	return s.used[p] < workersPerFree*free || free > 0 && e.Endpoints.Spaces() == 1
 }
 
 // lend assigns a worker of a pool to a space.

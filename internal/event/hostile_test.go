@@ -109,7 +109,7 @@ func TestFits_isBoundedForAllEvents(t *testing.T) {
 		"many ways that all count": {`{"items":{"unevaluatedProperties":false,"anyOf":[` + many(500, `{"properties":{"a":{}}}`) + `]}}`, objects},
 		"one way of many":          {`{"items":{"oneOf":[` + many(1_000, `{"minimum":2}`) + `]}}`, numbers},
 		"names that are looked at": {`{"propertyNames":{"enum":[` + many(2_000, `"x"`) + `]}}`, names(12_000)},
-		"what is contained":        {`{"contains":{"allOf":[` + many(500, `{"const":{"a":2}}`) + `]}}`, objects},
+		"contains":                 {`{"contains":{"allOf":[` + many(500, `{"const":{"a":2}}`) + `]}}`, objects},
 		"items that differ":        {`{"items":{"uniqueItems":true}}`, "[[" + colliding.String() + "[]]]"},
 		"multiples":                {`{"items":{"allOf":[` + many(300, `{"multipleOf":1e-300}`) + `]}}`, strings.ReplaceAll(numbers, "1", "1e+300")},
 	} {

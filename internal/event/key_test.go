@@ -55,7 +55,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("time = %s", at)
 	}
 	if low := KeyAt(keys[0].Time()); low > keys[0] || KeyAt(keys[0].Time().Add(time.Millisecond)) <= keys[0] {
-		t.Error("KeyAt is no bound")
+		t.Error("KeyAt is not a bound")
 	}
 	later := NewKeys(func() time.Time { return now }, 0)
 	later.After(keys[len(keys)-1])

@@ -177,7 +177,7 @@ func viewKey(k *account.Key) keyView {
 
 func createKey(rq *request) (answer, error) {
 	p := rq.params()
-	name, live := deref(p.text("name")), deref(p.truth("livemode"))
+	name, live := deref(p.text("name")), deref(p.boolean("livemode"))
 	return answerKey(rq, p, func() (auth.CreatedKey, error) {
 		return rq.service().Auth.CreateKey(rq.Context(), rq.call, name, live)
 	})

@@ -95,7 +95,7 @@ func New(c Config) http.Handler {
 		a.mux.HandleFunc(profiles, a.profile)
 	}
 	a.mux.HandleFunc("/", a.unknown)
-	return a.outermost(a.mux)
+	return a.wrap(a.mux)
 }
 
 func plain(w http.ResponseWriter, status int, text string) {
@@ -186,8 +186,8 @@ func (k *readiness) ask(ctx context.Context, ready func(context.Context) error, 
 	close(answered)
 }
 
-// outermost sets every response's Request-Id and converts a panic to a 500.
-func (a *api) outermost(next http.Handler) http.Handler {
+// wrap sets every response's Request-Id and converts a panic to a 500.
+func (a *api) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		id := a.Service.IDs.New("req_")

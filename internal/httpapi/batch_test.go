@@ -68,7 +68,7 @@ func TestBatch_eachForItself(t *testing.T) {
 		t.Errorf("delivery %v", d)
 	}
 	if n := len(w.must("GET", "/v1/events/"+got[9].text("id")+"/deliveries", "").list()); n != 0 {
-		t.Errorf("an event that nobody wants has %d deliveries", n)
+		t.Errorf("an event without endpoints has %d deliveries", n)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestBatch_idempotency(t *testing.T) {
 
 	other := w.batch([]string{goodEvent, goodEvent, `{"type":"other","data":{"object":{}}}`}, key("k")...).object().list()
 	if other[0].text("id") != first.object().list()[0].text("id") || other[1]["status"] != 200.0 {
-		t.Errorf("what is as before, and what was refused then: %v", other[:2])
+		t.Errorf("the unchanged events, and those refused before: %v", other[:2])
 	}
 	if other[2]["status"] != 422.0 || other[2].in("error").text("code") != "idempotency_key_reused" {
 		t.Errorf("another event in an accepted one's place: %v", other[2])

@@ -311,7 +311,7 @@ func TestAttempts_showSentRequests(t *testing.T) {
 			t.Errorf("%s: what cannot be made again is shown as %v", tt.name, a[1])
 		}
 		if a[0]["request_body"] != nil || !strings.Contains(a[0].text("request_body_error"), plain) {
-			t.Errorf("%s: what was not recorded is shown as %v", tt.name, a[0])
+			t.Errorf("%s: missing evidence is shown as %v", tt.name, a[0])
 		}
 		w.must("DELETE", "/v1/webhooks/"+e, "")
 		shown("after the endpoint was deleted")
@@ -345,7 +345,7 @@ func TestExhausted_hasNoStatusCode(t *testing.T) {
 			Outgoing: &delivery.Outgoing{Delivery: v.Delivery, EventID: e.text("id"), Type: v.Type}})
 		notices := w.must("GET", "/v1/events?type=message.attempt.exhausted", "").list()
 		if len(notices) == 0 {
-			t.Fatal("there is no notice")
+			t.Fatal("the notice is missing")
 		}
 		notice := object(notices[0].in("data")).in("object")
 		if got, there := notice["last_status_code"]; !there || got != want {

@@ -97,7 +97,7 @@ func (a *api) viewSecrets(e *endpoint.Endpoint) endpointView {
 // endpointParams reads the endpoint parameters of a request.
 func endpointParams(p *params) endpoint.Params {
 	out := p.fields(endpoint.Fields)
-	if disabled := p.truth("disabled"); disabled != nil { // an alternative to status
+	if disabled := p.boolean("disabled"); disabled != nil { // an alternative to status
 		status := endpoint.Enabled
 		if *disabled {
 			status = endpoint.Disabled
@@ -151,7 +151,7 @@ func stripeParams(p *params) {
 	if v := p.text("api_version"); v != nil && len(*v) > maxVersion {
 		p.fail("api_version", "A version of Stripe's API has at most %d bytes. Events have no versions on this server. Leave it out.", maxVersion)
 	}
-	if connected := p.truth("connect"); connected != nil && *connected {
+	if connected := p.boolean("connect"); connected != nil && *connected {
 		p.fail("connect", "This server has no connected accounts. Leave connect out, or send false.")
 	}
 }

@@ -180,7 +180,7 @@ func TestErrors(t *testing.T) {
 		{"resend: endpoint of the other mode", "POST", evPath + "/resend", `{"endpoint":"` + live.text("id") + `"}`, nil, invalid("resource_missing", "endpoint")},
 		{"resend: disabled endpoint", "POST", evPath + "/resend", `{"endpoint":"` + off.text("id") + `"}`, nil, invalid("endpoint_disabled", "endpoint")},
 		{"resend: not there", "POST", "/v1/events/evt" + noID + "/resend", "", nil, missing("id")},
-		{"retry event: to a listener that is no truth", "POST", evPath + "/retry", "for_stripecli=perhaps", form, invalid("parameter_invalid", "for_stripecli")},
+		{"retry event: for_stripecli is not a boolean", "POST", evPath + "/retry", "for_stripecli=perhaps", form, invalid("parameter_invalid", "for_stripecli")},
 		{"retry event: not there", "POST", "/v1/events/evt" + noID + "/retry", "", nil, missing("id")},
 
 		// Deliveries.

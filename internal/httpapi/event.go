@@ -354,7 +354,7 @@ func eraseEvent(rq *request) (answer, error) {
 
 func listEvents(rq *request) (answer, error) {
 	p := rq.query()
-	f := service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.truth("delivery_success"), Status: p.given("status"), Text: p.given("text"), Key: p.searchKey()}
+	f := service.EventFilter{Type: p.given("type"), Types: deref(p.texts("types")), Delivered: p.boolean("delivery_success"), Status: p.given("status"), Text: p.given("text"), Key: p.searchKey()}
 	f.From, f.Until = p.created()
 	return pageTo(rq, p, viewEvent, func(ctx context.Context, c *call.Call, page call.Page) ([]event.Event, string, error) {
 		return rq.service().ListEvents(ctx, c, f, page)
@@ -397,7 +397,7 @@ func resendEvent(rq *request) (answer, error) {
 // as response.
 func retryEvent(rq *request) (answer, error) {
 	p := rq.params()
-	to, listeners := p.given("webhook_endpoint"), deref(p.truth("for_stripecli"))
+	to, listeners := p.given("webhook_endpoint"), deref(p.boolean("for_stripecli"))
 	if err := p.done(); err != nil {
 		return answer{}, err
 	}

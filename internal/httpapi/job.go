@@ -64,7 +64,7 @@ func viewPlan(p service.RetryPlan) planView {
 
 func recoverEndpoint(rq *request) (answer, error) {
 	p := rq.params()
-	since, missed := p.moment("since"), p.truth("include_missed")
+	since, missed := p.moment("since"), p.boolean("include_missed")
 	if err := p.done(); err == nil && since == nil {
 		return answer{}, fault.Param("since", "parameter_missing", "Set since to the start of the outage, in Unix seconds.")
 	}
@@ -76,7 +76,7 @@ func recoverEndpoint(rq *request) (answer, error) {
 func retryDeliveries(rq *request) (answer, error) {
 	p := rq.params()
 	f := service.DeliveryFilter{Endpoint: p.given("endpoint"), Type: p.given("type"), From: deref(p.moment("since")), Until: deref(p.moment("until"))}
-	all, dry := deref(p.truth("all")), deref(p.truth("dry_run"))
+	all, dry := deref(p.boolean("all")), deref(p.boolean("dry_run"))
 	b := service.BulkRetry{DeliveryFilter: f, All: all}
 	if dry {
 		return act(rq, p, shown(viewPlan), func() (service.RetryPlan, error) { return rq.service().PlanRetry(rq.Context(), rq.call, b) })

@@ -131,13 +131,13 @@ func TestLists_eventFilters(t *testing.T) {
 func TestLists_eventsAsStripeNarrows(t *testing.T) {
 	w := newWorld(t)
 	w.register("payment.*")
-	done, failed, waiting, nobody := w.send("payment.succeeded").text("id"), w.send("payment.failed").text("id"), w.send("payment.succeeded").text("id"), w.send("refund.created").text("id")
+	done, failed, waiting, undelivered := w.send("payment.succeeded").text("id"), w.send("payment.failed").text("id"), w.send("payment.succeeded").text("id"), w.send("refund.created").text("id")
 	w.attempted(w.deliveryOf(done).text("id"), delivery.Attempt{Started: start, Outcome: delivery.OutcomeSucceeded, StatusCode: 200})
 	w.attempted(w.deliveryOf(failed).text("id"), delivery.Attempt{Started: start, Outcome: delivery.OutcomeGone, StatusCode: 410})
 	for query, want := range map[string][]string{
-		"delivery_success=true":                                           {nobody, done},
+		"delivery_success=true":                                           {undelivered, done},
 		"delivery_success=false":                                          {waiting, failed},
-		"types[]=payment.failed&types[]=refund.created":                   {nobody, failed},
+		"types[]=payment.failed&types[]=refund.created":                   {undelivered, failed},
 		"types[]=payment.succeeded":                                       {waiting, done},
 		"types[]=payment.succeeded&delivery_success=true":                 {done},
 		"types[]=nothing.like_it":                                         nil,

@@ -272,7 +272,7 @@ func TestAuth_matrix(t *testing.T) {
 	for _, route := range httpapi.Routes() {
 		e, listed := known[route]
 		if !listed {
-			t.Errorf("%s: nobody has said who may use it; give it an entry", route)
+			t.Errorf("%s: the table has no entry for it", route)
 			continue
 		}
 		delete(known, route)
@@ -332,12 +332,12 @@ func TestAuth_matrix(t *testing.T) {
 				}
 			}
 			if refused && w.everything() != before {
-				t.Errorf("%s: somebody who was refused changed something", route)
+				t.Errorf("%s: a refused request had an effect", route)
 			}
 		}
 	}
 	for route := range known {
-		t.Errorf("%s is no route", route)
+		t.Errorf("%s is not a route", route)
 	}
 	t.Logf("routes=%d roles=%d cells=%d", len(httpapi.Routes()), len(roles), cells)
 }

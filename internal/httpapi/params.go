@@ -365,7 +365,7 @@ func (p *params) texts(name string) *[]string {
 	return &out
 }
 
-func (p *params) truth(name string) *bool {
+func (p *params) boolean(name string) *bool {
 	v, ok := p.take(name)
 	if !ok {
 		return nil

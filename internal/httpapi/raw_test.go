@@ -67,7 +67,7 @@ func TestRawEvents(t *testing.T) {
 	w.call("POST", "/v1/events/raw", body, append(key, "Event-Type", "a.c")...).check(refusal{422, "idempotency_replay_mismatch", "idempotency_key_reused", ""})
 }
 
-// The headers of an event are stored and shown with it, and belong to what its id stands for.
+// The headers of an event are stored and shown with it, and are part of its identity for repeated requests.
 func TestEventHeaders(t *testing.T) {
 	w := newWorld(t)
 	const event = `{"type":"a.b","id":"evt_1234567890abcdef","data":{"object":{}},"headers":{"x-tenant":"acme","X-Order":"7"}}`

@@ -71,6 +71,6 @@ func TestIfMatch(t *testing.T) {
 		t.Error("a list has an ETag")
 	}
 	if a := w.call("GET", "/v1/event_types/payment.succeeded", ""); a.header.Get("ETag") != "" {
-		t.Error("what is built in has an ETag")
+		t.Error("a built-in type has an ETag")
 	}
 }

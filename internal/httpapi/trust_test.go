@@ -29,7 +29,7 @@ func (w *world) actions(target string, header ...string) (all []string) {
 	for _, e := range w.must("GET", "/v1/audit_log?limit=100&target="+target, "", header...).list() {
 		all = append([]string{e.text("action")}, all...)
 		if e.text("actor") == "" || e.text("request") == "" && e.text("actor") != "system" {
-			w.t.Errorf("nobody did %v", e)
+			w.t.Errorf("unexpected entry %v", e)
 		}
 	}
 	return all

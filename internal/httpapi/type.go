@@ -60,7 +60,7 @@ func viewTypeVersion(s *event.SchemaVersion) typeVersionView {
 
 // typeParams reads the event type parameters of a request.
 func typeParams(p *params) service.TypeParams {
-	out := service.TypeParams{Description: p.text("description"), Validation: p.text("validation"), Deprecated: p.truth("deprecated")}
+	out := service.TypeParams{Description: p.text("description"), Validation: p.text("validation"), Deprecated: p.boolean("deprecated")}
 	if raw, given := p.raw("schema"); given {
 		out.Schema = &raw
 	}

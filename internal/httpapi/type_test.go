@@ -40,7 +40,7 @@ func TestEventTypes_validate(t *testing.T) {
 	}
 	w.must("PATCH", "/v1/event_types/invoice.paid", `{"validation":"off"}`)
 	if e := w.must("POST", "/v1/events", `{"type":"invoice.paid","data":{"object":{}}}`); e["warnings"] != nil {
-		t.Errorf("warned of what nobody looks at: %v", e)
+		t.Errorf("a warning about an unused keyword: %v", e)
 	}
 	if want := map[service.Verdict]int{service.Fits: 2, service.Warned: 1, service.Rejected: 4}; !maps.Equal(w.found, want) {
 		t.Errorf("counted %v, want %v", w.found, want)

@@ -33,7 +33,7 @@ func createUser(rq *request) (answer, error) {
 
 func updateUser(rq *request) (answer, error) {
 	p := rq.params()
-	in := auth.UserParams{Role: p.text("role"), Password: p.text("password"), Disabled: p.truth("disabled")}
+	in := auth.UserParams{Role: p.text("role"), Password: p.text("password"), Disabled: p.boolean("disabled")}
 	if err := p.done(); err == nil && in == (auth.UserParams{}) {
 		return answer{}, fault.Param("role", "parameter_missing", "Set a new role, a new password, or whether the user is disabled.")
 	}
@@ -79,7 +79,7 @@ func createPortal(rq *request) (answer, error) {
 	p := rq.params()
 	in := auth.PortalParams{}
 	life := p.seconds("expires_in")
-	readOnly, origins := p.truth("read_only"), p.texts("allowed_origins")
+	readOnly, origins := p.boolean("read_only"), p.texts("allowed_origins")
 	if brand, given := p.group("brand"); given {
 		in.Name, in.Colour, in.Logo = brand.given("name"), brand.given("color"), brand.given("logo")
 		p.endGroup("brand", brand)

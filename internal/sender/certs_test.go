@@ -120,7 +120,7 @@ func TestSend_clientCertificate(t *testing.T) {
 		{"its certificate", &endpoint.TLS{Certificate: chain, PrivateKey: key, RootCAs: servers.pem}, delivery.OutcomeSucceeded},
 		{"no certificate", &endpoint.TLS{RootCAs: servers.pem}, delivery.OutcomeTLS},
 		{"another CA's certificate", &endpoint.TLS{Certificate: strangeChain, PrivateKey: strangeKey, RootCAs: servers.pem}, delivery.OutcomeTLS},
-		{"a server that nobody vouches for", &endpoint.TLS{Certificate: chain, PrivateKey: key}, delivery.OutcomeTLS},
+		{"an untrusted server", &endpoint.TLS{Certificate: chain, PrivateKey: key}, delivery.OutcomeTLS},
 		{"its certificate again", &endpoint.TLS{Certificate: chain, PrivateKey: key, RootCAs: servers.pem}, delivery.OutcomeSucceeded},
 		{"no certificate after a session was made", &endpoint.TLS{RootCAs: servers.pem}, delivery.OutcomeTLS},
 		{"a broken key", &endpoint.TLS{Certificate: chain, PrivateKey: "x", RootCAs: servers.pem}, delivery.OutcomeMisconfigured},

@@ -66,7 +66,7 @@ func TestAskConsent_unanswered(t *testing.T) {
 		name, url, want string
 		change          func(*sender.Config)
 	}{
-		{"nobody listens", gone.URL, "No response: the connection was refused.", nil},
+		{"a closed port", gone.URL, "No response: the connection was refused.", nil},
 		{"an address that is not allowed", gone.URL, "The target's address is not public, and the server's operator does not allow it.", func(c *sender.Config) { c.AllowLoopback = false }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

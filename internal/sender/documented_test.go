@@ -50,7 +50,7 @@ func TestEffects_documented(t *testing.T) {
 		}
 	}
 	for name := range rows {
-		t.Errorf("there is no outcome %s", name)
+		t.Errorf("unknown outcome %s", name)
 	}
 }
 

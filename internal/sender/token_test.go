@@ -403,7 +403,7 @@ func TestSend_leftoverToken(t *testing.T) {
 	}
 	all.Wait()
 	if foreign.Load() != 0 || sent.Load() == 0 {
-		t.Errorf("%d requests carried a token that nobody had asked for, %d were sent", foreign.Load(), sent.Load())
+		t.Errorf("%d requests had a token without a token request, %d were sent", foreign.Load(), sent.Load())
 	}
 	t.Logf("sent=%d refused=%d", sent.Load(), refused.Load())
 }

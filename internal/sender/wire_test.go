@@ -214,7 +214,7 @@ func TestSend_answeredEarly(t *testing.T) {
 					}
 				}
 				_, _ = io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big")
-				if tt.reset { // what is unread makes the close a reset
+				if tt.reset { // unread data makes the close a reset
 					_ = c.SetLinger(0)
 				}
 			})
@@ -431,7 +431,7 @@ func TestSend_leftoverAnswer(t *testing.T) {
 				return
 			}
 			_, _ = io.Copy(io.Discard, r.Body)
-			if _, err := io.WriteString(c, answer(r.Header.Get("Webhook-Id"))+answer("nobody")); err != nil {
+			if _, err := io.WriteString(c, answer(r.Header.Get("Webhook-Id"))+answer("unknown")); err != nil {
 				return
 			}
 		}

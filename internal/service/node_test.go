@@ -10,7 +10,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// quiet stands for the engine, which is not what this is about.
+// quiet replaces the engine.
 type quiet struct{}
 
 func (quiet) Wake(int64)                     {}
@@ -19,8 +19,7 @@ func (quiet) Recall(int64)                   {}
 func (quiet) Expedite(...delivery.ID)        {}
 func (quiet) Breaker(int64) delivery.Breaker { return delivery.Breaker{} }
 
-// An endpoint that becomes this node's is adopted once, whoever looks first: what changes
-// of other nodes are taken over may come between the new members and Reassign.
+// An endpoint that this node takes over is adopted once, by Reassign or by the catch-up, whichever runs first.
 func TestAdopted(t *testing.T) {
 	ours := map[int64]bool{}
 	n := &shared{}

@@ -9,7 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// searchHashes returns what an event is indexed by.
+// searchHashes returns the hashes that an event is indexed by.
 func (s *Service) searchHashes(e *event.Event) (hashes []int64) {
 	for _, k := range e.SearchKeys(s.Auth.SearchPaths(e.Space)) {
 		hashes = append(hashes, k.Sum(e.Space).Hash())
@@ -17,7 +17,7 @@ func (s *Service) searchHashes(e *event.Event) (hashes []int64) {
 	return hashes
 }
 
-// search checks a search key, and returns it as the store knows it. param is what names its path.
+// search checks a search key, and returns it in the store's form. param is what names its path.
 func (s *Service) search(space event.Space, k event.SearchKey, param string) (store.Search, error) {
 	if k == (event.SearchKey{}) {
 		return store.Search{}, nil

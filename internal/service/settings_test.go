@@ -64,7 +64,7 @@ func nodeOf(n *shared) *Service {
 	return s
 }
 
-// Whoever waits gets to see all that was committed before, and those who wait share looks.
+// A call waits until all settings committed before it are visible, and concurrent calls share one read.
 func TestCatchUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &shared{takes: 10 * time.Millisecond}

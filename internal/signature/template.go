@@ -26,7 +26,7 @@ const (
 type Template struct {
 	Algorithm string `json:"algorithm,omitempty"`
 	Encoding  string `json:"encoding,omitempty"`
-	Key       string `json:"key,omitempty"` // what of the secret is the key: see Keys
+	Key       string `json:"key,omitempty"` // the form of the key: see Keys
 	Content   string `json:"content,omitempty"`
 	Header    string `json:"header,omitempty"` // name of the header with the signature
 	Value     string `json:"value,omitempty"`  // of that header

@@ -48,7 +48,7 @@ class Receiver {
   }
 
   /**
-   * Waits until nobody works on the event, then returns 'new' and holds it until release is called, or returns
+   * Waits until no other request processes the event, then returns 'new' and claims it until release is called, or returns
    * 'done' when it was processed before. Returns 'gone' when gone() becomes true meanwhile. Throws when the store fails.
    */
   async claim(id, gone) {

@@ -149,7 +149,7 @@ for (const [name, serve] of Object.entries(frameworks)) {
       assert.equal(calls.splice(0).length, 1);
       answer = async () => 200;
     });
-    await t.test('refuses what is too large', async () => {
+    await t.test('refuses a body that is too large', async () => {
       const body = payload('evt_6', { x: 'x'.repeat(3000) });
       assert.equal((await post(server.url, body, signed(body))).status, 413);
       assert.equal(calls.length, 0);

@@ -69,14 +69,14 @@ for (const a of file.alerts) {
   });
 }
 
-test('refuses what is no secret', () => {
+test('refuses an invalid secret', () => {
   for (const s of [...file.secrets_refused, undefined, null, 7]) {
     assert.throws(() => new Verifier(s), (err) => err.code === 'bad_secret' && !(s && String(s).length > 8 && err.message.includes(String(s))), JSON.stringify(s));
   }
   assert.throws(() => new Verifier([]), { code: 'bad_secret' });
 });
 
-test('refuses what is no key', () => {
+test('refuses an invalid key', () => {
   for (const s of file.keys_refused) assert.throws(() => new Verifier(s), WebhookError, JSON.stringify(s));
   const [a, b] = file.ed25519.filter((v) => v.private.length > 60);
   const other = file.ed25519.find((v) => v.public !== a.public);

@@ -1,4 +1,4 @@
-"""What the middlewares share: verifying, counting what is refused, and working on an event once."""
+"""The common part of the middlewares: verify deliveries, count refused ones, and process an event once."""
 
 import json
 import logging

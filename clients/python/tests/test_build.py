@@ -64,7 +64,7 @@ class Build(unittest.TestCase):
 
     def test_pip_installs_it(self) -> None:
         if importlib.util.find_spec("pip") is None:
-            self.skipTest("there is no pip")
+            self.skipTest("pip is not installed")
         target = self.path / "site"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--target", str(target), str(ROOT)]
         done = subprocess.run(command, capture_output=True, text=True)

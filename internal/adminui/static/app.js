@@ -15,7 +15,7 @@ if (matchMedia("(max-width: 50rem)").matches) document.querySelector("details.me
 // Choosing an account goes there.
 document.querySelector("[data-go]")?.addEventListener("change", (e) => { location.href = e.target.selectedOptions[0].dataset.href; });
 
-// Copy the text of what stands before the button, or of the element that it names.
+// Copy the text of the element before the button, or of the one that the button names.
 document.addEventListener("click", async (e) => {
   const button = e.target.closest("[data-copy]");
   if (!button) return;

@@ -37,7 +37,7 @@ func run(t *testing.T) *url.URL {
 	}
 	const program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 	if _, err := os.Stat(program); err != nil {
-		t.Fatalf("there is no RabbitMQ; make test installs it (package rabbitmq-server): %v", err)
+		t.Fatalf("RabbitMQ is not installed; make test installs it (package rabbitmq-server): %v", err)
 	}
 	dir, port, names := t.TempDir(), freePort(t), freePort(t)
 	env := append(os.Environ(), "HOME="+dir, "ERL_EPMD_PORT="+names, "ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_NODENAME=posthaste"+port+"@localhost", "RABBITMQ_NODE_PORT="+port,
@@ -92,5 +92,5 @@ func TestBroker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	brokertest.Run(t, &brokertest.Setup{Broker: b, Sink: "/payments", Source: "payments", Nowhere: "/nobody"})
+	brokertest.Run(t, &brokertest.Setup{Broker: b, Sink: "/payments", Source: "payments", Nowhere: "/no-queue"})
 }

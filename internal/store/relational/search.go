@@ -18,12 +18,12 @@ const (
 	firstSearched = 8   // of these, whose deliveries are looked up at first: they may have many
 )
 
-// search is a list of the events with a search key, of which a part was read.
+// search is a partly read list of the events with a search key.
 type search struct {
 	s             *Store
 	space         event.Space
 	f             *store.EventFilter
-	after, before event.Key // what is left to be read, neither included
+	after, before event.Key // the unread range, exclusive
 	newestFirst   bool
 	budget        int
 	began         time.Time
