@@ -41,8 +41,8 @@ type SignatureTemplate struct {
 	Header    string `json:"header,omitempty"`    // name of the header with the signature
 	Value     string `json:"value,omitempty"`     // of that header; default {signature}, or {signatures} with Each
 	Key       string `json:"key,omitempty"`       // text (default): the secret's text is the key; base64: its decoded bytes
-	Each      string `json:"each,omitempty"`      // one of {signatures}, of each live secret, with {signature}
-	Join      string `json:"join,omitempty"`      // between two of them; default ","
+	Each      string `json:"each,omitempty"`      // template of one signature within {signatures}, one per current secret; has {signature}
+	Join      string `json:"join,omitempty"`      // separates two of them; default ","
 
 	IDHeader        string `json:"id_header,omitempty"`        // name of a header with the event's id
 	TimestampHeader string `json:"timestamp_header,omitempty"` // with the time of the attempt, in Unix seconds

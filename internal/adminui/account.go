@@ -50,9 +50,9 @@ func createAccount(rq *request) error {
 type accountPage struct {
 	Account    *account.Account
 	Uses       []service.Use
-	RateLimit  string // as it was typed
+	RateLimit  string // text of the field
 	Limits     []limitField
-	Searchable string // as it was typed
+	Searchable string // text of the field
 	Problem    *problem
 }
 

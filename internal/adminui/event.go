@@ -28,7 +28,7 @@ type filterForm struct {
 // Any reports whether any filter is set.
 func (f filterForm) Any() bool { return f != filterForm{} }
 
-// searchKey returns the searchable key that was typed; without a value, none.
+// searchKey returns the search key of the form, or none if the value is empty.
 func (f filterForm) searchKey() (k event.SearchKey) {
 	if f.Value != "" {
 		k = event.SearchKey{Path: cmp.Or(f.Key, event.ObjectID), Value: f.Value}

@@ -11,7 +11,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
 
-// The operator declares searchable keys, and events and deliveries are found by them.
+// After the operator has declared searchable keys, events and deliveries can be found by them.
 func TestSearchKeys(t *testing.T) {
 	d := newDesk(t, false)
 	cookie := d.session("admin")

@@ -57,7 +57,7 @@ type Endpoint struct {
 	State
 }
 
-// Config is what users set of an endpoint; see [Fields].
+// Config is the settings of an endpoint; see [Fields].
 type Config struct {
 	URL         string
 	Events      []string // patterns: exact types, "payment.*" or "*"; see [Subscribes]
@@ -69,7 +69,7 @@ type Config struct {
 	TLS         TLS
 }
 
-// State is whether events are sent to an endpoint, and why. Users and the server change it.
+// State says whether events are sent to an endpoint, and why. Users and the server change it.
 type State struct {
 	Status         Status
 	DisabledReason string    // empty while enabled

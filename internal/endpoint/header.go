@@ -96,8 +96,8 @@ func checkHeader(at, name, value, signature string) (string, error) {
 	return canonical, nil
 }
 
-// EventHeaders returns the headers that a sender sets for the deliveries of an event. They obey
-// the rules of an endpoint's own, and fit into 8 KiB together. Errors: fault.Invalid.
+// EventHeaders returns the custom headers of an event's deliveries. The rules for an endpoint's
+// headers apply, and all together have at most 8 KiB. Errors: fault.Invalid.
 func EventHeaders(given map[string]string, signature string) (event.Headers, error) {
 	if len(given) > MaxHeaders {
 		return nil, fault.Param("headers", "parameter_invalid", "An event can have at most %d headers.", MaxHeaders)

@@ -6,18 +6,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// Headers is the headers that a sender sets for the deliveries of one event: a JSON object of
-// values by canonical name, in order of name. It is empty for none.
+// Headers are the custom headers of one event's deliveries: a JSON object of values by
+// canonical name, in order of name; empty: none.
 type Headers []byte
 
-// EncodeHeaders returns headers as they are stored.
+// EncodeHeaders returns the stored form of headers.
 func EncodeHeaders(values map[string]string) Headers {
 	if len(values) == 0 {
 		return nil
 	}
 	text, err := json.Marshal(values) // sorts the names
 	if err != nil {
-		panic(err) // of a map of strings
+		panic(err) // a map of strings can be encoded
 	}
 	return text
 }
@@ -30,7 +30,7 @@ func (h Headers) Values() (values map[string]string, err error) {
 	return values, err
 }
 
-// headers reads the headers of an event, whose names and values the caller checks.
+// headers reads the headers of an event. The caller checks names and values.
 func (w *stableWriter) headers() (map[string]string, error) {
 	notHeaders := func(param string) error {
 		return fault.Param(param, "parameter_invalid", `The headers must be an object of strings: {"X-Tenant":"acme"}.`)

@@ -14,7 +14,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/fault"
 )
 
-// ObjectID is the path by which events can be found in every account that declares no others.
+// ObjectID is the default searchable path of an account.
 const ObjectID = "data.object.id"
 
 // Limits of searchable keys.
@@ -25,7 +25,7 @@ const (
 )
 
 // SearchKey is a scalar value at a path of an event's body, by which the event can be found.
-// Numbers and booleans have the text that the body has.
+// The text of numbers and booleans is that of the body.
 type SearchKey struct{ Path, Value string }
 
 // SearchSum identifies a search key in a space. It is stored instead of the value.
@@ -71,8 +71,8 @@ func CheckSearchPaths(param string, paths []string) error {
 	return nil
 }
 
-// SearchKeys returns the scalar values at some paths of the event's body, in no order. Values
-// in arrays, and null, are not among them.
+// SearchKeys returns the scalar values at the given paths of the event's body, in no particular
+// order. Null and values in arrays are skipped.
 func (e *Event) SearchKeys(paths []string) []SearchKey {
 	data := e.Data()
 	if len(data) == 0 || len(paths) == 0 {
@@ -87,26 +87,26 @@ func (e *Event) SearchKeys(paths []string) []SearchKey {
 	return w.keys
 }
 
-// Holds reports whether the event's body has a search key with a sum.
+// Holds reports whether the event's body has a search key with the given sum.
 func (e *Event) Holds(path string, sum SearchSum) bool {
 	return slices.ContainsFunc(e.SearchKeys([]string{path}), func(k SearchKey) bool { return k.Sum(e.Space) == sum })
 }
 
-// searchPath is a path of which the names before at were walked.
+// searchPath is a path; the names before at are already matched.
 type searchPath struct {
 	whole string
 	at    int
 }
 
 // searchWalk walks along paths through the data of a stable body, which is valid JSON without
-// spaces, and skips the values beside them. It stops where data is not that.
+// spaces, and skips all other values. It stops if data has another form.
 type searchWalk struct {
 	data []byte
-	i    int // up to which data was read
+	i    int // position in data
 	keys []SearchKey
 }
 
-// next returns the byte to be read, 0 at the end.
+// next returns the next byte, or 0 at the end.
 func (w *searchWalk) next() byte {
 	if w.i < len(w.data) {
 		return w.data[w.i]
@@ -114,7 +114,7 @@ func (w *searchWalk) next() byte {
 	return 0
 }
 
-// value reads a value that paths lead into.
+// value reads a value that contains the end of a path.
 func (w *searchWalk) value(into []searchPath) {
 	if len(into) == 0 || w.next() != '{' {
 		w.skip()
@@ -155,7 +155,7 @@ func (w *searchWalk) member(name []byte, of []searchPath) {
 	w.value(deeper)
 }
 
-// scalar adds the value at a path, without reading past it.
+// scalar adds the value at a path; the position does not change.
 func (w *searchWalk) scalar(path string) {
 	from := w.i
 	switch w.next() {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Events and deliveries are found by the values of the keys that their account has declared.
+// Events and deliveries can be found by the values of the keys that their account declares.
 func TestSearchKeys(t *testing.T) {
 	w := newWorld(t)
 	w.register("payment.*")

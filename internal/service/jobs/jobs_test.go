@@ -53,8 +53,8 @@ func (k *kept) end(id string, s job.State) {
 	}
 }
 
-// A job runs slice by slice, once at a time, on the node that owns its endpoint: whether it was
-// interrupted, begun here, or taken over. Errors of the store delay it.
+// A job runs slice by slice, once at a time, on the node that owns its endpoint: after an
+// interruption, a start here, or a takeover. Errors of the store delay it.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		running := func(id string, endpoint int64) job.Job {

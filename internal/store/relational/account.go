@@ -75,14 +75,14 @@ func orNull(n *int) any {
 	return *n
 }
 
-// textsOrNull makes nil NULL, and other texts a JSON array.
+// textsOrNull converts nil to NULL, and other texts to a JSON array.
 func textsOrNull(all []string) any {
 	if all == nil {
 		return nil
 	}
 	list, err := json.Marshal(all)
 	if err != nil {
-		panic(err) // texts can be written
+		panic(err) // texts can be encoded
 	}
 	return string(list)
 }

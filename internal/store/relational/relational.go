@@ -43,8 +43,8 @@ type Store struct {
 	scansOnce sync.Once
 
 	// Keyed returns events with a hash among their search keys, between two keys, newest first or
-	// oldest first, at most limit. It looks at no more than budget parts of an index, about. next
-	// is the key to go on from, 0: there are no more. nil: the index is of one part.
+	// oldest first, at most limit. It reads about budget parts of an index at most. next is the
+	// key to continue from, 0 at the end. Keyed is nil if the index has one part.
 	Keyed func(ctx context.Context, hash int64, after, before event.Key, newestFirst bool, limit, budget int) (keys []event.Key, next event.Key, err error)
 
 	// Fault wraps an error of the database during op. Nil and a [fault.Error] are returned

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	searched      = 128 // events that are looked up at a time by their search key
-	firstSearched = 8   // of these, whose deliveries are looked up at first: they may have many
+	searched      = 128 // events that are read at a time by their search key
+	firstSearched = 8   // of these, whose deliveries are read first: they may have many
 )
 
 // search is a partly read list of the events with a search key.
@@ -33,14 +33,14 @@ func (s *Store) newSearch(space event.Space, f *store.EventFilter, after, before
 	return &search{s: s, space: space, f: f, after: after, before: before, newestFirst: newestFirst, budget: budget, began: time.Now()}
 }
 
-// read returns the next events, at most limit; done: there are no more.
+// read returns the next events, at most limit; done means that it was the last part.
 func (q *search) read(ctx context.Context, limit int) (items []event.Event, done bool, err error) {
 	keys, next, err := q.s.keyed(ctx, q.f.Search.Sum.Hash(), q.after, q.before, q.newestFirst, min(limit, searched), q.budget)
 	if err != nil {
 		return nil, false, err
 	}
 	if q.budget -= len(keys); next != 0 && len(keys) < min(limit, searched) {
-		q.budget = 0 // it was used up
+		q.budget = 0 // it is used up
 	}
 	if q.newestFirst {
 		q.before = next
@@ -51,10 +51,10 @@ func (q *search) read(ctx context.Context, limit int) (items []event.Event, done
 	return items, next == 0, err
 }
 
-// ended reports whether the list has taken as long as it may.
+// ended reports whether the list has reached its time limit.
 func (q *search) ended() bool { return q.budget <= 0 || time.Since(q.began) > mostTime }
 
-// place returns the key to go on from.
+// place returns the key at which the list continues.
 func (q *search) place() event.Key {
 	if q.newestFirst {
 		return q.before
@@ -62,7 +62,7 @@ func (q *search) place() event.Key {
 	return q.after
 }
 
-// events reads those of some events that are in the list.
+// events reads the given events and returns those that match the list.
 func (q *search) events(ctx context.Context, keys []event.Key) ([]event.Event, error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -83,7 +83,7 @@ func (q *search) events(ctx context.Context, keys []event.Key) ([]event.Event, e
 	return items, q.s.Fault("search events", err)
 }
 
-// starts returns some keys for a query, a power of two of them: each makes a query of its own.
+// starts pads keys to a power of two, so that there are few different queries.
 func (q *search) starts(keys []event.Key) starts {
 	rows := make([][]any, 1<<bits.Len(uint(max(len(keys), 1)-1)))
 	for i := range rows {
@@ -167,7 +167,7 @@ func searchDeliveries[T any](ctx context.Context, s *Store, space event.Space, f
 			return nil, nil, err
 		}
 		part := sp
-		if edge != nil { // these events have more deliveries than a list looks at
+		if edge != nil { // these events have more deliveries than a list reads
 			part, next = sp.upTo(*edge, forward), edge
 		}
 		query, args := s.queryOfSearched(space, f, starts, part, forward, p.Limit+1-len(items), columns)
@@ -201,7 +201,7 @@ func keysOf(events []event.Event) []event.Key {
 	return keys
 }
 
-// upTo returns the part of a span up to a delivery, which is included.
+// upTo returns the part of a span up to a delivery, inclusive.
 func (sp span) upTo(id delivery.ID, forward bool) span {
 	if forward {
 		sp.after = delivery.ID{Event: id.Event, Endpoint: id.Endpoint - 1}
@@ -218,7 +218,7 @@ func (n *narrowing) narrowTo(sp span) {
 
 const deliveriesOfSearched = `WITH s (p0) AS MATERIALIZED (%s) SELECT %s FROM s`
 
-// edgeOf returns the nth of the deliveries of some events, nil: there are fewer.
+// edgeOf returns the nth delivery of the given events, or nil if there are fewer.
 func (s *Store) edgeOf(ctx context.Context, events starts, sp span, forward bool, n int) (*delivery.ID, error) {
 	wanted := narrowing{args: slices.Clone(events.args)}
 	wanted.narrowTo(sp)
@@ -231,7 +231,7 @@ func (s *Store) edgeOf(ctx context.Context, events starts, sp span, forward bool
 	return &id, s.Fault("find the end of a slice", err)
 }
 
-// queryOfSearched returns the query for the deliveries of some events that are in a list.
+// queryOfSearched returns the query for the deliveries of the given events that match a list.
 func (s *Store) queryOfSearched(space event.Space, f *store.DeliveryFilter, events starts, sp span, forward bool, limit int, columns string) (query string, args []any) {
 	wanted := narrowing{args: slices.Clone(events.args)}
 	wanted.and("d.space = ?", int64(space))

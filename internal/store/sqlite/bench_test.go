@@ -101,7 +101,7 @@ func written(b *testing.B) (n int64) {
 	b.Helper()
 	text, err := os.ReadFile("/proc/self/io")
 	if err != nil {
-		return 0 // only Linux tells
+		return 0 // only Linux counts it
 	}
 	if _, err := fmt.Sscanf(string(text[bytes.Index(text, []byte("wchar:")):]), "wchar: %d", &n); err != nil {
 		b.Fatal(err)

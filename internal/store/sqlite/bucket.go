@@ -9,18 +9,18 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/event"
 )
 
-// Searchable keys are indexed in buckets of about bucketKeys of them. Within an index of all,
-// each key would change a page of its own, which costs a transaction as much as an event does.
-// In exchange, a search looks into each bucket.
+// Searchable keys are indexed in buckets of about bucketKeys keys. In a single index, each key
+// would change a page of its own, which costs a transaction as much as an event does. In
+// exchange, a search reads each bucket.
 const (
 	bucketKeys  = 500
-	firstProbes = 16 // buckets that are looked into first
+	firstProbes = 16 // buckets that are read first
 	mostProbes  = 1_000
 )
 
 // bucket is the newest bucket of search keys.
 type bucket struct {
-	start, newest int64 // the bucket's name, and its highest key of an event; 0: not known
+	start, newest int64 // the bucket's name, and its highest event key; 0: not known
 	keys          int
 }
 
@@ -36,8 +36,8 @@ func (b *keyBulk) Add(row ...any) error {
 	return b.bulk.Add(append([]any{start}, row...)...)
 }
 
-// bucketFor returns the bucket for one more key of an event: the last one that does not begin
-// behind the event, or a new one when that is full. It is the same for all keys of the event.
+// bucketFor returns the bucket for one more key of an event: the last one that begins before or
+// at the event, or a new one if that is full. All keys of an event are in the same bucket.
 func (t *tx) bucketFor(key int64) (int64, error) {
 	b := &t.w.bucket
 	if b.start == 0 {
@@ -67,7 +67,7 @@ func (dialect) KeysOf() string {
 	return `bucket = (SELECT max(bucket) FROM event_keys WHERE bucket <= ?) AND event = ?`
 }
 
-// keyed is [relational.Store]'s Keyed: it looks into one bucket after the other, at most budget.
+// keyed implements Keyed of [relational.Store]: it reads one bucket after the other, at most budget.
 func (s *Store) keyed(ctx context.Context, hash int64, after, before event.Key, forward bool, limit, budget int) (keys []event.Key, next event.Key, err error) {
 	for probes := firstProbes; ; probes = min(4*probes, mostProbes) {
 		buckets, err := s.buckets(ctx, after, before, forward, probes+1)
@@ -75,7 +75,7 @@ func (s *Store) keyed(ctx context.Context, hash int64, after, before event.Key, 
 			return nil, 0, err
 		}
 		through := len(buckets) <= probes
-		rest := before // where the search goes on behind these buckets
+		rest := before // where the search continues after these buckets
 		if !through {
 			if rest = buckets[probes] - 1; forward {
 				rest = buckets[probes-1]

@@ -9,7 +9,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-// keyed makes an event of a space about an object and a customer, which can be found by both.
+// keyed creates an event with an object and a customer as search keys.
 func (b *bundle) keyed(space event.Space, typ, object, customer string, endpoints ...int64) *store.Append {
 	a := b.compose(space, typ, endpoints...)
 	a.Event.Body = event.NewBody(a.Event.ID, typ, a.Event.Created, fmt.Appendf(nil, `{"object":{"customer":"%s","id":"%s"}}`, customer, object))
@@ -23,7 +23,7 @@ func searchOf(path, value string) store.Search {
 	return store.Search{Path: path, Sum: event.SearchKey{Path: path, Value: value}.Sum(mine)}
 }
 
-// pagesOf reads a list of events to its end in one direction, in pages.
+// pagesOf reads all pages of a list of events in one direction.
 func (b *bundle) pagesOf(f store.EventFilter, limit, scan int, upwards bool) (keys []event.Key) {
 	b.Helper()
 	p := store.Page[event.Key]{Limit: limit, Scan: scan}
@@ -134,7 +134,7 @@ func testSearchKeys(b *bundle) {
 	b.ok(err)
 	b.equal("count", []any{n, whole}, []any{10, true})
 
-	// An erased event is not found any more, and neither is one that was purged.
+	// An erased event is no longer found, and neither is a purged one.
 	b.eraseAll(all[1801].Event.ID, now())
 	b.equal("after an erasure", b.pagesOf(store.EventFilter{Search: searchOf(customer, "cus_1")}, 10, 0, false), []event.Key{want[4], want[2], want[1], want[0]})
 	for i := range all[:700] {
@@ -153,7 +153,7 @@ func testSearchKeys(b *bundle) {
 	b.equal("after a purge", b.pagesOf(store.EventFilter{Search: searchOf(customer, "cus_1")}, 10, 0, false), []event.Key{want[4], want[2]})
 }
 
-// An event whose key is lower than those that are stored is found too.
+// An event with a lower key than the stored ones is found too.
 func testSearchKeysOutOfOrder(b *bundle) {
 	var all []*store.Append
 	for i := range 2_500 {
