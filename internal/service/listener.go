@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -23,31 +22,19 @@ const (
 	maxReplay   = 10_000         // events that a listener can replay
 )
 
-// listening contains the listeners that are or were connected to this node, by store number.
-type listening struct {
-	mu sync.Mutex
-	of map[int64]connection
-}
-
+// connection is whether a listener is connected to this node, and since when.
 type connection struct {
 	on    bool
 	since time.Time
 }
 
-func (l *listening) get(no int64) (c connection, known bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c, known = l.of[no]
-	return c, known
-}
-
-func (l *listening) set(no int64, c connection) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.of == nil {
-		l.of = map[int64]connection{}
+// connection returns the connection of a listener that is or was connected to this node.
+func (s *Service) connection(no int64) (c connection, known bool) {
+	v, known := s.listeners.Load(no)
+	if known {
+		c = v.(connection)
 	}
-	l.of[no] = c
+	return c, known
 }
 
 // publish makes a written endpoint known to matching and the engine. It reports whether that
@@ -71,14 +58,16 @@ func (s *Service) republish(no int64) *endpoint.Registered {
 
 // put stores e in the registry with its process state. The caller holds s.publishing.
 func (s *Service) put(e *endpoint.Endpoint) bool {
-	here, _ := s.listening.get(e.No)
+	here, _ := s.connection(e.No)
 	p := endpoint.Process{Paused: e.Kind().Connects && !here.on, Suspended: s.Auth.Suspended(e.Space.Account()), Remote: s.remote(e)}
 	old := s.Endpoints.Get(e.No)
 	if !s.Endpoints.Put(e, p) {
 		return false
 	}
-	if old != nil && old.Remote != p.Remote {
-		s.adoptions.note(e.No, !p.Remote)
+	if p.Remote {
+		delete(s.adopted, e.No)
+	} else if old != nil && old.Remote {
+		s.adopted[e.No] = true
 	}
 	return true
 }
@@ -140,7 +129,7 @@ func (s *Service) Listen(ctx context.Context, c *call.Call, device string, event
 
 // Connect starts deliveries to a listener, or pauses them.
 func (s *Service) Connect(ctx context.Context, e *endpoint.Endpoint, connected bool) {
-	s.listening.set(e.No, connection{connected, s.Now()}) // the day without a connection begins
+	s.listeners.Store(e.No, connection{connected, s.Now()}) // the day without a connection begins
 	switch {
 	case s.republish(e.No) == nil: // it was deleted
 		return
@@ -218,7 +207,7 @@ func (s *Service) dropListeners(ctx context.Context) error {
 	var gone []*endpoint.Endpoint
 	now := s.Now()
 	s.Endpoints.Each(func(e *endpoint.Registered) {
-		last, known := s.listening.get(e.No)
+		last, known := s.connection(e.No)
 		if s.Owns != nil && !known {
 			return // it may be connected to another node
 		}

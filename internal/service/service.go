@@ -122,12 +122,12 @@ type Service struct {
 	tally     tally.Tally
 	filters   filters
 
-	adoptions  adoptions
 	catchUp    catchUp
-	publishing sync.Mutex // held while an endpoint in memory receives its process state and is stored
+	publishing sync.Mutex     // held while an endpoint in memory receives its process state and is stored
+	adopted    map[int64]bool // guarded by publishing: the endpoints that this node began to send to and Adopted has not returned
 	types      *event.Definitions
 
-	listening listening
+	listeners sync.Map // of connection, by store number
 	consents  meter
 
 	erasing chan struct{} // receives a value when an erasure has begun
@@ -147,7 +147,7 @@ func New(c Config) *Service {
 	if c.Forgotten == nil {
 		c.Forgotten = func(Kind, int) {}
 	}
-	s := &Service{Config: c, types: event.NewDefinitions(), consents: meter{perMinute: consentsAMinute}, erasing: make(chan struct{}, 1)}
+	s := &Service{Config: c, adopted: map[int64]bool{}, types: event.NewDefinitions(), consents: meter{perMinute: consentsAMinute}, erasing: make(chan struct{}, 1)}
 	s.Calls = call.New(c.Store, c.IDs, c.Now, c.EventsKept)
 	s.Auth = auth.New(auth.Config{Store: c.Store, IDs: c.IDs, Now: c.Now, Log: c.Log, Passwords: c.Passwords, Limits: c.Limits, RateLimit: c.RateLimit, CatchUp: s.CatchUp, Suspension: s.suspension}, s.Calls)
 	s.Jobs = jobs.New(jobs.Config{Store: c.Store, Now: c.Now, Log: c.Log, Owns: c.Owns, Slice: s.advance})
@@ -180,7 +180,7 @@ func (s *Service) Load(ctx context.Context, engine Engine) error {
 	}
 	if err := s.Store.AllEndpoints(ctx, func(e *endpoint.Endpoint) error {
 		if e.Kind().Connects && s.Owns == nil {
-			s.listening.set(e.No, connection{since: s.Now()}) // connected listeners may come back
+			s.listeners.Store(e.No, connection{since: s.Now()}) // connected listeners may come back
 		}
 		s.publish(e)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -40,7 +41,7 @@ type Auth struct {
 	limits   limits
 	guesses  guesses
 	signIns  *comparisons
-	leases   leases
+	leases   sync.Map // of *lease
 	refusals refusals
 }
 

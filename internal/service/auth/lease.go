@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"sync"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
 	"github.com/posthaste-hq/posthaste/internal/event"
@@ -16,13 +15,8 @@ func ErrSuspended() error {
 		Message: "This account is suspended: its API keys and portals are refused, and nothing is sent to its endpoints. Contact the operator of the server."}
 }
 
-// leases contains the operations that continue after a request was admitted: connections that
-// end when the key is revoked or the account suspended.
-type leases struct {
-	mu  sync.Mutex
-	all map[*lease]struct{}
-}
-
+// lease is an operation that continues after its request was admitted: a connection that ends when
+// the key is revoked or the account suspended.
 type lease struct {
 	call *call.Call
 	end  context.CancelCauseFunc
@@ -34,16 +28,9 @@ type lease struct {
 func (s *Auth) Hold(ctx context.Context, c *call.Call) (held context.Context, release func(), err error) {
 	held, end := context.WithCancelCause(ctx)
 	l := &lease{c, end}
-	s.leases.mu.Lock()
-	if s.leases.all == nil {
-		s.leases.all = map[*lease]struct{}{}
-	}
-	s.leases.all[l] = struct{}{}
-	s.leases.mu.Unlock()
+	s.leases.Store(l, nil)
 	release = func() {
-		s.leases.mu.Lock()
-		delete(s.leases.all, l)
-		s.leases.mu.Unlock()
+		s.leases.Delete(l)
 		end(nil)
 	}
 	if err := s.StillGood(c); err != nil { // checked after the lease is registered, so no revocation in between is missed
@@ -89,13 +76,12 @@ func (s *Auth) Admitted(space event.Space) error {
 
 // endLeases ends the operations of callers that are no longer allowed.
 func (s *Auth) endLeases() {
-	s.leases.mu.Lock()
-	defer s.leases.mu.Unlock()
-	for l := range s.leases.all {
-		if err := s.StillGood(l.call); err != nil {
-			l.end(err)
+	s.leases.Range(func(l, _ any) bool {
+		if err := s.StillGood(l.(*lease).call); err != nil {
+			l.(*lease).end(err)
 		}
-	}
+		return true
+	})
 }
 
 // LearnKey applies a written key to memory.

@@ -27,7 +27,7 @@ type Calls struct {
 	ids   *event.IDs
 	clock func() time.Time
 
-	once    inflight
+	once    sync.Map // of keyInUse: the idempotency keys of running requests
 	offsets offsets
 }
 
@@ -153,11 +153,11 @@ func (s *Calls) Begin(ctx context.Context, c *Call, look bool) (end func(), err 
 		return func() {}, nil
 	}
 	id := keyInUse{c.Space, c.Idem.Key}
-	if !s.once.reserve(id) {
+	if _, running := s.once.LoadOrStore(id, nil); running {
 		return nil, &fault.Error{Code: fault.IdempotencyConflict, Reason: "idempotency_key_in_use",
 			Message: "The first request with this Idempotency-Key is still running. Retry later.", RetryAfter: time.Second}
 	}
-	end = func() { s.once.release(id) }
+	end = func() { s.once.Delete(id) }
 	if !look {
 		return end, nil
 	}
@@ -188,31 +188,6 @@ func (s *Calls) BeginAdmin(ctx context.Context, c *Call) (end func(), err error)
 type keyInUse struct {
 	space event.Space
 	key   string
-}
-
-// inflight contains the idempotency keys of running requests.
-type inflight struct {
-	mu   sync.Mutex
-	keys map[keyInUse]struct{}
-}
-
-func (f *inflight) reserve(k keyInUse) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, running := f.keys[k]; running {
-		return false
-	}
-	if f.keys == nil {
-		f.keys = map[keyInUse]struct{}{}
-	}
-	f.keys[k] = struct{}{}
-	return true
-}
-
-func (f *inflight) release(k keyInUse) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.keys, k)
 }
 
 // Answer returns the result of a call that changes nothing. Under an idempotency key, the
