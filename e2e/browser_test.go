@@ -290,6 +290,12 @@ func (b *tab) withoutScripts(off bool) {
 func (b *tab) signIn(name, password string) {
 	b.t.Helper()
 	b.visit("/admin/sign-in")
+	b.signInHere(name, password)
+}
+
+// signInHere does so on the sign-in page that is shown.
+func (b *tab) signInHere(name, password string) {
+	b.t.Helper()
 	b.fill("[name=name]", name)
 	b.fill("[name=password]", password)
 	b.press("form button.primary")

@@ -50,7 +50,7 @@ type attemptView struct {
 
 // step is a part of an attempt's time, in percent of the whole.
 type step struct {
-	Name         string
+	Name, Class  string
 	Took         time.Duration
 	Start, Width float64
 }
@@ -119,7 +119,12 @@ func viewAttempt(a *service.Attempt) attemptView {
 	v := attemptView{Attempt: a, Plain: plainly(&a.Attempt)}
 	total := float64(max(a.Duration, a.Timing.DNS+a.Timing.Connect+a.Timing.TLS+a.Timing.Answer, time.Microsecond))
 	at := 0.0
-	for _, s := range []step{{Name: "DNS", Took: a.Timing.DNS}, {Name: "Connect", Took: a.Timing.Connect}, {Name: "TLS", Took: a.Timing.TLS}, {Name: "First byte", Took: a.Timing.Answer}} {
+	steps := []step{{Name: "DNS", Class: "dns", Took: a.Timing.DNS}, {Name: "Connect", Class: "connect", Took: a.Timing.Connect},
+		{Name: "TLS", Class: "tls", Took: a.Timing.TLS}, {Name: "First byte", Class: "answer", Took: a.Timing.Answer}}
+	if rest := a.Duration - a.Timing.DNS - a.Timing.Connect - a.Timing.TLS - a.Timing.Answer; a.Timing.Answer <= 0 && a.StatusCode == 0 {
+		steps = append(steps, step{Name: "Without a response", Class: "none", Took: rest})
+	}
+	for _, s := range steps {
 		if s.Took <= 0 {
 			continue
 		}

@@ -271,8 +271,25 @@ func (rq *request) endpointPage(e *endpoint.Endpoint, revealed []endpoint.Secret
 	if err != nil {
 		return err
 	}
+	known = subscribed(e, known)
 	return rq.render("endpoint", endpointView{Endpoint: e, Counts: counts[e.No], Breaker: &breaker, Live: live, Secrets: revealed, Trouble: rq.ui.Service.FilterTrouble(e),
 		Headers: slices.Sorted(maps.Keys(e.Headers)), Recent: recent, Types: known})
+}
+
+// subscribed returns the types to test a webhook with: known ones that it receives, those that it
+// names exactly, and the type of tests.
+func subscribed(e *endpoint.Endpoint, known []event.Definition) (out []event.Definition) {
+	for _, d := range known {
+		if e.Wants(d.Name) || d.Name == event.TypeEndpointTest {
+			out = append(out, d)
+		}
+	}
+	for _, name := range e.Events {
+		if event.ValidType(name) && !slices.ContainsFunc(out, func(d event.Definition) bool { return d.Name == name }) {
+			out = append(out, event.Definition{Name: name})
+		}
+	}
+	return out
 }
 
 func testEndpoint(rq *request) error {
@@ -298,8 +315,12 @@ type confirmation struct {
 	Title, Text, Button string
 	Danger              bool
 	Typed               bool // the name must be typed
+	Untyped             bool // in a portal, nothing is typed
 	do                  func(rq *request, id string) error
 }
+
+// typed reports whether the caller must type the name.
+func (c *confirmation) typed(rq *request) bool { return c.Typed && (rq.portal == nil || !c.Untyped) }
 
 // confirmations contains all of them, by the last part of their path.
 var confirmations = map[string]confirmation{
@@ -308,13 +329,13 @@ var confirmations = map[string]confirmation{
 	"disable": {Title: "Disable this webhook", Text: "Nothing is sent to it until a user enables it again. New events are not stored for it.",
 		Button: "Disable", Typed: true, Danger: true, do: func(rq *request, id string) error { return rq.setStatus(id, endpoint.Disabled) }},
 	"delete": {Title: "Delete this webhook", Text: "This cannot be undone. Its pending deliveries are canceled, and its secrets are deleted.",
-		Button: "Delete", Danger: true, do: func(rq *request, id string) error {
+		Button: "Delete", Typed: true, Danger: true, do: func(rq *request, id string) error {
 			if err := rq.ui.Service.DeleteEndpoint(rq.Context(), rq.call, id); err != nil {
 				return err
 			}
 			return rq.done("deleted", "webhooks")
 		}},
-	"reveal": {Title: "Reveal the signing secret", Text: "The next page shows the secret, once. The audit log records this.",
+	"reveal": {Untyped: true, Title: "Reveal the signing secret", Text: "The next page shows the secret, once. The audit log records this.",
 		Button: "Reveal secret", Typed: true, do: func(rq *request, id string) error {
 			e, err := rq.ui.Service.RevealSecret(rq.Context(), rq.call, id)
 			if err != nil {
@@ -391,7 +412,9 @@ func (rq *request) confirmPage(name string, problem error) error {
 	if since == "" {
 		since = rq.ui.Service.Now().UTC().Add(-24 * time.Hour).Format(timeInput)
 	}
-	return rq.renderForm("confirm", confirmView{confirmations[name], name, e, rq.view("", nil).ConfirmWith(e.ID), since, errorView(problem)}, problem)
+	c := confirmations[name]
+	c.Typed = c.typed(rq)
+	return rq.renderForm("confirm", confirmView{c, name, e, rq.view("", nil).ConfirmWith(e.ID), since, errorView(problem)}, problem)
 }
 
 // confirm performs a confirmed action.
@@ -400,7 +423,7 @@ func confirm(name string) func(*request) error {
 	return func(rq *request) error {
 		id := rq.PathValue("id")
 		var err error
-		if want := rq.view("", nil).ConfirmWith(id); c.Typed && rq.PostFormValue("confirm") != want {
+		if want := rq.view("", nil).ConfirmWith(id); c.typed(rq) && rq.PostFormValue("confirm") != want {
 			err = fault.Param("confirm", "not_confirmed", "Type %s to confirm; capital letters count.", want)
 		} else {
 			err = c.do(rq, id)

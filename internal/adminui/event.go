@@ -81,7 +81,8 @@ func listEvents(rq *request) error {
 		v.Events, next, err = rq.ui.Service.ListEvents(rq.Context(), rq.call,
 			service.EventFilter{Type: f.Type, From: from, Until: until, Status: f.Status, Text: f.Text, Key: f.searchKey()}, rq.page())
 		v.More = rq.more(next)
-		v.Tail = "?" + url.Values{"type": {f.Type}}.Encode()
+		v.Tail = "?" + url.Values{"type": {f.Type}, "text": {f.Text}}.Encode()
+		v.First = v.First && until.IsZero() && (f.Status == "" || f.Status == "pending") // else no new event is among them
 	}
 	v.Problem = errorView(err)
 	return rq.renderForm("events", v, err)
@@ -109,7 +110,7 @@ func tailEvents(rq *request) error {
 		return err
 	}
 	defer leave()
-	pattern := rq.URL.Query().Get("type")
+	pattern, text := rq.URL.Query().Get("type"), []byte(rq.URL.Query().Get("text"))
 	control := http.NewResponseController(rq.w)
 	if err := control.SetWriteDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("tail events: %w", err)
@@ -151,7 +152,7 @@ func tailEvents(rq *request) error {
 		}
 		line = line[:0]
 		for i := range items {
-			if !typeMatches(pattern, items[i].Type) {
+			if !typeMatches(pattern, items[i].Type) || !bytes.Contains(items[i].Body, text) {
 				continue
 			}
 			text, err := json.Marshal(tailedEvent{items[i].ID, items[i].Type, items[i].Key.Time().UTC().Format("2006-01-02 15:04:05"), rq.ui.Path.To(rq.to("events", items[i].ID)), len(items[i].Body)})

@@ -13,7 +13,9 @@ type keysView struct {
 	Problem *problem
 }
 
-func listKeys(rq *request) error { return showKeys(rq, keysView{}, nil) }
+func listKeys(rq *request) error {
+	return showKeys(rq, keysView{Secret: rq.shownOnce(1)[0]}, nil)
+}
 
 func showKeys(rq *request, v keysView, problem error) error {
 	keys, more, err := rq.ui.Service.Auth.ListKeys(rq.Context(), rq.call, rq.page())
@@ -30,7 +32,10 @@ func showKeys(rq *request, v keysView, problem error) error {
 func createKey(rq *request) error {
 	name := rq.PostFormValue("name")
 	created, err := rq.ui.Service.Auth.CreateKey(rq.Context(), rq.call, name, rq.live())
-	return showKeys(rq, keysView{Secret: created.Secret, Name: name}, err)
+	if err != nil {
+		return showKeys(rq, keysView{Name: name}, err)
+	}
+	return rq.once(rq.to("keys"), created.Secret)
 }
 
 func revokeKey(rq *request) error {

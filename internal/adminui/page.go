@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +59,7 @@ type view struct {
 
 	User     *account.User
 	Portal   *account.Portal
+	Customer bool // a page of a portal, even if its link has expired
 	Account  account.Account
 	Accounts []account.Account
 	Live     bool
@@ -78,6 +78,21 @@ func (v *view) Mode() string {
 	return "test"
 }
 
+// sections contains the entry of the menu, which is also its path, of each template with
+// another name.
+var sections = map[string]string{
+	"endpoints": "webhooks", "endpoint": "webhooks", "endpoint-form": "webhooks", "confirm": "webhooks",
+	"event": "events", "delivery": "deliveries", "job": "jobs", "type": "types", "type-form": "types", "account": "accounts",
+}
+
+// Section is the entry of the menu that the page belongs to.
+func (v *view) Section() string {
+	if s, ok := sections[v.Page]; ok {
+		return s
+	}
+	return v.Page
+}
+
 // ConfirmWith is the text to type for a confirmation: the user's name or, in a portal, which
 // has no user, the webhook's identifier.
 func (v *view) ConfirmWith(id string) string {
@@ -90,7 +105,7 @@ func (v *view) ConfirmWith(id string) string {
 func (rq *request) view(name string, data any) *view {
 	v := &view{Page: name, Base: rq.base, Assets: "/admin/static/" + rq.ui.assets, Version: rq.ui.Version, Brand: "Posthaste", Request: rq.id,
 		Now: rq.ui.Service.Now(), Done: said[rq.URL.Query().Get("done")], Query: rq.URL.Query(),
-		User: rq.user, Portal: rq.portal, Account: rq.account, Live: rq.live(), Data: data}
+		User: rq.user, Portal: rq.portal, Customer: strings.HasPrefix(rq.URL.Path, "/portal"), Account: rq.account, Live: rq.live(), Data: data}
 	if rq.token != "" {
 		v.Form = account.FormToken(rq.token)
 	}
@@ -100,9 +115,10 @@ func (rq *request) view(name string, data any) *view {
 	if rq.user != nil {
 		v.Accounts = rq.ui.Service.Auth.Accounts()
 	}
-	if rq.portal != nil {
-		if v.Brand = rq.portal.Name; v.Brand == "" {
-			v.Brand = "Webhooks"
+	if v.Customer {
+		v.Brand = "Webhooks"
+		if rq.portal != nil && rq.portal.Name != "" {
+			v.Brand = rq.portal.Name
 		}
 	}
 	return v
@@ -161,7 +177,6 @@ var funcs = template.FuncMap{
 	"text":      shownBody,
 	"pathsafe":  url.PathEscape,
 	"add64":     func(a, b int64) int64 { return a + b },
-	"current":   func(pages, page string) bool { return slices.Contains(strings.Fields(pages), page) },
 	"statuses":  func() []string { return []string{"pending", "succeeded", "failed", "canceled"} },
 	"outcomes":  delivery.Outcomes,
 	"roles":     func() []string { return []string{"viewer", "member", "admin"} },

@@ -22,7 +22,13 @@ type portalView struct {
 	More                                 string            // query of the next page
 }
 
-func portalForm(rq *request) error { return rq.portalPage(portalView{Minutes: "60"}, nil) }
+func portalForm(rq *request) error {
+	v := portalView{Minutes: "60"}
+	shown := rq.shownOnce(2)
+	v.URL = shown[0]
+	v.Expires, _ = time.Parse(time.RFC3339, shown[1])
+	return rq.portalPage(v, nil)
+}
 
 // portalPage shows the form, its result, and the active links.
 func (rq *request) portalPage(v portalView, mistaken error) error {
@@ -61,8 +67,7 @@ func createPortal(rq *request) error {
 	if err != nil {
 		return rq.portalPage(v, err)
 	}
-	v.URL, v.Expires = rq.ui.PublicURL+"/portal/"+created.Token+"/webhooks", created.Expires
-	return rq.portalPage(v, nil)
+	return rq.once(rq.to("portal"), rq.ui.PublicURL+"/portal/"+created.Token+"/webhooks", created.Expires.UTC().Format(time.RFC3339))
 }
 
 // brandSheet is the style sheet of a portal's brand; the content security policy forbids inline
@@ -70,8 +75,10 @@ func createPortal(rq *request) error {
 func brandSheet(rq *request) error {
 	rq.w.Header().Set("Content-Type", "text/css; charset=utf-8")
 	rq.w.WriteHeader(http.StatusOK)
-	if rq.portal != nil && rq.portal.Colour != "" { // it was checked to be six digits
-		_, _ = fmt.Fprintf(rq.w, ":root{--accent:%s}\n", rq.portal.Colour)
+	if rq.portal == nil || rq.portal.Colour == "" {
+		return nil
 	}
-	return nil
+	light, dark := brandColours(rq.portal.Colour)
+	_, err := fmt.Fprintf(rq.w, ":root{%s}\n@media (prefers-color-scheme: dark){:root:not([data-theme=\"light\"]){%s}}\n:root[data-theme=\"dark\"]{%s}\n", light, dark, dark)
+	return err
 }

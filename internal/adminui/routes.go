@@ -15,6 +15,7 @@ func routes() []route {
 	}
 
 	add(signedIn, get, "", home)
+	add(signedIn, get, "/open", open)
 	add(public, get, "/sign-in", signInForm)
 	add(public, post, "/sign-in", signIn)
 	add(public, post, "/sign-out", signOut)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
@@ -21,6 +22,22 @@ func home(rq *request) error {
 		return &fault.Error{Code: fault.NotFound, Message: "There is no account yet. An admin can create one."}
 	}
 	return rq.redirect("/admin/" + all[0].ID + "/test/overview")
+}
+
+// open redirects to a page of an account: the form of the menu, which keeps the page.
+func open(rq *request) error {
+	q := rq.URL.Query()
+	id, page := q.Get("account"), q.Get("page")
+	if id == "" {
+		return rq.redirect("/admin")
+	}
+	live := q.Get("mode") == "live"
+	if !slices.ContainsFunc(routes(), func(r route) bool {
+		return r.method == http.MethodGet && (r.access == inside || r.access == admins) && r.path == "/"+page
+	}) || page == "sandbox" && live {
+		page = "overview"
+	}
+	return rq.redirect("/admin/" + url.PathEscape(id) + "/" + mode(live) + "/" + page)
 }
 
 // start redirects to the first page of an account or a portal.

@@ -11,7 +11,9 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -403,12 +405,34 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
+// shown returns the page that the browser shows or requests: for a form, the page with the form.
+func (rq *request) shown() string {
+	from := rq.Header.Get("HX-Current-URL")
+	switch {
+	case from != "":
+	case rq.Method == http.MethodGet:
+		return rq.URL.RequestURI()
+	default:
+		from = rq.Referer()
+	}
+	u, err := url.Parse(from)
+	if err != nil {
+		return ""
+	}
+	return rq.ui.Path.Of(u.RequestURI())
+}
+
 // fail responds with an error page. It returns the error to log.
 func (rq *request) fail(err error) error {
 	if errors.Is(err, errSignIn) {
 		to := "/admin/sign-in"
-		if rq.Method == http.MethodGet && rq.URL.Path != "/admin" {
-			to += "?next=" + url.QueryEscape(rq.URL.RequestURI())
+		if next := localPath(rq.shown()); next != "" {
+			to += "?next=" + url.QueryEscape(next)
+		}
+		if rq.Header.Get("HX-Request") != "" { // a part of a page: the browser opens the whole page
+			rq.w.Header().Set("HX-Redirect", rq.ui.Path.To(to))
+			rq.w.WriteHeader(http.StatusUnauthorized)
+			return nil
 		}
 		return rq.redirect(to)
 	}
@@ -517,6 +541,39 @@ func (rq *request) setCookie(name, token string, expires time.Time) {
 		c.MaxAge = -1
 	}
 	http.SetCookie(rq.w, c)
+}
+
+// onceCookie contains what the next page shows once.
+const onceCookie = "posthaste_once"
+
+// once redirects to a page that shows a new secret, so that reloading it creates no other. The
+// secret is in a cookie of that page alone, which ends when it is shown or after a minute.
+func (rq *request) once(page string, shown ...string) error {
+	raw, err := json.Marshal(shown)
+	if err != nil {
+		return err
+	}
+	http.SetCookie(rq.w, rq.onceCookie(page, base64.RawURLEncoding.EncodeToString(raw), 60))
+	return rq.redirect(page)
+}
+
+func (rq *request) onceCookie(page, value string, maxAge int) *http.Cookie {
+	return &http.Cookie{Name: onceCookie, Value: value, Path: rq.ui.Path.To(page), MaxAge: maxAge, HttpOnly: true, Secure: rq.ui.https, SameSite: http.SameSiteStrictMode}
+}
+
+// shownOnce returns n texts that this page shows once, empty ones if there are none.
+func (rq *request) shownOnce(n int) []string {
+	out := make([]string, n)
+	c, err := rq.Cookie(onceCookie)
+	if err != nil {
+		return out
+	}
+	http.SetCookie(rq.w, rq.onceCookie(rq.URL.Path, "", -1))
+	var shown []string
+	if raw, err := base64.RawURLEncoding.DecodeString(c.Value); err == nil && json.Unmarshal(raw, &shown) == nil && len(shown) == n {
+		return shown
+	}
+	return out
 }
 
 // static serves immutable files: their paths begin with a hash of all of them.

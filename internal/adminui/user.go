@@ -15,7 +15,10 @@ type usersView struct {
 
 type userForm struct{ Name, Role string }
 
-func listUsers(rq *request) error { return showUsers(rq, usersView{}, nil) }
+func listUsers(rq *request) error {
+	shown := rq.shownOnce(2)
+	return showUsers(rq, usersView{For: shown[0], Password: shown[1]}, nil)
+}
 
 // showUsers shows the list and the result of a form.
 func showUsers(rq *request, v usersView, problem error) (err error) {
@@ -32,7 +35,7 @@ func createUser(rq *request) error {
 	if _, err := rq.ui.Service.Auth.CreateUser(rq.Context(), rq.call, auth.UserParams{Name: &f.Name, Role: &f.Role, Password: &password}); err != nil {
 		return showUsers(rq, usersView{New: f}, err)
 	}
-	return showUsers(rq, usersView{Password: password, For: f.Name}, nil)
+	return rq.once("/admin/users", f.Name, password)
 }
 
 func updateUser(rq *request) error {
@@ -50,8 +53,11 @@ func updateUser(rq *request) error {
 		p.Disabled = &disabled
 	}
 	u, err := rq.ui.Service.Auth.UpdateUser(rq.Context(), rq.call, rq.PathValue("id"), p)
-	if err != nil || password != "" {
-		return showUsers(rq, usersView{Password: password, For: u.Name}, err)
+	if err != nil {
+		return showUsers(rq, usersView{}, err)
+	}
+	if password != "" {
+		return rq.once("/admin/users", u.Name, password)
 	}
 	return rq.redirect("/admin/users?done=user_saved")
 }

@@ -19,7 +19,7 @@ func (s *server) shown() []adminui.SettingGroup {
 		text := fmt.Sprint(value)
 		switch v := value.(type) {
 		case time.Duration:
-			if text = v.String(); v == 0 {
+			if text = durationText(v); v == 0 {
 				text = "off"
 			}
 		case bool:
@@ -29,7 +29,7 @@ func (s *server) shown() []adminui.SettingGroup {
 		case delivery.Schedule:
 			delays := make([]string, len(v))
 			for i, d := range v {
-				delays[i] = d.String()
+				delays[i] = durationText(d)
 			}
 			text = fmt.Sprintf("%d attempts: at once, then after %s", len(v)+1, strings.Join(delays, ", "))
 		}
@@ -110,4 +110,27 @@ func orDefault(text string) string {
 		return "the defaults"
 	}
 	return text
+}
+
+// durationText writes a duration exactly, in days, hours, minutes and seconds: "30 days", "1 h
+// 30 min".
+func durationText(d time.Duration) string {
+	var parts []string
+	for _, unit := range []struct {
+		size time.Duration
+		name string
+	}{{24 * time.Hour, "days"}, {time.Hour, "h"}, {time.Minute, "min"}} {
+		if n := d / unit.size; n > 0 {
+			name := unit.name
+			if n == 1 && name == "days" {
+				name = "day"
+			}
+			parts = append(parts, fmt.Sprint(int64(n), " ", name))
+			d -= n * unit.size
+		}
+	}
+	if d > 0 || len(parts) == 0 {
+		parts = append(parts, fmt.Sprint(d.Seconds(), " s"))
+	}
+	return strings.Join(parts, " ")
 }

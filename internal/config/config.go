@@ -149,6 +149,7 @@ func Flags(f *pflag.FlagSet, groups ...Group) *Settings {
 	s := &Settings{all: pflag.NewFlagSet("", pflag.ContinueOnError)}
 	define(s.all)
 	s.all.SortFlags = false
+	ShortDefaults(s.all)
 	s.all.VisitAll(func(flag *pflag.Flag) {
 		if len(groups) == 0 || flag.Name == "config" || in(groups, flag.Name) {
 			f.AddFlag(flag)
@@ -229,6 +230,15 @@ func formatSchedule(s delivery.Schedule) string {
 		parts[i] = shortDuration(d)
 	}
 	return strings.Join(parts, ",")
+}
+
+// ShortDefaults makes help show default durations as people write them: 24h for 24h0m0s.
+func ShortDefaults(f *pflag.FlagSet) {
+	f.VisitAll(func(flag *pflag.Flag) {
+		if d, err := time.ParseDuration(flag.DefValue); err == nil && flag.Value.Type() == "duration" {
+			flag.DefValue = shortDuration(d)
+		}
+	})
 }
 
 func shortDuration(d time.Duration) string {

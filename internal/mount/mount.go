@@ -19,6 +19,12 @@ type Path string
 // To returns the public path of a path of the server.
 func (p Path) To(path string) string { return string(p) + path }
 
+// Of returns the path of the server that has a public path: the inverse of To.
+func (p Path) Of(public string) string {
+	path, _ := p.cut(public)
+	return path
+}
+
 // Cookie returns the path for a cookie of the server.
 func (p Path) Cookie() string {
 	if p == "" {
@@ -73,7 +79,7 @@ func (p Path) cut(path string) (rest string, ok bool) {
 
 // addresses matches attributes of HTML whose value is an address on this host. Templates escape
 // quotes in text, so text cannot match.
-var addresses = regexp.MustCompile(`(\s(?:href|src|action|formaction|poster|hx-(?:get|post|put|patch|delete)|data-tail|data-href)=")(/(?:[^/"][^"]*)?")`)
+var addresses = regexp.MustCompile(`(\s(?:href|src|action|formaction|poster|hx-(?:get|post|put|patch|delete)|data-tail)=")(/(?:[^/"][^"]*)?")`)
 
 // HTML returns a page with the path added to its addresses.
 func (p Path) HTML(page []byte) []byte {

@@ -12,8 +12,10 @@ document.querySelector("[data-theme-toggle]")?.addEventListener("click", () => {
 // The menu is closed at first on a phone.
 if (matchMedia("(max-width: 50rem)").matches) document.querySelector("details.menu")?.removeAttribute("open");
 
-// Choosing an account goes there.
-document.querySelector("[data-go]")?.addEventListener("change", (e) => { location.href = e.target.selectedOptions[0].dataset.href; });
+// Parts of a page that are updated say when the server does not respond.
+const offline = document.querySelector("[data-offline]");
+for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) document.addEventListener(name, () => { offline.hidden = false; });
+document.addEventListener("htmx:afterOnLoad", (e) => { if (e.detail.successful) offline.hidden = true; });
 
 // Copy the text of the element before the button, or of the one that the button names.
 document.addEventListener("click", async (e) => {
