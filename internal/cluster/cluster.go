@@ -57,14 +57,14 @@ type Cluster struct {
 	engine  Engine
 
 	mu      sync.RWMutex
-	views   []store.View // since the last one that was settled, oldest first
-	settled bool         // the last view, and all have acknowledged it
-	from    [slots]int   // index of the first view that applies to a slot: the latest by which all have released it
-	watch   watch        // used by the goroutine that keeps the lease
-	unread  []int64      // endpoints to take over whose health could not be read yet; used by the same goroutine
-	taken   int          // endpoints taken over since the last settled view; used by the same goroutine
-	until   time.Time    // end of this node's right to send
-	ending  *time.Timer  // fires at that time
+	views   []store.Membership // since the last one that was settled, oldest first
+	settled bool               // the last view, and all have acknowledged it
+	from    [slots]int         // index of the first view that applies to a slot: the latest by which all have released it
+	watch   watch              // used by the goroutine that keeps the lease
+	unread  []int64            // endpoints to take over whose health could not be read yet; used by the same goroutine
+	taken   int                // endpoints taken over since the last settled view; used by the same goroutine
+	until   time.Time          // end of this node's right to send
+	ending  *time.Timer        // fires at that time
 	sending context.Context
 	cut     context.CancelFunc // ends sending; nil: it has ended
 
@@ -119,7 +119,7 @@ func Join(ctx context.Context, nodes store.Nodes, lease time.Duration, log *slog
 		return nil, err
 	}
 	log.Info("joined the cluster", "node", v.Self, "nodes", len(v.Members)+len(v.Joining))
-	c := &Cluster{nodes: nodes, lease: lease, log: log, self: v.Self, views: []store.View{{Self: v.Self}},
+	c := &Cluster{nodes: nodes, lease: lease, log: log, self: v.Self, views: []store.Membership{{Self: v.Self}},
 		forward: map[int][]delivery.Outgoing{}, hasWay: make(chan struct{}, 1), poke: make(chan struct{}, 1)}
 	c.ending = time.AfterFunc(lease, c.expire)
 	c.ending.Stop()
@@ -188,7 +188,7 @@ func (c *Cluster) Owns(endpoint int64) bool {
 
 // Owner returns the number of the node that owns an endpoint, among some nodes; -1 is none.
 func Owner(nodes []int, endpoint int64) int {
-	v := store.View{}
+	v := store.Membership{}
 	for _, no := range nodes {
 		v.Members = append(v.Members, store.Member{No: no})
 	}
@@ -197,7 +197,7 @@ func Owner(nodes []int, endpoint int64) int {
 
 // owner returns the owner of an endpoint: the node with the highest hash of both, so that a
 // node that joins or leaves moves only its own endpoints. -1 is none.
-func owner(v *store.View, endpoint int64) int {
+func owner(v *store.Membership, endpoint int64) int {
 	best, who := uint64(0), -1
 	for _, m := range v.Members {
 		if h := mix(uint64(m.No)<<48 ^ uint64(endpoint)); who < 0 || h > best {
@@ -385,7 +385,7 @@ func (c *Cluster) notifyMembers(ctx context.Context) {
 
 // pace returns when to renew the lease next: earlier while other nodes are waited for, and when
 // another lease may end.
-func (c *Cluster) pace(v *store.View, ends time.Duration) time.Duration {
+func (c *Cluster) pace(v *store.Membership, ends time.Duration) time.Duration {
 	next := min(c.lease/beats, ends)
 	if !v.Settled() {
 		next = min(next, c.lease/unsettled)
@@ -448,7 +448,7 @@ var ended = func() context.Context {
 }()
 
 // follow processes a view of the members and returns this node's part in it.
-func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (part store.Part, err error) {
+func (c *Cluster) follow(ctx context.Context, v store.Membership, resumed bool) (part store.Part, err error) {
 	c.mu.Lock()
 	isNew := v.Generation != c.views[len(c.views)-1].Generation
 	if isNew {
@@ -482,7 +482,7 @@ func (c *Cluster) follow(ctx context.Context, v store.View, resumed bool) (part 
 
 // gained returns the slots that all members have released by a view, and that are new to this
 // node. The caller holds c.mu.
-func (c *Cluster) gained(v *store.View) (gained []int) {
+func (c *Cluster) gained(v *store.Membership) (gained []int) {
 	last := len(c.views) - 1
 	if c.settled {
 		return nil
@@ -497,7 +497,7 @@ func (c *Cluster) gained(v *store.View) (gained []int) {
 
 // takeOver begins to send to this node's endpoints by a view, in slots that all have released or,
 // if it is settled, in all slots.
-func (c *Cluster) takeOver(ctx context.Context, v store.View, gained []int, settles bool) error {
+func (c *Cluster) takeOver(ctx context.Context, v store.Membership, gained []int, settles bool) error {
 	// The previous owners sent events up to this key: a late message of one must not cause a second
 	// attempt.
 	last, err := c.nodes.LastKey(ctx)
@@ -510,7 +510,7 @@ func (c *Cluster) takeOver(ctx context.Context, v store.View, gained []int, sett
 		c.from[slot] = len(c.views) - 1
 	}
 	if settles {
-		c.views, c.settled, c.from = []store.View{v}, true, [slots]int{}
+		c.views, c.settled, c.from = []store.Membership{v}, true, [slots]int{}
 	}
 	c.mu.Unlock()
 	c.service.Reassign()
@@ -532,7 +532,7 @@ func (c *Cluster) takeOver(ctx context.Context, v store.View, gained []int, sett
 	return nil
 }
 
-func numbers(v store.View) string {
+func numbers(v store.Membership) string {
 	all := make([]string, len(v.Members))
 	for i, m := range v.Members {
 		all[i] = strconv.Itoa(m.No)

@@ -12,8 +12,8 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/store"
 )
 
-func view(nodes ...int) *store.View {
-	v := &store.View{}
+func view(nodes ...int) *store.Membership {
+	v := &store.Membership{}
 	for _, n := range nodes {
 		v.Members = append(v.Members, store.Member{No: n})
 	}

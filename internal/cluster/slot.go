@@ -29,7 +29,7 @@ func (s slotSet) has(slot int) bool { return slot/8 < len(s) && s[slot/8]&(1<<(s
 
 // released reports whether all members of a view have released a slot: none of them sends to an
 // endpoint in it that another member owns by the view.
-func released(v *store.View, slot int) bool {
+func released(v *store.Membership, slot int) bool {
 	for _, m := range v.Members {
 		if m.Acked < v.Generation && (m.Follows != v.Generation || !slotSet(m.Released).has(slot)) {
 			return false

@@ -56,7 +56,7 @@ func (n *node) Reassign() {
 }
 
 func (t *table) join(no int) *node {
-	n := &node{Cluster: &Cluster{nodes: t, lease: time.Millisecond, log: slog.New(slog.DiscardHandler), self: no, views: []store.View{{Self: no}}}, owned: map[int64]bool{}}
+	n := &node{Cluster: &Cluster{nodes: t, lease: time.Millisecond, log: slog.New(slog.DiscardHandler), self: no, views: []store.Membership{{Self: no}}}, owned: map[int64]bool{}}
 	n.service, n.engine = n, n
 	n.sending, n.cut = context.WithCancel(context.Background())
 	t.parts[no] = store.Part{}
@@ -67,7 +67,7 @@ func (t *table) join(no int) *node {
 // look lets a node process the current members.
 func (t *table) look(tb testing.TB, n *node) {
 	tb.Helper()
-	v := store.View{Self: n.self, Generation: t.generation}
+	v := store.Membership{Self: n.self, Generation: t.generation}
 	for no, p := range t.parts {
 		v.Members = append(v.Members, store.Member{No: no, Part: p})
 	}

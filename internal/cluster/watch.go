@@ -24,7 +24,7 @@ type sighting struct {
 // which time to look again because another lease may end. A lease has ended if sufficiently
 // frequent looks have shown the same count for its length: while this node could not look, the
 // store may have been unavailable, so that no node could renew.
-func (w *watch) look(v *store.View, now time.Time, lease time.Duration) (dead []store.Member, next time.Duration) {
+func (w *watch) look(v *store.Membership, now time.Time, lease time.Duration) (dead []store.Member, next time.Duration) {
 	blind := w.last.IsZero() || now.Sub(w.last) > lease/2
 	w.last = now
 	seen := make(map[int]sighting, len(v.Members)+len(v.Joining))

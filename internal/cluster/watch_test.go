@@ -16,7 +16,7 @@ func TestWatch(t *testing.T) {
 	beats := map[int]int64{}
 	look := func(after time.Duration, instance string, renew ...int) (dead []int, next time.Duration) {
 		t.Helper()
-		v := &store.View{Self: 9}
+		v := &store.Membership{Self: 9}
 		for _, no := range renew {
 			beats[no]++
 		}

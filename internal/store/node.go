@@ -15,12 +15,12 @@ type Nodes interface {
 	// Join assigns this process the number of a node, with a lease of this length. It owns no
 	// endpoint before Enter, but all of its writes to the store from then on fail with [ErrFenced]
 	// once another node has removed it.
-	Join(ctx context.Context, lease time.Duration) (View, error)
+	Join(ctx context.Context, lease time.Duration) (Membership, error)
 	// Enter makes this node a member, which can own endpoints.
 	Enter(ctx context.Context) error
 	// Beat renews the lease, records this node's part, and returns the other nodes. It returns ErrFenced if this node was
 	// removed. No transaction of another node blocks it.
-	Beat(ctx context.Context, part Part, lease time.Duration) (View, error)
+	Beat(ctx context.Context, part Part, lease time.Duration) (Membership, error)
 	// Remove removes a node that has not renewed its lease since it was seen as m, and reports
 	// whether it did. It does not wait: it ends open transactions of the node, and must then be
 	// called again.
@@ -68,8 +68,8 @@ type Message struct {
 // AllNodes is the recipient of a [Message] to every node.
 const AllNodes = -1
 
-// View is the set of nodes.
-type View struct {
+// Membership is the set of nodes.
+type Membership struct {
 	Self       int
 	Generation int64    // of the members
 	Members    []Member // which can own endpoints
@@ -93,7 +93,7 @@ type Part struct {
 }
 
 // Settled reports whether all members work by this view.
-func (v *View) Settled() bool {
+func (v *Membership) Settled() bool {
 	for _, m := range v.Members {
 		if m.Acked < v.Generation {
 			return false

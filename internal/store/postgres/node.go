@@ -77,7 +77,7 @@ func (s *Store) fence(t *tx) error {
 }
 
 // Join implements [store.Nodes].
-func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.View, err error) {
+func (s *Store) Join(ctx context.Context, lease time.Duration) (v store.Membership, err error) {
 	m := &member{instance: rand.Text()}
 	if _, err := s.nodes.Exec(ctx, `DELETE FROM nodes WHERE no IN (SELECT no FROM nodes WHERE gone FOR UPDATE SKIP LOCKED)`); err != nil {
 		return v, unavailable("join the cluster", err)
@@ -119,7 +119,7 @@ var errNotJoined = errors.New("this process has not joined the cluster")
 
 // Beat implements [store.Nodes]. It is one statement that locks the node's own row, which no
 // long transaction locks.
-func (s *Store) Beat(ctx context.Context, part store.Part, lease time.Duration) (v store.View, err error) {
+func (s *Store) Beat(ctx context.Context, part store.Part, lease time.Duration) (v store.Membership, err error) {
 	m := s.member.Load()
 	if m == nil {
 		return v, errNotJoined

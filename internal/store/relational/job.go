@@ -126,7 +126,7 @@ func (s *Store) RunningJobs(ctx context.Context) ([]job.Job, error) {
 
 // PurgeJobs implements [store.Upkeep]. Running jobs are not deleted.
 func (s *Store) PurgeJobs(ctx context.Context, before time.Time, limit int) (int, error) {
-	return s.purge(ctx, "purge recoveries", `DELETE FROM recoveries WHERE id IN (
+	return s.purge(ctx, "purge jobs", `DELETE FROM recoveries WHERE id IN (
 		SELECT id FROM recoveries WHERE finished > 0 AND finished < ? ORDER BY finished LIMIT ?)`, Millis(before), limit)
 }
 

@@ -35,7 +35,7 @@ func testJobs(b *bundle) {
 			return b.ListJobs(b.ctx, mine, endpoint, p)
 		}
 	}
-	pages(b, "recoveries", all, cursor, list(0))
+	pages(b, "jobs", all, cursor, list(0))
 	pages(b, "of one endpoint", of, cursor, list(w.No))
 	pages(b, "of none", nil, cursor, list(99))
 	_, err := b.Job(b.ctx, theirs, all[0].ID)
@@ -47,7 +47,7 @@ func testJobs(b *bundle) {
 	b.ok(b.AdvanceJob(b.ctx, &was, &r, nil, store.Trail{}))
 	got, err := b.Job(b.ctx, mine, r.ID)
 	b.ok(err)
-	b.equal("recovery", got, r)
+	b.equal("job", got, r)
 	running, err := b.RunningJobs(b.ctx)
 	b.ok(err)
 	b.equal("running", len(running), len(all)) // without r, with theirs
@@ -63,7 +63,7 @@ func testJobs(b *bundle) {
 	b.code(b.AdvanceJob(b.ctx, &r, &again, []delivery.Delivery{back}, store.Trail{}), fault.NotFound)
 	got, err = b.Job(b.ctx, mine, r.ID)
 	b.ok(err)
-	b.equal("an ended recovery", got, r)
+	b.equal("an ended job", got, r)
 	b.equal("its delivery", b.delivery(d.ID).State, delivery.Failed)
 
 	next := all[1]

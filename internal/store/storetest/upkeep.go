@@ -176,11 +176,11 @@ func testPurgeJobs(b *bundle) {
 		}
 		all = append(all, r)
 	}
-	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeJobs(b.ctx, all[4].Finished, limit) }, 2, 1)
+	b.purges("jobs", func(limit int) (int, error) { return b.PurgeJobs(b.ctx, all[4].Finished, limit) }, 2, 1)
 	for i, r := range all {
 		_, err := b.Job(b.ctx, mine, r.ID)
 		if want := map[bool]fault.Code{true: fault.NotFound, false: ""}[0 < i && i < 4]; fault.CodeOf(err) != want {
-			b.Errorf("recovery %d: got %v, want %q", i, err, want)
+			b.Errorf("job %d: got %v, want %q", i, err, want)
 		}
 	}
 	b.purges("the ended", func(limit int) (int, error) { return b.PurgeJobs(b.ctx, now(), limit) }, 2, 1)
@@ -272,11 +272,11 @@ func testPurgeDeletedEndpoints(b *bundle) {
 	b.equal("the endpoint of a delivery that is kept", v.EndpointID, busy.ID)
 	kept, err := b.Job(b.ctx, theirs, r.ID)
 	b.ok(err)
-	b.equal("the endpoint of a recovery that is kept", kept.EndpointID, named.ID)
+	b.equal("the endpoint of a job that is kept", kept.EndpointID, named.ID)
 
 	r.State, r.Finished = job.Succeeded, deleted
 	b.ok(b.AdvanceJob(b.ctx, &r, &r, nil, store.Trail{}))
-	b.purges("recoveries", func(limit int) (int, error) { return b.PurgeJobs(b.ctx, before, limit) }, 1)
+	b.purges("jobs", func(limit int) (int, error) { return b.PurgeJobs(b.ctx, before, limit) }, 1)
 	b.purge(done.Event.Key+1, 10)
 	purge(2, 2) // busy and named
 	n, err := b.CancelPending(b.ctx, waiting.No, now(), 10)
