@@ -1,11 +1,11 @@
-# make with no target lists what there is.
+# make without a target lists all targets.
 
 GO ?= go
 VULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-# The key of the documentation's examples, so that they work as they stand.
+# The API key in the documentation's examples, so that they work verbatim.
 export POSTHASTE_TEST_KEY ?= sk_test_1234567890abcdef
 
 .PHONY: help
@@ -172,4 +172,4 @@ docs: ## rewrite docs/reference from the commands, the settings and the errors; 
 screenshots: tools ## take docs/images: every screen of the Admin UI, light and dark
 	@rm -rf bin/images && mkdir -p bin/images
 	$(GO) test -count=1 -run TestAdminUI_everyScreen ./e2e -screenshots ../bin/images
-	@rm -rf docs/images && mv bin/images docs/images # the program that takes them embeds the old ones
+	@rm -rf docs/images && mv bin/images docs/images # the program that makes them embeds the old ones

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compares the Go benchmarks of two commits: builds the test binaries of both, runs them
-# in turn (a machine that drifts does so for both), and prints what benchstat makes of it.
+# in turn (so that changes of the machine's speed affect both), and prints the output of benchstat.
 #
 #   bench/diff.sh BASE [HEAD]        HEAD is the working tree unless named
 #

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the programs that the tests need and this machine lacks, from Debian's packages.
-# With --check it installs nothing and names their packages, one line, if there are any.
+# Installs the missing programs for the tests from Debian's packages.
+# With --check it only prints the missing packages, in one line.
 set -eu
 missing=
 
-# need PACKAGE FILE...: one of the files, which may be patterns, or of the commands of these names is there.
+# need PACKAGE FILE...: checks that one of the files (or patterns) or of the named commands exists.
 need() {
 	package=$1
 	shift

@@ -30,7 +30,7 @@ type SQL struct {
 // contains other characters.
 func NewSQL(db *sql.DB, dialect Dialect, table string) (*SQL, error) {
 	if table == "" || strings.Trim(table, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != "" {
-		return nil, fmt.Errorf("webhook: %q cannot be the name of a table", table)
+		return nil, fmt.Errorf("webhook: %q is not a valid table name", table)
 	}
 	first, second, insert, ignore := "?", "?", "INSERT INTO ", " ON CONFLICT (id) DO NOTHING"
 	switch dialect {

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
-/** The raw body: bytes as they came, or the same as a string. Never a parsed object. */
+/** The raw body: the unchanged bytes, or the same as a string. Never a parsed object. */
 export type RawBody = Uint8Array | string;
 
 /** The value of Payment-Signature: 64 lower-case hex digits. */
@@ -18,11 +18,11 @@ export class WebhookError extends Error {
 }
 
 export interface VerifierOptions {
-  /** Seconds that webhook-timestamp may be from now, either way. Default 300. */
+  /** Largest difference of webhook-timestamp from now, in seconds. Default 300. */
   tolerance?: number;
   /** Name of the plain signature's header. Default "Payment-Signature". */
   signatureHeader?: string;
-  /** Refuse deliveries without the Standard Webhooks headers, which can be replayed. Default false. */
+  /** Refuse deliveries without the Standard Webhooks headers, because they can be replayed. Default false. */
   requireStandard?: boolean;
   /** The clock, in Unix seconds. */
   now?: () => number;
@@ -30,18 +30,18 @@ export interface VerifierOptions {
 
 export type HeaderSource = Headers | { readonly [name: string]: string | readonly string[] | undefined };
 
-/** Verifies deliveries against secrets ("whsec_…") and Ed25519 public keys ("whpk_…"), one or several. */
+/** Verifies deliveries with one or more secrets ("whsec_…") and Ed25519 public keys ("whpk_…"). */
 export class Verifier {
   constructor(keys: string | readonly string[], options?: VerifierOptions);
   tolerance: number;
   signatureHeader: string;
   requireStandard: boolean;
   now: () => number;
-  /** Returns the webhook-id where a signature covers it, else ''. Throws a WebhookError when none fits. */
+  /** Returns the webhook-id if a signature covers it, else ''. Throws a WebhookError if no signature matches. */
   verify(headers: HeaderSource, rawBody: RawBody): { id: string };
 }
 
-/** Remembers which events were processed. */
+/** Stores which events were processed. */
 export interface SeenStore {
   processed(id: string): Promise<boolean>;
   markProcessed(id: string): Promise<void>;
@@ -55,7 +55,7 @@ export class MemoryStore implements SeenStore {
   markProcessed(id: string): Promise<void>;
 }
 
-/** What SqlStore needs of a database client; a pg Pool fits as it is. */
+/** The part of a database client that SqlStore uses; a pg Pool works unchanged. */
 export interface SqlClient {
   query(sql: string, params: unknown[]): Promise<unknown[] | { rows: unknown[] }> | unknown[] | { rows: unknown[] };
 }
@@ -69,7 +69,7 @@ export class SqlStore implements SeenStore {
   forget(before: number): Promise<void>;
 }
 
-/** What RedisStore needs of a client; node-redis fits as it is. */
+/** The part of a client that RedisStore uses; node-redis works unchanged. */
 export interface RedisClient {
   exists(key: string): Promise<number | boolean>;
   set(key: string, value: string, options: { EX: number }): Promise<unknown>;
@@ -82,7 +82,7 @@ export class RedisStore implements SeenStore {
 }
 
 export interface ReceiverOptions {
-  /** Drops events that were processed before. */
+  /** Skips events that were processed before. */
   seen?: SeenStore;
   /** Bytes. Default 1 MiB. */
   maxBody?: number;
@@ -95,7 +95,7 @@ export interface ReceiverOptions {
   alert?: (refused: number) => void;
 }
 
-/** A request behind the middleware. */
+/** A request as handlers after the middleware see it. */
 export interface WebhookRequest extends IncomingMessage {
   body: any;
   rawBody: Buffer;
@@ -108,7 +108,7 @@ export function expressMiddleware(
   options?: ReceiverOptions,
 ): (req: any, res: any, next: (err?: unknown) => void) => void;
 
-/** A listener for node:http that calls handler for genuine deliveries only. */
+/** A listener for node:http that calls handler for verified deliveries only. */
 export function httpHandler(
   verifier: Verifier,
   handler: (req: WebhookRequest, res: ServerResponse) => void | Promise<void>,

@@ -54,7 +54,7 @@ def _write_wheel(directory: str, files: List[Tuple[str, bytes]]) -> str:
     name = f"{stem}-py3-none-any.whl"
     with zipfile.ZipFile(pathlib.Path(directory) / name, "w", zipfile.ZIP_DEFLATED) as wheel:
         for path, content in [*files, (f"{info}/RECORD", record.encode())]:
-            entry = zipfile.ZipInfo(path)  # of 1980: the same sources are the same wheel
+            entry = zipfile.ZipInfo(path)  # dated 1980, so that builds are reproducible
             entry.external_attr = 0o644 << 16
             wheel.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return name

@@ -1,5 +1,5 @@
-// What the documentation's receiver takes for granted: an Express app, and a
-// memory of processed events.
+// The preconditions of the documentation's receiver: an Express app, and a
+// store of processed events.
 const express = require('express');
 const app = express();
 app.use(express.json());

@@ -1,6 +1,6 @@
-// A client made of the API's description by openapi-typescript and openapi-fetch manages
+// A client generated from the API's description by openapi-typescript and openapi-fetch manages
 // endpoints and events. BASE is the server, KEY an API key, RECEIVER a URL that answers 2xx.
-// Prints "ok" at the end. That it compiles in strict mode is a part of the test.
+// Prints "ok" at the end. The test also checks that it compiles in strict mode.
 import assert from 'node:assert/strict';
 import createClient from 'openapi-fetch';
 import type { components, paths } from './description.js';

@@ -3,7 +3,7 @@
 /**
  * Why a delivery or a key is refused. `code` is one of:
  * no_signature, malformed, bad_signature, too_old, too_new, bad_secret, bad_key.
- * No message holds a key, a signature or a body.
+ * Messages contain no keys, signatures or bodies.
  */
 class WebhookError extends Error {
   constructor(code, message) {

@@ -11,18 +11,18 @@ function answer(res, status, text) {
   res.end(text);
 }
 
-/** Marks the event when the response went out with a 2xx, and lets the next delivery of it go on. */
+/** Marks the event after a response with 2xx, and lets the next delivery of it continue. */
 function settle(res, release) {
   res.once('finish', () => release(res.statusCode >= 200 && res.statusCode < 300));
   res.once('close', () => release(false));
 }
 
-/** For express.json({ verify: keepRawBody }): keeps the bytes where expressMiddleware looks for them. */
+/** For express.json({ verify: keepRawBody }): keeps the bytes for expressMiddleware. */
 function keepRawBody(req, _res, buffer) {
   req.rawBody = buffer;
 }
 
-/** The raw bytes that something before us read, undefined when nothing did, null when they are lost. */
+/** The raw bytes, if an earlier parser read the body: undefined if none did, null if they are lost. */
 function readBefore(req) {
   if (Buffer.isBuffer(req.rawBody)) return req.rawBody;
   if (Buffer.isBuffer(req.body)) return req.body;
@@ -65,7 +65,7 @@ async function receive(receiver, req, res, next) {
   try {
     claimed = await receiver.claim(delivery.id, () => res.destroyed);
   } catch {
-    answer(res, 503, 'Try again'); // better twice than never
+    answer(res, 503, 'Try again'); // twice is better than never
     return;
   }
   if (claimed.state === 'gone') return;
@@ -76,12 +76,12 @@ async function receive(receiver, req, res, next) {
   settle(res, claimed.release);
   req.rawBody = raw;
   req.body = delivery.event;
-  req._body = true; // so that a body parser further on leaves it alone
+  req._body = true; // so that later body parsers skip it
   req.webhook = { id: delivery.id };
   next();
 }
 
-/** Express and Connect middleware. Behind it, req.body is the event, req.rawBody its bytes and req.webhook.id its id. */
+/** Express and Connect middleware. After it, req.body is the event, req.rawBody its bytes and req.webhook.id its id. */
 function expressMiddleware(verifier, options) {
   const receiver = new Receiver(verifier, options);
   return (req, res, next) => {
@@ -89,7 +89,7 @@ function expressMiddleware(verifier, options) {
   };
 }
 
-/** A listener for node:http that calls handler(req, res) for genuine deliveries only. */
+/** A listener for node:http that calls handler(req, res) for verified deliveries only. */
 function httpHandler(verifier, handler, options) {
   const receiver = new Receiver(verifier, options);
   return (req, res) => {
@@ -106,7 +106,7 @@ function httpHandler(verifier, handler, options) {
 }
 
 /**
- * A Fastify plugin for all routes of the scope that registers it; give webhooks a scope of their own. Behind it,
+ * A Fastify plugin for all routes of the scope that registers it; give webhooks a scope of their own. After it,
  * request.body is the event, request.rawBody its bytes and request.webhook.id its id.
  */
 function fastifyPlugin(fastify, options, done) {
@@ -139,7 +139,7 @@ function fastifyPlugin(fastify, options, done) {
   });
   done();
 }
-// The hooks are for the scope that registers the plugin, not for one of its own.
+// The hooks apply to the scope that registers the plugin, so the plugin must not create its own.
 fastifyPlugin[Symbol.for('skip-override')] = true;
 fastifyPlugin[Symbol.for('fastify.display-name')] = 'posthaste-webhook';
 

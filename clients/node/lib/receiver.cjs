@@ -5,11 +5,11 @@ const { Refusals } = require('./refusals.cjs');
 const DEFAULT_MAX_BODY = 1 << 20;
 
 /**
- * Receiver is what the middlewares share: it verifies, counts what it refuses, and sees to it that an event is
- * worked on once at a time and not again after it was processed.
+ * Receiver is the common part of the middlewares: it verifies deliveries, counts refused ones, and ensures that
+ * an event is processed by one request at a time, and not again afterwards.
  */
 class Receiver {
-  #running = new Map(); // by event id: a promise that ends when the work does
+  #running = new Map(); // by event id: a promise that resolves when the processing ends
   #refusals;
 
   constructor(verifier, options = {}) {
@@ -36,7 +36,7 @@ class Receiver {
     } catch {
       event = undefined;
     }
-    // The body's id is signed under both schemes, which webhook-id is not.
+    // Both schemes sign the id in the body; only one signs webhook-id.
     const id = event !== null && typeof event === 'object' && typeof event.id === 'string' && event.id !== '' ? event.id : signed.id;
     return { id, event };
   }
@@ -93,7 +93,7 @@ class Receiver {
 
 class TooLarge extends Error {}
 
-/** Reads a request to its end. */
+/** Reads a complete request. */
 function readBody(req, maxBody) {
   return new Promise((resolve, reject) => {
     const chunks = [];
@@ -109,7 +109,7 @@ function readBody(req, maxBody) {
     });
     req.on('end', () => resolve(Buffer.concat(chunks)));
     req.on('error', reject);
-    req.on('close', () => reject(new Error('the request was cut off')));
+    req.on('close', () => reject(new Error('the request was aborted')));
   });
 }
 

@@ -2,12 +2,12 @@
 
 const DEFAULT_ALERT_WINDOW = 600; // seconds
 
-/** Refusals counts refused deliveries in a sliding window. It holds at most alertAfter times. */
+/** Refusals counts refused deliveries in a sliding window. It stores at most alertAfter times. */
 class Refusals {
   #after;
   #window;
   #at = []; // refusals since the last alert and within the window, oldest first, in seconds
-  #alerted = -Infinity; // the last alert
+  #alerted = -Infinity; // time of the last alert
   #total = 0; // refusals in alerts that followed one another within a window
 
   constructor(after = 0, window = DEFAULT_ALERT_WINDOW) {

@@ -7,18 +7,18 @@ const SECRET_PREFIX = 'whsec_';
 const PRIVATE_PREFIX = 'whsk_';
 const PUBLIC_PREFIX = 'whpk_';
 
-// What precedes the 32 bytes of a key in its DER form (RFC 8410).
+// The DER prefix of a key, before its 32 bytes (RFC 8410).
 const PKCS8 = Buffer.from('302e020100300506032b657004220420', 'hex');
 const SPKI = Buffer.from('302a300506032b6570032100', 'hex');
 
-/** Decodes standard base64 with padding and nothing around it; null otherwise. */
+/** Decodes standard base64 with padding, without white space; null if invalid. */
 function strictBase64(text) {
   if (!/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text)) return null;
   const bytes = Buffer.from(text, 'base64');
   return bytes.toString('base64') === text ? bytes : null;
 }
 
-/** Bytes of a body: a Buffer or Uint8Array as it is, a string in UTF-8. */
+/** Bytes of a body: a Buffer or Uint8Array unchanged, a string in UTF-8. */
 function bytesOf(body) {
   if (typeof body === 'string') return Buffer.from(body, 'utf8');
   if (body instanceof Uint8Array) return body;
@@ -29,7 +29,7 @@ function bytesOf(body) {
 function parseSecret(secret) {
   const encoded = typeof secret === 'string' && secret.startsWith(SECRET_PREFIX) ? secret.slice(SECRET_PREFIX.length) : '';
   const key = encoded === '' ? null : strictBase64(encoded);
-  if (key === null) throw new WebhookError('bad_secret', 'A secret is "whsec_" followed by standard base64.');
+  if (key === null) throw new WebhookError('bad_secret', 'A secret must be "whsec_" followed by standard base64.');
   return { plain: Buffer.from(secret, 'utf8'), standard: key };
 }
 
@@ -37,7 +37,7 @@ function parsePrivateKey(text) {
   const raw = typeof text === 'string' && text.startsWith(PRIVATE_PREFIX) ? strictBase64(text.slice(PRIVATE_PREFIX.length)) : null;
   if (raw === null || (raw.length !== 32 && raw.length !== 64)) throw badKey();
   const key = crypto.createPrivateKey({ key: Buffer.concat([PKCS8, raw.subarray(0, 32)]), format: 'der', type: 'pkcs8' });
-  // Signing with a public key that is another's would give the private one away.
+  // A signature with a wrong public key would reveal the private key.
   const own = crypto.createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(SPKI.length);
   if (raw.length === 64 && !own.equals(raw.subarray(32))) throw badKey();
   return key;
@@ -54,7 +54,7 @@ function parsePublicKey(text) {
 }
 
 function badKey() {
-  return new WebhookError('bad_key', 'A key is "whsk_" or "whpk_" followed by standard base64 of an Ed25519 key.');
+  return new WebhookError('bad_key', 'A key must be "whsk_" or "whpk_" followed by standard base64 of an Ed25519 key.');
 }
 
 function hmac(key, ...parts) {

@@ -1,8 +1,8 @@
 'use strict';
 
-/** Remembers processed events in memory: for ttlSeconds, and the newest maxIds of them. */
+/** Stores processed events in memory: for ttlSeconds, and at most the newest maxIds. */
 class MemoryStore {
-  #ids = new Map(); // id to when it was marked; the oldest first
+  #ids = new Map(); // time of the mark by id; the oldest first
 
   constructor({ ttlSeconds = 7 * 24 * 3600, maxIds = 1_000_000, now = () => Date.now() } = {}) {
     this.ttl = ttlSeconds * 1000;
@@ -41,8 +41,8 @@ const DIALECTS = {
 };
 
 /**
- * Remembers processed events in a table that all processes share. db is { query(sql, params) } and returns, or
- * promises, the rows as an array or as { rows }: a pg Pool fits as it is.
+ * Stores processed events in a table that all processes share. db is { query(sql, params) } and returns, or
+ * promises, the rows as an array or as { rows }: a pg Pool works unchanged.
  */
 class SqlStore {
   #db;
@@ -51,7 +51,7 @@ class SqlStore {
   constructor(db, { dialect = 'postgres', table = 'processed_events', now = () => Math.floor(Date.now() / 1000) } = {}) {
     const d = DIALECTS[dialect];
     if (!d) throw new TypeError(`Unknown dialect "${dialect}"; use ${Object.keys(DIALECTS).join(', ')}.`);
-    if (!/^[A-Za-z0-9_.]+$/.test(table)) throw new TypeError(`"${table}" cannot be the name of a table.`);
+    if (!/^[A-Za-z0-9_.]+$/.test(table)) throw new TypeError(`"${table}" is not a valid table name.`);
     this.#db = db;
     this.now = now;
     this.#sql = {
@@ -81,7 +81,7 @@ class SqlStore {
   }
 }
 
-/** Remembers processed events in Redis or the like. client is { exists(key), set(key, value, { EX }) }: node-redis fits as it is. */
+/** Stores processed events in Redis or a similar store. client is { exists(key), set(key, value, { EX }) }: node-redis works unchanged. */
 class RedisStore {
   #client;
 

@@ -4,7 +4,7 @@ const crypto = require('node:crypto');
 const { WebhookError } = require('./errors.cjs');
 const { parseSecret, parsePublicKey, bytesOf, hmac, head, strictBase64, PUBLIC_PREFIX } = require('./sign.cjs');
 
-const DEFAULT_TOLERANCE = 300; // seconds, either way
+const DEFAULT_TOLERANCE = 300; // seconds, in both directions
 const MAX_SIGNATURES = 32;
 
 /** Compares two strings of secrets in constant time for their length. */
@@ -27,7 +27,7 @@ function headerOf(headers, name) {
   return typeof value === 'string' ? value : '';
 }
 
-/** Verifies deliveries against one or more secrets ("whsec_…") and public keys ("whpk_…"). */
+/** Verifies deliveries with one or more secrets ("whsec_…") and public keys ("whpk_…"). */
 class Verifier {
   #secrets = [];
   #publicKeys = [];
@@ -46,7 +46,7 @@ class Verifier {
   }
 
   /**
-   * Returns { id } when a signature fits the raw body; id is the webhook-id where a signature covers it, else ''.
+   * Returns { id } if a signature matches the raw body; id is the webhook-id if a signature covers it, else ''.
    * Throws a WebhookError otherwise.
    */
   verify(headers, rawBody) {
@@ -59,7 +59,7 @@ class Verifier {
     }
     const plain = headerOf(headers, this.signatureHeader);
     if (plain === '' || this.requireStandard || this.#secrets.length === 0) {
-      throw new WebhookError('no_signature', 'The request carries no signature.');
+      throw new WebhookError('no_signature', 'The request has no signature.');
     }
     this.#verifyPlain(plain, body);
     return { id: '' };
@@ -98,6 +98,6 @@ class Verifier {
 }
 
 const malformed = () => new WebhookError('malformed', 'A signature header is malformed.');
-const badSignature = () => new WebhookError('bad_signature', 'No signature fits the body and the keys.');
+const badSignature = () => new WebhookError('bad_signature', 'No signature matches the body and the keys.');
 
 module.exports = { Verifier };

@@ -52,7 +52,7 @@ const frameworks = {
         return 'handled';
       });
     });
-    // Beside the webhooks' scope, JSON is still parsed.
+    // Outside the webhooks' scope, JSON is still parsed.
     app.post('/other', async (request) => ({ parsed: typeof request.body === 'object' }));
     const url = await app.listen({ port: 0, host: '127.0.0.1' });
     return { url: `${url}/hooks`, other: `${url}/other`, close: () => (app.server.closeAllConnections(), app.close()) };
@@ -155,7 +155,7 @@ for (const [name, serve] of Object.entries(frameworks)) {
       assert.equal(calls.length, 0);
     });
     await t.test('takes bodies that are no JSON, and none', async () => {
-      // express.json() refuses the first by itself.
+      // express.json() itself refuses the first one.
       for (const body of name.includes('express.json') ? [''] : ['not json', '']) {
         const id = 'evt_' + body.length;
         const res = await post(server.url, body, signed(body, id));

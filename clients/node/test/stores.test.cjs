@@ -20,7 +20,7 @@ async function sqlite() {
   };
 }
 
-// Keys that expire, with the calls of node-redis.
+// Expiring keys, with the calls of node-redis.
 function redis(clock) {
   const ends = new Map();
   return {

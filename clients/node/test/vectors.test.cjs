@@ -1,6 +1,6 @@
 'use strict';
 
-// The vectors that every language's library is held to.
+// The vectors for the libraries in every language.
 const test = require('node:test');
 const assert = require('node:assert/strict');
 const fs = require('node:fs');

@@ -1,7 +1,7 @@
 """Verify (and sign) webhook deliveries. Standard library only.
 
-A delivery carries Payment-Signature, the HMAC-SHA256 of its body, and the three headers of Standard Webhooks, which
-also cover the id and the time. :class:`Verifier` checks either over the raw body; :class:`WSGIMiddleware` and
+A delivery has Payment-Signature, the HMAC-SHA256 of its body, and the three headers of Standard Webhooks, which
+also cover the id and the time. :class:`Verifier` verifies them with the raw body; :class:`WSGIMiddleware` and
 :class:`ASGIMiddleware` do so before an application is called.
 """
 

@@ -22,13 +22,13 @@ class _Gone(Exception):
 
 
 class ASGIMiddleware:
-    """Calls app for genuine deliveries only, with the raw body to receive again.
+    """Calls app for verified deliveries only, with the raw body to receive again.
 
-    Others get 401, logged; alert(n) is called when alert_after of them came within alert_window seconds (600), and
-    again after each further as many. An event that was processed before is answered with 200, when there is a seen
-    store, whose calls run in a thread; while one delivery of an event is worked on in this process, another of it
-    waits. max_body is in bytes. The event's id is scope["posthaste_webhook.id"]. Requests other than HTTP, such as
-    lifespan events, pass.
+    Others get 401 and are logged; alert(n) is called after alert_after of them within alert_window seconds (600), and
+    again after each further alert_after. With a seen store, whose calls run in a thread, an event that was processed
+    before is answered with 200; while one delivery of an event is processed in this process, another one waits.
+    max_body is in bytes. The event's id is scope["posthaste_webhook.id"]. Requests other than HTTP, such as lifespan
+    events, pass.
     """
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], verifier: Verifier, **options: Any) -> None:
@@ -68,7 +68,7 @@ class ASGIMiddleware:
         loop = asyncio.get_running_loop()
         try:
             done = await loop.run_in_executor(None, self._receiver.was_processed, id)
-        except Exception:  # better twice than never: the sender tries again
+        except Exception:  # twice is better than never: the sender tries again
             await _answer(send, 503, "Try again")
             return
         if done:
@@ -104,7 +104,7 @@ class ASGIMiddleware:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives out the body once more, and then whatever comes."""
+    """Returns the body again, and then further messages."""
     given = False
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""Ed25519 (RFC 8032, section 5.1) in plain Python, for want of it in the standard library.
+"""Ed25519 (RFC 8032, section 5.1) in plain Python, because the standard library does not have it.
 
 Verifying handles public values only. Signing is not constant in time; it is for tests and tools, not for servers.
 """
@@ -104,17 +104,17 @@ def sign(seed: bytes, message: bytes) -> bytes:
 
 
 def valid_public_key(public: bytes) -> bool:
-    """Whether 32 bytes are a point of the curve."""
+    """Reports whether 32 bytes are a point of the curve."""
     return len(public) == 32 and _decompress(public) is not None
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether the signature is one of the message by the key. False for anything malformed."""
+    """Reports whether the signature is valid for the message and the key. False for malformed input."""
     if len(public) != 32 or len(signature) != 64:
         return False
     a = _decompress(public)
     s = int.from_bytes(signature[32:], "little")
-    if a is None or s >= _L:  # a signature has one spelling only
+    if a is None or s >= _L:  # only the canonical form of a signature is valid
         return False
     r = _decompress(signature[:32])
     if r is None:

@@ -4,28 +4,28 @@ import enum
 
 
 class ErrorCode(str, enum.Enum):
-    NO_SIGNATURE = "no_signature"  # or only the plain one where the standard is required
-    MALFORMED = "malformed"  # a header is not what its scheme writes
-    BAD_SIGNATURE = "bad_signature"  # another secret, or a body that was changed
+    NO_SIGNATURE = "no_signature"  # or only the plain one although the standard one is required
+    MALFORMED = "malformed"  # a signature header is malformed
+    BAD_SIGNATURE = "bad_signature"  # the secret is a different one, or the body was changed
     TOO_OLD = "too_old"  # a replay, or a wrong clock
     TOO_NEW = "too_new"
-    BAD_SECRET = "bad_secret"  # what was given to the verifier
+    BAD_SECRET = "bad_secret"  # an argument of the verifier
     BAD_KEY = "bad_key"
 
 
 _MESSAGES = {
-    ErrorCode.NO_SIGNATURE: "The request carries no signature.",
+    ErrorCode.NO_SIGNATURE: "The request has no signature.",
     ErrorCode.MALFORMED: "A signature header is malformed.",
-    ErrorCode.BAD_SIGNATURE: "No signature fits the body and the keys.",
+    ErrorCode.BAD_SIGNATURE: "No signature matches the body and the keys.",
     ErrorCode.TOO_OLD: "The timestamp is too old.",
     ErrorCode.TOO_NEW: "The timestamp is in the future.",
-    ErrorCode.BAD_SECRET: 'A secret is "whsec_" followed by standard base64.',
-    ErrorCode.BAD_KEY: 'A key is "whsk_" or "whpk_" followed by standard base64 of an Ed25519 key.',
+    ErrorCode.BAD_SECRET: 'A secret must be "whsec_" followed by standard base64.',
+    ErrorCode.BAD_KEY: 'A key must be "whsk_" or "whpk_" followed by standard base64 of an Ed25519 key.',
 }
 
 
 class WebhookError(Exception):
-    """A delivery or a key is refused. Holds no key, signature or body."""
+    """A delivery or a key is refused. Its text contains no key, signature or body."""
 
     def __init__(self, code: ErrorCode) -> None:
         super().__init__(_MESSAGES[code])

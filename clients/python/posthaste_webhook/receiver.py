@@ -15,7 +15,7 @@ DEFAULT_ALERT_WINDOW = 600  # seconds
 
 
 class Seen(Protocol):
-    """Remembers which events were processed. Called by several threads."""
+    """Stores which events were processed. Called by several threads."""
 
     def processed(self, id: str) -> bool: ...
 
@@ -23,13 +23,16 @@ class Seen(Protocol):
 
 
 class Refusals:
-    """Counts refused deliveries in a sliding window. Holds at most alert_after times. For several threads."""
+    """Counts refused deliveries in a sliding window.
+
+    Stores at most alert_after times. Safe for use by several threads.
+    """
 
     def __init__(self, after: int, window: float) -> None:
         self._after, self._window = after, window if window > 0 else DEFAULT_ALERT_WINDOW
         self._lock = threading.Lock()
         self._at: Deque[float] = deque()  # refusals since the last alert and within the window, oldest first
-        self._alerted = -math.inf  # the last alert
+        self._alerted = -math.inf  # time of the last alert
         self._total = 0  # refusals in alerts that followed one another within a window
 
     def add(self, now: float) -> int:
@@ -68,7 +71,10 @@ class Receiver:
         self._refusals = Refusals(alert_after, alert_window)
 
     def verify(self, headers: Mapping[str, str], body: bytes, remote: str) -> str:
-        """Returns the event's id, "" if it has none. Raises WebhookError, counted and logged, when it is refused."""
+        """Returns the event's id, or "" if it has none.
+
+        Counts, logs and raises a WebhookError if the delivery is refused.
+        """
         try:
             signed = self.verifier.verify(headers, body)
         except WebhookError as err:
@@ -78,7 +84,7 @@ class Receiver:
             event = json.loads(body)
         except ValueError:
             return signed
-        # The body's id is signed under both schemes, which webhook-id is not.
+        # Both schemes sign the id in the body; only one signs webhook-id.
         id = event.get("id") if isinstance(event, dict) else None
         return id if isinstance(id, str) and id else signed
 
@@ -89,7 +95,7 @@ class Receiver:
             self.alert(refused)
 
     def was_processed(self, id: str) -> bool:
-        """Raises what the store raises, logged."""
+        """Logs errors of the store and raises them."""
         if self.seen is None or not id:
             return False
         try:
@@ -99,7 +105,7 @@ class Receiver:
             raise
 
     def mark(self, id: str, status: int) -> None:
-        """Remembers an event that was answered with a 2xx."""
+        """Marks an event that was answered with a 2xx as processed."""
         if self.seen is None or not id or not 200 <= status < 300:
             return
         try:

@@ -22,7 +22,7 @@ class Secret(NamedTuple):
 
 
 def strict_base64(text: str) -> Optional[bytes]:
-    """Decodes standard base64 with padding and nothing around it, None for anything else."""
+    """Decodes standard base64 with padding, without white space; None if invalid."""
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -54,7 +54,7 @@ def _parse_private_key(text: object) -> bytes:
     raw = _decode(text, PRIVATE_PREFIX)
     if raw is not None and len(raw) == 32:
         return raw
-    # Signing with a public key that is another's would give the private one away.
+    # A signature with a wrong public key would reveal the private key.
     if raw is not None and len(raw) == 64 and ed25519.public_key(raw[:32]) == raw[32:]:
         return raw[:32]
     raise WebhookError(ErrorCode.BAD_KEY)

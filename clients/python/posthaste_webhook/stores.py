@@ -1,4 +1,4 @@
-"""Stores that remember which events were processed."""
+"""Stores for processed events."""
 
 import re
 import threading
@@ -10,7 +10,10 @@ WEEK = 7 * 24 * 3600
 
 
 class MemoryStore:
-    """Remembers in memory, for ttl seconds and the newest max_ids events. For several threads of one process."""
+    """A store in memory, for ttl seconds and at most the newest max_ids events.
+
+    Safe for use by several threads of one process.
+    """
 
     def __init__(self, *, ttl: float = WEEK, max_ids: int = 1_000_000, now: Callable[[], float] = time.time) -> None:
         self._ttl, self._max, self._now = ttl, max_ids, now
@@ -42,7 +45,7 @@ class MemoryStore:
 
 
 class SQLStore:
-    """Remembers in a table that all processes share, through any DB-API 2.0 driver (PEP 249).
+    """A store in a table that all processes share, with any DB-API 2.0 driver (PEP 249).
 
     connect returns a connection that is used for one call and closed. dialect is "sqlite", "postgres" or "mysql".
     """
@@ -56,7 +59,7 @@ class SQLStore:
         now: Callable[[], float] = time.time,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.]+", table):
-            raise ValueError(f"{table!r} cannot be the name of a table")
+            raise ValueError(f"{table!r} is not a valid table name")
         if dialect not in ("sqlite", "postgres", "mysql"):
             raise ValueError(f"unknown dialect {dialect!r}; use sqlite, postgres or mysql")
         mark = "?" if dialect == "sqlite" else "%s"
@@ -81,7 +84,7 @@ class SQLStore:
             connection.close()
 
     def create_table(self) -> None:
-        """Makes the table unless it is there."""
+        """Creates the table if it does not exist."""
         self._run(self._create)
 
     def processed(self, id: str) -> bool:
@@ -96,7 +99,7 @@ class SQLStore:
 
 
 class KeyValueClient(Protocol):
-    """What KeyValueStore needs of a client; that of redis-py fits as it is."""
+    """The part of a client that KeyValueStore uses; redis-py works unchanged."""
 
     def exists(self, key: str) -> Any: ...
 
@@ -104,7 +107,7 @@ class KeyValueClient(Protocol):
 
 
 class KeyValueStore:
-    """Remembers in a store whose keys expire, such as Redis."""
+    """A store with expiring keys, such as Redis."""
 
     def __init__(self, client: KeyValueClient, *, prefix: str = "webhook:", ttl: int = WEEK) -> None:
         self._client, self._prefix, self._ttl = client, prefix, ttl

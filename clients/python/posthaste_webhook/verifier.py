@@ -19,23 +19,23 @@ from .signing import (
     strict_base64,
 )
 
-DEFAULT_TOLERANCE = 300  # seconds, either way
+DEFAULT_TOLERANCE = 300  # seconds, in both directions
 _MAX_SIGNATURES = 32
 _STAMP = re.compile(r"[0-9]{1,12}")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def _same(given: str, want: str) -> bool:
-    """Compares in constant time for the length."""
+    """Compares two texts, in constant time for their length."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), want.encode("ascii"))
 
 
 class Verifier:
-    """Verifies deliveries against secrets ("whsec_…") and Ed25519 public keys ("whpk_…"), one or several.
+    """Verifies deliveries with one or more secrets ("whsec_…") and Ed25519 public keys ("whpk_…").
 
-    tolerance is how many seconds webhook-timestamp may be from now, either way. require_standard refuses deliveries
-    without the Standard Webhooks headers, which can be replayed. now is the clock, in Unix seconds. Safe for use by
-    several threads.
+    tolerance is the largest difference of webhook-timestamp from now, in seconds. require_standard refuses deliveries
+    without the Standard Webhooks headers, because they can be replayed. now is the clock, in Unix seconds. Safe for use
+    by several threads.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Verifier:
         self.now = now
 
     def verify(self, headers: Mapping[str, str], raw_body: Body) -> str:
-        """Returns the webhook-id where a signature covers it, else "". Raises WebhookError when none fits.
+        """Returns the webhook-id if a signature covers it, else "". Raises WebhookError if no signature matches.
 
-        raw_body is the bytes as they came, never a parsed and re-encoded object. Names of headers may be in any case.
+        raw_body is the unchanged bytes, never a parsed and re-encoded object. Names of headers may be in any case.
         """
         if isinstance(raw_body, str) or not isinstance(raw_body, (bytes, bytearray, memoryview)):
-            raise TypeError("raw_body must be the bytes as they came")
+            raise TypeError("raw_body must be the unchanged bytes of the body")
         found = {name.lower(): value for name, value in headers.items()}
         signatures = found.get("webhook-signature", "")
         if signatures:

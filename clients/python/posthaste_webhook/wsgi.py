@@ -12,11 +12,11 @@ _ID = "posthaste_webhook.id"
 
 
 class WSGIMiddleware:
-    """Calls app for genuine deliveries only, with the body to read again from wsgi.input.
+    """Calls app for verified deliveries only, with the body to read again from wsgi.input.
 
-    Others get 401. An event that was processed before is answered with 200, when there is a seen store; while one
-    delivery of an event is worked on in this process, another of it waits. Options are those of ASGIMiddleware: seen,
-    max_body (bytes), logger, alert_after, alert_window, alert. The event's id is environ["posthaste_webhook.id"].
+    Others get 401. With a seen store, an event that was processed before is answered with 200; while one delivery of an
+    event is processed in this process, another one waits. Options are those of ASGIMiddleware: seen, max_body (bytes),
+    logger, alert_after, alert_window, alert. The event's id is environ["posthaste_webhook.id"].
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]], verifier: Verifier, **options: Any) -> None:
@@ -53,7 +53,7 @@ class WSGIMiddleware:
         try:
             if self._receiver.was_processed(id):
                 return answer("200 OK", "Event already processed")
-        except Exception:  # better twice than never: the sender tries again
+        except Exception:  # twice is better than never: the sender tries again
             return answer("503 Service Unavailable", "Try again")
         else:
             return self._once(id, environ, start_response)
@@ -61,7 +61,7 @@ class WSGIMiddleware:
             self._release(id)
 
     def _once(self, id: str, environ: Dict[str, Any], start_response: Callable[..., Any]) -> List[bytes]:
-        """Works on the event. The answer is gathered, so that the event is remembered when it goes out."""
+        """Processes the event. The response is collected, so that the event is marked before it is sent."""
         started: List[Tuple[str, Any, Any]] = []
         written: List[bytes] = []
 

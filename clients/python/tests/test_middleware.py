@@ -107,7 +107,7 @@ class Cases:
         try:
             self.assertEqual(self.post(body, signed(body))[0], 500)
         except http.client.HTTPException:
-            pass  # the server closes without an answer
+            pass  # the server closes without a response
         self.answer = lambda: 204
         self.assertEqual(self.post(body, signed(body))[0], 204)
         self.assertEqual(len(self.calls), 3)
@@ -211,7 +211,7 @@ async def _serve_http(app: Any, reader: asyncio.StreamReader, writer: asyncio.St
             await app(scope, receive, send)
         except RuntimeError:
             writer.write(b"HTTP/1.1 500 Failed\r\nConnection: close\r\n\r\n")
-        while left:  # so that closing resets nothing
+        while left:  # so that closing sends no reset
             left -= len(await reader.read(left))
     finally:
         writer.close()

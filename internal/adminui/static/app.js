@@ -1,4 +1,4 @@
-// What makes the pages nicer where scripts run. Nothing here is needed.
+// Improvements of the pages for browsers with scripts. The pages work without them.
 "use strict";
 
 // Light and dark.
@@ -33,13 +33,13 @@ document.addEventListener("click", async (e) => {
   setTimeout(() => { button.textContent = was; }, 1500);
 });
 
-// A second thought before what cannot be undone.
+// Ask for confirmation before an irreversible action.
 document.addEventListener("submit", (e) => {
   const text = e.target.dataset.sure;
   if (text && !confirm(text)) e.preventDefault();
 });
 
-// The button works once the name is typed as it is written.
+// The button is enabled once the exact name is typed.
 for (const form of document.querySelectorAll("form[data-confirm]")) {
   const want = form.dataset.confirm;
   const field = form.elements.confirm;
@@ -50,7 +50,7 @@ for (const form of document.querySelectorAll("form[data-confirm]")) {
   check();
 }
 
-// The form of a webhook shows what the choice of transport needs.
+// The form of a webhook shows the fields of the chosen transport.
 const endpointForm = document.querySelector("[data-endpoint-form]");
 if (endpointForm) {
   const choose = () => {

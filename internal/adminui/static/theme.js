@@ -1,4 +1,4 @@
-// Runs before the page is painted: the chosen theme, and that scripts run.
+// Runs before the page is painted: sets the chosen theme, and marks that scripts are enabled.
 (() => {
   const root = document.documentElement;
   root.classList.add("js");

@@ -1,8 +1,8 @@
 // Shows the API's description with a form for each request. Requests go to this
-// server, with the key that is entered under "Authorize"; it is kept nowhere.
+// server, with the key that is entered under "Authorize"; the key is not stored.
 document.getElementById("loading").hidden = true;
 
-// The form is dark when the page is.
+// The form has the page's colour scheme.
 const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => root.classList.toggle("dark-mode", root.dataset.theme ? root.dataset.theme === "dark" : system.matches);

@@ -23,7 +23,7 @@ type Texts struct {
 // skips rows that others have locked, so that several relays can share the table.
 func For(table string, postgres bool) (*Texts, error) {
 	if table == "" || strings.Trim(table, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != "" {
-		return nil, fmt.Errorf("outbox: %q cannot be the name of a table", table)
+		return nil, fmt.Errorf("outbox: %q is not a valid table name", table)
 	}
 	const waiting = " WHERE sent_at IS NULL AND refused_at IS NULL"
 	seq, lock := "INTEGER PRIMARY KEY AUTOINCREMENT", ""

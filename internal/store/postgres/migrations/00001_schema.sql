@@ -50,9 +50,9 @@ CREATE TABLE endpoint_health (
     breaker  TEXT NOT NULL
 );
 
--- Events, deliveries and attempts are partitioned by day, so that what is old goes
--- by dropping tables. Partitions are made by the server, a few days ahead; the
--- default ones are for clocks that are far off.
+-- Events, deliveries and attempts are partitioned by day, so that old ones are deleted
+-- by dropping tables. The server creates partitions a few days ahead; the default
+-- ones are for clocks that are far off.
 CREATE TABLE events (
     key       BIGINT NOT NULL,
     space     BIGINT NOT NULL,
@@ -67,7 +67,7 @@ CREATE INDEX events_by_space ON events (space, key);
 CREATE INDEX events_by_custom_id ON events (space, custom_id) WHERE custom_id IS NOT NULL;
 CREATE TABLE events_default PARTITION OF events DEFAULT;
 
--- An id that the sender chose is unique in its space, whatever the day.
+-- An id from the sender is unique in its space, over all days.
 CREATE TABLE event_ids (
     space     BIGINT NOT NULL,
     custom_id TEXT COLLATE "C" NOT NULL,

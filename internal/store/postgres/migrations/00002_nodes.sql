@@ -1,7 +1,7 @@
 -- +goose Up
 
--- The nodes that are up. A node keeps its row by renewing the lease; who finds one
--- whose lease has ended deletes it, and what the node writes after that is refused.
+-- The running nodes. A node keeps its row by renewing the lease; a node that finds a
+-- row with an expired lease deletes it, and later writes of its node are refused.
 CREATE TABLE nodes (
     no       SMALLINT PRIMARY KEY CHECK (no BETWEEN 0 AND 255), -- part of the keys that the node makes
     instance TEXT NOT NULL,                                     -- of the process
@@ -30,8 +30,8 @@ CREATE INDEX endpoints_by_version ON endpoints (version);
 CREATE INDEX api_keys_by_version ON api_keys (version);
 CREATE INDEX accounts_by_version ON accounts (version);
 
--- Whoever changes one of these holds the row of versions until the end of its
--- transaction, so that versions are seen in their order and none is passed over.
+-- A transaction that changes one of these locks the row of versions until its end,
+-- so that versions become visible in their order and none is skipped.
 -- +goose StatementBegin
 CREATE FUNCTION note_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,6 +1,6 @@
 -- +goose Up
 
--- What is forgotten by its age is found without a look at the rest.
+-- Indexes for finding expired rows.
 CREATE INDEX audit_by_age ON audit (time);
 CREATE INDEX recoveries_by_age ON recoveries (finished) WHERE finished > 0;
 CREATE INDEX recoveries_by_endpoint ON recoveries (endpoint);

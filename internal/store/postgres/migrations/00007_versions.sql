@@ -1,15 +1,15 @@
 -- +goose Up
 
 -- Counts the writes of a row, as the embedded store's version columns do. Accounts,
--- endpoints and event types have theirs from the shared counter already.
+-- endpoints and event types have theirs from the shared counter.
 ALTER TABLE users ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 
--- 0 stands for "not checked" where a version is passed along.
+-- 0 means "not checked" in the parameters of writes.
 UPDATE versions SET version = greatest(version, 1);
 
--- Whoever changes one of these holds the row of versions until the end of its
--- transaction, so that versions are seen in their order and none is passed over. The
--- nodes are told on commit, before they are told of any event accepted after it.
+-- A transaction that changes one of these locks the row of versions until its end,
+-- so that versions become visible in their order and none is skipped. The nodes are
+-- notified at the commit, before the notification of any later event.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION note_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -12,8 +12,8 @@ ALTER TABLE sessions ADD COLUMN agent BYTEA NOT NULL DEFAULT '';
 CREATE INDEX sessions_by_space ON sessions (space, id) WHERE space != 0;
 CREATE INDEX sessions_by_creator ON sessions (creator) WHERE creator != '';
 
--- Who started a job: it ends with the key.
+-- The key or user that started a job: its revocation ends the job.
 ALTER TABLE recoveries ADD COLUMN actor TEXT NOT NULL DEFAULT '';
 
--- Wrong passwords until then do not count; 0: all do.
+-- Wrong passwords before this time do not count; 0: all do.
 ALTER TABLE users ADD COLUMN unlocked BIGINT NOT NULL DEFAULT 0;

@@ -1,8 +1,8 @@
 -- +goose Up
 
 -- A lease is renewed by counting up beats. The other nodes watch the count by their own
--- clocks and remove a node whose count stands still for the length of its lease, provided
--- that it is still the same: no clock of the database's decides who lives.
+-- clocks and remove a node whose count does not change for the length of its lease, provided
+-- that it is still the same: the database's clock is not used for leases.
 ALTER TABLE nodes DROP COLUMN lease;
 ALTER TABLE nodes ADD COLUMN beats BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN lease_ms BIGINT NOT NULL DEFAULT 10000;
@@ -12,9 +12,9 @@ ALTER TABLE nodes ADD COLUMN renewed TIMESTAMPTZ NOT NULL DEFAULT clock_timestam
 ALTER TABLE nodes ADD COLUMN probes BIGINT NOT NULL DEFAULT 0; -- counted up to see whether the database takes writes
 ALTER TABLE cluster DROP COLUMN beaten;
 
--- Each of these is one statement, so that no node can fall silent in the middle of it.
+-- Each of these is one statement, so that a node cannot stop in the middle of it.
 
--- node_latch is the first key of the advisory locks that transactions of a node share; the
+-- node_latch is the first key of the advisory locks that a node's transactions share; the
 -- second is its number.
 -- +goose StatementBegin
 CREATE FUNCTION node_latch() RETURNS INTEGER LANGUAGE sql STABLE AS $$
@@ -22,7 +22,7 @@ CREATE FUNCTION node_latch() RETURNS INTEGER LANGUAGE sql STABLE AS $$
 $$;
 -- +goose StatementEnd
 
--- enter_node lets endpoints fall to a node.
+-- enter_node makes a node an owner of endpoints.
 -- +goose StatementBegin
 CREATE FUNCTION enter_node(node INTEGER, process TEXT) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
 BEGIN
@@ -34,8 +34,8 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- leave_node ends a node's membership. Its row is marked, not deleted: a lock on the row by
--- one that reads it must not stand in the way.
+-- leave_node ends a node's membership. It marks the row and does not delete it, so that it need
+-- not wait for a lock of a reader.
 -- +goose StatementBegin
 CREATE FUNCTION leave_node(node INTEGER, process TEXT) RETURNS BOOLEAN LANGUAGE plpgsql AS $$
 DECLARE
@@ -53,8 +53,8 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- remove_node does so with a node whose lease was not renewed since a count. It waits for
--- nothing: while a transaction of the node is open, or its row is being written, it returns
+-- remove_node ends the membership of a node whose lease was not renewed since a count. It never
+-- waits: while a transaction of the node is open, or its row is being written, it returns
 -- false.
 -- +goose StatementBegin
 CREATE FUNCTION remove_node(node INTEGER, process TEXT, counted BIGINT) RETURNS BOOLEAN LANGUAGE plpgsql AS $$

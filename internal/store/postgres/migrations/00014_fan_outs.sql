@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Events that are stored and whose deliveries are still being written, in slices. Of an
--- account's mode, the oldest event is finished before the next one is begun.
+-- Stored events whose deliveries are still being written, in slices. In an
+-- account's mode, the oldest event is finished before the next one begins.
 CREATE TABLE fan_outs (
     space   BIGINT NOT NULL,
     event   BIGINT NOT NULL,

@@ -47,7 +47,7 @@ CREATE TABLE endpoint_health (
     breaker  TEXT NOT NULL             -- JSON object
 );
 
--- Bodies are appended in key order, so that they fill pages from the end.
+-- Bodies are appended in key order, so that pages are filled completely.
 CREATE TABLE events (
     key       INTEGER PRIMARY KEY,     -- time, node and counter
     space     INTEGER NOT NULL,
@@ -141,7 +141,7 @@ CREATE TABLE recoveries (
 CREATE INDEX recoveries_by_space ON recoveries (space, id);
 CREATE INDEX recoveries_running ON recoveries (id) WHERE state = 'running';
 
--- One row, sealed: tells at once whether the master key fits the data.
+-- One row, sealed: a check that the master key belongs to the data.
 CREATE TABLE seal_check (
     no     INTEGER PRIMARY KEY CHECK (no = 1),
     sealed BLOB NOT NULL

@@ -10,7 +10,7 @@ CREATE TABLE users (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX users_by_name ON users (name COLLATE NOCASE);
 
--- Sessions of people in the Admin UI, and of customers in the portal.
+-- Sessions of users in the Admin UI, and of customers in the portal.
 CREATE TABLE sessions (
     hash    BLOB PRIMARY KEY,          -- SHA-256 of the token; the token itself is nowhere
     user_id TEXT NOT NULL,             -- empty: of a portal
@@ -21,8 +21,8 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_user ON sessions (user_id) WHERE user_id != '';
 CREATE INDEX sessions_by_expiry ON sessions (expires);
 
--- Counts of what happened in a minute (grain 60) or an hour (grain 3600).
--- Endpoint 0 is all of a space.
+-- Counts per minute (grain 60) or hour (grain 3600).
+-- Endpoint 0 means all endpoints of a space.
 CREATE TABLE statistics (
     space      INTEGER NOT NULL,
     endpoint   INTEGER NOT NULL,
@@ -41,17 +41,17 @@ CREATE TABLE statistics (
 ) WITHOUT ROWID;
 CREATE INDEX statistics_by_age ON statistics (grain, start);
 
--- What was sent, with secrets left out, and where the time went, in microseconds.
+-- The request, without secrets, and the times of its parts, in microseconds.
 ALTER TABLE attempts ADD COLUMN request TEXT NOT NULL DEFAULT '';
 ALTER TABLE attempts ADD COLUMN t_dns INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempts ADD COLUMN t_connect INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempts ADD COLUMN t_tls INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempts ADD COLUMN t_answer INTEGER NOT NULL DEFAULT 0;
 
--- The oldest that waits, and the list of those that do.
+-- The oldest pending delivery, and the list of pending ones.
 CREATE INDEX deliveries_pending ON deliveries (space, event) WHERE state = 0;
 
--- A job sends failed deliveries of many endpoints again, or recovers one endpoint.
+-- A job resends failed deliveries of many endpoints, or recovers one endpoint.
 ALTER TABLE recoveries ADD COLUMN kind TEXT NOT NULL DEFAULT 'recovery';
 ALTER TABLE recoveries ADD COLUMN pattern TEXT NOT NULL DEFAULT '';
 ALTER TABLE recoveries ADD COLUMN cursor_endpoint INTEGER NOT NULL DEFAULT 0;

@@ -1,4 +1,4 @@
 -- +goose Up
 
--- Where the event was accepted within a trace: see event.Trace. NULL without one.
+-- The event's position in a trace: see event.Trace. NULL: none.
 ALTER TABLE events ADD COLUMN trace BLOB;

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What accounts say of their events, by type. The schema is the current one; all that
--- there were are in the next table.
+-- The accounts' definitions of event types. The schema is the current one; all
+-- versions are in the next table.
 CREATE TABLE event_types (
     no             INTEGER PRIMARY KEY AUTOINCREMENT,
     space          INTEGER NOT NULL,

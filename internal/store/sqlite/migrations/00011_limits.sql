@@ -1,4 +1,4 @@
 -- +goose Up
 
--- The account's own limits, as endpoints=2000,jobs=5; empty: it has the server's.
+-- The account's own limits, as endpoints=2000,jobs=5; empty: the server's.
 ALTER TABLE accounts ADD COLUMN limits TEXT NOT NULL DEFAULT '';

@@ -1,6 +1,6 @@
 -- +goose Up
 
--- Lists with a filter read along an index of it.
+-- Indexes for lists with a filter.
 CREATE INDEX api_keys_by_account ON api_keys (account, id);
 CREATE INDEX api_keys_by_mode ON api_keys (account, live, id);
 CREATE INDEX audit_by_action ON audit (space, action, id);

@@ -3,12 +3,12 @@
 -- When the payload of an event was erased; NULL: it is stored.
 ALTER TABLE events ADD COLUMN erased INTEGER;
 
--- The event that the response shows, 0 without one. A response whose body is empty is made of
--- that event again.
+-- The event in the response, 0: none. A response with an empty body is rendered from
+-- that event.
 ALTER TABLE receipts ADD COLUMN event INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX receipts_by_event ON receipts (event) WHERE event > 0 AND length(body) > 0;
 
--- Erasures of events that have not ended.
+-- Erasures of events in progress.
 CREATE TABLE erasures (
     event INTEGER NOT NULL,
     space INTEGER NOT NULL,

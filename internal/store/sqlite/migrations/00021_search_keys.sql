@@ -4,8 +4,8 @@
 ALTER TABLE accounts ADD COLUMN search_keys TEXT;
 
 -- Values by which events can be found: the first eight bytes of a hash of space, path and value.
--- A bucket has the values of events that were accepted about the same time, so that values are
--- inserted into few pages. It is named by an event's key, and has no events with lower keys.
+-- A bucket has the values of events that were accepted at about the same time, so that values are
+-- inserted into few pages. Its name is an event's key, and it has no events with lower keys.
 CREATE TABLE event_keys (
     bucket INTEGER NOT NULL,
     hash   INTEGER NOT NULL,
