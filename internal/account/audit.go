@@ -57,6 +57,7 @@ const (
 	EventResent       Action = "event.resent"
 	EventErased       Action = "event.erased"
 	BulkRetryStarted  Action = "bulk_retry.started"
+	ErasureStarted    Action = "erasure.started" // of the events with a searchable key
 	TypeCreated       Action = "event_type.created"
 	TypeUpdated       Action = "event_type.updated"
 	TypeDeleted       Action = "event_type.deleted"

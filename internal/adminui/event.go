@@ -256,6 +256,19 @@ func eraseEvent(rq *request) error {
 	return rq.done("erased", "events", id)
 }
 
+// eraseEvents erases all events with the searchable key that the list was filtered by.
+func eraseEvents(rq *request) error {
+	f, _, _, err := rq.filter()
+	if err != nil {
+		return err
+	}
+	job, err := rq.ui.Service.EraseEvents(rq.Context(), rq.call, f.searchKey())
+	if err != nil {
+		return err
+	}
+	return rq.redirect(rq.to("jobs", job.ID))
+}
+
 // deliveryRow is a delivery with its endpoint's URL.
 type deliveryRow struct {
 	*delivery.View

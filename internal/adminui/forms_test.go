@@ -149,6 +149,7 @@ func (d *desk) forms(by *call.Call) map[string]func(who string) form {
 			must(err)
 			return of(e.ID, url.Values{})
 		},
+		"/events/erase":          func(string) form { return of("", url.Values{"key": {event.ObjectID}, "value": {"pay_none"}}) },
 		"/events/{id}/erase":     func(string) form { id, _ := sent(); return of(id, url.Values{}) },
 		"/events/{id}/resend":    func(string) form { id, _ := sent(); return of(id, url.Values{}) },
 		"/deliveries/{id}/retry": func(string) form { return of(failed(), url.Values{}) },

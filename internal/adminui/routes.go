@@ -55,6 +55,7 @@ func routes() []route {
 	both(get, "/events/{id}/body", downloadEvent)
 	both(post, "/events/{id}/resend", resendEvent)
 	add(inside, post, "/events/{id}/erase", eraseEvent)
+	add(inside, post, "/events/erase", eraseEvents)
 
 	both(get, "/deliveries", listDeliveries)
 	both(get, "/deliveries/{id}", showDelivery)

@@ -48,6 +48,9 @@ func TestSearchKeys(t *testing.T) {
 	if !strings.Contains(page, found) || strings.Contains(page, other) || !strings.Contains(page, `<option selected>data.object.customer</option>`) || !strings.Contains(page, `name="value" value="cus_1"`) {
 		t.Errorf("events: %s", page)
 	}
+	if !strings.Contains(page, `action="`+base+`/events/erase"`) {
+		t.Errorf("no button to erase them: %s", page)
+	}
 	if page := d.ask("GET", base+"/deliveries"+query, cookie, nil).body; strings.Contains(page, other) {
 		t.Errorf("deliveries: %s", page)
 	}

@@ -193,6 +193,42 @@ func cell(field string, v any) string {
 	return fmt.Sprint(v)
 }
 
+// eraseCommand erases an event, or all events with a searchable key.
+func eraseCommand(get func() (*client, error)) *cobra.Command {
+	var objectID, key, value string
+	cmd := &cobra.Command{Use: "erase [ID]", Short: "Erase the payload of an event and its attempts, or of all events with a searchable key", Args: cobra.MaximumNArgs(1),
+		Long: "Erase the payload of an event and its attempts, or of all events with a searchable key. Pending deliveries are canceled. This cannot be undone.",
+		Example: "  posthaste events erase evt_0d1…\n" +
+			"  posthaste events erase --key data.object.customer.id --value cus_1",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body := map[string]any{}
+			for name, v := range map[string]string{"object_id": objectID, "key": key, "value": value} {
+				if v != "" {
+					body[name] = v
+				}
+			}
+			if (len(args) == 1) == (len(body) > 0) {
+				return &config.Usage{Err: errors.New("give the ID of an event, or --object-id, or --key and --value")}
+			}
+			c, err := get()
+			if err != nil {
+				return err
+			}
+			if len(body) > 0 {
+				return c.runJob(cmd, "/v1/events/erase", body, "events erased")
+			}
+			raw, err := c.call(cmd.Context(), http.MethodDelete, "/v1/events/"+url.PathEscape(args[0]), nil)
+			if err != nil {
+				return err
+			}
+			return c.show(raw)
+		}}
+	cmd.Flags().StringVar(&objectID, "object-id", "", "all events with this object id")
+	cmd.Flags().StringVar(&key, "key", "", "all events with --value at this path, a searchable key of the account")
+	cmd.Flags().StringVar(&value, "value", "", "value of --key")
+	return cmd
+}
+
 func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd := &cobra.Command{Use: "events", Short: "List, resend and erase events"}
 	get := talkFor(cmd, getenv)
@@ -219,7 +255,7 @@ func eventsCommand(getenv func(string) (string, bool)) *cobra.Command {
 	cmd.AddCommand(
 		listing(get, "events", "/v1/events", []column{{"id", "id"}, {"type", "type"}, {"created", "created"}}, "type", "status", "text", "object_id", "key", "value"),
 		acting(get, "get", "Show an event", http.MethodGet, func(id string) string { return "/v1/events/" + id }),
-		acting(get, "erase", "Erase the payload of an event and of its attempts; pending deliveries are canceled", http.MethodDelete, func(id string) string { return "/v1/events/" + id }),
+		eraseCommand(get),
 		resend,
 	)
 	return cmd

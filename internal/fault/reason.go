@@ -31,6 +31,7 @@ var Reasons = []Entry{
 	{Reason: "duplicate_key", Codes: invalid, Meaning: "A JSON object contains a duplicate key.", Action: "Send each key once."},
 	{Reason: "endpoint_deleted", Codes: invalid, Meaning: "The endpoint of the delivery was deleted.", Action: "Create an endpoint and resend the event to it."},
 	{Reason: "endpoint_disabled", Codes: invalid, Meaning: "The endpoint is disabled.", Action: "Enable it first."},
+	{Reason: "search_key_undeclared", Codes: invalid, Meaning: "The path is not among the account's `searchable_keys`.", Action: "Use one of the paths that the message lists, or have the operator declare it."},
 	{Reason: "event_erased", Codes: invalid, Meaning: "The payload of the event was erased.", Action: "Send another event."},
 	{Reason: "event_id_taken", Codes: invalid, Meaning: "Another event has this id.", Action: "Choose another id, or leave it out."},
 	{Reason: "event_type_deprecated", Codes: invalid, Meaning: "The event's type is deprecated. A warning; the event was accepted.", Action: "Send another type."},

@@ -190,3 +190,47 @@ func inFiles(t *testing.T, dir, text string) (n int) {
 	}
 	return n
 }
+
+// All events with one value of a searchable key are erased by a job, and no others.
+func TestEraseEvents(t *testing.T) {
+	w := newWorld(t)
+	w.register("payment.*")
+	send := func(name string) string {
+		return w.must("POST", "/v1/events", `{"type":"payment.failed","data":{"object":{"id":"`+name+`"}}}`).text("id")
+	}
+	mine, other := []string{}, send("another")
+	for range 60 { // more than a slice
+		mine = append(mine, send(eraseMarker))
+	}
+	w.call("POST", "/v1/events/erase", `{}`).check(refusal{400, "invalid_request_error", "parameter_missing", "key"})
+	w.call("POST", "/v1/events/erase", `{"key":"data.object.id"}`).check(refusal{400, "invalid_request_error", "parameter_invalid", "value"})
+	w.call("POST", "/v1/events/erase", `{"key":"data.object.name","value":"x"}`).check(refusal{400, "invalid_request_error", "search_key_undeclared", "key"})
+	job := w.must("POST", "/v1/events/erase", `{"object_id":"`+eraseMarker+`"}`)
+	if job.text("type") != "erasure" || job.text("key") != "data.object.id" || job["total"] != 60.0 {
+		t.Errorf("%v", job)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); job.text("status") == "running" && time.Now().Before(deadline); {
+		w.pass(time.Second) // until all events being accepted are stored
+		job = w.must("GET", "/v1/jobs/"+job.text("id"), "")
+	}
+	if job.text("status") != "succeeded" || job["scanned"] != 60.0 {
+		t.Errorf("%v", job)
+	}
+	for _, id := range mine {
+		if e := w.must("GET", "/v1/events/"+id, ""); e["data"] != nil || e["erased"] == nil {
+			t.Errorf("%v", e)
+		}
+	}
+	if e := w.must("GET", "/v1/events/"+other, ""); e["data"] == nil {
+		t.Errorf("another event: %v", e)
+	}
+	if n := len(w.must("GET", "/v1/audit_log?action=event.erased&limit=100", "").list()); n != 60 {
+		t.Errorf("the audit log has %d erasures", n)
+	}
+	if err := w.service.FinishErasures(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if n := inFiles(t, w.dir, eraseMarker); n != 0 {
+		t.Errorf("the marker is found %d times", n)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/posthaste-hq/posthaste/internal/delivery"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
+	"github.com/posthaste-hq/posthaste/internal/job"
 	"github.com/posthaste-hq/posthaste/internal/service"
 	"github.com/posthaste-hq/posthaste/internal/service/call"
 )
@@ -350,6 +351,12 @@ func getEvent(rq *request) (answer, error) {
 
 func eraseEvent(rq *request) (answer, error) {
 	return actOnIt(rq, eventAnswer, rq.service().EraseEvent)
+}
+
+func eraseEvents(rq *request) (answer, error) {
+	p := rq.params()
+	k := p.searchKey()
+	return act(rq, p, jobAnswer, func() (job.Job, error) { return rq.service().EraseEvents(rq.Context(), rq.call, k) })
 }
 
 func listEvents(rq *request) (answer, error) {

@@ -17,6 +17,7 @@ type jobView struct {
 	Status   job.State `json:"status"`
 	Endpoint *string   `json:"endpoint"`
 	Pattern  *string   `json:"event_type"`
+	Key      *string   `json:"key"` // path of the searchable key of an erasure
 	Since    int64     `json:"since"`
 	Until    int64     `json:"until"`
 	Missed   bool      `json:"include_missed"`
@@ -30,7 +31,7 @@ type jobView struct {
 }
 
 func viewJob(r *job.Job) jobView {
-	return jobView{ID: r.ID, Object: "job", Type: string(r.Kind), Status: r.State, Endpoint: orNull(r.EndpointID), Pattern: orNull(r.Pattern),
+	return jobView{ID: r.ID, Object: "job", Type: string(r.Kind), Status: r.State, Endpoint: orNull(r.EndpointID), Pattern: orNull(r.Pattern), Key: orNull(r.Path),
 		Since: r.From.Time().Unix(), Until: r.Until.Time().Unix(), Missed: r.Missed, Total: counted(r.Total), Scanned: r.Scanned, Requeued: r.Requeued,
 		Error: orNull(r.Error), Created: r.Created.Unix(), Finished: seconds(r.Finished), Livemode: r.Space.Live()}
 }

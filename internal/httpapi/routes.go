@@ -70,6 +70,7 @@ func routes() []route {
 	add(get, "/events", listEvents)
 	add(get, "/events/{id}", getEvent)
 	add(del, "/events/{id}", eraseEvent)
+	add(post, "/events/erase", eraseEvents)
 	add(get, "/events/{id}/deliveries", listEventDeliveries)
 	add(post, "/events/{id}/resend", resendEvent)
 	waits()

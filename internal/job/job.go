@@ -25,6 +25,10 @@ type Job struct {
 	Missed     bool      // events without a delivery too, with [Recovery] only
 	Actor      string    // identifier of the user or key that started it: its revocation ends the job
 
+	// Path and Sum are the searchable key of an [Erasure]. Sum is forgotten when the job ends.
+	Path string
+	Sum  event.SearchSum
+
 	State    State
 	Cursor   delivery.ID // the last delivery that is done; for [Recovery], only its event is compared
 	Total    int         // events in the period or, with [BulkRetry], failed deliveries; or [NotCounted]
@@ -46,6 +50,8 @@ const (
 	// Recovery resends the failed deliveries of one endpoint and, optionally, creates deliveries
 	// of missed events that it subscribes to.
 	Recovery Kind = "recovery"
+	// Erasure erases the payloads of the events with a searchable key.
+	Erasure Kind = "erasure"
 	// BulkRetry resends the failed deliveries of one endpoint or of all, by type.
 	BulkRetry Kind = "bulk_retry"
 )

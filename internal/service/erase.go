@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	eraseSlice      = 100 // deliveries in one transaction, with all of their attempts
-	eraseSpaceSlice = 50  // events in one transaction, with all of their deliveries
-	erasures        = 100 // events and accounts that are read at a time
+	eraseSlice      = 100    // deliveries in one transaction, with all of their attempts
+	eraseSpaceSlice = 50     // events in one transaction, with all of their deliveries
+	erasures        = 10_000 // events and accounts that are read at a time: the files are overwritten once for all of them
 )
 
 // EraseEvent erases the payload of an event and the requests and responses stored with its
@@ -148,6 +148,9 @@ func (s *Service) FinishErasures(ctx context.Context) error {
 			return err
 		}
 		s.Log.Info("erasures finished", "count", len(ended))
+		if len(all) < erasures { // what began meanwhile has its own signal
+			return nil
+		}
 	}
 }
 

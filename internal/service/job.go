@@ -70,6 +70,9 @@ func (s *Service) startJob(ctx context.Context, c *call.Call, r *job.Job, param 
 			if other.Space.Account() == r.Space.Account() {
 				mine++
 			}
+			if other.Kind == job.Erasure || r.Kind == job.Erasure { // it sends nothing
+				continue
+			}
 			if other.Space == r.Space && (other.Endpoint == r.Endpoint || other.Endpoint == 0 || r.Endpoint == 0) {
 				return fault.Param(param, "recovery_running", "The job %s is sending to the same endpoint. Wait for it, or cancel it.", other.ID)
 			}
@@ -202,12 +205,7 @@ func (s *Service) advance(ctx context.Context, r *job.Job, began time.Time) (wai
 		return 0, err
 	}
 	now, next := s.Now(), *r
-	var again []delivery.Delivery
-	if r.Kind == job.BulkRetry {
-		again, err = s.retrySlice(ctx, &next, now)
-	} else {
-		again, wait, err = s.missedSlice(ctx, &next, began, now)
-	}
+	again, wait, err := s.slice(ctx, &next, began, now)
 	if err != nil {
 		return 0, err
 	}
@@ -228,14 +226,23 @@ func (s *Service) advance(ctx context.Context, r *job.Job, began time.Time) (wai
 	return wait, nil
 }
 
+// slice processes the next objects of a job, and advances it past them. It returns the deliveries
+// to resend.
+func (s *Service) slice(ctx context.Context, r *job.Job, began, now time.Time) (again []delivery.Delivery, wait time.Duration, err error) {
+	switch r.Kind {
+	case job.BulkRetry:
+		again, err = s.retrySlice(ctx, r, now)
+	case job.Erasure:
+		wait, err = s.subjectSlice(ctx, r, began, now)
+	default:
+		again, wait, err = s.missedSlice(ctx, r, began, now)
+	}
+	return again, wait, err
+}
+
 // missedSlice returns the deliveries to resend among the next events, and advances r past them.
 func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.Time) (again []delivery.Delivery, wait time.Duration, err error) {
-	// Events that are being accepted may get a lower key than stored ones; they must not be
-	// skipped.
-	until := min(r.Until, max(keyAt(now.Add(-jobGrace)), r.Cursor.Event+1))
-	if now.Sub(began) >= jobGrace { // after a step back of the clock, keys are ahead of it
-		until = r.Until
-	}
+	until := untilSettled(r, began, now)
 	if r.Missed { // an event whose fan-out is running was not missed
 		deferred, err := s.Store.OldestDeferred(ctx, r.Space)
 		if err != nil {

@@ -19,13 +19,13 @@ func (s *Store) CreateJob(ctx context.Context, r *job.Job, mayRun func([]job.Job
 		if _, err := t.rows(1, `SELECT no FROM accounts WHERE no = ?`+t.Dialect.Lock(), r.Space.Account()); err != nil {
 			return err
 		}
-		rows, err := t.rows(3, `SELECT id, space, endpoint FROM recoveries WHERE state = 'running' ORDER BY id`)
+		rows, err := t.rows(4, `SELECT id, space, endpoint, kind FROM recoveries WHERE state = 'running' ORDER BY id`)
 		if err != nil {
 			return err
 		}
 		var running []job.Job
 		for _, row := range rows {
-			other := job.Job{ID: Text(row[0]), Space: event.Space(row[1].(int64)), Endpoint: row[2].(int64), State: job.Running}
+			other := job.Job{ID: Text(row[0]), Space: event.Space(row[1].(int64)), Endpoint: row[2].(int64), Kind: job.Kind(Text(row[3])), State: job.Running}
 			if other.Space.Account() == r.Space.Account() {
 				running = append(running, other)
 			}
@@ -34,21 +34,29 @@ func (s *Store) CreateJob(ctx context.Context, r *job.Job, mayRun func([]job.Job
 			return err
 		}
 		if err := t.exec(`INSERT INTO recoveries (id, kind, space, endpoint, pattern, from_key, until_key, missed, state, cursor, cursor_endpoint,
-			total, scanned, requeued, error, created, finished, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			total, scanned, requeued, error, created, finished, actor, search_path, search_sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			r.ID, string(r.Kind), int64(r.Space), r.Endpoint, r.Pattern, int64(r.From), int64(r.Until), r.Missed, string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint,
-			r.Total, r.Scanned, r.Requeued, r.Error, Millis(r.Created), Millis(r.Finished), r.Actor); err != nil {
+			r.Total, r.Scanned, r.Requeued, r.Error, Millis(r.Created), Millis(r.Finished), r.Actor, r.Path, sumOrNull(r.Sum)); err != nil {
 			return err
 		}
 		return t.leave(trail)
 	})
 }
 
+// sumOrNull makes the zero sum NULL.
+func sumOrNull(sum event.SearchSum) any {
+	if sum == (event.SearchSum{}) {
+		return nil
+	}
+	return sum[:]
+}
+
 // AdvanceJob implements [store.Jobs].
 func (s *Store) AdvanceJob(ctx context.Context, was, r *job.Job, requeued []delivery.Delivery, trail store.Trail) error {
 	return s.write(ctx, "advance job", func(t *Tx) error {
-		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, cursor_endpoint = ?, scanned = ?, requeued = ?, error = ?, finished = ?
+		n, err := t.changed(`UPDATE recoveries SET state = ?, cursor = ?, cursor_endpoint = ?, scanned = ?, requeued = ?, error = ?, finished = ?, search_sum = CASE WHEN CAST(? AS BIGINT) > 0 THEN NULL ELSE search_sum END
 			WHERE id = ? AND state = 'running' AND cursor = ? AND cursor_endpoint = ? AND scanned = ?`,
-			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, Millis(r.Finished),
+			string(r.State), int64(r.Cursor.Event), r.Cursor.Endpoint, r.Scanned, r.Requeued, r.Error, Millis(r.Finished), Millis(r.Finished),
 			r.ID, int64(was.Cursor.Event), was.Cursor.Endpoint, was.Scanned)
 		if err != nil {
 			return err
@@ -91,12 +99,14 @@ func (s *Store) EditJob(ctx context.Context, space event.Space, id string, edit 
 }
 
 const jobColumns = `r.id, r.kind, r.space, r.endpoint, coalesce((SELECT w.id FROM endpoints w WHERE w.no = r.endpoint), ''), r.pattern, r.from_key, r.until_key, r.missed, r.state, r.cursor,
-	r.cursor_endpoint, r.total, r.scanned, r.requeued, r.error, r.created, r.finished, r.actor FROM recoveries r`
+	r.cursor_endpoint, r.total, r.scanned, r.requeued, r.error, r.created, r.finished, r.actor, r.search_path, r.search_sum FROM recoveries r`
 
 func scanJob(row scanner) (r job.Job, err error) {
 	var created, finished int64
+	var sum []byte
 	err = row.Scan(&r.ID, &r.Kind, &r.Space, &r.Endpoint, &r.EndpointID, &r.Pattern, &r.From, &r.Until, &r.Missed, &r.State, &r.Cursor.Event, &r.Cursor.Endpoint, &r.Total, &r.Scanned,
-		&r.Requeued, &r.Error, &created, &finished, &r.Actor)
+		&r.Requeued, &r.Error, &created, &finished, &r.Actor, &r.Path, &sum)
+	copy(r.Sum[:], sum)
 	r.Created, r.Finished = instant(created), instant(finished)
 	return r, err
 }

@@ -19,6 +19,7 @@ func testJobs(b *bundle) {
 			State: job.Running, Total: 7, Created: time.UnixMilli(1700000000123)}
 		if i > 3 {
 			r.Endpoint, r.EndpointID, r.Kind, r.Pattern = other.No, other.ID, job.BulkRetry, "a.*"
+			r.Path, r.Sum = event.ObjectID, event.SearchSum{1, 0, 255}
 		}
 		b.ok(b.CreateJob(b.ctx, &r, unopposed, store.Trail{}))
 		all = append([]job.Job{r}, all...)
@@ -45,6 +46,7 @@ func testJobs(b *bundle) {
 	r := was
 	r.State, r.Cursor, r.Scanned, r.Requeued, r.Error, r.Finished = job.Failed, delivery.ID{Event: 5, Endpoint: 6}, 4, 2, "é", time.UnixMilli(1700000001000)
 	b.ok(b.AdvanceJob(b.ctx, &was, &r, nil, store.Trail{}))
+	r.Sum = event.SearchSum{} // of a job that has ended
 	got, err := b.Job(b.ctx, mine, r.ID)
 	b.ok(err)
 	b.equal("job", got, r)
