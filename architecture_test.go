@@ -226,7 +226,7 @@ func TestBinary_licences(t *testing.T) {
 			}
 			found = found || permissive.Match(text)
 			if copyleft.Match(text) {
-				t.Errorf("%s: %s names a licence that asks for more", path, e.Name())
+				t.Errorf("%s: %s has a licence with further requirements", path, e.Name())
 			}
 		}
 		if !found {

@@ -235,7 +235,7 @@ func TestQueue_isBounded(t *testing.T) {
 					synctest.Wait()
 				}
 				if _, err := c.Enqueue(t.Context(), payment(3)); !errors.Is(err, ErrQueueFull) {
-					t.Errorf("a fourth was taken: %v", err)
+					t.Errorf("the full queue accepted a fourth event: %v", err)
 				}
 				waiting := w.client(opts)
 				for n := range 3 {
@@ -253,7 +253,7 @@ func TestQueue_isBounded(t *testing.T) {
 					close(open)
 				}()
 				if _, err := waiting.Enqueue(t.Context(), payment(3)); err != nil {
-					t.Errorf("there is room: %v", err)
+					t.Errorf("the queue is not full: %v", err)
 				}
 				if err := errors.Join(c.Close(t.Context()), waiting.Close(t.Context())); err != nil {
 					t.Error(err)
@@ -584,7 +584,7 @@ func TestNew_refuses(t *testing.T) {
 		{"https://h", "", Options{}}, {"https://h", "a\nb", Options{}}, {"https://h", "k", Options{Batch: 1001}}, {"https://h", "k", Options{Queue: -1}},
 	} {
 		if c, err := New(tt.server, tt.key, tt.opts); err == nil {
-			t.Errorf("%+v makes a client", tt)
+			t.Errorf("%+v is accepted", tt)
 			_ = c.Close(t.Context())
 		} else if tt.key != "" && tt.key != "k" && strings.Contains(err.Error(), tt.key) {
 			t.Errorf("the error repeats the key: %v", err)

@@ -56,6 +56,6 @@ func TestNewID_unique(t *testing.T) {
 	}
 	wg.Wait()
 	if one, other := newID(1), newID(1); one == other {
-		t.Error("nothing of an id is random")
+		t.Error("ids have no random part")
 	}
 }

@@ -163,7 +163,7 @@ func TestNotify_readyAndStopping(t *testing.T) {
 	p := start(t, []string{"NOTIFY_SOCKET=" + path}, binary, "serve", "--dev", "--addr", "127.0.0.1:0", "--data", t.TempDir())
 	addr := p.out.await(t, `msg=listening addr=(\S+)`)[1]
 	if got := <-told; got != "READY=1" {
-		t.Errorf("told %q", got)
+		t.Errorf("notified %q", got)
 	}
 	check := func(want int, args ...string) {
 		t.Helper()
@@ -180,7 +180,7 @@ func TestNotify_readyAndStopping(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if got := <-told; got != "STOPPING=1" {
-		t.Errorf("told %q", got)
+		t.Errorf("notified %q", got)
 	}
 	check(1)
 }

@@ -44,7 +44,7 @@ func TestAdminUI_filter(t *testing.T) {
 	b.fill("[name=filter]", "total > 7")
 	b.press("form.stack button.primary")
 	if got := b.text("label .wrong"); !strings.HasPrefix(got, "At character 1, there is no total.") {
-		t.Errorf("saved a filter that is none: %q", got)
+		t.Errorf("saved an invalid filter: %q", got)
 	}
 	b.fill("[name=filter]", "data.object.amount > 7")
 	b.press("form.stack button.primary")

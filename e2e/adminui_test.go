@@ -526,7 +526,7 @@ func TestAdminUI_runsNothingStored(t *testing.T) {
 		b.eval(`document.title`, &title)
 		b.eval(`document.querySelectorAll("script:not([src]), [onerror]").length`, &scripts)
 		if title == "owned" || scripts > 0 {
-			t.Errorf("%s ran what was stored (%d elements)", path, scripts)
+			t.Errorf("%s executed stored markup (%d elements)", path, scripts)
 		}
 	}
 	if wrong := b.complaints(); wrong != nil { // a refused script would be one that was part of a page
@@ -679,7 +679,7 @@ func TestAdminUI_sessions(t *testing.T) {
 		}
 	}
 	if w := o.must("GET", "/v1/webhooks/"+o.good.text("id"), nil); w.text("status") != "enabled" {
-		t.Error("a forged form was taken")
+		t.Error("a forged form was accepted")
 	}
 	// After signing in, the browser is redirected only to pages of the server.
 	for _, next := range []string{"https://evil.example/", "//evil.example/admin/", "/admin//evil.example", "/\\evil.example", "javascript:x"} {

@@ -72,7 +72,7 @@ func TestBackup(t *testing.T) {
 		t.Errorf("over an existing file: %s", p.out)
 	}
 	if p := start(t, nil, binary, "backup", "--data", t.TempDir(), file+"2"); p.exit() != 1 {
-		t.Errorf("of nothing: %s", p.out)
+		t.Errorf("backup of an empty directory: %s", p.out)
 	}
 	l.advance(100)
 	s.killed.Store(true)
@@ -97,7 +97,7 @@ func TestBackup(t *testing.T) {
 	defer mu.Unlock()
 	for id, body := range before {
 		if late[id] != body {
-			t.Fatalf("%s came as %q from the copy, acknowledged was %s", id, late[id], body)
+			t.Fatalf("%s arrived as %q from the copy, but %s was acknowledged", id, late[id], body)
 		}
 	}
 	lost := 0

@@ -135,7 +135,7 @@ func TestBroker(t *testing.T) {
 		got[id] = true
 		mu.Lock()
 		if arrived[id] != string(msg.Data()) {
-			t.Errorf("%s came as %s and %s", id, arrived[id], msg.Data())
+			t.Errorf("%s arrived as %s and %s", id, arrived[id], msg.Data())
 		}
 		mu.Unlock()
 	}
@@ -153,7 +153,7 @@ func TestBroker(t *testing.T) {
 	}
 	s.stop()
 	if n := count(); n != events {
-		t.Errorf("%d events came of %d messages", n, events)
+		t.Errorf("%d events for %d messages", n, events)
 	}
 	out := killed + s.out.String()
 	if strings.Contains(out, "hunter2") {

@@ -364,7 +364,7 @@ func TestFault_clockStepsAndLives(t *testing.T) {
 			}
 		}
 		if taken > 3 {
-			t.Errorf("%s, %d of 10 requests above the limit are taken", when, taken)
+			t.Errorf("%s, %d of 10 requests over the limit are accepted", when, taken)
 		}
 	}
 

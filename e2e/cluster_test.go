@@ -592,7 +592,7 @@ func TestCluster_badDatabase(t *testing.T) {
 				t.Error("it runs")
 			}
 			if out := p.out.String(); !strings.Contains(out, c.want) || strings.Contains(out, "hunter2") {
-				t.Errorf("it says %s", out)
+				t.Errorf("the output is %s", out)
 			}
 		})
 	}
@@ -670,7 +670,7 @@ func TestMigrateStore(t *testing.T) {
 	}
 	e := node.must("GET", "/v1/webhooks", nil).list()[0]
 	if s := node.must("POST", "/v1/webhooks/"+e.text("id")+"/reveal_secret", object{}).text("secret"); s != secret || s == "" {
-		t.Error("the secret is another one")
+		t.Error("the secret was changed")
 	}
 	again := object{"id": "evt_moved0000000000000000", "type": "payment.succeeded", "data": object{"object": object{"n": 0, "text": "ü\u0000"}}}
 	if id := node.must("POST", "/v1/events", again).text("id"); id != again["id"] {

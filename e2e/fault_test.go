@@ -168,7 +168,7 @@ func TestFault_diskFull(t *testing.T) {
 		b := fill(t, s.data)
 		until(t, "events to be refused", func() bool { return l.refusals() > refused })
 		if said := s.ready(http.StatusServiceUnavailable); !strings.Contains(said, "free disk space") {
-			t.Errorf("/readyz says %q, not why", said)
+			t.Errorf("/readyz says %q, without the reason", said)
 		}
 		before := l.arrivals()
 		gate.Store(nil)
@@ -256,7 +256,7 @@ func TestFault_diskErrors(t *testing.T) {
 				if tt.all {
 					last := l.next.Load()
 					if said := s.ready(http.StatusServiceUnavailable); !strings.Contains(said, "disk") {
-						t.Errorf("/readyz says %q, not why", said)
+						t.Errorf("/readyz says %q, without the reason", said)
 					}
 					if n := l.newest(); n > last { // those up to last may have been acknowledged before the fault
 						t.Errorf("event %d was acknowledged and cannot be on disk", n)
@@ -367,7 +367,7 @@ func TestFault_readOnlyRemount(t *testing.T) {
 		until(t, "events to be refused", func() bool { return l.refusals() > refused })
 		taken := l.progress()
 		if said := s.ready(http.StatusServiceUnavailable); !strings.Contains(said, "disk") {
-			t.Errorf("/readyz says %q, not why", said)
+			t.Errorf("/readyz says %q, without the reason", said)
 		}
 		if now := l.progress(); now > taken {
 			t.Errorf("%d events were acknowledged that cannot be on disk", now-taken)
@@ -531,7 +531,7 @@ func TestFault_outOfMemory(t *testing.T) {
 		}
 	}
 	if len(taken) == 0 {
-		t.Error("no large event was taken: the test proves little")
+		t.Error("no large event was accepted: the test proves little")
 	}
 }
 
@@ -598,7 +598,7 @@ func TestFault_memory(t *testing.T) {
 		s.failed.Store(false)
 		t.Logf("batches of %d MiB: taken=%d refused=%d", len(batch)>>20, taken.Load(), refused.Load())
 		if taken.Load() == 0 {
-			t.Error("no batch was taken")
+			t.Error("no batch was accepted")
 		}
 	}
 	l.advance(50)

@@ -59,7 +59,7 @@ func TestFilter(t *testing.T) {
 			}
 			a, err := s.try("POST", "/v1/webhooks/"+e.text("id"), object{"filter": "amount > 1"})
 			if err != nil || a.status != http.StatusBadRequest || a.err("param") != "filter" || !strings.HasPrefix(a.err("message"), "At character 1, there is no amount.") {
-				t.Errorf("a filter that is none: %d %s %v", a.status, a.body, err)
+				t.Errorf("an invalid filter: %d %s %v", a.status, a.body, err)
 			}
 		})
 	}

@@ -458,7 +458,7 @@ func TestTargets_outsideDevelopment(t *testing.T) {
 		}
 	}
 	if n := len(s.must("GET", "/v1/webhooks", nil).list()); n != 0 {
-		t.Errorf("%d endpoints were left behind", n)
+		t.Errorf("%d endpoints remain", n)
 	}
 }
 
@@ -506,7 +506,7 @@ func TestOperator_makesAccounts(t *testing.T) {
 		t.Errorf("operator, live mode: %d", a.status)
 	}
 	if a := s.call("POST", "/v1/accounts", object{"name": "x"}); a.status != 403 {
-		t.Errorf("account key makes an account: %d", a.status)
+		t.Errorf("an account key created an account: %d", a.status)
 	}
 	s.must("DELETE", "/v1/api_keys/"+key.text("id"), nil, in...)
 	if a := s.call("GET", "/v1/webhooks", nil, live...); a.status != 401 || a.err("code") != "api_key_revoked" {

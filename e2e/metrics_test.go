@@ -432,7 +432,7 @@ func TestMetrics_nodes(t *testing.T) {
 	again := agree(f.node(0), f.node(1))
 	adopts(1, 0, again[1])
 	if got := ask("SELECT generation FROM cluster") - generation; got != 2 {
-		t.Errorf("%v generations for one node that died and one that came", got)
+		t.Errorf("%v generations for a crashed node and a new one", got)
 	}
 	for i := range 2 {
 		if got := f.node(i).measured(suspensions); got != 0 {

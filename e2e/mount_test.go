@@ -242,7 +242,7 @@ func TestPublicURL_path(t *testing.T) {
 				t.Errorf("the browser asked for %d addresses only", len(asked))
 			}
 			if missed := stray(); len(missed) > 0 {
-				t.Errorf("asked of the host's other programs: %q", missed)
+				t.Errorf("requests outside the path: %q", missed)
 			}
 		})
 	}

@@ -166,7 +166,7 @@ func runbooksOfDisk(t *testing.T, r runbooks) {
 		{"PosthasteSourceFailing", "the broker redelivers them", `posthaste_broker_messages_total\{broker="orders",result="failed"\} [1-9]`},
 	})
 	if a := s.call("POST", "/v1/events", object{"type": "payment.succeeded", "data": object{"object": object{}}}); !strings.Contains(r["PosthasteIngestErrors"], "`"+a.err("code")+"` or `not_stored` is the store") || a.header.Get("Retry-After") == "" {
-		t.Errorf("%d %s, which is not what the runbook of PosthasteIngestErrors says", a.status, a.body)
+		t.Errorf("%d %s, unlike the runbook of PosthasteIngestErrors", a.status, a.body)
 	}
 
 	b.remove() // the remedy of the runbook

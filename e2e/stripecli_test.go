@@ -46,7 +46,7 @@ func TestStripeCLI_protocol(t *testing.T) {
 	}
 	again, err := s.try("POST", "/v1/stripecli/sessions", form.Encode(), "Content-Type", "application/x-www-form-urlencoded")
 	if err != nil || again.object.text("secret") != secret {
-		t.Errorf("the secret is another after a restart: %v %s", err, again.body)
+		t.Errorf("the secret was changed by a restart: %v %s", err, again.body)
 	}
 	session = again.object // the first one ends: a device has one session
 	address := session.text("websocket_url") + "?websocket_feature=webhooks"
@@ -141,7 +141,7 @@ func TestStripeCLI(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := verifier.Verify(r.requests[0].Header, r.bodies[0]); err != nil {
-		t.Errorf("what the app got does not verify: %v", err)
+		t.Errorf("the app's request does not verify: %v", err)
 	}
 }
 

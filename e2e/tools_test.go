@@ -213,7 +213,7 @@ func TestLogsTail(t *testing.T) {
 	p.out.await(t, `\[404\] GET /v1/events/evt_x \[req_\w+\] [\d.]+ ms resource_missing`)
 	failed.out.await(t, `"path":"/v1/events/evt_x","status":404`)
 	if strings.Contains(failed.out.String(), `"status":200`) {
-		t.Errorf("shows what did not fail: %s", failed.out)
+		t.Errorf("shows deliveries that did not fail: %s", failed.out)
 	}
 	s.stop() // a client that follows the log does not delay the end
 	if code := p.exit(); code != 1 {

@@ -22,7 +22,7 @@ func TestTransform(t *testing.T) {
 	s.settled(sent.text("id"))
 	odd := s.send("payment.succeeded", object{"id": "pay_2", "secret": "s3cret"}).text("id")
 	if d := s.settled(odd)[0]; d.text("status") != "failed" || d.text("last_outcome") != "misconfigured" {
-		t.Errorf("what cannot be transformed became %v", d)
+		t.Errorf("the failed transformation became %v", d)
 	} else if a := s.must("GET", "/v1/deliveries/"+d.text("id")+"/attempts", nil).list(); len(a) != 3 || !strings.HasSuffix(a[0].text("error"), "no such key: amount") {
 		t.Errorf("its attempts: %v", a)
 	}

@@ -151,7 +151,7 @@ func TestZoo(t *testing.T) {
 		after = s.gauges()
 		return after.goroutines <= before.goroutines+20 && after.files <= before.files+20 // the store's own number varies
 	}) {
-		t.Errorf("something is left of the animals: %.0f goroutines and %.0f files, %.0f and %.0f before", after.goroutines, after.files, before.goroutines, before.files)
+		t.Errorf("the animals left resources: %.0f goroutines and %.0f files, %.0f and %.0f before", after.goroutines, after.files, before.goroutines, before.files)
 	}
 	const most = 192 << 20 // one completely read response would be more than half of it
 	if peak-before.memory > most || after.memory-before.memory > most {

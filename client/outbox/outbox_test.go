@@ -407,7 +407,7 @@ func TestRelay_refused(t *testing.T) {
 		defer mu.Unlock()
 		slices.Sort(told)
 		if want := []string{"", ids[1]}; !slices.Equal(told, want) {
-			t.Errorf("told of %q", told)
+			t.Errorf("OnRefused was called with %q", told)
 		}
 	})
 }
@@ -499,6 +499,6 @@ func TestNew_refusesNames(t *testing.T) {
 		}
 	}
 	if _, err := outbox.New(nil, outbox.Dialect(9), "a"); err == nil {
-		t.Error("an unknown dialect is taken")
+		t.Error("an unknown dialect is accepted")
 	}
 }

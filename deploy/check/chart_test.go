@@ -352,11 +352,11 @@ func TestChart_alerts(t *testing.T) {
 		t.Errorf("%d groups of alerts became %d others", len(want.Groups), len(rule.Spec.Groups))
 	}
 	if !strings.Contains(source, `job="posthaste"`) {
-		t.Error("the alerts know the job by another name")
+		t.Error("the alerts use another job name")
 	}
 	relabel := one[*monitoring.ServiceMonitor](t, all).Spec.Endpoints[0].RelabelConfigs
 	if len(relabel) != 1 || relabel[0].TargetLabel != "job" || *relabel[0].Replacement != "posthaste" {
-		t.Errorf("the job is not named as the alerts know it: %+v", relabel)
+		t.Errorf("the job does not have the name in the alerts: %+v", relabel)
 	}
 }
 
@@ -432,16 +432,16 @@ func TestChart_containerServes(t *testing.T) {
 	probes := []*corev1.Probe{spec.StartupProbe, spec.LivenessProbe, spec.ReadinessProbe}
 	for _, p := range probes {
 		if p.HTTPGet.Port.String() != spec.Ports[0].Name {
-			t.Errorf("a probe asks port %s", p.HTTPGet.Port.String())
+			t.Errorf("a probe uses port %s", p.HTTPGet.Port.String())
 		}
 		until(t, p.HTTPGet.Path, func() bool { return answers(t, "http://127.0.0.1:"+port+p.HTTPGet.Path) })
 	}
 	if answers(t, "http://127.0.0.1:"+port+"/nothing") {
-		t.Error("it answers anything: the probes prove nothing")
+		t.Error("it answers any path: the probes prove nothing")
 	}
 	monitor := one[*monitoring.ServiceMonitor](t, objects(t, valuesOf(t, "all")))
 	if !answers(t, "http://127.0.0.1:"+metricsPort+monitor.Spec.Endpoints[0].Path) {
-		t.Errorf("there are no metrics at %s", monitor.Spec.Endpoints[0].Path)
+		t.Errorf("%s does not serve metrics", monitor.Spec.Endpoints[0].Path)
 	}
 	if answers(t, "http://127.0.0.1:"+port+monitor.Spec.Endpoints[0].Path) {
 		t.Error("the ingress passes on the metrics")

@@ -75,7 +75,7 @@ func TestCompose_services(t *testing.T) {
 			}
 			for k, v := range s.Environment {
 				if !isSetting(t, k) {
-					t.Errorf("%s: nothing reads %s", name, k)
+					t.Errorf("%s: the server does not read %s", name, k)
 				}
 				if v == nil {
 					t.Errorf("%s: %s has no value", name, k)

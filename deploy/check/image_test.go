@@ -75,7 +75,7 @@ func TestDockerfile_isPinnedAndUnprivileged(t *testing.T) {
 		t.Error("it does not run as a user that is known, by number, not to be root")
 	}
 	if ports := find[*instructions.ExposeCommand](image); len(ports) != 1 || !slices.Equal(ports[0].Ports, []string{"8080"}) {
-		t.Error("it exposes another port than it listens on")
+		t.Error("the exposed port is not the one that it listens on")
 	}
 	if volumes := find[*instructions.VolumeCommand](image); len(volumes) != 1 || !slices.Equal(volumes[0].Volumes, []string{"/data"}) {
 		t.Error("the data is in no volume")
@@ -85,7 +85,7 @@ func TestDockerfile_isPinnedAndUnprivileged(t *testing.T) {
 	}
 	for _, e := range environment(image) {
 		if name, _, _ := strings.Cut(e, "="); !isSetting(t, name) {
-			t.Errorf("nothing reads %s", name)
+			t.Errorf("the server does not read %s", name)
 		}
 	}
 }

@@ -38,6 +38,6 @@ func TestChart_isOfTheVersion(t *testing.T) {
 		t.Error("the chart has a link instead of the alerts")
 	}
 	if strings.Contains(names, "/ci/") {
-		t.Error("the chart holds the tests' values")
+		t.Error("the chart contains the tests' values")
 	}
 }

@@ -198,7 +198,7 @@ func TestFrames_floods(t *testing.T) {
 					return
 				}
 			}
-			t.Error("200,000 frames were taken")
+			t.Error("200,000 frames were accepted")
 		})
 	}
 	protocols := new(http.Protocols)

@@ -29,7 +29,7 @@ func TestReference_isUpToDate(t *testing.T) {
 		}
 		got, err := os.ReadFile(file)
 		if err != nil || string(got) != want {
-			t.Errorf("%s is not what the program says (%v); run make docs", file, err)
+			t.Errorf("%s is outdated (%v); run make docs", file, err)
 		}
 	}
 }

@@ -214,7 +214,7 @@ func TestLoad_publicPath(t *testing.T) {
 		"https://a.example/a#b", "https://u:p@a.example/a", "https:///a", "ftp://a.example", "a.example/hooks", "https://a.example//",
 	} {
 		if c, err := load(t, []string{"--public-url", public}, nil); err == nil {
-			t.Errorf("%s is taken, with the path %q", public, c.PublicPath)
+			t.Errorf("%s is accepted, with the path %q", public, c.PublicPath)
 		}
 	}
 }
@@ -243,6 +243,6 @@ func TestFlags_groups(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if err := f.Parse([]string{"--workers", "7"}); err == nil {
-		t.Error("a flag of the server alone is taken")
+		t.Error("a flag of another group is accepted")
 	}
 }

@@ -250,7 +250,7 @@ func TestEngine_breaker(t *testing.T) {
 			t.Errorf("%d attempts in six hours, %d deliveries without one", spent, untouched)
 		}
 		if len(w.failing) != 1 {
-			t.Errorf("told %d times that it is failing, want once", len(w.failing))
+			t.Errorf("%d notices about the failing endpoint, want 1", len(w.failing))
 		}
 		if s := w.engine.Stats(); s.Open != 1 || s.Ready > 10 {
 			t.Errorf("stats %+v", s)
@@ -337,7 +337,7 @@ func TestEngine_fifo(t *testing.T) {
 			t.Errorf("came as %v\nsent as %v", order, sent)
 		}
 		if fails == 0 {
-			t.Error("nothing failed: the test proves nothing")
+			t.Error("no attempt failed: the test proves nothing")
 		}
 		if w.most[e.URL] != 1 {
 			t.Errorf("%d at a time", w.most[e.URL])
@@ -746,7 +746,7 @@ func TestEngine_processorTime(t *testing.T) {
 		settle(10 * time.Second)
 		w.want(e, map[delivery.State]int{delivery.Succeeded: 3})
 		if p.cost.Load() == 0 {
-			t.Error("nothing was charged")
+			t.Error("no time was charged")
 		}
 		w.stop(time.Minute)
 	})

@@ -173,7 +173,7 @@ func TestPace_tooMany(t *testing.T) {
 		time.Sleep(time.Minute)
 		then, _ := count()
 		if then-is < 60*150 {
-			t.Errorf("in the minute after it takes ten times as much: %d", then-is)
+			t.Errorf("in the minute after its limit was raised tenfold: %d", then-is)
 		}
 	})
 }

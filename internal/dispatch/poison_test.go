@@ -227,7 +227,7 @@ func TestEngine_expedite(t *testing.T) {
 					settle(100 * time.Millisecond)
 				}
 				if n := w.attempts(ids[900]); n != 3 {
-					t.Errorf("%d attempts at what was asked for, want 3", n)
+					t.Errorf("%d manual attempts, want 3", n)
 				}
 				if after := w.engine.Breaker(1); !after.ProbeAt.Equal(before.ProbeAt) || after.Interval != before.Interval || after.Down != before.Down {
 					t.Errorf("the breaker was %+v and is %+v", before, after)

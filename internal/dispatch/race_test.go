@@ -438,7 +438,7 @@ func TestEngine_stopsWhileTheStoreIsAway(t *testing.T) {
 		began := time.Now()
 		w.stop(20 * time.Second)
 		if took := time.Since(began); took > time.Second {
-			t.Errorf("nothing is under way, and still it took %s", took)
+			t.Errorf("without attempts under way it took %s", took)
 		}
 	})
 }

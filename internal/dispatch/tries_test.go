@@ -47,7 +47,7 @@ func TestEngine_triesAreBoundedWhileOthersHaveWork(t *testing.T) {
 		}
 		settle(time.Millisecond)
 		if n := w.attemptsBut(good); n != down {
-			t.Fatalf("%d of %d new endpoints were tried at once: nothing speaks against them yet", n, down)
+			t.Fatalf("%d of %d new endpoints were attempted at once, want all", n, down)
 		}
 		const busy = 10 * time.Second
 		for range busy / (100 * time.Millisecond) {

@@ -352,7 +352,7 @@ func TestSite_compressesLargeResponses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if packed.Header.Get("Content-Encoding") != "gzip" || plain.Header.Get("Content-Encoding") != "" || string(unpacked) != text(t, plain) {
-		t.Error("the compressed script is another one")
+		t.Error("the compressed script differs")
 	}
 	if !strings.Contains(plain.Header.Get("Cache-Control"), "immutable") || !strings.HasPrefix(plain.Header.Get("Content-Type"), "text/javascript") {
 		t.Error(fmt.Sprint(plain.Header))

@@ -115,7 +115,7 @@ func TestCached_isBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, err := Cached("filter", "1 == 1"); again != first || err != nil {
-		t.Error("what was kept was compiled again")
+		t.Error("a cached expression was compiled again")
 	}
 	for i := range maxKept - 1 {
 		kept.all[cacheKey{filter, fmt.Sprint("x", i)}] = outcome{}
@@ -124,7 +124,7 @@ func TestCached_isBounded(t *testing.T) {
 		t.Errorf("%d are kept, %v", len(kept.all), err)
 	}
 	if _, err := Cached("filter", "nothing"); fault.CodeOf(err) != fault.Invalid {
-		t.Errorf("one that is none: %v", err)
+		t.Errorf("an invalid expression: %v", err)
 	}
 }
 
@@ -198,7 +198,7 @@ func BenchmarkMatch_hostile(b *testing.B) {
 			for b.Loop() {
 				in.spent.Store(0)
 				if _, err := x.Match(in); err == nil {
-					b.Fatal("it came to an end")
+					b.Fatal("it did not exceed the limit")
 				}
 			}
 		})

@@ -77,7 +77,7 @@ func TestCachedTransform_isNotTheFilterOfTheSameText(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := CachedTransform("transform", source, false); err == nil {
-		t.Error("a filter is taken for a transformation")
+		t.Error("a filter is accepted as a transformation")
 	}
 }
 

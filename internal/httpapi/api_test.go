@@ -74,7 +74,7 @@ func TestPanic(t *testing.T) {
 	a := w.call("GET", "/metrics", "")
 	a.check(refusal{http.StatusInternalServerError, "api_error", "internal_error", ""})
 	if strings.Contains(a.body, "secret kind") {
-		t.Errorf("the answer tells what happened: %s", a.body)
+		t.Errorf("the response reveals the panic: %s", a.body)
 	}
 	lines := w.log.lines(a.header.Get("Request-Id"))
 	if len(lines) != 1 || !strings.Contains(lines[0], "level=ERROR") || !strings.Contains(lines[0], "secret kind") {

@@ -238,7 +238,7 @@ func TestValidation_pursued(t *testing.T) {
 	w.must("POST", "/v1/webhooks/"+lost.text("id")+"/enable", "")
 	w.wantConsent(lost, "granted")
 	if n, _ := r.told(); n != 3 {
-		t.Errorf("who consented was asked %d times", n)
+		t.Errorf("a receiver that had consented was asked %d times", n)
 	}
 }
 

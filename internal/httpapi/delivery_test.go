@@ -308,7 +308,7 @@ func TestAttempts_showSentRequests(t *testing.T) {
 		w.attempted(d, delivery.Attempt{Started: start, Outcome: delivery.OutcomeServerError, StatusCode: 500, RequestHeader: "A: b"}) // from an earlier version
 		a := w.must("GET", "/v1/deliveries/"+d+"/attempts", "").list()
 		if a[1]["request_body"] != nil || a[1].text("request_body_sha256") != fmt.Sprintf("%x", lost) || !strings.Contains(a[1].text("request_body_error"), "can no longer be reproduced") {
-			t.Errorf("%s: what cannot be made again is shown as %v", tt.name, a[1])
+			t.Errorf("%s: a body that cannot be rendered is shown as %v", tt.name, a[1])
 		}
 		if a[0]["request_body"] != nil || !strings.Contains(a[0].text("request_body_error"), plain) {
 			t.Errorf("%s: missing evidence is shown as %v", tt.name, a[0])

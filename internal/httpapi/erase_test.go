@@ -33,7 +33,7 @@ func TestEraseEvent(t *testing.T) {
 	w.pass(time.Minute)
 	erased := w.must("DELETE", "/v1/events/"+id, "")
 	if woken, _ := w.engine.told(); len(woken) == 0 {
-		t.Error("the lane was not told")
+		t.Error("the lane was not notified")
 	}
 	want := float64(w.now().Unix())
 	if erased["data"] != nil || erased["erased"] != want || erased["created"] != ev["created"] || erased.text("type") != "payment.failed" {

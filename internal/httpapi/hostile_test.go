@@ -337,7 +337,7 @@ func TestLimits_processorTimeOfEdits(t *testing.T) {
 	w.must("PATCH", "/v1/webhooks/"+id, `{"description":"without an expression"}`)
 	w.must("PATCH", "/v1/webhooks/"+id, `{"filter":""}`) // an expensive filter can be removed
 	if status, code, _ := w.post("/v1/events", testKey, dear); status != http.StatusOK {
-		t.Errorf("an event that nothing looks at: %d %s", status, code)
+		t.Errorf("an event without filters: %d %s", status, code)
 	}
 }
 

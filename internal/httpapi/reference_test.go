@@ -25,7 +25,7 @@ func TestErrors_referenceIsUpToDate(t *testing.T) {
 	}
 	got, err := os.ReadFile(errorReference)
 	if err != nil || string(got) != want {
-		t.Errorf("%s is not what the sources say (%v); run make docs", errorReference, err)
+		t.Errorf("%s is outdated (%v); run make docs", errorReference, err)
 	}
 }
 

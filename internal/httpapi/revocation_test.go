@@ -97,7 +97,7 @@ func TestRevokeKey_reachesChildren(t *testing.T) {
 	made := w.must("POST", "/v1/api_keys", `{"name":"to revoke"}`, w.asOperator()...)
 	gone, kept := w.leaveRunning(made.text("secret")), w.leaveRunning(testKey)
 	if !gone.goesOn() || !kept.goesOn() {
-		t.Fatal("nothing is running")
+		t.Fatal("no job is running")
 	}
 	w.must("DELETE", "/v1/api_keys/"+made.text("id"), "", w.asOperator()...)
 	if err := gone.opens(); !fault.Is(err, fault.Unauthenticated) {
@@ -107,7 +107,7 @@ func TestRevokeKey_reachesChildren(t *testing.T) {
 		t.Errorf("its job is %s", got)
 	}
 	if !gone.ends() {
-		t.Error("its tail goes on")
+		t.Error("its tail continues")
 	}
 	if !kept.goesOn() {
 		t.Error("another key's children ended too")
@@ -133,7 +133,7 @@ func TestSuspend_account(t *testing.T) {
 		t.Errorf("its portal: %v", err)
 	}
 	if gone.state() != job.Canceled || !gone.ends() {
-		t.Errorf("its job is %s, or its tail goes on", gone.state())
+		t.Errorf("its job is %s, or its tail continues", gone.state())
 	}
 	sends := func() bool {
 		for _, one := range endpointsOf(w) {

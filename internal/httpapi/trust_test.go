@@ -86,7 +86,7 @@ func TestSecrets(t *testing.T) {
 	}
 	w.call("POST", path+"/rotate_secret", `{"expires_in":86400}`).check(refusal{http.StatusBadRequest, "invalid_request_error", "secrets_limit", "expires_in"})
 	if now := w.must("POST", path+"/rotate_secret", `{"expires_in":0}`); len(secretsOf(now)) != 1 {
-		t.Errorf("rotated at once: %v", now["secrets"])
+		t.Errorf("rotated too early: %v", now["secrets"])
 	}
 	want := []string{"webhook_endpoint.created", "webhook_endpoint.secret_rotated", "webhook_endpoint.secret_revealed", "webhook_endpoint.secret_revoked", "webhook_endpoint.secret_rotated",
 		"webhook_endpoint.secret_rotated", "webhook_endpoint.secret_rotated", "webhook_endpoint.secret_rotated", "webhook_endpoint.secret_rotated", "webhook_endpoint.secret_rotated"}

@@ -206,7 +206,7 @@ func TestClose_leavesNoRequestBehind(t *testing.T) {
 				}
 				var buf bytes.Buffer
 				if err := b.ReadInto(&buf, r.ContentLength); err == nil {
-					t.Error("the body is taken")
+					t.Error("the body is accepted")
 				}
 				http.Error(w, "refused", http.StatusTooManyRequests)
 			}))

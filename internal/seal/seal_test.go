@@ -32,7 +32,7 @@ func TestRing_refuses(t *testing.T) {
 	r := seal.NewRing(key)
 	record := r.Seal([]byte("whsec_secret"), "we_1")
 	if _, err := r.Open(record, "we_2"); !errors.Is(err, seal.ErrCorrupt) {
-		t.Errorf("in another's place: %v", err)
+		t.Errorf("with another context: %v", err)
 	}
 	if _, err := seal.NewRing(seal.NewKey()).Open(record, "we_1"); !errors.Is(err, seal.ErrNoKey) || !strings.Contains(err.Error(), key.ID().String()) {
 		t.Errorf("under another key: %v, want ErrNoKey that names %s", err, key.ID())
@@ -73,7 +73,7 @@ func TestRing_Reseal(t *testing.T) {
 		t.Errorf("without the old key: %v", err)
 	}
 	if _, _, err := both.Reseal(record, "we_2"); !errors.Is(err, seal.ErrCorrupt) {
-		t.Errorf("in another's place: %v", err)
+		t.Errorf("with another context: %v", err)
 	}
 }
 
@@ -111,7 +111,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte{1}, "")
 	f.Fuzz(func(t *testing.T, record []byte, context string) {
 		if _, err := r.Open(record, context); err == nil && (!bytes.Equal(record, good) || context != "c") {
-			t.Errorf("opens what was never sealed")
+			t.Errorf("opens an unsealed text")
 		}
 		_, _, _ = r.Reseal(record, context)
 	})

@@ -82,7 +82,7 @@ func TestAskConsent_unanswered(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if got := newSender(t, nil).AskConsent(ctx, &endpoint.Endpoint{Config: endpoint.Config{URL: slow.URL}}, endpoint.ConsentRequest{Origin: "pay.example"}); got.Answered || got.Granted {
-		t.Errorf("%+v of a receiver that says nothing", got)
+		t.Errorf("%+v for a silent receiver", got)
 	}
 }
 

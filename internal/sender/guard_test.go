@@ -219,7 +219,7 @@ func TestGuard_rebindingLater(t *testing.T) {
 	s.Close() // otherwise the checked connection would be reused
 	say("127.0.0.1")
 	if a := send(); a.Outcome != delivery.OutcomeForbidden {
-		t.Errorf("once the name means this machine: %s %q", a.Outcome, a.Error)
+		t.Errorf("once the name resolves to this machine: %s %q", a.Outcome, a.Error)
 	}
 	say("127.0.0.2")
 	if a := send(); !a.Succeeded() {
