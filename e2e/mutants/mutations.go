@@ -35,7 +35,7 @@ var mutations = []mutation{
 	{
 		what:  "a delivery that is under way is read and attempted again",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"		if l.holds(j.Delivery.ID.Event) {\n			end", "		if l.holds(j.Delivery.ID.Event) && now.IsZero() {\n			end"}},
+		edits: []edit{{"		if l.holds(o.Delivery.ID.Event) {\n			end", "		if l.holds(o.Delivery.ID.Event) && now.IsZero() {\n			end"}},
 		tests: []run{simulation},
 	},
 	{
@@ -77,7 +77,7 @@ var mutations = []mutation{
 	{
 		what:  "what waits behind a type that is refused is not looked for",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"			l.passOver(&j.Delivery, j.Type)\n			end", "			return end, dated\n			end"}},
+		edits: []edit{{"			l.passOver(&o.Delivery, o.Type)\n			end", "			return end, dated\n			end"}},
 		tests: []run{engine("TestEngine_poisonBacklog"), simulation},
 	},
 	{
@@ -105,15 +105,27 @@ var mutations = []mutation{
 		tests: []run{engine("TestEngine_rate"), simulation},
 	},
 	{
+		what:  "one account may have all workers",
+		file:  "internal/dispatch/share.go",
+		edits: []edit{{"	return s.used[p] < workersPerFree*free ||", "	return free > 0 ||"}},
+		tests: []run{engine("TestEngine_accountsTakeTurns")},
+	},
+	{
+		what:  "lanes of all accounts wait in one line",
+		file:  "internal/dispatch/share.go",
+		edits: []edit{{"	e.waiting[at].push(s)\n	}\n	return s, l", "	e.waiting[at].items = append([]*share{s}, e.waiting[at].all()...)\n		e.waiting[at].head = 0\n	}\n	return s, l"}},
+		tests: []run{engine("TestEngine_accountsTakeTurns")},
+	},
+	{
 		what:  "endpoints that hang may have all workers",
 		file:  "internal/dispatch/share.go",
-		edits: []edit{{"func (e *Engine) trialFull() bool { return e.onTrial >= max(e.Workers/2, 1) }", "func (e *Engine) trialFull() bool { return false }"}},
+		edits: []edit{{"trials: e.Workers / 2,", "trials: e.Workers,"}},
 		tests: []run{engine("TestEngine_hangingEndpointsDelayNoOther"), simulation},
 	},
 	{
 		what:  "memory is not bounded",
 		file:  "internal/dispatch/engine.go",
-		edits: []edit{{" || e.bytes+weight(j) > e.QueueBytes\n", "\n"}},
+		edits: []edit{{" || e.bytes+weight(o) > e.QueueBytes\n", "\n"}},
 		tests: []run{engine("TestEngine_memory.*"), simulation},
 	},
 	{
@@ -125,7 +137,7 @@ var mutations = []mutation{
 	{
 		what:  "a retry has another body than the first attempt",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"Trace: job.Trace, Body: p.Body,", "Trace: job.Trace, Body: append(make([]byte, min(job.Delivery.Attempts, 1)), p.Body...),"}},
+		edits: []edit{{"EventHeader: out.Headers, Body: p.Body,", "EventHeader: out.Headers, Body: append(make([]byte, min(out.Delivery.Attempts, 1)), p.Body...),"}},
 		tests: []run{simulation},
 	},
 	{
@@ -191,7 +203,7 @@ var mutations = []mutation{
 	{
 		what:  "a step of the clock back leaves retries dated ahead",
 		file:  "internal/dispatch/worker.go",
-		edits: []edit{{"redated := j.Delivery.Redate(e.policy(ep), now)", "redated := false && j.Delivery.Redate(e.policy(ep), now)"}},
+		edits: []edit{{"redated := o.Delivery.Redate(e.policy(ep), now)", "redated := false && o.Delivery.Redate(e.policy(ep), now)"}},
 		tests: []run{engine("TestEngine_stepsBackPutNothingOff")},
 	},
 	{
@@ -202,13 +214,13 @@ var mutations = []mutation{
 	},
 	{
 		what:  "a revoked API key is good for as long as it is known",
-		file:  "internal/service/account.go",
+		file:  "internal/service/auth/key.go",
 		edits: []edit{{"	case !k.Revoked.IsZero():\n		return nil", "	case k.ID == \"\" && !k.Revoked.IsZero():\n		return nil"}},
 		tests: []run{{pkg: "./internal/httpapi", tests: "TestAuth_.*"}},
 	},
 	{
 		what:  "viewers may change what they see",
-		file:  "internal/service/service.go",
+		file:  "internal/service/call/once.go",
 		edits: []edit{{"	if c.Key.Role == account.Viewer {", "	if c.Key.Role == account.Viewer && c.Request == \"\" {"}},
 		tests: []run{{pkg: "./internal/httpapi", tests: "TestAuth_matrix"}},
 	},
@@ -220,7 +232,7 @@ var mutations = []mutation{
 	},
 	{
 		what:  "a repeated request with its idempotency key makes a second event",
-		file:  "internal/service/service.go",
+		file:  "internal/service/call/once.go",
 		edits: []edit{{"	return &Replayed{Receipt: again}", "	return nil"}},
 		tests: []run{{pkg: "./internal/httpapi", tests: "TestIdempotency_.*"}},
 	},
@@ -228,7 +240,7 @@ var mutations = []mutation{
 		what: "credentials are written as they are",
 		file: "internal/store/relational/endpoint.go",
 		edits: []edit{{"string(j.metadata), t.Ring.Seal(j.private, e.ID), string(j.settings)", "string(j.metadata), j.private, string(j.settings)"},
-			{"any(s.Ring.Seal(is.private, e.ID))", "any(is.private)"}},
+			{"append(args, s.Ring.Seal(is.private, e.ID))", "append(args, is.private)"}},
 		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestSeal_.*"}},
 	},
 	{
@@ -270,13 +282,13 @@ var mutations = []mutation{
 	{
 		what:  "a key that another node has revoked is accepted for requests without events",
 		file:  "internal/service/settings.go",
-		edits: []edit{{"	if err := s.StillGood(c); err != nil {\n		return version, err\n	}\n", ""}},
+		edits: []edit{{"	return version, s.Auth.Recheck(c)\n", "	return version, nil\n"}},
 		tests: []run{{pkg: "./internal/service", tests: "TestRecheck"}},
 	},
 	{
 		what:  "an edit writes over what was written since it was read",
 		file:  "internal/store/relational/endpoint.go",
-		edits: []edit{{"updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND version = ? AND deleted = 0`\n", "updated = ?, enabled_since = ?, disabled_reason = ? WHERE no = ? AND version <> -? AND deleted = 0`\n"}},
+		edits: []edit{{"update+` WHERE no = ? AND version = ? AND deleted = 0`, append", "update+` WHERE no = ? AND version <> -? AND deleted = 0`, append"}},
 		tests: []run{{pkg: "./internal/store/sqlite", tests: "TestContract_shared"}},
 	},
 	{
@@ -288,7 +300,7 @@ var mutations = []mutation{
 	{
 		what:  "memory takes an earlier state of an endpoint for a later one",
 		file:  "internal/endpoint/registry.go",
-		edits: []edit{{"		if old.Revision > e.Revision {", "		if old.Revision > e.Revision && old.No < 0 {"}},
+		edits: []edit{{"	if old != nil && old.Revision > e.Revision {", "	if old != nil && old.Revision > e.Revision && old.No < 0 {"}},
 		tests: []run{{pkg: "./internal/endpoint", tests: "TestRegistry_order"}},
 	},
 }
