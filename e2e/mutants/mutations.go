@@ -111,12 +111,6 @@ var mutations = []mutation{
 		tests: []run{engine("TestEngine_accountsTakeTurns")},
 	},
 	{
-		what:  "lanes of all accounts wait in one line",
-		file:  "internal/dispatch/share.go",
-		edits: []edit{{"	e.waiting[at].push(s)\n	}\n	return s, l", "	e.waiting[at].items = append([]*share{s}, e.waiting[at].all()...)\n		e.waiting[at].head = 0\n	}\n	return s, l"}},
-		tests: []run{engine("TestEngine_accountsTakeTurns")},
-	},
-	{
 		what:  "endpoints that hang may have all workers",
 		file:  "internal/dispatch/share.go",
 		edits: []edit{{"trials: e.Workers / 2,", "trials: e.Workers,"}},
