@@ -98,7 +98,7 @@ func commands() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(serveCommand(os.LookupEnv), migrateCommand(os.LookupEnv), migrateStoreCommand(os.LookupEnv), keysCommand(os.LookupEnv), usersCommand(os.LookupEnv), accountsCommand(os.LookupEnv), auditCommand(os.LookupEnv), apiKeysCommand(os.LookupEnv), operatorKeysCommand(os.LookupEnv), portalsCommand(os.LookupEnv), loginCommand(os.LookupEnv),
-		listenCommand(os.LookupEnv), importCommand(os.LookupEnv), triggerCommand(os.LookupEnv), endpointsCommand(os.LookupEnv), eventsCommand(os.LookupEnv), deliveriesCommand(os.LookupEnv),
+		listenCommand(os.LookupEnv), importCommand(os.LookupEnv), triggerCommand(os.LookupEnv), endpointsCommand(os.LookupEnv), eventsCommand(os.LookupEnv), deliveriesCommand(os.LookupEnv), statisticsCommand(os.LookupEnv),
 		verifyCommand(os.LookupEnv), sinkCommand(os.LookupEnv), backupCommand(os.LookupEnv), doctorCommand(os.LookupEnv), healthcheckCommand(os.LookupEnv), logsCommand(os.LookupEnv), manCommand())
 	shortDefaults(root)
 	return root
