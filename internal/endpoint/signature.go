@@ -69,7 +69,7 @@ var signatureTemplate = Field{
 		t := v.(Endpoint).Settings.Template
 		if t.Header+t.Content+t.Value+t.Each+t.Join+t.IDHeader+t.TimestampHeader+t.TypeHeader == "" {
 			t = signature.Template{} // forms send the defaults of choices
-		} else { // so that a form that nobody changed changes nothing
+		} else { // so that an unchanged form changes nothing
 			t.Algorithm, t.Encoding, t.Key = cmp.Or(t.Algorithm, signature.Algorithms[0]), cmp.Or(t.Encoding, signature.Encodings[0]), cmp.Or(t.Key, signature.Keys[0])
 		}
 		e.Settings.Template = t

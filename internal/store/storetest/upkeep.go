@@ -58,7 +58,7 @@ func testPurgeEvents(b *bundle) {
 	for _, limit := range []int{1, 3, 8, 9, 100} {
 		var all []*store.Append
 		for i := range 10 {
-			a := b.compose([]event.Space{mine, theirs}[i%2], "a.b", []int64{7, 8}[:i%3]...) // some to nobody
+			a := b.compose([]event.Space{mine, theirs}[i%2], "a.b", []int64{7, 8}[:i%3]...) // some without endpoints
 			b.commit(a)
 			for j := range a.Deliveries {
 				d := a.Deliveries[j]
