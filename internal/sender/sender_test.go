@@ -176,7 +176,7 @@ func TestSend_outcomes(t *testing.T) {
 		{"trickles its header", trickle("HTTP/1.1 200 OK\r\n", "X-A: b\r\n"), delivery.OutcomeTimeout, 0, "", 0},
 		{"trickles its body", trickle("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", "x"), delivery.OutcomeTimeout, 200, "", 0},
 		{"never stops saying wait", trickle("", "HTTP/1.1 102 Processing\r\n\r\n"), 0, 0, "", 0},
-		{"closes", hijack(func(net.Conn) {}), delivery.OutcomeConnection, 0, "No answer", 0},
+		{"closes", hijack(func(net.Conn) {}), delivery.OutcomeConnection, 0, "No response", 0},
 		{"resets", hijack(func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }), delivery.OutcomeConnection, 0, "the receiver reset the connection", 0},
 		{"200 that breaks off", brokenOff("200 OK"), delivery.OutcomeSucceeded, 200, "", 0},
 		{"410 that breaks off", brokenOff("410 Gone"), delivery.OutcomeGone, 410, "", 0},
