@@ -24,8 +24,8 @@ type Event struct {
 	// Headers are custom headers of the event's deliveries. The server refuses those that it or the
 	// connection sets.
 	Headers map[string]string
-	// ID is evt_ and 16 or more letters, digits, underscores or hyphens. The server accepts an id
-	// once, so sending an event again with its id creates no duplicate. An empty ID is replaced
+	// ID is letters, digits, underscores, hyphens and colons, such as a UUID. The server accepts an
+	// id once, so sending an event again with its id creates no duplicate. An empty ID is replaced
 	// with one of [NewID], which is used for all tries of one call.
 	ID string
 	// Created is the time of the event, in seconds. Zero: the time at which the server accepts it.

@@ -187,7 +187,7 @@ func (d *desk) ask(method, path, cookie string, form url.Values, header ...strin
 		d.t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if strings.HasSuffix(path, "/tail") && resp.StatusCode == http.StatusOK {
+	if (strings.HasSuffix(path, "/tail") || strings.HasSuffix(path, "/~tail")) && resp.StatusCode == http.StatusOK {
 		return reply{resp, ""} // it streams forever
 	}
 	body, err := io.ReadAll(resp.Body)

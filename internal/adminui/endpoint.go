@@ -158,10 +158,13 @@ func previewEndpoint(rq *request) error {
 	v := &endpointFormView{origin: rq.origin(), ID: rq.FormValue("webhook"), Form: rq.endpointForm(), Sample: strings.TrimSpace(rq.PostFormValue("sample"))}
 	v.Form.forget()
 	p := service.PreviewParams{Filter: v.Form.text("filter"), Format: v.Form.text("payload_format"), Transform: v.Form.text("transform"), Type: v.Sample, Events: v.Form.subscription()}
-	if strings.HasPrefix(v.Sample, event.PrefixEvent) {
+	_, err := rq.ui.Service.Event(rq.Context(), rq.call, v.Sample)
+	switch {
+	case err == nil || strings.HasPrefix(v.Sample, event.PrefixEvent): // else it is a type
 		p.Event, p.Type = v.Sample, ""
+	case !fault.Is(err, fault.NotFound):
+		return err
 	}
-	var err error
 	if v.Preview, err = rq.ui.Service.PreviewEndpoint(rq.Context(), rq.call, p); err != nil {
 		if !mistake(err) {
 			return err

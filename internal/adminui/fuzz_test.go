@@ -117,7 +117,7 @@ func FuzzPages(f *testing.F) {
 		}
 		target.RawQuery = query
 		ctx := t.Context()
-		if strings.HasSuffix(path, "/tail") { // it streams until the client disconnects
+		if strings.HasSuffix(path, "/tail") || strings.HasSuffix(path, "/~tail") { // it streams until the client disconnects
 			left, leave := context.WithCancel(ctx)
 			leave()
 			ctx = left

@@ -50,7 +50,7 @@ func routes() []route {
 	}
 
 	both(get, "/events", listEvents)
-	both(get, "/events/tail", tailEvents)
+	both(get, "/events/~tail", tailEvents)
 	both(get, "/events/{id}", showEvent)
 	both(get, "/events/{id}/body", downloadEvent)
 	both(post, "/events/{id}/resend", resendEvent)

@@ -136,18 +136,20 @@ func ValidPattern(s string) bool {
 	return ValidType(prefix) && (!ok || Separator(prefix[len(prefix)-1]))
 }
 
-// ValidID reports whether a sender may use id for an event: "evt_" and 16 or
-// more letters, digits, underscores or hyphens. A dot is refused because the
-// Standard Webhooks signature joins id, timestamp and body with dots.
+// IDRule is the rule of [ValidID], for messages.
+const IDRule = "letters, digits and the characters _ - :, not beginning with " + CursorPrefix
+
+// CursorPrefix begins cursors between two objects, which parameters take in the place of ids.
+const CursorPrefix = "cur_"
+
+// ValidID reports whether a sender may use id for an event: up to [MaxIDLength] letters, digits,
+// underscores, hyphens and colons, such as a UUID. A dot is refused because the Standard Webhooks
+// signature joins id, timestamp and body with dots.
 func ValidID(id string) bool {
-	rest, ok := strings.CutPrefix(id, PrefixEvent)
-	if !ok || len(rest) < 16 || len(id) > MaxIDLength {
-		return false
-	}
-	for _, c := range []byte(rest) {
-		if c != '_' && c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+	for _, c := range []byte(id) {
+		if c != '_' && c != '-' && c != ':' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
 			return false
 		}
 	}
-	return true
+	return id != "" && len(id) <= MaxIDLength && !strings.HasPrefix(id, CursorPrefix)
 }

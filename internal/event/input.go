@@ -144,7 +144,7 @@ func (in *Input) check() error {
 			`An event type must consist of %s, such as "payment.succeeded", and have at most %d characters.`, TypeRule, MaxTypeLength)
 	case in.ID != "" && !ValidID(in.ID):
 		return fault.Param("id", "parameter_invalid",
-			"An event id must be evt_ followed by 16 or more letters, digits, underscores or hyphens, with at most %d characters.", MaxIDLength)
+			"An event id must consist of %s, and have at most %d characters.", IDRule, MaxIDLength)
 	case in.Data == nil && in.Raw == nil:
 		return fault.Param("data", "parameter_missing", `Set the event's data: {"object":{…}}.`)
 	}

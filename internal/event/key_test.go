@@ -96,7 +96,7 @@ func TestNames(t *testing.T) {
 			[]string{"", ".", "..", "/", "-_:", "a b", "*", "a.*", "a#b", "a?b", "a%2Fb", "a,b", `a"b`, `a\b`, "a+b", "é", long}},
 		{ValidPattern, []string{"*", "payment.*", "payment.succeeded", "payment-method.*", "payment-*", "order_*", "/orders/*", "iam:user:*", "a..*"},
 			[]string{"", "**", "*.a", "payment*", ".*", "/*", "a.*.b", "a.**", "pay ment.*"}},
-		{ValidID, []string{"evt_1234567890abcdef", "evt_order-6735_payment_1"}, []string{"", "evt_", "evt_short", "1234567890abcdef", "evt_1234567890abcde.", "evt_1234567890 abcdef", "evt_" + long}},
+		{ValidID, []string{"evt_1234567890abcdef", "evt_order-6735_payment_1", "evt_short", "7", "0198a6c2-5d3e-7b1a-9f6d-1a2b3c4d5e6f", "order:6735:paid"}, []string{"", "evt_1234567890abcde.", "evt_1234567890 abcdef", "a/b", "é", "cur_1", "x" + long}},
 	} {
 		for _, s := range tt.good {
 			if !tt.check(s) {

@@ -71,7 +71,7 @@ func CursorFault(err error, param, id string) error {
 }
 
 // cursorPrefix begins a cursor between two objects.
-const cursorPrefix = "cur_"
+const cursorPrefix = event.CursorPrefix
 
 // Between returns the cursor of a position without an object. Endpoint 0 is before all
 // deliveries of an event.
