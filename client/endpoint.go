@@ -15,6 +15,7 @@ import (
 // endpoint, nil is the default; in an update, it means no change. A pointer to a zero value
 // sets the default: &EndpointFields{Timeout: new(0)}.
 type EndpointFields struct {
+	ExternalID       *string  `json:"external_id,omitempty"`       // your own id, by which requests can name the endpoint
 	Ordering         *string  `json:"ordering,omitempty"`          // none or fifo
 	Timeout          *int     `json:"timeout,omitempty"`           // of an attempt, in seconds
 	MaxConcurrency   *int     `json:"max_concurrency,omitempty"`   // concurrent attempts
@@ -131,6 +132,17 @@ func (c *Client) CreateEndpoint(ctx context.Context, e NewEndpoint) (*Endpoint, 
 	out, err := c.endpoint(ctx, http.MethodPost, "/v1/webhooks", "", e)
 	if err != nil {
 		return nil, fmt.Errorf("create the endpoint %s: %w", e.URL, err)
+	}
+	return out, nil
+}
+
+// PutEndpoint creates the endpoint with an external id, or changes the given parameters of the one
+// that has it. It can be repeated and called by many at the same time: one endpoint results. The
+// result has a secret only if it was created.
+func (c *Client) PutEndpoint(ctx context.Context, externalID string, e NewEndpoint) (*Endpoint, error) {
+	out, err := c.endpoint(ctx, http.MethodPut, "/v1/webhooks/"+url.PathEscape(externalID), "", e)
+	if err != nil {
+		return nil, fmt.Errorf("put the endpoint %s: %w", externalID, err)
 	}
 	return out, nil
 }

@@ -32,6 +32,10 @@ type Account struct {
 	// EraseAt is when a deleted account is erased, zero if it is not deleted. A deleted account is
 	// also suspended.
 	EraseAt time.Time
+	// ExternalID is the operator's own id of the account, empty without one. It cannot be changed,
+	// so that no node resolves it to another account.
+	ExternalID string
+	Metadata   map[string]string // the operator's own keys and values
 	// Searchable are the paths by which the events can be found; nil: the default.
 	Searchable []string
 	// Erased is when the account was erased. From then on, only its id is kept.
@@ -88,6 +92,7 @@ func (a *Account) Delete(now, eraseAt time.Time) {
 func (a *Account) Erase(now time.Time) {
 	a.Delete(now, a.EraseAt)
 	a.Erased, a.Name, a.RateLimit, a.Limits, a.Searchable = now, "", nil, nil, nil
+	a.ExternalID, a.Metadata = "", nil
 }
 
 // MaxRateLimit bounds [Account.RateLimit].

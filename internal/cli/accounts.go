@@ -39,20 +39,40 @@ func accountsCommand(getenv func(string) (string, bool)) *cobra.Command {
 			return err
 		}
 		if len(fields) == 0 {
-			return &config.Usage{Err: errors.New("nothing to change: set one of --name, --rate-limit, --searchable-keys or --limits")}
+			return &config.Usage{Err: errors.New("nothing to change: set one of --name, --rate-limit, --searchable-keys, --limits, --external-id or --metadata")}
 		}
 		return post(cmd, get, at(url.PathEscape(args[0])), fields)
 	}
+	put := &cobra.Command{Use: "put EXTERNAL-ID", Short: "Create the account with an external id, or change it", Example: "  posthaste accounts put customer-7 --name Acme --metadata plan=pro", Args: cobra.ExactArgs(1)}
+	put.RunE = func(cmd *cobra.Command, args []string) error {
+		fields, err := accountFields(cmd)
+		if err != nil {
+			return err
+		}
+		c, err := get()
+		if err != nil {
+			return err
+		}
+		raw, err := c.call(cmd.Context(), http.MethodPut, at(url.PathEscape(args[0])), fields)
+		if err != nil {
+			return err
+		}
+		return c.show(raw)
+	}
 	update.Flags().String("name", "", "new name")
+	put.Flags().String("name", "", "name")
+	create.Flags().String("external-id", "", "your own id of the account, by which requests can name it; it cannot be changed")
+	update.Flags().String("external-id", "", "your own id of an account without one")
 	ifMatchFlag(update)
-	for _, c := range []*cobra.Command{create, update} {
+	for _, c := range []*cobra.Command{create, update, put} {
 		c.Flags().Int("rate-limit", 0, "API requests per minute; 0: no limit, -1: the server's default")
 		c.Flags().String("searchable-keys", "", "paths of event bodies by which events can be found, such as data.object.id,data.object.customer.id; none, or default: data.object.id")
+		c.Flags().StringToString("metadata", nil, "your own keys and values, such as plan=pro; an empty value removes the key")
 		c.Flags().String("limits", "", "limits to change, such as endpoints=5000,jobs=default; see docs/reference/limits.md")
 	}
 	cmd.AddCommand(
 		listing(get, "accounts", "/v1/accounts", []column{{"id", "id"}, {"status", "status"}, {"name", "name"}, {"rate limit", "rate_limit"}, {"created", "created"}}),
-		versioned(get, "Show an account", at), create, update, usageCommand(get, at),
+		versioned(get, "Show an account", at), create, update, put, usageCommand(get, at),
 		status("suspend", "Suspend an account: refuse its keys and portals, hold its deliveries", "suspended"),
 		status("resume", "Resume a suspended account, or restore a deleted one", "active"),
 		acting(get, "delete", "Delete an account: suspend it now, and erase it after the server's --account-grace", http.MethodDelete, at),
@@ -87,6 +107,12 @@ func accountFields(cmd *cobra.Command) (map[string]any, error) {
 		if limit < 0 {
 			fields["rate_limit"] = nil
 		}
+	}
+	if f := cmd.Flags().Lookup("external-id"); f != nil && f.Changed {
+		fields["external_id"] = f.Value.String()
+	}
+	if cmd.Flags().Changed("metadata") {
+		fields["metadata"], _ = cmd.Flags().GetStringToString("metadata")
 	}
 	if cmd.Flags().Changed("searchable-keys") {
 		switch text, _ := cmd.Flags().GetString("searchable-keys"); text {

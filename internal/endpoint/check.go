@@ -182,7 +182,7 @@ func shorten(s string) string {
 	return s
 }
 
-func checkMetadata(m map[string]string) error {
+func CheckMetadata(m map[string]string) error {
 	if len(m) > MaxMetadata {
 		return fault.Param("metadata", "parameter_invalid", "Metadata can have at most %d keys.", MaxMetadata)
 	}

@@ -123,6 +123,7 @@ type Settings struct {
 	ContentType string             `json:"content_type,omitempty"`      // instead of the payload's
 	Filter      string             `json:"filter,omitempty"`            // an expression; empty: all events that Events select
 	Validation  Validation         `json:"validation,omitempty"`
+	ExternalID  string             `json:"external_id,omitempty"` // the account's own id of the endpoint; empty: none
 }
 
 // Live reports whether the endpoint receives live events.

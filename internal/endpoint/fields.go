@@ -55,17 +55,24 @@ var Fields = []Field{
 		access: at[string](func(e *Endpoint) *string { return &e.Description }),
 	},
 	{
+		Name: "external_id", Label: "External id", Help: "your own id of the webhook, by which requests can name it", Example: "billing-prod", Section: Receiver, Max: event.MaxIDLength, By: Accounts,
+		access: at[string](func(e *Endpoint) *string { return &e.Settings.ExternalID }),
+		check: func(e *Endpoint, _ Rules) error {
+			return event.CheckExternalID(e.Settings.ExternalID, event.PrefixEndpoint, "preview") // which is a path of its own
+		},
+	},
+	{
 		Name: "metadata", Label: "Metadata", Help: "your own keys and values; an empty value removes the key", Example: "team: billing", Kind: PairsField, Section: Receiver,
 		Max: MaxMetadata, MaxItem: MaxMetadataValue, Rows: 2, Private: true,
-		access: by{func(e *Endpoint) any { return e.Metadata }, func(e *Endpoint, v any, _ *Edit) { e.Metadata = merged(e.Metadata, v.(map[string]*string), nil) }},
-		check:  func(e *Endpoint, _ Rules) error { return checkMetadata(e.Metadata) },
+		access: by{func(e *Endpoint) any { return e.Metadata }, func(e *Endpoint, v any, _ *Edit) { e.Metadata = Merged(e.Metadata, v.(map[string]*string), nil) }},
+		check:  func(e *Endpoint, _ Rules) error { return CheckMetadata(e.Metadata) },
 	},
 	authentication,
 	{
 		Name: "headers", Label: "Headers", Help: "headers of every delivery", Example: "X-Api-Key: a key", Kind: PairsField, Section: Transport,
 		Max: MaxHeaders, MaxItem: maxHeaderValue, Rows: 2, Secret: true,
 		access: by{func(e *Endpoint) any { return e.Headers }, func(e *Endpoint, v any, in *Edit) {
-			e.Headers = merged(e.Headers, v.(map[string]*string), func(name string) string {
+			e.Headers = Merged(e.Headers, v.(map[string]*string), func(name string) string {
 				if canonical, ok := HeaderName(name, in.Signature); ok {
 					return canonical
 				}
@@ -213,8 +220,8 @@ var authentication = Field{
 	check: (*Endpoint).checkCredentials,
 }
 
-// merged returns pairs with changes applied; nil and empty values remove a key.
-func merged(pairs map[string]string, changes map[string]*string, canonical func(string) string) map[string]string {
+// Merged returns pairs with changes applied; nil and empty values remove a key.
+func Merged(pairs map[string]string, changes map[string]*string, canonical func(string) string) map[string]string {
 	if len(changes) == 0 {
 		return pairs
 	}

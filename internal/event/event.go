@@ -6,6 +6,7 @@ package event
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -152,4 +153,28 @@ func ValidID(id string) bool {
 		}
 	}
 	return id != "" && len(id) <= MaxIDLength && !strings.HasPrefix(id, CursorPrefix)
+}
+
+// CheckExternalID returns a fault unless id can be a user's own id of an object of the server: up
+// to [MaxIDLength] letters, digits and the characters _ - . : @, with at least one letter or
+// digit, without the prefix of the server's own ids of such objects, and none of the reserved
+// ones. An empty id is none.
+func CheckExternalID(id, prefix string, reserved ...string) error {
+	named := false
+	for _, c := range []byte(id) {
+		switch {
+		case '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z':
+			named = true
+		case !strings.ContainsRune("_-.:@", rune(c)):
+			return invalidExternalID(prefix)
+		}
+	}
+	if id != "" && (!named || len(id) > MaxIDLength || strings.HasPrefix(id, prefix) || slices.Contains(reserved, id)) {
+		return invalidExternalID(prefix)
+	}
+	return nil
+}
+
+func invalidExternalID(prefix string) error {
+	return fault.Param("external_id", "parameter_invalid", "An external id must consist of letters, digits and the characters _ - . : @, with at least one letter or digit, have at most %d characters, and not begin with %s.", MaxIDLength, prefix)
 }

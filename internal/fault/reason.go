@@ -41,6 +41,7 @@ var Reasons = []Entry{
 	{Reason: "event_type_reserved", Codes: invalid, Meaning: "Only the server sends events of this type.", Action: "Choose another name."},
 	{Reason: "expired_card", Codes: invalid, Meaning: "Sandbox: the card has expired.", Action: "Send a date in the future."},
 	{Reason: "expression_invalid", Codes: invalid, Meaning: "A filter or transformation does not compile, or fails on a sample.", Action: "Correct it; `POST /v1/webhooks/preview` tries it."},
+	{Reason: "external_id_taken", Codes: invalid, Meaning: "Another account, or another endpoint of the account and mode, has this external id.", Action: "Choose another one, or change that object."},
 	{Reason: "form_invalid", Codes: invalid, Meaning: "The form is not well-formed.", Action: "Encode it as `application/x-www-form-urlencoded`, each parameter once."},
 	{Reason: "header_invalid", Codes: invalid, Meaning: "An endpoint's header has an invalid name or value.", Action: "Use a name and value that HTTP allows."},
 	{Reason: "header_reserved", Codes: invalid, Meaning: "The server or the connection sets this header.", Action: "Leave it out."},

@@ -26,6 +26,9 @@ type accountView struct {
 	// Searchable is the paths by which events can be found.
 	Searchable []string `json:"searchable_keys"`
 
+	ExternalID *string           `json:"external_id"`
+	Metadata   map[string]string `json:"metadata"`
+
 	Revision revision `json:"-"`
 }
 
@@ -36,7 +39,7 @@ func (a *api) viewAccount(acct *account.Account) accountView {
 }
 
 func viewAccount(a *account.Account) accountView {
-	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt), EraseAt: seconds(a.EraseAt), Erased: seconds(a.Erased), Searchable: a.SearchPaths(), Revision: revision(a.Revision)}
+	return accountView{ID: a.ID, Object: "account", Name: a.Name, Created: a.Created.Unix(), RateLimit: a.RateLimit, Status: a.Status(), Suspended: seconds(a.SuspendedAt), EraseAt: seconds(a.EraseAt), Erased: seconds(a.Erased), Searchable: a.SearchPaths(), ExternalID: orNull(a.ExternalID), Metadata: a.Metadata, Revision: revision(a.Revision)}
 }
 
 func (rq *request) accountAnswer() render[account.Account] {
@@ -63,7 +66,10 @@ func whoAmI(rq *request) (answer, error) {
 }
 
 func accountParams(p *params) auth.AccountParams {
-	in := auth.AccountParams{Name: p.text("name"), Status: p.text("status")}
+	in := auth.AccountParams{Name: p.text("name"), Status: p.text("status"), ExternalID: p.text("external_id")}
+	if metadata := p.textMap("metadata"); metadata != nil {
+		in.Metadata = &metadata
+	}
 	if v, given := p.values["rate_limit"]; given {
 		limit := p.integer("rate_limit")
 		if v == nil || v == "" && p.form {
@@ -106,10 +112,19 @@ func updateAccount(rq *request) (answer, error) {
 	p := rq.params()
 	in := accountParams(p)
 	if err := p.done(); err == nil && in == (auth.AccountParams{}) {
-		return answer{}, fault.Param("name", "parameter_missing", "Set the account's new name, rate limit, limits, searchable keys or status.")
+		return answer{}, fault.Param("name", "parameter_missing", "Set the account's new name, rate limit, limits, searchable keys, external id, metadata or status.")
 	}
 	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) {
 		return rq.service().Auth.UpdateAccount(rq.Context(), rq.call, rq.id(), in)
+	})
+}
+
+// putAccount takes the account's external id from the path.
+func putAccount(rq *request) (answer, error) {
+	p := rq.params()
+	in := accountParams(p)
+	return act(rq, p, rq.accountAnswer(), func() (account.Account, error) {
+		return rq.service().Auth.PutAccount(rq.Context(), rq.call, rq.id(), in)
 	})
 }
 

@@ -297,7 +297,7 @@ func (a *api) serve(w http.ResponseWriter, rq *request, rt route) (status int, e
 			return WriteError(w, err), err
 		}
 	}
-	if rq.Method == http.MethodPost || rq.Method == http.MethodPatch {
+	if rq.Method == http.MethodPost || rq.Method == http.MethodPatch || rq.Method == http.MethodPut {
 		buf := bodies.Get().(*bytes.Buffer)
 		defer func() {
 			if buf.Cap() <= 512<<10 {
@@ -450,7 +450,7 @@ func (a *api) unknown(w http.ResponseWriter, r *http.Request) {
 func (a *api) refuse(w http.ResponseWriter, r *http.Request) (status int, err error) {
 	var allowed []string
 	clean := r.URL.EscapedPath() == path.Clean(r.URL.EscapedPath())
-	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodPut, http.MethodDelete} {
 		probe := &http.Request{Method: m, URL: r.URL, Host: r.Host}
 		if _, pattern := a.mux.Handler(probe); clean && pattern != "/" {
 			allowed = append(allowed, m)

@@ -197,6 +197,22 @@ func updateEndpoint(rq *request) (answer, error) {
 	return changeEndpoint(rq, p, endpointParams(p))
 }
 
+// putEndpoint takes the endpoint's external id from the path. The response to a creation has the
+// secret.
+func putEndpoint(rq *request) (answer, error) {
+	p := rq.params()
+	stripeParams(p)
+	in := endpointParams(p)
+	view := rq.api.viewEndpoint
+	return act(rq, p, tagged(func(e *endpoint.Endpoint) endpointView { return view(e) }), func() (*endpoint.Endpoint, error) {
+		e, created, err := rq.service().PutEndpoint(rq.Context(), rq.call, rq.id(), in)
+		if created {
+			view = rq.api.viewSecret
+		}
+		return e, err
+	})
+}
+
 func enableEndpoint(rq *request) (answer, error) {
 	return changeEndpoint(rq, rq.params(), endpoint.Params{"status": string(endpoint.Enabled)})
 }

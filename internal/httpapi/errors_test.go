@@ -256,7 +256,7 @@ func TestErrors_wrongMethod(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range []struct{ method, path, allow string }{
 		{"PUT", "/v1/webhooks", "GET, POST"},
-		{"PUT", "/v1/webhooks/we_1", "GET, POST, PATCH, DELETE"},
+		{"BREW", "/v1/webhooks/we_1", "GET, POST, PATCH, PUT, DELETE"},
 		{"GET", "/v1/webhooks/we_1/enable", "POST"},
 		{"DELETE", "/v1/events", "GET, POST"},
 		{"OPTIONS", "/v1/deliveries", "GET"},

@@ -124,6 +124,7 @@ func entries() map[string]entry {
 		"GET /v1/accounts":                  {right: operators},
 		"GET /v1/accounts/{id}":             {right: operators, made: func(w *world) string { return w.account.ID }},
 		"GET /v1/accounts/{id}/usage":       {right: operators, made: func(w *world) string { return w.account.ID }},
+		"PUT /v1/accounts/{id}":             {right: operators, made: func(*world) string { return "customer-7" }, body: `{"name":"Acme"}`},
 		"POST /v1/accounts/{id}":            {right: operators, made: func(w *world) string { return w.account.ID }, body: `{"name":"Acme"}`},
 		"POST /v1/api_keys":                 {right: operatorsFor, body: `{"name":"k"}`},
 		"GET /v1/api_keys":                  {right: members, made: key},
@@ -168,6 +169,7 @@ func entries() map[string]entry {
 			all[method+" "+base+"/{id}"+action] = of(endpoint, body)
 		}
 		all["POST "+base+"/{id}/revoke_secret"] = of(rotated, "")
+		all["PUT "+base+"/{id}"] = entry{right: members, made: func(*world) string { return "billing" }, body: `{"url":"https://example.com/hook","enabled_events":["*"]}`}
 		all["POST "+base+"/{id}/validate"] = of(validated, "")
 	}
 	for route, e := range all {

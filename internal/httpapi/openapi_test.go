@@ -384,7 +384,11 @@ func TestOpenAPI_requests(t *testing.T) {
 				if strings.HasSuffix(path, "/revoke_secret") { // there must be an old secret
 					w.must("POST", "/v1/webhooks/"+e.text("id")+"/rotate_secret", `{"expires_in":3600}`)
 				}
-				o := w.must(strings.ToUpper(method), id.Replace(path), named.Replace(string(body)), header...)
+				target := id.Replace(path)
+				if method == "put" { // which names objects by external ids
+					target = strings.Replace(path, "{id}", "of-the-example", 1)
+				}
+				o := w.must(strings.ToUpper(method), target, named.Replace(string(body)), header...)
 				if o.text("object") == "job" { // there can be one job at a time
 					w.must("POST", "/v1/jobs/"+o.text("id")+"/cancel", "")
 				}

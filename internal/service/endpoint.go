@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"errors"
+	"maps"
+	"reflect"
 	"strings"
 	"time"
 
@@ -128,6 +130,46 @@ func (s *Service) CreateEndpoint(ctx context.Context, c *call.Call, p endpoint.P
 
 // UpdateEndpoint changes the given parameters. Enabling an endpoint closes its breaker.
 func (s *Service) UpdateEndpoint(ctx context.Context, c *call.Call, id string, p endpoint.Params) (*endpoint.Endpoint, error) {
+	return s.updateEndpoint(ctx, c, id, p, true)
+}
+
+// PutEndpoint creates an endpoint with an external id, or changes the given parameters of the one
+// that has it; created tells which. Any number of calls at the same time, on any node, result in
+// one endpoint; a call that changes nothing writes nothing.
+func (s *Service) PutEndpoint(ctx context.Context, c *call.Call, externalID string, p endpoint.Params) (e *endpoint.Endpoint, created bool, err error) {
+	var given *string
+	if p.Mentions("external_id") {
+		given = new(p.Text("external_id"))
+	}
+	if err := call.CheckPut(externalID, given, event.PrefixEndpoint, "preview"); err != nil {
+		return nil, false, err
+	}
+	change := maps.Clone(p)
+	delete(change, "external_id")
+	delete(change, "secret")
+	secret := p.Text("secret")
+	p["external_id"] = externalID
+	e, err = call.Put(func() (*endpoint.Endpoint, error) {
+		if secret != "" {
+			old, err := s.Endpoint(ctx, c, externalID)
+			if err != nil {
+				return nil, err
+			}
+			if kept, err := old.FitSecret(secret); err != nil || kept != old.Newest().Value {
+				return nil, fault.Param("secret", "parameter_invalid", "The endpoint exists and has another secret. Use POST …/rotate_secret.")
+			}
+		}
+		return s.updateEndpoint(ctx, c, externalID, change, false)
+	}, func() (*endpoint.Endpoint, error) {
+		made, err := s.CreateEndpoint(ctx, c, p)
+		created = err == nil
+		return made, err
+	})
+	return e, created, err
+}
+
+// updateEndpoint is UpdateEndpoint; always says that an edit without a change is written too.
+func (s *Service) updateEndpoint(ctx context.Context, c *call.Call, id string, p endpoint.Params, always bool) (*endpoint.Endpoint, error) {
 	var was endpoint.Status
 	var ask bool
 	leave, err := s.compiling(c, sizeOf(p))
@@ -155,6 +197,9 @@ func (s *Service) UpdateEndpoint(ctx context.Context, c *call.Call, id string, p
 			if err := e.Kind().RefuseTo(c.Setter()); err != nil {
 				return "", nil, nil, err
 			}
+		}
+		if !always && reflect.DeepEqual(old, *e) {
+			return "", nil, nil, store.ErrUnchanged
 		}
 		action, a := account.EndpointUpdated, (*announcement)(nil)
 		switch {

@@ -2,6 +2,9 @@ package auth
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/posthaste-hq/posthaste/internal/account"
+	"github.com/posthaste-hq/posthaste/internal/endpoint"
 	"github.com/posthaste-hq/posthaste/internal/event"
 	"github.com/posthaste-hq/posthaste/internal/fault"
 	"github.com/posthaste-hq/posthaste/internal/service/call"
@@ -23,6 +27,8 @@ type AccountParams struct {
 	Limits    *LimitParams
 	// Searchable are the paths by which events can be found; a nil inside is the default.
 	Searchable **[]string
+	ExternalID *string
+	Metadata   *map[string]*string // changes; a nil or empty value removes the key
 }
 
 func (p *AccountParams) apply(a *account.Account, now time.Time) error {
@@ -63,6 +69,21 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 			a.Searchable = append([]string{}, *paths...)
 		}
 	}
+	if p.Metadata != nil {
+		a.Metadata = endpoint.Merged(a.Metadata, *p.Metadata, nil)
+		if err := endpoint.CheckMetadata(a.Metadata); err != nil {
+			return err
+		}
+	}
+	if p.ExternalID != nil && *p.ExternalID != a.ExternalID {
+		if a.ExternalID != "" {
+			return fault.Param("external_id", "parameter_invalid", "The external id of an account cannot be changed.")
+		}
+		if err := event.CheckExternalID(*p.ExternalID, event.PrefixAccount); err != nil {
+			return err
+		}
+		a.ExternalID = *p.ExternalID
+	}
 	set(&a.RateLimit, p.RateLimit)
 	if n := a.RateLimit; n != nil && (*n < 0 || *n > account.MaxRateLimit) {
 		return fault.Param("rate_limit", "parameter_invalid", "The rate limit must be 1 to %d requests a minute, 0 for no limit, or null for the server's default.", account.MaxRateLimit)
@@ -92,6 +113,23 @@ func (s *Auth) CreateAccount(ctx context.Context, c *call.Call, p AccountParams)
 // portals are refused, its connections and jobs end, and its deliveries wait without using up
 // attempts until it is active again.
 func (s *Auth) UpdateAccount(ctx context.Context, c *call.Call, id string, p AccountParams) (account.Account, error) {
+	return s.updateAccount(ctx, c, id, p, true)
+}
+
+// PutAccount creates an account with an external id, or changes the given parameters of the one
+// that has it. Any number of calls at the same time, on any node, result in one account; a call
+// that changes nothing writes nothing. Operators only.
+func (s *Auth) PutAccount(ctx context.Context, c *call.Call, externalID string, p AccountParams) (account.Account, error) {
+	if err := call.CheckPut(externalID, p.ExternalID, event.PrefixAccount); err != nil {
+		return account.Account{}, err
+	}
+	p.ExternalID = &externalID
+	return call.Put(func() (account.Account, error) { return s.updateAccount(ctx, c, externalID, p, false) },
+		func() (account.Account, error) { return s.CreateAccount(ctx, c, p) })
+}
+
+// updateAccount is UpdateAccount; always says that an edit without a change is written too.
+func (s *Auth) updateAccount(ctx context.Context, c *call.Call, id string, p AccountParams, always bool) (account.Account, error) {
 	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
 		return account.Account{}, err
@@ -105,13 +143,19 @@ func (s *Auth) UpdateAccount(ctx context.Context, c *call.Call, id string, p Acc
 		if err := p.apply(a, now); err != nil {
 			return store.Trail{}, err
 		}
+		if !always && reflect.DeepEqual(was, *a) {
+			return store.Trail{}, store.ErrUnchanged
+		}
 		action := account.AccountUpdated
 		if was.Suspended() != a.Suspended() {
 			action = map[bool]account.Action{true: account.AccountSuspended, false: account.AccountResumed}[a.Suspended()]
 		}
 		return s.Trail(c, *a, now, action, a.ID, changes(&was, a)...), nil
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrUnchanged):
+		return a, nil
+	case err != nil:
 		return a, err
 	}
 	s.LearnAccount(a)
@@ -131,6 +175,10 @@ func changes(was, is *account.Account) []string {
 	d.Of("rate_limit", limit(was.RateLimit), limit(is.RateLimit))
 	d.Of("limits", was.Limits.String(), is.Limits.String())
 	d.Of("searchable_keys", strings.Join(was.SearchPaths(), " "), strings.Join(is.SearchPaths(), " "))
+	d.Of("external_id", was.ExternalID, is.ExternalID)
+	if !maps.Equal(was.Metadata, is.Metadata) {
+		d.Of("metadata", "", "changed") // whose values may be personal data
+	}
 	d.Of("status", was.Status(), is.Status())
 	return d
 }

@@ -275,7 +275,8 @@ type keyring struct {
 	mu       sync.RWMutex
 	byHash   map[account.Hash]account.Key
 	accounts map[string]account.Account
-	ids      map[int64]string // of accounts, by store number
+	external map[string]string // ids of accounts by their external ids
+	ids      map[int64]string  // of accounts, by store number
 
 	uses sync.Mutex
 	used map[string]time.Time // by key's identifier, since the last write
@@ -287,11 +288,12 @@ func (r *keyring) set(accounts []account.Account, keys []account.Key) {
 	r.byHash = make(map[account.Hash]account.Key, len(keys))
 	r.accounts = make(map[string]account.Account, len(accounts))
 	r.ids = make(map[int64]string, len(accounts))
+	r.external = map[string]string{}
 	for _, k := range keys {
 		r.byHash[k.Hash] = k
 	}
 	for _, a := range accounts {
-		r.accounts[a.ID], r.ids[a.No] = a, a.ID
+		r.keep(a)
 	}
 }
 
@@ -312,7 +314,18 @@ func (r *keyring) putAccount(a account.Account) {
 	if r.accounts[a.ID].Revision > a.Revision {
 		return
 	}
+	if old := r.accounts[a.ID].ExternalID; old != a.ExternalID && r.external[old] == a.ID { // the account was erased
+		delete(r.external, old)
+	}
+	r.keep(a)
+}
+
+// keep adds or replaces an account.
+func (r *keyring) keep(a account.Account) {
 	r.accounts[a.ID], r.ids[a.No] = a, a.ID
+	if a.ExternalID != "" {
+		r.external[a.ExternalID] = a.ID
+	}
 }
 
 // accountID returns the identifier of an account, "" if there is none.
@@ -340,6 +353,9 @@ func (r *keyring) account(id string) (account.Account, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	a, ok := r.accounts[id]
+	if name, given := r.external[id]; !ok && given {
+		a, ok = r.accounts[name]
+	}
 	return a, ok
 }
 

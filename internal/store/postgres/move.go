@@ -25,7 +25,7 @@ type Source interface {
 }
 
 // moved lists the tables that are copied, without those that an empty database already fills.
-var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "endpoint_health", "event_types", "event_type_schemas", "events", "event_keys", "deliveries", "fan_outs", "attempts",
+var moved = []string{"accounts", "api_keys", "users", "sessions", "endpoints", "external_ids", "endpoint_health", "event_types", "event_type_schemas", "events", "event_keys", "deliveries", "fan_outs", "attempts",
 	"receipts", "server_keys", "audit", "audit_chains", "recoveries", "sandbox_objects", "statistics"}
 
 // Move copies all data of a source into this store, which must be empty, in one transaction.

@@ -20,9 +20,12 @@ import (
 // CreateAccount implements [store.Accounts].
 func (s *Store) CreateAccount(ctx context.Context, a *account.Account, trail store.Trail) error {
 	return s.write(ctx, "create account", func(t *Tx) (err error) {
-		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended, limits, erase_at, erased, search_keys) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased), textsOrNull(a.Searchable))
+		a.No, a.Revision, err = t.create(`INSERT INTO accounts (id, name, created, rate, suspended, limits, erase_at, erased, search_keys, external_id, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			a.ID, Raw(a.Name), Millis(a.Created), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased), textsOrNull(a.Searchable), a.ExternalID, pairsOrNull(a.Metadata))
 		if err != nil {
+			return err
+		}
+		if err := t.rename(accountIDs, a.No, "", a.ExternalID); err != nil {
 			return err
 		}
 		return t.leave(trail)
@@ -35,14 +38,14 @@ func (s *Store) EditAccount(ctx context.Context, id string, edit func(*account.A
 		if a, err = s.Account(ctx, id); err != nil {
 			return err
 		}
-		no, was, erased := a.No, a.Revision, a.Erased
+		no, was, erased, name := a.No, a.Revision, a.Erased, a.ExternalID
 		trail, err := edit(&a)
 		if err != nil {
 			return err
 		}
 		return s.write(ctx, "edit account", func(t *Tx) error {
-			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ?, limits = ?, erase_at = ?, erased = ?, search_keys = ? WHERE no = ? AND version = ?`,
-				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased), textsOrNull(a.Searchable), no, was)
+			revision, found, err := t.revise(`UPDATE accounts SET version = version + 1, name = ?, rate = ?, suspended = ?, limits = ?, erase_at = ?, erased = ?, search_keys = ?, external_id = ?, metadata = ? WHERE no = ? AND version = ?`,
+				Raw(a.Name), orNull(a.RateLimit), Millis(a.SuspendedAt), a.Limits.String(), Millis(a.EraseAt), Millis(a.Erased), textsOrNull(a.Searchable), a.ExternalID, pairsOrNull(a.Metadata), no, was)
 			if err != nil {
 				return err
 			}
@@ -50,6 +53,9 @@ func (s *Store) EditAccount(ctx context.Context, id string, edit func(*account.A
 				return store.ErrRaced
 			}
 			a.Revision = revision
+			if err := t.rename(accountIDs, no, name, a.ExternalID); err != nil {
+				return err
+			}
 			if a.Erased != erased {
 				if err := t.exec(`INSERT INTO erasures (event, space) VALUES (0, ?), (0, ?)`, int64(event.SpaceOf(no, false)), int64(event.SpaceOf(no, true))); err != nil {
 					return err
@@ -87,17 +93,33 @@ func textsOrNull(all []string) any {
 	return string(list)
 }
 
-const accountColumns = `no, id, name, created, rate, suspended, limits, version, erase_at, erased, search_keys`
+// pairsOrNull makes an empty object NULL, and another one JSON.
+func pairsOrNull(pairs map[string]string) any {
+	if len(pairs) == 0 {
+		return nil
+	}
+	object, err := json.Marshal(pairs)
+	if err != nil {
+		panic(err) // texts can be written
+	}
+	return object
+}
+
+const accountColumns = `no, id, name, created, rate, suspended, limits, version, erase_at, erased, search_keys, external_id, metadata`
 
 func scanAccount(row scanner) (a account.Account, err error) {
 	var created, suspended, eraseAt, erased int64
 	var limits string
 	var searchable sql.NullString
-	if err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &limits, &a.Revision, &eraseAt, &erased, &searchable); err != nil {
+	var metadata []byte
+	if err = row.Scan(&a.No, &a.ID, &a.Name, &created, &a.RateLimit, &suspended, &limits, &a.Revision, &eraseAt, &erased, &searchable, &a.ExternalID, &metadata); err != nil {
 		return a, err
 	}
 	if a.Limits, err = quota.Parse(limits); err == nil && searchable.Valid {
 		err = json.Unmarshal([]byte(searchable.String), &a.Searchable)
+	}
+	if err == nil && len(metadata) > 0 {
+		err = json.Unmarshal(metadata, &a.Metadata)
 	}
 	a.Created, a.SuspendedAt, a.EraseAt, a.Erased = instant(created), instant(suspended), instant(eraseAt), instant(erased)
 	return a, err
@@ -106,6 +128,9 @@ func scanAccount(row scanner) (a account.Account, err error) {
 // Account implements [store.Accounts].
 func (s *Store) Account(ctx context.Context, id string) (account.Account, error) {
 	a, err := scanAccount(s.queryRow(ctx, `SELECT `+accountColumns+` FROM accounts WHERE id = ?`, id))
+	if isNone(err) {
+		a, err = scanAccount(s.queryRow(ctx, `SELECT `+accountColumns+` FROM accounts WHERE no = `+external, accountIDs, id))
+	}
 	if isNone(err) {
 		return a, fault.Missing("account", id)
 	}

@@ -27,7 +27,7 @@ func (s *Store) edit(ctx context.Context, once func() error) error {
 
 // rewrite writes an edited object by an UPDATE of the row with the revision that was read, and
 // returns the new revision.
-func (s *Store) rewrite(ctx context.Context, op string, trail store.Trail, update string, args ...any) (revision int64, err error) {
+func (s *Store) rewrite(ctx context.Context, op string, trail store.Trail, more func(*Tx) error, update string, args ...any) (revision int64, err error) {
 	err = s.write(ctx, op, func(t *Tx) error {
 		var found bool
 		if revision, found, err = t.revise(update, args...); err != nil {
@@ -35,6 +35,11 @@ func (s *Store) rewrite(ctx context.Context, op string, trail store.Trail, updat
 		}
 		if !found {
 			return store.ErrRaced
+		}
+		if more != nil {
+			if err := more(t); err != nil {
+				return err
+			}
 		}
 		return t.leave(trail)
 	})

@@ -63,6 +63,9 @@ func (s *Store) CreateEndpoint(ctx context.Context, e *endpoint.Endpoint, trail 
 		if err != nil {
 			return err
 		}
+		if err := t.rename(int64(e.Space), e.No, "", e.Settings.ExternalID); err != nil {
+			return err
+		}
 		if e.Kind() == endpoint.Listener { // the transaction that adds an endpoint is the only one that does until it ends
 			twins, err := t.rows(1, `SELECT no FROM endpoints WHERE space = ? AND url = ? AND deleted = 0 AND no <> ?`, int64(e.Space), Raw(e.URL), e.No)
 			if err != nil {
@@ -99,7 +102,7 @@ func (s *Store) EditEndpoint(ctx context.Context, space event.Space, id string, 
 		if e, err = s.Endpoint(ctx, space, id); err != nil {
 			return err
 		}
-		no, revision := e.No, e.Revision
+		no, revision, name := e.No, e.Revision, e.Settings.ExternalID
 		was, err := marshalEndpoint(&e)
 		if err != nil {
 			return err
@@ -119,7 +122,7 @@ func (s *Store) EditEndpoint(ctx context.Context, space event.Space, id string, 
 		if !bytes.Equal(was.private, is.private) {
 			update, args = update+`, sealed = ?`, append(args, s.Ring.Seal(is.private, e.ID))
 		}
-		e.Revision, err = s.rewrite(ctx, "edit endpoint", trail, update+` WHERE no = ? AND version = ? AND deleted = 0`, append(args, no, revision)...)
+		e.Revision, err = s.rewrite(ctx, "edit endpoint", trail, func(t *Tx) error { return t.rename(int64(space), no, name, e.Settings.ExternalID) }, update+` WHERE no = ? AND version = ? AND deleted = 0`, append(args, no, revision)...)
 		return err
 	})
 	return e, err
@@ -138,6 +141,9 @@ func (s *Store) DeleteEndpoint(ctx context.Context, no, revision int64, now time
 			return store.ErrRaced
 		}
 		if err := t.exec(`DELETE FROM endpoint_health WHERE endpoint = ?`, no); err != nil {
+			return err
+		}
+		if err := t.exec(`DELETE FROM external_ids WHERE no = ? AND owner = (SELECT space FROM endpoints WHERE no = ?)`, no, no); err != nil {
 			return err
 		}
 		return t.leave(trail)
@@ -239,14 +245,25 @@ func (s *Store) Endpoint(ctx context.Context, space event.Space, id string) (end
 	e, err := s.scanEndpoint(s.queryRow(ctx,
 		`SELECT `+endpointColumns+` FROM endpoints WHERE id = ? AND space = ? AND deleted = 0`, id, int64(space)))
 	if isNone(err) {
+		e, err = s.externalEndpoint(ctx, space, id)
+	}
+	if isNone(err) {
 		return e, fault.Missing("webhook endpoint", id)
 	}
 	return e, s.Fault("read endpoint", err)
 }
 
+// externalEndpoint returns the endpoint with an external id, and sql.ErrNoRows without one.
+func (s *Store) externalEndpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error) {
+	return s.scanEndpoint(s.queryRow(ctx, `SELECT `+endpointColumns+` FROM endpoints WHERE deleted = 0 AND no = `+external, int64(space), id))
+}
+
 // PastEndpoint implements [store.Endpoints].
 func (s *Store) PastEndpoint(ctx context.Context, space event.Space, id string) (endpoint.Endpoint, error) {
 	e, err := s.scanEndpoint(s.queryRow(ctx, `SELECT `+endpointColumns+` FROM endpoints WHERE id = ? AND space = ?`, id, int64(space)))
+	if isNone(err) {
+		e, err = s.externalEndpoint(ctx, space, id)
+	}
 	if isNone(err) {
 		return e, fault.Missing("webhook endpoint", id)
 	}

@@ -48,6 +48,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Lanes", testLanes},
 		{"CancelPending", testCancelPending},
 		{"Accounts", testAccounts},
+		{"ExternalIDs", testExternalIDs},
+		{"ExternalIDs/Contested", testExternalIDs_contested},
 		{"Keys", testKeys},
 		{"Endpoints", testEndpoints},
 		{"Endpoints/Settings", testEndpointSettings},
