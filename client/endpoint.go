@@ -43,7 +43,7 @@ type SignatureTemplate struct {
 	Value     string `json:"value,omitempty"`     // of that header; default {signature}, or {signatures} with Each
 	Key       string `json:"key,omitempty"`       // text (default): the secret's text is the key; base64: its decoded bytes
 	Each      string `json:"each,omitempty"`      // template of one signature within {signatures}, one per current secret; has {signature}
-	Join      string `json:"join,omitempty"`      // separates two of them; default ","
+	Join      string `json:"join,omitempty"`      // between two of them: comma (default), space or semicolon
 
 	IDHeader        string `json:"id_header,omitempty"`        // name of a header with the event's id
 	TimestampHeader string `json:"timestamp_header,omitempty"` // with the time of the attempt, in Unix seconds

@@ -50,6 +50,9 @@ func TestFields_everyOne(t *testing.T) {
 		}
 	}
 	v.Set("secret", secret)
+	if err := d.service.DeleteEndpoint(t.Context(), by, want.ID); err != nil { // which has the external id
+		t.Fatal(err)
+	}
 	post := func(path string, v url.Values) reply {
 		v.Set("form_token", account.FormToken(cookie))
 		return d.ask("POST", path, cookie, v)

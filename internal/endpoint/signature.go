@@ -56,7 +56,7 @@ var signatureTemplate = Field{
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Value })},
 		{Name: "each", Label: "One of several signatures", Help: "with a signature of each live secret: one of {signatures} in the value, with {signature}", Example: "v1,{signature}", Default: "one signature", Max: signature.MaxEach, Code: true,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Each })},
-		{Name: "join", Label: "Separator of signatures", Help: "text between two signatures", Default: ",", Max: signature.MaxJoin, Code: true,
+		{Name: "join", Label: "Separator of signatures", Help: "separator of two signatures", Kind: ChoiceField, Default: signature.Joins[0], Options: choice(signature.Joins),
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Join })},
 		{Name: "id_header", Label: "Header of the id", Help: "name of a header with the event's id", Example: "X-Acme-Id", Default: "none", Max: signature.MaxHeader,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.IDHeader })},
@@ -67,7 +67,7 @@ var signatureTemplate = Field{
 	},
 	access: by{func(e *Endpoint) any { return orNull(e.Settings.Template) }, func(e *Endpoint, v any, _ *Edit) {
 		t := v.(Endpoint).Settings.Template
-		if t.Header+t.Content+t.Value+t.Each+t.Join+t.IDHeader+t.TimestampHeader+t.TypeHeader == "" {
+		if t.Header+t.Content+t.Value+t.Each+t.IDHeader+t.TimestampHeader+t.TypeHeader == "" {
 			t = signature.Template{} // forms send the defaults of choices
 		} else { // so that an unchanged form changes nothing
 			t.Algorithm, t.Encoding, t.Key = cmp.Or(t.Algorithm, signature.Algorithms[0]), cmp.Or(t.Encoding, signature.Encodings[0]), cmp.Or(t.Key, signature.Keys[0])

@@ -166,7 +166,7 @@ func TestErrors(t *testing.T) {
 			invalid("number_not_representable", "data.object.items[0].amount")},
 		{"event: text after", "POST", "/v1/events", `{"type":"a","data":{"object":{}}}x`, nil, invalid("json_invalid", "")},
 		{"event: not UTF-8", "POST", "/v1/events", "{\"type\":\"a\",\"data\":{\"object\":{\"a\":\"\xff\"}}}", nil, invalid("json_invalid", "data.object.a")},
-		{"event: bad id", "POST", "/v1/events", `{"id":"evt_1","type":"a","data":{"object":{}}}`, nil, invalid("parameter_invalid", "id")},
+		{"event: bad id", "POST", "/v1/events", `{"id":"evt.1","type":"a","data":{"object":{}}}`, nil, invalid("parameter_invalid", "id")},
 		{"event: taken id", "POST", "/v1/events", `{"id":"evt_takentakentaken0","type":"b","data":{"object":{}}}`, nil, invalid("event_id_taken", "id")},
 		{"event: time a string", "POST", "/v1/events", `{"type":"a","data":{"object":{}},"created":"now"}`, nil, invalid("parameter_invalid", "created")},
 		{"event: too large", "POST", "/v1/events", `{"type":"a","data":{"object":{"x":"` + strings.Repeat("x", 256<<10) + `"}}}`, nil, invalid("payload_too_large", "data")},

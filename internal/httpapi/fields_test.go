@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -198,16 +199,28 @@ func TestFields_everyOne(t *testing.T) {
 		}
 		return o
 	}
-	answered := map[string]object{
-		"created with JSON":   w.must("POST", "/v1/webhooks", string(asJSON)),
-		"created with a form": sent("/v1/webhooks"),
+	update := maps.Clone(body)
+	delete(update, "secret")
+	asUpdate, err := json.Marshal(update)
+	if err != nil {
+		t.Fatal(err)
 	}
-	delete(body, "secret")
-	form.Del("secret")
-	asJSON, _ = json.Marshal(body)
-	answered["updated with JSON"] = w.must("PATCH", "/v1/webhooks/"+w.register("*").text("id"), string(asJSON))
-	answered["updated with a form"] = sent("/v1/webhooks/" + w.register("*").text("id"))
-	for how, e := range answered {
+	answered := map[string]object{}
+	for how, set := range map[string]func() object{
+		"created with JSON":   func() object { return w.must("POST", "/v1/webhooks", string(asJSON)) },
+		"created with a form": func() object { return sent("/v1/webhooks") },
+		"put with JSON":       func() object { return w.must("PUT", "/v1/webhooks/"+body["external_id"].(string), string(asJSON)) },
+		"updated with JSON": func() object {
+			return w.must("PATCH", "/v1/webhooks/"+w.register("*").text("id"), string(asUpdate))
+		},
+		"updated with a form": func() object {
+			defer form.Set("secret", form.Get("secret"))
+			form.Del("secret")
+			return sent("/v1/webhooks/" + w.register("*").text("id"))
+		},
+	} {
+		e := set()
+		answered[how] = e
 		read := w.must("GET", "/v1/webhooks/"+e.text("id"), "")
 		for i := range endpoint.Fields {
 			f := &endpoint.Fields[i]
@@ -230,6 +243,7 @@ func TestFields_everyOne(t *testing.T) {
 				t.Errorf("%s: %s is %v, want %v", how, f.Name, read[f.Name], round)
 			}
 		}
+		w.must("DELETE", "/v1/webhooks/"+e.text("id"), "") // so that the next one can have the external id
 	}
 	if text := fmt.Sprint(answered); strings.Contains(text, "sample password") || strings.Contains(text, "PRIVATE KEY") {
 		t.Error("an answer holds a secret")

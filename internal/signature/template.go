@@ -14,7 +14,6 @@ const (
 	MaxHeader  = 100
 	MaxValue   = 500
 	MaxEach    = 100
-	MaxJoin    = 10
 )
 
 // Template is a profile that users write, for schemes without a named profile. Empty fields
@@ -31,7 +30,7 @@ type Template struct {
 	Header    string `json:"header,omitempty"` // name of the header with the signature
 	Value     string `json:"value,omitempty"`  // of that header
 	Each      string `json:"each,omitempty"`   // of one signature, with {signature}
-	Join      string `json:"join,omitempty"`   // between two; empty: ","
+	Join      string `json:"join,omitempty"`   // what separates two: see Joins
 
 	// The names of headers with the id, the timestamp and the type; empty: none.
 	IDHeader        string `json:"id_header,omitempty"`
@@ -45,10 +44,11 @@ var (
 	Algorithms = []string{"sha256", "sha1", "sha512"}
 	Encodings  = []string{"hex", "base64"}
 	Keys       = []string{"text", "base64"}
+	// Joins are named, because forms and command lines lose spaces.
+	Joins = []string{"comma", "space", "semicolon"}
 )
 
-// defaultJoin separates signatures.
-const defaultJoin = ","
+var joins = map[string]string{"": ",", "comma": ",", "space": " ", "semicolon": ";"}
 
 // headers returns the headers of a template that have one value each, by their JSON names.
 func (t Template) headers() []named {
@@ -78,7 +78,7 @@ func (t Template) Profile() *Profile {
 	}
 	value := "{signature}"
 	if p.Each != "" {
-		p.Join, value = cmp.Or(t.Join, defaultJoin), "{signatures}"
+		p.Join, value = joins[t.Join], "{signatures}"
 	}
 	for _, h := range t.headers() {
 		if h.Name != "" {
@@ -134,16 +134,14 @@ func (t Template) Invalid() (field, reason string) {
 // invalidEach is the part of Invalid for the signatures of several secrets.
 func (t Template) invalidEach() (field, reason string) {
 	switch _, err := expand(t.Each, map[string]string{"signature": ""}); {
-	case t.Each == "" && t.Join != "":
-		return "join", "separates several signatures, and requires each"
+	case joins[t.Join] == "":
+		return "join", "must be comma, space or semicolon"
 	case t.Each == "":
 		return "", ""
 	case len(t.Each) > MaxEach:
 		return "each", fmt.Sprintf("is longer than %d bytes", MaxEach)
 	case err != nil || strings.Count(t.Each, "{signature}") != 1 || !printable(t.Each):
 		return "each", "must be printable ASCII with the placeholder {signature} once, and no other"
-	case len(t.Join) > MaxJoin || !printable(t.Join):
-		return "join", fmt.Sprintf("must be printable ASCII of at most %d bytes", MaxJoin)
 	}
 	return "", ""
 }

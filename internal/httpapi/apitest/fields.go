@@ -24,7 +24,7 @@ func EndpointParams() endpoint.Params {
 	p["ca_certificates"] = certificate
 	p["client_certificate"] = endpoint.Params{"certificate": certificate, "private_key": key}
 	p["authentication"] = endpoint.Params{"type": "basic", "username": "shop", "password": "sample password"}
-	p["signature_template"] = endpoint.Params{"algorithm": "sha512", "encoding": "base64", "content": "{timestamp}.{body}", "header": "X-Acme-Signature", "value": "t={timestamp},v1={signature}"}
+	p["signature_template"] = endpoint.Params{"algorithm": "sha512", "encoding": "base64", "key": "text", "each": "v1={signature}", "join": "space", "id_header": "X-Acme-Id", "timestamp_header": "X-Acme-Time", "type_header": "X-Acme-Type", "content": "{timestamp}.{body}", "header": "X-Acme-Signature", "value": "t={timestamp},{signatures}"}
 	p["secret"] = "whsec_" + strings.Repeat("YWJj", 8)
 	return p
 }

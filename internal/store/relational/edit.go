@@ -26,7 +26,7 @@ func (s *Store) edit(ctx context.Context, once func() error) error {
 }
 
 // rewrite writes an edited object by an UPDATE of the row with the revision that was read, and
-// returns the new revision.
+// returns the new revision. more writes what belongs to the edit, in the same transaction.
 func (s *Store) rewrite(ctx context.Context, op string, trail store.Trail, more func(*Tx) error, update string, args ...any) (revision int64, err error) {
 	err = s.write(ctx, op, func(t *Tx) error {
 		var found bool
@@ -36,10 +36,8 @@ func (s *Store) rewrite(ctx context.Context, op string, trail store.Trail, more 
 		if !found {
 			return store.ErrRaced
 		}
-		if more != nil {
-			if err := more(t); err != nil {
-				return err
-			}
+		if err := more(t); err != nil {
+			return err
 		}
 		return t.leave(trail)
 	})
