@@ -86,6 +86,7 @@ func entries() map[string]entry {
 
 		"POST /v1/events":       {right: members, body: `{"type":"a.b","data":{"object":{}}}`},
 		"POST /v1/events/raw":   {right: members, body: "<a/>", header: []string{"Event-Type", "a.b"}},
+		"POST /v1/events/erase": {right: members, body: `{"object_id":"pay_1"}`},
 		"POST /v1/events/batch": {right: members, body: `{"events":[{"type":"a.b","data":{"object":{}}}]}`},
 		"GET /v1/events":        {right: members, made: sent},
 		"GET /v1/events/{id}":   of(sent, ""),

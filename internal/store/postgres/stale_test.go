@@ -43,6 +43,8 @@ func TestCommit_stale(t *testing.T) {
 	ok(a.CreateKey(ctx, &key, store.Trail{}))
 	operator, _ := account.NewKey("key_2", "sk_admin_1234567890abcdef", "n", 0, time.Now())
 	ok(a.CreateKey(ctx, &operator, store.Trail{}))
+	last, _ := account.NewKey("key_3", "sk_admin_abcdef1234567890", "n", 0, time.Now()) // the last one cannot be revoked
+	ok(a.CreateKey(ctx, &last, store.Trail{}))
 	kind := &event.Definition{Space: space, Name: "a.b"}
 	ok(a.CreateType(ctx, kind, store.Trail{}))
 
