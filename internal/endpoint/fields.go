@@ -97,8 +97,8 @@ var Fields = []Field{
 		check: (*Endpoint).checkTLS,
 	},
 	{
-		Name: "ca_certificates", Label: "Trusted certificates", Help: "PEM certificates to trust instead of the usual authorities", Section: Transport, Rows: 3, Max: maxPEM, PEM: true, Private: true,
-		access: at[string](func(e *Endpoint) *string { return &e.TLS.RootCAs }), Default: "the usual authorities",
+		Name: "ca_certificates", Label: "Trusted certificates", Help: "PEM certificates to trust instead of the system's authorities", Section: Transport, Rows: 3, Max: maxPEM, PEM: true, Private: true,
+		access: at[string](func(e *Endpoint) *string { return &e.TLS.RootCAs }), Default: "the system's authorities",
 	},
 	{
 		Name: "payload_format", Label: "Format", Help: "form of the payload", Kind: ChoiceField, Section: Content, Default: string(Standard),
@@ -109,7 +109,7 @@ var Fields = []Field{
 		check: func(e *Endpoint, _ Rules) error { return e.checkFormat() },
 	},
 	{
-		Name: "content_type", Label: "Content type", Help: "Content-Type of deliveries, in the place of the format's; it does not change the body", Example: "application/json; charset=utf-8", Section: Content,
+		Name: "content_type", Label: "Content type", Help: "Content-Type of deliveries, instead of the format's; the body is not changed", Example: "application/json; charset=utf-8", Section: Content,
 		Max: event.MaxContentType, Default: "the format's",
 		access: at[string](func(e *Endpoint) *string { return &e.Settings.ContentType }),
 		check:  func(e *Endpoint, _ Rules) error { return e.checkContentType() },
@@ -125,7 +125,7 @@ var Fields = []Field{
 		check: func(e *Endpoint, _ Rules) error { return e.checkMethod() },
 	},
 	{
-		Name: "transform", Label: "Transformation", Help: "expression for the data of the payload, or with the format transform for the whole body; an empty one is the event's data",
+		Name: "transform", Label: "Transformation", Help: "expression for the data of the payload, or with the format transform for the whole body; empty: the event's data",
 		Example: `{"object": {"id": data.object.id, "amount": data.object.amount}}`, Section: Content, Max: expression.MaxTransform, Rows: 3, Code: true, Default: "the event's data",
 		access: by{func(e *Endpoint) any { return e.Transform() }, func(_ *Endpoint, v any, in *Edit) {
 			in.Shape.Transform, in.shaped = v.(string), cmp.Or(in.shaped, "transform")
@@ -133,7 +133,7 @@ var Fields = []Field{
 		check: func(e *Endpoint, _ Rules) error { return e.checkTransform() },
 	},
 	{
-		Name: "filter", Label: "Filter", Help: "expression that events must meet, such as 'data.object.amount >= 1000'; an empty one is none",
+		Name: "filter", Label: "Filter", Help: "expression that events must meet, such as 'data.object.amount >= 1000'; empty: no filter",
 		Example: `data.object.amount >= 1000 && data.object.currency == "EUR"`, Section: Subscription, Max: expression.MaxLength, Rows: 2, Code: true, Default: "none",
 		access: at[string](func(e *Endpoint) *string { return &e.Settings.Filter }),
 		check:  func(e *Endpoint, _ Rules) error { return e.checkFilter() },
@@ -164,12 +164,12 @@ var Fields = []Field{
 		access: at[float64](func(e *Endpoint) *float64 { return &e.Settings.Rate }),
 	},
 	{
-		Name: "retry_schedule", Label: "Retry schedule", Help: "delay before each retry, such as 10s,1m,1h; \"none\" retries never, \"default\" is the server's schedule", Example: "10s, 1m, 1h", Kind: DelaysField, Section: Pace,
+		Name: "retry_schedule", Label: "Retry schedule", Help: "delay before each retry, such as 10s,1m,1h; \"none\" disables retries, \"default\" uses the server's schedule", Example: "10s, 1m, 1h", Kind: DelaysField, Section: Pace,
 		Default: "the server's schedule", Min: 1, Max: MaxRetries, MaxItem: MaxRetryDelay.Seconds(),
 		access: at[[]time.Duration](func(e *Endpoint) *[]time.Duration { return &e.Settings.Schedule }),
 	},
 	{
-		Name: "signature_schemes", Label: "Signature schemes", Help: "signatures of deliveries; v1a adds an Ed25519 signature, and the others are those of other senders", Kind: ListField, Section: Content, Default: SchemeHMAC,
+		Name: "signature_schemes", Label: "Signature schemes", Help: "signature schemes of deliveries; v1a adds an Ed25519 signature, the others are compatible with other senders", Kind: ListField, Section: Content, Default: SchemeHMAC,
 		Options: schemes(),
 		access:  by{func(e *Endpoint) any { return e.schemes() }, func(e *Endpoint, v any, _ *Edit) { e.signWith(v.([]string)) }},
 		check:   func(e *Endpoint, _ Rules) error { return e.checkSignature() },
@@ -181,7 +181,7 @@ var Fields = []Field{
 		access:  by{func(e *Endpoint) any { return string(e.Status) }, func(e *Endpoint, v any, in *Edit) { e.SetStatus(Status(v.(string)), in.Now) }},
 	},
 	{
-		Name: "secret", Label: "Signing secret", Help: "signing secret: whsec_ and 24 to 64 bytes in base64; with a scheme of another sender, its secret as it is", Section: Transport, Secret: true, Creation: true, Default: "a new one",
+		Name: "secret", Label: "Signing secret", Help: "signing secret: whsec_ and 24 to 64 bytes in base64; with a scheme of another sender, that sender's secret unchanged", Section: Transport, Secret: true, Creation: true, Default: "a new one",
 		access: by{func(*Endpoint) any { return "" }, func(*Endpoint, any, *Edit) {}}, // the service generates it when it creates the endpoint
 	},
 }

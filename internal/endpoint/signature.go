@@ -54,7 +54,7 @@ var signatureTemplate = Field{
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Header })},
 		{Name: "value", Label: "Value of that header", Help: "value of the header, with {id}, {type}, {timestamp} and {signature}", Example: "t={timestamp},v1={signature}", Default: "{signature}", Max: signature.MaxValue, Code: true,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Value })},
-		{Name: "each", Label: "One of several signatures", Help: "with a signature of each live secret: one of {signatures} in the value, with {signature}", Example: "v1,{signature}", Default: "one signature", Max: signature.MaxEach, Code: true,
+		{Name: "each", Label: "One of several signatures", Help: "template of one signature in {signatures}, with {signature}; one for each current secret", Example: "v1,{signature}", Default: "one signature", Max: signature.MaxEach, Code: true,
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Each })},
 		{Name: "join", Label: "Separator of signatures", Help: "separator of two signatures", Kind: ChoiceField, Default: signature.Joins[0], Options: choice(signature.Joins),
 			access: at[string](func(e *Endpoint) *string { return &e.Settings.Template.Join })},

@@ -224,7 +224,7 @@ func (d *data) put(dl delivery.Delivery) {
 		i, found := slices.BinarySearchFunc(lane, placeOf(&old), place.compare)
 		switch {
 		case !found:
-			panic("memstore: a pending delivery stands in no lane")
+			panic("memstore: a pending delivery is in no lane")
 		case i == 0:
 			d.waiting[dl.ID.Endpoint] = lane[1:]
 		default:

@@ -330,7 +330,7 @@ func (s *Store) VerifyAudit(ctx context.Context) (out account.AuditCheck, err er
 			}
 		}
 		if w, ok := witnesses[c.node]; ok && w.seq == seq && !hmac.Equal(w.hash, hash) {
-			problem(c.node, seq, e.ID, "The log was put back to an older state and went on from there: this entry is not the one that was written first.")
+			problem(c.node, seq, e.ID, "The log was reset to an older state and went on from there: this entry is not the one that was written first.")
 		}
 		at.seq, at.hash = seq, hash
 		out.Chains[len(out.Chains)-1].Entries++
@@ -350,7 +350,7 @@ func (s *Store) VerifyAudit(ctx context.Context) (out account.AuditCheck, err er
 		case w.seq < 0:
 			problem(node, 0, "", "The second record of where the chain ends was changed.")
 		case last < w.seq:
-			problem(node, w.seq, "", fmt.Sprintf("The log was put back to an older state: the chain ends with entry %d, and %d have been written.", last, w.seq))
+			problem(node, w.seq, "", fmt.Sprintf("The log was reset to an older state: the chain ends with entry %d, and %d have been written.", last, w.seq))
 		}
 	}
 	late := 0

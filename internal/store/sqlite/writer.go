@@ -211,7 +211,7 @@ func unsure(op string, err error) error {
 func (s *Store) Receipt(ctx context.Context, space event.Space, key string) (store.Receipt, error) {
 	r, err := s.Store.Receipt(ctx, space, key)
 	if err == nil && s.doubtful.Load() {
-		return store.Receipt{}, unsure("read receipt", errors.New("the file system broke down"))
+		return store.Receipt{}, unsure("read receipt", errors.New("the file system failed"))
 	}
 	return r, err
 }
