@@ -91,7 +91,7 @@ func testExternalIDs(b *bundle) {
 
 // Of many that claim an external id at the same time, by creating an object or naming one, one
 // gets it, and the others learn that it is taken.
-func testExternalIDs_contested(b *bundle) {
+func testExternalIDsContested(b *bundle) {
 	const claimants = 24
 	var mu sync.Mutex
 	won := map[string]int{}

@@ -49,7 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"CancelPending", testCancelPending},
 		{"Accounts", testAccounts},
 		{"ExternalIDs", testExternalIDs},
-		{"ExternalIDs/Contested", testExternalIDs_contested},
+		{"ExternalIDs/Contested", testExternalIDsContested},
 		{"Keys", testKeys},
 		{"Endpoints", testEndpoints},
 		{"Endpoints/Settings", testEndpointSettings},
