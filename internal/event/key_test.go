@@ -128,7 +128,7 @@ func TestParseInput_refuses(t *testing.T) {
 		{"object of the wrong kind", `{"type":"a.b","data":{"x":{},"object":"y"}}`, "data.object", "parameter_invalid"},
 		{"unknown", `{"type":"a.b","data":{"object":{}},"extra":{"deep":[1]}}`, "extra", "parameter_unknown"},
 		{"twice", `{"type":"a.b","type":"a.c","data":{"object":{}}}`, "type", "duplicate_key"},
-		{"bad id", `{"type":"a.b","id":"x","data":{"object":{}}}`, "id", "parameter_invalid"},
+		{"bad id", `{"type":"a.b","id":"a/b","data":{"object":{}}}`, "id", "parameter_invalid"},
 		{"empty id", `{"type":"a.b","id":"","data":{"object":{}}}`, "id", "parameter_invalid"},
 		{"id with a dot", `{"type":"a.b","id":"evt_1234567890abc.ef","data":{"object":{}}}`, "id", "parameter_invalid"},
 		{"created as text", `{"type":"a.b","created":"1","data":{"object":{}}}`, "created", "parameter_invalid"},
