@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -99,7 +100,12 @@ func TestRotation_underTraffic(t *testing.T) {
 	if newOne.text("secret") == one.text("secret") {
 		t.Fatal("the secret has not changed")
 	}
+	first := s.send("payment.succeeded", object{"after": "the rotation"}).text("id")
 	after(50) // no receiver has the new secrets yet
+	s.until("the deliveries from before the rotation, which have one signature, to be settled", func() bool {
+		pending := s.must("GET", "/v1/deliveries?status=pending&limit=100", nil)
+		return pending["has_more"] != true && !slices.ContainsFunc(pending.list(), func(d object) bool { return d.text("event") < first })
+	})
 	give(newOne, newTwo)
 	s.until("the receiver to have its new secret", func() bool { return strings.Count(app.out.String(), "secret set") == 2 })
 	after(50)
@@ -115,6 +121,9 @@ func TestRotation_underTraffic(t *testing.T) {
 			attempts += int(d["attempts"].(float64))
 			if d.text("status") != "succeeded" || d["attempts"] != 1.0 {
 				t.Errorf("event %s: %v", id, d)
+				for _, a := range s.must("GET", "/v1/deliveries/"+d.text("id")+"/attempts", nil).list() {
+					t.Errorf("attempt %v: %v %v %v, %v", a["number"], a["outcome"], a["response_status"], a["error"], a["response_body"])
+				}
 			}
 		}
 	}

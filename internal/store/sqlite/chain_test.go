@@ -142,11 +142,11 @@ func TestVerifyAudit_findsWhatWasPutBack(t *testing.T) {
 	}{
 		"untouched":                   {nil, 0, ""},
 		"untouched, goes on":          {nil, 3, ""},
-		"the newest":                  {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 0, "put back"},
-		"the newest, goes on":         {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 1, "put back"},
-		"the newest, goes on further": {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 5, "put back"},
-		"everything":                  {[]string{"DELETE FROM audit", "DELETE FROM audit_chains"}, 0, "put back"},
-		"everything, goes on":         {[]string{"DELETE FROM audit", "DELETE FROM audit_chains"}, 2, "put back"},
+		"the newest":                  {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 0, "reset to"},
+		"the newest, goes on":         {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 1, "reset to"},
+		"the newest, goes on further": {[]string{"DELETE FROM audit WHERE seq > 5", "DELETE FROM audit_chains", "INSERT INTO audit_chains SELECT * FROM old"}, 5, "reset to"},
+		"everything":                  {[]string{"DELETE FROM audit", "DELETE FROM audit_chains"}, 0, "reset to"},
+		"everything, goes on":         {[]string{"DELETE FROM audit", "DELETE FROM audit_chains"}, 2, "reset to"},
 		"the witness is changed":      {[]string{"UPDATE server_keys SET sealed = (SELECT sealed FROM server_keys WHERE name = 'audit') WHERE name = 'audit end 0'"}, 0, "second record"},
 	} {
 		t.Run(name, func(t *testing.T) {
