@@ -455,6 +455,9 @@ func TestFault_clockStepsOfANode(t *testing.T) {
 	}
 	f.node(0).register(newServer(t, order.receive).URL, "enabled_events", []string{"step.*"}, "ordering", "fifo")
 	f.know(5)
+	for i := range 2 {
+		f.node(i).out.await(t, `members changed.* nodes=0,1`)
+	}
 	members := strings.Count(f.node(0).out.String()+f.node(1).out.String(), "members changed")
 	var steps []string
 	send := func(events int) {
