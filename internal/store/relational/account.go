@@ -194,7 +194,8 @@ func (s *Store) ListKeys(ctx context.Context, f store.KeyFilter, p store.Page[st
 // RevokeKey implements [store.Accounts].
 func (s *Store) RevokeKey(ctx context.Context, id string, now time.Time, trail store.Trail) error {
 	return s.write(ctx, "revoke key", func(t *Tx) error {
-		operators, err := t.rows(1, `SELECT id FROM api_keys WHERE account = 0 AND role = ? AND revoked = 0 ORDER BY id`+t.Dialect.Lock(), string(account.Operator))
+		operators, err := t.rows(1, `SELECT id FROM api_keys WHERE account = (SELECT account FROM api_keys WHERE id = ? AND role = ?) AND role = ? AND revoked = 0 ORDER BY id`+t.Dialect.Lock(),
+			id, string(account.Operator), string(account.Operator)) // none if it is not an operator key
 		if err != nil {
 			return err
 		}
