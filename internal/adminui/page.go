@@ -93,6 +93,17 @@ func (v *view) Section() string {
 	return v.Page
 }
 
+// SectionIn is the entry of the menu to open when the mode changes.
+func (v *view) SectionIn(mode string) string { return pageIn(v.Section(), mode) }
+
+// pageIn returns a page, or the overview if the mode lacks it: the sandbox is in test mode only.
+func pageIn(page, mode string) string {
+	if page == "sandbox" && mode == "live" {
+		return "overview"
+	}
+	return page
+}
+
 // ConfirmWith is the text to type for a confirmation: the user's name or, in a portal, which
 // has no user, the webhook's identifier.
 func (v *view) ConfirmWith(id string) string {

@@ -31,13 +31,13 @@ func open(rq *request) error {
 	if id == "" {
 		return rq.redirect("/admin")
 	}
-	live := q.Get("mode") == "live"
+	mode := mode(q.Get("mode") == "live")
 	if !slices.ContainsFunc(routes(), func(r route) bool {
 		return r.method == http.MethodGet && (r.access == inside || r.access == admins) && r.path == "/"+page
-	}) || page == "sandbox" && live {
+	}) {
 		page = "overview"
 	}
-	return rq.redirect("/admin/" + url.PathEscape(id) + "/" + mode(live) + "/" + page)
+	return rq.redirect("/admin/" + url.PathEscape(id) + "/" + mode + "/" + pageIn(page, mode))
 }
 
 // start redirects to the first page of an account or a portal.
