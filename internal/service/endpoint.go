@@ -40,12 +40,6 @@ func changed(p endpoint.Params) []string {
 	return []string{"changed", strings.Join(p.Names(), ", ")}
 }
 
-func set[T any](to *T, v *T) {
-	if v != nil {
-		*to = *v
-	}
-}
-
 func (s *Service) check(e *endpoint.Endpoint) error {
 	if err := e.Check(s.Rules); err != nil {
 		return err
@@ -406,11 +400,4 @@ func (s *Service) WhoseEndpoint(id string) (accountID string, live, ok bool) {
 		}
 	})
 	return accountID, live, ok
-}
-
-func deref[T any](p *T) (v T) {
-	if p != nil {
-		v = *p
-	}
-	return v
 }

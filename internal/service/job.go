@@ -273,15 +273,31 @@ func (s *Service) missedSlice(ctx context.Context, r *job.Job, began, now time.T
 	}
 	r.Scanned += len(occasions)
 	r.Requeued += len(again)
-	switch {
-	case len(occasions) == jobSlice:
+	if len(occasions) == jobSlice {
 		r.Cursor.Event = occasions[len(occasions)-1].Key
-	case until < r.Until:
-		r.Cursor.Event, wait = until-1, jobGrace
-	default:
-		r.Cursor.Event, r.State = r.Until, job.Succeeded
+		return again, 0, nil
 	}
-	return again, wait, nil
+	return again, advance(r, until), nil
+}
+
+// untilSettled returns the key up to which a job can proceed. Events that are being accepted may
+// get a lower key than stored ones; they must not be skipped.
+func untilSettled(r *job.Job, began, now time.Time) event.Key {
+	if now.Sub(began) >= jobGrace { // after a step back of the clock, keys are ahead of it
+		return r.Until
+	}
+	return min(r.Until, max(keyAt(now.Add(-jobGrace)), r.Cursor.Event+1))
+}
+
+// advance moves a job past all events before until, and ends it if there are no later ones. It
+// returns the delay before the next slice.
+func advance(r *job.Job, until event.Key) (wait time.Duration) {
+	if until < r.Until {
+		r.Cursor.Event = until - 1
+		return jobGrace
+	}
+	r.Cursor.Event, r.State = r.Until, job.Succeeded
+	return 0
 }
 
 // retrySlice returns the next failed deliveries to retry, and advances r past them.

@@ -62,7 +62,7 @@ func (s *Service) subjectSlice(ctx context.Context, r *job.Job, began, now time.
 		_, err := s.Store.EraseEvent(ctx, r.Space, e.ID, now, func(*event.Event) (store.Trail, error) {
 			return store.Trail{Audit: s.Entry(by, now, account.EventErased, e.ID, "job", r.ID)}, nil
 		})
-		if fault.Is(err, fault.NotFound) { // retention was first
+		if fault.Is(err, fault.NotFound) { // retention deleted it meanwhile
 			continue
 		}
 		if err == nil {
@@ -73,23 +73,12 @@ func (s *Service) subjectSlice(ctx context.Context, r *job.Job, began, now time.
 		}
 		r.Scanned++
 	}
-	switch {
-	case next != nil:
+	if next != nil {
 		r.Cursor.Event = *next
-	case until < r.Until:
-		r.Cursor.Event, wait = until-1, jobGrace
-	default:
-		r.Cursor.Event, r.State = r.Until, job.Succeeded
+		return 0, nil
+	}
+	if wait = advance(r, until); r.State == job.Succeeded {
 		s.startErasing()
 	}
 	return wait, nil
-}
-
-// untilSettled returns the key up to which a job can proceed. Events that are being accepted may
-// get a lower key than stored ones; they must not be skipped.
-func untilSettled(r *job.Job, began, now time.Time) event.Key {
-	if now.Sub(began) >= jobGrace { // after a step back of the clock, keys are ahead of it
-		return r.Until
-	}
-	return min(r.Until, max(keyAt(now.Add(-jobGrace)), r.Cursor.Event+1))
 }

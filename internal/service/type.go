@@ -25,12 +25,12 @@ type TypeParams struct {
 }
 
 func (p *TypeParams) apply(d *event.Definition) {
-	set(&d.Description, p.Description)
-	set(&d.Deprecated, p.Deprecated)
+	call.Set(&d.Description, p.Description)
+	call.Set(&d.Deprecated, p.Deprecated)
 	if p.Validation != nil {
 		d.Validation = event.Validation(*p.Validation)
 	}
-	set(&d.Schema, p.Schema)
+	call.Set(&d.Schema, p.Schema)
 	if p.Samples != nil {
 		d.Samples = slices.Clone(*p.Samples)
 	}

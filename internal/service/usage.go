@@ -53,7 +53,7 @@ func (s *Service) Usage(ctx context.Context, c *call.Call, id string) (Usage, er
 		}
 		for _, live := range modes {
 			use.Live = live
-			if use.Used, use.Node, err = s.used(ctx, &a, l.Name, deref(live)); err != nil {
+			if use.Used, use.Node, err = s.used(ctx, &a, l.Name, call.Value(live)); err != nil {
 				return Usage{}, err
 			}
 			out.Uses = append(out.Uses, use)

@@ -38,7 +38,7 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 	if p.Status != nil {
 		a.EraseAt = time.Time{} // restore it
 	}
-	switch status := account.AccountStatus(deref(p.Status)); {
+	switch status := account.AccountStatus(call.Value(p.Status)); {
 	case p.Status == nil:
 	case status != account.Active && status != account.Suspended:
 		return fault.Param("status", "parameter_invalid", "The status must be active or suspended.")
@@ -84,7 +84,7 @@ func (p *AccountParams) apply(a *account.Account, now time.Time) error {
 		}
 		a.ExternalID = *p.ExternalID
 	}
-	set(&a.RateLimit, p.RateLimit)
+	call.Set(&a.RateLimit, p.RateLimit)
 	if n := a.RateLimit; n != nil && (*n < 0 || *n > account.MaxRateLimit) {
 		return fault.Param("rate_limit", "parameter_invalid", "The rate limit must be 1 to %d requests a minute, 0 for no limit, or null for the server's default.", account.MaxRateLimit)
 	}
@@ -128,7 +128,7 @@ func (s *Auth) PutAccount(ctx context.Context, c *call.Call, externalID string, 
 		func() (account.Account, error) { return s.CreateAccount(ctx, c, p) })
 }
 
-// updateAccount is UpdateAccount; always says that an edit without a change is written too.
+// updateAccount is UpdateAccount. With always, an edit that changes nothing is written too.
 func (s *Auth) updateAccount(ctx context.Context, c *call.Call, id string, p AccountParams, always bool) (account.Account, error) {
 	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
@@ -266,15 +266,4 @@ func (s *Auth) LearnAccount(a account.Account) {
 		s.Suspension(a.No)
 		s.endLeases()
 	}
-}
-
-func set[T any](to *T, v *T) {
-	if v != nil {
-		*to = *v
-	}
-}
-
-func deref[T any](p *T) (v T) {
-	set(&v, p)
-	return v
 }

@@ -23,7 +23,7 @@ type UserParams struct {
 
 // CreateUser creates a user of the Admin UI. Operators only. Errors: fault.Invalid.
 func (s *Auth) CreateUser(ctx context.Context, c *call.Call, p UserParams) (account.User, error) {
-	u := account.User{ID: s.IDs.New(event.PrefixUser), Name: deref(p.Name), Created: s.Now()}
+	u := account.User{ID: s.IDs.New(event.PrefixUser), Name: call.Value(p.Name), Created: s.Now()}
 	end, err := s.BeginAdmin(ctx, c)
 	if err != nil {
 		return u, err
@@ -32,15 +32,15 @@ func (s *Auth) CreateUser(ctx context.Context, c *call.Call, p UserParams) (acco
 	if err := account.CheckUserName(u.Name); err != nil {
 		return u, err
 	}
-	role, err := account.ParseUserRole(deref(p.Role))
+	role, err := account.ParseUserRole(call.Value(p.Role))
 	if err != nil {
 		return u, err
 	}
 	u.Role = role
-	if u.Password, err = s.Passwords.Hash(deref(p.Password)); err != nil {
+	if u.Password, err = s.Passwords.Hash(call.Value(p.Password)); err != nil {
 		return u, err
 	}
-	set(&u.Disabled, p.Disabled)
+	call.Set(&u.Disabled, p.Disabled)
 	trail := s.Trail(c, u, u.Created, account.UserCreated, u.ID, "name", u.Name, "role", string(u.Role))
 	trail.Audit.Space = 0
 	return u, s.Store.CreateUser(ctx, &u, trail)
@@ -79,9 +79,9 @@ func (s *Auth) UpdateUser(ctx context.Context, c *call.Call, id string, p UserPa
 			return store.Trail{}, err
 		}
 		was := *u
-		set(&u.Role, role)
-		set(&u.Password, password)
-		set(&u.Disabled, p.Disabled)
+		call.Set(&u.Role, role)
+		call.Set(&u.Password, password)
+		call.Set(&u.Disabled, p.Disabled)
 		if admin(was) && !admin(*u) && !slices.ContainsFunc(others, admin) {
 			return store.Trail{}, fault.Param("role", "last_admin", "This is the last admin. Make another user an admin first.")
 		}
