@@ -155,10 +155,10 @@ func ValidID(id string) bool {
 	return id != "" && len(id) <= MaxIDLength && !strings.HasPrefix(id, CursorPrefix)
 }
 
-// CheckExternalID returns a fault unless id can be a user's own id of an object of the server: up
-// to [MaxIDLength] letters, digits and the characters _ - . : @, with at least one letter or
-// digit, without the prefix of the server's own ids of such objects, and none of the reserved
-// ones. An empty id is none.
+// CheckExternalID returns a fault if id cannot be a user's own id for an object. It can have up to
+// [MaxIDLength] letters, digits and the characters _ - . : @, and needs at least one letter or
+// digit. It must not begin with the prefix of the server's ids for such objects, and must not be
+// reserved. An empty id means that the object has none, and is valid.
 func CheckExternalID(id, prefix string, reserved ...string) error {
 	named := false
 	for _, c := range []byte(id) {

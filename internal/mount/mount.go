@@ -19,7 +19,7 @@ type Path string
 // To returns the public path of a path of the server.
 func (p Path) To(path string) string { return string(p) + path }
 
-// Of returns the path of the server that has a public path: the inverse of To.
+// Of removes the path from a public path: it reverses To.
 func (p Path) Of(public string) string {
 	path, _ := p.cut(public)
 	return path

@@ -29,7 +29,7 @@ func Put[T any](change, create func() (T, error)) (v T, err error) {
 // contradicts it. prefix is that of the server's own ids.
 func CheckPut(path string, body *string, prefix string, reserved ...string) error {
 	if body != nil && *body != path {
-		return fault.Param("external_id", "parameter_invalid", "The external id is that of the path. Leave external_id out.")
+		return fault.Param("external_id", "parameter_invalid", "The external id is in the path, and external_id differs from it. Leave external_id out.")
 	}
 	return event.CheckExternalID(path, prefix, reserved...)
 }
